@@ -1,0 +1,1 @@
+"""The update agent and SDK on the device."""

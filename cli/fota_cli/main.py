@@ -1,0 +1,85 @@
+"""The root of the ``fota`` command: finds each package's commands by name, when they are called."""
+
+import errno
+import importlib
+import sys
+
+import click
+
+from fota_wire.errors import FotaError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    # command: (module:object, one line for --help, so that help imports nothing)
+    "keys": ("fota_signer.cli:keys", "Make and show keys."),
+    "root": ("fota_signer.cli:root", "Make and show the ROOT document that names all other keys."),
+    "sign": ("fota_signer.cli:sign", "Pack and sign a firmware image."),
+    "verify": ("fota_signer.cli:verify", "Check a signed image as the bootloader does."),
+    "inspect": ("fota_signer.cli:inspect", "Show what a file of ours contains."),
+    "manifest": ("fota_signer.cli:manifest", "Make, sign and check the manifest of a release."),
+    "server": ("fota_server.cli:server", "Run the update server."),
+    "release": ("fota_cli.operator:release", "Publish and list releases."),
+    "rollout": ("fota_cli.operator:rollout", "Start, watch, pause and resume rollouts."),
+    "rollback": ("fota_cli.operator:rollback", "Send a device or a group back to an earlier release."),
+    "device": ("fota_cli.operator:device", "List, show and revoke devices."),
+    "group": ("fota_cli.operator:group", "Make groups of devices."),
+    "agent": ("fota_cli.agent:agent", "Run the update agent."),
+    "vdev": ("fota_vdev.cli:vdev", "Create, provision and run virtual devices."),
+}
+
+
+class LazyRoot(click.Group):
+    """A command group whose members are imported when they are called, and not before."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands, in the order of the table above."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command.
+
+        Raises:
+            click.ClickException: the extra that the command needs is not installed.
+        """
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        try:
+            command: click.Command = getattr(importlib.import_module(module), name)
+        except ModuleNotFoundError as exc:
+            extra = {"server": "server", "vdev": "vdev", "agent": "vdev"}.get(cmd_name)
+            if extra is None or (exc.name or "").startswith("fota_"):
+                raise
+            raise click.ClickException(f"{cmd_name} needs {exc.name}: pip install 'fota[{extra}]'") from exc
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from the table, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyRoot, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="fota")
+def cli() -> None:
+    """Secure firmware updates: sign, publish, roll out, roll back, rehearse."""
+
+
+def main() -> None:
+    """Run the command line; every known failure ends in one line and its exit code."""
+    try:
+        sys.exit(cli.main(standalone_mode=False) or 0)
+    except click.ClickException as exc:
+        exc.show()
+        sys.exit(exc.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("fota: stopped", err=True)
+        sys.exit(130)
+    except FotaError as exc:
+        click.echo(f"fota: error: {exc}", err=True)
+        sys.exit(exc.exit_code)
+    except BrokenPipeError:
+        sys.exit(141)
+    except OSError as exc:
+        where = f"{exc.filename}: " if exc.filename else ""
+        click.echo(f"fota: error: {where}{exc.strerror or exc}", err=True)
+        sys.exit(5 if exc.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT) else 3)

@@ -1,0 +1,1 @@
+"""Packs, signs, checks and shows images and manifests; owns keys."""

@@ -1,0 +1,1 @@
+"""Serves signed manifests to devices and a control plane to operators."""
