@@ -1,0 +1,55 @@
+# fota: what a person types. Each target sets up what it needs.
+#   make demo    the whole story on the virtual device     make test   every test
+#   make check   format, lint, types, import directions    make size   flash, RAM and stack of the bootloader
+#   make bench   instructions and times, beside imgtool    make clean  forget everything built
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+READY := $(VENV)/.ready
+C_SOURCES = $(shell git ls-files 'bootloader/*.c' 'bootloader/*.h')
+
+.PHONY: demo test check format size bench firmware toolchain clean
+
+demo: $(READY) firmware
+	$(BIN)/python tests/demo/demo.py
+
+test: $(READY) firmware
+	$(BIN)/pytest -n 2 --dist loadfile tests
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
+	$(BIN)/pytest -q tests/layout
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/clang-format -i $(C_SOURCES)
+
+size: $(READY) toolchain
+	$(MAKE) --no-print-directory -C bootloader size PYTHON=$(CURDIR)/$(BIN)/python
+
+bench: $(READY) firmware
+	$(BIN)/python tests/bench/bench.py
+
+firmware: toolchain
+	$(MAKE) --no-print-directory -C bootloader all
+
+# The compiler comes from Debian; without the right to install it, say its name and stop.
+toolchain:
+	@command -v arm-none-eabi-gcc >/dev/null && command -v cc >/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq gcc-arm-none-eabi gcc libc6-dev; \
+	} || { echo "make: needs Debian's packages gcc-arm-none-eabi, gcc and libc6-dev: apt-get install them as root" >&2; exit 1; }
+
+$(READY): pyproject.toml
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: needs Python 3.11 or newer" >&2; exit 1; }
+	@test -x $(BIN)/pip || python3 -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "make: needs Debian's package python3-venv: apt-get install it as root" >&2; exit 1; }
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[server,vdev,test]'
+	@touch $@
+
+clean:
+	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,105 @@
+"""Dependencies run one way: cli -> signer, server, agent, vdev -> wire. C core knows no port."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HOMES = {
+    "fota_wire": "wire",
+    "fota_signer": "signer",
+    "fota_server": "update-server",
+    "fota_agent": "agent",
+    "fota_vdev": "virtual-device",
+    "fota_cli": "cli",
+}
+ALLOWED: dict[str, set[str]] = {
+    "fota_wire": set(),
+    "fota_signer": {"fota_wire"},
+    "fota_server": {"fota_wire"},
+    "fota_agent": {"fota_wire"},
+    "fota_vdev": {"fota_wire"},
+    "fota_cli": {"fota_wire", "fota_agent", "fota_vdev"},
+}
+# What a MicroPython interpreter does not have; modules for hosts alone are named here, with the reason.
+NOT_ON_DEVICES = {"typing", "dataclasses", "enum", "abc", "__future__", "collections", "functools", "pathlib"}
+HOST_ONLY = {
+    "fota_wire/files.py": "atomic files of workstations",
+    "fota_agent/tls_cpython.py": "OpenSSL behind CPython's ssl",
+}
+
+
+def sources(package: str) -> list[Path]:
+    return sorted((ROOT / HOMES[package] / package).rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module or "")
+    return names
+
+
+@pytest.mark.parametrize("package", HOMES)
+def test_package_imports_only_what_its_layer_allows(package: str) -> None:
+    assert sources(package)
+    for path in sources(package):
+        ours = {name.split(".")[0] for name in imported(path)} & set(HOMES)
+        assert ours <= ALLOWED[package] | {package}, f"{path.relative_to(ROOT)} imports {ours}"
+
+
+@pytest.mark.parametrize("package", ["fota_wire", "fota_agent"])
+def test_device_code_imports_nothing_that_micropython_lacks(package: str) -> None:
+    for path in sources(package):
+        key = f"{package}/{path.relative_to(ROOT / HOMES[package] / package)}"
+        if key in HOST_ONLY:
+            continue
+        tops = {name.split(".")[0] for name in imported(path)}
+        assert not tops & NOT_ON_DEVICES, f"{key}: {sorted(tops & NOT_ON_DEVICES)}"
+        outside = tops - set(sys.stdlib_module_names) - set(HOMES)
+        assert not outside, f"{key}: third-party {sorted(outside)}"
+
+
+def test_host_only_list_names_files_that_exist() -> None:
+    for key in HOST_ONLY:
+        package, _, rest = key.partition("/")
+        assert (ROOT / HOMES[package] / package / rest).is_file(), key
+
+
+def test_bootloader_core_includes_no_port_and_has_no_conditional() -> None:
+    files = sorted((ROOT / "bootloader" / "core").glob("*.[ch]"))
+    assert files
+    for path in files:
+        text = path.read_text()
+        for include in re.findall(r'#\s*include\s*[<"]([^">]+)', text):
+            assert "port/" not in include, f"{path.name} includes {include}"
+        conditionals = [
+            line
+            for line in re.findall(r"^\s*#\s*(?:if|ifdef|ifndef|elif|else)\b.*$", text, re.MULTILINE)
+            if not re.fullmatch(r"\s*#\s*ifndef FOTA_\w+_H_?\s*", line)
+        ]
+        assert not conditionals, f"{path.name}: {conditionals}"
+
+
+def test_top_level_directories_are_not_packages() -> None:
+    for home in HOMES.values():
+        assert not (ROOT / home / "__init__.py").exists()
+
+
+def test_command_root_starts_without_heavy_imports() -> None:
+    import subprocess
+
+    code = (
+        "import sys; from fota_cli.main import cli; "
+        "heavy = {'cryptography','unicorn','starlette','sqlalchemy','uvicorn','elftools','intelhex'}; "
+        "sys.exit(','.join(sorted(heavy & set(sys.modules))) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
