@@ -1,0 +1,315 @@
+"""The Cortex-M4: Unicorn, with exact instruction counts, stops between instructions, and exceptions by hand."""
+
+import ctypes
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from unicorn import (
+    UC_ARCH_ARM,
+    UC_HOOK_INTR,
+    UC_HOOK_MEM_READ,
+    UC_HOOK_MEM_UNMAPPED,
+    UC_HOOK_MEM_WRITE_PROT,
+    UC_MODE_MCLASS,
+    UC_MODE_THUMB,
+    UC_PROT_ALL,
+    UC_PROT_EXEC,
+    UC_PROT_READ,
+    Uc,
+    UcError,
+)
+from unicorn.arm_const import (
+    UC_ARM_REG_LR,
+    UC_ARM_REG_PC,
+    UC_ARM_REG_PRIMASK,
+    UC_ARM_REG_R0,
+    UC_ARM_REG_R1,
+    UC_ARM_REG_R2,
+    UC_ARM_REG_R3,
+    UC_ARM_REG_R12,
+    UC_ARM_REG_SP,
+    UC_ARM_REG_XPSR,
+    UC_CPU_ARM_CORTEX_M4,
+)
+from unicorn.unicorn_const import UC_MEM_FETCH_UNMAPPED, UC_MEM_WRITE_UNMAPPED
+
+from fota_wire.errors import DeviceError
+
+FRAME = (UC_ARM_REG_R0, UC_ARM_REG_R1, UC_ARM_REG_R2, UC_ARM_REG_R3, UC_ARM_REG_R12, UC_ARM_REG_LR)
+THUMB, ALIGNED_FRAME = 1 << 24, 1 << 9
+EXC_TO_HANDLER, EXC_TO_THREAD = 0xFFFF_FFF1, 0xFFFF_FFF9
+EXCP_SWI, EXCP_BKPT, EXCP_EXCEPTION_EXIT = 2, 7, 8
+NO_END = 0xFFFF_FFFE
+WFI, WFE = b"\x30\xbf", b"\x20\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a slice ended: "count", "wfi", "wfe", "return" (from an exception), "svc", "fault" or "abort"."""
+
+    kind: str
+    detail: str = ""
+    address: int = 0
+
+
+@functools.cache
+def _counter_offsets() -> tuple[int, int]:
+    """Where Unicorn keeps its count of instructions and the limit, found by running and looking.
+
+    Unicorn counts exactly but has no call that tells the count; the two words lie in its private state.
+    Two runs of different length single them out.
+
+    Raises:
+        DeviceError: this Unicorn keeps them elsewhere.
+    """
+    uc = Uc(UC_ARCH_ARM, UC_MODE_THUMB | UC_MODE_MCLASS)
+    uc.ctl_set_cpu_model(UC_CPU_ARM_CORTEX_M4)
+    uc.mem_map(0, 0x1000)
+    uc.mem_write(0, b"\x00\xbf" * 1024)
+    found: list[set[tuple[int, int]]] = []
+    for count in (137, 211):
+        uc.emu_start(1, NO_END, count=count)
+        raw = ctypes.string_at(ctypes.cast(uc._uch, ctypes.c_void_p).value or 0, 0x1000)
+        words = {o: int.from_bytes(raw[o : o + 8], "little") for o in range(0, 0xFF8, 8)}
+        counted = [o for o, v in words.items() if v == count + 1]
+        limits = [o for o, v in words.items() if v == count]
+        found.append({(c, limit) for c in counted for limit in limits})
+    both = found[0] & found[1]
+    if len(both) != 1:
+        raise DeviceError(
+            "this version of unicorn keeps its instruction count elsewhere: install unicorn==2.1.4"
+        )
+    return both.pop()
+
+
+class Cpu:
+    """Registers, memory map and the counter. Policy (time, resets, what a stop means) is the machine's."""
+
+    def __init__(self, read: Callable[[int, int], int], write: Callable[[int, int, int], None]) -> None:
+        self.uc = Uc(UC_ARCH_ARM, UC_MODE_THUMB | UC_MODE_MCLASS)
+        self.uc.ctl_set_cpu_model(UC_CPU_ARM_CORTEX_M4)
+        base = ctypes.cast(self.uc._uch, ctypes.c_void_p).value or 0
+        counter, limit = _counter_offsets()
+        self._counter = ctypes.c_uint64.from_address(base + counter)
+        self._limit = ctypes.c_uint64.from_address(base + limit)
+        self._done = 0
+        self.live = False
+        self._read, self._write = read, write
+        self.on_store: Callable[[int, int, int], None] = lambda address, size, value: None
+        self.on_read: Callable[[int, int], None] = lambda address, size: None
+        self._abort: Exception | None = None
+        self._interrupt: int | None = None
+        self._unmapped: tuple[int, int] | None = None
+        self._read_hooks: list[Any] = []
+        self.uc.hook_add(UC_HOOK_INTR, self._hook_interrupt)
+        self.uc.hook_add(UC_HOOK_MEM_UNMAPPED, self._hook_unmapped)
+        self.uc.hook_add(UC_HOOK_MEM_WRITE_PROT, self._hook_store)
+        self._pristine = self.uc.context_save()
+
+    # -- memory map --------------------------------------------------------------------------------------
+
+    def map_ram(self, address: int, size: int, pointer: int) -> None:
+        """Map host memory as RAM."""
+        self.uc.mem_map_ptr(address, size, UC_PROT_ALL, pointer)
+
+    def map_registers(self, base: int, size: int) -> None:
+        """Let the bus answer in [base, base + size)."""
+
+        def read(_uc: Any, offset: int, width: int, _data: Any) -> int:
+            try:
+                return self._read(base + offset, width)
+            except Exception as exc:
+                self.abort(exc)
+                return 0
+
+        def write(_uc: Any, offset: int, width: int, value: int, _data: Any) -> None:
+            try:
+                self._write(base + offset, value & ((1 << 8 * width) - 1), width)
+            except Exception as exc:
+                self.abort(exc)
+
+        self.uc.mmio_map(base, size, read, None, write, None)
+
+    def map_flash(self, areas: dict[int, int], size: int) -> None:
+        """Map host memory as flash at several addresses, in place of what was mapped there."""
+        for address, pointer in areas.items():
+            if any(begin == address for begin, _, _ in self.uc.mem_regions()):
+                self.uc.mem_unmap(address, size)
+            self.uc.mem_map_ptr(address, size, UC_PROT_READ | UC_PROT_EXEC, pointer)
+        self.uc.ctl_flush_tb()
+
+    def watch_reads(self, ranges: list[tuple[int, int]]) -> None:
+        """Report data reads in these ranges (begin, last) to `on_read`; replaces the ranges of before."""
+        if not ranges and not self._read_hooks:
+            return
+        for handle in self._read_hooks:
+            self.uc.hook_del(handle)
+        self._read_hooks = [
+            self.uc.hook_add(UC_HOOK_MEM_READ, self._hook_read, begin=begin, end=last)
+            for begin, last in ranges
+        ]
+        self.uc.ctl_flush_tb()  # blocks translated before would not see the change
+
+    def forget_code(self) -> None:
+        """Drop all translations: memory that may hold code was changed by the host."""
+        self.uc.ctl_flush_tb()
+
+    # -- hooks -------------------------------------------------------------------------------------------
+
+    def abort(self, exc: Exception) -> None:
+        """End the slice from inside a hook, because of ``exc``."""
+        self._abort = self._abort or exc
+        self.uc.emu_stop()
+
+    def _hook_interrupt(self, _uc: Any, number: int, _data: Any) -> None:
+        self._interrupt = number
+        self.uc.emu_stop()
+
+    def _hook_unmapped(
+        self, _uc: Any, access: int, address: int, _size: int, _value: int, _data: Any
+    ) -> bool:
+        self._unmapped = (access, address)
+        return False
+
+    def _hook_store(self, _uc: Any, _access: int, address: int, size: int, value: int, _data: Any) -> bool:
+        try:
+            self.on_store(address, size, value & ((1 << 8 * size) - 1))
+        except Exception as exc:
+            self.abort(exc)
+        return True
+
+    def _hook_read(self, _uc: Any, _access: int, address: int, size: int, _value: int, _data: Any) -> None:
+        try:
+            self.on_read(address, size)
+        except Exception as exc:
+            self.abort(exc)
+
+    # -- counting ----------------------------------------------------------------------------------------
+
+    @property
+    def executed(self) -> int:
+        """Instructions executed so far, the one under way included; exact at any moment.
+
+        A Thumb instruction in an IT block whose condition is false does not count.
+        """
+        return self._done + (self._counter.value if self.live else 0)
+
+    def limit(self, more: int) -> None:
+        """From inside a hook: end the slice after ``more`` further instructions, but not later than planned."""
+        if self.live:
+            self._limit.value = min(self._limit.value, self._counter.value + max(more, 0))
+
+    def slice(self, count: int) -> Stop:
+        """Run up to ``count`` instructions. The program counter is exact afterwards, whatever the reason."""
+        self._abort = self._interrupt = self._unmapped = None
+        error: UcError | None = None
+        start = self.uc.reg_read(UC_ARM_REG_PC)
+        self._counter.value = 0
+        self.live = True
+        try:
+            self.uc.emu_start(start | 1, NO_END, count=count)
+        except UcError as exc:
+            error = exc
+        finally:
+            self.live = False
+        counted, limit = self._counter.value, self._limit.value
+        self._done += counted - 1 if counted > limit else counted
+        return self._classify(error, counted > limit)
+
+    def _classify(self, error: UcError | None, by_count: bool) -> Stop:
+        if self._abort is not None:
+            exc, self._abort = self._abort, None
+            raise exc
+        if self._interrupt is not None:
+            return self._classify_interrupt(self._interrupt)
+        if error is not None:
+            if self._unmapped is not None:
+                access, address = self._unmapped
+                kinds = {UC_MEM_FETCH_UNMAPPED: "fetch from", UC_MEM_WRITE_UNMAPPED: "write to"}
+                return Stop("fault", f"{kinds.get(access, 'read of')} unmapped 0x{address:08x}", address)
+            return Stop("fault", f"{error} (undefined instruction or no permission)")
+        if by_count:
+            return Stop("count")
+        before = bytes(self.uc.mem_read(self.pc - 2, 2))
+        return Stop({WFI: "wfi", WFE: "wfe"}.get(before, "count"))
+
+    def _classify_interrupt(self, number: int) -> Stop:
+        if number == EXCP_EXCEPTION_EXIT:
+            return Stop("return")
+        if number == EXCP_SWI:
+            return Stop("svc")
+        what = (
+            "breakpoint without a debugger" if number == EXCP_BKPT else f"exception {number} of the emulator"
+        )
+        return Stop("fault", what)
+
+    # -- registers and exceptions ------------------------------------------------------------------------
+
+    @property
+    def pc(self) -> int:
+        """Address of the next instruction."""
+        return int(self.uc.reg_read(UC_ARM_REG_PC)) & ~1
+
+    @property
+    def sp(self) -> int:
+        """Stack pointer."""
+        return int(self.uc.reg_read(UC_ARM_REG_SP))
+
+    @property
+    def masked(self) -> bool:
+        """PRIMASK."""
+        return bool(self.uc.reg_read(UC_ARM_REG_PRIMASK) & 1)
+
+    def reset(self, sp: int, pc: int) -> None:
+        """Start as after reset: thread mode, interrupts on, IT state empty."""
+        self.uc.context_restore(self._pristine)
+        self.uc.reg_write(UC_ARM_REG_SP, sp & ~3)
+        self.uc.reg_write(UC_ARM_REG_LR, 0xFFFF_FFFF)
+        self.uc.reg_write(UC_ARM_REG_PC, pc & ~1)
+
+    def enter(self, number: int, vector: int, *, nested: bool) -> None:
+        """Take exception ``number``: push the eight-word frame (8-aligned) and go to ``vector``.
+
+        Raises:
+            UcError: the stack is not in RAM.
+        """
+        uc = self.uc
+        xpsr = int(uc.reg_read(UC_ARM_REG_XPSR)) | THUMB
+        sp = self.sp
+        frame = sp - 32 & ~7
+        if sp & 4:
+            xpsr |= ALIGNED_FRAME
+        words = [uc.reg_read(r) for r in FRAME] + [self.pc, xpsr]
+        uc.mem_write(frame, b"".join(int(w).to_bytes(4, "little") for w in words))
+        uc.reg_write(UC_ARM_REG_SP, frame)
+        uc.reg_write(UC_ARM_REG_LR, EXC_TO_HANDLER if nested else EXC_TO_THREAD)
+        uc.reg_write(UC_ARM_REG_XPSR, xpsr & 0xF800_0000 | THUMB | number)
+        uc.reg_write(UC_ARM_REG_PC, vector & ~1)
+
+    def leave(self) -> None:
+        """Return from an exception: pop the frame.
+
+        Raises:
+            UcError: the stack is not in RAM.
+        """
+        uc = self.uc
+        sp = self.sp
+        raw = bytes(uc.mem_read(sp, 32))
+        words = [int.from_bytes(raw[i : i + 4], "little") for i in range(0, 32, 4)]
+        for register, value in zip(FRAME, words[:6], strict=True):
+            uc.reg_write(register, value)
+        xpsr = words[7]
+        uc.reg_write(UC_ARM_REG_XPSR, xpsr & ~ALIGNED_FRAME)
+        uc.reg_write(UC_ARM_REG_SP, sp + 32 + (4 if xpsr & ALIGNED_FRAME else 0))
+        uc.reg_write(UC_ARM_REG_PC, words[6] & ~1)
+
+    def state(self) -> tuple[Any, int]:
+        """Return what `restore` needs; RAM and flash are the machine's."""
+        return self.uc.context_save(), self._done
+
+    def restore(self, state: tuple[Any, int]) -> None:
+        """Go back to a `state`."""
+        context, self._done = state
+        self.uc.context_restore(context)
