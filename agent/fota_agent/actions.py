@@ -1,0 +1,65 @@
+"""What the update engine may ask of its runner."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fota_wire.checkin import Request
+    from fota_wire.suit import Manifest
+
+IDLE, HEALTH, NONCE, CHECKIN, CONFIRM, REJECT = "idle", "health", "nonce", "checkin", "confirm", "reject"
+COMPARE_RUNNING, COMPARE_INACTIVE, COMPARE_WRITTEN = "compare-running", "compare-inactive", "compare-written"
+RESUME, ERASE, FETCH, INSPECT, ASK = "resume", "erase", "fetch", "inspect", "ask"
+REQUEST, REBOOT = "request", "reboot"
+
+
+class Action:
+    """What the runner is to do; ``kind`` is the engine's state. Fields that the kind does not use are empty.
+
+    ``until``: IDLE, not before that time. ``request``: CHECKIN. ``claims``: CHECKIN, the report's fields or
+    None. ``size``: COMPARE_*, ERASE, RESUME: bytes from the start of the slot. ``manifest``, ``offset``:
+    FETCH.
+    ``reason``: REJECT.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        until: int = 0,
+        size: int = 0,
+        offset: int = 0,
+        reason: int = 0,
+        request: "Request | None" = None,
+        claims: "Claims | None" = None,
+        manifest: "Manifest | None" = None,
+    ) -> None:
+        self.kind = kind
+        self.until = until
+        self.size = size
+        self.offset = offset
+        self.reason = reason
+        self.request = request
+        self.claims = claims
+        self.manifest = manifest
+
+
+class Claims:
+    """What a report says beside the boot report: the server's ``nonce``, ``root_version``, ``trial``,
+    ``installed`` and ``events`` (SPEC 5.4).
+    """
+
+    def __init__(
+        self,
+        nonce: bytes,
+        root_version: int,
+        trial: bool,
+        installed: "bytes | None",
+        events: "list[tuple[str, str]]",
+    ) -> None:
+        self.nonce = nonce
+        self.root_version = root_version
+        self.trial = trial
+        self.installed = installed
+        self.events = events
+
+    def content(self) -> "tuple[object, ...]":
+        """Return all but the nonce, to compare."""
+        return (self.root_version, self.trial, self.installed, tuple(self.events))

@@ -1,0 +1,207 @@
+"""From the network into a slot: fixed buffer, hard size limit, minimum rate, resume from the last complete page."""
+
+import struct
+
+from fota_wire.errors import DeviceError, FotaError, TransportError, VerifyError
+from fota_wire.image import CLASS_ID, MAGIC, PROTECTED_MAGIC, SEC_CNT
+from fota_wire.layout import HEADER_SIZE
+from fota_wire.status import IM1, IM3, IM4
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fota_agent.seams import Clock, Reader, Slot, Transport
+    from fota_wire.suit import Manifest
+
+MIN_RATE = 256  # bytes per second, over each window
+WINDOW_MS = 30_000
+FIXED_MS = 120_000  # on top of what the size takes at the minimum rate
+BODY_MS = 30_000
+MAX_PROTECTED = 1024
+
+
+class Pace:
+    """A clock for one transfer of ``size`` bytes: slow retrieval ends here instead of lasting for ever."""
+
+    def __init__(self, now_ms: "Clock", size: int) -> None:
+        self._now_ms = now_ms
+        self._window = self._start = now_ms()
+        self._window_bytes = 0
+        self._deadline_ms = FIXED_MS + size * 1000 // MIN_RATE
+
+    def count(self, received: int) -> None:
+        """Account for ``received`` more bytes. TransportError if the transfer is slower than allowed."""
+        now = self._now_ms()
+        self._window_bytes += received
+        if now - self._start > self._deadline_ms:
+            raise TransportError(f"slow retrieval: not done within {self._deadline_ms // 1000} s")
+        if now - self._window >= WINDOW_MS:
+            if self._window_bytes * 1000 < MIN_RATE * (now - self._window):
+                raise TransportError(f"slow retrieval: below {MIN_RATE} bytes per second")
+            self._window, self._window_bytes = now, 0
+
+
+def read_body(reader: "Reader", limit: int, now_ms: "Clock") -> bytes:
+    """Return a whole body of at most ``limit`` bytes. TransportError: longer, broken off, or too slow."""
+    if reader.length > limit:
+        reader.close()
+        raise TransportError(f"response: body of {reader.length} bytes, more than {limit}")
+    data = bytearray(reader.length)
+    view = memoryview(data)
+    start = now_ms()
+    at = 0
+    while at < len(data):
+        at += reader.readinto(view[at:])
+        if now_ms() - start > BODY_MS:
+            reader.close()
+            raise TransportError(f"response: body not complete within {BODY_MS // 1000} s")
+    return bytes(data)
+
+
+class Download:
+    """One image on its way into ``slot``; ``offset`` is where the next page goes, a whole number of pages
+    until the end. ``buffer`` has the size of a page.
+    """
+
+    def __init__(
+        self, manifest: "Manifest", slot: "Slot", offset: int, buffer: bytearray, now_ms: "Clock"
+    ) -> None:
+        self.offset = offset
+        self._manifest = manifest
+        self._slot = slot
+        self._buffer = memoryview(buffer)
+        self._now_ms = now_ms
+
+    def run(self, transport: "Transport", progress: "Callable[[int, int], None]") -> None:
+        """Fetch what is missing and write it page by page; at any failure ``offset`` says how far it came.
+
+        Raises:
+            TransportError: network, server or pace; its ``code`` is the HTTP status where there is one.
+            VerifyError: the server offers another length than the manifest's.
+            DeviceError: the flash failed.
+        """
+        size = self._manifest.size
+        if self.offset >= size:
+            return
+        headers = {"Accept": "application/octet-stream"}
+        if self.offset:
+            headers["Range"] = f"bytes={self.offset}-"
+            headers["If-Range"] = f'"{self._manifest.digest.hex()}"'
+        status, answer, reader = transport.request("GET", "/v1/" + self._manifest.uri, headers)
+        try:
+            skip = self._check_answer(status, answer, reader.length)
+            self._copy(reader, skip, progress)
+        except FotaError:
+            reader.close()
+            raise
+
+    def _check_answer(self, status: int, headers: "dict[str, str]", length: int) -> int:
+        """Return how many bytes at the start of the body lie in the slot already."""
+        size = self._manifest.size
+        if status == 206 and self.offset:
+            if headers.get("content-range", "") != f"bytes {self.offset}-{size - 1}/{size}":
+                raise VerifyError(
+                    f"payload: another range than asked for: {headers.get('content-range')}", "range"
+                )
+            expected, skip = size - self.offset, 0
+        elif status == 200:
+            expected, skip = (
+                size,
+                self.offset,
+            )  # the server does not do ranges, or holds something else: digest tells
+        else:
+            raise TransportError(f"payload: server answers {status}", status)
+        if length != expected:
+            raise VerifyError(f"payload: {length} bytes offered, {expected} expected", "length")
+        return skip
+
+    def _copy(self, reader: "Reader", skip: int, progress: "Callable[[int, int], None]") -> None:
+        size, page_size = self._manifest.size, len(self._buffer)
+        pace = Pace(self._now_ms, size)
+        while skip:
+            count = reader.readinto(self._buffer[: min(skip, page_size)])
+            pace.count(count)
+            skip -= count
+        while self.offset < size:
+            want = min(page_size, size - self.offset)
+            got = 0
+            while got < want:
+                count = reader.readinto(self._buffer[got:want])
+                if count == 0:
+                    raise TransportError("payload: broke off")
+                pace.count(count)
+                got += count
+            if want < page_size:
+                self._buffer[want:] = b"\xff" * (page_size - want)
+            self._slot.program(self.offset, self._buffer)
+            self.offset += want
+            progress(self.offset, size)
+
+
+def erase(slot: "Slot", size: int) -> None:
+    """Erase the pages of the first ``size`` bytes that are not blank yet. DeviceError FL2."""
+    for offset in range(0, size, slot.page_size):
+        if not slot.is_blank(offset):
+            slot.erase(offset)
+
+
+def resume_offset(slot: "Slot", size: int) -> int:
+    """Return where a write that a power cut ended goes on, the page there being blank.
+
+    Pages were written in order into erased flash, so all before the last one with content are complete;
+    that one may be torn, and is erased. DeviceError FL2.
+    """
+    last = (size - 1) // slot.page_size * slot.page_size
+    for offset in range(last, -1, -slot.page_size):
+        if not slot.is_blank(offset):
+            slot.erase(offset)
+            return offset
+    return 0
+
+
+def digest_of(slot: "Slot", size: int, buffer: bytearray) -> bytes:
+    """Return the SHA-256 of the first ``size`` bytes of ``slot``."""
+    import hashlib
+
+    sha = hashlib.sha256()
+    for offset in range(0, size, len(buffer)):
+        sha.update(slot.read(offset, min(len(buffer), size - offset)))
+    return sha.digest()
+
+
+def inspect(slot: "Slot", size: int) -> "tuple[int, bytes]":
+    """Return (SEC_CNT, class UUID) of the image in the first ``size`` bytes of ``slot`` (SPEC 2).
+
+    Only what decides whether a trial makes sense; the bootloader checks all of it.
+
+    Raises:
+        VerifyError: IM1, IM3 or IM4.
+    """
+    magic, _, header_size, protected_size, payload_size = struct.unpack("<IIHHI", slot.read(0, 16))
+    if magic != MAGIC:
+        raise VerifyError("not a firmware image: magic is missing", IM1)
+    start = header_size + payload_size
+    if header_size != HEADER_SIZE or start + protected_size > size or not 4 < protected_size <= MAX_PROTECTED:
+        raise VerifyError("image sizes do not fit", IM3)
+    area = slot.read(start, protected_size)
+    if struct.unpack_from("<HH", area, 0) != (PROTECTED_MAGIC, protected_size):
+        raise VerifyError("protected TLV area is missing", IM4)
+    found: dict[int, bytes] = {}
+    at = 4
+    while at + 4 <= protected_size:
+        kind, length = struct.unpack_from("<HH", area, at)
+        value = area[at + 4 : at + 4 + length]
+        if len(value) != length or (kind in (SEC_CNT, CLASS_ID) and kind in found):
+            raise VerifyError("protected TLV area is malformed", IM4)
+        found[kind] = value
+        at += 4 + length
+    if at != protected_size or len(found.get(SEC_CNT, b"")) != 4 or len(found.get(CLASS_ID, b"")) != 16:
+        raise VerifyError("image has no security counter or class", IM4)
+    return struct.unpack("<I", found[SEC_CNT])[0], found[CLASS_ID]
+
+
+def check_page_size(slot: "Slot", buffer: bytearray) -> None:
+    """Return if ``buffer`` holds exactly one page of ``slot``. DeviceError otherwise."""
+    if len(buffer) != slot.page_size:
+        raise DeviceError(f"page size of the slot is {slot.page_size}, the buffer has {len(buffer)}")

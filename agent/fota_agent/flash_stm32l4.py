@@ -1,0 +1,193 @@
+"""Flash controller of the STM32L4 at register level (RM0351 chapter 3): erase pages, program double words,
+read.
+
+Banks are physical, 1 and 2; which of them appears at 0x0800_0000 follows SYSCFG_MEMRMP.FB_MODE. A double
+word may be programmed once after an erase, so double words that are all ones are skipped: they hold that
+value already.
+"""
+
+import struct
+
+from fota_wire.errors import DeviceError
+from fota_wire.layout import BANK_SIZE, FLASH_BASE, OTHER_BANK_BASE, PAGE_SIZE
+from fota_wire.status import FL1, FL2
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fota_agent.seams import Memory, Sleep
+
+RCC_APB2ENR, SYSCFGEN = 0x40021060, 1 << 0
+SYSCFG_MEMRMP, FB_MODE = 0x40010000, 1 << 8
+
+ACR, KEYR, SR, CR, ECCR = 0x40022000, 0x40022008, 0x40022010, 0x40022014, 0x40022018
+ACR_ICEN, ACR_DCEN, ACR_ICRST, ACR_DCRST = 1 << 9, 1 << 10, 1 << 11, 1 << 12
+KEY1, KEY2 = 0x45670123, 0xCDEF89AB
+SR_ERRORS, SR_BSY = 0xC3FA, 1 << 16
+CR_PG, CR_PER, CR_BKER, CR_STRT, CR_LOCK = 1 << 0, 1 << 1, 1 << 11, 1 << 16, 1 << 31
+CR_PNB_SHIFT = 3
+ECCR_ECCD = 1 << 31
+
+# Longest times of the datasheet, doubled.
+PROGRAM_US, ERASE_US = 200, 50_000
+BLANK = b"\xff" * 8
+
+
+class Flash:
+    """The whole flash of the chip.
+
+    ``mem32`` is ``machine.mem32``; ``read(address, length)`` returns bytes at a mapped address. A double
+    word that a power cut left torn raises an NMI on the chip, whose handler must return; here it shows in
+    ``take_fault``.
+    """
+
+    def __init__(self, mem32: "Memory", read: "Callable[[int, int], bytes]", sleep_us: "Sleep") -> None:
+        self._mem32 = mem32
+        self._read = read
+        self._sleep_us = sleep_us
+        self._acr = 0
+
+    def address(self, bank: int, offset: int) -> int:
+        """Return where ``offset`` of the physical ``bank`` is mapped now."""
+        self._mem32[RCC_APB2ENR] |= SYSCFGEN  # without its clock SYSCFG reads as zero
+        swapped = bool(self._mem32[SYSCFG_MEMRMP] & FB_MODE)
+        return (FLASH_BASE if (bank == 1) != swapped else OTHER_BANK_BASE) + offset
+
+    def bank_at(self, address: int) -> int:
+        """Return the physical bank that is mapped at ``address``."""
+        return 1 if 0 <= address - self.address(1, 0) < BANK_SIZE else 2
+
+    def read(self, address: int, length: int) -> bytes:
+        """Return ``length`` bytes from the mapped ``address``."""
+        return bytes(self._read(address, length))
+
+    def take_fault(self) -> bool:
+        """Return True if a read since the last call hit a double word with an ECC fault, and forget it."""
+        if not self._mem32[ECCR] & ECCR_ECCD:
+            return False
+        self._mem32[ECCR] = ECCR_ECCD
+        return True
+
+    def read_sound(self, address: int, length: int) -> "bytes | None":
+        """Return ``length`` bytes, or None if any of them faults on ECC."""
+        self.take_fault()
+        data = self.read(address, length)
+        return None if self.take_fault() else data
+
+    def erase(self, address: int) -> None:
+        """Erase the page at the mapped ``address``, a multiple of PAGE_SIZE.
+
+        Raises:
+            DeviceError: FL2, the controller reports an error, or is busy for too long.
+        """
+        bank = self.bank_at(address)
+        page = (address - self.address(bank, 0)) // PAGE_SIZE
+        self._begin()
+        try:
+            self._clear_errors(FL2)
+            select = CR_PER | page << CR_PNB_SHIFT | (CR_BKER if bank == 2 else 0)
+            self._mem32[CR] = select
+            self._mem32[CR] = select | CR_STRT
+            self._wait(ERASE_US, FL2, address)
+            self._mem32[CR] = 0
+        finally:
+            self._end()
+
+    def program(self, address: int, data: "bytes | bytearray | memoryview") -> None:
+        """Program erased flash at the mapped ``address``; address and length are multiples of 8.
+
+        Returns once the flash reads back as ``data``. A power cut leaves a prefix of it, and one torn
+        double word.
+
+        Raises:
+            DeviceError: FL1, the controller reports an error, or the flash does not read back.
+        """
+        if address % 8 or len(data) % 8:
+            raise ValueError("flash is programmed by whole double words")
+        self._begin()
+        try:
+            self._clear_errors(FL1)
+            self._mem32[CR] = CR_PG
+            for at in range(0, len(data), 8):
+                if data[at : at + 8] == BLANK:
+                    continue
+                low, high = struct.unpack_from("<II", data, at)
+                self._mem32[address + at] = low
+                self._mem32[address + at + 4] = high
+                self._wait(PROGRAM_US, FL1, address + at)
+            self._mem32[CR] = 0
+        finally:
+            self._end()
+        if self.read_sound(address, len(data)) != bytes(data):
+            raise DeviceError(f"flash: 0x{address:08x} does not read back", FL1)
+
+    def _begin(self) -> None:
+        """Unlock, and switch the caches off: a read while the other bank is written may spoil them (erratum)."""
+        self._acr = self._mem32[ACR]
+        self._mem32[ACR] = self._acr & ~(ACR_ICEN | ACR_DCEN)
+        if self._mem32[CR] & CR_LOCK:
+            self._mem32[KEYR] = KEY1
+            self._mem32[KEYR] = KEY2
+
+    def _end(self) -> None:
+        """Lock, empty the caches, and set them as they were."""
+        self._mem32[CR] = CR_LOCK
+        off = self._acr & ~(ACR_ICEN | ACR_DCEN)
+        self._mem32[ACR] = off | ACR_ICRST | ACR_DCRST
+        self._mem32[ACR] = off
+        self._mem32[ACR] = self._acr
+
+    def _clear_errors(self, code: int) -> None:
+        """Wait for an operation of others, and clear what it left: any error bit makes the next one fail."""
+        self._wait(ERASE_US, code, 0, check=False)
+        self._mem32[SR] = SR_ERRORS
+
+    def _wait(self, limit_us: int, code: int, address: int, check: bool = True) -> None:
+        waited = 0
+        step = max(limit_us // 20, 10)
+        status = self._mem32[SR]
+        while status & SR_BSY:
+            if waited > limit_us:
+                raise DeviceError(f"flash: busy for more than {limit_us} us at 0x{address:08x}", code)
+            self._sleep_us(step)
+            waited += step
+            status = self._mem32[SR]
+        if check and status & SR_ERRORS:
+            self._mem32[CR] = 0
+            raise DeviceError(f"flash: error 0x{status & SR_ERRORS:04x} at 0x{address:08x}", code)
+
+
+class FlashSlot:
+    """One firmware slot at its mapped address; the ``Slot`` of ``fota_agent.seams``."""
+
+    page_size = PAGE_SIZE
+
+    def __init__(self, flash: Flash, address: int, size: int) -> None:
+        self._flash = flash
+        self._address = address
+        self.size = size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes at ``offset``; ValueError outside the slot."""
+        self._inside(offset, length)
+        return self._flash.read(self._address + offset, length)
+
+    def is_blank(self, offset: int) -> bool:
+        """Return True if the page at ``offset`` is wholly erased."""
+        self._inside(offset, PAGE_SIZE)
+        return self._flash.read_sound(self._address + offset, PAGE_SIZE) == b"\xff" * PAGE_SIZE
+
+    def erase(self, offset: int) -> None:
+        """Erase the page at ``offset``. DeviceError FL2."""
+        self._inside(offset, PAGE_SIZE)
+        self._flash.erase(self._address + offset)
+
+    def program(self, offset: int, data: "bytearray | memoryview") -> None:
+        """Program the erased page at ``offset``. DeviceError FL1."""
+        self._inside(offset, len(data))
+        self._flash.program(self._address + offset, data)
+
+    def _inside(self, offset: int, length: int) -> None:
+        if not 0 <= offset <= self.size - length:
+            raise ValueError("outside the slot")

@@ -1,0 +1,62 @@
+"""The checks between what the server says and what is done about it: pure functions, each raising what it refuses."""
+
+from fota_wire import root as roots
+from fota_wire import suit
+from fota_wire.errors import VerifyError
+from fota_wire.status import IM7, PO1, PO2
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fota_agent.seams import Identity
+    from fota_wire.assignment import Assignment
+    from fota_wire.seams import Verify
+
+
+def open_manifest(
+    order: "Assignment", envelope: bytes, root: "roots.Root", identity: "Identity", verify: "Verify"
+) -> "suit.Manifest":
+    """Return the manifest in ``envelope`` if it is the one that ``order`` assigns, and this device may
+    install it.
+
+    Raises:
+        FormatError: malformed.
+        VerifyError: as ``suit.open_envelope``, and ``mix-and-match``, ``rollback``, ``revoked``, ``class``,
+        ``size``.
+    """
+    # (1) k distinct RELEASE keys signed it
+    keys, threshold = root.role_keys(roots.RELEASE), root.threshold(roots.RELEASE)
+    manifest = suit.open_envelope(envelope, keys, threshold, verify)
+    # (2) it is the one assigned
+    if manifest.manifest_digest != order.manifest_digest or manifest.sequence != order.sequence:
+        raise VerifyError("manifest is not the one that was assigned", "mix-and-match")
+    # (3) ROOT has not left it behind
+    if manifest.sequence < root.min_sequence:
+        raise VerifyError(f"sequence {manifest.sequence} is below ROOT's {root.min_sequence}", "rollback")
+    if manifest.manifest_digest in root.revoked:
+        raise VerifyError("manifest is revoked", "revoked")
+    # (4) it is for this device, and fits
+    if manifest.vendor_id != identity.vendor_id or manifest.class_id != identity.class_id:
+        raise VerifyError("manifest is for another vendor or device class", "class")
+    if not 0 < manifest.size <= identity.slot_size:
+        raise VerifyError(f"image of {manifest.size} bytes does not fit {identity.slot_size}", "size")
+    return manifest
+
+
+def check_image(sec_cnt: int, class_id: bytes, floor: int, root: "roots.Root", identity: "Identity") -> None:
+    """Return if the bootloader would accept the image's class and security counter, and ROOT does.
+
+    Raises:
+        VerifyError: IM7, PO1, PO2.
+    """
+    low, high = max(floor, root.min_secver), floor + identity.max_counter_step
+    if class_id != identity.class_id:
+        raise VerifyError("image is for another device class", IM7)
+    if sec_cnt < low:
+        raise VerifyError(f"security counter {sec_cnt} is below the floor {low}", PO1)
+    if sec_cnt > high:
+        raise VerifyError(f"security counter {sec_cnt} is above {high}", PO2)
+
+
+def backoff_limit_ms(failures: int, base_ms: int, cap_ms: int) -> int:
+    """Return the limit below which the next wait is drawn: doubled with each failure in a row, up to ``cap_ms``."""
+    return min(cap_ms, base_ms << min(failures, 20))

@@ -1,0 +1,222 @@
+"""Carries out what the engine decides: network, flash, crypto element, journal. No decision is made here."""
+
+from fota_agent import actions, download
+from fota_agent.engine import Engine
+from fota_agent.state import State
+from fota_agent.state import decode as decode_state
+from fota_wire import checkin, cose, report
+from fota_wire.errors import FotaError, TransportError
+from fota_wire.layout import SLOT_NAMES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fota_agent.actions import Action
+    from fota_agent.seams import Board, Hooks, Transport
+    from fota_wire.seams import Verify
+
+
+class Runner:
+    """One boot of one device. Call ``step`` again and again; it returns how long that may wait.
+
+    ``verify`` is P-256 verification by public key. ``rebooting`` is True once the chip has been told to
+    reset: on an emulated chip the caller then starts it and makes a new Runner.
+
+    Raises:
+        DeviceError: boot report or trust store are not usable, or the element does not answer.
+    """
+
+    def __init__(self, board: "Board", transport: "Transport", hooks: "Hooks", verify: "Verify") -> None:
+        self.rebooting = False
+        self._board = board
+        self._transport = transport
+        self._hooks = hooks
+        self._buffer = bytearray(board.inactive.page_size)
+        self._boot = board.boot_report()
+        self.engine = Engine(board, self._boot, self._load(), verify, board.random_below)
+        self._handlers = {
+            actions.HEALTH: self._health,
+            actions.NONCE: self._nonce,
+            actions.CHECKIN: self._checkin,
+            actions.CONFIRM: self._confirm,
+            actions.REJECT: self._reject,
+            actions.COMPARE_RUNNING: self._hash,
+            actions.COMPARE_INACTIVE: self._hash,
+            actions.COMPARE_WRITTEN: self._hash,
+            actions.RESUME: self._resume,
+            actions.ERASE: self._erase,
+            actions.FETCH: self._fetch,
+            actions.INSPECT: self._inspect,
+            actions.ASK: self._ask,
+            actions.REQUEST: self._request,
+            actions.REBOOT: self._reboot,
+        }
+        self._action = self.engine.start(board.ticks_ms())
+
+    @property
+    def phase(self) -> str:
+        """What the engine is at: one of the states of ``fota_agent.engine``."""
+        return self.engine.phase
+
+    def step(self) -> int:
+        """Do one thing; return the milliseconds until there is something to do again, 0 for at once."""
+        self._save()
+        action = self._action
+        now = self._board.ticks_ms()
+        if action.kind == actions.IDLE:
+            if now < action.until:
+                return action.until - now
+            self._action = self.engine.timer(now)
+            return 0
+        outcome = self.engine.outcome
+        try:
+            self._action = self._handlers[action.kind](action)
+        except FotaError as exc:
+            self._action = self.engine.failed(self._now(), exc)
+        if self.engine.outcome != outcome:
+            self._hooks.log(self.engine.outcome)
+        self._save()
+        return 0
+
+    def check_in(self) -> None:
+        """Let a wait end now."""
+        if self._action.kind == actions.IDLE:
+            self._action.until = self._now()
+
+    def _now(self) -> int:
+        return self._board.ticks_ms()
+
+    # -- one method per action ---------------------------------------------------------------------------------
+
+    def _health(self, _action: "Action") -> "Action":
+        verdicts = (self._board.health(), self._hooks.health_check())
+        healthy = None if None in verdicts else True
+        return self.engine.health(self._now(), False if False in verdicts else healthy)
+
+    def _nonce(self, _action: "Action") -> "Action":
+        return self.engine.nonce(self._now(), self._board.element.random()[:16])
+
+    def _checkin(self, action: "Action") -> "Action":
+        request = action.request
+        if request is None:
+            raise RuntimeError("a check-in without a request")
+        if action.claims is not None:
+            request.report = self._report(action.claims)
+        headers = {"Content-Type": checkin.CONTENT_TYPE, "Accept": checkin.CONTENT_TYPE}
+        body = checkin.encode_request(request)
+        status, answer, reader = self._transport.request("POST", "/v1/checkin", headers, body)
+        raw = download.read_body(reader, checkin.MAX_RESPONSE, self._now)
+        if status != 200:
+            error = TransportError(f"server answers {status}{_server_words(raw)}", status)
+            return self.engine.failed(
+                self._now(), error, retry_after_s=_seconds(answer.get("retry-after", ""))
+            )
+        return self.engine.response(self._now(), raw)
+
+    def _confirm(self, _action: "Action") -> "Action":
+        self._board.confirm()
+        return self.engine.confirmed(self._now())
+
+    def _reject(self, action: "Action") -> "Action":
+        self._board.reject(action.reason)
+        return self.engine.rejected(self._now())
+
+    def _hash(self, action: "Action") -> "Action":
+        slot = self._board.running if action.kind == actions.COMPARE_RUNNING else self._board.inactive
+        return self.engine.hashed(self._now(), download.digest_of(slot, action.size, self._buffer))
+
+    def _resume(self, action: "Action") -> "Action":
+        offset = download.resume_offset(self._board.inactive, action.size)
+        self._hooks.log(f"resuming at {offset} of {action.size} bytes")
+        return self.engine.resumed(self._now(), offset)
+
+    def _erase(self, action: "Action") -> "Action":
+        download.erase(self._board.inactive, action.size)
+        return self.engine.erased(self._now())
+
+    def _fetch(self, action: "Action") -> "Action":
+        if action.manifest is None:
+            raise RuntimeError("a download without a manifest")
+        job = download.Download(
+            action.manifest, self._board.inactive, action.offset, self._buffer, self._board.ticks_ms
+        )
+        try:
+            job.run(self._transport, self._hooks.progress)
+        except FotaError as exc:
+            return self.engine.failed(self._now(), exc, offset=job.offset)
+        return self.engine.fetched(self._now())
+
+    def _inspect(self, action: "Action") -> "Action":
+        try:
+            sec_cnt, class_id = download.inspect(self._board.inactive, action.size)
+        except FotaError as exc:
+            return self.engine.malformed(self._now(), exc)
+        return self.engine.inspected(self._now(), sec_cnt, class_id)
+
+    def _ask(self, _action: "Action") -> "Action":
+        yes = self._hooks.may_install(self.engine.wanted)
+        return self.engine.allowed(self._now(), yes)
+
+    def _request(self, _action: "Action") -> "Action":
+        self._board.request()
+        return self.engine.requested(self._now())
+
+    def _reboot(self, action: "Action") -> "Action":
+        if not self.rebooting:
+            self._hooks.before_reboot()
+            self.rebooting = True
+            self._board.reset()
+        return action
+
+    # -- report and store --------------------------------------------------------------------------------------
+
+    def _report(self, claims: "actions.Claims") -> bytes:
+        board, boot = self._board, self._boot
+        return report.build(
+            nonce=claims.nonce,
+            device_id=board.device_id,
+            slot=SLOT_NAMES[boot.running],
+            image_hash=boot.image_hash,
+            version=boot.version_text,
+            sec_cnt=boot.sec_cnt,
+            floor=boot.floor,
+            root_version=claims.root_version,
+            state="trial" if claims.trial else "confirmed",
+            installed=claims.installed,
+            events=claims.events,
+            reset_cause=boot.reset_cause,
+            kid=cose.kid_of(board.public_key),
+            sign=board.element.sign,
+        )
+
+    def _load(self) -> State:
+        raw = self._board.load_store()
+        if raw is None:
+            return State()
+        try:
+            return decode_state(raw)
+        except FotaError as exc:
+            self._hooks.log(f"agent store ignored: {exc}")
+            return State()
+
+    def _save(self) -> None:
+        """Save what has to survive; without a store the agent still updates, it only forgets why."""
+        state = self.engine.state
+        if not state.dirty:
+            return
+        state.dirty = False
+        try:
+            self._board.save_store(state.encode(self._board.store_size))
+        except FotaError as exc:
+            self._hooks.log(f"agent store not written: {exc}")
+
+
+def _server_words(raw: bytes) -> str:
+    try:
+        return ": {}: {}".format(*checkin.parse_error(raw))
+    except FotaError:
+        return ""
+
+
+def _seconds(text: str) -> int:
+    """Return the number of a Retry-After in seconds; the date form counts as absent."""
+    return int(text) if text.isdigit() and len(text) < 9 else 0

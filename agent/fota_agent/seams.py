@@ -1,0 +1,215 @@
+"""What the agent needs from a board, a network and an application: the interfaces, for readers and type
+checkers.
+
+Never imported at run time (MicroPython has no ``typing``); the modules name these types under
+``TYPE_CHECKING``. Times are integer milliseconds of a clock that never goes back.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from fota_wire.bootreport import BootReport
+
+Sleep = Callable[[int], None]  # microseconds
+Clock = Callable[[], int]  # milliseconds
+Random = Callable[[int], int]  # random(n): 0 <= value < n
+
+
+class Memory(Protocol):
+    """``machine.mem32``: 32-bit bus accesses by address, a multiple of 4."""
+
+    def __getitem__(self, address: int, /) -> int:
+        """Load one word."""
+        ...
+
+    def __setitem__(self, address: int, value: int, /) -> None:
+        """Store one word."""
+        ...
+
+
+class I2c(Protocol):
+    """``machine.I2C``; a NAK is an OSError. Writing nothing to address 0 is the wake pulse of the element."""
+
+    def writeto(self, addr: int, buf: bytes, /) -> object:
+        """Write ``buf`` to the 7-bit address ``addr``, with START and STOP."""
+        ...
+
+    def readfrom_into(self, addr: int, buf: bytearray, /) -> None:
+        """Fill ``buf`` from the 7-bit address ``addr``."""
+        ...
+
+
+class Slot(Protocol):
+    """One firmware slot; offsets and lengths in bytes from its start."""
+
+    size: int
+    page_size: int
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes; a double word that faults on ECC reads as whatever the bus returns."""
+        ...
+
+    def is_blank(self, offset: int) -> bool:
+        """Return True if the page at ``offset`` is wholly erased."""
+        ...
+
+    def erase(self, offset: int) -> None:
+        """Erase the page at ``offset``. A power cut leaves it undefined. DeviceError FL2 if it failed."""
+        ...
+
+    def program(self, offset: int, data: "bytearray | memoryview") -> None:
+        """Program one erased page from its start, and read it back. DeviceError FL1 if it failed."""
+        ...
+
+
+class Element(Protocol):
+    """The crypto element: holds the device key and draws the nonces. Raises DeviceError CE1..CE6."""
+
+    def random(self) -> bytes:
+        """Return 32 random bytes."""
+        ...
+
+    def serial_number(self) -> bytes:
+        """Return the 9 bytes SN0..SN8, which are the device id."""
+        ...
+
+    def public_key(self, slot: int = 0) -> bytes:
+        """Return x || y (64 bytes) of the private key in ``slot``."""
+        ...
+
+    def sign(self, digest: bytes, slot: int = 0) -> bytes:
+        """Return r || s (64 bytes) over ``digest`` (32 bytes) by the private key in ``slot``."""
+        ...
+
+
+class Identity(Protocol):
+    """The constants of one device."""
+
+    device_id: bytes
+    vendor_id: bytes
+    class_id: bytes
+    genesis_root: bytes
+    max_counter_step: int
+    slot_size: int
+
+
+class Board(Identity, Protocol):
+    """Everything of one device that the agent touches."""
+
+    server_url: str
+    server_ca: bytes
+    certificate: bytes
+    store_size: int
+    public_key: bytes
+    element: Element
+    running: Slot
+    inactive: Slot
+
+    def boot_report(self) -> BootReport:
+        """Return what the bootloader left in RAM (SPEC 4). DeviceError if nothing valid is there."""
+        ...
+
+    def health(self) -> bool | None:
+        """Return the application's own verdict: healthy, failed, or None while it is not known."""
+        ...
+
+    def request(self) -> None:
+        """Write the journal record that asks for a trial of the inactive slot. DeviceError JO1..JO3."""
+        ...
+
+    def confirm(self) -> None:
+        """Write the journal record that makes the running slot the confirmed one. DeviceError JO1."""
+        ...
+
+    def reject(self, reason: int) -> None:
+        """Write the journal record that ends the trial with ``reason`` (SPEC 6). DeviceError JO1, JO4."""
+        ...
+
+    def load_store(self) -> bytes | None:
+        """Return what was saved last, or None."""
+        ...
+
+    def save_store(self, data: bytes) -> None:
+        """Replace what was saved; a power cut leaves the old content or the new. DeviceError."""
+        ...
+
+    def ticks_ms(self) -> int:
+        """Return milliseconds of a clock that never goes back."""
+        ...
+
+    def random_below(self, limit: int) -> int:
+        """Return an integer from 0 to ``limit`` - 1, for jitter; not for keys."""
+        ...
+
+    def reset(self) -> None:
+        """Reset the chip. May return where the chip is emulated."""
+        ...
+
+
+class Reader(Protocol):
+    """The body of one response."""
+
+    length: int
+
+    def readinto(self, buf: memoryview) -> int:
+        """Fill a part of ``buf``; return the number of bytes, 0 at the end. TransportError if it broke off."""
+        ...
+
+    def close(self) -> None:
+        """Give the connection up unless the body was read to its end."""
+        ...
+
+
+class Stream(Protocol):
+    """A connected, authenticated byte stream; every failure is an OSError."""
+
+    def write(self, data: bytes) -> None:
+        """Send all of ``data``."""
+        ...
+
+    def readinto(self, buf: memoryview) -> int:
+        """Receive at least one byte into ``buf`` and return how many; 0 when the peer has closed."""
+        ...
+
+    def close(self) -> None:
+        """Close; never raises."""
+        ...
+
+
+class Transport(Protocol):
+    """Requests to the one server of this device, over mutual TLS."""
+
+    def request(
+        self, method: str, path: str, headers: dict[str, str], body: bytes = b""
+    ) -> tuple[int, dict[str, str], Reader]:
+        """Send one request; return status, headers (lower-case names) and the body's reader.
+
+        Raises:
+            TransportError: the server cannot be reached, is not ours, or broke off.
+            DeviceError: the crypto element did not sign.
+        """
+        ...
+
+
+class Hooks(Protocol):
+    """What the application may decide; see ``fota_agent.agent.Hooks`` for the defaults."""
+
+    def health_check(self) -> bool | None:
+        """Return healthy, failed, or None while it is not known."""
+        ...
+
+    def may_install(self, manifest: object) -> bool:
+        """Return True if the new image may be requested and the chip reset now."""
+        ...
+
+    def progress(self, done: int, total: int) -> None:
+        """Hear of bytes written so far."""
+        ...
+
+    def before_reboot(self) -> None:
+        """Bring the application to rest."""
+        ...
+
+    def log(self, line: str) -> None:
+        """Hear of one thing that happened."""
+        ...

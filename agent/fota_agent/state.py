@@ -1,0 +1,140 @@
+"""What the agent keeps over a reset, and how two alternating copies of it lie in flash."""
+
+import binascii
+import struct
+
+from fota_wire import cbor, check
+from fota_wire.errors import FormatError
+
+MAGIC = 0x53474146  # "FAGS"
+HEADER = "<IIII"  # magic | sequence | length of the data | CRC-32 of the first three and the data
+HEADER_SIZE = 16
+MAX_DATA = 8192
+MAX_EVENTS = 16
+MAX_DETAIL = 64
+
+
+class State:
+    """The agent's memory.
+
+    ``root``, ``envelope``: the newest verified ROOT and manifest envelope, or None;
+    ``installed``: manifest digest of the last image that was completely written, or None;
+    ``writing``: (manifest digest, slot) of an image whose pages are being written into an erased slot, or
+    None;
+    ``pending``: (manifest digest, slot, campaign) of a requested trial, or None;
+    ``failed``: (manifest digest, campaign) that did not work out and is not tried again, or None;
+    ``nonce``: the server's nonce for the next report, or None; ``events``: [(code, detail)], the oldest
+    first.
+    ``dirty`` is set by whoever changes something that has to survive.
+    """
+
+    def __init__(self) -> None:
+        self.root: bytes | None = None
+        self.envelope: bytes | None = None
+        self.installed: bytes | None = None
+        self.writing: tuple[bytes, int] | None = None
+        self.pending: tuple[bytes, int, int] | None = None
+        self.failed: tuple[bytes, int] | None = None
+        self.nonce: bytes | None = None
+        self.events: list[tuple[str, str]] = []
+        self.dirty = False
+
+    def add_event(self, code: str, detail: str) -> None:
+        """Queue an event for the next report, unless it repeats the last one; the oldest make room."""
+        event = (code, _clip(detail))
+        if self.events and self.events[-1] == event:
+            return
+        self.events = [*self.events, event][-MAX_EVENTS:]
+        self.dirty = True
+
+    def encode(self, limit: int) -> bytes:
+        """Return the state as CBOR, at most ``limit`` bytes; the envelope is left out where it does not fit."""
+        body: dict[int, object] = {1: 1, 2: self.root, 3: self.envelope, 4: self.installed}
+        for key, mark in ((5, self.writing), (6, self.pending), (7, self.failed)):
+            body[key] = None if mark is None else list(mark)
+        body[8] = self.nonce
+        body[9] = [list(event) for event in self.events]
+        raw = cbor.encode(body)
+        if len(raw) > limit:
+            body[3] = None
+            raw = cbor.encode(body)
+        if len(raw) > limit:
+            raise FormatError(f"agent state of {len(raw)} bytes does not fit {limit}", "limit")
+        return raw
+
+
+def decode(raw: bytes) -> State:
+    """Return the state of ``State.encode``. FormatError if malformed."""
+    body = check.fields(cbor.decode(raw), "agent state", (1, 2, 3, 4, 5, 6, 7, 8, 9))
+    if body[1] != 1:
+        raise FormatError("agent state: format is not 1", "state-format")
+    state = State()
+    state.root = _optional(body[2], "ROOT", None)
+    state.envelope = _optional(body[3], "envelope", None)
+    state.installed = _optional(body[4], "installed", 32)
+    state.writing = _mark(body[5], "writing")
+    state.failed = _mark(body[7], "failed")
+    if body[6] is not None:
+        pending = check.array(body[6], "pending", 3, 3)
+        digest, slot = _pair(pending[:2], "pending")
+        state.pending = (digest, slot, check.uint(pending[2], "campaign"))
+    state.nonce = _optional(body[8], "nonce", 16)
+    for item in check.array(body[9], "events", 0, MAX_EVENTS):
+        pair = check.array(item, "event", 2, 2)
+        state.events.append((check.tstr(pair[0], "event code", 32), check.tstr(pair[1], "event detail")))
+    return state
+
+
+def pack_copy(sequence: int, data: bytes) -> bytes:
+    """Return one copy: header and ``data``, padded with ones to whole double words."""
+    crc = binascii.crc32(struct.pack("<III", MAGIC, sequence, len(data)) + data) & 0xFFFFFFFF
+    raw = struct.pack(HEADER, MAGIC, sequence, len(data), crc) + data
+    return raw + b"\xff" * (-len(raw) % 8)
+
+
+def size_of(head: "bytes | None") -> "int | None":
+    """Return the size in bytes of the copy whose header is ``head``, or None if that is torn, blank or damaged."""
+    if head is None or len(head) < HEADER_SIZE:
+        return None
+    magic, _, length, _ = struct.unpack_from(HEADER, head, 0)
+    return HEADER_SIZE + length if magic == MAGIC and length <= MAX_DATA else None
+
+
+def unpack_copy(raw: "bytes | None") -> "tuple[int, bytes] | None":
+    """Return (sequence, data) of a copy, or None if it is torn, blank or damaged."""
+    size = size_of(raw)
+    if raw is None or size is None or size > len(raw):
+        return None
+    _, sequence, _, crc = struct.unpack_from(HEADER, raw, 0)
+    data = raw[HEADER_SIZE:size]
+    if binascii.crc32(raw[:12] + data) & 0xFFFFFFFF != crc:
+        return None
+    return sequence, data
+
+
+def newest(copies: "list[tuple[int, bytes] | None]") -> "int | None":
+    """Return the index of the valid copy with the highest sequence number, or None."""
+    best = None
+    for index, copy in enumerate(copies):
+        if copy is not None and (best is None or copy[0] > copies[best][0]):  # type: ignore[index]
+            best = index
+    return best
+
+
+def _clip(detail: str) -> str:
+    """Return ``detail`` in at most MAX_DETAIL bytes of UTF-8."""
+    while len(detail.encode()) > MAX_DETAIL:
+        detail = detail[: len(detail) - 1]
+    return detail
+
+
+def _optional(value: object, what: str, size: "int | None") -> "bytes | None":
+    return None if value is None else check.bstr(value, what, size)
+
+
+def _mark(value: object, what: str) -> "tuple[bytes, int] | None":
+    return None if value is None else _pair(check.array(value, what, 2, 2), what)
+
+
+def _pair(value: "list[object]", what: str) -> "tuple[bytes, int]":
+    return check.bstr(value[0], what, 32), check.uint(value[1], what)

@@ -1,0 +1,253 @@
+"""Mutual TLS with CPython's own ``ssl``, the client key staying in the crypto element. For CPython hosts
+only.
+
+``ssl`` can only load keys from files, so the key is put on the ``SSL_CTX`` behind the ``SSLContext``: an EC
+key that holds nothing but the public point, and whose method signs by a call back into Python. That leans
+on CPython's object layout and on an API that OpenSSL 3 calls deprecated; gateways with a PKCS#11 module use
+that instead.
+"""
+
+import _ssl
+import ctypes
+import socket
+import ssl
+import sys
+from collections.abc import Callable
+
+from fota_agent.http import HttpTransport, split_url
+from fota_wire import der
+from fota_wire.errors import DeviceError, FotaError, InputError, TransportError
+from fota_wire.seams import Sign
+
+NID_P256 = 415
+SSL_CTRL_GET_MIN_PROTO_VERSION = 130
+SSL_CTRL_SET_CLIENT_SIGALGS_LIST = 102
+SIGNATURE_ALGORITHM = b"ECDSA+SHA256"
+CONNECT_TIMEOUT_S = 15.0
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fota_agent.seams import Board
+
+_SIGN = ctypes.CFUNCTYPE(
+    ctypes.c_int,  # 1 = signed
+    ctypes.c_int,  # type
+    ctypes.c_void_p,  # digest
+    ctypes.c_int,  # its length
+    ctypes.c_void_p,  # signature, DER, out
+    ctypes.POINTER(ctypes.c_uint),  # its length, out
+    ctypes.c_void_p,  # kinv
+    ctypes.c_void_p,  # r
+    ctypes.c_void_p,  # EC_KEY
+)
+
+
+class ElementKey:
+    """A P-256 client key whose signatures come from ``sign(digest) -> r || s``; attach it to SSL contexts.
+
+    Keeps alive what OpenSSL points to: hold it as long as any context or connection uses it.
+    """
+
+    def __init__(self, public_xy: bytes, sign: Sign) -> None:
+        self.error: FotaError | None = None
+        self._sign = sign
+        self._lib = _openssl()
+        self._callback = _SIGN(self._on_sign)
+        self._key = self._make_key(public_xy)
+
+    def attach(self, context: ssl.SSLContext, certificate_der: bytes) -> None:
+        """Make ``context`` authenticate with this key and its certificate, by ECDSA with SHA-256 only.
+
+        Raises:
+            InputError: the certificate is damaged or belongs to another key.
+        """
+        pointer = _context_pointer(self._lib, context)
+        if self._lib.SSL_CTX_use_certificate_ASN1(pointer, len(certificate_der), certificate_der) != 1:
+            self._lib.ERR_clear_error()
+            raise InputError("device certificate: not a usable X.509 certificate")
+        if self._lib.SSL_CTX_use_PrivateKey(pointer, self._key) != 1:
+            self._lib.ERR_clear_error()
+            raise InputError("device certificate: it belongs to another key than the crypto element's")
+        done = self._lib.SSL_CTX_ctrl(pointer, SSL_CTRL_SET_CLIENT_SIGALGS_LIST, 0, SIGNATURE_ALGORITHM)
+        if done != 1:
+            raise InputError("OpenSSL refuses ECDSA with SHA-256")
+
+    def take_error(self) -> FotaError | None:
+        """Return why the last signature failed, and forget it."""
+        error, self.error = self.error, None
+        return error
+
+    def _on_sign(
+        self,
+        _type: int,
+        digest: int,
+        size: int,
+        out: int,
+        out_size: "ctypes._Pointer[ctypes.c_uint]",
+        _kinv: int,
+        _r: int,
+        _key: int,
+    ) -> int:
+        """Sign for OpenSSL; no exception may leave a callback from C, so it is kept for ``take_error``."""
+        try:
+            signature = der.from_raw(self._sign(ctypes.string_at(digest, size)))
+        except FotaError as exc:
+            self.error = exc
+            return 0
+        except Exception as exc:  # a digest of another length, or a bug: it must end here
+            self.error = DeviceError(f"crypto element: {exc}")
+            return 0
+        ctypes.memmove(out, signature, len(signature))
+        out_size[0] = len(signature)
+        return 1
+
+    def _make_key(self, public_xy: bytes) -> int:
+        """Return an EVP_PKEY with our sign method and the public point; lives as long as the process."""
+        lib = self._lib
+        method = lib.EC_KEY_METHOD_new(lib.EC_KEY_OpenSSL())
+        lib.EC_KEY_METHOD_set_sign(method, ctypes.cast(self._callback, ctypes.c_void_p), None, None)
+        key = lib.EC_KEY_new_by_curve_name(NID_P256)
+        if lib.EC_KEY_set_method(key, method) != 1:
+            raise DeviceError("OpenSSL: no method for EC keys")
+        x, y = (lib.BN_bin2bn(part, 32, None) for part in (public_xy[:32], public_xy[32:]))
+        on_curve = lib.EC_KEY_set_public_key_affine_coordinates(key, x, y)
+        lib.BN_free(x)
+        lib.BN_free(y)
+        if len(public_xy) != 64 or on_curve != 1:
+            lib.ERR_clear_error()
+            raise DeviceError("crypto element: its public key is not a point of P-256")
+        pkey: int = lib.EVP_PKEY_new()
+        lib.EVP_PKEY_set1_EC_KEY(pkey, key)
+        lib.EC_KEY_free(key)  # the EVP_PKEY holds its own reference
+        return pkey
+
+
+def client_context(
+    ca_der: bytes, certificate_der: bytes, key: ElementKey, version: ssl.TLSVersion | None = None
+) -> ssl.SSLContext:
+    """Return a context that trusts exactly ``ca_der``, checks name and dates, and authenticates by ``key``.
+
+    ``version`` pins one TLS version; by default 1.2 and 1.3 are offered.
+
+    Raises:
+        InputError: one of the certificates is not usable.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # CERT_REQUIRED and check_hostname are its defaults
+    context.minimum_version = version or ssl.TLSVersion.TLSv1_2
+    if version is not None:
+        context.maximum_version = version
+    try:
+        context.load_verify_locations(cadata=ca_der)
+    except (ssl.SSLError, ValueError) as exc:
+        raise InputError("server CA: not a usable X.509 certificate") from exc
+    key.attach(context, certificate_der)
+    return context
+
+
+class TlsStream:
+    """A connected TLS socket as the ``Stream`` of ``fota_agent.seams``."""
+
+    def __init__(self, sock: ssl.SSLSocket, key: ElementKey) -> None:
+        self._sock = sock
+        self._key = key
+
+    def write(self, data: bytes) -> None:
+        """Send all of ``data``; OSError."""
+        self._sock.sendall(data)
+
+    def readinto(self, buf: memoryview) -> int:
+        """Receive at least one byte and return how many; 0 when the peer has closed; OSError."""
+        return self._sock.recv_into(buf)
+
+    def close(self) -> None:
+        """Close; never raises."""
+        self._sock.close()
+
+
+def connector(
+    host: str, port: int, context: ssl.SSLContext, key: ElementKey, timeout_s: float = CONNECT_TIMEOUT_S
+) -> Callable[[], TlsStream]:
+    """Return a function that opens an outbound TLS connection; ``timeout_s`` bounds each of its waits.
+
+    That function raises TransportError (network, or a server that is not ours) and DeviceError (the element).
+    """
+
+    def connect() -> TlsStream:
+        key.take_error()
+        raw = None
+        try:
+            raw = socket.create_connection((host, port), timeout=timeout_s)
+            return TlsStream(context.wrap_socket(raw, server_hostname=host), key)
+        except (OSError, ValueError) as exc:
+            if raw is not None:
+                raw.close()
+            error = key.take_error()
+            if error is not None:
+                raise error from exc
+            raise TransportError(f"{host}:{port}: {_explain(exc)}") from exc
+
+    return connect
+
+
+def transport_for(board: "Board", server_url: str | None = None) -> HttpTransport:
+    """Return the transport of ``board``: its trust store's server, CA and certificate, and its element's key.
+
+    Raises:
+        TransportError: the URL is not usable. InputError: a certificate is not. DeviceError: the element is
+        not.
+    """
+    host, port, base = split_url(server_url or board.server_url)
+    key = ElementKey(board.public_key, board.element.sign)
+    context = client_context(board.server_ca, board.certificate, key)
+    return HttpTransport(connector(host, port, context, key), f"{host}:{port}", board.ticks_ms, base)
+
+
+def _explain(exc: Exception) -> str:
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"TLS: the server's certificate is refused: {exc.verify_message}"
+    if isinstance(exc, ssl.SSLError):
+        return f"TLS: {exc.reason or exc}"
+    if isinstance(exc, OSError):
+        return exc.strerror or str(exc) or type(exc).__name__
+    return str(exc)
+
+
+def _openssl() -> ctypes.CDLL:
+    """Return the OpenSSL that this interpreter's ``ssl`` runs on, with the prototypes used here."""
+    if sys.implementation.name != "cpython" or not hasattr(_ssl, "__file__"):
+        raise DeviceError("TLS: this way to keep the key in the element needs CPython with a shared OpenSSL")
+    lib = ctypes.CDLL(_ssl.__file__)  # looks its symbols up in the libraries that _ssl was linked with, too
+    pointer, integer = ctypes.c_void_p, ctypes.c_int
+    prototypes: tuple[tuple[str, type | None, list[type]], ...] = (
+        ("EC_KEY_OpenSSL", pointer, []),
+        ("EC_KEY_METHOD_new", pointer, [pointer]),
+        ("EC_KEY_METHOD_set_sign", None, [pointer] * 4),
+        ("EC_KEY_new_by_curve_name", pointer, [integer]),
+        ("EC_KEY_set_method", integer, [pointer, pointer]),
+        ("EC_KEY_set_public_key_affine_coordinates", integer, [pointer] * 3),
+        ("EC_KEY_free", None, [pointer]),
+        ("BN_bin2bn", pointer, [ctypes.c_char_p, integer, pointer]),
+        ("BN_free", None, [pointer]),
+        ("EVP_PKEY_new", pointer, []),
+        ("EVP_PKEY_set1_EC_KEY", integer, [pointer, pointer]),
+        ("ERR_clear_error", None, []),
+        ("SSL_CTX_use_certificate_ASN1", integer, [pointer, integer, ctypes.c_char_p]),
+        ("SSL_CTX_use_PrivateKey", integer, [pointer, pointer]),
+        ("SSL_CTX_ctrl", ctypes.c_long, [pointer, integer, ctypes.c_long, ctypes.c_char_p]),
+    )
+    try:
+        for name, result, arguments in prototypes:
+            function = getattr(lib, name)
+            function.restype, function.argtypes = result, arguments
+    except AttributeError as exc:
+        raise DeviceError(f"TLS: this interpreter's OpenSSL offers no {exc}") from exc
+    return lib
+
+
+def _context_pointer(lib: ctypes.CDLL, context: ssl.SSLContext) -> int:
+    """Return the ``SSL_CTX *``, the first member behind the object head, once it answers as that context."""
+    pointer = ctypes.c_void_p.from_address(id(context) + object.__basicsize__).value or 0
+    found = lib.SSL_CTX_ctrl(pointer, SSL_CTRL_GET_MIN_PROTO_VERSION, 0, None) if pointer else -1
+    if found != context.minimum_version:
+        raise DeviceError("TLS: this CPython keeps its SSL_CTX elsewhere")
+    return pointer
