@@ -1,0 +1,179 @@
+"""Deterministic CBOR (RFC 8949 section 4.2.1), the subset of SPEC 5, strict in both directions.
+
+Definite lengths, shortest heads, map keys sorted by their encoding and unique, no floats, no simple values
+but false, true and null, no tag that the caller does not name, nothing after the item. So an item has one
+encoding only: what was decoded may be encoded again to get the received bytes.
+"""
+
+from fota_wire.errors import FormatError
+
+MAX_DEPTH = 8
+_SHORTEST = (24, 0x100, 0x10000, 0x100000000)
+_SIMPLE = {20: False, 21: True, 22: None}
+
+
+class Tag:
+    """A tagged item: ``tag`` number and ``value``."""
+
+    def __init__(self, tag: int, value: object) -> None:
+        self.tag = tag
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        """Compare number and value."""
+        return isinstance(other, Tag) and self.tag == other.tag and self.value == other.value
+
+    def __hash__(self) -> int:
+        """Hash the number; values may be unhashable."""
+        return hash(self.tag)
+
+    def __repr__(self) -> str:
+        """Show number and value as in CBOR diagnostic notation."""
+        return f"{self.tag}({self.value!r})"
+
+
+def encode(obj: object) -> bytes:
+    """Return the one deterministic encoding of int, bytes, str, list, tuple, dict, bool, None and Tag.
+
+    Raises:
+        TypeError: another type, a caller's mistake.
+        ValueError: an integer beyond 64 bits.
+    """
+    if obj is None:
+        return b"\xf6"
+    if obj is True:
+        return b"\xf5"
+    if obj is False:
+        return b"\xf4"
+    if isinstance(obj, int):
+        return _head(0, obj) if obj >= 0 else _head(1, -1 - obj)
+    if isinstance(obj, (bytes, bytearray, memoryview)):
+        return _head(2, len(obj)) + bytes(obj)
+    if isinstance(obj, str):
+        raw = obj.encode()
+        return _head(3, len(raw)) + raw
+    if isinstance(obj, (list, tuple)):
+        return _head(4, len(obj)) + b"".join([encode(item) for item in obj])
+    if isinstance(obj, dict):
+        pairs = sorted([(encode(key), encode(value)) for key, value in obj.items()])
+        return _head(5, len(pairs)) + b"".join([key + value for key, value in pairs])
+    if isinstance(obj, Tag):
+        return _head(6, obj.tag) + encode(obj.value)
+    raise TypeError(f"CBOR cannot encode {type(obj)}")
+
+
+def decode(data: bytes, max_depth: int = MAX_DEPTH, tags: "tuple[int, ...]" = ()) -> object:
+    """Return the single item in ``data``: int, bytes, str, list, dict, bool, None, or Tag if named in
+    ``tags``.
+
+    Map keys are int, bytes, str, or an array of those (a tuple then).
+
+    Raises:
+        FormatError: anything that :func:`encode` would not have produced, nesting deeper than ``max_depth``
+            items, or bytes after the item. ``code`` tells which (``cbor-...``).
+    """
+    data = bytes(data)
+    item, end = _item(data, 0, max_depth, tags)
+    if end != len(data):
+        raise FormatError(f"CBOR: {len(data) - end} bytes after the end", "cbor-trailing")
+    return item
+
+
+def _head(major: int, value: int) -> bytes:
+    major <<= 5
+    if value < 24:
+        return bytes([major | value])
+    for step, size in enumerate((1, 2, 4, 8)):
+        if value < 1 << 8 * size:
+            return bytes([major | 24 + step]) + value.to_bytes(size, "big")
+    raise ValueError("CBOR cannot encode an integer beyond 64 bits")
+
+
+def _read_head(data: bytes, pos: int) -> "tuple[int, int, int]":
+    """Return (major type, argument, position after the head)."""
+    if pos >= len(data):
+        raise FormatError("CBOR: ends too early", "cbor-truncated")
+    major, info = data[pos] >> 5, data[pos] & 31
+    pos += 1
+    if info == 31:
+        raise FormatError("CBOR: indefinite length", "cbor-indefinite")
+    if major == 7 and info not in _SIMPLE:
+        raise FormatError("CBOR: float or unknown simple value", "cbor-simple")
+    if info < 24:
+        return major, info, pos
+    if info > 27:
+        raise FormatError("CBOR: reserved head", "cbor-reserved")
+    size = 1 << info - 24
+    if len(data) - pos < size:
+        raise FormatError("CBOR: ends too early", "cbor-truncated")
+    value = int.from_bytes(data[pos : pos + size], "big")
+    if value < _SHORTEST[info - 24]:
+        raise FormatError("CBOR: head is not the shortest", "cbor-long-head")
+    return major, value, pos + size
+
+
+def _item(data: bytes, pos: int, depth: int, tags: "tuple[int, ...]") -> "tuple[object, int]":
+    if depth < 1:
+        raise FormatError("CBOR: nested too deeply", "cbor-depth")
+    major, value, pos = _read_head(data, pos)
+    if major == 0:
+        return value, pos
+    if major == 1:
+        return -1 - value, pos
+    if major == 7:
+        return _SIMPLE[value], pos
+    if major == 6:
+        if value not in tags:
+            raise FormatError(f"CBOR: tag {value} is not allowed here", "cbor-tag")
+        item, pos = _item(data, pos, depth - 1, tags)
+        return Tag(value, item), pos
+    if value > len(data) - pos:  # every element takes a byte at least
+        raise FormatError("CBOR: ends too early", "cbor-truncated")
+    if major == 2:
+        return data[pos : pos + value], pos + value
+    if major == 3:
+        return _text(data[pos : pos + value]), pos + value
+    if major == 4:
+        return _array(data, pos, value, depth - 1, tags)
+    return _map(data, pos, value, depth - 1, tags)
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeError as exc:
+        raise FormatError("CBOR: text is not UTF-8", "cbor-utf8") from exc
+
+
+def _array(data: bytes, pos: int, count: int, depth: int, tags: "tuple[int, ...]") -> "tuple[object, int]":
+    items = []
+    for _ in range(count):
+        item, pos = _item(data, pos, depth, tags)
+        items.append(item)
+    return items, pos
+
+
+def _map(data: bytes, pos: int, count: int, depth: int, tags: "tuple[int, ...]") -> "tuple[object, int]":
+    pairs: dict[object, object] = {}
+    last = b""
+    for _ in range(count):
+        start = pos
+        key, pos = _item(data, pos, depth, tags)
+        raw = data[start:pos]
+        if raw == last:
+            raise FormatError("CBOR: duplicate key in a map", "cbor-duplicate-key")
+        if raw < last:
+            raise FormatError("CBOR: map keys are not in order", "cbor-order")
+        last = raw
+        item, pos = _item(data, pos, depth, tags)
+        pairs[_key(key)] = item
+    return pairs, pos
+
+
+def _key(key: object) -> object:
+    """Return a map key as a hashable value; true, false, null and maps are not keys (and true equals 1)."""
+    if isinstance(key, list):
+        return tuple([_key(part) for part in key])
+    if isinstance(key, bool) or not isinstance(key, (int, bytes, str)):
+        raise FormatError("CBOR: type not allowed as a map key", "cbor-key")
+    return key

@@ -1,0 +1,128 @@
+"""Bodies of the device plane (SPEC 5.5): check-in request and response, and errors. Unsigned: TLS carries
+them.
+"""
+
+from fota_wire import cbor, check
+from fota_wire.errors import FormatError
+
+CONTENT_TYPE = "application/cbor"
+MAX_REQUEST = 8192
+MAX_RESPONSE = 32768
+MAX_ROOT_STEPS = 4
+
+
+class Request:
+    """``nonce`` 16 bytes; ``root_version``; ``manifest_digest`` that the device holds, or None; ``report``
+    or None.
+    """
+
+    def __init__(
+        self, nonce: bytes, root_version: int, manifest_digest: bytes | None, report: bytes | None = None
+    ) -> None:
+        self.nonce = nonce
+        self.root_version = root_version
+        self.manifest_digest = manifest_digest
+        self.report = report
+
+
+class Response:
+    """``assignment``; ``roots`` [ROOT]; ``manifest`` envelope, or None: nothing wanted, or the device holds it;
+    ``interval`` in s until the next check-in; ``nonce`` 16 bytes for the next report; ``report_status`` text.
+    """
+
+    def __init__(
+        self,
+        assignment: bytes,
+        roots: "list[bytes]",
+        manifest: bytes | None,
+        interval: int,
+        nonce: bytes,
+        report_status: str,
+    ) -> None:
+        self.assignment = assignment
+        self.roots = roots
+        self.manifest = manifest
+        self.interval = interval
+        self.nonce = nonce
+        self.report_status = report_status
+
+
+def encode_request(request: Request) -> bytes:
+    """Return the body of a check-in."""
+    body: dict[int, object] = {1: 1, 2: request.nonce, 3: request.root_version, 4: request.manifest_digest}
+    if request.report is not None:
+        body[5] = request.report
+    return cbor.encode(body)
+
+
+def parse_request(raw: bytes) -> Request:
+    """Return a check-in request.
+
+    Raises:
+        FormatError: malformed, or longer than 8 KiB.
+    """
+    body = _body(raw, MAX_REQUEST, "check-in", (1, 2, 3, 4), (5,))
+    digest, report = body[4], body.get(5)
+    return Request(
+        check.bstr(body[2], "nonce", 16),
+        check.uint(body[3], "ROOT version"),
+        None if digest is None else check.bstr(digest, "manifest digest", 32),
+        None if 5 not in body else check.bstr(report, "REPORT"),
+    )
+
+
+def encode_response(response: Response, manifest_held: bool = False) -> bytes:
+    """Return the body of the answer; ``manifest_held`` leaves the manifest out instead of sending null."""
+    body: dict[int, object] = {1: 1, 2: response.assignment, 3: response.roots, 5: response.interval}
+    if not manifest_held:
+        body[4] = response.manifest
+    body[6] = response.nonce
+    body[7] = response.report_status
+    return cbor.encode(body)
+
+
+def parse_response(raw: bytes) -> Response:
+    """Return the answer to a check-in; what it carries is unverified.
+
+    Raises:
+        FormatError: malformed, or longer than 32 KiB.
+    """
+    body = _body(raw, MAX_RESPONSE, "check-in response", (1, 2, 3, 5, 6, 7), (4,))
+    manifest = body.get(4)
+    steps = check.array(body[3], "ROOT steps", 0, MAX_ROOT_STEPS)
+    return Response(
+        check.bstr(body[2], "ASSIGNMENT", None, 512),
+        [check.bstr(item, "ROOT", None, 4096) for item in steps],
+        None if manifest is None else check.bstr(manifest, "manifest", None, 4096),
+        check.uint(body[5], "interval", 0xFFFFFFFF),
+        check.bstr(body[6], "nonce", 16),
+        check.tstr(body[7], "report status"),
+    )
+
+
+def encode_error(code: str, message: str) -> bytes:
+    """Return the body of a 4xx or 5xx answer."""
+    return cbor.encode({1: code[:64], 2: message[:256]})
+
+
+def parse_error(raw: bytes) -> "tuple[str, str]":
+    """Return (code, message) of a 4xx or 5xx answer.
+
+    Raises:
+        FormatError: malformed.
+    """
+    if len(raw) > MAX_REQUEST:
+        raise FormatError("error body is too long", "limit")
+    body = check.fields(cbor.decode(raw), "error", (1, 2))
+    return check.tstr(body[1], "code", 64), check.tstr(body[2], "message")
+
+
+def _body(
+    raw: bytes, limit: int, what: str, required: "tuple[object, ...]", optional: "tuple[object, ...]"
+) -> "dict[object, object]":
+    if len(raw) > limit:
+        raise FormatError(f"{what} is longer than {limit} bytes", "limit")
+    body = check.fields(cbor.decode(raw), what, required, optional)
+    if body[1] != 1:
+        raise FormatError(f"{what}: format is not 1", "checkin-format")
+    return body

@@ -1,0 +1,138 @@
+"""P-256 on the host (not for devices): the ``sign`` and ``verify`` seams over the ``cryptography`` package.
+
+Imports are inside the functions: most commands need none of this, and it is the slowest part of a start.
+"""
+
+import os
+from pathlib import Path
+
+from fota_wire import example_keys
+from fota_wire.cose import kid_of
+from fota_wire.errors import InputError, VerifyError
+from fota_wire.files import read_input
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+
+    from fota_wire.seams import Sign
+
+ALLOW_EXAMPLE_KEYS = "FOTA_ALLOW_EXAMPLE_KEYS"
+"""Environment variable: ``1`` lets the published throw-away keys be used."""
+
+
+def verify(public_xy: bytes, digest: bytes, signature: bytes) -> bool:
+    """Tell whether r||s is ``public_xy``'s signature of a SHA-256 ``digest``. False also for a point off the curve."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    if len(public_xy) != 64 or len(digest) != 32 or len(signature) != 64:
+        return False
+    try:
+        key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + public_xy)
+        key.verify(_encode(signature), digest, ec.ECDSA(_prehashed()))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def signer(key: "EllipticCurvePrivateKey") -> "Sign":
+    """Return the ``sign`` seam of a private key; deterministic (RFC 6979)."""
+
+    def sign(digest: bytes) -> bytes:
+        from cryptography.hazmat.primitives.asymmetric import ec, utils
+
+        encoded = key.sign(digest, ec.ECDSA(_prehashed(), deterministic_signing=True))
+        r, s = utils.decode_dss_signature(encoded)
+        return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+
+    return sign
+
+
+def public_xy(key: "EllipticCurvePrivateKey | EllipticCurvePublicKey") -> bytes:
+    """Return the public key as 64 bytes x||y."""
+    public = key.public_key() if hasattr(key, "private_numbers") else key
+    numbers = public.public_numbers()  # type: ignore[union-attr]
+    return numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big")
+
+
+def load_private_key(
+    path: Path, password: bytes | None = None, allow_example_keys: bool = False
+) -> "EllipticCurvePrivateKey":
+    """Return the P-256 private key in a PEM file.
+
+    Raises:
+        InputError: no such file, not a P-256 key, password wrong or missing.
+        VerifyError: one of the published example keys, and neither ``allow_example_keys`` nor
+            FOTA_ALLOW_EXAMPLE_KEYS=1; code ``example-key``.
+    """
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    pem = read_input(path, 65536)
+    encrypted = b"ENCRYPTED" in pem
+    if encrypted and password is None:
+        raise InputError(f"{path}: the key is encrypted: give its password", "password")
+    try:
+        key = load_pem_private_key(pem, password if encrypted else None)
+    except (ValueError, TypeError) as exc:
+        what = "wrong password, or a damaged file" if encrypted else "not a private key in PEM"
+        raise InputError(f"{path}: {what}", "password" if encrypted else "key") from exc
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
+        raise InputError(f"{path}: not a P-256 key", "key")
+    refuse_example_key(public_xy(key), allow_example_keys, str(path))
+    return key
+
+
+def refuse_example_key(xy: bytes, allow_example_keys: bool, where: str) -> None:
+    """Return unless ``xy`` is one of the published throw-away keys and these are not allowed.
+
+    Raises:
+        VerifyError: code ``example-key``.
+    """
+    if allow_example_keys or os.environ.get(ALLOW_EXAMPLE_KEYS) == "1":
+        return
+    if kid_of(xy) in example_keys.KIDS:
+        raise VerifyError(
+            f"{where}: a published example key; make your own, or say --allow-example-keys", "example-key"
+        )
+
+
+def load_public_key(path: Path) -> bytes:
+    """Return x||y of the P-256 key in a PEM file: a public key, a certificate, or an unencrypted private key.
+
+    Raises:
+        InputError: no such file, or no such key in it.
+    """
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+
+    pem = read_input(path, 65536)
+    key: object
+    try:
+        if b"BEGIN CERTIFICATE" in pem:
+            from cryptography.x509 import load_pem_x509_certificate
+
+            key = load_pem_x509_certificate(pem).public_key()
+        elif b"PRIVATE KEY" in pem:
+            key = load_pem_private_key(pem, None).public_key()
+        else:
+            key = load_pem_public_key(pem)
+    except (ValueError, TypeError) as exc:
+        raise InputError(f"{path}: no public key in PEM", "key") from exc
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
+        raise InputError(f"{path}: not a P-256 key", "key")
+    return public_xy(key)
+
+
+def _prehashed():  # type: ignore[no-untyped-def]  # noqa: ANN202
+    from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+    from cryptography.hazmat.primitives.hashes import SHA256
+
+    return Prehashed(SHA256())
+
+
+def _encode(signature: bytes) -> bytes:
+    from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+    return encode_dss_signature(int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big"))

@@ -1,0 +1,176 @@
+"""ROOT (SPEC 5.2): the chained, threshold-signed document that names all other keys, floors and revocations.
+
+``[payload bstr, + bstr COSE_Sign1 (payload nil)]``, external_aad "fota/root/1".
+"""
+
+from fota_wire import cbor, check, cose, suit
+from fota_wire.errors import FormatError, VerifyError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fota_wire.seams import Sign, Verify
+
+AAD = b"fota/root/1"
+ROOT, RELEASE, ASSIGN = 0, 1, 2
+ROLE_NAMES = {ROOT: "root", RELEASE: "release", ASSIGN: "assign"}
+MAX_ROOT = 4096
+MAX_KEYS = 16
+MAX_SIGNATURES = 8
+MAX_REVOKED = 64
+
+
+class Root:
+    """What a ROOT says. Only :func:`open_genesis` and :func:`step` return a verified one.
+
+    ``version`` >= 1; ``keys`` {kid: x||y}; ``roles`` {role: (threshold, [kid])}; ``min_sequence`` of manifests,
+    ``min_secver`` of images; ``revoked`` [manifest digest]; ``raw`` the document itself.
+    """
+
+    def __init__(self, payload: "dict[object, object]", raw: bytes) -> None:
+        if payload[1] != 1:
+            raise FormatError("ROOT: format is not 1", "root-format")
+        self.version = check.uint(payload[2], "ROOT version")
+        if self.version < 1:
+            raise FormatError("ROOT version is 0", "root-version")
+        self.keys = _keys(payload[3])
+        self.roles = _roles(payload[4], self.keys)
+        self.min_sequence = check.uint(payload[5], "ROOT minimum manifest sequence")
+        self.min_secver = check.uint(payload[6], "ROOT minimum security counter", 0xFFFFFFFF)
+        revoked = check.array(payload.get(7, []), "ROOT revocations", 0, MAX_REVOKED)
+        self.revoked = [check.bstr(digest, "revoked manifest digest", 32) for digest in revoked]
+        self.raw = raw
+
+    def role_keys(self, role: int) -> "dict[bytes, bytes]":
+        """Return {kid: x||y} of a role."""
+        return {kid: self.keys[kid] for kid in self.roles[role][1]}
+
+    def threshold(self, role: int) -> int:
+        """Return how many distinct keys of a role have to sign."""
+        return self.roles[role][0]
+
+
+def build_root(
+    version: int,
+    roles: "dict[int, tuple[int, list[bytes]]]",
+    min_sequence: int = 0,
+    min_secver: int = 0,
+    revoked: "tuple[bytes, ...]" = (),
+) -> bytes:
+    """Return an unsigned ROOT; ``roles`` is {role: (threshold, [x||y])}.
+
+    Raises:
+        FormatError: what devices would refuse, e.g. a threshold above the number of keys.
+    """
+    keys: dict[bytes, bytes] = {}
+    named: dict[int, object] = {}
+    for role, (threshold, publics) in roles.items():
+        kids = [cose.kid_of(xy) for xy in publics]
+        for kid, xy in zip(kids, publics):  # noqa: B905  MicroPython's zip has no strict
+            keys[kid] = xy
+        named[role] = [threshold, kids]
+    payload: dict[int, object] = {1: 1, 2: version, 3: keys, 4: named, 5: min_sequence, 6: min_secver}
+    if revoked:
+        payload[7] = list(revoked)
+    raw = cbor.encode([cbor.encode(payload)])
+    unsafe_read_root(raw)
+    return raw
+
+
+def add_signature(raw: bytes, kid: bytes, sign: "Sign") -> bytes:
+    """Return the ROOT ``raw`` with one more signature.
+
+    Raises:
+        VerifyError: this key has signed already; code ``duplicate-signer``.
+    """
+    payload, signatures, blocks = _parse(raw)
+    for signature in signatures:
+        if signature.kid == kid:
+            raise VerifyError(f"key {kid.hex()} has signed this ROOT already", "duplicate-signer")
+    return cbor.encode([payload] + blocks + [cose.sign1(payload, kid, sign, AAD, True)])
+
+
+def open_genesis(raw: bytes, verify: "Verify") -> Root:
+    """Return the ROOT that a device starts from: signed by its own threshold. The caller vouches for its origin.
+
+    Raises:
+        FormatError: malformed. VerifyError: ``duplicate-signer``, ``signature``, ``threshold``.
+    """
+    payload, signatures, _ = _parse(raw)
+    root = _read(payload, raw)
+    _check(root, payload, signatures, verify)
+    return root
+
+
+def step(root: Root, raw: bytes, verify: "Verify") -> Root:
+    """Return the successor of ``root``: exactly one version higher, signed by the thresholds of both.
+
+    Raises:
+        FormatError: malformed.
+        VerifyError: as :func:`open_genesis`, and ``root-version``, ``root-floor`` (a minimum may not go down).
+    """
+    payload, signatures, _ = _parse(raw)
+    _check(root, payload, signatures, verify)  # (1) the old keys vouch for it, before it is looked into
+    new = _read(payload, raw)
+    if new.version != root.version + 1:
+        raise VerifyError(f"ROOT {new.version} does not follow ROOT {root.version}", "root-version")
+    _check(new, payload, signatures, verify)  # (2) the new keys are in use
+    if new.min_sequence < root.min_sequence or new.min_secver < root.min_secver:
+        raise VerifyError("ROOT lowers a minimum", "root-floor")
+    return new
+
+
+def unsafe_read_root(raw: bytes) -> Root:
+    """Return what a ROOT claims, **no signature checked**: to show it, or to decide whether to sign it."""
+    return _read(_parse(raw)[0], raw)
+
+
+def signers_of(raw: bytes) -> "list[bytes]":
+    """Return the kids of the signature blocks, unverified."""
+    return [signature.kid or b"" for signature in _parse(raw)[1]]
+
+
+def _parse(raw: bytes) -> "tuple[bytes, list[cose.Sign1], list[bytes]]":
+    if len(raw) > MAX_ROOT:
+        raise FormatError(f"ROOT is longer than {MAX_ROOT} bytes", "limit")
+    parts = check.array(cbor.decode(raw), "ROOT", 1, 1 + MAX_SIGNATURES)
+    payload = check.bstr(parts[0], "ROOT payload", None, MAX_ROOT)
+    blocks = [check.bstr(part, "ROOT signature", None, 256) for part in parts[1:]]
+    return payload, [cose.parse_sign1(block, True) for block in blocks], blocks
+
+
+def _read(payload: bytes, raw: bytes) -> Root:
+    return Root(check.fields(cbor.decode(payload), "ROOT", (1, 2, 3, 4, 5, 6), (7,)), raw)
+
+
+def _check(root: Root, payload: bytes, signatures: "list[cose.Sign1]", verify: "Verify") -> None:
+    suit.check_signatures(signatures, payload, AAD, root.role_keys(ROOT), root.threshold(ROOT), verify)
+
+
+def _keys(value: object) -> "dict[bytes, bytes]":
+    if not isinstance(value, dict) or not 1 <= len(value) <= MAX_KEYS:
+        raise FormatError(f"ROOT keys are not a map of 1 to {MAX_KEYS}", "root-keys")
+    keys = {}
+    for kid, xy in value.items():
+        key = check.bstr(xy, "public key", 64)
+        if cose.kid_of(key) != kid:
+            raise FormatError("ROOT names a key by an id that is not its own", "root-keys")
+        keys[kid] = key
+    return keys
+
+
+def _roles(value: object, keys: "dict[bytes, bytes]") -> "dict[int, tuple[int, list[bytes]]]":
+    table = check.fields(value, "ROOT roles", (ROOT, RELEASE, ASSIGN))
+    roles = {}
+    for role, name in ROLE_NAMES.items():
+        entry = check.array(table[role], f"role {name}", 2, 2)
+        kids = [check.bstr(kid, "key id", 8) for kid in check.array(entry[1], f"keys of {name}", 1, MAX_KEYS)]
+        for kid in kids:
+            if kid not in keys or kids.count(kid) != 1:
+                raise FormatError(f"role {name} names an unknown key, or one twice", "root-roles")
+        threshold = check.uint(entry[0], f"threshold of {name}", len(kids))
+        if threshold < 1:
+            raise FormatError(f"threshold of {name} is 0", "root-roles")
+        roles[role] = (threshold, kids)
+    if roles[ASSIGN][0] != 1:
+        raise FormatError("threshold of assign is not 1: an ASSIGNMENT has one signature", "root-roles")
+    return roles

@@ -1,0 +1,194 @@
+"""SUIT envelope (draft-ietf-suit-manifest-37): signatures outside, manifest inside (SPEC 5.1).
+
+The manifest's own profile is in :mod:`fota_wire.suit_profile`. What is signed: D, the content of the first wrapper
+element, ``[-16, digest]``; the digest is SHA-256 over the *encoded* manifest bstr, head included.
+"""
+
+import hashlib
+
+from fota_wire import cbor, check, cose, suit_profile
+from fota_wire.errors import FormatError, VerifyError
+from fota_wire.suit_profile import SHA256, build_manifest, build_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fota_wire.seams import Sign, Verify
+
+__all__ = [
+    "Envelope",
+    "Manifest",
+    "add_signature",
+    "build_envelope",
+    "build_manifest",
+    "build_text",
+    "manifest_digest",
+    "open_envelope",
+    "parse_envelope",
+    "unsafe_read_manifest",
+]
+
+TAG_ENVELOPE = 107
+AUTHENTICATION, MANIFEST = 2, 3
+MAX_ENVELOPE = 4096
+MAX_SIGNATURES = 4
+
+
+class Manifest:
+    """What a manifest says. Only :func:`open_envelope` returns a verified one.
+
+    ``vendor_id``, ``class_id`` 16 bytes; ``digest`` 32 bytes and ``size`` in bytes of the whole image file;
+    ``uri`` relative to the server's ``/v1/``; ``sequence``; ``manifest_digest`` 32 bytes;
+    ``text`` {"vendor", "model", "version", ? "description"} or None when it was severed.
+    """
+
+    def __init__(self, content: "suit_profile.Content", manifest_digest: bytes) -> None:
+        self.vendor_id = content.vendor_id
+        self.class_id = content.class_id
+        self.digest = content.digest
+        self.size = content.size
+        self.uri = content.uri
+        self.sequence = content.sequence
+        self.text = content.text
+        self.manifest_digest = manifest_digest
+
+
+class Envelope:
+    """A parsed and **unverified** envelope.
+
+    ``signed`` is D (what signatures cover), ``manifest_digest`` the digest in it, ``signatures`` [Sign1],
+    ``blocks`` their encodings, ``manifest`` the content of the manifest bstr, ``members`` {label: content} of the rest.
+    """
+
+    def __init__(self, signed: bytes, blocks: "list[bytes]", unsafe_draft: bool) -> None:
+        self.signed = signed
+        self.manifest_digest = suit_profile.digest_of(cbor.decode(signed), "authentication wrapper")
+        self.blocks = blocks
+        self.signatures = [cose.parse_sign1(block, True, unsafe_draft) for block in blocks]
+        self.manifest = b""
+        self.members: dict[int, bytes] = {}
+
+
+def manifest_digest(manifest: bytes) -> bytes:
+    """Return SHA-256 over the encoded bstr of a manifest (its head included), 32 bytes."""
+    return hashlib.sha256(cbor.encode(manifest)).digest()
+
+
+def build_envelope(manifest: bytes, signatures: "list[bytes]", text: bytes | None = None) -> bytes:
+    """Return an envelope around ``manifest``; ``signatures`` are encoded COSE_Sign1, may be empty at first."""
+    wrapper: list[object] = [_signed_part(manifest)]
+    wrapper.extend(signatures)
+    members: dict[int, object] = {AUTHENTICATION: cbor.encode(wrapper), MANIFEST: manifest}
+    if text is not None:
+        members[suit_profile.TEXT] = text
+    return cbor.encode(cbor.Tag(TAG_ENVELOPE, members))
+
+
+def add_signature(raw: bytes, kid: bytes, sign: "Sign") -> bytes:
+    """Return the envelope ``raw`` with one more signature; everything else stays, byte for byte.
+
+    Raises:
+        FormatError: not an envelope of our profile (nobody signs what devices refuse).
+        VerifyError: this key has signed already; code ``duplicate-signer``.
+    """
+    envelope = parse_envelope(raw)
+    _read(envelope)
+    for signature in envelope.signatures:
+        if signature.kid == kid:
+            raise VerifyError(f"key {kid.hex()} has signed this envelope already", "duplicate-signer")
+    if len(envelope.blocks) >= MAX_SIGNATURES:
+        raise VerifyError(f"the envelope has {MAX_SIGNATURES} signatures already", "limit")
+    block = cose.sign1(envelope.signed, kid, sign, detached=True)
+    return build_envelope(envelope.manifest, envelope.blocks + [block], envelope.members.get(suit_profile.TEXT))
+
+
+def parse_envelope(raw: bytes, unsafe_draft: bool = False) -> Envelope:
+    """Return the parts of an envelope: shape and limits only, no signature checked, manifest not looked into.
+
+    ``unsafe_draft`` is for the draft's own examples, in tests: any member, ES256, no key id.
+
+    Raises:
+        FormatError: not an envelope, or beyond a limit.
+        VerifyError: the manifest does not match the wrapper's digest; code ``manifest-digest``.
+    """
+    if len(raw) > MAX_ENVELOPE:
+        raise FormatError(f"envelope is longer than {MAX_ENVELOPE} bytes", "limit")
+    tagged = cbor.decode(raw, tags=(TAG_ENVELOPE,))
+    if not isinstance(tagged, cbor.Tag):
+        raise FormatError("not a SUIT envelope: tag 107 is missing", "suit-shape")
+    optional = (16, 20, 23) if unsafe_draft else (suit_profile.TEXT,)
+    members = check.fields(tagged.value, "envelope", (AUTHENTICATION, MANIFEST), optional)
+    wrapper = cbor.decode(check.bstr(members[AUTHENTICATION], "authentication wrapper", None, MAX_ENVELOPE))
+    parts = check.array(wrapper, "authentication wrapper", 1, 1 + MAX_SIGNATURES)
+    blobs = [check.bstr(part, "authentication block", None, 256) for part in parts]
+    envelope = Envelope(blobs[0], blobs[1:], unsafe_draft)
+    envelope.manifest = check.bstr(members[MANIFEST], "manifest", None, MAX_ENVELOPE)
+    for label, value in members.items():
+        if isinstance(label, int) and label not in (AUTHENTICATION, MANIFEST):
+            envelope.members[label] = check.bstr(value, f"envelope member {label}", None, MAX_ENVELOPE)
+    if manifest_digest(envelope.manifest) != envelope.manifest_digest:
+        raise VerifyError("manifest does not match the digest that was signed", "manifest-digest")
+    return envelope
+
+
+def open_envelope(raw: bytes, keys: "dict[bytes, bytes]", threshold: int, verify: "Verify") -> Manifest:
+    """Return the manifest if at least ``threshold`` of ``keys`` {kid: x||y} signed it; the only way to get one.
+
+    Blocks by keys outside ``keys`` do not count (a ROOT may have retired them); a wrong signature by a key of
+    ``keys`` refuses the whole envelope.
+
+    Raises:
+        FormatError: malformed, or outside the profile.
+        VerifyError: codes ``manifest-digest``, ``duplicate-signer``, ``signature``, ``threshold``, ``severed``.
+    """
+    envelope = parse_envelope(raw)  # (1) shape, limits, manifest digest
+    check_signatures(envelope.signatures, envelope.signed, b"", keys, threshold, verify)  # (2) k distinct signers
+    return _read(envelope)  # (3) only now look at what was signed
+
+
+def check_signatures(
+    signatures: "list[cose.Sign1]",
+    payload: bytes,
+    aad: bytes,
+    keys: "dict[bytes, bytes]",
+    threshold: int,
+    verify: "Verify",
+) -> None:
+    """Return if ``threshold`` distinct keys of ``keys`` signed ``payload``, and none of them wrongly.
+
+    Raises:
+        VerifyError: codes ``duplicate-signer``, ``signature``, ``threshold``.
+    """
+    if threshold < 1:
+        raise ValueError("a threshold is at least 1")
+    seen: list[bytes | None] = []
+    good = 0
+    for signature in signatures:
+        if signature.kid in seen:
+            raise VerifyError(f"key {(signature.kid or b'').hex()} signed twice", "duplicate-signer")
+        seen.append(signature.kid)
+        if signature.kid in keys:
+            signature.check(keys[signature.kid], aad, payload, verify)
+            good += 1
+    if good < threshold:
+        raise VerifyError(f"{good} of {threshold} necessary signatures", "threshold")
+
+
+def unsafe_read_manifest(raw: bytes) -> Manifest:
+    """Return what an envelope claims, **no signature checked**: to show it, or to decide whether to sign it.
+
+    Raises:
+        FormatError: malformed, or outside the profile.
+        VerifyError: a digest inside does not match.
+    """
+    return _read(parse_envelope(raw))
+
+
+def _read(envelope: Envelope) -> Manifest:
+    content = suit_profile.parse_manifest(envelope.manifest, envelope.members)
+    if content.uri != "payload/" + content.digest.hex():
+        raise FormatError("manifest: uri is not payload/<digest of the image>", "suit-uri")
+    return Manifest(content, envelope.manifest_digest)
+
+
+def _signed_part(manifest: bytes) -> bytes:
+    return cbor.encode([SHA256, manifest_digest(manifest)])
