@@ -1,0 +1,378 @@
+"""Check-ins against the database: all that wait at one moment share one transaction.
+
+One read, one decision each, a few bulk writes and one commit serve a whole batch, so the disk's sync time
+limits how long an answer takes, and not how many are given. An answer leaves only after its facts are on the
+disk.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from fota_server import schema
+from fota_server.catalog import Catalog
+from fota_server.crypto import AssignSigner
+from fota_server.database import Database
+from fota_server.decide import Target, TargetState, Twin, Verdict, judge
+from fota_server.identity import Identity
+from fota_server.trust import TrustChain
+from fota_wire import assignment
+from fota_wire.checkin import MAX_ROOT_STEPS, Request, Response, encode_response
+from fota_wire.errors import FotaError
+from fota_wire.host_crypto import verify
+from fota_wire.report import Report
+
+log = logging.getLogger("fota.server")
+
+MAX_BATCH = 256
+MAX_WAITING = 8192
+EVENTS_KEPT = 100
+
+
+class Forbidden(FotaError):
+    """This device may not: unknown, revoked, or with another key than it was admitted with."""
+
+
+class Busy(FotaError):
+    """More check-ins wait than can be served; the device is to come back later."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What the operator of the server chose. Times in seconds."""
+
+    auto_admission: bool = True
+    interval_s: int = 300
+    assignment_valid_s: int = 3600
+
+
+@dataclass(slots=True)
+class _Waiting:
+    identity: Identity
+    request: Request
+    answer: asyncio.Future[bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judged:
+    waiting: _Waiting
+    twin: Twin
+    verdict: Verdict
+    is_new: bool
+    nonce: bytes
+
+
+class CheckIns:
+    """The queue of check-ins and the task that serves it."""
+
+    def __init__(
+        self,
+        database: Database,
+        catalog: Catalog,
+        trust: TrustChain,
+        signer: AssignSigner,
+        policy: Policy,
+        clock: Callable[[], int],
+    ) -> None:
+        self._database = database
+        self._catalog = catalog
+        self._trust = trust
+        self._signer = signer
+        self._policy = policy
+        self._clock = clock
+        self._queue: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._task = asyncio.create_task(self._serve())
+
+    async def stop(self) -> None:
+        """Serve no more; who still waits is told to come back."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        while self._queue:
+            _fail(self._queue.popleft(), Busy("the server is stopping; try again"))
+
+    async def answer(self, identity: Identity, request: Request) -> bytes:
+        """Return the response body to one check-in, its facts stored.
+
+        Raises:
+            Forbidden: the device may not check in.
+            Busy: too many wait.
+            DatabaseUnavailable, StorageError: nothing was stored; the device asks again.
+        """
+        if len(self._queue) >= MAX_WAITING:
+            raise Busy("too many devices at once; try again later")
+        waiting = _Waiting(identity, request, asyncio.get_running_loop().create_future())
+        self._queue.append(waiting)
+        self._wake.set()
+        return await waiting.answer
+
+    async def _serve(self) -> None:
+        while True:
+            await self._wake.wait()
+            batch = self._next_batch()
+            try:
+                for waiting, body in await self._process(batch):
+                    if not waiting.answer.done():
+                        waiting.answer.set_result(body)
+            except FotaError as exc:
+                for waiting in batch.values():
+                    _fail(waiting, exc)
+            except Exception:
+                log.exception("check-ins failed")  # a mistake of ours: the batch is lost, the server is not
+                for waiting in batch.values():
+                    _fail(waiting, Busy("the server failed; try again"))
+            except asyncio.CancelledError:
+                for waiting in batch.values():
+                    _fail(waiting, Busy("the server is stopping; try again"))
+                raise
+
+    def _next_batch(self) -> dict[str, _Waiting]:
+        """Take what waits, at most one check-in per device: the second one sees what the first one left."""
+        batch: dict[str, _Waiting] = {}
+        later: list[_Waiting] = []
+        while self._queue and len(batch) < MAX_BATCH:
+            waiting = self._queue.popleft()
+            if waiting.answer.done():  # its connection is gone
+                continue
+            if waiting.identity.device_id in batch:
+                later.append(waiting)
+            else:
+                batch[waiting.identity.device_id] = waiting
+        self._queue.extendleft(reversed(later))
+        if not self._queue:
+            self._wake.clear()
+        return batch
+
+    async def _process(self, batch: dict[str, _Waiting]) -> list[tuple[_Waiting, bytes]]:
+        if not batch:
+            return []
+        now = self._clock()
+        async with self._database.write() as connection:
+            rows = await self._read(connection, batch)
+            judged = [item for waiting in batch.values() if (item := self._judge(waiting, rows)) is not None]
+            await _store(connection, judged, now)
+        return [(item.waiting, self._respond(item, now)) for item in judged]
+
+    async def _read(
+        self, connection: AsyncConnection, device_ids: Iterable[str]
+    ) -> dict[str, tuple[Any, Target | None]]:
+        devices, targets, rollouts = schema.devices, schema.targets, schema.rollouts
+        query = (
+            select(
+                devices.c.id,
+                devices.c.public_key,
+                devices.c.revoked,
+                devices.c.report_nonce,
+                devices.c.confirmed_hash,
+                targets.c.id.label("target_id"),
+                targets.c.rollout_id,
+                targets.c.release_id,
+                targets.c.state,
+                targets.c.reason,
+                rollouts.c.paused,
+            )
+            .outerjoin(targets, devices.c.target_id == targets.c.id)
+            .outerjoin(rollouts, targets.c.rollout_id == rollouts.c.id)
+            .where(devices.c.id.in_(list(device_ids)))
+        )
+        rows = (await connection.execute(query)).all()
+        releases = await self._catalog.get(connection, {row.release_id for row in rows if row.target_id})
+        return {row.id: (row, _target(row, releases) if row.target_id else None) for row in rows}
+
+    def _judge(self, waiting: _Waiting, rows: dict[str, tuple[Any, Target | None]]) -> _Judged | None:
+        identity = waiting.identity
+        row, target = rows.get(identity.device_id, (None, None))
+        refusal = refuse(row, identity, self._policy.auto_admission)
+        if refusal:
+            _fail(waiting, refusal)
+            return None
+        twin = Twin(
+            device_id=identity.device_id,
+            report_nonce=row.report_nonce if row else None,
+            confirmed_hash=bytes.fromhex(row.confirmed_hash) if row and row.confirmed_hash else None,
+            target=target,
+        )
+        verdict = judge(twin, waiting.request, identity.public_key, self._trust.current, verify)
+        return _Judged(
+            waiting=waiting, twin=twin, verdict=verdict, is_new=row is None, nonce=secrets.token_bytes(16)
+        )
+
+    def _respond(self, item: _Judged, now: int) -> bytes:
+        request, wanted, root = item.waiting.request, item.verdict.wanted, self._trust.current
+        signed = assignment.build(
+            nonce=request.nonce,
+            device_id=bytes.fromhex(item.twin.device_id),
+            time=now,
+            sequence=wanted.sequence if wanted else root.min_sequence,
+            manifest_digest=wanted.manifest_digest if wanted else None,
+            root_version=min(root.version, request.root_version + MAX_ROOT_STEPS),
+            campaign=item.twin.target.rollout_id if wanted and item.twin.target else 0,
+            valid_for=self._policy.assignment_valid_s,
+            kid=self._signer.kid,
+            sign=self._signer.sign,
+        )
+        held = wanted is not None and request.manifest_digest == wanted.manifest_digest
+        response = Response(
+            signed,
+            self._trust.steps_after(request.root_version),
+            wanted.envelope if wanted else None,
+            self._interval(item.verdict.hurry),
+            item.nonce,
+            item.verdict.report_status[:256],
+        )
+        return encode_response(response, manifest_held=held)
+
+    def _interval(self, hurry: bool) -> int:
+        """Return the seconds until the next check-in, spread by a fifth either way: fleets must not march."""
+        base = self._policy.interval_s
+        if hurry:
+            base = min(base, max(2, base // 10))
+        spread = base // 5
+        return base - spread + secrets.randbelow(2 * spread + 1)
+
+
+def refuse(row: Any, identity: Identity, auto_admission: bool) -> Forbidden | None:  # noqa: ANN401 - a row
+    """Return why a device with this row (None: no row) and certificate may not speak here, or None."""
+    device_id = identity.device_id
+    if row is None:
+        if auto_admission:
+            return None
+        return Forbidden(
+            f"device {device_id} is not known: an operator has to admit it first", "unknown-device"
+        )
+    if row.revoked:
+        return Forbidden(f"device {device_id} is revoked", "revoked")
+    if row.public_key is not None and row.public_key != identity.public_key:
+        return Forbidden(
+            f"device {device_id} was admitted with another key: admit it again if that is right", "key"
+        )
+    return None
+
+
+def _target(row: Any, releases: dict[int, Any]) -> Target:  # noqa: ANN401 - a driver's row
+    return Target(
+        id=row.target_id,
+        rollout_id=row.rollout_id,
+        release=releases[row.release_id],
+        state=TargetState(row.state),
+        reason=row.reason,
+        paused=row.paused,
+    )
+
+
+def _fail(waiting: _Waiting, exc: FotaError) -> None:
+    if not waiting.answer.done():
+        waiting.answer.set_exception(exc)
+
+
+async def _store(connection: AsyncConnection, judged: list[_Judged], now: int) -> None:
+    """Write all facts of a batch; a handful of statements, however many devices."""
+    devices, targets = schema.devices, schema.targets
+    new = [_admission(item.waiting.identity, now) for item in judged if item.is_new]
+    if new:
+        await connection.execute(insert(devices), new)
+    for rows in (
+        [_contact(item, now) for item in judged if item.verdict.report is None],
+        [_facts(item, item.verdict.report, now) for item in judged if item.verdict.report],
+    ):
+        if rows:
+            changes: dict[str, Any] = {name: bindparam(name) for name in rows[0] if name != "device"}
+            await connection.execute(
+                update(devices).where(devices.c.id == bindparam("device")).values(changes), rows
+            )
+    moved = [change for item in judged if (change := _target_change(item, now))]
+    if moved:
+        names: dict[str, Any] = {name: bindparam(f"new_{name}") for name in ("state", "reason", "updated_at")}
+        await connection.execute(
+            update(targets).where(targets.c.id == bindparam("target")).values(names), moved
+        )
+    confirmed = [
+        {"device_id": item.twin.device_id, "image_hash": item.verdict.newly_confirmed.hex(), "at": now}
+        for item in judged
+        if item.verdict.newly_confirmed
+    ]
+    if confirmed:
+        await connection.execute(insert(schema.confirmations), confirmed)
+    for item in judged:
+        if item.verdict.report and item.verdict.report.events:
+            await _store_events(connection, item.twin.device_id, item.verdict.report.events, now)
+
+
+def _admission(identity: Identity, now: int) -> dict[str, object]:
+    return {
+        "id": identity.device_id,
+        "public_key": identity.public_key,
+        "admitted_by": "certificate",
+        "revoked": False,
+        "first_seen": now,
+    }
+
+
+def _contact(item: _Judged, now: int) -> dict[str, object]:
+    refused = item.verdict.report_status if item.waiting.request.report is not None else None
+    return {
+        "device": item.twin.device_id,
+        "public_key": item.waiting.identity.public_key,
+        "last_seen": now,
+        "root_version": item.waiting.request.root_version,
+        "report_nonce": item.nonce,
+        "refused_report": refused,
+    }
+
+
+def _facts(item: _Judged, report: Report, now: int) -> dict[str, object]:
+    confirmed = report.image_hash if report.state == "confirmed" else item.twin.confirmed_hash
+    return {
+        **_contact(item, now),
+        "refused_report": None,
+        "report_at": now,
+        "installed_digest": report.installed.hex() if report.installed else None,
+        "running_hash": report.image_hash.hex(),
+        "running_version": report.version,
+        "running_slot": report.slot,
+        "state": report.state,
+        "sec_cnt": report.sec_cnt,
+        "floor": report.floor,
+        "reset_cause": report.reset_cause,
+        "confirmed_hash": confirmed.hex() if confirmed else None,
+    }
+
+
+def _target_change(item: _Judged, now: int) -> dict[str, object] | None:
+    target, verdict = item.twin.target, item.verdict
+    if target is None or (target.state, target.reason) == (verdict.target_state, verdict.target_reason):
+        return None
+    return {
+        "target": target.id,
+        "new_state": verdict.target_state,
+        "new_reason": verdict.target_reason,
+        "new_updated_at": now,
+    }
+
+
+async def _store_events(
+    connection: AsyncConnection, device_id: str, reported: list[tuple[str, str]], now: int
+) -> None:
+    table = schema.events
+    rows = [{"device_id": device_id, "at": now, "code": code, "detail": detail} for code, detail in reported]
+    await connection.execute(insert(table), rows)
+    oldest_kept = (
+        select(table.c.id)
+        .where(table.c.device_id == device_id)
+        .order_by(table.c.id.desc())
+        .offset(EVENTS_KEPT - 1)
+        .limit(1)
+    ).scalar_subquery()
+    await connection.execute(delete(table).where(table.c.device_id == device_id, table.c.id < oldest_kept))

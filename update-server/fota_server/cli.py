@@ -1,0 +1,191 @@
+"""``fota server``: run the update server, set it up, manage its tokens."""
+
+import json
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fota_server.config import FILES, find_in_folder, init_data, load_config
+from fota_wire.errors import InputError
+from fota_wire.files import write_atomic
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from fota_server.service import Running
+
+_PATH = click.Path(path_type=Path)
+_data = click.option(
+    "--data", type=_PATH, required=True, help="Folder of the server's database, artifacts, config."
+)
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+def _file_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of click's own types
+    for name, text in (
+        ("--assign-key", "Private key (PEM) that signs ASSIGNMENTs."),
+        ("--root", "Genesis ROOT document."),
+        ("--device-ca", "Certificate (PEM) of the CA that signs device certificates."),
+        ("--tls-key", "Private key (PEM) of the server certificate."),
+        ("--tls-cert", "Server certificate (PEM), with its chain."),
+    ):
+        command = click.option(name, type=_PATH, help=text)(command)
+    return command
+
+
+def _setting_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of click's own types
+    for args, kwargs in (
+        (
+            ("--allow-example-keys",),
+            {"is_flag": True, "default": None, "help": "Rehearse with published keys."},
+        ),
+        (
+            ("--interval", "interval_s"),
+            {"type": click.IntRange(1, 604800), "help": "Seconds between check-ins."},
+        ),
+        (
+            ("--admission",),
+            {
+                "type": click.Choice(["auto", "known"]),
+                "help": "Who may check in: any device with a certificate, or those an operator admitted.",
+            },
+        ),
+        (
+            ("--operator-port",),
+            {"type": click.IntRange(0, 65535), "help": "Operator plane; 0: any free one."},
+        ),
+        (("--operator-host",), {"help": "Operator plane; 127.0.0.1 unless told."}),
+        (("--port",), {"type": click.IntRange(0, 65535), "help": "Device plane; 0: any free one."}),
+        (("--host",), {"help": "Address of the device plane."}),
+    ):
+        command = click.option(*args, **kwargs)(command)
+    return command
+
+
+@click.group()
+def server() -> None:
+    """Run the update server."""
+
+
+@server.command()
+@_data
+@_file_options
+@_setting_options
+def run(data: Path, **options: Any) -> None:  # noqa: ANN401 - click passes what it parsed
+    """Run the server until it is told to stop; sets up an empty folder on the way."""
+    import asyncio
+    import logging
+
+    from fota_server.service import data_lock, serve
+
+    logging.basicConfig(level=logging.WARNING, format="fota-server: %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # clients that misbehave are no news of ours
+    for name in FILES:
+        if options[name] is not None:
+            options[name] = options[name].resolve()
+    config = load_config(data, options)
+    with data_lock(data):
+        asyncio.run(serve(config, _say_ready))
+
+
+def _say_ready(running: "Running") -> None:
+    click.echo(f"fota-server ready: devices {running.device_url}, operators {running.operator_url}")
+
+
+@server.command()
+@_data
+@click.option(
+    "--keys", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder to take all from."
+)
+@_file_options
+@_setting_options
+def init(data: Path, keys: Path | None, **options: Any) -> None:  # noqa: ANN401 - click passes what it parsed
+    """Copy keys and certificates into the data folder and write its config.json."""
+    given = {name: options.pop(name) for name in FILES}
+    sources = (find_in_folder(keys) if keys else {}) | {name: path for name, path in given.items() if path}
+    if not options["allow_example_keys"]:
+        from fota_wire.host_crypto import load_public_key, refuse_example_key
+
+        for name in ("assign_key", "tls_cert", "device_ca"):
+            if name in sources:
+                refuse_example_key(load_public_key(sources[name]), False, str(sources[name]))
+    init_data(data, sources, options)
+    click.echo(f"set up {data}: start it with 'fota server run --data {data}'")
+
+
+@server.group()
+def token() -> None:
+    """Make, list and revoke the tokens of operators."""
+
+
+@token.command("create")
+@click.argument("name")
+@_data
+@click.option("--role", type=click.Choice(["read", "operate"]), default="read", show_default=True)
+@click.option(
+    "-o", "--output", type=_PATH, required=True, help="File for the token, mode 0600; it is never printed."
+)
+def create(name: str, data: Path, role: str, output: Path) -> None:
+    """Make a token and write it to a file."""
+    from fota_server import tokens
+
+    if output.exists():
+        raise InputError(f"{output} exists already")
+
+    async def work(connection: "AsyncConnection") -> None:
+        secret = await tokens.create_token(connection, name, role, "server-cli")
+        write_atomic(output, secret.encode() + b"\n", 0o600)
+
+    _in_database(data, work)
+    click.echo(f"token {name} ({role}) is in {output}")
+
+
+@token.command("list")
+@_data
+@_as_json
+def list_(data: Path, as_json: bool) -> None:
+    """List tokens; their secrets are not known to anybody but their holders."""
+    from fota_server import tokens
+
+    rows: list[dict[str, Any]] = _in_database(data, tokens.list_tokens)
+    if as_json:
+        click.echo(json.dumps({"tokens": rows}))
+        return
+    for row in rows:
+        click.echo(f"{row['name']:<32} {row['role']:<8} {'revoked' if row['revoked_at'] else 'in force'}")
+
+
+@token.command("revoke")
+@click.argument("name")
+@_data
+def revoke(name: str, data: Path) -> None:
+    """Make a token useless from now on."""
+    from fota_server import tokens
+
+    async def work(connection: "AsyncConnection") -> None:
+        await tokens.revoke_token(connection, name, "server-cli")
+
+    _in_database(data, work)
+    click.echo(f"token {name} is revoked")
+
+
+def _in_database(data: Path, work: Any) -> Any:  # noqa: ANN401 - passes through whatever ``work`` returns
+    import asyncio
+
+    from fota_server.service import open_database
+
+    if not (data / "fota.db").exists():
+        raise InputError(f"{data}: no database there; has the server been started once?")
+
+    async def transaction() -> Any:  # noqa: ANN401 - see above
+        database = open_database(None, data)
+        try:
+            async with database.write() as connection:
+                return await work(connection)
+        finally:
+            await database.close()
+
+    job: Coroutine[Any, Any, Any] = transaction()
+    return asyncio.run(job)

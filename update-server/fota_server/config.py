@@ -1,0 +1,126 @@
+"""What a server needs to run: a data folder with ``config.json``, written by ``init`` or replaced by options.
+
+DIR/config.json  files and settings        DIR/fota.db         the database
+DIR/keys/        copies made by ``init``   DIR/artifacts/      image files by digest
+DIR/lock         held while running        DIR/operator.token  first token, mode 0600
+DIR/server.json  URLs while running
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from fota_wire.errors import InputError
+from fota_wire.files import read_input, write_atomic
+
+FILES = ("tls_cert", "tls_key", "device_ca", "root", "assign_key")
+"""The files that a server cannot do without, by their names in config.json."""
+
+# What ``fota keys example`` and a factory's own folder call them.
+KEY_FOLDER = {
+    "tls_cert": ("server.crt", "server.pem"),
+    "tls_key": ("server.key", "server.pem"),
+    "device_ca": ("device-ca.crt", "device-ca-cert.pem"),
+    "root": ("root.cbor",),
+    "assign_key": ("assign.pem", "assign.key"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """Settings of one server. Ports: 0 takes a free one. ``interval_s``: mean time between check-ins."""
+
+    data: Path
+    tls_cert: Path
+    tls_key: Path
+    device_ca: Path
+    root: Path
+    assign_key: Path
+    host: str = "0.0.0.0"  # noqa: S104 - devices come from outside; the operator plane does not listen there
+    port: int = 8443
+    operator_host: str = "127.0.0.1"
+    operator_port: int = 8444
+    admission: str = "auto"
+    interval_s: int = 300
+    max_artifact: int = 16 << 20
+    database_url: str | None = None
+    allow_example_keys: bool = False
+
+
+def load_config(data: Path, options: Mapping[str, Any]) -> ServerConfig:
+    """Return the settings of ``DIR/config.json``, if there is one, with ``options`` that are not None on top.
+
+    Raises:
+        InputError: the file is damaged, or a necessary file is named neither there nor in the options.
+    """
+    values = _read(data / "config.json") if (data / "config.json").exists() else {}
+    values |= {name: value for name, value in options.items() if value is not None}
+    missing = [name for name in FILES if name not in values]
+    if missing:
+        wanted = ", ".join("--" + name.replace("_", "-") for name in missing)
+        raise InputError(
+            f"{data} is not set up: pass {wanted}, or run 'fota server init --data {data}' first"
+        )
+    for name in FILES:
+        values[name] = data / values[name]  # an absolute path, or one given as an option, stays what it is
+    if options.get("port") == 0 and options.get("operator_port") is None:
+        values["operator_port"] = 0
+    try:
+        config = ServerConfig(data=data, **values)
+    except TypeError as exc:
+        raise InputError(f"{data / 'config.json'}: {exc}") from exc
+    if config.admission not in ("auto", "known") or config.interval_s < 1:
+        raise InputError("admission is auto or known, and the interval at least 1 s")
+    return config
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(read_input(path, 65536))
+    except ValueError as exc:
+        raise InputError(f"{path}: not JSON") from exc
+    types: dict[str, object] = {field.name: field.type for field in fields(ServerConfig)}
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: not an object")
+    for name, value in values.items():
+        expected = types[name] if types.get(name) in (int, bool) else str
+        if name not in types or name == "data" or type(value) is not expected:
+            raise InputError(f"{path}: {name} is not a setting, or has the wrong type")
+    return values
+
+
+def find_in_folder(keys: Path) -> dict[str, Path]:
+    """Return the files of a key folder by their names in config.json; what is not there is left out."""
+    found = {}
+    for name, candidates in KEY_FOLDER.items():
+        for candidate in candidates:
+            if (keys / candidate).is_file():
+                found[name] = keys / candidate
+                break
+    return found
+
+
+def init_data(data: Path, sources: Mapping[str, Path], settings: Mapping[str, Any]) -> None:
+    """Copy the key files into ``DIR/keys`` (private ones mode 0600) and write ``DIR/config.json``, the last.
+
+    Raises:
+        InputError: set up already, or a source is missing.
+        StorageError: the disk refused.
+    """
+    if (data / "config.json").exists():
+        raise InputError(f"{data} is set up already: edit {data / 'config.json'}, or choose another folder")
+    missing = [name for name in FILES if name not in sources]
+    if missing:
+        raise InputError("no file for " + ", ".join("--" + name.replace("_", "-") for name in missing))
+    folder = data / "keys"
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    values: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+    for name in FILES:
+        secret = name in ("tls_key", "assign_key")
+        target = folder / f"{name.replace('_', '-')}{sources[name].suffix}"
+        write_atomic(target, read_input(sources[name], 65536), 0o600 if secret else 0o644)
+        values[name] = str(target.relative_to(data))
+    write_atomic(data / "config.json", json.dumps(values, indent=2, sort_keys=True).encode() + b"\n")

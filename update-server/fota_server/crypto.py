@@ -1,0 +1,29 @@
+"""The one key that the server holds."""
+
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from fota_wire import cose, host_crypto
+from fota_wire.seams import Sign
+
+
+class AssignSigner:
+    """The ASSIGN key: says what is wanted of one device, and can sign nothing that a device would run."""
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
+        self.kid = cose.kid_of(host_crypto.public_xy(key))
+        self.sign: Sign = host_crypto.signer(key)
+
+
+def load_assign_signer(
+    path: Path, *, password: str | None = None, allow_example_keys: bool = False
+) -> AssignSigner:
+    """Return the signer whose key is in a PEM file, encrypted or not.
+
+    Raises:
+        InputError: no P-256 key, or the password is missing or wrong.
+        VerifyError: it is one of the published example keys, and these are not allowed (``example-key``).
+    """
+    secret = password.encode() if password else None
+    return AssignSigner(host_crypto.load_private_key(path, secret, allow_example_keys))

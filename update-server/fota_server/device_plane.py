@@ -1,0 +1,204 @@
+"""The device plane (SPEC 5.5): check-in and payload, CBOR over mutual TLS.
+
+Every answer that is not 200, 206 or 416 carries ``{1: code, 2: message}`` and closes the connection.
+"""
+
+import asyncio
+import logging
+import os
+
+from sqlalchemy import select
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from fota_server import schema
+from fota_server.artifacts import ArtifactStore, is_digest
+from fota_server.checkins import Busy, CheckIns, Forbidden, refuse
+from fota_server.database import Database, DatabaseUnavailable
+from fota_server.devices import may_fetch
+from fota_server.identity import IdentityError, identify
+from fota_server.ranges import Part, choose_part
+from fota_wire import checkin
+from fota_wire.errors import FormatError, FotaError, InputError, StorageError
+
+log = logging.getLogger("fota.server")
+
+BODY_S = 10.0
+STALL_S = 30.0
+CHUNK = 65536
+RETRY_AFTER_S = 30
+
+
+class TooLarge(FotaError):
+    """The body is longer than the plane allows."""
+
+
+class TooSlow(FotaError):
+    """The body did not arrive in time."""
+
+
+class NotFound(FotaError):
+    """Nothing is here."""
+
+
+_STATUS: dict[type[FotaError], int] = {
+    IdentityError: 401,
+    Forbidden: 403,
+    NotFound: 404,
+    TooSlow: 408,
+    TooLarge: 413,
+    FormatError: 400,
+    Busy: 503,
+    DatabaseUnavailable: 503,
+    StorageError: 503,
+}
+
+
+def error_body(code: str, message: str) -> tuple[bytes, bytes]:
+    """Return content type and body of an error."""
+    return checkin.CONTENT_TYPE.encode(), checkin.encode_error(code, message)
+
+
+def _error(status: int, code: str, message: str) -> Response:
+    content_type, body = error_body(code, message)
+    headers = {"content-type": content_type.decode(), "connection": "close"}
+    if status == 503:
+        headers["retry-after"] = str(RETRY_AFTER_S)
+    return Response(body, status, headers)
+
+
+async def _on_fota_error(_request: Request, exc: Exception) -> Response:
+    status = next((code for kind, code in _STATUS.items() if isinstance(exc, kind)), 500)
+    code = getattr(exc, "code", None)
+    if status >= 500:
+        log.error("device plane: %s", exc)
+        return _error(status, "unavailable", "the server cannot answer now; try again later")
+    return _error(status, code if isinstance(code, str) else type(exc).__name__.lower(), str(exc))
+
+
+async def _on_http_error(_request: Request, exc: Exception) -> Response:
+    status = exc.status_code if isinstance(exc, HTTPException) else 500
+    return _error(status, {404: "not-found", 405: "method"}.get(status, "http"), "there is nothing here")
+
+
+class DevicePlane:
+    """Handlers of the device plane, over what they need."""
+
+    def __init__(
+        self, database: Database, checkins: CheckIns, artifacts: ArtifactStore, auto_admission: bool
+    ) -> None:
+        self._database = database
+        self._checkins = checkins
+        self._artifacts = artifacts
+        self._auto_admission = auto_admission
+
+    def app(self) -> Starlette:
+        """Return the ASGI application."""
+        return Starlette(
+            routes=[
+                Route("/v1/checkin", self.checkin, methods=["POST"]),
+                Route("/v1/payload/{digest}", self.payload, methods=["GET"]),
+            ],
+            exception_handlers={FotaError: _on_fota_error, HTTPException: _on_http_error},
+        )
+
+    async def checkin(self, request: Request) -> Response:
+        """POST /v1/checkin."""
+        identity = identify(request.scope)
+        parsed = checkin.parse_request(await read_body(request, checkin.MAX_REQUEST, BODY_S))
+        body = await self._checkins.answer(identity, parsed)
+        return Response(body, headers={"content-type": checkin.CONTENT_TYPE, "cache-control": "no-store"})
+
+    async def payload(self, request: Request) -> Response:
+        """GET /v1/payload/<sha256 hex>: one read of the database, no write, however small the range."""
+        identity = identify(request.scope)
+        digest = request.path_params["digest"]
+        if not is_digest(digest):
+            raise NotFound("a payload is named by 64 lower-case hex digits", "not-found")
+        async with self._database.read() as connection:
+            devices = schema.devices
+            row = (
+                await connection.execute(select(devices).where(devices.c.id == identity.device_id))
+            ).first()
+            refusal = refuse(row, identity, self._auto_admission)
+            if refusal:
+                raise refusal
+            if not await may_fetch(connection, identity.device_id, digest):
+                raise Forbidden(f"payload {digest[:16]} is not assigned to this device", "not-assigned")
+        try:
+            fd = await asyncio.to_thread(os.open, self._artifacts.path(digest), os.O_RDONLY)
+        except (OSError, InputError) as exc:
+            raise StorageError(f"artifact {digest} is in the catalog and not on the disk") from exc
+        size = os.fstat(fd).st_size
+        etag = f'"{digest}"'
+        part = choose_part(request.headers.get("range"), request.headers.get("if-range"), etag, size)
+        headers = {
+            "content-type": "application/octet-stream",
+            "content-length": str(part.end - part.start),
+            "accept-ranges": "bytes",
+            "etag": etag,
+            "cache-control": "private, max-age=31536000, immutable",
+        }
+        if part.content_range:
+            headers["content-range"] = part.content_range
+        return PayloadResponse(fd, part, headers)
+
+
+class PayloadResponse(Response):
+    """A part of an open file; a client that takes none of it for ``STALL_S`` seconds is cut off."""
+
+    def __init__(self, fd: int, part: Part, headers: dict[str, str]) -> None:
+        super().__init__(None, part.status, headers)
+        self._fd = fd
+        self._part = part
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the part and close the file."""
+        try:
+            await send(
+                {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            )
+            position = self._part.start if scope["method"] != "HEAD" else self._part.end
+            while position < self._part.end:
+                size = min(CHUNK, self._part.end - position)
+                data = await asyncio.to_thread(os.pread, self._fd, size, position)
+                if not data:
+                    raise StorageError("artifact is shorter than it was")
+                position += len(data)
+                async with asyncio.timeout(STALL_S):
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        except TimeoutError:
+            log.info(
+                "payload: client took nothing for %g s", STALL_S
+            )  # returning unfinished closes the connection
+        finally:
+            os.close(self._fd)
+
+
+async def read_body(request: Request, max_size: int, deadline_s: float) -> bytes:
+    """Return the body of a request of at most ``max_size`` bytes that arrives within ``deadline_s`` seconds.
+
+    Raises:
+        TooLarge, TooSlow: as named; the connection is of no further use.
+        FormatError: the client went away in the middle.
+    """
+    length = request.headers.get("content-length", "0")
+    if length.isascii() and length.isdigit() and int(length[:18]) > max_size:
+        raise TooLarge(f"body is longer than {max_size} bytes", "too-large")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(deadline_s):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > max_size:
+                    raise TooLarge(f"body is longer than {max_size} bytes", "too-large")
+    except TimeoutError as exc:
+        raise TooSlow(f"the body did not arrive in {deadline_s:g} s", "too-slow") from exc
+    except ClientDisconnect as exc:
+        raise FormatError("the connection broke off within the body", "broken-off") from exc
+    return bytes(body)

@@ -1,0 +1,268 @@
+"""Devices and groups as operators see them: installed, running and confirmed apart."""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import RowMapping, Select, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from fota_server import schema
+from fota_server.database import now, record_audit
+from fota_server.decide import GIVEN_UP, TargetState
+from fota_server.identity import is_device_id
+from fota_wire.errors import InputError
+
+_GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+MAX_PAGE = 1000
+
+
+async def list_devices(
+    connection: AsyncConnection, *, group: str | None, after: str, limit: int
+) -> list[dict[str, Any]]:
+    """Return up to ``limit`` devices with ids above ``after``, in order."""
+    query = (
+        _query().where(schema.devices.c.id > after).order_by(schema.devices.c.id).limit(min(limit, MAX_PAGE))
+    )
+    if group is not None:
+        members = select(schema.members.c.device_id).where(schema.members.c.group_name == group)
+        query = query.where(schema.devices.c.id.in_(members))
+    return await _views(connection, (await connection.execute(query)).mappings().all())
+
+
+async def show_device(connection: AsyncConnection, device_id: str) -> dict[str, Any]:
+    """Return one device with its events, newest last.
+
+    Raises:
+        InputError: not known.
+    """
+    rows = (await connection.execute(_query().where(schema.devices.c.id == device_id))).mappings().all()
+    if not rows:
+        raise InputError(f"no device {device_id}: see 'fota device list'", "unknown-device")
+    view = (await _views(connection, rows))[0]
+    events, confirmations = schema.events, schema.confirmations
+    told = select(events.c.at, events.c.code, events.c.detail).where(events.c.device_id == device_id)
+    done = select(confirmations.c.at, confirmations.c.image_hash).where(
+        confirmations.c.device_id == device_id
+    )
+    history = (await connection.execute(done.order_by(confirmations.c.id))).mappings().all()
+    versions = await _versions_by_image(connection, {row["image_hash"] for row in history})
+    return view | {
+        "events": [dict(row) for row in (await connection.execute(told.order_by(events.c.id))).mappings()],
+        "history": [dict(row) | {"version": versions.get(row["image_hash"])} for row in history],
+    }
+
+
+def _query() -> Select[Any]:
+    devices, targets, rollouts, releases = schema.devices, schema.targets, schema.rollouts, schema.releases
+    return (
+        select(
+            devices,
+            targets.c.rollout_id,
+            targets.c.state.label("target_state"),
+            targets.c.reason,
+            rollouts.c.paused,
+            releases.c.version.label("target_version"),
+        )
+        .outerjoin(targets, devices.c.target_id == targets.c.id)
+        .outerjoin(rollouts, targets.c.rollout_id == rollouts.c.id)
+        .outerjoin(releases, targets.c.release_id == releases.c.id)
+    )
+
+
+async def _views(connection: AsyncConnection, rows: Sequence[RowMapping]) -> list[dict[str, Any]]:
+    releases, members = schema.releases, schema.members
+    installed = {row["installed_digest"] for row in rows if row["installed_digest"]}
+    query = select(releases.c.manifest_digest, releases.c.version).where(
+        releases.c.manifest_digest.in_(installed)
+    )
+    by_manifest = {row.manifest_digest: row.version for row in await connection.execute(query)}
+    by_image = await _versions_by_image(
+        connection, {row["running_hash"] for row in rows if row["running_hash"]}
+    )
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    of = (
+        select(members)
+        .where(members.c.device_id.in_([row["id"] for row in rows]))
+        .order_by(members.c.group_name)
+    )
+    for member in await connection.execute(of):
+        groups[member.device_id].append(member.group_name)
+    return [_view(row, groups[row["id"]], by_manifest, by_image) for row in rows]
+
+
+async def _versions_by_image(connection: AsyncConnection, hashes: set[str]) -> dict[str, str]:
+    table = schema.releases
+    query = select(table.c.image_hash, table.c.version).where(table.c.image_hash.in_(hashes))
+    return {row.image_hash: row.version for row in await connection.execute(query)}
+
+
+def _view(
+    row: RowMapping, groups: list[str], by_manifest: dict[str, str], by_image: dict[str, str]
+) -> dict[str, Any]:
+    running = None
+    if row["running_hash"]:
+        running = {
+            "version": row["running_version"],
+            "release": by_image.get(row["running_hash"]),
+            "image_hash": row["running_hash"],
+            "slot": row["running_slot"],
+            "state": row["state"],
+            "sec_cnt": row["sec_cnt"],
+        }
+    digest = row["installed_digest"]
+    return {
+        "id": row["id"],
+        "groups": groups,
+        "status": status_of(row),
+        "installed": {"version": by_manifest.get(digest), "manifest_digest": digest} if digest else None,
+        "running": running,
+        "confirmed": running if running and row["state"] == "confirmed" else None,
+        "wanted": _wanted(row),
+        "floor": row["floor"],
+        "root_version": row["root_version"],
+        "reset_cause": row["reset_cause"],
+        "first_seen": row["first_seen"],
+        "last_seen": row["last_seen"],
+        "report_at": row["report_at"],
+        "refused_report": row["refused_report"],
+        "admitted_by": row["admitted_by"],
+        "revoked": row["revoked"],
+    }
+
+
+def _wanted(row: RowMapping) -> dict[str, Any] | None:
+    if row["target_id"] is None:
+        return None
+    return {
+        "version": row["target_version"],
+        "rollout": row["rollout_id"],
+        "state": row["target_state"],
+        "reason": row["reason"],
+        "paused": row["paused"],
+    }
+
+
+def status_of(row: RowMapping) -> str:
+    """Return one word: revoked, unseen, the state of what is wanted, or the state of what runs."""
+    if row["revoked"]:
+        return "revoked"
+    if row["last_seen"] is None:
+        return "unseen"
+    if row["target_state"] in GIVEN_UP or (
+        row["target_state"] and row["target_state"] != TargetState.CONFIRMED
+    ):
+        return str(row["target_state"])
+    return str(row["state"] or "silent")
+
+
+async def revoke(connection: AsyncConnection, device_id: str, actor: str) -> dict[str, Any]:
+    """Refuse a device from now on, and return it.
+
+    Raises:
+        InputError: not known.
+    """
+    await show_device(connection, device_id)
+    table = schema.devices
+    await connection.execute(update(table).where(table.c.id == device_id).values(revoked=True))
+    await record_audit(connection, actor, "device.revoke", device_id)
+    return await show_device(connection, device_id)
+
+
+async def admit(connection: AsyncConnection, device_id: str, actor: str) -> dict[str, Any]:
+    """Let a device in, seen or not; lifts a revocation and forgets the key that it was pinned to. Return it.
+
+    Raises:
+        InputError: not a device id.
+    """
+    if not is_device_id(device_id):
+        raise InputError(f"{device_id} is not a device id: 18 lower-case hex digits", "device-id")
+    table = schema.devices
+    fresh = {"revoked": False, "public_key": None, "admitted_by": actor}
+    result = await connection.execute(update(table).where(table.c.id == device_id).values(**fresh))
+    if result.rowcount == 0:
+        await connection.execute(insert(table).values(id=device_id, **fresh))
+    await record_audit(connection, actor, "device.admit", device_id)
+    return await show_device(connection, device_id)
+
+
+async def list_groups(connection: AsyncConnection) -> list[dict[str, Any]]:
+    """Return all groups with the number of their devices."""
+    groups, members = schema.groups, schema.members
+    query = (
+        select(groups.c.name, groups.c.created_at, func.count(members.c.device_id).label("devices"))
+        .outerjoin(members, members.c.group_name == groups.c.name)
+        .group_by(groups.c.name, groups.c.created_at)
+        .order_by(groups.c.name)
+    )
+    return [dict(row) for row in (await connection.execute(query)).mappings()]
+
+
+async def create_group(connection: AsyncConnection, name: str, actor: str) -> bool:
+    """Make a group; return False if it exists.
+
+    Raises:
+        InputError: the name is not usable.
+    """
+    if not _GROUP_NAME.fullmatch(name):
+        raise InputError(
+            f"group name {name!r}: use up to 64 letters, digits, dots, dashes, underscores", "group-name"
+        )
+    table = schema.groups
+    if (await connection.execute(select(table).where(table.c.name == name))).first():
+        return False
+    await connection.execute(insert(table).values(name=name, created_at=now()))
+    await record_audit(connection, actor, "group.create", name)
+    return True
+
+
+async def add_members(connection: AsyncConnection, name: str, device_ids: list[str], actor: str) -> int:
+    """Add devices to a group; return how many were not in it before.
+
+    Raises:
+        InputError: group or device is not known; nothing is added.
+    """
+    if not (await connection.execute(select(schema.groups).where(schema.groups.c.name == name))).first():
+        raise InputError(f"no group {name}: create it with 'fota group create {name}'", "unknown-group")
+    added = 0
+    for device_id in dict.fromkeys(device_ids):
+        if not (
+            await connection.execute(select(schema.devices.c.id).where(schema.devices.c.id == device_id))
+        ).first():
+            raise InputError(
+                f"no device {device_id}: it has to check in first, or be admitted with 'fota device admit'",
+                "unknown-device",
+            )
+        table = schema.members
+        row = {"group_name": name, "device_id": device_id}
+        known = select(table).where(table.c.group_name == name, table.c.device_id == device_id)
+        if not (await connection.execute(known)).first():
+            await connection.execute(insert(table).values(**row))
+            added += 1
+    if added:
+        await record_audit(connection, actor, "group.add", name, devices=device_ids)
+    return added
+
+
+async def may_fetch(connection: AsyncConnection, device_id: str, file_digest: str) -> bool:
+    """Return whether a device is assigned the release with this file, or runs it (SPEC 5.5)."""
+    devices, targets, rollouts, releases = schema.devices, schema.targets, schema.rollouts, schema.releases
+    wanted = (
+        (targets.c.id.is_not(None))
+        & targets.c.state.not_in(GIVEN_UP)
+        & (releases.c.id == targets.c.release_id)
+    )
+    query = (
+        select(devices.c.id)
+        .select_from(devices)
+        .outerjoin(targets, devices.c.target_id == targets.c.id)
+        .outerjoin(rollouts, targets.c.rollout_id == rollouts.c.id)
+        .join(
+            releases,
+            or_(wanted & rollouts.c.paused.is_(False), releases.c.image_hash == devices.c.running_hash),
+        )
+        .where(devices.c.id == device_id, releases.c.file_digest == file_digest)
+        .limit(1)
+    )
+    return (await connection.execute(query)).first() is not None

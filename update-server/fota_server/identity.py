@@ -1,0 +1,78 @@
+"""Who is at the other end of a device connection: the leaf certificate, read once and remembered."""
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from fota_wire.errors import FotaError
+
+_DEVICE_ID = re.compile(r"[0-9a-f]{18}")
+
+
+class IdentityError(FotaError):
+    """The connection has no certificate that names a device."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """A device as its certificate names it; the TLS layer has checked the chain and the possession of the
+    key.
+
+    ``device_id`` is 18 hex digits, ``public_key`` 64 bytes x||y, the times are seconds since 1970.
+    """
+
+    device_id: str
+    public_key: bytes
+    not_before: float
+    not_after: float
+
+
+def is_device_id(text: str) -> bool:
+    """Return whether ``text`` is 18 lower-case hex digits (SPEC 5.3)."""
+    return _DEVICE_ID.fullmatch(text) is not None
+
+
+def identify(scope: Mapping[str, Any]) -> Identity:
+    """Return the device behind an ASGI scope that carries the TLS extension.
+
+    Raises:
+        IdentityError: no certificate, or none that is usable.
+    """
+    chain = scope.get("extensions", {}).get("tls", {}).get("client_cert_chain", [])
+    if not chain:
+        raise IdentityError(
+            "present the device's certificate: this port speaks to devices only", "no-certificate"
+        )
+    identity = _read_certificate(chain[0])
+    # A resumed TLS session is not verified again, so a certificate may have run out since its handshake.
+    if not identity.not_before <= time.time() <= identity.not_after:
+        raise IdentityError("the device certificate is not valid at this time", "certificate-expired")
+    return identity
+
+
+@lru_cache(maxsize=4096)
+def _read_certificate(pem: str) -> Identity:
+    try:
+        certificate = x509.load_pem_x509_certificate(pem.encode())
+        names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        key = certificate.public_key()
+    except ValueError as exc:
+        raise IdentityError("the device certificate cannot be read", "certificate") from exc
+    if len(names) != 1 or not is_device_id(str(names[0].value)):
+        raise IdentityError("the certificate's CN is not a device id of 18 hex digits", "certificate-name")
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise IdentityError("the certificate's key is not a P-256 key", "certificate-key")
+    numbers = key.public_numbers()
+    return Identity(
+        device_id=str(names[0].value),
+        public_key=numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big"),
+        not_before=certificate.not_valid_before_utc.timestamp(),
+        not_after=certificate.not_valid_after_utc.timestamp(),
+    )

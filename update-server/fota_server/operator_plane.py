@@ -1,0 +1,428 @@
+"""The operator plane: JSON under ``/api/v1``, bearer tokens with a role, every change in the audit trail.
+
+| Method, path | Role | What |
+|---|---|---|
+| GET health/live, health/ready | none | the process answers; database and artifact folder do, too |
+| PUT artifacts/{sha256} | operate | upload an image file; 201, or 200 if it is there already |
+| GET releases; GET releases/{version} | read | published releases |
+| POST releases | operate | publish a SUIT envelope, its artifact being there; 201, or 200 if it was already |
+| GET roots; POST roots | read; operate | the chain of ROOT documents; append the next one |
+| GET devices?group&after&limit; GET devices/{id} | read | twins |
+| POST devices/{id}/revoke, devices/{id}/admit | operate | shut out; let in |
+| GET groups; POST groups; POST groups/{name}/devices | read; operate | groups |
+| GET rollouts; POST rollouts; GET rollouts/{id} | read; operate; read | rollouts with progress |
+| POST rollouts/{id}/pause, rollouts/{id}/resume | operate | |
+| POST rollbacks | operate | send a device or a group back |
+| GET audit?after&limit | read | what operators did |
+
+Errors: ``{"error": {"code": ..., "message": ...}}``; 400 malformed, 401, 403, 404 unknown, 409 refused, 413,
+507 disk full.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from sqlalchemy import func, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from fota_server import devices, rollouts, schema
+from fota_server.artifacts import ArtifactStore
+from fota_server.catalog import check_release, find_release, open_release, store_release
+from fota_server.crypto import AssignSigner
+from fota_server.database import Database, DatabaseUnavailable, now, record_audit
+from fota_server.device_plane import TooLarge, TooSlow, read_body
+from fota_server.tokens import Operator, find_operator
+from fota_server.trust import TrustChain
+from fota_wire import root as roots
+from fota_wire.errors import FormatError, FotaError, InputError, StorageError, VerifyError
+
+log = logging.getLogger("fota.server")
+
+MAX_JSON = 1 << 20
+BODY_S = 30.0
+UPLOAD_STALL_S = 60.0
+
+Handler = Callable[[Request, Operator], Awaitable[JSONResponse]]
+
+
+class Unauthorized(FotaError):
+    """No token, or none in force."""
+
+
+class RoleTooLow(FotaError):
+    """The token may only read."""
+
+
+_STATUS: dict[type[FotaError], int] = {
+    Unauthorized: 401,
+    RoleTooLow: 403,
+    TooSlow: 408,
+    TooLarge: 413,
+    VerifyError: 409,
+    InputError: 400,
+    StorageError: 507,
+    DatabaseUnavailable: 503,
+}
+
+
+def error_body(code: str, message: str) -> tuple[bytes, bytes]:
+    """Return content type and body of an error."""
+    return b"application/json", json.dumps({"error": {"code": code, "message": message}}).encode()
+
+
+def _error(status: int, code: str, message: str) -> JSONResponse:
+    headers = {"connection": "close"} | ({"www-authenticate": "Bearer"} if status == 401 else {})
+    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
+
+
+async def _on_fota_error(_request: Request, exc: Exception) -> JSONResponse:
+    status = next((code for kind, code in _STATUS.items() if isinstance(exc, kind)), 500)
+    code = getattr(exc, "code", None)
+    name = code if isinstance(code, str) else type(exc).__name__.lower()
+    if name.startswith("unknown-"):
+        status = 404
+    if name == "artifact-missing":
+        status = 404
+    if name == "too-large":
+        status = 413
+    if status >= 500:
+        log.error("operator plane: %s", exc)
+    return _error(status, name, str(exc))
+
+
+async def _on_http_error(_request: Request, exc: Exception) -> JSONResponse:
+    status = exc.status_code if isinstance(exc, HTTPException) else 500
+    return _error(status, {404: "not-found", 405: "method"}.get(status, "http"), "there is nothing here")
+
+
+class OperatorPlane:
+    """Handlers of the operator plane, over what they need."""
+
+    def __init__(
+        self, database: Database, artifacts: ArtifactStore, trust: TrustChain, signer: AssignSigner
+    ) -> None:
+        self._database = database
+        self._artifacts = artifacts
+        self._trust = trust
+        self._signer = signer
+
+    def app(self) -> Starlette:
+        """Return the ASGI application."""
+        read, operate = self._reading, self._operating
+        return Starlette(
+            routes=[
+                Route("/api/v1/health/live", self.live, methods=["GET"]),
+                Route("/api/v1/health/ready", self.ready, methods=["GET"]),
+                Route("/api/v1/artifacts/{digest}", operate(self.put_artifact), methods=["PUT"]),
+                Route("/api/v1/releases", read(self.list_releases), methods=["GET"]),
+                Route("/api/v1/releases", operate(self.publish), methods=["POST"]),
+                Route("/api/v1/releases/{version}", read(self.show_release), methods=["GET"]),
+                Route("/api/v1/roots", read(self.list_roots), methods=["GET"]),
+                Route("/api/v1/roots", operate(self.add_root), methods=["POST"]),
+                Route("/api/v1/devices", read(self.list_devices), methods=["GET"]),
+                Route("/api/v1/devices/{id}", read(self.show_device), methods=["GET"]),
+                Route("/api/v1/devices/{id}/revoke", operate(self.revoke_device), methods=["POST"]),
+                Route("/api/v1/devices/{id}/admit", operate(self.admit_device), methods=["POST"]),
+                Route("/api/v1/groups", read(self.list_groups), methods=["GET"]),
+                Route("/api/v1/groups", operate(self.create_group), methods=["POST"]),
+                Route("/api/v1/groups/{name}/devices", operate(self.add_to_group), methods=["POST"]),
+                Route("/api/v1/rollouts", read(self.list_rollouts), methods=["GET"]),
+                Route("/api/v1/rollouts", operate(self.start_rollout), methods=["POST"]),
+                Route("/api/v1/rollouts/{id:int}", read(self.show_rollout), methods=["GET"]),
+                Route("/api/v1/rollouts/{id:int}/pause", operate(self.pause_rollout), methods=["POST"]),
+                Route("/api/v1/rollouts/{id:int}/resume", operate(self.resume_rollout), methods=["POST"]),
+                Route("/api/v1/rollbacks", operate(self.start_rollback), methods=["POST"]),
+                Route("/api/v1/audit", read(self.list_audit), methods=["GET"]),
+            ],
+            exception_handlers={FotaError: _on_fota_error, HTTPException: _on_http_error},
+        )
+
+    # Who calls
+
+    def _reading(self, handler: Handler) -> Callable[[Request], Awaitable[JSONResponse]]:
+        async def endpoint(request: Request) -> JSONResponse:
+            return await handler(request, await self._operator(request))
+
+        return endpoint
+
+    def _operating(self, handler: Handler) -> Callable[[Request], Awaitable[JSONResponse]]:
+        async def endpoint(request: Request) -> JSONResponse:
+            operator = await self._operator(request)
+            if not operator.may_operate:
+                raise RoleTooLow(
+                    f"token {operator.name} may only read: use one with the role operate", "role"
+                )
+            return await handler(request, operator)
+
+        return endpoint
+
+    async def _operator(self, request: Request) -> Operator:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise Unauthorized("a token is needed: set FOTA_TOKEN or pass --token-file", "token")
+        async with self._database.read() as connection:
+            operator = await find_operator(connection, token.strip())
+        if operator is None:
+            raise Unauthorized("this token is unknown or revoked", "token")
+        return operator
+
+    # Health
+
+    async def live(self, _request: Request) -> JSONResponse:
+        """GET health/live."""
+        return JSONResponse({"status": "ok"})
+
+    async def ready(self, _request: Request) -> JSONResponse:
+        """GET health/ready."""
+        async with self._database.read() as connection:
+            await connection.execute(select(1))
+        if not await asyncio.to_thread(self._artifacts.writable):
+            raise DatabaseUnavailable("the artifact folder cannot be written")
+        return JSONResponse({"status": "ok"})
+
+    # Releases
+
+    async def put_artifact(self, request: Request, operator: Operator) -> JSONResponse:
+        """PUT artifacts/{sha256}: stream to a temporary file, check, rename."""
+        digest = request.path_params["digest"]
+        if await asyncio.to_thread(self._artifacts.has, digest):
+            return JSONResponse({"digest": digest, "created": False})
+        length = request.headers.get("content-length", "0")
+        if length.isdigit() and int(length[:18]) > self._artifacts.max_size:
+            raise TooLarge(f"artifact is larger than {self._artifacts.max_size} bytes", "too-large")
+        upload = await asyncio.to_thread(self._artifacts.receive, digest)
+        try:
+            stream = request.stream()
+            while True:
+                async with asyncio.timeout(UPLOAD_STALL_S):
+                    chunk = await anext(stream, b"")
+                if not chunk:
+                    break
+                await asyncio.to_thread(upload.write, chunk)
+            await asyncio.to_thread(upload.finish)
+        except TimeoutError as exc:
+            raise TooSlow("the upload stalled", "too-slow") from exc
+        except ClientDisconnect as exc:
+            raise FormatError("the connection broke off within the upload", "broken-off") from exc
+        finally:
+            await asyncio.to_thread(upload.discard)
+        log.info("artifact %s uploaded by %s", digest, operator.name)
+        return JSONResponse({"digest": digest, "created": True}, 201)
+
+    async def publish(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST releases: body is the envelope. Nothing is published that a device would refuse."""
+        envelope = await read_body(request, 4096, BODY_S)
+        root = self._trust.current
+        manifest = open_release(envelope, root)
+        image = await asyncio.to_thread(self._artifacts.read, manifest.digest.hex())
+        release = check_release(manifest, envelope, image, root)
+        async with self._database.write() as connection:
+            created = await store_release(connection, release, operator.name)
+            shown = _release_view(await _release_row(connection, release.manifest_digest.hex()))
+        return JSONResponse(shown | {"created": created}, 201 if created else 200)
+
+    async def list_releases(self, _request: Request, _operator: Operator) -> JSONResponse:
+        """GET releases."""
+        table = schema.releases
+        async with self._database.read() as connection:
+            rows = (await connection.execute(select(table).order_by(table.c.id))).mappings().all()
+        return JSONResponse({"releases": [_release_view(row) for row in rows]})
+
+    async def show_release(self, request: Request, _operator: Operator) -> JSONResponse:
+        """GET releases/{version or digest}."""
+        async with self._database.read() as connection:
+            release = await find_release(connection, request.path_params["version"])
+            row = await _release_row(connection, release.manifest_digest.hex())
+        return JSONResponse(_release_view(row))
+
+    # ROOT
+
+    async def list_roots(self, _request: Request, _operator: Operator) -> JSONResponse:
+        """GET roots: what the newest one says."""
+        root = self._trust.current
+        return JSONResponse(
+            {
+                "version": root.version,
+                "min_sequence": root.min_sequence,
+                "min_secver": root.min_secver,
+                "revoked": [digest.hex() for digest in root.revoked],
+            }
+        )
+
+    async def add_root(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST roots: body is the next ROOT document."""
+        raw = await read_body(request, roots.MAX_ROOT, BODY_S)
+        new = self._trust.check(raw)
+        if self._signer.kid not in new.role_keys(roots.ASSIGN):
+            raise VerifyError(
+                f"ROOT {new.version} does not name this server's ASSIGN key {self._signer.kid.hex()}: "
+                "devices that took it would refuse every answer of this server",
+                "assign-key",
+            )
+        async with self._database.write() as connection:
+            await connection.execute(
+                insert(schema.roots).values(version=new.version, raw=raw, added_at=now())
+            )
+            await record_audit(connection, operator.name, "root.add", str(new.version))
+        self._trust.append(raw)
+        return JSONResponse({"version": new.version}, 201)
+
+    # Devices and groups
+
+    async def list_devices(self, request: Request, _operator: Operator) -> JSONResponse:
+        """GET devices?group&after&limit; ``next`` is the ``after`` of the next page."""
+        limit = max(_number(request, "limit", devices.MAX_PAGE), 1)
+        query = request.query_params
+        async with self._database.read() as connection:
+            views = await devices.list_devices(
+                connection, group=query.get("group"), after=query.get("after", ""), limit=limit
+            )
+        return JSONResponse({"devices": views, "next": views[-1]["id"] if len(views) == limit else None})
+
+    async def show_device(self, request: Request, _operator: Operator) -> JSONResponse:
+        """GET devices/{id}."""
+        async with self._database.read() as connection:
+            return JSONResponse(await devices.show_device(connection, request.path_params["id"]))
+
+    async def revoke_device(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST devices/{id}/revoke."""
+        async with self._database.write() as connection:
+            return JSONResponse(await devices.revoke(connection, request.path_params["id"], operator.name))
+
+    async def admit_device(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST devices/{id}/admit."""
+        async with self._database.write() as connection:
+            return JSONResponse(await devices.admit(connection, request.path_params["id"], operator.name))
+
+    async def list_groups(self, _request: Request, _operator: Operator) -> JSONResponse:
+        """GET groups."""
+        async with self._database.read() as connection:
+            return JSONResponse({"groups": await devices.list_groups(connection)})
+
+    async def create_group(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST groups {"name"}."""
+        name = _text(await _json(request, {"name"}), "name")
+        async with self._database.write() as connection:
+            created = await devices.create_group(connection, str(name), operator.name)
+        return JSONResponse({"name": name, "created": created}, 201 if created else 200)
+
+    async def add_to_group(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST groups/{name}/devices {"devices": [...]}."""
+        ids = (await _json(request, {"devices"})).get("devices")
+        if not isinstance(ids, list) or not ids or not all(isinstance(item, str) for item in ids):
+            raise InputError("devices has to be a list of device ids", "json")
+        name = request.path_params["name"]
+        async with self._database.write() as connection:
+            added = await devices.add_members(connection, name, ids, operator.name)
+        return JSONResponse({"name": name, "added": added})
+
+    # Rollouts
+
+    async def list_rollouts(self, _request: Request, _operator: Operator) -> JSONResponse:
+        """GET rollouts."""
+        async with self._database.read() as connection:
+            return JSONResponse({"rollouts": await rollouts.list_all(connection)})
+
+    async def start_rollout(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST rollouts {"version", "device" | "group"}."""
+        body = await _json(request, {"version", "device", "group"})
+        version = _text(body, "version")
+        if version is None:
+            raise InputError("version is missing", "json")
+        async with self._database.write() as connection:
+            shown = await rollouts.start(
+                connection, version, _scope(body), self._trust.current, operator.name
+            )
+        return JSONResponse(shown, 201)
+
+    async def start_rollback(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST rollbacks {"device" | "group", ? "to"}."""
+        body = await _json(request, {"to", "device", "group"})
+        async with self._database.write() as connection:
+            shown = await rollouts.roll_back(
+                connection, _text(body, "to"), _scope(body), self._trust.current, operator.name
+            )
+        return JSONResponse(shown, 201)
+
+    async def show_rollout(self, request: Request, _operator: Operator) -> JSONResponse:
+        """GET rollouts/{id}."""
+        async with self._database.read() as connection:
+            return JSONResponse(await rollouts.show(connection, request.path_params["id"]))
+
+    async def pause_rollout(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST rollouts/{id}/pause."""
+        return await self._set_paused(request, operator, True)
+
+    async def resume_rollout(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST rollouts/{id}/resume."""
+        return await self._set_paused(request, operator, False)
+
+    async def _set_paused(self, request: Request, operator: Operator, paused: bool) -> JSONResponse:
+        async with self._database.write() as connection:
+            shown = await rollouts.set_paused(connection, request.path_params["id"], paused, operator.name)
+        return JSONResponse(shown)
+
+    # Audit
+
+    async def list_audit(self, request: Request, _operator: Operator) -> JSONResponse:
+        """GET audit?after&limit, oldest first."""
+        table = schema.audit
+        after, limit = _number(request, "after", 1 << 62, default=0), _number(request, "limit", 1000)
+        query = select(table).where(table.c.id > after).order_by(table.c.id).limit(limit)
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+            total = (await connection.execute(select(func.count()).select_from(table))).scalar_one()
+        entries = [dict(row) | {"detail": json.loads(row["detail"])} for row in rows]
+        return JSONResponse({"audit": entries, "total": total})
+
+
+async def _release_row(connection: AsyncConnection, manifest_digest: str) -> Any:  # noqa: ANN401 - a row
+    table = schema.releases
+    query = select(table).where(table.c.manifest_digest == manifest_digest)
+    return (await connection.execute(query)).mappings().one()
+
+
+def _release_view(row: Any) -> dict[str, Any]:  # noqa: ANN401 - a driver's row
+    return {name: row[name] for name in row if name not in ("id", "envelope")}
+
+
+async def _json(request: Request, allowed: set[str]) -> dict[str, Any]:
+    raw = await read_body(request, MAX_JSON, BODY_S)
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError) as exc:
+        raise InputError("the body is not JSON", "json") from exc
+    if not isinstance(body, dict) or not set(body) <= allowed:
+        raise InputError(f"the body has to be an object of {', '.join(sorted(allowed))}", "json")
+    return body
+
+
+def _text(body: dict[str, Any], name: str) -> str | None:
+    value = body.get(name)
+    if value is not None and (not isinstance(value, str) or not value):
+        raise InputError(f"{name} has to be a text", "json")
+    return value
+
+
+def _scope(body: dict[str, Any]) -> rollouts.Scope:
+    device, group = _text(body, "device"), _text(body, "group")
+    if (device is None) == (group is None):
+        raise InputError("name either a device or a group", "json")
+    return rollouts.Scope(device=device, group=group)
+
+
+def _number(request: Request, name: str, limit: int, default: int | None = None) -> int:
+    text = request.query_params.get(name)
+    if text is None:
+        return limit if default is None else default
+    if not (text.isascii() and text.isdigit()) or len(text) > 18 or int(text) > limit:
+        raise InputError(f"{name} has to be a number up to {limit}", "query")
+    return int(text)

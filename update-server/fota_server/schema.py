@@ -1,0 +1,190 @@
+"""The tables. Digests, hashes and device ids are lower-case hex; times are seconds since 1970, UTC.
+
+What a device *is* stands in ``devices`` and comes from verified reports only; what is *wanted* of it stands
+in ``targets``: one row per device and rollout, and ``devices.target_id`` names the one in force. ``audit`` is
+append-only. Nothing here is particular to SQLite but the triggers that enforce that, which are marked so.
+"""
+
+from sqlalchemy import (
+    DDL,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    event,
+)
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+_SERIAL = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only a column of type INTEGER
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("key", String(32), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+roots = Table(
+    "roots",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("raw", LargeBinary, nullable=False),
+    Column("added_at", BigInteger, nullable=False),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("id", _SERIAL, primary_key=True),
+    Column("version", String(40), nullable=False),
+    Column("vendor_id", String(32), nullable=False),
+    Column("class_id", String(32), nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("manifest_digest", String(64), nullable=False, unique=True),
+    Column("file_digest", String(64), nullable=False),
+    Column("file_size", BigInteger, nullable=False),
+    Column("image_hash", String(64), nullable=False),
+    Column("sec_cnt", Integer, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+    Column("published_at", BigInteger, nullable=False),
+    Column("published_by", String(64), nullable=False),
+    Index("releases_image", "image_hash"),
+    Index("releases_version", "class_id", "version"),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("id", String(18), primary_key=True),
+    Column(
+        "public_key", LargeBinary
+    ),  # x||y of the certificate that it was admitted with; null: not seen yet
+    Column("admitted_by", String(64), nullable=False),
+    Column("revoked", Boolean, nullable=False, default=False),
+    Column("first_seen", BigInteger),
+    Column("last_seen", BigInteger),
+    Column("report_nonce", LargeBinary),  # the one a next report must carry; forgotten once used
+    Column("root_version", Integer),
+    Column("target_id", BigInteger),
+    Column(
+        "confirmed_hash", String(64)
+    ),  # the last image that it ran confirmed; ``confirmations`` has the history
+    # From the last verified report:
+    Column("report_at", BigInteger),
+    Column("installed_digest", String(64)),
+    Column("running_hash", String(64)),
+    Column("running_version", String(256)),
+    Column("running_slot", String(1)),
+    Column("state", String(16)),
+    Column("sec_cnt", BigInteger),
+    Column("floor", BigInteger),
+    Column("reset_cause", BigInteger),
+    # The last report that was refused, and why; cleared by the next accepted one:
+    Column("refused_report", Text),
+    Index("devices_running", "running_hash"),
+    Index("devices_target", "target_id"),
+)
+
+confirmations = Table(
+    "confirmations",
+    metadata,
+    Column("id", _SERIAL, primary_key=True),
+    Column("device_id", String(18), ForeignKey("devices.id"), nullable=False),
+    Column("image_hash", String(64), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Index("confirmations_device", "device_id", "id"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", _SERIAL, primary_key=True),
+    Column("device_id", String(18), ForeignKey("devices.id"), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("code", String(256), nullable=False),
+    Column("detail", String(256), nullable=False),
+    Index("events_device", "device_id", "id"),
+)
+
+groups = Table(
+    "groups",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+members = Table(
+    "members",
+    metadata,
+    Column("group_name", String(64), ForeignKey("groups.name"), primary_key=True),
+    Column("device_id", String(18), ForeignKey("devices.id"), primary_key=True),
+    Index("members_device", "device_id"),
+)
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("id", _SERIAL, primary_key=True),
+    Column("kind", String(16), nullable=False),  # "update" or "rollback"
+    Column("scope", String(80), nullable=False),  # "group:NAME" or "device:ID"
+    Column("paused", Boolean, nullable=False, default=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("created_by", String(64), nullable=False),
+)
+
+targets = Table(
+    "targets",
+    metadata,
+    Column("id", _SERIAL, primary_key=True),
+    Column("rollout_id", BigInteger, ForeignKey("rollouts.id"), nullable=False),
+    Column("device_id", String(18), ForeignKey("devices.id"), nullable=False),
+    Column("release_id", BigInteger, ForeignKey("releases.id"), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text),
+    Column("updated_at", BigInteger, nullable=False),
+    UniqueConstraint("rollout_id", "device_id"),
+    Index("targets_progress", "rollout_id", "state"),
+    Index("targets_device", "device_id", "id"),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("secret_hash", String(64), nullable=False),
+    Column("role", String(16), nullable=False),  # "read" or "operate"
+    Column("created_at", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", _SERIAL, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("actor", String(64), nullable=False),
+    Column("action", String(40), nullable=False),
+    Column("subject", String(128), nullable=False),
+    Column("detail", Text, nullable=False),  # JSON
+)
+
+for _verb in ("UPDATE", "DELETE"):
+    event.listen(
+        audit,
+        "after_create",
+        DDL(  # type: ignore[no-untyped-call]  # the SQLite wording; another database gets its own beside it
+            f"CREATE TRIGGER audit_no_{_verb.lower()} BEFORE {_verb} ON audit "
+            "BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END"
+        ).execute_if(dialect="sqlite"),
+    )

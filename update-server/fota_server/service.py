@@ -1,0 +1,163 @@
+"""One server process: what runs, in which order it starts, and how it ends."""
+
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import func, insert, select
+
+from fota_server import device_plane, operator_plane, schema, tls
+from fota_server.artifacts import ArtifactStore
+from fota_server.catalog import Catalog
+from fota_server.checkins import CheckIns, Policy
+from fota_server.config import ServerConfig
+from fota_server.crypto import AssignSigner, load_assign_signer
+from fota_server.database import Database, now, open_engine, sqlite_url
+from fota_server.listener import Limits, Listener, bind
+from fota_server.tokens import create_token
+from fota_server.trust import TrustChain
+from fota_wire.errors import InputError, StorageError, VerifyError
+from fota_wire.files import read_input, write_atomic
+from fota_wire.host_crypto import load_public_key, refuse_example_key
+
+log = logging.getLogger("fota.server")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """Where a started server listens."""
+
+    device_url: str
+    operator_url: str
+
+
+@contextmanager
+def data_lock(data: Path) -> Iterator[None]:
+    """Hold the data folder for this process.
+
+    Raises:
+        InputError: another server has it.
+        StorageError: the folder cannot be written.
+    """
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as exc:
+        raise StorageError(f"cannot use {data}: {exc.strerror}") from exc
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            pid = os.pread(fd, 20, 0).decode(errors="replace").strip() or "unknown"
+            raise InputError(
+                f"{data} is in use by another server (process {pid}): stop it first", "locked"
+            ) from exc
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(fd)
+
+
+def open_database(config_url: str | None, data: Path) -> Database:
+    """Return the database of a data folder, or the one that the configuration names."""
+    return Database(open_engine(config_url or sqlite_url(data / "fota.db")))
+
+
+async def prepare(config: ServerConfig, database: Database, genesis: bytes) -> TrustChain:
+    """Make tables and first token if there are none, and return the verified chain of ROOT documents.
+
+    Raises:
+        VerifyError: the database was begun with another genesis ROOT.
+    """
+    await database.create()
+    async with database.write() as connection:
+        rows = (await connection.execute(select(schema.roots).order_by(schema.roots.c.version))).all()
+        documents = [row.raw for row in rows] or [genesis]
+        trust = TrustChain(documents)
+        if documents[0] != genesis and genesis not in documents:
+            raise VerifyError(f"{config.root} is not the ROOT that {config.data} was set up with", "root")
+        if not rows:
+            row = {"version": trust.current.version, "raw": genesis, "added_at": now()}
+            await connection.execute(insert(schema.roots).values(**row))
+        if not (await connection.execute(select(func.count()).select_from(schema.tokens))).scalar_one():
+            token = await create_token(connection, "first-operator", "operate", "server")
+            # Written before the commit: a crash in between leaves a file that the next start replaces.
+            write_atomic(config.data / "operator.token", token.encode() + b"\n", 0o600)
+    return trust
+
+
+def load_keys(config: ServerConfig) -> AssignSigner:
+    """Return the ASSIGN signer; every key of the server is checked not to be a published example first.
+
+    Raises:
+        InputError, VerifyError: a key is missing, not usable, or an example.
+    """
+    for path in (config.tls_cert, config.device_ca):
+        refuse_example_key(load_public_key(path), config.allow_example_keys, str(path))
+    password = os.environ.get("FOTA_ASSIGN_PASSWORD")
+    return load_assign_signer(
+        config.assign_key, password=password, allow_example_keys=config.allow_example_keys
+    )
+
+
+async def serve(
+    config: ServerConfig, on_ready: Callable[[Running], None], limits: Limits | None = None
+) -> None:
+    """Run until SIGTERM or SIGINT; ``on_ready`` is called once both planes accept connections."""
+    limits = limits or Limits()
+    signer = load_keys(config)
+    operator_tls = tls.operator_context(config.tls_cert, config.tls_key)
+    device_tls = tls.device_context(config.tls_cert, config.tls_key, config.device_ca)
+    artifacts = ArtifactStore(config.data / "artifacts", config.max_artifact)
+    artifacts.prepare()
+    database = open_database(config.database_url, config.data)
+    try:
+        trust = await prepare(config, database, read_input(config.root, 4096))
+        trust.require_assign_key(signer)
+        auto = config.admission == "auto"
+        policy = Policy(auto_admission=auto, interval_s=config.interval_s)
+        checkins = CheckIns(database, Catalog(), trust, signer, policy, now)
+        device_app = device_plane.DevicePlane(database, checkins, artifacts, auto).app()
+        operator_app = operator_plane.OperatorPlane(database, artifacts, trust, signer).app()
+        device_socket = bind(config.host, config.port)
+        operator_socket = bind(config.operator_host, config.operator_port)
+        listeners = (
+            Listener(device_app, device_socket, device_tls, device_plane.error_body, limits),
+            Listener(operator_app, operator_socket, operator_tls, operator_plane.error_body, limits),
+        )
+        stop = asyncio.Event()
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(sig, stop.set)
+        checkins.start()
+        for listener in listeners:
+            await listener.start()
+        running = Running(
+            device_url=_url(config.host, device_socket.getsockname()[1]),
+            operator_url=_url(config.operator_host, operator_socket.getsockname()[1]),
+        )
+        _publish_urls(config.data, running)
+        on_ready(running)
+        await stop.wait()
+        await asyncio.gather(*(listener.stop() for listener in listeners))
+        await checkins.stop()
+        (config.data / "server.json").unlink(missing_ok=True)
+    finally:
+        await database.close()
+
+
+def _url(host: str, port: int) -> str:
+    anywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared, not listened on
+    return f"https://{anywhere.get(host, f'[{host}]' if ':' in host else host)}:{port}"
+
+
+def _publish_urls(data: Path, running: Running) -> None:
+    urls = {"device_url": running.device_url, "operator_url": running.operator_url, "pid": os.getpid()}
+    write_atomic(data / "server.json", json.dumps(urls).encode() + b"\n")

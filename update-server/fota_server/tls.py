@@ -1,0 +1,60 @@
+"""TLS of both planes: 1.2 and 1.3, one server certificate; the device plane asks for a client certificate."""
+
+import ssl
+from pathlib import Path
+
+from fota_wire.errors import InputError
+
+# TLS 1.2 with forward secrecy and authenticated encryption only, as 1.3 always is. CCM is for small devices.
+_CIPHERS_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AESCCM"
+
+
+def operator_context(cert: Path, key: Path) -> ssl.SSLContext:
+    """Return the context of the operator plane.
+
+    Raises:
+        InputError: certificate or key cannot be used.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS_1_2)
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(cert, key, password=_no_password)
+    except (OSError, ValueError) as exc:  # ssl.SSLError is an OSError
+        raise InputError(f"TLS certificate {cert} with key {key}: {_why(exc)}") from exc
+    return context
+
+
+def device_context(cert: Path, key: Path, device_ca: Path) -> ssl.SSLContext:
+    """Return the context of the device plane.
+
+    A client certificate is optional in the handshake so that a device without one gets an answer that says so
+    (401); one that is presented must be signed by the device CA and in its validity, or the handshake fails.
+
+    Raises:
+        InputError: certificate, key or CA cannot be used.
+    """
+    context = operator_context(cert, key)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    # The factory's CA is the anchor even when a larger CA signed it: other branches of that CA are not
+    # devices.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(cafile=device_ca)
+    except (OSError, ValueError) as exc:
+        raise InputError(f"device CA {device_ca}: {_why(exc)}") from exc
+    return context
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted; the server needs it unencrypted, readable by its own user only")
+
+
+def _why(exc: Exception) -> str:
+    if isinstance(exc, ssl.SSLError):
+        return (exc.reason or "not usable").lower().replace("_", " ")
+    if isinstance(exc, OSError):
+        return exc.strerror or str(exc)
+    return str(exc)

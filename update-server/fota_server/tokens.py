@@ -1,0 +1,94 @@
+"""API tokens of operators: ``fota_<id>_<secret>``; only the SHA-256 of the secret is stored.
+
+A plain hash is enough because the secret is 256 random bits, not a password somebody chose.
+"""
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from fota_server import schema
+from fota_server.database import now, record_audit
+from fota_wire.errors import InputError
+
+ROLES = ("read", "operate")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    """Who calls the operator plane: the name of the token, and what it may do."""
+
+    name: str
+    role: str
+
+    @property
+    def may_operate(self) -> bool:
+        """Return whether this operator may change anything."""
+        return self.role == "operate"
+
+
+async def create_token(connection: AsyncConnection, name: str, role: str, actor: str) -> str:
+    """Return a new token; this is the only time that it can be seen.
+
+    Raises:
+        InputError: name or role is not usable.
+    """
+    if role not in ROLES:
+        raise InputError(f"role {role}: use one of {', '.join(ROLES)}", "role")
+    if not 1 <= len(name) <= 64 or not name.isprintable():
+        raise InputError("a token's name has 1 to 64 printable characters", "token-name")
+    table = schema.tokens
+    if (await connection.execute(select(table.c.id).where(table.c.name == name))).first():
+        raise InputError(f"there is a token named {name} already: choose another name", "token-name")
+    token_id, secret = secrets.token_hex(8), secrets.token_hex(32)
+    row = {"id": token_id, "name": name, "role": role, "secret_hash": _hash(secret), "created_at": now()}
+    await connection.execute(insert(table).values(**row))
+    await record_audit(connection, actor, "token.create", name, role=role)
+    return f"fota_{token_id}_{secret}"
+
+
+async def find_operator(connection: AsyncConnection, token: str) -> Operator | None:
+    """Return whose token this is, or None: nobody's, or revoked. The secret is compared in constant time."""
+    prefix, _, rest = token.partition("_")
+    token_id, _, secret = rest.partition("_")
+    if prefix != "fota" or len(token) > 128 or not token.isascii():
+        return None
+    table = schema.tokens
+    row = (await connection.execute(select(table).where(table.c.id == token_id))).first()
+    # An unknown id costs the same comparison, so that time does not tell which ids exist.
+    known = hmac.compare_digest(_hash(secret), row.secret_hash if row else _hash(""))
+    if row is None or not known or row.revoked_at is not None:
+        return None
+    return Operator(name=row.name, role=row.role)
+
+
+async def list_tokens(connection: AsyncConnection) -> list[dict[str, Any]]:
+    """Return all tokens, without their secrets."""
+    table = schema.tokens
+    query = select(table.c.name, table.c.role, table.c.created_at, table.c.revoked_at).order_by(
+        table.c.created_at
+    )
+    return [dict(row) for row in (await connection.execute(query)).mappings()]
+
+
+async def revoke_token(connection: AsyncConnection, name: str, actor: str) -> None:
+    """Make a token useless, at once.
+
+    Raises:
+        InputError: no such token in force.
+    """
+    table = schema.tokens
+    in_force = (table.c.name == name) & table.c.revoked_at.is_(None)
+    result = await connection.execute(update(table).where(in_force).values(revoked_at=now()))
+    if result.rowcount == 0:
+        raise InputError(f"no token named {name} in force: see 'fota server token list'", "unknown-token")
+    await record_audit(connection, actor, "token.revoke", name)
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
