@@ -77,5 +77,7 @@ def open_assignment(
     if assignment.device_id != device_id:
         raise VerifyError(f"ASSIGNMENT is for device {assignment.device_id.hex()}", "device")
     if assignment.root_version > root.version:
-        raise VerifyError(f"ASSIGNMENT refers to ROOT {assignment.root_version}, here is {root.version}", "root-missing")
+        raise VerifyError(
+            f"ASSIGNMENT refers to ROOT {assignment.root_version}, here is {root.version}", "root-missing"
+        )
     return assignment

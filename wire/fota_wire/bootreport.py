@@ -15,9 +15,10 @@ class BootReport:
     """Fields of SPEC 4.
 
     ``running``, ``confirmed``, ``candidate`` slots; ``state`` of the candidate (:mod:`fota_wire.journal`);
-    ``tries`` left; ``trial`` bool; ``reset_cause``; ``version`` (major, minor, revision, build); ``sec_cnt``; ``floor``;
-    ``epoch``; ``reason`` of the journal's record; ``status_a``, ``status_b``, ``status_element`` codes;
-    ``image_hash`` 32 bytes; ``hash_us``, ``element_us``; ``sequence`` of the journal.
+    ``tries`` left; ``trial`` bool; ``reset_cause``; ``version`` (major, minor, revision, build);
+    ``sec_cnt``; ``floor``; ``epoch``; ``reason`` of the journal's record; ``status_a``, ``status_b``,
+    ``status_element`` codes; ``image_hash`` 32 bytes; ``hash_us``, ``element_us``; ``sequence`` of the
+    journal.
     """
 
     def __init__(self) -> None:

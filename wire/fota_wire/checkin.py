@@ -26,8 +26,9 @@ class Request:
 
 
 class Response:
-    """``assignment``; ``roots`` [ROOT]; ``manifest`` envelope, or None: nothing wanted, or the device holds it;
-    ``interval`` in s until the next check-in; ``nonce`` 16 bytes for the next report; ``report_status`` text.
+    """``assignment``; ``roots`` [ROOT]; ``manifest`` envelope, or None: nothing wanted, or the device holds
+    it; ``interval`` in s until the next check-in; ``nonce`` 16 bytes for the next report; ``report_status``
+    text.
     """
 
     def __init__(

@@ -1,12 +1,13 @@
 """COSE_Sign1 (RFC 9052) with ESP256 (RFC 9864) and key ids: the only signature format of messages (SPEC 5).
 
-Keys are 64 bytes ``x||y``, signatures 64 bytes ``r||s``, both big endian. The seams to whatever does the curve
-arithmetic (host library, crypto element):
+Keys are 64 bytes ``x||y``, signatures 64 bytes ``r||s``, both big endian. The seams to whatever does the
+curve arithmetic (host library, crypto element):
 
 * ``sign(digest: 32 bytes) -> signature``
 * ``verify(public_xy, digest: 32 bytes, signature) -> bool``
 """
 
+import binascii
 import hashlib
 
 from fota_wire import cbor, check
@@ -21,9 +22,7 @@ ESP256 = -9
 ES256 = -7
 KID_SIZE = 8
 
-_SPKI_P256 = (
-    b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00\x04"
-)
+_SPKI_P256 = binascii.unhexlify(b"3059301306072a8648ce3d020106082a8648ce3d03010703420004")
 
 
 def spki(public_xy: bytes) -> bytes:
@@ -82,8 +81,8 @@ def sign1(payload: bytes, kid: bytes, sign: "Sign", aad: bytes = b"", detached: 
 def parse_sign1(raw: bytes, detached: bool = False, unsafe_draft: bool = False) -> Sign1:
     """Return the parts of a COSE_Sign1; nothing is verified yet.
 
-    ``unsafe_draft`` is for the SUIT draft's own examples, in tests: ES256 instead of ESP256, key id optional and of
-    any length.
+    ``unsafe_draft`` is for the SUIT draft's own examples, in tests: ES256 instead of ESP256, key id optional
+    and of any length.
 
     Raises:
         FormatError: not exactly tag 18 [protected {1: -9, 4: kid}, {}, payload, r||s] (``cose-...``).

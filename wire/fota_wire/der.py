@@ -16,7 +16,8 @@ def to_raw(der: bytes) -> bytes:
     """Return r||s of a signature in strict DER.
 
     Raises:
-        VerifyError: IM11: a length that does not fit, an integer that is not minimal, positive and at most 256 bits,
+        VerifyError: IM11: a length that does not fit, an integer that is not minimal, positive and at most
+        256 bits,
             or bytes behind.
     """
     if not 8 <= len(der) <= MAX_SIZE or der[0] != 0x30 or der[1] != len(der) - 2:

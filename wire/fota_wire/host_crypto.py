@@ -14,6 +14,7 @@ from fota_wire.files import read_input
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
     from fota_wire.seams import Sign
 
@@ -22,7 +23,9 @@ ALLOW_EXAMPLE_KEYS = "FOTA_ALLOW_EXAMPLE_KEYS"
 
 
 def verify(public_xy: bytes, digest: bytes, signature: bytes) -> bool:
-    """Tell whether r||s is ``public_xy``'s signature of a SHA-256 ``digest``. False also for a point off the curve."""
+    """Tell whether r||s is ``public_xy``'s signature of a SHA-256 ``digest``. False also for a point off the
+    curve.
+    """
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -51,8 +54,10 @@ def signer(key: "EllipticCurvePrivateKey") -> "Sign":
 
 def public_xy(key: "EllipticCurvePrivateKey | EllipticCurvePublicKey") -> bytes:
     """Return the public key as 64 bytes x||y."""
-    public = key.public_key() if hasattr(key, "private_numbers") else key
-    numbers = public.public_numbers()  # type: ignore[union-attr]
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    public = key.public_key() if isinstance(key, ec.EllipticCurvePrivateKey) else key
+    numbers = public.public_numbers()
     return numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big")
 
 
@@ -125,7 +130,7 @@ def load_public_key(path: Path) -> bytes:
     return public_xy(key)
 
 
-def _prehashed():  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _prehashed() -> "Prehashed":
     from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
     from cryptography.hazmat.primitives.hashes import SHA256
 

@@ -22,10 +22,10 @@ _HEADER = "<IIHHIIBBHII"
 class Image:
     """A well-formed image; its hash is right, its **signature unverified**.
 
-    ``version`` (major, minor, revision, build); ``flags``; ``load_addr``; ``img_size`` of the payload in bytes;
-    ``size`` of the file; ``sec_cnt``; ``class_id`` 16 bytes; ``key_hash`` 32 bytes; ``signature`` r||s;
-    ``image_hash`` (what was signed) and ``file_digest``, 32 bytes; ``vectors`` (stack pointer, reset vector);
-    ``protected`` and ``unprotected`` [(type, value)] in their order.
+    ``version`` (major, minor, revision, build); ``flags``; ``load_addr``; ``img_size`` of the payload in
+    bytes; ``size`` of the file; ``sec_cnt``; ``class_id`` 16 bytes; ``key_hash`` 32 bytes; ``signature``
+    r||s; ``image_hash`` (what was signed) and ``file_digest``, 32 bytes; ``vectors`` (stack pointer, reset
+    vector); ``protected`` and ``unprotected`` [(type, value)] in their order.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,8 @@ def build_unprotected(image_hash: bytes, key_hash: bytes, signature: bytes) -> b
 
 
 def parse_image(data: bytes, in_flash: bool = False) -> Image:
-    """Return the image in ``data``; everything is checked as the bootloader does, but key, class, floor, signature.
+    """Return the image in ``data``; everything is checked as the bootloader does, but key, class, floor,
+    signature.
 
     ``in_flash``: bytes after the last TLV are not looked at.
 

@@ -23,8 +23,8 @@ _SLOTS = (SLOT_A, SLOT_B, SLOT_NONE)
 
 
 class Record:
-    """One record: the whole state. ``confirmed`` and ``candidate`` are slots (:mod:`fota_wire.layout`), ``state`` is
-    the candidate's, ``tries`` the boots left to a trial, ``reason`` a status code or 0.
+    """One record: the whole state. ``confirmed`` and ``candidate`` are slots (:mod:`fota_wire.layout`),
+    ``state`` is the candidate's, ``tries`` the boots left to a trial, ``reason`` a status code or 0.
     """
 
     def __init__(
@@ -92,8 +92,8 @@ def unpack(cell: bytes) -> "Record | None":
 
 
 def scan(page0: bytes, page1: bytes) -> "tuple[Record, int, int]":
-    """Return (state, page, cell): the valid record with the highest sequence number (or EMPTY), and where the next
-    record goes. **Cell 0 means: erase that page first**; any other cell is blank.
+    """Return (state, page, cell): the valid record with the highest sequence number (or EMPTY), and where
+    the next record goes. **Cell 0 means: erase that page first**; any other cell is blank.
 
     The reader puts zeros in place of a double word that faults on ECC: not blank, and no valid record.
     """
@@ -123,14 +123,17 @@ def request(state: Record, running: int, slot: int) -> Record:
 
 
 def confirm(state: Record, running: int) -> "Record | None":
-    """Return the record by which the application in slot ``running`` confirms itself; None if it holds already."""
+    """Return the record by which the application in slot ``running`` confirms itself; None if it holds
+    already.
+    """
     if state.sequence and state.confirmed == running and state.candidate == SLOT_NONE and state.state == NONE:
         return None
     return Record(_next(state), running, SLOT_NONE, NONE)
 
 
 def reject(state: Record, running: int, reason: int) -> Record:
-    """Return the record by which the application in slot ``running`` ends its own trial; ``reason`` a status code.
+    """Return the record by which the application in slot ``running`` ends its own trial; ``reason`` a status
+    code.
 
     Raises:
         VerifyError: JO4, its boot is not a trial.

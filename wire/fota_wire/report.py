@@ -16,9 +16,9 @@ MAX_REPORT = 6144
 class Report:
     """A verified REPORT.
 
-    ``slot`` "A" or "B"; ``image_hash`` 32 bytes of the running image; ``version`` text; ``sec_cnt``; ``floor``;
-    ``root_version``; ``state`` "trial" or "confirmed"; ``installed`` manifest digest of the last completed write, or
-    None; ``events`` [(code, detail)]; ``reset_cause`` bits 31..24 of RCC_CSR.
+    ``slot`` "A" or "B"; ``image_hash`` 32 bytes of the running image; ``version`` text; ``sec_cnt``;
+    ``floor``; ``root_version``; ``state`` "trial" or "confirmed"; ``installed`` manifest digest of the last
+    completed write, or None; ``events`` [(code, detail)]; ``reset_cause`` bits 31..24 of RCC_CSR.
     """
 
     def __init__(self, payload: "dict[object, object]") -> None:
@@ -58,7 +58,7 @@ def build(
     kid: bytes,
     sign: "Sign",
 ) -> bytes:
-    """Return a signed REPORT; fields as in :class:`Report`. Of more than 16 events the oldest are left out."""
+    """Return a signed REPORT; fields as in :class:`Report`. Of more than 16 events the oldest drop out."""
     payload = {1: 1, 2: nonce, 3: device_id, 4: slot, 5: image_hash, 6: version, 7: sec_cnt, 8: floor}
     payload.update({9: root_version, 10: state, 11: installed, 12: events[-MAX_EVENTS:], 13: reset_cause})
     return cose.sign1(cbor.encode(payload), kid, sign, AAD)

@@ -22,8 +22,8 @@ MAX_REVOKED = 64
 class Root:
     """What a ROOT says. Only :func:`open_genesis` and :func:`step` return a verified one.
 
-    ``version`` >= 1; ``keys`` {kid: x||y}; ``roles`` {role: (threshold, [kid])}; ``min_sequence`` of manifests,
-    ``min_secver`` of images; ``revoked`` [manifest digest]; ``raw`` the document itself.
+    ``version`` >= 1; ``keys`` {kid: x||y}; ``roles`` {role: (threshold, [kid])}; ``min_sequence`` of
+    manifests, ``min_secver`` of images; ``revoked`` [manifest digest]; ``raw`` the document itself.
     """
 
     def __init__(self, payload: "dict[object, object]", raw: bytes) -> None:
@@ -86,11 +86,12 @@ def add_signature(raw: bytes, kid: bytes, sign: "Sign") -> bytes:
     for signature in signatures:
         if signature.kid == kid:
             raise VerifyError(f"key {kid.hex()} has signed this ROOT already", "duplicate-signer")
-    return cbor.encode([payload] + blocks + [cose.sign1(payload, kid, sign, AAD, True)])
+    return cbor.encode([payload, *blocks, cose.sign1(payload, kid, sign, AAD, True)])
 
 
 def open_genesis(raw: bytes, verify: "Verify") -> Root:
-    """Return the ROOT that a device starts from: signed by its own threshold. The caller vouches for its origin.
+    """Return the ROOT that a device starts from: signed by its own threshold. The caller vouches for its
+    origin.
 
     Raises:
         FormatError: malformed. VerifyError: ``duplicate-signer``, ``signature``, ``threshold``.
@@ -106,7 +107,8 @@ def step(root: Root, raw: bytes, verify: "Verify") -> Root:
 
     Raises:
         FormatError: malformed.
-        VerifyError: as :func:`open_genesis`, and ``root-version``, ``root-floor`` (a minimum may not go down).
+        VerifyError: as :func:`open_genesis`, and ``root-version``, ``root-floor`` (a minimum may not go
+        down).
     """
     payload, signatures, _ = _parse(raw)
     _check(root, payload, signatures, verify)  # (1) the old keys vouch for it, before it is looked into

@@ -18,8 +18,8 @@ _LAYOUT = "<IHH16s9sBBBI32s32s32s32s84x"
 
 class Settings:
     """Fields of SPEC 1.2: ``class_id`` 16 bytes, ``serial`` 9 bytes and ``address`` (7 bit) of the element,
-    ``tries`` 1..15, ``watchdog_s`` 1..30, ``max_step`` of the security counter, ``io_key`` and ``mac_key`` 32 bytes
-    (secret), ``root_a`` and ``root_b`` KEYHASHes, 32 bytes.
+    ``tries`` 1..15, ``watchdog_s`` 1..30, ``max_step`` of the security counter, ``io_key`` and ``mac_key``
+    32 bytes (secret), ``root_a`` and ``root_b`` KEYHASHes, 32 bytes.
     """
 
     def __init__(
@@ -97,8 +97,8 @@ def unpack(raw: bytes) -> Settings:
 
 
 class TrustStore:
-    """Fields of SPEC 1.3: ``genesis_root`` as received; ``server_ca`` and ``device_cert`` DER; ``server_url`` like
-    ``https://host:port``; ``vendor_id`` and ``class_id`` 16 bytes.
+    """Fields of SPEC 1.3: ``genesis_root`` as received; ``server_ca`` and ``device_cert`` DER;
+    ``server_url`` like ``https://host:port``; ``vendor_id`` and ``class_id`` 16 bytes.
     """
 
     def __init__(

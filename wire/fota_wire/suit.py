@@ -1,7 +1,7 @@
 """SUIT envelope (draft-ietf-suit-manifest-37): signatures outside, manifest inside (SPEC 5.1).
 
-The manifest's own profile is in :mod:`fota_wire.suit_profile`. What is signed: D, the content of the first wrapper
-element, ``[-16, digest]``; the digest is SHA-256 over the *encoded* manifest bstr, head included.
+The manifest's own profile is in :mod:`fota_wire.suit_profile`. What is signed: D, the content of the first
+wrapper element, ``[-16, digest]``; the digest is SHA-256 over the *encoded* manifest bstr, head included.
 """
 
 import hashlib
@@ -56,7 +56,8 @@ class Envelope:
     """A parsed and **unverified** envelope.
 
     ``signed`` is D (what signatures cover), ``manifest_digest`` the digest in it, ``signatures`` [Sign1],
-    ``blocks`` their encodings, ``manifest`` the content of the manifest bstr, ``members`` {label: content} of the rest.
+    ``blocks`` their encodings, ``manifest`` the content of the manifest bstr, ``members`` {label: content}
+    of the rest.
     """
 
     def __init__(self, signed: bytes, blocks: "list[bytes]", unsafe_draft: bool) -> None:
@@ -74,7 +75,7 @@ def manifest_digest(manifest: bytes) -> bytes:
 
 
 def build_envelope(manifest: bytes, signatures: "list[bytes]", text: bytes | None = None) -> bytes:
-    """Return an envelope around ``manifest``; ``signatures`` are encoded COSE_Sign1, may be empty at first."""
+    """Return an envelope around ``manifest``; ``signatures`` are encoded COSE_Sign1, none at first."""
     wrapper: list[object] = [_signed_part(manifest)]
     wrapper.extend(signatures)
     members: dict[int, object] = {AUTHENTICATION: cbor.encode(wrapper), MANIFEST: manifest}
@@ -97,8 +98,8 @@ def add_signature(raw: bytes, kid: bytes, sign: "Sign") -> bytes:
             raise VerifyError(f"key {kid.hex()} has signed this envelope already", "duplicate-signer")
     if len(envelope.blocks) >= MAX_SIGNATURES:
         raise VerifyError(f"the envelope has {MAX_SIGNATURES} signatures already", "limit")
-    block = cose.sign1(envelope.signed, kid, sign, detached=True)
-    return build_envelope(envelope.manifest, envelope.blocks + [block], envelope.members.get(suit_profile.TEXT))
+    blocks = [*envelope.blocks, cose.sign1(envelope.signed, kid, sign, detached=True)]
+    return build_envelope(envelope.manifest, blocks, envelope.members.get(suit_profile.TEXT))
 
 
 def parse_envelope(raw: bytes, unsafe_draft: bool = False) -> Envelope:
@@ -131,18 +132,23 @@ def parse_envelope(raw: bytes, unsafe_draft: bool = False) -> Envelope:
 
 
 def open_envelope(raw: bytes, keys: "dict[bytes, bytes]", threshold: int, verify: "Verify") -> Manifest:
-    """Return the manifest if at least ``threshold`` of ``keys`` {kid: x||y} signed it; the only way to get one.
+    """Return the manifest if at least ``threshold`` of ``keys`` {kid: x||y} signed it; the only way to get
+    one.
 
     Blocks by keys outside ``keys`` do not count (a ROOT may have retired them); a wrong signature by a key of
     ``keys`` refuses the whole envelope.
 
     Raises:
         FormatError: malformed, or outside the profile.
-        VerifyError: codes ``manifest-digest``, ``duplicate-signer``, ``signature``, ``threshold``, ``severed``.
+        VerifyError: codes ``manifest-digest``, ``duplicate-signer``, ``signature``, ``threshold``,
+        ``severed``.
     """
-    envelope = parse_envelope(raw)  # (1) shape, limits, manifest digest
-    check_signatures(envelope.signatures, envelope.signed, b"", keys, threshold, verify)  # (2) k distinct signers
-    return _read(envelope)  # (3) only now look at what was signed
+    # (1) shape, limits, manifest digest
+    envelope = parse_envelope(raw)
+    # (2) k distinct signers
+    check_signatures(envelope.signatures, envelope.signed, b"", keys, threshold, verify)
+    # (3) only now look at what was signed
+    return _read(envelope)
 
 
 def check_signatures(

@@ -2,7 +2,8 @@
 
 Layout (labels of draft-ietf-suit-manifest-37):
 ``{1: 1, 2: sequence, 3: common, 7: validate, 9: invoke, 20: install, ? 23: text or its digest}``;
-common ``{2: [[h'00']], 4: shared sequence}``; a sequence is a flat array command, argument, command, argument ...
+common ``{2: [[h'00']], 4: shared sequence}``; a sequence is a flat array command, argument, command,
+argument ...
 """
 
 import hashlib

@@ -1,4 +1,6 @@
-"""Versions for people: ``major.minor.revision`` and, if not zero, ``+build`` (SPEC 2). Not the security counter."""
+"""Versions for people: ``major.minor.revision`` and, if not zero, ``+build`` (SPEC 2). Not the security
+counter.
+"""
 
 from fota_wire.errors import InputError
 
