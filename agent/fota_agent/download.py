@@ -1,4 +1,4 @@
-"""From the network into a slot: fixed buffer, hard size limit, minimum rate, resume from the last complete page."""
+"""From the network into a slot: fixed buffer, hard size limit, minimum rate, resume by page."""
 
 import struct
 

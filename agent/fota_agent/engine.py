@@ -112,7 +112,7 @@ class Engine:
         self._offset = 0
         self._health_by = self._trial_by = 0
 
-    # -- events ------------------------------------------------------------------------------------------------
+    # -- events ------------------------------------------------------------------------------------------
 
     def start(self, now: int) -> Action:
         """Begin after a reset: account for the trial that was asked for before it."""
@@ -148,7 +148,7 @@ class Engine:
         return self._go(Action(CHECKIN, request=request, claims=self._sent))
 
     def response(self, now: int, raw: bytes) -> Action:
-        """The server has answered; nothing of it is believed before its ASSIGNMENT has proved fresh and ours."""
+        """The server has answered; nothing is believed before its ASSIGNMENT has proved fresh and ours."""
         self._in(CHECKIN)
         nonce, self._nonce = self._nonce, None
         try:
@@ -234,7 +234,7 @@ class Engine:
         return self._go(Action(COMPARE_WRITTEN, size=self._manifest().size))
 
     def inspected(self, now: int, sec_cnt: int, class_id: bytes) -> Action:
-        """The image in the slot is the manifest's; this is what it says of itself. The bootloader checks it again."""
+        """The image in the slot is the manifest's and says this of itself; the bootloader checks again."""
         self._in(INSPECT)
         try:
             policy.check_image(sec_cnt, class_id, self.boot.floor, self.root, self.identity)
@@ -267,10 +267,12 @@ class Engine:
         return self._go(Action(REBOOT))
 
     def failed(self, now: int, error: FotaError, offset: int = 0, retry_after_s: int = 0) -> Action:
-        """An action did not succeed. ``offset``: bytes of complete pages that a broken FETCH left in the slot."""
+        """An action did not succeed. ``offset``: bytes of complete pages that a broken FETCH left behind."""
         self._failures += 1
         self._nonce = None
         if self.phase == FETCH:
+            if offset > self._offset:
+                self._failures = 1
             self._offset = offset
             self._fetching = self._failures < REPORTED_FAILURES
         elif self.phase == REQUEST:
@@ -281,7 +283,7 @@ class Engine:
         self.outcome = str(error)
         return self._back_off(now, retry_after_s)
 
-    # -- decisions ---------------------------------------------------------------------------------------------
+    # -- decisions ---------------------------------------------------------------------------------------
 
     def _decide(self, now: int, order: "assignment.Assignment", answer: "checkin.Response") -> Action:
         """Act on a verified ASSIGNMENT."""
@@ -292,15 +294,13 @@ class Engine:
         wanted = self._open_manifest(order, answer.manifest)
         self.wanted, self._campaign = wanted, order.campaign
         self._expires = now + order.valid_for * 1000
-        if self._runs == wanted.manifest_digest or self.state.failed == (
-            wanted.manifest_digest,
-            order.campaign,
-        ):
+        hopeless = self.state.failed == (wanted.manifest_digest, order.campaign)
+        if hopeless or self._runs == wanted.manifest_digest:
             return self._settle(now)
         return self._go(Action(COMPARE_RUNNING, size=wanted.size))
 
     def _open_manifest(self, order: "assignment.Assignment", envelope: "bytes | None") -> "suit.Manifest":
-        """Return the manifest that the ASSIGNMENT names, once everything that can be checked without I/O holds."""
+        """Return the manifest that the ASSIGNMENT names, once all that can be checked without I/O holds."""
         if order.manifest_digest != self._held:
             if envelope is None:
                 raise VerifyError("the server withholds the manifest it assigns", "manifest-missing")
@@ -318,7 +318,7 @@ class Engine:
         return manifest
 
     def _step_roots(self, steps: "list[bytes]") -> int:
-        """Walk the ROOT chain; every verified step counts, whatever comes after it. Return the number of steps."""
+        """Walk the ROOT chain; every verified step counts. Return the number of steps."""
         for raw in steps:
             self.root = roots.step(self.root, raw, self._verify)
             self.state.root = raw
@@ -332,15 +332,15 @@ class Engine:
             if kept != self.state.events:
                 self.state.events = kept
                 self.state.dirty = True
-            self._reported = (sent.root_version, sent.trial, sent.installed, tuple(kept))
+            self._reported = sent.content()
         self.state.nonce = answer.nonce
         self._interval_s = answer.interval
 
     def _settle(self, now: int) -> Action:
-        """Nothing to install. Come back at once while the server lacks a report of how things stand, else later."""
+        """Nothing to install. Come back at once while the server lacks a report of it, else later."""
         self._failures = 0
         self.wanted = None
-        self.settled = self._reported == self._claims(b"").content()
+        self.settled = self._reported == self._claims(b"").content() and not self.state.events
         if not self.settled and self._follow_ups < FOLLOW_UPS:
             self._follow_ups += 1
             return self._wait(now)
@@ -348,7 +348,7 @@ class Engine:
         return self._wait(now + max(1, min(self._interval_s, INTERVAL_MAX_S)) * 1000)
 
     def _account_for_trial(self) -> None:
-        """Find out how the trial that we asked for before the reset went, and keep its reason for the report."""
+        """Find out how the trial went that was asked for before the reset; keep its reason for the report."""
         pending, boot = self.state.pending, self.boot
         if pending is None or (boot.running == pending[1] and boot.trial):
             return
@@ -360,7 +360,7 @@ class Engine:
         self.state.pending = None
         self.state.dirty = True
 
-    # -- steps shared by events --------------------------------------------------------------------------------
+    # -- steps shared by events --------------------------------------------------------------------------
 
     def _begin(self, now: int) -> Action:
         self._fetching = False
@@ -395,7 +395,7 @@ class Engine:
         return self._back_off(now, 0)
 
     def _back_off(self, now: int, retry_after_s: int) -> Action:
-        """Wait a random time below a limit that doubles with each failure (full jitter), and never too early."""
+        """Wait a random time below a limit that doubles with each failure (full jitter)."""
         cap = TRIAL_BACKOFF_MAX_MS if self.trial else BACKOFF_MAX_MS
         delay = self._random_below(policy.backoff_limit_ms(self._failures, BACKOFF_BASE_MS, cap))
         self.settled = False

@@ -85,7 +85,7 @@ class Runner:
     def _now(self) -> int:
         return self._board.ticks_ms()
 
-    # -- one method per action ---------------------------------------------------------------------------------
+    # -- one method per action ---------------------------------------------------------------------------
 
     def _health(self, _action: "Action") -> "Action":
         verdicts = (self._board.health(), self._hooks.health_check())
@@ -167,7 +167,7 @@ class Runner:
             self._board.reset()
         return action
 
-    # -- report and store --------------------------------------------------------------------------------------
+    # -- report and store --------------------------------------------------------------------------------
 
     def _report(self, claims: "actions.Claims") -> bytes:
         board, boot = self._board, self._boot
