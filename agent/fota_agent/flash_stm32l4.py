@@ -27,6 +27,7 @@ KEY1, KEY2 = 0x45670123, 0xCDEF89AB
 SR_ERRORS, SR_BSY = 0xC3FA, 1 << 16
 CR_PG, CR_PER, CR_BKER, CR_STRT, CR_LOCK = 1 << 0, 1 << 1, 1 << 11, 1 << 16, 1 << 31
 CR_PNB_SHIFT = 3
+CR_OURS = CR_LOCK | CR_STRT | CR_BKER | 0xFF << CR_PNB_SHIFT | CR_PER | CR_PG | 1 << 2 | 1 << 15
 ECCR_ECCD = 1 << 31
 
 # Longest times of the datasheet, doubled.
@@ -87,10 +88,10 @@ class Flash:
         try:
             self._clear_errors(FL2)
             select = CR_PER | page << CR_PNB_SHIFT | (CR_BKER if bank == 2 else 0)
-            self._mem32[CR] = select
-            self._mem32[CR] = select | CR_STRT
+            self._control(select)
+            self._control(select | CR_STRT)
             self._wait(ERASE_US, FL2, address)
-            self._mem32[CR] = 0
+            self._control(0)
         finally:
             self._end()
 
@@ -108,7 +109,7 @@ class Flash:
         self._begin()
         try:
             self._clear_errors(FL1)
-            self._mem32[CR] = CR_PG
+            self._control(CR_PG)
             for at in range(0, len(data), 8):
                 if data[at : at + 8] == BLANK:
                     continue
@@ -116,14 +117,14 @@ class Flash:
                 self._mem32[address + at] = low
                 self._mem32[address + at + 4] = high
                 self._wait(PROGRAM_US, FL1, address + at)
-            self._mem32[CR] = 0
+            self._control(0)
         finally:
             self._end()
         if self.read_sound(address, len(data)) != bytes(data):
             raise DeviceError(f"flash: 0x{address:08x} does not read back", FL1)
 
     def _begin(self) -> None:
-        """Unlock, and switch the caches off: a read while the other bank is written may spoil them (erratum)."""
+        """Unlock; caches off: a read while the other bank is written may spoil them (erratum)."""
         self._acr = self._mem32[ACR]
         self._mem32[ACR] = self._acr & ~(ACR_ICEN | ACR_DCEN)
         if self._mem32[CR] & CR_LOCK:
@@ -132,11 +133,15 @@ class Flash:
 
     def _end(self) -> None:
         """Lock, empty the caches, and set them as they were."""
-        self._mem32[CR] = CR_LOCK
+        self._control(CR_LOCK)
         off = self._acr & ~(ACR_ICEN | ACR_DCEN)
         self._mem32[ACR] = off | ACR_ICRST | ACR_DCRST
         self._mem32[ACR] = off
         self._mem32[ACR] = self._acr
+
+    def _control(self, bits: int) -> None:
+        """Set CR to ``bits``, leaving option lock and interrupt enables as they are."""
+        self._mem32[CR] = self._mem32[CR] & ~CR_OURS | bits
 
     def _clear_errors(self, code: int) -> None:
         """Wait for an operation of others, and clear what it left: any error bit makes the next one fail."""
@@ -154,7 +159,7 @@ class Flash:
             waited += step
             status = self._mem32[SR]
         if check and status & SR_ERRORS:
-            self._mem32[CR] = 0
+            self._control(0)
             raise DeviceError(f"flash: error 0x{status & SR_ERRORS:04x} at 0x{address:08x}", code)
 
 

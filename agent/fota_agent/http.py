@@ -175,7 +175,7 @@ class Body:
 
 
 def parse_head(head: bytes) -> "tuple[int, dict[str, str]]":
-    """Return status and headers (lower-case names; of a repeated one the last). TransportError if malformed."""
+    """Return status and headers (lower-case names; the last of a repeated one). TransportError."""
     lines = head.split(b"\r\n")
     parts = lines[0].split(b" ", 2)
     if len(parts) < 2 or not parts[0].startswith(b"HTTP/1.") or len(parts[1]) != 3 or not parts[1].isdigit():
@@ -210,7 +210,7 @@ def _reason(exc: Exception) -> str:
 
 
 def split_url(url: str) -> "tuple[str, int, str]":
-    """Return host, port and path prefix of an ``https://host[:port][/prefix]`` URL. TransportError otherwise."""
+    """Return host, port, prefix of an ``https://host[:port][/prefix]`` URL. TransportError otherwise."""
     if not url.startswith("https://"):
         raise TransportError(f"{url}: the server's URL must begin with https://")
     authority, slash, path = url[8:].partition("/")

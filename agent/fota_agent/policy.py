@@ -1,4 +1,4 @@
-"""The checks between what the server says and what is done about it: pure functions, each raising what it refuses."""
+"""The checks between what the server says and what is done about it: pure functions."""
 
 from fota_wire import root as roots
 from fota_wire import suit
@@ -58,5 +58,5 @@ def check_image(sec_cnt: int, class_id: bytes, floor: int, root: "roots.Root", i
 
 
 def backoff_limit_ms(failures: int, base_ms: int, cap_ms: int) -> int:
-    """Return the limit below which the next wait is drawn: doubled with each failure in a row, up to ``cap_ms``."""
+    """Return the limit of the next random wait: doubled with each failure in a row, up to ``cap_ms``."""
     return min(cap_ms, base_ms << min(failures, 20))

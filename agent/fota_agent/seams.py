@@ -152,7 +152,7 @@ class Reader(Protocol):
     length: int
 
     def readinto(self, buf: memoryview) -> int:
-        """Fill a part of ``buf``; return the number of bytes, 0 at the end. TransportError if it broke off."""
+        """Fill a part of ``buf``; return how many bytes, 0 at the end. TransportError."""
         ...
 
     def close(self) -> None:

@@ -48,7 +48,7 @@ class State:
         self.dirty = True
 
     def encode(self, limit: int) -> bytes:
-        """Return the state as CBOR, at most ``limit`` bytes; the envelope is left out where it does not fit."""
+        """Return at most ``limit`` bytes of CBOR; the envelope is left out where it does not fit."""
         body: dict[int, object] = {1: 1, 2: self.root, 3: self.envelope, 4: self.installed}
         for key, mark in ((5, self.writing), (6, self.pending), (7, self.failed)):
             body[key] = None if mark is None else list(mark)
@@ -93,7 +93,7 @@ def pack_copy(sequence: int, data: bytes) -> bytes:
 
 
 def size_of(head: "bytes | None") -> "int | None":
-    """Return the size in bytes of the copy whose header is ``head``, or None if that is torn, blank or damaged."""
+    """Return the size in bytes of the copy with header ``head``, or None if that is blank or damaged."""
     if head is None or len(head) < HEADER_SIZE:
         return None
     magic, _, length, _ = struct.unpack_from(HEADER, head, 0)
