@@ -1,8 +1,10 @@
 """The I2C bus between the chip and its crypto element, in messages, with a place for an adversary on the wire."""
 
 import errno
+from collections.abc import Callable
 from typing import Protocol
 
+from fota_vdev.bus import PowerCutError
 from fota_vdev.clock import PS_PER_S, PS_PER_US, Clock
 
 
@@ -74,6 +76,7 @@ class HostI2C:
         self._bus = bus
         self._clock = clock
         self.freq = freq
+        self.on_cut: Callable[[], None] = lambda: None
 
     def init(self, *, freq: int) -> None:
         """Set the bit rate in Hz."""
@@ -90,7 +93,11 @@ class HostI2C:
         """Write one message; return the number of bytes acknowledged."""
         self._select(address, read=False)
         self._clock.advance(9 * len(data) * PS_PER_S // self.freq)
-        self._bus.write(address, bytes(data))
+        try:
+            self._bus.write(address, bytes(data))
+        except PowerCutError:
+            self.on_cut()
+            raise
         return len(data)
 
     def readfrom(self, address: int, n: int) -> bytes:

@@ -115,6 +115,7 @@ class Machine:
         self.cpu.on_store = self._store_to_flash
         self.cpu.on_read = self._check_ecc
         self.clock.on_jump = self._retarget
+        self.i2c.on_cut = self.power_off
         board.scs.on_reset_request = lambda: self._request_reset("software")
         board.scs.on_pend = lambda: self.cpu.limit(0)
         board.syscfg.on_remap = self._remap
@@ -282,8 +283,6 @@ class Machine:
             self.reset("iwdg")
         elif self._request is not None:
             self.reset(self._request)
-        if self.element is not None:
-            self.element.raise_if_cut()
         number = self.board.scs.next_exception(masked=self.cpu.masked)
         if number is not None:
             self._enter_exception(number)
