@@ -1,0 +1,140 @@
+"""A client of the server's operator plane: standard library only, nothing to install for CI and laptops."""
+
+import http.client
+import json
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from fota_wire.errors import FotaError, InputError, StorageError, TransportError, VerifyError
+
+TIMEOUT_S = 30
+UPLOAD_CHUNK = 65536
+MAX_ANSWER = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorClient:
+    """One server's operator plane; ``ca`` is a PEM file, or None for the system's own authorities."""
+
+    url: str
+    token: str
+    ca: Path | None
+
+    def get(self, path: str, **query: str | None) -> dict[str, Any]:
+        """Return the answer to a GET below ``/api/v1/``; queries that are None are left out.
+
+        Raises:
+            TransportError: the server cannot be reached (exit code 4).
+            VerifyError, InputError, StorageError: it said no; the message is its own.
+        """
+        pairs = "&".join(
+            f"{name}={quote(value, safe='')}" for name, value in query.items() if value is not None
+        )
+        return self._exchange("GET", path + ("?" + pairs if pairs else ""), None)
+
+    def post(self, path: str, body: dict[str, object] | bytes | None = None) -> dict[str, Any]:
+        """Return the answer to a POST of JSON or bytes; raises as ``get``."""
+        return self._exchange(
+            "POST", path, json.dumps(body).encode() if isinstance(body, dict) else body or b""
+        )
+
+    def upload(self, path: str, data: bytes, progress: Callable[[int], None]) -> dict[str, Any]:
+        """Return the answer to a PUT of ``data``; ``progress`` is told what went out; raises as ``get``."""
+        return self._exchange("PUT", path, data, progress)
+
+    def _exchange(
+        self, method: str, path: str, body: bytes | None, progress: Callable[[int], None] | None = None
+    ) -> dict[str, Any]:
+        connection = self._connect()
+        try:
+            connection.putrequest(method, "/api/v1/" + path)
+            connection.putheader("authorization", f"Bearer {self.token}")
+            if body is not None:
+                connection.putheader("content-length", str(len(body)))
+            connection.endheaders()
+            if body:
+                _send(connection, body, progress)
+            response = connection.getresponse()
+            raw = response.read(MAX_ANSWER)
+        except ssl.SSLCertVerificationError as exc:
+            raise TransportError(
+                f"{self.url}: certificate not trusted ({exc.verify_message}); name its authority with --ca"
+            ) from exc
+        except (OSError, http.client.HTTPException) as exc:
+            raise TransportError(
+                f"cannot reach {self.url}: {_why(exc)}; is the server running there?"
+            ) from exc
+        finally:
+            connection.close()
+        return _read_answer(self.url, response.status, raw)
+
+    def _connect(self) -> http.client.HTTPSConnection:
+        parts = urlsplit(self.url)
+        try:
+            port = parts.port
+        except ValueError as exc:
+            raise InputError(f"--server {self.url}: the port is not a number") from exc
+        if parts.scheme != "https" or not parts.hostname or parts.path not in ("", "/"):
+            raise InputError(f"--server {self.url}: has to look like https://host:8444")
+        try:
+            context = ssl.create_default_context(cafile=str(self.ca) if self.ca else None)
+        except OSError as exc:  # ssl.SSLError is one
+            raise InputError(f"--ca {self.ca}: not a certificate file in PEM") from exc
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        return http.client.HTTPSConnection(parts.hostname, port or 8444, context=context, timeout=TIMEOUT_S)
+
+
+def _send(
+    connection: http.client.HTTPSConnection, body: bytes, progress: Callable[[int], None] | None
+) -> None:
+    for start in range(0, len(body), UPLOAD_CHUNK):
+        chunk = body[start : start + UPLOAD_CHUNK]
+        try:
+            connection.send(chunk)
+        except (BrokenPipeError, ConnectionResetError):
+            return  # the server has said no already: its answer tells why
+        if progress:
+            progress(len(chunk))
+
+
+def _read_answer(url: str, status: int, raw: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(raw)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise TransportError(
+            f"{url}: answered {status} without JSON; is that the operator plane of a fota server?"
+        )
+    if status < 400:
+        return answer
+    error = answer.get("error")
+    error = error if isinstance(error, dict) else {}
+    raise _error_kind(status)(
+        str(error.get("message", f"the server answered {status}")), str(error.get("code", ""))
+    )
+
+
+def _error_kind(status: int) -> type[FotaError]:
+    if status in (401, 403, 409):
+        return VerifyError
+    if status == 507:
+        return StorageError
+    return InputError if status < 500 else TransportError
+
+
+def _why(exc: Exception) -> str:
+    if isinstance(exc, socket.gaierror):
+        return "no such host"
+    if isinstance(exc, TimeoutError):
+        return f"no answer in {TIMEOUT_S} s"
+    if isinstance(exc, ssl.SSLError):
+        return f"TLS: {(exc.reason or 'failed').lower().replace('_', ' ')}"
+    if isinstance(exc, OSError):
+        return (exc.strerror or type(exc).__name__).lower()
+    return "the answer broke off"
