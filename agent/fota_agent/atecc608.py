@@ -22,7 +22,8 @@ OP_READ, OP_NONCE, OP_RANDOM, OP_GENKEY, OP_SIGN = 0x02, 0x16, 0x1B, 0x40, 0x41
 MAX_MS = {OP_READ: 5, OP_NONCE: 20, OP_RANDOM: 23, OP_GENKEY: 653, OP_SIGN: 665}
 
 WAKE_DELAY_US = 1500
-WAKE_TRIES = 5
+WAKE_TRIES = 36
+WAKE_PAUSE_US = 20_000  # all tries together outlast the longest command
 POLL_US = 2000
 READ_TRIES = 3
 AWAKE, SELF_TEST_FAILED = 0x11, 0x07
@@ -104,22 +105,23 @@ class Atecc608:
     def _wake(self) -> None:
         answer = bytearray(4)
         absent = True
-        for _ in range(WAKE_TRIES):
-            self._write_quietly(
-                b"", 0
-            )  # nobody answers address 0; its low bits hold SDA down for long enough
+        for attempt in range(WAKE_TRIES):
+            if attempt > 1:
+                self._sleep_us(WAKE_PAUSE_US)  # it may be busy with what the host asked before a reset
+            # Nobody answers address 0, but its low bits hold SDA down for long enough.
+            self._write_quietly(b"", 0)
             self._sleep_us(WAKE_DELAY_US)
             try:
                 self._i2c.readfrom_into(self._address, answer)
             except OSError:
-                continue
+                answer[0] = 0
             if answer == with_crc(bytes((4, AWAKE))):
                 return
             if answer == with_crc(bytes((4, SELF_TEST_FAILED))):
                 raise DeviceError("crypto element: its self-test failed", CE6)
-            # It was awake already, in the middle of something: forget that, and wake it again.
-            absent = False
-            self._write_quietly(WORD_SLEEP)
+            # Awake already, in the middle of something: let it forget that, and wake it again.
+            if self._write_quietly(WORD_SLEEP):
+                absent = False
         if absent:
             raise DeviceError("crypto element: no answer on the bus", CE1)
         raise DeviceError("crypto element: does not wake up properly", CE2)

@@ -1,6 +1,7 @@
 """A world around one device: keys, ROOTs, releases and check-in answers, all really signed."""
 
 import hashlib
+import os
 import random
 import struct
 from types import SimpleNamespace
@@ -8,12 +9,29 @@ from types import SimpleNamespace
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from fota_agent.agent import Agent, Hooks
+from fota_agent.board_stm32l4 import Stm32L4Board
 from fota_agent.engine import Engine
 from fota_agent.state import State
-from fota_wire import assignment, bootreport, checkin, cose, host_crypto, image, layout, root, suit
+from fota_wire import (
+    assignment,
+    bootreport,
+    checkin,
+    cose,
+    host_crypto,
+    image,
+    journal,
+    layout,
+    report,
+    root,
+    settings,
+    suit,
+)
+from fota_wire.errors import TransportError
 
 VENDOR, CLASS = bytes(range(16)), bytes(range(16, 32))
 DEVICE_ID = bytes.fromhex("0123456789abcdef01")
+SERIAL = bytes.fromhex("0123a1a2a3a4a5a6ee")
 
 
 class Key:
@@ -135,3 +153,172 @@ class World:
 @pytest.fixture(scope="session")
 def world():
     return World()
+
+
+class Reader:
+    """A response body that may break off after ``cut`` bytes, or never end in time."""
+
+    def __init__(self, network, data, cut=None, piece=1000) -> None:
+        self.length = len(data)
+        self._network, self._data, self._left, self._piece = network, data, cut, piece
+
+    def readinto(self, buf):
+        if self._left is not None and self._left <= 0:
+            raise TransportError("broke off")
+        count = min(len(buf), self._piece, len(self._data), len(buf) if self._left is None else self._left)
+        buf[:count] = self._data[:count]
+        self._data = self._data[count:]
+        self._network.payload_bytes += count
+        self._network.on_read()
+        if self._left is not None:
+            self._left -= count
+        return count
+
+    def close(self) -> None:
+        pass
+
+
+class Network:
+    """The server's side of SPEC 5.5 behind a ``request`` call: signed answers, checked reports."""
+
+    def __init__(self, world, device_public) -> None:
+        self.world, self.device_public = world, device_public
+        self.wanted = None
+        self.releases = [world.v1, world.v2]
+        self.order = {}
+        self.campaign = 1
+        self.cuts = []
+        self.requests = []
+        self.reports = []
+        self.payload_bytes = 0
+        self.report_nonce = None
+        self.on_read = lambda: None
+        self.on_request = lambda method, path: None
+        self.change_payload = lambda status, headers, body: (status, headers, body)
+
+    def request(self, method, path, headers, body=b""):
+        self.requests.append((method, path, headers))
+        self.on_request(method, path)
+        if path == "/v1/checkin":
+            return 200, {}, Reader(self, self.checkin(body))
+        digest = path.removeprefix("/v1/payload/")
+        image = next(release.image for release in self.releases if release.digest.hex() == digest)
+        status, answer, data = 200, {"etag": f'"{digest}"'}, image
+        if "Range" in headers:
+            start = int(headers["Range"].removeprefix("bytes=").removesuffix("-"))
+            status, data = 206, image[start:]
+            answer["content-range"] = f"bytes {start}-{len(image) - 1}/{len(image)}"
+        status, answer, data = self.change_payload(status, answer, data)
+        return status, answer, Reader(self, data, self.cuts.pop(0) if self.cuts else None)
+
+    def checkin(self, body):
+        request = checkin.parse_request(body)
+        status = "none"
+        if request.report is not None:
+            opened = report.open_report(
+                request.report, self.device_public, self.report_nonce, SERIAL, host_crypto.verify
+            )
+            self.reports.append(opened)
+            status = "accepted"
+        self.report_nonce = os.urandom(16)
+        fields = {"device_id": SERIAL, "campaign": self.campaign, **self.order}
+        order = self.world.order(request.nonce, self.wanted, **fields)
+        held = self.wanted is None or request.manifest_digest == self.wanted.manifest_digest
+        return checkin.encode_response(
+            checkin.Response(
+                order, [], None if held else self.wanted.envelope, 60, self.report_nonce, status
+            ),
+            held,
+        )
+
+
+class Device:
+    """A virtual device with a paired element, 1.0.0 in slot A, and a boot report."""
+
+    def __init__(self, world) -> None:
+        machine_module = pytest.importorskip("fota_vdev.machine")
+        from fota_vdev.atecc608 import Atecc608
+        from fota_vdev.atecc608.memory import LOCK_CONFIG, LOCK_VALUE, Nvm, factory_config
+
+        self.world = world
+        config = bytearray(factory_config(SERIAL, b"\x00\x00\x60\x03"))
+        config[LOCK_CONFIG] = config[LOCK_VALUE] = 0
+        nvm = Nvm(config)
+        scalar = world.device.private.private_numbers().private_value
+        nvm.slots[0][:] = bytes(4) + scalar.to_bytes(32, "big")
+        self.element = Atecc608(nvm=nvm)
+        self.machine = machine_module.Machine(element=self.element, seed=3)
+        paired = settings.Settings(
+            class_id=CLASS,
+            serial=SERIAL,
+            io_key=bytes(32),
+            mac_key=bytes(32),
+            root_a=bytes(32),
+            root_b=bytes(32),
+        )
+        trust = settings.TrustStore(
+            genesis_root=world.genesis,
+            server_ca=b"-",
+            device_cert=b"-",
+            server_url="https://localhost",
+            vendor_id=VENDOR,
+            class_id=CLASS,
+        )
+        flash = self.machine.flash
+        flash.write_phys(1, layout.SETTINGS_OFFSET, settings.pack(paired))
+        flash.write_phys(1, layout.TRUST_STORE_OFFSET, settings.pack_trust_store(trust))
+        flash.write_phys(1, layout.SLOT_OFFSET, world.v1.image)
+        self.network = Network(world, world.device.xy)
+        self.hooks = Hooks()
+        self.hooks.lines = []
+        self.hooks.log = self.hooks.lines.append
+        self.now = 0
+        self.boot(world.v1)
+
+    def boot(self, release, slot=layout.SLOT_A, **changes):
+        """Stand in for the bootloader: map the bank of ``slot`` and leave the report of ``release``."""
+        machine = self.machine
+        machine.power_off()
+        machine.power_on()
+        machine.mem32[0x40021060] |= 1
+        machine.mem32[0x40010000] = (1 << 8) if slot == layout.SLOT_B else 0
+        fields = {"running": slot, "version": (*release.version, 0), "sec_cnt": release.sec_cnt, **changes}
+        fields.setdefault("image_hash", image.parse_image(release.image).image_hash)
+        raw = bootreport.pack(self.world.boot(**fields))
+        for at in range(0, len(raw), 4):
+            machine.mem32[layout.BOOT_REPORT_ADDRESS + at] = int.from_bytes(raw[at : at + 4], "little")
+        machine.mem32[layout.HEALTH_ADDRESS] = layout.HEALTH_GOOD
+
+    def board(self):
+        machine = self.machine
+        return Stm32L4Board(
+            machine.mem32,
+            machine.i2c,
+            machine.read,
+            machine.sleep_us,
+            lambda: self.now,
+            lambda limit: limit // 2,
+        )
+
+    def agent(self):
+        return Agent(self.board(), self.network, self.hooks)
+
+    def run(self, agent=None, seconds=3600):
+        """Run the agent until it reboots, is settled, or its time is up; return it."""
+        agent = agent or self.agent()
+        end = self.now + seconds * 1000
+        while not (agent.rebooting or agent.engine.settled) and self.now < end and self.machine.powered:
+            self.now += agent.step()
+        return agent
+
+    def journal(self):
+        pages = [self.machine.flash.read_phys(2, page * 2048, 2048) for page in (0, 1)]
+        return journal.scan(*pages)[0]
+
+    def slot(self, bank, size):
+        return self.machine.flash.read_phys(bank, layout.SLOT_OFFSET, size)
+
+
+@pytest.fixture
+def device(world):
+    return Device(world)
