@@ -1,0 +1,52 @@
+/* The jump: maps the bank of the chosen slot to where it was linked for, from RAM. */
+#include "hardened.h"
+#include "layout.h"
+#include "port.h"
+#include "port/stm32l4/chip.h"
+#include "port/stm32l4/memory.h"
+#include "port/stm32l4/registers.h"
+
+#define VECTORS (BANK_LOW + SLOT_OFFSET + 0x200)
+
+const fota_layout_t fota_layout = {
+    .slot = {(const uint8_t *)(BANK_LOW + SLOT_OFFSET), (const uint8_t *)(BANK_HIGH + SLOT_OFFSET)},
+    .slot_size = SLOT_SIZE,
+    .run_address = BANK_LOW + SLOT_OFFSET,
+    .ram_low = 0x20000000,
+    .ram_high = FOTA_REPORT_ADDRESS,
+};
+
+/* Runs in RAM: the flash under the caller changes. `proof` must fit the bank that is mapped in the
+ * end, so a remap that did not happen starts nothing. */
+__attribute__((section(".ramfunc"), noinline)) static noreturn void enter(uint32_t remap,
+                                                                          uint32_t proof) {
+  FLASH_ACR = ACR_ICRST | ACR_DCRST; /* caches off, no wait states: 4 MHz */
+  SYSCFG_MEMRMP = remap;
+  barrier();
+  const uint32_t bank = SYSCFG_MEMRMP & MEMRMP_FB ? (uint32_t)BANK_HIGH : (uint32_t)BANK_LOW;
+  const uint32_t expected = FOTA_PROOF(bank + SLOT_OFFSET);
+  FLASH_ACR = ACR_RESET;
+  RCC_APB2ENR = 0;
+  barrier();
+  if (proof == expected) {
+    if (fota_launder(proof) == fota_launder(expected)) {
+      __asm__ volatile(
+          "ldrd r0, r1, [%0]\n\t"
+          "msr msp, r0\n\t"
+          "cpsie i\n\t"
+          "bx r1\n\t"
+          "udf #0" ::"r"(VECTORS)
+          : "r0", "r1", "memory");
+    }
+  }
+  for (;;) SCB_AIRCR = AIRCR_RESET;
+}
+
+noreturn void fota_port_boot(const uint8_t *base, uint32_t proof) {
+  /* Also here for the long call: RAM is out of reach of a branch. */
+  void (*volatile const from_ram)(uint32_t, uint32_t) = enter;
+  fota_chip_stop();
+  SCB_VTOR = VECTORS; /* before the remap, so that an NMI never goes through the journal */
+  from_ram(base == fota_layout.slot[1] ? MEMRMP_FB : 0, proof);
+  fota_port_halt();
+}

@@ -1,0 +1,43 @@
+/* Vector table and reset. */
+#include <string.h>
+
+#include "boot.h"
+#include "port.h"
+#include "port/stm32l4/chip.h"
+#include "port/stm32l4/journal_flash.h"
+#include "port/stm32l4/registers.h"
+
+extern uint8_t linker_stack_top[], linker_data_start[], linker_data_end[], linker_data_load[],
+    linker_bss_start[], linker_bss_end[];
+
+const fota_flash_t *const fota_port_journal = &fota_journal_bank1_runs;
+
+/* Any fault: start again. What led here was not good, and a hang would be for ever. */
+static noreturn void fault(void) {
+  for (;;) SCB_AIRCR = AIRCR_RESET;
+}
+
+noreturn void fota_reset(void);
+noreturn void fota_reset(void) {
+  __asm__ volatile("cpsid i");
+  memcpy(linker_data_start, linker_data_load, (size_t)(linker_data_end - linker_data_start));
+  memset(linker_bss_start, 0, (size_t)(linker_bss_end - linker_bss_start));
+  const uint32_t cause = RCC_CSR >> 24;
+  RCC_CSR = CSR_RMVF;
+  fota_chip_start();
+  fota_boot((uint8_t)cause);
+}
+
+typedef union vector {
+  const void *stack;
+  void (*handler)(void);
+} vector_t;
+
+__attribute__((section(".vectors"), used)) static const vector_t vectors[16] = {
+    [0] = {.stack = linker_stack_top}, [1] = {.handler = fota_reset},
+    [2] = {.handler = fota_flash_nmi}, [3] = {.handler = fault},
+    [4] = {.handler = fault},          [5] = {.handler = fault},
+    [6] = {.handler = fault},          [11] = {.handler = fault},
+    [12] = {.handler = fault},         [14] = {.handler = fault},
+    [15] = {.handler = fault},
+};
