@@ -1,0 +1,361 @@
+"""Commands ``fota keys | root | sign | verify | inspect | manifest``: options in, one call, a line or JSON
+out.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fota_signer import sign_command
+from fota_signer.sign_command import refuse_existing
+from fota_wire.errors import FotaError, InputError
+from fota_wire.files import read_input, write_atomic
+
+MAX_DOCUMENT = 65536
+FILE = click.Path(path_type=Path)
+output_option = click.option("-o", "--output", type=FILE, required=True, help="File to write.")
+force_option = click.option("--force", is_flag=True, help="Replace the output if it exists.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+password_option = click.option(
+    "--password-file",
+    type=FILE,
+    help="File whose first line is the key's password (else FOTA_KEY_PASSWORD, else asked for).",
+)
+example_option = click.option(
+    "--allow-example-keys", is_flag=True, help="Accept the published throw-away keys."
+)
+vendor_option = click.option("--vendor-domain", help="Vendor's domain name, e.g. example.com.")
+class_option = click.option("--class", "class_uuid", help="Device class as a UUID.")
+model_option = click.option("--model", help="Model name; with --vendor-domain it gives the class.")
+
+
+def _print(table: dict[str, Any], as_json: bool) -> None:
+    """Print a table of fields, or one JSON object."""
+    if as_json:
+        click.echo(json.dumps(table))
+        return
+    width = max(len(name) for name in table) + 2
+    for name, value in table.items():
+        lines = value if isinstance(value, list) else [value]
+        for number, line in enumerate(lines or ["-"]):
+            label = name.replace("_", " ") if number == 0 else ""
+            click.echo(f"{label:{width}}{_text(line)}")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {item}" for name, item in value.items())
+    return "-" if value is None else str(value)
+
+
+def _key_table(public: Any) -> dict[str, Any]:  # noqa: ANN401  keys is imported lazily
+    return {"kid": public.kid.hex(), "keyhash": public.key_hash.hex(), "public": public.xy.hex()}
+
+
+@click.group()
+def keys() -> None:
+    """Make and show keys."""
+
+
+@keys.command("new")
+@click.argument("label", metavar="ROLE/NAME")
+@output_option
+@force_option
+@password_option
+@json_option
+def keys_new(label: str, output: Path, force: bool, password_file: Path | None, as_json: bool) -> None:
+    """Make a P-256 key in an encrypted PEM file."""
+    from fota_signer import keys as key_files
+    from fota_signer import passwords
+
+    key_files.check_label(label)
+    refuse_existing(output, force)
+    pem, public = key_files.new_key_pem(label, passwords.new_password(password_file))
+    write_atomic(output, pem, 0o600)
+    _print({"file": str(output), **_key_table(public)}, as_json)
+
+
+def _open_public(file: Path, password_file: Path | None) -> Any:  # noqa: ANN401  keys is imported lazily
+    from fota_signer import keys as key_files
+    from fota_signer import passwords
+
+    password = None
+    if b"ENCRYPTED" in read_input(file, MAX_DOCUMENT):
+        password = passwords.given_password(password_file) or passwords.ask(f"Password of {file}: ")
+    return key_files.show(file, password)
+
+
+@keys.command("show")
+@click.argument("file", type=FILE)
+@password_option
+@json_option
+def keys_show(file: Path, password_file: Path | None, as_json: bool) -> None:
+    """Show the public half: key id, KEYHASH, x||y."""
+    _print({"file": str(file), **_key_table(_open_public(file, password_file))}, as_json)
+
+
+@keys.command("public")
+@click.argument("file", type=FILE)
+@click.option("-o", "--output", type=FILE, help="File to write; else standard output.")
+@force_option
+@password_option
+def keys_public(file: Path, output: Path | None, force: bool, password_file: Path | None) -> None:
+    """Write the public half as PEM."""
+    if output is not None:
+        refuse_existing(output, force)
+    pem = _open_public(file, password_file).pem()
+    if output is None:
+        click.echo(pem.decode(), nl=False)
+    else:
+        write_atomic(output, pem)
+
+
+@keys.command("example")
+@click.argument("directory", type=FILE)
+@force_option
+def keys_example(directory: Path, force: bool) -> None:
+    """Write the published throw-away keys: for rehearsals, never for products."""
+    from fota_signer import examples
+
+    files = examples.example_files()
+    for name in files:
+        refuse_existing(directory / name, force)
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        write_atomic(directory / name, content)
+    click.echo(f"{directory}: {len(files)} files of throw-away keys, known to everybody")
+
+
+@click.group()
+def root() -> None:
+    """Make and show the ROOT document that names all other keys."""
+
+
+@root.command("new")
+@click.option("--root-key", type=FILE, multiple=True, required=True, help="Public key of role ROOT.")
+@click.option("--release-key", type=FILE, multiple=True, required=True, help="Public key of role RELEASE.")
+@click.option("--assign-key", type=FILE, multiple=True, required=True, help="Public key of role ASSIGN.")
+@click.option("--root-threshold", type=int, default=2, show_default=True)
+@click.option("--release-threshold", type=int, default=2, show_default=True)
+@click.option("--root-version", type=int, default=1, show_default=True)
+@click.option("--min-sequence", type=int, default=0, show_default=True, help="Lowest manifest sequence.")
+@click.option("--min-security-counter", type=int, default=0, show_default=True, help="Lowest SEC_CNT.")
+@click.option("--revoke", multiple=True, help="Manifest digest (hex) that nobody may install.")
+@click.option("--sign", "signing", type=FILE, multiple=True, help="Private key to sign with; repeat.")
+@output_option
+@force_option
+@password_option
+@example_option
+@json_option
+def root_new(**options: Any) -> None:  # noqa: ANN401  handed on as they are
+    """Build a ROOT, and sign it with the keys given."""
+    from fota_signer import root_command
+
+    refuse_existing(options["output"], options["force"])
+    raw = root_command.new_root(options)
+    write_atomic(options["output"], raw)
+    _print(root_command.summary(options["output"], raw), options["as_json"])
+
+
+@root.command("sign")
+@click.argument("file", type=FILE)
+@click.option("--key", type=FILE, required=True, help="Private key to sign with.")
+@output_option
+@force_option
+@password_option
+@example_option
+@json_option
+def root_sign(
+    file: Path,
+    key: Path,
+    output: Path,
+    force: bool,
+    password_file: Path | None,
+    allow_example_keys: bool,
+    as_json: bool,
+) -> None:
+    """Add one signature to a ROOT."""
+    from fota_signer import root_command
+
+    refuse_existing(output, force)
+    raw = read_input(file, MAX_DOCUMENT)
+    raw = root_command.sign_root(raw, [key], password_file, allow_example_keys)
+    write_atomic(output, raw)
+    _print(root_command.summary(output, raw), as_json)
+
+
+@root.command("show")
+@click.argument("file", type=FILE)
+@json_option
+def root_show(file: Path, as_json: bool) -> None:
+    """Show a ROOT, and check its own signatures."""
+    from fota_signer import root_command
+
+    _print(root_command.summary(file, read_input(file, MAX_DOCUMENT)), as_json)
+
+
+@click.command()
+@click.argument("source", metavar="FIRMWARE", type=click.Path())
+@click.option("-o", "--output", type=click.Path(), required=True, help="Image to write.")
+@click.option("--key", type=click.Path(), required=True, help="IMAGE key, PEM.")
+@click.option("--version", required=True, help="Version for people, e.g. 1.1.0 or 1.1.0+7.")
+@click.option("--security-counter", type=int, required=True, help="Rollback counter, 1..262143.")
+@vendor_option
+@class_option
+@model_option
+@click.option("--password-file", type=click.Path(), help="File whose first line is the key's password.")
+@force_option
+@example_option
+@json_option
+def sign(**options: Any) -> None:  # noqa: ANN401  the names are those of SignOptions
+    """Pack and sign a firmware image: ELF, Intel HEX or raw binary in."""
+    click.echo(sign_command.run(sign_command.SignOptions(**options)))
+
+
+@click.command()
+@click.argument("file", metavar="IMAGE", type=FILE)
+@click.option(
+    "--key", type=FILE, multiple=True, required=True, help="Public key that devices accept; repeat."
+)
+@vendor_option
+@class_option
+@model_option
+@click.option("--floor", type=int, default=0, help="Security counter floor of the device.")
+@click.option("--max-step", type=int, help="Largest step above the floor that the device allows.")
+@json_option
+def verify(
+    file: Path,
+    key: tuple[Path, ...],
+    vendor_domain: str | None,
+    class_uuid: str | None,
+    model: str | None,
+    floor: int,
+    max_step: int | None,
+    as_json: bool,
+) -> None:
+    """Check a signed image as the bootloader does. Exit code 1: refused."""
+    from fota_signer import identity, images
+    from fota_wire import status
+    from fota_wire.host_crypto import load_public_key
+    from fota_wire.version import format_version
+
+    class_id = None
+    if class_uuid or model:
+        class_id = identity.device_class(class_uuid=class_uuid, domain=vendor_domain, model=model).class_id
+    roots = tuple(load_public_key(path) for path in key)
+    device = images.Device(roots=roots, class_id=class_id, floor=floor, max_step=max_step)
+    try:
+        image = images.check_image(read_input(file), device)
+    except FotaError as exc:
+        if not isinstance(exc.code, int):
+            raise
+        raise type(exc)(f"{file}: {status.label(exc.code)}: {exc}", exc.code) from exc
+    table = {"file": str(file), "verified": True, "version": format_version(image.version)}
+    table.update({"security_counter": image.sec_cnt, "class": identity.format_uuid(image.class_id)})
+    table.update({"image_hash": image.image_hash.hex(), "file_digest": image.file_digest.hex()})
+    _print(table, as_json)
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@json_option
+def inspect(file: Path, as_json: bool) -> None:
+    """Show what is in an image, manifest, ROOT, assignment, report or PEM key. No signature is checked."""
+    from fota_signer.describe import describe
+
+    _print(describe(file, read_input(file)), as_json)
+
+
+@click.group()
+def manifest() -> None:
+    """Make, sign and check the manifest of a release."""
+
+
+@manifest.command("new")
+@click.argument("image_file", metavar="IMAGE", type=FILE)
+@output_option
+@click.option(
+    "--sequence", type=click.IntRange(min=0), required=True, help="Higher than any released before."
+)
+@vendor_option
+@class_option
+@model_option
+@force_option
+@json_option
+def manifest_new(
+    image_file: Path,
+    output: Path,
+    sequence: int,
+    vendor_domain: str | None,
+    class_uuid: str | None,
+    model: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Make an unsigned manifest about a signed image."""
+    from fota_signer import identity, manifests
+    from fota_signer.describe import describe
+
+    refuse_existing(output, force)
+    device_class = identity.device_class(class_uuid=class_uuid, domain=vendor_domain, model=model)
+    raw = manifests.new_envelope(read_input(image_file), sequence=sequence, device_class=device_class)
+    write_atomic(output, raw)
+    _print(describe(output, raw), as_json)
+
+
+@manifest.command("sign")
+@click.argument("file", metavar="ENVELOPE", type=FILE)
+@click.option("--key", type=FILE, required=True, help="RELEASE key, PEM.")
+@output_option
+@force_option
+@password_option
+@example_option
+@json_option
+def manifest_sign(
+    file: Path,
+    key: Path,
+    output: Path,
+    force: bool,
+    password_file: Path | None,
+    allow_example_keys: bool,
+    as_json: bool,
+) -> None:
+    """Add one signature; everybody signs apart, on their own machine."""
+    from fota_signer import passwords
+    from fota_signer.describe import describe
+    from fota_wire import cose, host_crypto, suit
+
+    if file.resolve() != output.resolve():
+        refuse_existing(output, force)
+    raw = read_input(file, MAX_DOCUMENT)
+    suit.unsafe_read_manifest(raw)  # refuse before asking for a password
+    private = passwords.open_key(key, password_file, allow_example_keys)
+    kid = cose.kid_of(host_crypto.public_xy(private))
+    signed = suit.add_signature(raw, kid, host_crypto.signer(private))
+    write_atomic(output, signed)
+    _print(describe(output, signed), as_json)
+
+
+@manifest.command("verify")
+@click.argument("file", metavar="ENVELOPE", type=FILE)
+@click.option("--root", "root_file", type=FILE, required=True, help="ROOT that names the RELEASE keys.")
+@click.option("--image", "image_file", type=FILE, help="Image file that it must be about.")
+@json_option
+def manifest_verify(file: Path, root_file: Path, image_file: Path | None, as_json: bool) -> None:
+    """Check signatures (as many as ROOT asks for), revocation, minima and the image. Exit code 1: refused."""
+    from fota_signer import manifests
+    from fota_signer.describe import describe
+    from fota_wire import host_crypto
+    from fota_wire import root as roots
+
+    trusted = roots.open_genesis(read_input(root_file, MAX_DOCUMENT), host_crypto.verify)
+    raw = read_input(file, MAX_DOCUMENT)
+    image = read_input(image_file) if image_file else None
+    if not raw:
+        raise InputError(f"{file}: empty")
+    manifests.verify_envelope(raw, trusted, image)
+    _print({**describe(file, raw), "verified": True}, as_json)

@@ -1,0 +1,138 @@
+"""``fota inspect``: says what a file is and what is in it. Nothing shown here was verified, but hashes
+inside images.
+"""
+
+from pathlib import Path
+
+from fota_signer.identity import format_uuid
+from fota_wire import assignment, cbor, cose, image, report, suit
+from fota_wire import root as roots
+from fota_wire.errors import FormatError, InputError
+from fota_wire.version import format_version
+
+Table = dict[str, object]
+
+
+def describe(path: Path, data: bytes) -> Table:
+    """Return the fields of a file of ours, ``kind`` first.
+
+    Raises:
+        InputError: none of our formats, or damaged.
+    """
+    if b"-----BEGIN " in data[:4096]:
+        return _pem(path, data)
+    if data[:4] == image.MAGIC.to_bytes(4, "little"):
+        return _image(data)
+    if data[:2] == b"\xd8\x6b":
+        return _envelope(data)
+    if data[:1] == b"\xd2":
+        return _signed_message(data)
+    if data[:1] and data[0] >> 5 == 4:
+        return _root(data)
+    raise InputError(f"{path}: not an image, manifest, ROOT, assignment, report or PEM key")
+
+
+def _pem(path: Path, data: bytes) -> Table:
+    table: Table = {"kind": "key", "private": b"PRIVATE KEY" in data, "encrypted": b"ENCRYPTED" in data}
+    if b"BEGIN CERTIFICATE" in data:
+        table["kind"] = "certificate"
+        table.update(_certificate(data))
+    if b"ENCRYPTED" not in data:
+        from fota_signer.keys import show
+
+        public = show(path)
+        table.update({"kid": public.kid.hex(), "keyhash": public.key_hash.hex(), "public": public.xy.hex()})
+    return table
+
+
+def _certificate(data: bytes) -> Table:
+    from cryptography import x509
+
+    try:
+        certificate = x509.load_pem_x509_certificate(data)
+    except ValueError as exc:
+        raise InputError("damaged certificate") from exc
+    return {
+        "subject": certificate.subject.rfc4514_string(),
+        "issuer": certificate.issuer.rfc4514_string(),
+        "not_before": certificate.not_valid_before_utc.isoformat(),
+        "not_after": certificate.not_valid_after_utc.isoformat(),
+    }
+
+
+def _image(data: bytes) -> Table:
+    parsed = image.parse_image(data)
+    tlvs = [
+        f"{area} 0x{kind:02x} {image.TLV_NAMES.get(kind, '?')}: {value.hex()}"
+        for area, entries in (("protected", parsed.protected), ("unprotected", parsed.unprotected))
+        for kind, value in entries
+    ]
+    return {
+        "kind": "image",
+        "version": format_version(parsed.version),
+        "security_counter": parsed.sec_cnt,
+        "class": format_uuid(parsed.class_id),
+        "size": parsed.size,
+        "payload_size": parsed.img_size,
+        "flags": f"0x{parsed.flags:x}",
+        "load_address": f"0x{parsed.load_addr:08x}",
+        "stack_pointer": f"0x{parsed.vectors[0]:08x}",
+        "reset_vector": f"0x{parsed.vectors[1]:08x}",
+        "keyhash": parsed.key_hash.hex(),
+        "image_hash": parsed.image_hash.hex(),
+        "file_digest": parsed.file_digest.hex(),
+        "tlvs": tlvs,
+    }
+
+
+def _envelope(data: bytes) -> Table:
+    manifest = suit.unsafe_read_manifest(data)
+    signers = [signature.kid.hex() for signature in suit.parse_envelope(data).signatures if signature.kid]
+    return {
+        "kind": "manifest",
+        "sequence": manifest.sequence,
+        "vendor": format_uuid(manifest.vendor_id),
+        "class": format_uuid(manifest.class_id),
+        "image_digest": manifest.digest.hex(),
+        "image_size": manifest.size,
+        "uri": manifest.uri,
+        "manifest_digest": manifest.manifest_digest.hex(),
+        "text": manifest.text,
+        "signed_by": signers,
+        "size": len(data),
+    }
+
+
+def _root(data: bytes) -> Table:
+    root = roots.unsafe_read_root(data)
+    roles = {
+        roots.ROLE_NAMES[role]: f"{threshold} of {', '.join(kid.hex() for kid in kids)}"
+        for role, (threshold, kids) in sorted(root.roles.items())
+    }
+    return {
+        "kind": "root",
+        "version": root.version,
+        **roles,
+        "min_sequence": root.min_sequence,
+        "min_security_counter": root.min_secver,
+        "revoked": [digest.hex() for digest in root.revoked],
+        "signed_by": [kid.hex() for kid in roots.signers_of(data)],
+        "size": len(data),
+    }
+
+
+def _signed_message(data: bytes) -> Table:
+    signed = cose.parse_sign1(data)
+    payload = cbor.decode(signed.payload or b"")
+    table: Table = {"kind": "assignment", "signed_by": (signed.kid or b"").hex()}
+    message: assignment.Assignment | report.Report
+    if isinstance(payload, dict) and 13 in payload:
+        table["kind"] = "report"
+        message = report.unsafe_read_payload(signed.payload or b"")
+    elif isinstance(payload, dict):
+        message = assignment.unsafe_read_payload(signed.payload or b"")
+    else:
+        raise FormatError("signed message is neither an assignment nor a report")
+    for name, value in vars(message).items():
+        table[name] = value.hex() if isinstance(value, bytes) else value
+    return table

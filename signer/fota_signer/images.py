@@ -1,0 +1,73 @@
+"""Builds signed images, and checks them as the bootloader does."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fota_wire import cose, host_crypto, image, layout, status
+from fota_wire.errors import InputError, VerifyError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+    from fota_signer.identity import DeviceClass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """What a bootloader knows, as far as it is to be checked: ``roots`` x||y of the keys it accepts;
+    ``class_id``; ``floor`` of the security counter and ``max_step`` above it.
+    """
+
+    roots: tuple[bytes, ...]
+    class_id: bytes | None = None
+    floor: int = 0
+    max_step: int | None = None
+
+
+def sign_payload(
+    payload: bytes,
+    *,
+    key: "EllipticCurvePrivateKey",
+    version: tuple[int, int, int, int],
+    sec_cnt: int,
+    device_class: "DeviceClass",
+) -> bytes:
+    """Return the signed image of ``payload``; the same input gives the same bytes.
+
+    Raises:
+        InputError: ``sec_cnt`` is out of range, or the image does not fit a slot.
+    """
+    if not 1 <= sec_cnt <= layout.SEC_CNT_MAX:
+        raise InputError(f"security counter {sec_cnt} is not in 1..{layout.SEC_CNT_MAX}")
+    xy = host_crypto.public_xy(key)
+    protected = image.build_protected(sec_cnt, device_class.class_id, device_class.vendor_id)
+    signed = image.build_header(len(payload), len(protected), version) + payload + protected
+    digest = hashlib.sha256(signed).digest()
+    signature = host_crypto.signer(key)(digest)
+    data = signed + image.build_unprotected(digest, cose.key_hash(xy), signature)
+    if len(data) > layout.SLOT_SIZE:
+        raise InputError(f"image of {len(data)} bytes does not fit a slot of {layout.SLOT_SIZE}")
+    check_image(data, Device(roots=(xy,), class_id=device_class.class_id))  # never hand out what nobody boots
+    return data
+
+
+def check_image(data: bytes, device: Device) -> image.Image:
+    """Return the image if a bootloader with ``device``'s knowledge would boot it.
+
+    Raises:
+        FormatError: IM1, not an image. VerifyError: the status code of what is wrong.
+    """
+    parsed = image.parse_image(data)
+    if device.class_id is not None and parsed.class_id != device.class_id:
+        raise VerifyError(f"image is for class {parsed.class_id.hex()}", status.IM7)
+    keys = {cose.key_hash(xy): xy for xy in device.roots}
+    if parsed.key_hash not in keys:
+        raise VerifyError(f"image is signed by key {parsed.key_hash[:8].hex()}, not one of yours", status.IM8)
+    if parsed.sec_cnt < device.floor:
+        raise VerifyError(f"SEC_CNT {parsed.sec_cnt} is below the floor {device.floor}", status.PO1)
+    if device.max_step is not None and parsed.sec_cnt > device.floor + device.max_step:
+        raise VerifyError(f"SEC_CNT {parsed.sec_cnt} is too far above {device.floor}", status.PO2)
+    if not host_crypto.verify(keys[parsed.key_hash], parsed.image_hash, parsed.signature):
+        raise VerifyError("image signature is wrong", status.IM10)
+    return parsed

@@ -1,0 +1,138 @@
+"""``fota sign`` without the command-line library: the options, what they do, and a start that costs little.
+
+A build calls this often, and importing click takes longer than everything else. So :func:`main` understands a
+complete and correct ``fota sign`` line by itself and leaves every other (help, mistakes) to the click
+command.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from fota_wire.errors import FotaError, InputError
+from fota_wire.files import read_input, write_atomic
+
+VALUES = {
+    "-o": "output",
+    "--output": "output",
+    "--key": "key",
+    "--version": "version",
+    "--security-counter": "security_counter",
+    "--vendor-domain": "vendor_domain",
+    "--class": "class_uuid",
+    "--model": "model",
+    "--password-file": "password_file",
+}
+FLAGS = {"--force": "force", "--allow-example-keys": "allow_example_keys", "--json": "as_json"}
+REQUIRED = ("output", "key", "version", "security_counter")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignOptions:
+    """Arguments of ``fota sign``, as typed."""
+
+    source: str
+    output: str
+    key: str
+    version: str
+    security_counter: int
+    vendor_domain: str | None = None
+    class_uuid: str | None = None
+    model: str | None = None
+    password_file: str | None = None
+    force: bool = False
+    allow_example_keys: bool = False
+    as_json: bool = False
+
+
+def run(options: SignOptions) -> str:
+    """Sign one file and return the line to print.
+
+    Raises:
+        FotaError: with nothing written.
+    """
+    from fota_signer import firmware, identity, images, passwords
+    from fota_wire.version import parse_version
+
+    output = Path(options.output)
+    refuse_existing(output, options.force)
+    version = parse_version(options.version)
+    device_class = identity.device_class(
+        class_uuid=options.class_uuid, domain=options.vendor_domain, model=options.model
+    )
+    payload = firmware.load_firmware(read_input(Path(options.source)), options.source)
+    password_file = Path(options.password_file) if options.password_file else None
+    key = passwords.open_key(Path(options.key), password_file, options.allow_example_keys)
+    data = images.sign_payload(
+        payload, key=key, version=version, sec_cnt=options.security_counter, device_class=device_class
+    )
+    write_atomic(output, data)
+    return _summary(options, data, device_class.class_id)
+
+
+def refuse_existing(path: Path, force: bool) -> None:
+    """Return if ``path`` may be written.
+
+    Raises:
+        InputError: it exists, and ``force`` was not given.
+    """
+    if not force and path.exists():
+        raise InputError(f"{path} exists: choose another name, or say --force")
+
+
+def parse(argv: list[str]) -> SignOptions | None:
+    """Return the options of a complete and correct command line, None for any other."""
+    found: dict[str, str | int | bool] = {}
+    rest = iter(argv)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if word in FLAGS:
+            key: str = FLAGS[word]
+            found[key] = True
+        elif name in VALUES and (equals or word == name):
+            text = value if equals else next(rest, None)
+            if not text or text.startswith("-") or VALUES[name] in found:
+                return None
+            found[VALUES[name]] = text
+        elif word.startswith("-") or "source" in found:
+            return None
+        else:
+            found["source"] = word
+    if any(name not in found for name in ("source", *REQUIRED)):
+        return None
+    if not str(found["security_counter"]).isdecimal():
+        return None
+    found["security_counter"] = int(found["security_counter"])
+    return SignOptions(**found)  # type: ignore[arg-type]
+
+
+def main(argv: list[str]) -> int | None:
+    """Run ``fota sign`` with the arguments behind that word; None = not understood, let click have it."""
+    options = parse(argv)
+    if options is None:
+        return None
+    try:
+        print(run(options))
+    except FotaError as exc:
+        print(f"fota: error: {exc}", file=sys.stderr)
+        return exc.exit_code
+    return 0
+
+
+def _summary(options: SignOptions, data: bytes, class_id: bytes) -> str:
+    from fota_wire.image import parse_image
+
+    image = parse_image(data)
+    if options.as_json:
+        import json
+
+        fields = {"output": options.output, "size": len(data), "version": options.version}
+        fields["security_counter"] = image.sec_cnt
+        fields["class"] = class_id.hex()
+        fields["image_hash"] = image.image_hash.hex()
+        fields["file_digest"] = image.file_digest.hex()
+        return json.dumps(fields)
+    return (
+        f"{options.output}: {options.version}, security counter {image.sec_cnt}, {len(data)} bytes,"
+        f" file digest {image.file_digest.hex()[:16]}"
+    )
