@@ -1,4 +1,4 @@
-"""Virtual time: executed instructions at the current core clock, plus the time that waits and transfers take."""
+"""Virtual time: executed instructions at the core clock, plus the time that waits and transfers take."""
 
 from collections.abc import Callable
 

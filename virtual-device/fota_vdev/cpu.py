@@ -1,4 +1,4 @@
-"""The Cortex-M4: Unicorn, with exact instruction counts, stops between instructions, and exceptions by hand."""
+"""The Cortex-M4: Unicorn, with exact instruction counts, stops between instructions, hand-made exceptions."""
 
 import ctypes
 import functools
@@ -6,20 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from unicorn import (
-    UC_ARCH_ARM,
-    UC_HOOK_INTR,
-    UC_HOOK_MEM_READ,
-    UC_HOOK_MEM_UNMAPPED,
-    UC_HOOK_MEM_WRITE_PROT,
-    UC_MODE_MCLASS,
-    UC_MODE_THUMB,
-    UC_PROT_ALL,
-    UC_PROT_EXEC,
-    UC_PROT_READ,
-    Uc,
-    UcError,
-)
+import unicorn
 from unicorn.arm_const import (
     UC_ARM_REG_LR,
     UC_ARM_REG_PC,
@@ -33,9 +20,26 @@ from unicorn.arm_const import (
     UC_ARM_REG_XPSR,
     UC_CPU_ARM_CORTEX_M4,
 )
-from unicorn.unicorn_const import UC_MEM_FETCH_UNMAPPED, UC_MEM_WRITE_UNMAPPED
+from unicorn.unicorn_const import (
+    UC_ARCH_ARM,
+    UC_HOOK_INTR,
+    UC_HOOK_MEM_READ,
+    UC_HOOK_MEM_UNMAPPED,
+    UC_HOOK_MEM_WRITE_PROT,
+    UC_MEM_FETCH_UNMAPPED,
+    UC_MEM_WRITE_UNMAPPED,
+    UC_MODE_MCLASS,
+    UC_MODE_THUMB,
+    UC_PROT_ALL,
+    UC_PROT_EXEC,
+    UC_PROT_READ,
+)
 
 from fota_wire.errors import DeviceError
+
+_untyped: Any = unicorn  # the binding has no types
+Uc: Any = _untyped.Uc
+EmulatorError: type[Exception] = _untyped.UcError
 
 FRAME = (UC_ARM_REG_R0, UC_ARM_REG_R1, UC_ARM_REG_R2, UC_ARM_REG_R3, UC_ARM_REG_R12, UC_ARM_REG_LR)
 THUMB, ALIGNED_FRAME = 1 << 24, 1 << 9
@@ -88,7 +92,7 @@ class Cpu:
     """Registers, memory map and the counter. Policy (time, resets, what a stop means) is the machine's."""
 
     def __init__(self, read: Callable[[int, int], int], write: Callable[[int, int, int], None]) -> None:
-        self.uc = Uc(UC_ARCH_ARM, UC_MODE_THUMB | UC_MODE_MCLASS)
+        self.uc: Any = Uc(UC_ARCH_ARM, UC_MODE_THUMB | UC_MODE_MCLASS)
         self.uc.ctl_set_cpu_model(UC_CPU_ARM_CORTEX_M4)
         base = ctypes.cast(self.uc._uch, ctypes.c_void_p).value or 0
         counter, limit = _counter_offsets()
@@ -117,14 +121,14 @@ class Cpu:
     def map_registers(self, base: int, size: int) -> None:
         """Let the bus answer in [base, base + size)."""
 
-        def read(_uc: Any, offset: int, width: int, _data: Any) -> int:
+        def read(_uc: object, offset: int, width: int, _data: object) -> int:
             try:
                 return self._read(base + offset, width)
             except Exception as exc:
                 self.abort(exc)
                 return 0
 
-        def write(_uc: Any, offset: int, width: int, value: int, _data: Any) -> None:
+        def write(_uc: object, offset: int, width: int, value: int, _data: object) -> None:
             try:
                 self._write(base + offset, value & ((1 << 8 * width) - 1), width)
             except Exception as exc:
@@ -163,24 +167,28 @@ class Cpu:
         self._abort = self._abort or exc
         self.uc.emu_stop()
 
-    def _hook_interrupt(self, _uc: Any, number: int, _data: Any) -> None:
+    def _hook_interrupt(self, _uc: object, number: int, _data: object) -> None:
         self._interrupt = number
         self.uc.emu_stop()
 
     def _hook_unmapped(
-        self, _uc: Any, access: int, address: int, _size: int, _value: int, _data: Any
+        self, _uc: object, access: int, address: int, _size: int, _value: int, _data: object
     ) -> bool:
         self._unmapped = (access, address)
         return False
 
-    def _hook_store(self, _uc: Any, _access: int, address: int, size: int, value: int, _data: Any) -> bool:
+    def _hook_store(
+        self, _uc: object, _kind: int, address: int, size: int, value: int, _data: object
+    ) -> bool:
         try:
             self.on_store(address, size, value & ((1 << 8 * size) - 1))
         except Exception as exc:
             self.abort(exc)
         return True
 
-    def _hook_read(self, _uc: Any, _access: int, address: int, size: int, _value: int, _data: Any) -> None:
+    def _hook_read(
+        self, _uc: object, _kind: int, address: int, size: int, _value: int, _data: object
+    ) -> None:
         try:
             self.on_read(address, size)
         except Exception as exc:
@@ -197,20 +205,20 @@ class Cpu:
         return self._done + (self._counter.value if self.live else 0)
 
     def limit(self, more: int) -> None:
-        """From inside a hook: end the slice after ``more`` further instructions, but not later than planned."""
+        """From inside a hook: end the slice after ``more`` further instructions, or earlier as planned."""
         if self.live:
             self._limit.value = min(self._limit.value, self._counter.value + max(more, 0))
 
     def slice(self, count: int) -> Stop:
         """Run up to ``count`` instructions. The program counter is exact afterwards, whatever the reason."""
         self._abort = self._interrupt = self._unmapped = None
-        error: UcError | None = None
+        error: Exception | None = None
         start = self.uc.reg_read(UC_ARM_REG_PC)
         self._counter.value = 0
         self.live = True
         try:
             self.uc.emu_start(start | 1, NO_END, count=count)
-        except UcError as exc:
+        except EmulatorError as exc:
             error = exc
         finally:
             self.live = False
@@ -218,7 +226,7 @@ class Cpu:
         self._done += counted - 1 if counted > limit else counted
         return self._classify(error, counted > limit)
 
-    def _classify(self, error: UcError | None, by_count: bool) -> Stop:
+    def _classify(self, error: Exception | None, by_count: bool) -> Stop:
         if self._abort is not None:
             exc, self._abort = self._abort, None
             raise exc
@@ -273,7 +281,7 @@ class Cpu:
         """Take exception ``number``: push the eight-word frame (8-aligned) and go to ``vector``.
 
         Raises:
-            UcError: the stack is not in RAM.
+            EmulatorError: the stack is not in RAM.
         """
         uc = self.uc
         xpsr = int(uc.reg_read(UC_ARM_REG_XPSR)) | THUMB
@@ -292,7 +300,7 @@ class Cpu:
         """Return from an exception: pop the frame.
 
         Raises:
-            UcError: the stack is not in RAM.
+            EmulatorError: the stack is not in RAM.
         """
         uc = self.uc
         sp = self.sp

@@ -124,7 +124,9 @@ class ChipHost:
 
     def write_config_word(self, offset: int, data: bytes) -> None:
         """Write four bytes of the configuration zone at a multiple of four."""
-        self.command(0x12, 0x00, offset // 32 << 3 | offset % 32 // 4, data, name="Write of the configuration")
+        self.command(
+            0x12, 0x00, offset // 32 << 3 | offset % 32 // 4, data, name="Write of the configuration"
+        )
 
     def write_slot(self, slot: int, data: bytes) -> None:
         """Write a slot in 32-byte blocks, the last one filled with zeros."""

@@ -1,4 +1,4 @@
-"""The I2C1 master of the STM32L4 ("I2C v2" cell), base 0x4000_5400, at the level of its flags and bit times."""
+"""The I2C1 master of the STM32L4 ("I2C v2" cell, base 0x4000_5400): its flags and bit times."""
 
 from collections.abc import Callable
 from typing import ClassVar

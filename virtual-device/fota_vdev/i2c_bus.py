@@ -1,4 +1,4 @@
-"""The I2C bus between the chip and its crypto element, in messages, with a place for an adversary on the wire."""
+"""The I2C bus between chip and crypto element, in messages, with a place for an adversary on the wire."""
 
 import errno
 from collections.abc import Callable

@@ -1,34 +1,29 @@
 """The virtual device: an STM32L476 with an ATECC608 on its I2C1, power, time and faults included."""
 
 import enum
-import hashlib
-import mmap
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
-from ctypes import addressof, c_char
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unicorn import UcError
-
+from fota_vdev.address_space import AddressSpace
 from fota_vdev.board import Board
 from fota_vdev.bus import BusFaultError, PowerCutError, UnmodelledError
 from fota_vdev.clock import PS_PER_MS, PS_PER_US
-from fota_vdev.cpu import Cpu, Stop
-from fota_vdev.flash_array import BANK, PAGE, FlashArray
+from fota_vdev.cpu import Cpu, EmulatorError, Stop
+from fota_vdev.elf import symbols
+from fota_vdev.flash_array import BANK, FlashArray
 from fota_vdev.i2c_bus import Tamper
 from fota_vdev.scs import HARDFAULT, NMI
+from fota_vdev.state_file import FileLock, load, save
 from fota_wire.errors import DeviceError
+from fota_wire.layout import BOOT_REPORT_ADDRESS, BOOT_REPORT_SIZE
 
 if TYPE_CHECKING:
     from fota_vdev.atecc608 import Atecc608
 
-FLASH_BASE, FLASH_END, ALIAS_END = 0x0800_0000, 0x0810_0000, 0x0010_0000
-SRAM1, SRAM1_SIZE = 0x2000_0000, 96 << 10
-SRAM2, SRAM2_SIZE = 0x1000_0000, 32 << 10
-REGISTER_AREAS = ((0x4000_0000, 0x30000), (0x4800_0000, 0x2000), (0x5006_0000, 0x1000), (0xE000_1000, 0x1000),
-                  (0xE000_E000, 0x1000), (0xE004_2000, 0x1000), (0x1FFF_0000, 0x10000))  # fmt: skip
 LONGEST_SLICE = 4_000_000
 SLICE_WITH_UNTIL = 200_000
 
@@ -62,9 +57,11 @@ class Mem32:
         self._machine = machine
 
     def __getitem__(self, address: int) -> int:
+        """Read a word."""
         return self._machine.load32(address)
 
     def __setitem__(self, address: int, value: int) -> None:
+        """Write a word."""
         self._machine.store32(address, value)
 
 
@@ -91,35 +88,23 @@ class Machine:
         self.powered = False
         self.resets: list[tuple[int, str]] = []
         self.faults: list[tuple[int, str]] = []
-        self.lock: Any = None
-        self._power_ups = 0
+        self.lock: FileLock | None = None
+        self.last_report = b""
+        self.power_ups = 0
         self._request: str | None = None
-        self._remap_due = self._stale_code = False
         self._time_limit_ps: int | None = None
         self._until_line = False
-        self._ram = {SRAM1: mmap.mmap(-1, SRAM1_SIZE), SRAM2: mmap.mmap(-1, SRAM2_SIZE)}
-        self._map()
+        self.space = AddressSpace(self.cpu, self.flash, self.board, self._warn)
         self._wire()
         if element is not None:
             element.attach_clock(lambda: self.clock.ps)
 
-    def _map(self) -> None:
-        for base, ram in self._ram.items():
-            self.cpu.map_ram(base, len(ram), addressof(c_char.from_buffer(ram)))
-        for base, size in REGISTER_AREAS:
-            self.cpu.map_registers(base, size)
-        self._map_flash()
-
     def _wire(self) -> None:
         board = self.board
-        self.cpu.on_store = self._store_to_flash
-        self.cpu.on_read = self._check_ecc
         self.clock.on_jump = self._retarget
         self.i2c.on_cut = self.power_off
         board.scs.on_reset_request = lambda: self._request_reset("software")
         board.scs.on_pend = lambda: self.cpu.limit(0)
-        board.syscfg.on_remap = self._remap
-        board.controller.on_change = self._flash_changed
         board.usart.on_byte = self._uart_byte
         self.on_uart: Callable[[int], None] = lambda byte: None
 
@@ -133,10 +118,8 @@ class Machine:
         """Give the supply: RAM holds rubbish, registers their reset values, the element sleeps."""
         if self.powered:
             return
-        self._power_ups += 1
-        for base, ram in self._ram.items():
-            seed = f"ram|{self.seed}|{self._power_ups}|{base}".encode()
-            ram[:] = hashlib.shake_128(seed).digest(len(ram))
+        self.power_ups += 1
+        self.space.scramble_ram(f"ram|{self.seed}|{self.power_ups}")
         self.powered = True
         if self.element is not None:
             self.element.power_on()
@@ -145,11 +128,12 @@ class Machine:
     def power_off(self) -> None:
         """Take the supply away: RAM, registers and the element's volatile state are lost."""
         if self.powered:
+            self.keep_report()
             self.powered = False
             if self.element is not None:
                 self.element.power_off()
             self.flash.cut_in = None
-            self._map_flash()
+            self.board.syscfg.reset()
 
     def reset(self, cause: str = "pin") -> None:
         """Reset the chip ("pin", "software", "iwdg", "power"). RAM and the element keep what they have.
@@ -160,10 +144,13 @@ class Machine:
         self._need_power()
         self._request = None
         self.board.reset(cause)
-        self._remap_due = False
-        self._map_flash()
+        self.space.map_flash()
         self.resets.append((self.time_us, cause))
-        self.cpu.reset(self.load32(0, count_ecc=False), self.load32(4, count_ecc=False))
+        self.cpu.reset(*self._words(0, 2))
+
+    def _words(self, address: int, n: int) -> list[int]:
+        raw = self.space.read(address, 4 * n, quiet=True)
+        return [int.from_bytes(raw[i : i + 4], "little") for i in range(0, 4 * n, 4)]
 
     def _need_power(self) -> None:
         if not self.powered:
@@ -272,13 +259,7 @@ class Machine:
 
     def _service(self) -> None:
         """Between two instructions: remap, watchdog, requested reset, exceptions."""
-        if self._remap_due:
-            self._remap_due = False
-            self._map_flash()
-        if self._stale_code:
-            self._stale_code = False
-            self.cpu.forget_code()
-            self._watch_torn_words()
+        self.space.service()
         if self.board.iwdg.expires_ps is not None and self.clock.ps >= self.board.iwdg.expires_ps:
             self.reset("iwdg")
         elif self._request is not None:
@@ -304,9 +285,9 @@ class Machine:
     def _enter_exception(self, number: int) -> None:
         scs = self.board.scs
         try:
-            vector = self.load32(scs.vtor + 4 * number, count_ecc=False)
+            vector = self._words(scs.vtor + 4 * number, 1)[0]
             self.cpu.enter(number, vector, nested=bool(scs.active))
-        except (UcError, BusFaultError) as exc:
+        except (EmulatorError, BusFaultError) as exc:
             raise UnmodelledError(f"lockup: exception {number} cannot be taken ({exc})") from exc
         if not vector & 1:
             raise UnmodelledError(f"lockup: the vector of exception {number} is 0x{vector:08x}")
@@ -319,7 +300,7 @@ class Machine:
         self.board.scs.active.pop()
         try:
             self.cpu.leave()
-        except UcError as exc:
+        except EmulatorError as exc:
             raise UnmodelledError(f"lockup: no stack to return from an exception ({exc})") from exc
 
     def _hard_fault(self, stop: Stop) -> None:
@@ -343,87 +324,14 @@ class Machine:
     def _cpu_write(self, address: int, value: int, size: int) -> None:
         self.board.bus.write(address, value, size)
 
-    def physical(self, address: int) -> tuple[int, int] | None:
-        """Bank and offset that a mapped flash address means now (FB_MODE), or None outside flash."""
-        if address < ALIAS_END:
-            address += FLASH_BASE
-        if not FLASH_BASE <= address < FLASH_END:
-            return None
-        upper = address - FLASH_BASE >= BANK
-        return (2 if upper != self.board.syscfg.fb_mode else 1), (address - FLASH_BASE) % BANK
-
-    def _map_flash(self) -> None:
-        banks = (2, 1) if self.powered and self.board.syscfg.fb_mode else (1, 2)
-        low, high = (self.flash.pointer(bank) for bank in banks)
-        self.cpu.map_flash({0: low, BANK: high, FLASH_BASE: low, FLASH_BASE + BANK: high}, BANK)
-        self._watch_torn_words()
-
-    def _remap(self) -> None:
-        if self.board.controller.acr & 0x600:
-            self._warn(
-                "FB_MODE changed with flash caches on: they would serve the other bank (clear ICEN and DCEN)"
-            )
-        if self.cpu.live:
-            self._remap_due = True
-            self.cpu.limit(0)
-        elif self.powered:
-            self._map_flash()
-
-    def _flash_changed(self) -> None:
-        if self.cpu.live:
-            self._stale_code = True
-            self.cpu.limit(0)
-        else:
-            self.cpu.forget_code()
-            self._watch_torn_words()
-
-    def _watch_torn_words(self) -> None:
-        """Have the core report reads of pages that hold torn double words."""
-        pages = {(bank, offset // PAGE) for bank, offset in self.flash.ecc_bad}
-        starts = {(1, 0, BANK)} if not pages else set()
-        ranges = []
-        if not starts:
-            for _, page in sorted(pages):
-                for base in (0, BANK, FLASH_BASE, FLASH_BASE + BANK):
-                    ranges.append((base + page * PAGE, base + page * PAGE + PAGE - 1))
-        self.cpu.watch_reads(sorted(set(ranges)))
-
-    def _check_ecc(self, address: int, size: int) -> None:
-        place = self.physical(address)
-        if place is None:
-            return
-        bad = self.flash.bad_in(place[0], place[1], size)
-        if bad is not None:
-            self.board.controller.ecc_fault(place[0], bad)
-            self.cpu.limit(0)
-
-    def _store_to_flash(self, address: int, size: int, value: int) -> None:
-        place = self.physical(address)
-        if place is None or address < ALIAS_END:
-            raise BusFaultError(address, "store to memory that cannot be written")
-        self.board.controller.store(place[0], place[1], size, value)
-
-    def _ram_at(self, address: int, n: int) -> tuple[mmap.mmap, int] | None:
-        for base, ram in self._ram.items():
-            if base <= address and address + n <= base + len(ram):
-                return ram, address - base
-        return None
-
-    def load32(self, address: int, *, count_ecc: bool = True) -> int:
+    def load32(self, address: int) -> int:
         """Read a word as a bus master: RAM, flash through the mapping, or a register.
 
         Raises:
             DeviceError: no power, not aligned, or nothing answers there.
         """
-        if address % 4:
-            raise DeviceError(f"0x{address:08x} is not aligned to 4 bytes")
-        if self.physical(address) is not None or self._ram_at(address, 4) is not None:
-            return int.from_bytes(self.read(address, 4, count_ecc=count_ecc), "little")
         self._need_power()
-        try:
-            return self.board.bus.read(address)
-        except (UnmodelledError, BusFaultError) as exc:
-            raise DeviceError(str(exc)) from exc
+        return self.space.load32(address)
 
     def store32(self, address: int, value: int) -> None:
         """Write a word as a bus master; flash obeys the same rules as for the core.
@@ -433,48 +341,22 @@ class Machine:
             DeviceError: no power, not aligned, or nothing answers there.
         """
         self._need_power()
-        if address % 4:
-            raise DeviceError(f"0x{address:08x} is not aligned to 4 bytes")
-        value &= 0xFFFF_FFFF
-        ram = self._ram_at(address, 4)
         try:
-            if ram is not None:
-                ram[0][ram[1] : ram[1] + 4] = value.to_bytes(4, "little")
-                self._stale_code = True
-            elif self.physical(address) is not None:
-                self._store_to_flash(address, 4, value)
-            else:
-                self.board.bus.write(address, value)
+            self.space.store32(address, value)
         except PowerCutError:
             self.power_off()
             raise
-        except (UnmodelledError, BusFaultError) as exc:
-            raise DeviceError(str(exc)) from exc
         if self._request is not None:
             self.reset(self._request)
 
-    def read(self, address: int, n: int, *, count_ecc: bool = True) -> bytes:
+    def read(self, address: int, n: int) -> bytes:
         """Return ``n`` bytes of RAM or flash as the chip sees them; a torn double word sets ECCD.
 
         Raises:
             DeviceError: no power, or the range is neither RAM nor flash.
         """
         self._need_power()
-        ram = self._ram_at(address, n)
-        if ram is not None:
-            return ram[0][ram[1] : ram[1] + n]
-        out = bytearray()
-        while len(out) < n:
-            place = self.physical(address + len(out))
-            if place is None:
-                raise DeviceError(f"0x{address:08x} + {n} bytes is neither RAM nor flash")
-            bank, offset = place
-            take = min(n - len(out), BANK - offset)
-            bad = self.flash.bad_in(bank, offset, take) if count_ecc else None
-            if bad is not None:
-                self.board.controller.ecc_fault(bank, bad)
-            out += self.flash.read_phys(bank, offset, take)
-        return bytes(out)
+        return self.space.read(address, n)
 
     # -- what can be seen and done from outside ------------------------------------------------------------
 
@@ -515,6 +397,13 @@ class Machine:
     def i2c_tamper(self, tamper: Tamper | None) -> None:
         self.board.i2c_bus.tamper = tamper
 
+    def keep_report(self) -> None:
+        """Remember the boot report that lies in RAM now, if a bootloader left one (SPEC 4)."""
+        if self.powered:
+            raw = self.read(BOOT_REPORT_ADDRESS, BOOT_REPORT_SIZE)
+            if zlib.crc32(raw[:124]) == int.from_bytes(raw[124:], "little"):
+                self.last_report = raw
+
     # -- snapshots and files -------------------------------------------------------------------------------
 
     def snapshot(self) -> dict[str, Any]:
@@ -522,40 +411,36 @@ class Machine:
         return {
             "cpu": self.cpu.state(),
             "clock": self.clock.state(),
-            "ram": {base: bytes(ram) for base, ram in self._ram.items()},
+            "ram": {base: bytes(ram) for base, ram in self.space.ram.items()},
             "flash": self.flash.state(),
             "board": self.board.state(),
             "element": self.element.state() if self.element is not None else None,
-            "machine": (self.powered, self._power_ups, self._request, list(self.resets), bytes(self.uart)),
+            "machine": (self.powered, self.power_ups, self._request, list(self.resets), bytes(self.uart)),
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Go back to a `snapshot` of this object."""
         self.cpu.restore(snapshot["cpu"])
         self.clock.restore(snapshot["clock"])
-        for base, ram in self._ram.items():
+        for base, ram in self.space.ram.items():
             ram[:] = snapshot["ram"][base]
         self.flash.restore(snapshot["flash"])
         self.board.restore(snapshot["board"])
         if self.element is not None:
             self.element.restore(snapshot["element"])
-        self.powered, self._power_ups, self._request, resets, uart = snapshot["machine"]
+        self.powered, self.power_ups, self._request, resets, uart = snapshot["machine"]
         self.resets = list(resets)
         self.uart[:] = uart
-        self._remap_due = self._stale_code = False
-        self._map_flash()
+        self.space.map_flash()
 
     def save(self, path: Path | str) -> None:
         """Write all that survives without power into one file (see `fota_vdev.state_file`)."""
-        from fota_vdev.state_file import save
-
+        self.keep_report()
         save(self, Path(path))
 
     @classmethod
     def load(cls, path: Path | str) -> "Machine":
         """Read a machine from a file and lock it against a second process until `close`."""
-        from fota_vdev.state_file import load
-
         return load(Path(path))
 
     def close(self) -> None:
@@ -565,18 +450,19 @@ class Machine:
             self.lock = None
 
     def __enter__(self) -> "Machine":
+        """Return the machine; leaving the block releases the lock of its file."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Release the lock."""
         self.close()
 
     def __del__(self) -> None:
+        """Release the lock."""
         with suppress(Exception):
             self.close()
 
     @staticmethod
     def symbols(elf_path: Path | str) -> dict[str, int]:
         """Return name -> address of an ELF's symbols."""
-        from fota_vdev.elf import symbols
-
         return symbols(Path(elf_path))

@@ -1,4 +1,4 @@
-"""Reset and clock control, power control: what clocks the core and the peripherals, and why the last reset came."""
+"""Reset and clock control, power control: what clocks core and peripherals, and why the last reset came."""
 
 from collections.abc import Callable
 from typing import ClassVar
@@ -176,7 +176,7 @@ class Rcc(Peripheral, Gate):
         latency = self._latency()
         if self.hclk_hz > limits[min(latency, 4)] * 1_000_000:
             raise UnmodelledError(
-                f"{self.hclk_hz} Hz with {latency} flash wait states in voltage range {self._power.voltage_range}: "
+                f"{self.hclk_hz} Hz with {latency} flash wait states, range {self._power.voltage_range}: "
                 f"the limit is {limits[min(latency, 4)]} MHz"
             )
 

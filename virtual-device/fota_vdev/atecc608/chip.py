@@ -124,9 +124,13 @@ class Atecc608:
     def _settle(self) -> None:
         """Bring the chip up to now: finish a command, let the watchdog expire."""
         now = self._now_ps()
-        if self._after is not None and (now >= self._busy_until_ps or self._expired(now)):
+        done = now >= self._busy_until_ps
+        if self._after is not None and (
+            done or (self._expired(now) and self.assumptions.write_survives_watchdog)
+        ):
             self._nvm, self._after = self._after, None
         if self._expired(now):
+            self._after = None
             self._lose_sram()
 
     def _expired(self, now: int) -> bool:
@@ -251,8 +255,8 @@ class Atecc608:
         except (KeyError, TypeError, ValueError) as exc:
             raise InputError(f"the crypto element's state is damaged: {exc}") from exc
 
-    _VOLATILE = ("_nvm", "_after", "_status", "_fifo", "_output", "_pointer", "_busy_until_ps", "_watchdog_ps",
-                 "_powered", "_cut_in", "_cut_torn", "post_failure")  # fmt: skip
+    _VOLATILE = ("_nvm", "_after", "post_failure", "_status", "_fifo", "_output", "_pointer", "_busy_until_ps",
+                 "_watchdog_ps", "_powered", "_cut_in", "_cut_torn")  # fmt: skip
 
     def state(self) -> dict[str, Any]:
         """Return everything, for a snapshot."""

@@ -46,11 +46,11 @@ TIMES_MS: dict[int, tuple[str, tuple[int, int, int]]] = {
     0x45: ("Verify", (105, 295, 1085)),
     0x47: ("SHA", (36, 42, 75)),
 }
-NOT_MODELLED = {0x1C: "DeriveKey", 0x28: "CheckMac", 0x43: "ECDH", 0x46: "PrivWrite", 0x51: "AES", 0x56: "KDF",
-                0x77: "SelfTest", 0x80: "SecureBoot"}  # fmt: skip
+NOT_MODELLED = {0x1C: "DeriveKey", 0x28: "CheckMac", 0x43: "ECDH", 0x46: "PrivWrite", 0x51: "AES",
+                0x56: "KDF", 0x77: "SelfTest", 0x80: "SecureBoot"}  # fmt: skip
 
 
-class Refusal(Exception):  # noqa: N818
+class Refusal(Exception):
     """The command ends with a status other than success."""
 
     def __init__(self, status: int) -> None:
@@ -273,7 +273,7 @@ class Executor:
             self.sram.message = digest
         return digest
 
-    # -- keys and signatures -----------------------------------------------------------------------------------
+    # -- keys and signatures ---------------------------------------------------------------------------
 
     def _gen_key(self, p1: int, p2: int, data: bytes) -> bytes:
         slot = self._slot(p2)
@@ -369,7 +369,9 @@ class Executor:
 
     def _stored_public(self, slot: int) -> bytes:
         need(self.nvm.is_p256(slot) and not self.nvm.is_private(slot))
-        if self.nvm.key_config(slot) & PUB_INFO:  # then the key has to be validated: mark 5 in its first nibble
+        if (
+            self.nvm.key_config(slot) & PUB_INFO
+        ):  # then the key has to be validated: mark 5 in its first nibble
             need(self.nvm.slots[slot][0] >> 4 == 5)
         return self.nvm.public_key(slot)
 

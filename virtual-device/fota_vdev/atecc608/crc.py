@@ -5,7 +5,7 @@ EXECUTION, WOKE_UP, CRC_ERROR = 0x0F, 0x11, 0xFF
 
 
 def crc16(data: bytes) -> bytes:
-    """Return the two checksum bytes: polynomial 0x8005, bits LSB first, register shifted left, little endian."""
+    """Return the two checksum bytes: polynomial 0x8005, bits LSB first, shifted left, little endian."""
     crc = 0
     for byte in data:
         for bit in range(8):

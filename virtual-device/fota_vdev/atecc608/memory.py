@@ -54,7 +54,10 @@ class Nvm:
     def copy(self) -> "Nvm":
         """Return an independent copy."""
         return Nvm(
-            bytearray(self.config), bytearray(self.otp), [bytearray(s) for s in self.slots], list(self.counters)
+            bytearray(self.config),
+            bytearray(self.otp),
+            [bytearray(s) for s in self.slots],
+            list(self.counters),
         )
 
     @property
@@ -125,7 +128,11 @@ class Nvm:
     def torn(self, after: "Nvm", dice: random.Random, *, may_add: bool) -> "Nvm":
         """Return what is left if power fails while this memory becomes ``after``."""
         mixed = after.copy()
-        zones = [(mixed.config, self.config), (mixed.otp, self.otp), *zip(mixed.slots, self.slots, strict=True)]
+        zones = [
+            (mixed.config, self.config),
+            (mixed.otp, self.otp),
+            *zip(mixed.slots, self.slots, strict=True),
+        ]
         for new, old in zones:
             for at in range(0, len(new), 4):
                 if dice.random() < 0.5:
@@ -149,7 +156,10 @@ class Nvm:
         """Return the memory of a `state`."""
         slots = [bytearray.fromhex(slot) for slot in state["slots"]]
         return cls(
-            bytearray.fromhex(state["config"]), bytearray.fromhex(state["otp"]), slots, [int(c) for c in state["counters"]]
+            bytearray.fromhex(state["config"]),
+            bytearray.fromhex(state["otp"]),
+            slots,
+            [int(c) for c in state["counters"]],
         )
 
 

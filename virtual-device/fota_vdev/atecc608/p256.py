@@ -24,7 +24,9 @@ def public_of(scalar: bytes) -> bytes:
     Raises:
         ValueError: the scalar is 0 or not below the order.
     """
-    numbers = ec.derive_private_key(int.from_bytes(scalar, "big"), ec.SECP256R1()).public_key().public_numbers()
+    numbers = (
+        ec.derive_private_key(int.from_bytes(scalar, "big"), ec.SECP256R1()).public_key().public_numbers()
+    )
     return numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big")
 
 

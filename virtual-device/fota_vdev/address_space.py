@@ -1,0 +1,184 @@
+"""What lies at which address, for the core and for the host: RAM, flash through the mapping, registers."""
+
+import hashlib
+import mmap
+from collections.abc import Callable
+from ctypes import addressof, c_char
+
+from fota_vdev.board import Board
+from fota_vdev.bus import BusFaultError, UnmodelledError
+from fota_vdev.cpu import Cpu
+from fota_vdev.flash_array import BANK, PAGE, FlashArray
+from fota_wire.errors import DeviceError
+
+FLASH_BASE, FLASH_END, ALIAS_END = 0x0800_0000, 0x0810_0000, 0x0010_0000
+SRAM1, SRAM1_SIZE = 0x2000_0000, 96 << 10
+SRAM2, SRAM2_SIZE = 0x1000_0000, 32 << 10
+REGISTER_AREAS = ((0x4000_0000, 0x30000), (0x4800_0000, 0x2000), (0x5006_0000, 0x1000), (0xE000_1000, 0x1000),
+                  (0xE000_E000, 0x1000), (0xE004_2000, 0x1000), (0x1FFF_0000, 0x10000))  # fmt: skip
+
+
+class AddressSpace:
+    """The memory map. Changes that the running core must not see half done wait for `service`."""
+
+    def __init__(self, cpu: Cpu, flash: FlashArray, board: Board, warn: Callable[[str], None]) -> None:
+        self._cpu = cpu
+        self._flash = flash
+        self._board = board
+        self._warn = warn
+        self._remap_due = self._stale_code = False
+        self.ram = {SRAM1: mmap.mmap(-1, SRAM1_SIZE), SRAM2: mmap.mmap(-1, SRAM2_SIZE)}
+        for base, ram in self.ram.items():
+            cpu.map_ram(base, len(ram), addressof(c_char.from_buffer(ram)))
+        for base, size in REGISTER_AREAS:
+            cpu.map_registers(base, size)
+        cpu.on_store = self.store_to_flash
+        cpu.on_read = self._check_ecc
+        board.syscfg.on_remap = self._remap
+        board.controller.on_change = self._flash_changed
+        self.map_flash()
+
+    # -- mapping -----------------------------------------------------------------------------------------
+
+    def physical(self, address: int) -> tuple[int, int] | None:
+        """Bank and offset that a mapped flash address means now (FB_MODE), or None outside flash."""
+        if 0 <= address < ALIAS_END:
+            address += FLASH_BASE
+        if not FLASH_BASE <= address < FLASH_END:
+            return None
+        upper = address - FLASH_BASE >= BANK
+        return (2 if upper != self._board.syscfg.fb_mode else 1), (address - FLASH_BASE) % BANK
+
+    def map_flash(self) -> None:
+        """Map the banks as FB_MODE says, at 0x0800_0000 and at the alias from 0."""
+        self._remap_due = self._stale_code = False
+        banks = (2, 1) if self._board.syscfg.fb_mode else (1, 2)
+        low, high = (self._flash.pointer(bank) for bank in banks)
+        self._cpu.map_flash({0: low, BANK: high, FLASH_BASE: low, FLASH_BASE + BANK: high}, BANK)
+        self._watch_torn_words()
+
+    def service(self) -> None:
+        """Between two instructions: take over a new mapping, drop translations of changed memory."""
+        if self._remap_due:
+            self.map_flash()
+        if self._stale_code:
+            self._stale_code = False
+            self._cpu.forget_code()
+            self._watch_torn_words()
+
+    def _remap(self) -> None:
+        if self._board.controller.acr & 0x600:
+            self._warn("FB_MODE changed with the flash caches on: clear ICEN and DCEN, and reset both, first")
+        if self._cpu.live:
+            self._remap_due = True
+            self._cpu.limit(0)
+        else:
+            self.map_flash()
+
+    def _flash_changed(self) -> None:
+        self._stale_code = True
+        self._cpu.limit(0)
+
+    def _watch_torn_words(self) -> None:
+        """Have the core report reads of pages that hold torn double words, wherever they are mapped."""
+        pages = sorted({offset // PAGE for _, offset in self._flash.ecc_bad})
+        starts = [base + page * PAGE for page in pages for base in (0, BANK, FLASH_BASE, FLASH_BASE + BANK)]
+        self._cpu.watch_reads([(start, start + PAGE - 1) for start in starts])
+
+    def _check_ecc(self, address: int, size: int) -> None:
+        place = self.physical(address)
+        if place is None:
+            return
+        bad = self._flash.bad_in(place[0], place[1], size)
+        if bad is not None:
+            self._board.controller.ecc_fault(place[0], bad)
+            self._cpu.limit(0)
+
+    # -- access ------------------------------------------------------------------------------------------
+
+    def scramble_ram(self, seed: str) -> None:
+        """Fill RAM with the rubbish of a power-up."""
+        for base, ram in self.ram.items():
+            ram[:] = hashlib.shake_128(f"{seed}|{base}".encode()).digest(len(ram))
+
+    def _ram_at(self, address: int, n: int) -> tuple[mmap.mmap, int] | None:
+        for base, ram in self.ram.items():
+            if base <= address and address + n <= base + len(ram):
+                return ram, address - base
+        return None
+
+    def store_to_flash(self, address: int, size: int, value: int) -> None:
+        """Hand a store to the flash controller.
+
+        Raises:
+            BusFaultError: the address is flash through the alias at 0, or no flash.
+            PowerCutError: an armed cut falls on it.
+        """
+        place = self.physical(address)
+        if place is None or address < ALIAS_END:
+            raise BusFaultError(address, "store to memory that cannot be written")
+        self._board.controller.store(place[0], place[1], size, value)
+
+    def load32(self, address: int) -> int:
+        """Read an aligned word: RAM, flash through the mapping, or a register.
+
+        Raises:
+            DeviceError: not aligned, or nothing answers there.
+        """
+        _check_alignment(address)
+        if self.physical(address) is not None or self._ram_at(address, 4) is not None:
+            return int.from_bytes(self.read(address, 4), "little")
+        try:
+            return self._board.bus.read(address)
+        except (UnmodelledError, BusFaultError) as exc:
+            raise DeviceError(str(exc)) from exc
+
+    def store32(self, address: int, value: int) -> None:
+        """Write an aligned word; flash obeys the same rules as for the core.
+
+        Raises:
+            PowerCutError: an armed power cut fell on this access.
+            DeviceError: not aligned, or nothing answers there.
+        """
+        _check_alignment(address)
+        value &= 0xFFFF_FFFF
+        ram = self._ram_at(address, 4)
+        try:
+            if ram is not None:
+                ram[0][ram[1] : ram[1] + 4] = value.to_bytes(4, "little")
+                self._stale_code = True
+            elif self.physical(address) is not None:
+                self.store_to_flash(address, 4, value)
+            else:
+                self._board.bus.write(address, value)
+        except (UnmodelledError, BusFaultError) as exc:
+            raise DeviceError(str(exc)) from exc
+
+    def read(self, address: int, n: int, *, quiet: bool = False) -> bytes:
+        """Return ``n`` bytes of RAM or flash as the chip sees them.
+
+        A torn double word sets ECCD in the flash controller, unless ``quiet``.
+
+        Raises:
+            DeviceError: the range is neither RAM nor flash.
+        """
+        ram = self._ram_at(address, n)
+        if ram is not None:
+            return ram[0][ram[1] : ram[1] + n]
+        out = bytearray()
+        while len(out) < n:
+            place = self.physical(address + len(out))
+            if place is None:
+                raise DeviceError(f"0x{address:08x} + {n} bytes is neither RAM nor flash")
+            bank, offset = place
+            take = min(n - len(out), BANK - offset)
+            bad = None if quiet else self._flash.bad_in(bank, offset, take)
+            if bad is not None:
+                self._board.controller.ecc_fault(bank, bad)
+            out += self._flash.read_phys(bank, offset, take)
+        return bytes(out)
+
+
+def _check_alignment(address: int) -> None:
+    if address % 4:
+        raise DeviceError(f"0x{address:08x} is not aligned to 4 bytes")
