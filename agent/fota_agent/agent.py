@@ -66,6 +66,7 @@ class Agent:
             from fota_wire.host_crypto import verify as host_verify
 
             verify = host_verify
+        self.server = server_url or board.server_url
         self._runner = Runner(board, transport, hooks or Hooks(), verify)
 
     @property

@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fota_agent.seams import Clock, I2c, Memory, Random, Sleep
+    from fota_agent.seams import Clock, Element, I2c, Memory, Random, Sleep, Slot
     from fota_wire.bootreport import BootReport
 
 AIRCR, SYSRESETREQ = 0xE000ED0C, 0x05FA0004
@@ -63,9 +63,9 @@ class Stm32L4Board:
         self.max_counter_step = paired.max_step
         self.slot_size = layout.SLOT_SIZE
         self.store_size = COPY_SIZE - store.HEADER_SIZE
-        self.running = FlashSlot(self._flash, layout.SLOT_ADDRESS, layout.SLOT_SIZE)
-        self.inactive = FlashSlot(self._flash, layout.INACTIVE_SLOT_ADDRESS, layout.SLOT_SIZE)
-        self.element = Atecc608(i2c, sleep_us, paired.address)
+        self.running: Slot = FlashSlot(self._flash, layout.SLOT_ADDRESS, layout.SLOT_SIZE)
+        self.inactive: Slot = FlashSlot(self._flash, layout.INACTIVE_SLOT_ADDRESS, layout.SLOT_SIZE)
+        self.element: Element = Atecc608(i2c, sleep_us, paired.address)
         self.device_id = self.element.serial_number()
         if self.device_id != paired.serial or trust.class_id != paired.class_id:
             raise DeviceError(f"crypto element {self.device_id.hex()} is not the one of this board", SE1)

@@ -92,6 +92,7 @@ class Engine:
         self.trial = boot.trial
         self.settled = False
         self.outcome = ""
+        self.error: FotaError | None = None
         self._verify = verify
         self._random_below = random_below
         self.root = self._first_root()
@@ -102,7 +103,7 @@ class Engine:
         self._sent: Claims | None = None
         self._reported: tuple[object, ...] | None = None
         self._follow_ups = 0
-        self._failures = 0
+        self.failures = 0
         self._interval_s = 1
         self.wanted: suit.Manifest | None = None
         self._campaign = 0
@@ -180,7 +181,7 @@ class Engine:
         self.outcome = "confirmed"
         self.state.pending = self.state.failed = None
         self.state.dirty = True
-        self._failures = 0
+        self.failures, self.error = 0, None
         return self._wait(now)  # tell the server at once
 
     def rejected(self, _now: int) -> Action:
@@ -268,19 +269,20 @@ class Engine:
 
     def failed(self, now: int, error: FotaError, offset: int = 0, retry_after_s: int = 0) -> Action:
         """An action did not succeed. ``offset``: bytes of complete pages that a broken FETCH left behind."""
-        self._failures += 1
+        self.failures += 1
         self._nonce = None
         if self.phase == FETCH:
             if offset > self._offset:
-                self._failures = 1
+                self.failures = 1
             self._offset = offset
-            self._fetching = self._failures < REPORTED_FAILURES
+            self._fetching = self.failures < REPORTED_FAILURES
         elif self.phase == REQUEST:
             self.state.pending = None
             self.state.dirty = True
-        if self._failures == REPORTED_FAILURES or isinstance(error, DeviceError):
+        if self.failures == REPORTED_FAILURES or isinstance(error, DeviceError):
             self.state.add_event("failed", describe(error))
         self.outcome = str(error)
+        self.error = error
         return self._back_off(now, retry_after_s)
 
     # -- decisions ---------------------------------------------------------------------------------------
@@ -338,7 +340,7 @@ class Engine:
 
     def _settle(self, now: int) -> Action:
         """Nothing to install. Come back at once while the server lacks a report of it, else later."""
-        self._failures = 0
+        self.failures, self.error = 0, None
         self.wanted = None
         self.settled = self._reported == self._claims(b"").content() and not self.state.events
         if not self.settled and self._follow_ups < FOLLOW_UPS:
@@ -389,15 +391,16 @@ class Engine:
         return self._refuse(now, error)
 
     def _refuse(self, now: int, error: FotaError) -> Action:
-        self._failures += 1
+        self.failures += 1
         self.state.add_event("refused", describe(error))
         self.outcome = f"refused: {error}"
+        self.error = error
         return self._back_off(now, 0)
 
     def _back_off(self, now: int, retry_after_s: int) -> Action:
         """Wait a random time below a limit that doubles with each failure (full jitter)."""
         cap = TRIAL_BACKOFF_MAX_MS if self.trial else BACKOFF_MAX_MS
-        delay = self._random_below(policy.backoff_limit_ms(self._failures, BACKOFF_BASE_MS, cap))
+        delay = self._random_below(policy.backoff_limit_ms(self.failures, BACKOFF_BASE_MS, cap))
         self.settled = False
         return self._wait(now + max(delay, min(retry_after_s, RETRY_AFTER_MAX_S) * 1000))
 

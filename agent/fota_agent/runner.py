@@ -51,6 +51,8 @@ class Runner:
             actions.REBOOT: self._reboot,
         }
         self._action = self.engine.start(board.ticks_ms())
+        if self.engine.outcome:
+            hooks.log(self.engine.outcome)
 
     @property
     def phase(self) -> str:

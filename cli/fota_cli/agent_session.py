@@ -1,0 +1,226 @@
+"""A virtual device with the agent beside it: boots, steps, lets virtual time pass, and tells what happens."""
+
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from fota_agent import actions
+from fota_agent.agent import Agent, Hooks
+from fota_agent.board_stm32l4 import Stm32L4Board
+from fota_vdev.machine import Machine, StopReason
+from fota_wire import bootreport, journal, layout
+from fota_wire.errors import DeviceError, FormatError
+from fota_wire.layout import SLOT_NAMES
+
+VTOR = 0xE000ED08
+BOOT_MS = 20_000
+SETTLE_MS = 1_500
+MAX_BOOTS = 16
+SLICE_MS = 200
+FELL_BACK = ("reverted", "rejected", "refused")
+
+Say = Callable[[str], None]
+
+
+def ticks_ms() -> int:
+    """Return the host's monotonic milliseconds."""
+    return time.monotonic_ns() // 1_000_000
+
+
+class SessionHooks(Hooks):
+    """Tells a person what the agent does, and remembers whether the device fell back."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._quarter = 0
+        self.fell_back = ""
+
+    def progress(self, done: int, total: int) -> None:
+        """Say every quarter of a download."""
+        quarter = done * 4 // total
+        if quarter != self._quarter:
+            self._quarter = quarter
+            self._say(f"agent: {done} of {total} bytes")
+
+    def log(self, line: str) -> None:
+        """Say one thing that happened."""
+        if line.startswith(FELL_BACK):
+            self.fell_back = line
+        self._say(f"agent: {line}")
+
+
+class Session:
+    """One virtual device, loaded from and saved to ``path``; use as a context manager.
+
+    ``say`` takes the lines for people: the device's UART begins with ``device|``, the agent's with ``agent:``.
+    """
+
+    def __init__(self, path: Path, server_url: str | None, say: Say) -> None:
+        self._path = path
+        self._server_url = server_url
+        self._say = say
+        self._machine = Machine.load(path)
+        self._hooks = SessionHooks(say)
+        self._uart_said = 0
+        self._resets = 0
+        self._phase = ""
+        self.agent: Agent
+
+    def __enter__(self) -> "Session":
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Switch the device off and release its file."""
+        self._machine.power_off()
+        self._machine.close()
+
+    @property
+    def fell_back(self) -> str:
+        """Why the device refused an update or went back, or an empty string."""
+        return self._hooks.fell_back
+
+    @property
+    def needs_boot(self) -> bool:
+        """True once the chip was reset, by the agent or by itself: the agent's world has ended."""
+        return self.agent.rebooting or len(self._machine.resets) != self._resets
+
+    def boot(self) -> None:
+        """Run the chip until its application is ready, and start the agent's next life.
+
+        Raises:
+            DeviceError: no application starts, or factory data or element are not usable.
+        """
+        for _ in range(MAX_BOOTS):
+            if self._start_application():
+                break
+        else:
+            raise DeviceError("the device keeps resetting itself")
+        machine = self._machine
+        board = Stm32L4Board(
+            machine.mem32, machine.i2c, machine.read, machine.sleep_us, ticks_ms, secrets.randbelow
+        )
+        self.agent = Agent(board, hooks=self._hooks, server_url=self._server_url)
+        report = board.boot_report()
+        how = "trial" if report.trial else "confirmed"
+        self._say(f"agent: slot {SLOT_NAMES[report.running]} runs {report.version_text}, {how}")
+
+    def _start_application(self) -> bool:
+        """Run until the application has had time to judge itself; False if it was reset meanwhile."""
+        machine = self._machine
+        if not machine.powered:
+            machine.power_on()
+        result = machine.run(time_ms=BOOT_MS, until=lambda m: self._application_runs())
+        self._say_uart()
+        if result.reason is not StopReason.UNTIL:
+            why = result.detail or f"nothing after {BOOT_MS // 1000} s"
+            raise DeviceError(f"the device does not start an application: {why}")
+        self._resets = len(machine.resets)
+        machine.run(time_ms=SETTLE_MS, until=lambda m: len(m.resets) != self._resets or self._verdict_is_in())
+        self._say_uart()
+        return len(machine.resets) == self._resets
+
+    def step(self) -> float:
+        """Let the agent do one thing; return the seconds that the next step may wait."""
+        self._say_phase()
+        wait_s = self.agent.step() / 1000
+        if not self.needs_boot:
+            self._run(1)
+        return wait_s
+
+    def idle(self, wait_s: float) -> None:
+        """Let real and virtual time pass: at most ``wait_s``, and never long."""
+        wait_s = min(wait_s, SLICE_MS / 1000)
+        started = time.monotonic()
+        self._run(wait_s * 1000)
+        time.sleep(max(0.0, wait_s - (time.monotonic() - started)))
+
+    def save(self) -> None:
+        """Write the device back into its file."""
+        self._machine.save(self._path)
+
+    def summary(self) -> dict[str, object]:
+        """Return the final state, for ``--json``."""
+        engine, boot = self.agent.engine, self.agent.engine.boot
+        record = self._journal()
+        return {
+            "device": engine.identity.device_id.hex(),
+            "slot": SLOT_NAMES[boot.running],
+            "version": boot.version_text,
+            "image_hash": boot.image_hash.hex(),
+            "state": "trial" if engine.trial else "confirmed",
+            "sec_cnt": boot.sec_cnt,
+            "floor": boot.floor,
+            "root_version": engine.root.version,
+            "installed": engine.state.installed.hex() if engine.state.installed else None,
+            "journal": {
+                "sequence": record.sequence,
+                "confirmed": SLOT_NAMES[record.confirmed],
+                "candidate": SLOT_NAMES[record.candidate],
+                "state": journal.STATE_NAMES[record.state],
+            },
+            "settled": engine.settled,
+            "outcome": engine.outcome,
+            "fell_back": self.fell_back or None,
+            "error": str(engine.error) if engine.error else None,
+            "events": [{"code": code, "detail": detail} for code, detail in engine.state.events],
+            "resets": len(self._machine.resets),
+        }
+
+    def _run(self, time_ms: float) -> None:
+        result = self._machine.run(time_ms=time_ms)
+        self._say_uart()
+        if result.reason is StopReason.FAULT:
+            raise DeviceError(f"the device stopped: {result.detail}")
+
+    def _application_runs(self) -> bool:
+        """Tell whether the bootloader has handed over: vector table in the slot, and a valid boot report."""
+        if self._machine.mem32[VTOR] != layout.VECTOR_ADDRESS:
+            return False
+        try:
+            bootreport.unpack(self._machine.read(layout.BOOT_REPORT_ADDRESS, layout.BOOT_REPORT_SIZE))
+        except FormatError:
+            return False
+        return True
+
+    def _verdict_is_in(self) -> bool:
+        return bool(self._machine.mem32[layout.HEALTH_ADDRESS] != layout.HEALTH_UNKNOWN)
+
+    def _journal(self) -> journal.Record:
+        flash, start = self._machine.flash, layout.JOURNAL_OFFSET
+        pages = [
+            flash.read_phys(layout.JOURNAL_BANK, start + n * layout.PAGE_SIZE, layout.PAGE_SIZE)
+            for n in range(layout.JOURNAL_PAGES)
+        ]
+        return journal.scan(pages[0], pages[1])[0]
+
+    def _say_uart(self) -> None:
+        """Say the complete lines that the device has sent since the last time."""
+        new = bytes(self._machine.uart[self._uart_said :])
+        end = new.rfind(b"\n") + 1
+        self._uart_said += end
+        for line in new[:end].decode("ascii", "replace").splitlines():
+            if line.strip():
+                self._say(f"device| {line.rstrip()}")
+
+    def _say_phase(self) -> None:
+        engine = self.agent.engine
+        if engine.phase == self._phase:
+            return
+        self._phase = engine.phase
+        wanted = engine.wanted
+        name = (wanted.text or {}).get("version", f"sequence {wanted.sequence}") if wanted else ""
+        words = {
+            actions.CHECKIN: f"checks in with {self.agent.server}",
+            actions.FETCH: f"downloads {name}",
+            actions.REQUEST: f"asks the bootloader to try {name}",
+            actions.CONFIRM: "confirms the running image",
+            actions.REJECT: "rejects the running image",
+            actions.REBOOT: "resets the device",
+        }
+        if engine.phase in words:
+            self._say(f"agent: {words[engine.phase]}")
