@@ -4,24 +4,24 @@ from fota_vdev.atecc608.assumptions import Assumptions
 from fota_vdev.atecc608.commands import NOT_MODELLED
 
 CHIP = (
-    "Time: one executed instruction is one core clock. No wait states, pipeline, caches or bus contention.",
-    "Polling a busy flag lets time run on to the end of the wait: a wait costs few instructions, its full time.",
-    "Registers, bits and peripherals that are not modelled end the run with a fault; they never read as zero.",
-    "Interrupts of peripherals (NVIC) do not exist: enabling one ends the run. SysTick, SVC, PendSV, NMI do.",
-    "Exceptions have one priority group: no nesting but NMI and HardFault; BASEPRI and FAULTMASK are ignored.",
+    "Time: one instruction is one core clock. No wait states, pipeline, caches or bus contention.",
+    "Polling a busy flag lets time run on to the end of the wait: few instructions, the full time.",
+    "Registers, bits and peripherals that are not modelled end the run with a fault; none reads as zero.",
+    "Interrupts of peripherals (NVIC): enabling one ends the run. SysTick, SVC, PendSV and NMI exist.",
+    "Exceptions have one priority group: no nesting but NMI and HardFault; BASEPRI and FAULTMASK ignored.",
     "MemManage, BusFault and UsageFault always escalate to HardFault. No MPU, no FPU, no unaligned traps.",
     "Stop and standby modes, HSE, LSE and the SAI PLLs do not exist; the PLL locks at once.",
     "Flash caches hold nothing; using them where silicon would go wrong is reported as a warning.",
-    "Instruction fetch from a torn double word raises no NMI (a data read does); no single-bit (ECCC) errors.",
-    "Option bytes can be read and set by the factory, not programmed by the chip; no RDP, PCROP, fast programming.",
-    "The IWDG has no window. USART takes no time on the line. GPIO inputs read 1. No DMA, no ADC, no timers.",
-    "I2C1 is a master that polls: no arbitration, no clock stretching, no line held low by a confused element.",
+    "Fetching code from a torn double word raises no NMI (a data read does); no single-bit errors (ECCC).",
+    "Option bytes are set by the factory, not by the chip; no RDP, PCROP or fast programming.",
+    "The IWDG has no window. The USART takes no time on the line. GPIO inputs read 1. No DMA, ADC or timers.",
+    "I2C1 is a polling master: no arbitration, no clock stretching, no line held low by a confused element.",
     "The ROM loader (system memory boot, BFB2) is not there.",
     "No power analysis, no glitch physics, no real noise: random numbers come from a seeded generator.",
 )
 ELEMENT = (
     f"Commands answered with a parse error: {', '.join(sorted(NOT_MODELLED.values()))}.",
-    "Encrypted reads, limited use, required authorisation, persistent latch, key validation and GPIO do not exist.",
+    "Encrypted reads, limited use, required authorisation, persistent latch, key validation, GPIO.",
     "Supply current, temperature and side channels do not exist.",
 )
 

@@ -255,8 +255,8 @@ class Atecc608:
         except (KeyError, TypeError, ValueError) as exc:
             raise InputError(f"the crypto element's state is damaged: {exc}") from exc
 
-    _VOLATILE = ("_nvm", "_after", "post_failure", "_status", "_fifo", "_output", "_pointer", "_busy_until_ps",
-                 "_watchdog_ps", "_powered", "_cut_in", "_cut_torn")  # fmt: skip
+    _VOLATILE = ("_nvm", "_after", "post_failure", "_status", "_fifo", "_output", "_pointer",
+                 "_busy_until_ps", "_watchdog_ps", "_powered", "_cut_in", "_cut_torn")  # fmt: skip
 
     def state(self) -> dict[str, Any]:
         """Return everything, for a snapshot."""

@@ -1,0 +1,304 @@
+"""``fota vdev``: create, provision, run, reset and cut the power of a virtual device."""
+
+import json
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fota_wire.errors import InputError
+from fota_wire.files import read_input
+
+if TYPE_CHECKING:
+    from fota_vdev.machine import Machine, RunResult
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+TIME = click.option(
+    "--time-ms", type=click.IntRange(1), default=3000, show_default=True, help="Virtual time."
+)
+
+
+class Uuid(click.ParamType):
+    """A UUID on the command line, 16 bytes in the program."""
+
+    name = "uuid"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:  # noqa: ANN401
+        """Return the 16 bytes."""
+        try:
+            return value if isinstance(value, bytes) else uuid.UUID(value).bytes
+        except ValueError:
+            self.fail(f"{value!r} is not a UUID", param, ctx)
+
+
+@click.group()
+def vdev() -> None:
+    """Create, provision and run virtual devices: an STM32L476 with an ATECC608 in one file."""
+
+
+@vdev.command()
+@click.argument("file", type=FILE)
+@click.option("--seed", type=click.IntRange(0), help="Make a device that repeats; without it, a unique one.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+@JSON
+def create(file: Path, seed: int | None, force: bool, as_json: bool) -> None:
+    """Make a blank device: erased flash, a crypto element as it leaves its factory."""
+    import secrets
+
+    from fota_vdev.atecc608 import Atecc608
+    from fota_vdev.machine import Machine
+
+    if file.exists() and not force:
+        raise InputError(f"{file}: exists; say --force to replace it")
+    chosen = secrets.randbits(63) if seed is None else seed
+    machine = Machine(element=Atecc608(seed=chosen), seed=chosen)
+    machine.save(file)
+    serial = machine.element.serial.hex() if machine.element else ""
+    _print({"file": str(file), "serial": serial}, f"{file}: blank device, element {serial}", as_json)
+
+
+@vdev.command()
+@click.argument("file", type=FILE)
+@click.option("--bootloader", type=FILE, required=True, help="bootloader.elf.")
+@click.option("--image", type=FILE, required=True, help="First signed image, for slot A.")
+@click.option("--class-id", type=Uuid(), required=True)
+@click.option("--vendor-id", type=Uuid(), required=True)
+@click.option("--root-a", type=FILE, required=True, help="Public key of firmware root A, PEM.")
+@click.option("--root-b", type=FILE, required=True, help="Public key of firmware root B, PEM.")
+@click.option("--genesis-root", type=FILE, required=True, help="First ROOT document.")
+@click.option("--server-ca", type=FILE, required=True, help="Certificate of the server's CA, PEM.")
+@click.option("--server-url", required=True, help="Like https://updates.example:8443.")
+@click.option("--device-ca-key", type=FILE, required=True, help="Key of the device CA, PEM.")
+@click.option("--device-ca-cert", type=FILE, required=True, help="Certificate of the device CA, PEM.")
+@click.option("--ca-password-file", type=FILE, help="File with the password of the device CA's key.")
+@click.option("--allow-example-keys", is_flag=True, help="Accept the published throw-away keys.")
+@click.option("--tries", type=click.IntRange(1, 15), default=3, show_default=True)
+@click.option("--watchdog-s", type=click.IntRange(1, 30), default=16, show_default=True)
+@click.option("--certificate-out", type=FILE, help="Write the device certificate here, PEM.")
+@JSON
+def provision(file: Path, as_json: bool, certificate_out: Path | None, **given: Any) -> None:  # noqa: ANN401
+    """Lock and pair the element, make the device key inside it, and write flash: for ever, as in a factory."""
+    from fota_vdev.machine import Machine
+    from fota_vdev.provision import certificate_pem
+    from fota_vdev.provision import provision as run_provision
+    from fota_wire.files import write_atomic
+    from fota_wire.host_crypto import load_public_key
+
+    password_file = given["ca_password_file"]
+    with Machine.load(file) as machine:
+        report = run_provision(
+            machine,
+            bootloader_elf=given["bootloader"],
+            image=read_input(given["image"], 1 << 20),
+            class_id=given["class_id"],
+            vendor_id=given["vendor_id"],
+            root_a_xy=load_public_key(given["root_a"]),
+            root_b_xy=load_public_key(given["root_b"]),
+            genesis_root=read_input(given["genesis_root"], 4096),
+            server_ca_der=_certificate_der(given["server_ca"]),
+            server_url=given["server_url"],
+            device_ca_key=given["device_ca_key"],
+            device_ca_cert=given["device_ca_cert"],
+            tries=given["tries"],
+            watchdog_s=given["watchdog_s"],
+            ca_password=read_input(password_file, 1024).rstrip(b"\r\n") if password_file else None,
+            allow_example_keys=given["allow_example_keys"],
+        )
+        machine.save(file)
+    if certificate_out is not None:
+        write_atomic(certificate_out, certificate_pem(report.certificate_der).encode())
+    text = f"{report.device_id}: provisioned, image {report.image_version} in slot A, {report.protected_pages} locked"
+    _print(report.as_dict(), text, as_json)
+
+
+def _certificate_der(path: Path) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding
+    from cryptography.x509 import load_pem_x509_certificate
+
+    try:
+        return load_pem_x509_certificate(read_input(path, 65536)).public_bytes(Encoding.DER)
+    except ValueError as exc:
+        raise InputError(f"{path}: not a certificate in PEM") from exc
+
+
+@vdev.command()
+@click.argument("file", type=FILE)
+@TIME
+@click.option("--until", "text", help="Stop when the UART has printed this text.")
+@click.option("--input", "typed", help="Type this into the UART after 100 ms.")
+@JSON
+def run(file: Path, time_ms: int, text: str | None, typed: str | None, as_json: bool) -> None:
+    """Power on, run, print the UART as it comes, power off. Exit code 6 if the run ended in a fault."""
+    with _powered(file, live=not as_json) as machine:
+        if typed is not None:
+            machine.run(time_ms=100)
+            machine.uart_input(typed.encode())
+        wanted = text.encode() if text is not None else None
+        result = machine.run(time_ms=time_ms, until=(lambda m: wanted in m.uart) if wanted else None)
+        _finish(machine, file, result, as_json)
+
+
+@vdev.command()
+@click.argument("file", type=FILE)
+@TIME
+@JSON
+def reset(file: Path, time_ms: int, as_json: bool) -> None:
+    """Power on, run for a while, press the reset button, run again; RAM keeps its content in between."""
+    with _powered(file, live=not as_json) as machine:
+        machine.run(time_ms=time_ms)
+        if machine.powered:
+            machine.reset("pin")
+        _finish(machine, file, machine.run(time_ms=time_ms), as_json)
+
+
+@vdev.command()
+@click.argument("file", type=FILE)
+@click.option(
+    "--at", type=click.IntRange(1), required=True, help="Cut at this flash operation, from power-on."
+)
+@click.option("--torn", type=int, help="Seed: cut in the middle of the operation. Without: right before it.")
+@TIME
+@JSON
+def cut(file: Path, at: int, torn: int | None, time_ms: int, as_json: bool) -> None:
+    """Run with a power cut at a flash operation, then power on again and run. Exit code 1 if no cut happened."""
+    from fota_vdev.machine import StopReason
+
+    with _powered(file, live=not as_json) as machine:
+        machine.cut_power_at(flash_op=at, torn=torn)
+        first = machine.run(time_ms=time_ms)
+        happened = first.reason is StopReason.POWER_CUT
+        if not as_json:
+            click.echo(
+                f"-- {first.detail}" if happened else "-- no such flash operation: nothing was cut", err=True
+            )
+        if happened:
+            machine.power_on()
+            _finish(machine, file, machine.run(time_ms=time_ms), as_json, cut=first.detail)
+        else:
+            _finish(machine, file, first, as_json, cut=None)
+            click.get_current_context().exit(1)
+
+
+@vdev.command()
+@click.argument("file", type=FILE)
+@JSON
+def status(file: Path, as_json: bool) -> None:
+    """Show journal, slots, last boot report, element and flash wear of a device."""
+    from fota_vdev.machine import Machine
+    from fota_vdev.view import as_lines, status_view
+
+    with Machine.load(file) as machine:
+        view = status_view(machine)
+    _print(view, "\n".join(as_lines(view)), as_json)
+
+
+@vdev.command()
+@click.argument("file", type=FILE)
+@JSON
+def report(file: Path, as_json: bool) -> None:
+    """Show the boot report of the last run. Exit code 1 if there is none."""
+    from fota_vdev.machine import Machine
+    from fota_vdev.view import as_lines, report_view
+
+    with Machine.load(file) as machine:
+        view = report_view(machine.last_report)
+    if view is None:
+        _print({}, "no boot report: the bootloader has not run yet", as_json)
+        click.get_current_context().exit(1)
+    else:
+        _print(view, "\n".join(as_lines(view)), as_json)
+
+
+@vdev.command()
+@JSON
+def limits(as_json: bool) -> None:
+    """Say what the virtual device does not model, and what it assumes about silicon."""
+    from fota_vdev import limits as texts
+
+    _print(texts.as_dict(), texts.as_text(), as_json)
+
+
+@vdev.command("flash-image")
+@click.argument("file", type=FILE)
+@click.argument("image", type=FILE)
+@click.option("--slot", type=click.Choice(["A", "B"]), required=True)
+@JSON
+def flash_image(file: Path, image: Path, slot: str, as_json: bool) -> None:
+    """Write a file into a slot as a programmer would: nothing is checked, the journal is left alone."""
+    from fota_vdev.machine import Machine
+    from fota_wire.layout import SLOT_A, SLOT_B, SLOT_BANKS, SLOT_OFFSET, SLOT_SIZE
+
+    data = read_input(image, SLOT_SIZE)
+    with Machine.load(file) as machine:
+        bank = SLOT_BANKS[SLOT_A if slot == "A" else SLOT_B]
+        machine.flash.write_phys(bank, SLOT_OFFSET, data.ljust(SLOT_SIZE, b"\xff"))
+        machine.save(file)
+    _print({"slot": slot, "bytes": len(data)}, f"slot {slot}: {len(data)} bytes written", as_json)
+
+
+@vdev.command()
+@click.argument("file", type=FILE)
+@click.option("--bank", type=click.IntRange(1, 2), required=True, help="Physical bank.")
+@click.option("--offset", type=str, default="0", show_default=True, help="In the bank; 0x for hexadecimal.")
+@click.option("--length", type=click.IntRange(1, 65536), default=256, show_default=True)
+def hexdump(file: Path, bank: int, offset: str, length: int) -> None:
+    """Show flash cells; a double word that ECC cannot correct is marked with !."""
+    from fota_vdev.machine import Machine
+
+    try:
+        start = int(offset, 0)
+    except ValueError:
+        raise click.BadParameter(f"{offset!r} is not a number", param_hint="--offset") from None
+    with Machine.load(file) as machine:
+        data = machine.flash.read_phys(bank, start, length)
+        for at in range(0, length, 16):
+            torn = machine.flash.bad_in(bank, start + at, 16) is not None
+            click.echo(f"{start + at:06x}{'!' if torn else ' '} {data[at : at + 16].hex(' ')}")
+
+
+# -- shared ----------------------------------------------------------------------------------------------
+
+
+def _powered(file: Path, *, live: bool) -> "Machine":
+    """Load a device and switch it on; with ``live`` its UART goes to standard output as it comes."""
+    from fota_vdev.machine import Machine
+
+    machine = Machine.load(file)
+    if live:
+        machine.on_uart = lambda byte: click.echo(bytes([byte]), nl=False)
+    machine.power_on()
+    return machine
+
+
+def _finish(machine: "Machine", file: Path, result: "RunResult", as_json: bool, **extra: object) -> None:
+    from fota_vdev.machine import StopReason
+    from fota_wire.errors import DeviceError
+
+    machine.power_off()
+    machine.save(file)
+    answer = {
+        "reason": result.reason.value,
+        "detail": result.detail,
+        "instructions": result.instructions,
+        "time_us": result.time_us,
+        "resets": [cause for _, cause in machine.resets],
+        "faults": [text for _, text in machine.faults],
+        "warnings": machine.warnings,
+        "uart": machine.uart.decode(errors="replace"),
+        **extra,
+    }
+    summary = f"-- {result.reason.value}, {result.time_us / 1e6:.3f} s, {result.instructions} instructions"
+    if as_json:
+        click.echo(json.dumps(answer))
+    else:
+        click.echo(summary, err=True)
+        for warning in machine.warnings:
+            click.echo(f"-- warning: {warning}", err=True)
+    if result.reason is StopReason.FAULT:
+        raise DeviceError(f"the run ended in a fault: {result.detail}")
+
+
+def _print(values: dict[str, Any], text: str, as_json: bool) -> None:
+    click.echo(json.dumps(values) if as_json else text)
