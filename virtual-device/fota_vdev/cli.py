@@ -20,7 +20,7 @@ TIME = click.option(
 )
 
 
-class Uuid(click.ParamType):
+class Uuid(click.ParamType[bytes]):
     """A UUID on the command line, 16 bytes in the program."""
 
     name = "uuid"
@@ -79,7 +79,7 @@ def create(file: Path, seed: int | None, force: bool, as_json: bool) -> None:
 @click.option("--certificate-out", type=FILE, help="Write the device certificate here, PEM.")
 @JSON
 def provision(file: Path, as_json: bool, certificate_out: Path | None, **given: Any) -> None:  # noqa: ANN401
-    """Lock and pair the element, make the device key inside it, and write flash: for ever, as in a factory."""
+    """Lock and pair the element, make the device key in it, write flash: as in a factory, for ever."""
     from fota_vdev.machine import Machine
     from fota_vdev.provision import certificate_pem
     from fota_vdev.provision import provision as run_provision
@@ -109,7 +109,7 @@ def provision(file: Path, as_json: bool, certificate_out: Path | None, **given: 
         machine.save(file)
     if certificate_out is not None:
         write_atomic(certificate_out, certificate_pem(report.certificate_der).encode())
-    text = f"{report.device_id}: provisioned, image {report.image_version} in slot A, {report.protected_pages} locked"
+    text = f"{report.device_id}: provisioned, image {report.image_version} in slot A"
     _print(report.as_dict(), text, as_json)
 
 
@@ -162,7 +162,7 @@ def reset(file: Path, time_ms: int, as_json: bool) -> None:
 @TIME
 @JSON
 def cut(file: Path, at: int, torn: int | None, time_ms: int, as_json: bool) -> None:
-    """Run with a power cut at a flash operation, then power on again and run. Exit code 1 if no cut happened."""
+    """Run with a power cut at a flash operation, power on again, run. Exit code 1 if nothing was cut."""
     from fota_vdev.machine import StopReason
 
     with _powered(file, live=not as_json) as machine:
