@@ -5,15 +5,14 @@ manifest.
 """
 
 import hashlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fota_wire.errors import InputError
 
 _DNS_NAMESPACE = bytes.fromhex("6ba7b8109dad11d180b400c04fd430c8")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceClass:
+class DeviceClass(NamedTuple):
     """``class_id`` and, if it is known, ``vendor_id``: 16 bytes; ``domain`` and ``model`` if they came by
     name.
     """

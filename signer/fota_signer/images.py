@@ -1,8 +1,7 @@
 """Builds signed images, and checks them as the bootloader does."""
 
 import hashlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fota_wire import cose, host_crypto, image, layout, status
 from fota_wire.errors import InputError, VerifyError
@@ -13,8 +12,7 @@ if TYPE_CHECKING:
     from fota_signer.identity import DeviceClass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
+class Device(NamedTuple):
     """What a bootloader knows, as far as it is to be checked: ``roots`` x||y of the keys it accepts;
     ``class_id``; ``floor`` of the security counter and ``max_step`` above it.
     """

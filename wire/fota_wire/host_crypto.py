@@ -3,6 +3,7 @@
 Imports are inside the functions: most commands need none of this, and it is the slowest part of a start.
 """
 
+import binascii
 import os
 from pathlib import Path
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 ALLOW_EXAMPLE_KEYS = "FOTA_ALLOW_EXAMPLE_KEYS"
 """Environment variable: ``1`` lets the published throw-away keys be used."""
+
+_PKCS8_HEAD = bytes.fromhex("308187020100301306072a8648ce3d020106082a8648ce3d030107046d306b0201010420")
+_PKCS8_PUBLIC = bytes.fromhex("a14403420004")
 
 
 def verify(public_xy: bytes, digest: bytes, signature: bytes) -> bool:
@@ -72,20 +76,48 @@ def load_private_key(
             FOTA_ALLOW_EXAMPLE_KEYS=1; code ``example-key``.
     """
     from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     pem = read_input(path, 65536)
     encrypted = b"ENCRYPTED" in pem
     if encrypted and password is None:
         raise InputError(f"{path}: the key is encrypted: give its password", "password")
     try:
-        key = load_pem_private_key(pem, password if encrypted else None)
+        key = _plain_key(pem) or _pem_key(pem, password if encrypted else None)
     except (ValueError, TypeError) as exc:
         what = "wrong password, or a damaged file" if encrypted else "not a private key in PEM"
         raise InputError(f"{path}: {what}", "password" if encrypted else "key") from exc
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
         raise InputError(f"{path}: not a P-256 key", "key")
     refuse_example_key(public_xy(key), allow_example_keys, str(path))
+    return key
+
+
+def _pem_key(pem: bytes, password: bytes | None) -> object:
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    return load_pem_private_key(pem, password)
+
+
+def _plain_key(pem: bytes) -> "EllipticCurvePrivateKey | None":
+    """Return the key of an unencrypted PKCS#8 file in its usual form, None if it has any other form.
+
+    The library's general loader imports its SSH formats too: 15 ms, a fifth of a whole ``fota sign``.
+
+    Raises:
+        ValueError: the two halves of the key do not belong together.
+    """
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    _, _, rest = pem.partition(b"-----BEGIN PRIVATE KEY-----\n")
+    body, end, _ = rest.partition(b"-----END PRIVATE KEY-----")
+    if not end:
+        return None
+    der = binascii.a2b_base64(body)
+    if len(der) != 138 or der[:36] != _PKCS8_HEAD or der[68:74] != _PKCS8_PUBLIC:
+        return None
+    key = ec.derive_private_key(int.from_bytes(der[36:68], "big"), ec.SECP256R1())
+    if public_xy(key) != der[74:]:
+        raise ValueError("public and private half differ")
     return key
 
 
