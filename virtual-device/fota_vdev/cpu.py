@@ -142,6 +142,8 @@ class Cpu:
             if any(begin == address for begin, _, _ in self.uc.mem_regions()):
                 self.uc.mem_unmap(address, size)
             self.uc.mem_map_ptr(address, size, UC_PROT_READ | UC_PROT_EXEC, pointer)
+            # without this a store of the core reaches the cells although they are mapped read-only
+            self.uc.mem_protect(address, size, UC_PROT_READ | UC_PROT_EXEC)
         self.uc.ctl_flush_tb()
 
     def watch_reads(self, ranges: list[tuple[int, int]]) -> None:
