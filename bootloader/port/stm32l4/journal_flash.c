@@ -48,7 +48,7 @@ static void begin(uint32_t control) {
   FLASH_KEYR = 0x45670123;
   FLASH_KEYR = 0xcdef89ab;
   FLASH_SR = SR_ERRORS; /* any old error flag would fail the next operation */
-  FLASH_CR = control;
+  FLASH_CR = CR_OPTLOCK | control;
 }
 
 /* True if the operation went well. */
@@ -56,7 +56,7 @@ static bool end(void) {
   while (FLASH_SR & SR_BSY) {
   }
   const bool good = (FLASH_SR & SR_ERRORS) == 0;
-  FLASH_CR = CR_LOCK;
+  FLASH_CR = CR_OPTLOCK | CR_LOCK;
   return good;
 }
 
@@ -84,7 +84,7 @@ static fota_status_t erase(const void *context, uint32_t offset) {
   const uint32_t page = CR_PER | CR_BKER | CR_PNB(offset / PAGE_SIZE);
   const uint32_t saved = cache_off();
   begin(page);
-  FLASH_CR = page | CR_STRT;
+  FLASH_CR = CR_OPTLOCK | page | CR_STRT;
   const bool good = end();
   cache_restore(saved);
   return good ? FOTA_OK : FOTA_FLASH_ERASE;

@@ -25,6 +25,7 @@
 #define CR_PNB(n)  ((uint32_t)(n) << 3)
 #define CR_BKER    BIT(11)
 #define CR_STRT    BIT(16)
+#define CR_OPTLOCK BIT(30) /* stays set: option bytes are not touched here */
 #define CR_LOCK    BIT(31)
 #define ECCR_ECCD  BIT(31)
 

@@ -1,0 +1,13 @@
+/* USART2 for the sample application, 115200 baud from PCLK at 4 MHz. */
+#ifndef FOTA_SAMPLE_CONSOLE_H
+#define FOTA_SAMPLE_CONSOLE_H
+
+#include <stdint.h>
+
+void console_start(void);
+void console_put(const char *text);
+void console_put_number(uint32_t number);
+void console_put_hex(const uint8_t *bytes, uint32_t length);
+int console_get(void); /* the next byte received, or -1 */
+
+#endif
