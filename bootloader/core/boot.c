@@ -141,7 +141,7 @@ static void verify(boot_t *b, uint8_t slot) {
   const fota_status_t status = look_at(b, slot);
   const uint32_t i = fota_slot_index(slot);
   fota_port_report.status[i] = b->view.status[i] = status;
-  if (status != FOTA_OK) fota_say_slot_status(slot, "refused", status);
+  if (fota_policy_is_refusal(status)) fota_say_slot_status(slot, "refused", status);
 }
 
 /* --- writing the journal --- */
