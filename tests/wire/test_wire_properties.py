@@ -120,7 +120,7 @@ def test_cbor_item_survives_and_agrees_with_cbor2(item):
 
 
 def _maps(item):
-    """Yield maps: cbor2's ``canonical`` sorts their keys by length first (RFC 7049), ours by bytes (RFC 8949)."""
+    """Yield maps: ``canonical`` sorts their keys by length first (RFC 7049), we by bytes (RFC 8949)."""
     if isinstance(item, dict):
         yield item
     for inner in item.values() if isinstance(item, dict) else item if isinstance(item, list) else ():

@@ -40,11 +40,11 @@ class Image:
 def build_header(
     payload_size: int, protected_size: int, version: "tuple[int, int, int, int]", rom_fixed: bool = True
 ) -> bytes:
-    """Return the header with its padding, 0x200 bytes; sizes in bytes."""
+    """Return the header, padded with 0xFF to 0x200 bytes (as imgtool does); sizes in bytes."""
     load_addr, flags = (layout.SLOT_ADDRESS, ROM_FIXED) if rom_fixed else (0, 0)
     sizes = (layout.HEADER_SIZE, protected_size, payload_size, flags)
     head = struct.pack(_HEADER, MAGIC, load_addr, *sizes, *version, 0)
-    return head + bytes(layout.HEADER_SIZE - len(head))
+    return head + b"\xff" * (layout.HEADER_SIZE - len(head))
 
 
 def build_protected(sec_cnt: int, class_id: bytes, vendor_id: bytes | None = None) -> bytes:

@@ -1,0 +1,84 @@
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fota_signer.examples import example_files
+
+MODEL = ("--vendor-domain", "example.com", "--model", "demo")
+ENTRY = "from fota_cli.main import main; main()"
+
+
+@pytest.fixture(scope="session")
+def key_dir(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("keys")
+    for name, content in example_files().items():
+        (directory / name).write_bytes(content)
+    return directory
+
+
+@pytest.fixture
+def firmware(tmp_path):
+    """A raw binary with a vector table, 3000 bytes."""
+    path = tmp_path / "app.bin"
+    path.write_bytes(struct.pack("<II", 0x20010000, 0x08004301) + bytes(range(256)) * 11 + bytes(176))
+    return path
+
+
+@pytest.fixture
+def fota(tmp_path):
+    """Run the command in a process of its own: ``fota("sign", ...) -> CompletedProcess``."""
+
+    def run(*words, env=None, stdin=None, allow=True):
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("FOTA_")}
+        if allow:
+            environment["FOTA_ALLOW_EXAMPLE_KEYS"] = "1"
+        return subprocess.run(
+            [sys.executable, "-c", ENTRY, *[str(word) for word in words]],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=environment | (env or {}),
+            stdin=stdin or subprocess.DEVNULL,
+            timeout=60,
+        )
+
+    return run
+
+
+@pytest.fixture
+def refused(fota, tmp_path):
+    """Run the command; it has to end with ``code``, one clear line, and no file new or changed."""
+
+    def run(code, *words, says, **options):
+        before = snapshot(tmp_path)
+        result = fota(*words, **options)
+        assert result.returncode == code, result.stderr
+        assert result.stderr.startswith("fota: error: ")
+        assert result.stderr.count("\n") == 1
+        assert says in result.stderr
+        assert result.stdout == ""
+        assert snapshot(tmp_path) == before
+        return result
+
+    return run
+
+
+def snapshot(directory: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def sign(fota, key_dir):
+    """Sign a file with image-a as 1.1.0, counter 3; returns the image's path."""
+
+    def run(source, output, *more, key="image-a", version="1.1.0", counter=3):
+        words = ("--key", key_dir / f"{key}.pem", "--version", version, "--security-counter", counter)
+        result = fota("sign", source, "-o", output, *words, *MODEL, *more)
+        assert result.returncode == 0, result.stderr
+        return output
+
+    return run
