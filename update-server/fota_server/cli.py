@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Coroutine
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +114,28 @@ def init(data: Path, keys: Path | None, **options: Any) -> None:  # noqa: ANN401
                 refuse_example_key(load_public_key(sources[name]), False, str(sources[name]))
     init_data(data, sources, options)
     click.echo(f"set up {data}: start it with 'fota server run --data {data}'")
+
+
+@server.command()
+@_data
+@_as_json
+def audit(data: Path, as_json: bool) -> None:
+    """Print what operators did, oldest first."""
+    from sqlalchemy import select
+
+    from fota_server import schema
+
+    async def work(connection: "AsyncConnection") -> list[dict[str, Any]]:
+        query = select(schema.audit).order_by(schema.audit.c.id)
+        return [dict(row) for row in (await connection.execute(query)).mappings()]
+
+    rows: list[dict[str, Any]] = _in_database(data, work)
+    if as_json:
+        click.echo(json.dumps({"audit": [row | {"detail": json.loads(row["detail"])} for row in rows]}))
+        return
+    for row in rows:
+        at = datetime.fromtimestamp(row["at"], UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+        click.echo(f"{at}  {row['actor']:<20} {row['action']:<16} {row['subject']}  {row['detail']}")
 
 
 @server.group()

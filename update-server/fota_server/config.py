@@ -20,9 +20,9 @@ FILES = ("tls_cert", "tls_key", "device_ca", "root", "assign_key")
 
 # What ``fota keys example`` and a factory's own folder call them.
 KEY_FOLDER = {
-    "tls_cert": ("server.crt", "server.pem"),
-    "tls_key": ("server.key", "server.pem"),
-    "device_ca": ("device-ca.crt", "device-ca-cert.pem"),
+    "tls_cert": ("server.crt",),
+    "tls_key": ("server.pem", "server.key"),
+    "device_ca": ("device-ca.crt",),
     "root": ("root.cbor",),
     "assign_key": ("assign.pem", "assign.key"),
 }

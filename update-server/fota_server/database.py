@@ -44,7 +44,7 @@ def _sqlite_connect(connection: Any, _record: object) -> None:  # noqa: ANN401 -
     connection.isolation_level = None  # transactions are ours, see _sqlite_begin
     cursor = connection.cursor()
     # FULL: what was acknowledged survives a power cut. Check-ins share commits, so it costs them little.
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -20,6 +20,7 @@ Errors: ``{"error": {"code": ..., "message": ...}}``; 400 malformed, 401, 403, 4
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Awaitable, Callable
@@ -199,8 +200,8 @@ class OperatorPlane:
         if length.isdigit() and int(length[:18]) > self._artifacts.max_size:
             raise TooLarge(f"artifact is larger than {self._artifacts.max_size} bytes", "too-large")
         upload = await asyncio.to_thread(self._artifacts.receive, digest)
+        stream = request.stream()
         try:
-            stream = request.stream()
             while True:
                 async with asyncio.timeout(UPLOAD_STALL_S):
                     chunk = await anext(stream, b"")
@@ -208,6 +209,12 @@ class OperatorPlane:
                     break
                 await asyncio.to_thread(upload.write, chunk)
             await asyncio.to_thread(upload.finish)
+        except StorageError:
+            with contextlib.suppress(TimeoutError, ClientDisconnect):
+                async with asyncio.timeout(UPLOAD_STALL_S):  # who still sends does not read: hear it out
+                    async for _ in stream:
+                        pass
+            raise
         except TimeoutError as exc:
             raise TooSlow("the upload stalled", "too-slow") from exc
         except ClientDisconnect as exc:

@@ -1,0 +1,51 @@
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from server_world import ALL_DEVICES, Built, Device, Keys, Server, build_release
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    return Keys(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture(scope="session")
+def releases(keys: Keys) -> dict[str, Built]:
+    built = [
+        build_release(keys, "1.0.0", 1, 1),
+        build_release(keys, "1.1.0", 2, 2, size=150_000),
+        build_release(keys, "1.2.0", 3, 3),
+    ]
+    return {release.version: release for release in built}
+
+
+@pytest.fixture(scope="session")
+def server(
+    keys: Keys, releases: dict[str, Built], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server that runs through the session, with all releases published; tests bring their own devices."""
+    running = Server(keys, tmp_path_factory.mktemp("server") / "data").init().start()
+    for built in releases.values():
+        status, answer = running.publish(built)
+        assert status == 201, answer
+    yield running
+    code, stderr = running.stop()
+    assert code == 0, stderr
+    assert "Traceback" not in stderr, stderr
+
+
+@pytest.fixture
+def device(server: Server) -> Device:
+    return Device(server)
+
+
+@pytest.fixture(autouse=True)
+def closed_connections() -> Iterator[None]:
+    yield
+    while ALL_DEVICES:
+        ALL_DEVICES.pop().close()
