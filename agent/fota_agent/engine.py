@@ -393,7 +393,7 @@ class Engine:
     def _refuse(self, now: int, error: FotaError) -> Action:
         self.failures += 1
         self.state.add_event("refused", describe(error))
-        self.outcome = f"refused: {error}"
+        self.outcome = f"refused: {describe(error)}"
         self.error = error
         return self._back_off(now, 0)
 

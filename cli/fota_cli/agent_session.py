@@ -54,7 +54,7 @@ class SessionHooks(Hooks):
 class Session:
     """One virtual device, loaded from and saved to ``path``; use as a context manager.
 
-    ``say`` takes the lines for people: the device's UART begins with ``device|``, the agent's with ``agent:``.
+    ``say`` takes the lines for people: ``device|`` from its UART, ``agent:`` from the agent.
     """
 
     def __init__(self, path: Path, server_url: str | None, say: Say) -> None:
@@ -120,7 +120,7 @@ class Session:
             why = result.detail or f"nothing after {BOOT_MS // 1000} s"
             raise DeviceError(f"the device does not start an application: {why}")
         self._resets = len(machine.resets)
-        machine.run(time_ms=SETTLE_MS, until=lambda m: len(m.resets) != self._resets or self._verdict_is_in())
+        machine.run(time_ms=SETTLE_MS, until=lambda m: len(m.resets) != self._resets or self._healthy())
         self._say_uart()
         return len(machine.resets) == self._resets
 
@@ -187,8 +187,9 @@ class Session:
             return False
         return True
 
-    def _verdict_is_in(self) -> bool:
-        return bool(self._machine.mem32[layout.HEALTH_ADDRESS] != layout.HEALTH_UNKNOWN)
+    def _healthy(self) -> bool:
+        """Tell whether the application says so; one that failed gets its time to reject itself."""
+        return bool(self._machine.mem32[layout.HEALTH_ADDRESS] == layout.HEALTH_GOOD)
 
     def _journal(self) -> journal.Record:
         flash, start = self._machine.flash, layout.JOURNAL_OFFSET

@@ -1,0 +1,199 @@
+"""The whole product around the agent: bootloader machine code, signer, server, operator's command line."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+REPO = Path(__file__).parents[2]
+KEYS = REPO / "keys.example"
+VENDOR, MODEL = "example.com", "sensor"
+FOTA = [sys.executable, "-c", "from fota_cli.main import main; main()"]
+
+
+def fota(*args, code=0, env=None):
+    """Run one command; return its standard output."""
+    environment = {**os.environ, "FOTA_ALLOW_EXAMPLE_KEYS": "1", **(env or {})}
+    done = subprocess.run(
+        [*FOTA, *map(str, args)], capture_output=True, text=True, env=environment, check=False, timeout=90
+    )
+    assert done.returncode == code, f"{args}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+class Factory:
+    """Builds, signs and publishes releases, and provisions devices against one running server."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.root = folder / "root.cbor"
+        keys = [arg for n in (1, 2, 3) for arg in ("--root-key", KEYS / f"root-{n}.pub.pem")]
+        keys += [arg for n in (1, 2, 3) for arg in ("--release-key", KEYS / f"release-{n}.pub.pem")]
+        signers = [arg for n in (1, 2) for arg in ("--sign", KEYS / f"root-{n}.pem")]
+        fota("root", "new", *keys, "--assign-key", KEYS / "assign.pub.pem", *signers, "-o", self.root)
+        self.data = folder / "server"
+        fota("server", "init", "--data", self.data, "--keys", KEYS, "--root", self.root, "--port", 0,
+             "--operator-port", 0, "--interval", 1, "--allow-example-keys")  # fmt: skip
+        self.server = subprocess.Popen(
+            [*FOTA, "server", "run", "--data", str(self.data)], stdout=subprocess.PIPE, text=True
+        )
+        assert "ready" in self.server.stdout.readline()
+        urls = json.loads((self.data / "server.json").read_text())
+        self.device_url = urls["device_url"]
+        self.operator = {
+            "FOTA_SERVER": urls["operator_url"],
+            "FOTA_CA": str(KEYS / "server-ca.crt"),
+            "FOTA_TOKEN": (self.data / "operator.token").read_text().strip(),
+        }
+
+    def operate(self, *args, code=0):
+        return fota(*args, code=code, env=self.operator)
+
+    def image(self, version, counter, self_test="pass", key="image-a"):
+        subprocess.run(
+            ["make", "-s", "-C", str(REPO / "bootloader"), "bootloader", "sample", f"VERSION={version}",
+             f"SELF_TEST={self_test}"], check=True, capture_output=True)  # fmt: skip
+        suffix = "-fail" if self_test == "fail" else ""
+        out = self.folder / f"{version}.bin"
+        fota("sign", "--force", REPO / f"build/sample/app-{version}{suffix}.elf", "-o", out, "--key", KEYS / f"{key}.pem",
+             "--version", version, "--security-counter", counter, "--vendor-domain", VENDOR, "--model", MODEL)  # fmt: skip
+        return out
+
+    def publish(self, version, counter, sequence, **how):
+        image = self.image(version, counter, **how)
+        envelope = self.folder / f"{version}.suit"
+        signed = [envelope.with_suffix(f".s{n}") for n in (1, 2)]
+        fota("manifest", "new", image, "-o", envelope, "--sequence", sequence, "--vendor-domain", VENDOR,
+             "--model", MODEL)  # fmt: skip
+        fota("manifest", "sign", envelope, "--key", KEYS / "release-1.pem", "-o", signed[0])
+        fota("manifest", "sign", signed[0], "--key", KEYS / "release-3.pem", "-o", signed[1])
+        self.operate("release", "publish", image, signed[1])
+
+    def device(self, image):
+        from cryptography.hazmat.primitives.serialization import Encoding
+        from cryptography.x509 import load_pem_x509_certificate
+
+        from fota_signer.identity import device_class
+        from fota_vdev.atecc608 import Atecc608
+        from fota_vdev.machine import Machine
+        from fota_vdev.provision import provision
+        from fota_wire.host_crypto import load_public_key
+
+        made = device_class(class_uuid=None, domain=VENDOR, model=MODEL)
+        machine = Machine(element=Atecc608(seed=21), seed=21)
+        ca = load_pem_x509_certificate((KEYS / "server-ca.crt").read_bytes())
+        provision(
+            machine,
+            bootloader_elf=REPO / "build/bootloader/stm32l4/bootloader.elf",
+            image=image.read_bytes(),
+            class_id=made.class_id,
+            vendor_id=made.vendor_id,
+            root_a_xy=load_public_key(KEYS / "image-a.pub.pem"),
+            root_b_xy=load_public_key(KEYS / "image-b.pub.pem"),
+            genesis_root=self.root.read_bytes(),
+            server_ca_der=ca.public_bytes(Encoding.DER),
+            server_url=self.device_url,
+            device_ca_key=KEYS / "device-ca.pem",
+            device_ca_cert=KEYS / "device-ca.crt",
+            allow_example_keys=True,
+        )
+        path = self.folder / "device.vdev"
+        machine.save(path)
+        machine.close()
+        return path, machine.element.serial.hex()
+
+    def close(self):
+        self.server.send_signal(signal.SIGTERM)
+        self.server.wait(20)
+        self.server.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def factory(tmp_path_factory):
+    if shutil.which("arm-none-eabi-gcc") is None:
+        pytest.skip("no arm-none-eabi-gcc: install gcc-arm-none-eabi")
+    made = Factory(tmp_path_factory.mktemp("factory"))
+    yield made
+    made.close()
+
+
+def agent(path, *args, code=0):
+    out = fota("agent", "run", "--vdev", path, "--json", "--duration", 60, *args, code=code)
+    return json.loads(out) if out.strip() else {}
+
+
+def test_update_rollback_and_revert_from_end_to_end(factory):
+    first = factory.image("1.0.0", 1)
+    path, device = factory.device(first)
+
+    # 1.0.0 boots, and the server hears of it
+    factory.publish("1.0.0", 1, 1)
+    state = agent(path, "--until-idle")
+    assert (state["slot"], state["version"], state["state"], state["settled"]) == (
+        "A",
+        "1.0.0",
+        "confirmed",
+        True,
+    )
+    assert state["device"] == device
+
+    # 1.1.0 is downloaded, tried and confirmed
+    factory.publish("1.1.0", 1, 2)
+    factory.operate("rollout", "start", "1.1.0", "--device", device)
+    started = time.monotonic()
+    state = agent(path, "--until-confirmed")
+    assert (state["slot"], state["version"], state["state"]) == ("B", "1.1.0", "confirmed")
+    assert state["journal"]["confirmed"] == "B"
+    assert time.monotonic() - started < 60
+    shown = json.loads(factory.operate("device", "show", device, "--json"))
+    assert "1.1.0" in json.dumps(shown["confirmed"])
+
+    # back to 1.0.0, which still lies in slot A: nothing is copied
+    from fota_vdev.machine import Machine
+
+    before = Machine.load(path)
+    work = sum(op.offset >= 0x4000 for op in before.flash.log), before.flash.counters.double_words[1]
+    before.close()
+    factory.operate("rollback", "--device", device)
+    state = agent(path, "--until-confirmed")
+    assert (state["slot"], state["version"], state["state"]) == ("A", "1.0.0", "confirmed")
+    after = Machine.load(path)
+    assert (sum(op.offset >= 0x4000 for op in after.flash.log), after.flash.counters.double_words[1]) == work
+    after.close()
+
+    # 1.2.0 fails its self-test, reverts by itself, and the server shows why
+    factory.publish("1.2.0", 2, 3, self_test="fail")
+    factory.operate("rollout", "start", "1.2.0", "--device", device)
+    state = agent(path, "--until-confirmed", code=1)
+    assert (state["slot"], state["version"], state["state"]) == ("A", "1.0.0", "confirmed")
+    assert state["fell_back"] == "reverted: AP1 self-test"
+    assert "AP1 self-test" in factory.operate("device", "show", device, "--json")
+
+    # 1.3.0 raises the floor; then 1.1.0 is refused by the device itself
+    factory.publish("1.3.0", 2, 4)
+    factory.operate("rollout", "start", "1.3.0", "--device", device)
+    state = agent(path, "--until-confirmed")
+    assert (state["slot"], state["version"], state["floor"]) == ("B", "1.3.0", 1)
+    factory.operate("rollback", "--device", device, "--to", "1.1.0")
+    state = agent(path, "--until-confirmed", code=1)
+    assert (state["slot"], state["version"], state["floor"]) == ("B", "1.3.0", 2)
+    assert "PO1 rollback" in state["fell_back"]
+    assert "PO1 rollback" in factory.operate("device", "show", device, "--json")
+
+
+def test_server_that_is_down_ends_in_one_line_and_exit_code_4(factory):
+    path = factory.folder / "device.vdev"
+    if not path.exists():
+        pytest.skip("needs the device of the test above")
+    before = path.read_bytes()
+    state = agent(path, "--server", "https://localhost:1", "--once", code=4)
+    assert "refused" in state["error"]
+    assert len(path.read_bytes()) == len(before)
