@@ -17,9 +17,15 @@ OK, COMM_FAIL, UNIMPLEMENTED = 0, -16, -11
 
 INIT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 POST = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
-SEND = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint8, ctypes.POINTER(ctypes.c_uint8), ctypes.c_int)
+SEND = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.c_void_p, ctypes.c_uint8, ctypes.POINTER(ctypes.c_uint8), ctypes.c_int
+)
 RECV = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.c_void_p, ctypes.c_uint8, ctypes.POINTER(ctypes.c_uint8), ctypes.POINTER(ctypes.c_uint16)
+    ctypes.c_int,
+    ctypes.c_void_p,
+    ctypes.c_uint8,
+    ctypes.POINTER(ctypes.c_uint8),
+    ctypes.POINTER(ctypes.c_uint16),
 )
 CONTROL = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint8, ctypes.c_void_p, ctypes.c_size_t)
 RELEASE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
@@ -64,11 +70,12 @@ class Wire:
             i2c.writeto(target >> 1, bytes([word]) + body)
 
         status = self.guarded(call)
+        if status and target:
+            self.machine.sleep_us(10_000)  # the library really sleeps 2 ms per poll: let fewer do
         return OK if target == 0 else status
 
     def recv(self, iface, address, data, n):
         def call():
-            self.machine.sleep_us(2000)
             raw = self.machine.i2c.readfrom(address >> 1, n[0])
             ctypes.memmove(data, raw, len(raw))
 
@@ -142,22 +149,32 @@ def main():
     digest = bytes(range(100, 132))
     good, evil = raw_sign(root, digest), raw_sign(ec.generate_private_key(ec.SECP256R1()), digest)
 
-    b = buf(4); out["info"] = [cal.atcab_info(b), b.hex()]
-    b = buf(9); out["serial"] = [cal.atcab_read_serial_number(b), b.hex()]
-    b = buf(32); out["random"] = [cal.atcab_random(b), b.hex()]
-    b = buf(128); out["config"] = [cal.atcab_read_config_zone(b), b.hex()]
+    b = buf(4)
+    out["info"] = [cal.atcab_info(b), b.hex()]
+    b = buf(9)
+    out["serial"] = [cal.atcab_read_serial_number(b), b.hex()]
+    b = buf(32)
+    out["random"] = [cal.atcab_random(b), b.hex()]
+    b = buf(128)
+    out["config"] = [cal.atcab_read_config_zone(b), b.hex()]
     out["model_config"] = machine.element.nvm.read_config().hex()
-    locked = cal.AtcaReference(False); out["locked_config"] = [cal.atcab_is_locked(0, locked), bool(locked.value)]
-    locked = cal.AtcaReference(False); out["locked_data"] = [cal.atcab_is_locked(1, locked), bool(locked.value)]
+    locked = cal.AtcaReference(False)
+    out["locked_config"] = [cal.atcab_is_locked(0, locked), bool(locked.value)]
+    locked = cal.AtcaReference(False)
+    out["locked_data"] = [cal.atcab_is_locked(1, locked), bool(locked.value)]
     if blank:
-        b = buf(64); out["genkey_unlocked"] = [cal.atcab_genkey(0, b)]
+        b = buf(64)
+        out["genkey_unlocked"] = [cal.atcab_genkey(0, b)]
         out["write_config"] = [cal.atcab_write_zone(0, 0, 1, 0, bytes(32), 32)]
         out["write_serial"] = [cal.atcab_write_zone(0, 0, 0, 0, bytes(4), 4)]
         print(json.dumps(out))
         return
-    c = cal.AtcaReference(0); out["counter"] = [cal.atcab_counter_read(0, c), int(c.value)]
-    c = cal.AtcaReference(0); out["increment"] = [cal.atcab_counter_increment(0, c), int(c.value)]
-    c = cal.AtcaReference(0); out["counter_after"] = [cal.atcab_counter_read(0, c), int(c.value)]
+    c = cal.AtcaReference(0)
+    out["counter"] = [cal.atcab_counter_read(0, c), int(c.value)]
+    c = cal.AtcaReference(0)
+    out["increment"] = [cal.atcab_counter_increment(0, c), int(c.value)]
+    c = cal.AtcaReference(0)
+    out["counter_after"] = [cal.atcab_counter_read(0, c), int(c.value)]
 
     def verify(call):
         v = cal.AtcaReference(False)
@@ -169,27 +186,37 @@ def main():
     nonce = bytes(range(200, 232))
     out["verify_mac_good"] = verify(lambda v: cal.atcab_verify_stored_mac(digest, good, 15, nonce, io_key, v))
     out["verify_mac_evil"] = verify(lambda v: cal.atcab_verify_stored_mac(digest, evil, 15, nonce, io_key, v))
-    out["verify_mac_wrong_io_key"] = verify(lambda v: cal.atcab_verify_stored_mac(digest, good, 15, nonce, bytes(32), v))
+    out["verify_mac_wrong_io_key"] = verify(
+        lambda v: cal.atcab_verify_stored_mac(digest, good, 15, nonce, bytes(32), v)
+    )
     out["verify_private_slot"] = verify(lambda v: cal.atcab_verify_stored(digest, good, 0, v))
     out["verify_data_slot"] = verify(lambda v: cal.atcab_verify_stored(digest, good, 8, v))
     out["verify_extern_good"] = verify(lambda v: cal.atcab_verify_extern(digest, good, xy(root), v))
     out["verify_extern_evil"] = verify(lambda v: cal.atcab_verify_extern(digest, evil, xy(root), v))
-    pub = buf(64); out["public_key"] = [cal.atcab_get_pubkey(0, pub), pub.hex()]
+    pub = buf(64)
+    out["public_key"] = [cal.atcab_get_pubkey(0, pub), pub.hex()]
     out["host_public_key"] = host.public_key(0).hex()
-    sig = buf(64); out["sign"] = [cal.atcab_sign(0, digest, sig)]
+    sig = buf(64)
+    out["sign"] = [cal.atcab_sign(0, digest, sig)]
     out["sign_verifies"] = verify(lambda v: cal.atcab_verify_extern(digest, sig, pub, v))
-    sig2 = buf(64); out["sign_internal_only_slot"] = [cal.atcab_sign(1, digest, sig2)]
+    sig2 = buf(64)
+    out["sign_internal_only_slot"] = [cal.atcab_sign(1, digest, sig2)]
     out["sign_public_slot"] = [cal.atcab_sign(15, digest, sig2)]
     out["genkey_locked_slot"] = [cal.atcab_genkey(0, buf(64))]
     out["genkey_free_slot"] = [cal.atcab_genkey(2, buf(64))]
     out["write_locked_config"] = [cal.atcab_write_zone(0, 0, 1, 0, bytes(32), 32)]
     out["write_locked_root"] = [cal.atcab_write_zone(2, 15, 0, 0, bytes(32), 32)]
     out["write_free_slot"] = [cal.atcab_write_zone(2, 8, 0, 0, bytes(range(32)), 32)]
-    b = buf(32); out["read_free_slot"] = [cal.atcab_read_zone(2, 8, 0, 0, b, 32), b.hex()]
+    b = buf(32)
+    out["read_free_slot"] = [cal.atcab_read_zone(2, 8, 0, 0, b, 32), b.hex()]
     out["read_secret_slot"] = [cal.atcab_read_zone(2, 4, 0, 0, buf(32), 32)]
-    b = buf(64); out["read_root"] = [cal.atcab_read_pubkey(15, b), b.hex()]; out["root"] = xy(root).hex()
-    b = buf(32); out["nonce"] = [cal.atcab_nonce_rand(bytes(20), b)]
-    b = buf(32); out["sha"] = [cal.atcab_sha(130, bytes(130), b), b.hex()]
+    b = buf(64)
+    out["read_root"] = [cal.atcab_read_pubkey(15, b), b.hex()]
+    out["root"] = xy(root).hex()
+    b = buf(32)
+    out["nonce"] = [cal.atcab_nonce_rand(bytes(20), b)]
+    b = buf(32)
+    out["sha"] = [cal.atcab_sha(130, bytes(130), b), b.hex()]
     machine.i2c_tamper = Forger()
     out["forged_plain"] = verify(lambda v: cal.atcab_verify_stored(digest, evil, 15, v))
     out["forged_mac"] = verify(lambda v: cal.atcab_verify_stored_mac(digest, evil, 15, nonce, io_key, v))

@@ -120,7 +120,7 @@ class FlashController(Peripheral):
         if self.cr & LOCK:
             return
         self._stall()
-        if value & (OPTSTRT | OBL_LAUNCH | FSTPG) or (self.cr & ~value) & OPTLOCK:
+        if value & (OPTSTRT | OBL_LAUNCH | FSTPG):
             raise self.unmodelled(CR, "option byte programming or fast programming through")
         self.cr = value & self._WRITABLE & ~STRT | OPTLOCK | value & LOCK
         if not self.cr & PG:

@@ -68,11 +68,17 @@ class ChipHost:
 
     def idle(self) -> None:
         """Send the chip to idle: it keeps TempKey."""
-        self._i2c.writeto(self.address, b"\x02")
+        self._write(b"\x02")
 
     def sleep(self) -> None:
         """Send the chip to sleep: it forgets all SRAM."""
-        self._i2c.writeto(self.address, b"\x01")
+        self._write(b"\x01")
+
+    def _write(self, message: bytes) -> None:
+        try:
+            self._i2c.writeto(self.address, message)
+        except OSError as exc:
+            raise DeviceError("the crypto element does not take a message: asleep, busy or gone") from exc
 
     def exchange(self, opcode: int, p1: int, p2: int, data: bytes = b"") -> bytes:
         """Send one command to the awake chip and return the payload of its response.
@@ -81,7 +87,7 @@ class ChipHost:
             DeviceError: no answer in 2.6 s, or a damaged one.
         """
         body = bytes([len(data) + 7, opcode, p1]) + p2.to_bytes(2, "little") + data
-        self._i2c.writeto(self.address, b"\x03" + body + crc16(body))
+        self._write(b"\x03" + body + crc16(body))
         for _ in range(POLLS):
             self._sleep_us(POLL_US)
             try:
@@ -97,10 +103,8 @@ class ChipHost:
     def command(self, opcode: int, p1: int, p2: int, data: bytes = b"", *, name: str = "") -> bytes:
         """Wake, run one command, idle; return its output (empty for a plain success)."""
         self.wake()
-        try:
-            payload = self.exchange(opcode, p1, p2, data)
-        finally:
-            self.idle()
+        payload = self.exchange(opcode, p1, p2, data)
+        self.idle()
         if len(payload) == 1:
             if payload[0]:
                 raise ElementStatusError(name or f"command {opcode:02x}", payload[0])
