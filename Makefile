@@ -34,8 +34,11 @@ size: $(READY) toolchain
 bench: $(READY) firmware
 	$(BIN)/python tests/bench/bench.py
 
-firmware: toolchain
-	$(MAKE) --no-print-directory -C bootloader all
+# The bootloader, and the releases of the sample application that demo, tests and benchmark use.
+firmware: toolchain $(READY)
+	@$(MAKE) --no-print-directory -C bootloader bootloader host
+	@for version in 1.0.0 1.1.0 1.3.0; do $(MAKE) --no-print-directory -C bootloader sample VERSION=$$version || exit 1; done
+	@$(MAKE) --no-print-directory -C bootloader sample VERSION=1.2.0 SELF_TEST=fail
 
 # The compiler comes from Debian; without the right to install it, say its name and stop.
 toolchain:

@@ -1,0 +1,5 @@
+"""``python -m fota_cli`` is ``fota``."""
+
+from fota_cli.main import main
+
+main()

@@ -1,0 +1,276 @@
+"""The demo's world: `fota` as a person would type it, a server, one device, and an attacker's hands.
+
+Nothing here is a mock: commands are processes, the server listens on loopback, the device runs the
+bootloader's machine code. Only the attacker reaches into the device: with its own flash controller, as
+somebody with a debug probe or with code execution in the application would.
+"""
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fota_agent.agent import Agent, Hooks
+from fota_agent.board_stm32l4 import Stm32L4Board
+from fota_vdev.machine import Machine
+from fota_wire import layout
+from fota_wire.bootreport import BootReport, unpack
+from fota_wire.errors import FotaError, StorageError
+
+REPO = Path(__file__).resolve().parents[2]
+BUILD = REPO / "build"
+VENDOR, MODEL = "fota.example", "stm32l4-demo"
+VENDOR_ID = uuid.uuid5(uuid.NAMESPACE_DNS, VENDOR)
+CLASS_ID = uuid.uuid5(VENDOR_ID, MODEL)
+BOOT_MS = 5_000
+
+
+class StepFailed(FotaError):
+    """A command of the story did not end as it had to."""
+
+
+class World:
+    """One demo in ``folder``, which is emptied first; a second one at the same time is refused."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = (folder / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise StorageError(f"a demo is running in {folder}: wait for it to end") from exc
+        for old in folder.iterdir():
+            if old.name != "lock":
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+        self.folder = folder
+        self.keys = folder / "keys"
+        self.root = folder / "root.cbor"
+        self.device = folder / "device.vdev"
+        self.device_id = ""
+        self._server: subprocess.Popen[bytes] | None = None
+        self._env = {**os.environ, "FOTA_ALLOW_EXAMPLE_KEYS": "1"}
+
+    # -- commands ----------------------------------------------------------------------------------------
+
+    def fota(self, *args: object, ends: int = 0) -> str:
+        """Run one command; return what it printed (its error line, if it was to fail).
+
+        Raises:
+            StepFailed: it did not end with exit code ``ends``.
+        """
+        command = [sys.executable, "-m", "fota_cli", *map(str, args)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=self._env, check=False, timeout=170
+        )
+        if done.returncode != ends:
+            words = " ".join(map(str, args[:3]))
+            raise StepFailed(
+                f"fota {words}: exit code {done.returncode}: {(done.stderr or done.stdout).strip()}"
+            )
+        return done.stdout if ends == 0 else done.stderr
+
+    def json(self, *args: object) -> Any:
+        """Run one command with --json and return its object."""
+        return json.loads(self.fota(*args, "--json"))
+
+    # -- what a team has ---------------------------------------------------------------------------------
+
+    def make_keys(self) -> Any:
+        """Write the throw-away keys and a ROOT over them, signed by two of three."""
+        self.fota("keys", "example", self.keys)
+        three = [
+            arg
+            for n in (1, 2, 3)
+            for arg in (
+                "--root-key",
+                self.keys / f"root-{n}.pem",
+                "--release-key",
+                self.keys / f"release-{n}.pem",
+            )
+        ]
+        signers = ["--sign", self.keys / "root-1.pem", "--sign", self.keys / "root-3.pem"]
+        return self.json(
+            "root", "new", *three, "--assign-key", self.keys / "assign.pem", *signers, "-o", self.root
+        )
+
+    def start_server(self) -> None:
+        """Set up and start the server on free ports of the loopback.
+
+        Raises:
+            StepFailed: it is not ready in 20 s.
+        """
+        data = self.folder / "server"
+        self.fota("server", "init", "--data", data, "--keys", self.keys, "--root", self.root, "--port", 0,
+                  "--operator-port", 0, "--interval", 1)  # fmt: skip
+        with (self.folder / "server.log").open("wb") as log:
+            self._server = subprocess.Popen(
+                [sys.executable, "-m", "fota_cli", "server", "run", "--data", str(data)],
+                stdout=log, stderr=log, env=self._env,
+            )  # fmt: skip
+        ready = data / "server.json"
+        for _ in range(200):
+            if ready.exists():
+                break
+            if self._server.poll() is not None:
+                break
+            time.sleep(0.1)
+        if not ready.exists():
+            raise StepFailed(f"the server did not start: {(self.folder / 'server.log').read_text().strip()}")
+        urls = json.loads(ready.read_text())
+        self.device_url = urls["device_url"]
+        self._env |= {
+            "FOTA_SERVER": urls["operator_url"],
+            "FOTA_CA": str(self.keys / "server-ca.crt"),
+            "FOTA_TOKEN": (data / "operator.token").read_text().strip(),
+        }
+
+    def stop(self) -> None:
+        """Stop what was started."""
+        if self._server is not None:
+            self._server.terminate()
+            self._server.wait(timeout=20)
+            self._server = None
+
+    def sign(
+        self, version: str, counter: int, *, key: str = "image-a", model: str = MODEL, app: str = ""
+    ) -> Path:
+        """Pack and sign the application of ``version``; return the image's file."""
+        elf = BUILD / "sample" / f"app-{app or version}.elf"
+        image = self.folder / f"{version}-{counter}-{key}-{model}.img"
+        if image.exists():
+            return image
+        self.fota("sign", elf, "-o", image, "--key", self.keys / f"{key}.pem", "--version", version,
+                  "--security-counter", counter, "--vendor-domain", VENDOR, "--model", model)  # fmt: skip
+        return image
+
+    def manifest(self, image: Path, sequence: int, signers: tuple[str, ...]) -> Path:
+        """Make a manifest about ``image`` and have it signed by each of ``signers`` in turn."""
+        last = image.with_suffix(".suit0")
+        self.fota("manifest", "new", image, "-o", last, "--sequence", sequence, "--vendor-domain", VENDOR,
+                  "--model", MODEL)  # fmt: skip
+        for number, signer in enumerate(signers, start=1):
+            signed = image.with_suffix(f".suit{number}")
+            self.fota("manifest", "sign", last, "--key", self.keys / f"{signer}.pem", "-o", signed)
+            last = signed
+        return last
+
+    def countersign(self, envelope: Path, signer: str) -> Path:
+        """Add one signature more to ``envelope``."""
+        signed = envelope.with_suffix(".suit")
+        self.fota("manifest", "sign", envelope, "--key", self.keys / f"{signer}.pem", "-o", signed)
+        return signed
+
+    def provision(self, image: Path) -> Any:
+        """Make the device: as in the factory, its TLS key born inside the element."""
+        self.fota("vdev", "create", self.device)
+        report = self.json(
+            "vdev", "provision", self.device, "--bootloader", BUILD / "bootloader/stm32l4/bootloader.elf",
+            "--image", image, "--class-id", CLASS_ID, "--vendor-id", VENDOR_ID,
+            "--root-a", self.keys / "image-a.pub.pem", "--root-b", self.keys / "image-b.pub.pem",
+            "--genesis-root", self.root, "--server-ca", self.keys / "server-ca.crt",
+            "--server-url", self.device_url, "--device-ca-key", self.keys / "device-ca.pem",
+            "--device-ca-cert", self.keys / "device-ca.crt",
+        )  # fmt: skip
+        self.device_id = report["device_id"]
+        return report
+
+    def slot_writes(self) -> tuple[int, int]:
+        """Return (page erases in both slots, double words programmed in both banks) of the device so far."""
+        flash = self.json("vdev", "status", self.device)["flash"]
+        erases = flash["slot A"]["erases"] + flash["slot B"]["erases"]
+        return erases, sum(flash["double_words"].values())
+
+    # -- an attacker's hands -----------------------------------------------------------------------------
+
+    def stage_by_force(self, image: bytes, tamper: Any = None) -> tuple[list[str], BootReport]:
+        """Write ``image`` into the inactive slot, request it, reset; past agent, server and manifest.
+
+        ``tamper`` sits on the I2C bus from the reset on. Returns the bootloader's UART lines and the boot
+        report that it left.
+        """
+        with self._device() as machine:
+            board = self._board(machine)
+            for at in range(0, len(image), layout.PAGE_SIZE):
+                page = image[at : at + layout.PAGE_SIZE]
+                board.inactive.erase(at)
+                board.inactive.program(at, bytearray(page + b"\xff" * (-len(page) % 8)))
+            board.request()
+            said = len(machine.uart)
+            machine.i2c_tamper = tamper
+            board.reset()
+            self._boot(machine)
+            return self._bootloader_lines(machine, said), self._report(machine)
+
+    def boot_lines(self) -> list[str]:
+        """Switch the device on; return what its bootloader says."""
+        with self._device() as machine:
+            return self._bootloader_lines(machine, 0)
+
+    def check_in_through(self, between_of: Any) -> str:
+        """Run the device's own agent for one check-in, with ``between_of(its transport)`` in between.
+
+        Returns why it refused the answer, or what it wants to do next.
+        """
+        from fota_agent.tls_cpython import transport_for
+
+        with self._device() as machine:
+            board = self._board(machine)
+            between = between_of(transport_for(board, None))
+            agent = Agent(board, transport=between, hooks=Hooks())
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline and not between.answers:
+                agent.step()
+            between.close()
+            return str(agent.engine.error or agent.engine.phase)
+
+    @contextmanager
+    def _device(self) -> Iterator[Machine]:
+        """The device, switched on and booted; switched off and saved afterwards."""
+        machine = Machine.load(self.device)
+        try:
+            machine.power_on()
+            self._boot(machine)
+            yield machine
+        finally:
+            machine.power_off()
+            machine.save(self.device)
+            machine.close()
+
+    @staticmethod
+    def _boot(machine: Machine) -> None:
+        """Run until the application has printed its status, or the bootloader has halted."""
+        said = len(machine.uart)
+        machine.run(
+            time_ms=BOOT_MS,
+            until=lambda m: b"journal: " in m.uart[said:] or b"fota-boot: halt" in m.uart[said:],
+        )
+        machine.run(time_ms=200)
+
+    @staticmethod
+    def _bootloader_lines(machine: Machine, said: int) -> list[str]:
+        lines = bytes(machine.uart[said:]).decode("ascii", "replace").splitlines()
+        return [line for line in lines if line.startswith("fota-boot: ")]
+
+    @staticmethod
+    def _report(machine: Machine) -> BootReport:
+        return unpack(machine.read(layout.BOOT_REPORT_ADDRESS, layout.BOOT_REPORT_SIZE))
+
+    @staticmethod
+    def _board(machine: Machine) -> Stm32L4Board:
+        return Stm32L4Board(
+            machine.mem32,
+            machine.i2c,
+            machine.read,
+            machine.sleep_us,
+            lambda: time.monotonic_ns() // 1_000_000,
+            secrets.randbelow,
+        )
