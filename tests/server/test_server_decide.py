@@ -1,5 +1,6 @@
 """The pure core: what a check-in means."""
 
+import dataclasses
 import secrets
 from typing import Any
 
@@ -97,8 +98,12 @@ AP1 = [("reverted", "AP1 self-test")]
             id="bootloader-refused",
         ),
         pytest.param(
-            "offered", "old", False, [("refused", "threshold")], "failed", "threshold", False,
-            id="agent-refused",
+            "offered", "old", False, [("refused", "PO2 counter-step: too far")], "failed", "PO2", False,
+            id="agent-refused-the-image",
+        ),
+        pytest.param(
+            "offered", "old", False, [("refused", "too late")], "offered", "too late", True,
+            id="agent-refused-once",
         ),
         pytest.param(
             "offered", "old", False, [("failed", "download cut")], "offered", "download cut", True,
@@ -130,6 +135,17 @@ def test_report_moves_target(
     assert (verdict.target_reason or "").startswith(reason or "")
     assert bool(verdict.target_reason) == bool(reason)
     assert (verdict.wanted is not None) == offered
+
+
+def test_second_refusal_for_the_same_reason_is_final(
+    root: roots.Root, device_key: Any, releases: dict[str, Built]
+) -> None:
+    target = target_of(releases["1.1.0"], TargetState.OFFERED)
+    for reason, state in (("wrong class", "offered"), ("too late", "offered"), ("too late", "failed")):
+        raw = report_of(device_key, releases["1.0.0"], "confirmed", events=[("refused", reason)])
+        verdict = judged(root, device_key, target, raw)
+        assert (verdict.target_state, verdict.target_reason) == (state, reason)
+        target = dataclasses.replace(target, reason=verdict.target_reason)
 
 
 @pytest.mark.parametrize("state", ["offered", "installed", "trial", "confirmed"])

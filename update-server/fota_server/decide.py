@@ -10,14 +10,15 @@ A target is what a rollout wants of one device:
 | any | the release runs, state "confirmed" | CONFIRMED |
 | TRIAL, CONFIRMED | another image runs | REVERTED |
 | OFFERED, INSTALLED | `reverted` or `rejected`, and the release was installed | REVERTED |
-| OFFERED | `refused` | FAILED |
-| OFFERED, INSTALLED | `failed` | unchanged; the reason is shown |
+| OFFERED | `refused` with a status code, or a second time for the same reason | FAILED |
+| OFFERED, INSTALLED | `refused` once, `failed` | unchanged; the reason is shown |
 
 REVERTED and FAILED stay until an operator acts: the release is not offered again. Only CONFIRMED is success.
 A release is offered unasked once. Every later ASSIGNMENT that names it follows a report verified in the same
 check-in, so that a device that went back is never sent into the same trial again by an answer to old facts.
 """
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -26,6 +27,10 @@ from fota_wire.errors import FotaError
 from fota_wire.report import Report, open_report
 from fota_wire.root import Root
 from fota_wire.seams import Verify
+
+
+_STATUS = re.compile(r"[A-Z]{2}[0-9]+ ")
+"""What a refusal of the image itself begins with (SPEC 6); others, a late answer say, may pass."""
 
 
 class TargetState(StrEnum):
@@ -159,9 +164,9 @@ def advance(target: Target, report: Report) -> tuple[TargetState, str | None]:
             return TargetState.REVERTED, fallen_back
         return TargetState.INSTALLED, _last_event(report, ("failed",)) or target.reason
     refused = _last_event(report, ("refused",))
-    if refused:
+    if refused and (_STATUS.match(refused) or refused == target.reason):
         return TargetState.FAILED, refused
-    return state, _last_event(report, ("failed",)) or target.reason
+    return state, refused or _last_event(report, ("failed",)) or target.reason
 
 
 def _last_event(report: Report, codes: tuple[str, ...]) -> str | None:
