@@ -29,7 +29,9 @@ def answer(payload: bytes) -> bytes:
 class Adversary:
     """Sits on the I2C bus: sees every command, and may replace any answer or command."""
 
-    def __init__(self, reply: Callable[[bytes, bytes], bytes], command: Callable[[bytes], bytes] | None = None) -> None:
+    def __init__(
+        self, reply: Callable[[bytes, bytes], bytes], command: Callable[[bytes], bytes] | None = None
+    ) -> None:
         self.reply, self.command, self.last = reply, command, b""
         self.commands: list[bytes] = []
 
@@ -96,7 +98,9 @@ def test_flipped_payload_byte_is_image_hash(staged: Any, signed: Callable[..., b
     assert_rejected(staged(bytes(image)), "IM6")
 
 
-def test_flipped_byte_with_hash_made_to_fit_is_bad_signature(staged: Any, signed: Callable[..., bytes]) -> None:
+def test_flipped_byte_with_hash_made_to_fit_is_bad_signature(
+    staged: Any, signed: Callable[..., bytes]
+) -> None:
     image = bytearray(signed("1.1.0", sec_cnt=2))
     size = struct.unpack_from("<I", image, 12)[0]
     end = 0x200 + size + struct.unpack_from("<H", image, 10)[0]

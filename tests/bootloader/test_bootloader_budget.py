@@ -18,7 +18,9 @@ def test_boot_of_256_kib_stays_within_instruction_budget(device: Any, signed: Ca
     device.confirm("B")
     device.machine.reset("pin")
     start = device.machine.instructions
-    device.machine.run(until=lambda m: m.cpu.pc < 0x20000000 and m.mem32[0xE000ED08] == 0x08004200, time_ms=9000)
+    device.machine.run(
+        until=lambda m: m.cpu.pc < 0x20000000 and m.mem32[0xE000ED08] == 0x08004200, time_ms=9000
+    )
     used = device.machine.instructions - start
     print("boot 256K", used)
     assert used <= 10_000_000

@@ -18,7 +18,9 @@ def updated(device: Any, signed: Callable[..., bytes]) -> Any:
     return device
 
 
-def test_factory_device_boots_slot_a_and_writes_first_record(device: Any, signed: Callable[..., bytes]) -> None:
+def test_factory_device_boots_slot_a_and_writes_first_record(
+    device: Any, signed: Callable[..., bytes]
+) -> None:
     report = device.boot()
     assert "fota-boot: slot A 1.0.0 confirmed" in device.said
     assert "app 1.0.0: slot A, confirmed" in device.said
@@ -138,7 +140,9 @@ def test_rejected_image_is_not_tried_again(updated: Any, signed: Callable[..., b
     assert updated.flash.operations == operations
 
 
-def test_rotten_confirmed_image_falls_back_without_a_record(device: Any, signed: Callable[..., bytes]) -> None:
+def test_rotten_confirmed_image_falls_back_without_a_record(
+    device: Any, signed: Callable[..., bytes]
+) -> None:
     device.boot()
     device.install("B", signed("1.1.0"))
     good = device.flash.read_phys(1, 0x4400, 8)
