@@ -120,19 +120,18 @@ def main(argv: list[str]) -> int | None:
 
 
 def _summary(options: SignOptions, data: bytes, class_id: bytes) -> str:
-    from fota_wire.image import parse_image
+    import hashlib
 
-    image = parse_image(data)
+    file_digest = hashlib.sha256(data).hexdigest()
     if options.as_json:
         import json
 
         fields = {"output": options.output, "size": len(data), "version": options.version}
-        fields["security_counter"] = image.sec_cnt
+        fields["security_counter"] = options.security_counter
         fields["class"] = class_id.hex()
-        fields["image_hash"] = image.image_hash.hex()
-        fields["file_digest"] = image.file_digest.hex()
+        fields["file_digest"] = file_digest
         return json.dumps(fields)
     return (
-        f"{options.output}: {options.version}, security counter {image.sec_cnt}, {len(data)} bytes,"
-        f" file digest {image.file_digest.hex()[:16]}"
+        f"{options.output}: {options.version}, security counter {options.security_counter},"
+        f" {len(data)} bytes, file digest {file_digest[:16]}"
     )

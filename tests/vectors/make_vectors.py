@@ -460,6 +460,10 @@ def image_vectors() -> list[Vector]:
         vector("truncated-in-payload", good[:600], s.IM3),
         vector("bytes-behind", good + b"\0", s.IM4),
         vector("protected-size-differs", make_image(patch=(10, b"\x1c\0")), s.IM4),
+        vector(
+            "protected-size-larger", make_image(protected=image.build_protected(5, CLASS) + bytes(4)), s.IM4
+        ),
+        vector("header-pad-not-zero", make_image(patch=(28, b"\1\0\0\0")), s.IM2),
         vector("no-protected-area", make_image(protected=b""), s.IM4),
         vector("no-counter", area(cls), s.IM4),
         vector("counter-twice", area(counter, counter, cls), s.IM4),
