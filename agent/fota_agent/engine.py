@@ -252,7 +252,7 @@ class Engine:
         """The application lets us go on now, or wants to be asked again later."""
         self._in(ASK)
         if now >= self._expires:
-            return self._wait(now)  # the server may have changed its mind: ask it again
+            return self._stale(now)
         if not yes:
             return Action(IDLE, until=now + DEFER_MS)  # still in ASK
         digest = self._manifest().manifest_digest
@@ -378,8 +378,14 @@ class Engine:
 
     def _ask(self, now: int) -> Action:
         if now >= self._expires:
-            return self._wait(now)
+            return self._stale(now)
         return self._go(Action(ASK))
+
+    def _stale(self, now: int) -> Action:
+        """The answer is too old to act on; the server may have changed its mind. Not in a hurry."""
+        self.failures += 1
+        self.outcome = "the assignment has expired"
+        return self._back_off(now, 0)
 
     def _reject(self, reason: int) -> Action:
         self.outcome = f"rejected: {label(reason)}"

@@ -174,8 +174,8 @@ class Session:
     def _run(self, time_ms: float) -> None:
         result = self._machine.run(time_ms=time_ms)
         self._say_uart()
-        if result.reason is StopReason.FAULT:
-            raise DeviceError(f"the device stopped: {result.detail}")
+        if result.reason not in (StopReason.TIME, StopReason.ASLEEP):
+            raise DeviceError(f"the device stopped: {result.detail or result.reason.value}")
 
     def _application_runs(self) -> bool:
         """Tell whether the bootloader has handed over: vector table in the slot, and a valid boot report."""

@@ -63,8 +63,19 @@ class Factory:
              f"SELF_TEST={self_test}"], check=True, capture_output=True)  # fmt: skip
         suffix = "-fail" if self_test == "fail" else ""
         out = self.folder / f"{version}.bin"
-        fota("sign", "--force", REPO / f"build/sample/app-{version}{suffix}.elf", "-o", out, "--key", KEYS / f"{key}.pem",
-             "--version", version, "--security-counter", counter, "--vendor-domain", VENDOR, "--model", MODEL)  # fmt: skip
+        named = [
+            "--vendor-domain",
+            VENDOR,
+            "--model",
+            MODEL,
+            "--key",
+            KEYS / f"{key}.pem",
+            "-o",
+            out,
+            "--force",
+        ]
+        elf = REPO / f"build/sample/app-{version}{suffix}.elf"
+        fota("sign", elf, "--version", version, "--security-counter", counter, *named)
         return out
 
     def publish(self, version, counter, sequence, **how):
@@ -189,11 +200,59 @@ def test_update_rollback_and_revert_from_end_to_end(factory):
     assert "PO1 rollback" in factory.operate("device", "show", device, "--json")
 
 
+WATCH = """
+import os, sys
+from pathlib import Path
+
+def listening():
+    tables = [Path("/proc/self/net", name).read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+    rows = [line.split() for table in tables for line in table]
+    inodes = {row[9] for row in rows if row[3] == "0A"}
+    mine = set()
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            mine.add(os.readlink("/proc/self/fd/" + fd))
+        except OSError:
+            pass
+    return [inode for inode in inodes if "socket:[" + inode + "]" in mine]
+
+seen = {"connect": 0}
+
+def watch(event, args):
+    if event == "socket.bind":
+        print("BOUND", file=sys.stderr)
+        os._exit(99)
+    if event in ("socket.connect", "os.rename"):
+        seen["connect"] += event == "socket.connect"
+        if listening():
+            print("LISTENING", file=sys.stderr)
+            os._exit(99)
+
+sys.addaudithook(watch)
+from fota_cli.main import cli
+cli.main(sys.argv[1:], standalone_mode=False)
+assert seen["connect"] > 0
+"""
+
+
+def test_agent_opens_no_listening_socket_during_a_whole_update(factory):
+    path = factory.folder / "device.vdev"
+    if not path.exists():
+        pytest.skip("needs the device of the test above")
+    device = agent(path, "--until-idle")["device"]
+    factory.publish("1.4.0", 2, 5)
+    factory.operate("rollout", "start", "1.4.0", "--device", device)
+    run = [sys.executable, "-c", WATCH, "agent", "run", "--vdev", str(path), "--until-confirmed", "--json"]
+    done = subprocess.run(run, capture_output=True, text=True, check=False, timeout=90)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["version"] == "1.4.0"
+
+
 def test_server_that_is_down_ends_in_one_line_and_exit_code_4(factory):
     path = factory.folder / "device.vdev"
     if not path.exists():
         pytest.skip("needs the device of the test above")
-    before = path.read_bytes()
+    before = agent(path, "--until-idle")
     state = agent(path, "--server", "https://localhost:1", "--once", code=4)
     assert "refused" in state["error"]
-    assert len(path.read_bytes()) == len(before)
+    assert (state["version"], state["journal"]) == (before["version"], before["journal"])

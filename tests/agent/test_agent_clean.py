@@ -1,0 +1,55 @@
+"""The agent's source has to run on MicroPython as it is: what it imports, and what syntax it uses."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import fota_agent
+
+FOLDER = Path(fota_agent.__file__).parent
+HOST_ONLY = {"tls_cpython.py", "seams.py"}
+ALLOWED = {"binascii", "hashlib", "struct", "fota_agent", "fota_wire"}
+CLEAN = sorted(path for path in FOLDER.glob("*.py") if path.name not in HOST_ONLY)
+BANNED = (ast.NamedExpr, ast.Match, ast.TryStar, ast.AsyncFunctionDef)
+
+
+def is_type_checking(node):
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def run_time_nodes(tree):
+    """Yield the nodes outside ``if TYPE_CHECKING``."""
+    todo = [tree]
+    while todo:
+        node = todo.pop()
+        yield node
+        todo.extend(child for child in ast.iter_child_nodes(node) if not is_type_checking(child))
+
+
+@pytest.mark.parametrize("path", CLEAN, ids=lambda path: path.name)
+def test_device_module_imports_only_what_micropython_has(path):
+    lazily_allowed = {"fota_agent.tls_cpython", "fota_wire.host_crypto"} if path.name == "agent.py" else set()
+    for node in run_time_nodes(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module]
+        for name in names:
+            assert name.partition(".")[0] in ALLOWED
+            assert (
+                name
+                not in {"fota_agent.tls_cpython", "fota_wire.host_crypto", "fota_wire.files"} - lazily_allowed
+            )
+            assert name != "fota_agent.seams"
+
+
+@pytest.mark.parametrize("path", CLEAN, ids=lambda path: path.name)
+def test_device_module_uses_no_syntax_that_micropython_lacks(path):
+    for node in run_time_nodes(ast.parse(path.read_text())):
+        assert not isinstance(node, BANNED), f"{path.name}:{node.lineno}"
+
+
+def test_host_only_modules_are_the_named_ones():
+    assert {path.name for path in FOLDER.glob("*.py")} >= HOST_ONLY
