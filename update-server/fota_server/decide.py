@@ -28,7 +28,6 @@ from fota_wire.report import Report, open_report
 from fota_wire.root import Root
 from fota_wire.seams import Verify
 
-
 _STATUS = re.compile(r"[A-Z]{2}[0-9]+ ")
 """What a refusal of the image itself begins with (SPEC 6); others, a late answer say, may pass."""
 
