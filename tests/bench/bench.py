@@ -1,0 +1,191 @@
+"""make bench: what the project claims about speed, measured; writes build/reports/bench.json.
+
+Instruction counts are exact (the virtual device counts). Times are medians over alternating runs of ours and
+the rival, whole processes, on whatever machine this is.
+"""
+
+import json
+import secrets
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from fota_signer.examples import example_files, example_key
+from fota_signer.firmware import load_firmware
+from fota_signer.identity import DeviceClass
+from fota_signer.images import sign_payload
+from fota_vdev.atecc608.chip import Atecc608
+from fota_vdev.machine import Machine
+from fota_vdev.provision import provision
+from fota_wire import journal, layout
+from fota_wire.host_crypto import public_xy
+
+REPO = Path(__file__).resolve().parents[2]
+BUILD = REPO / "build"
+VENDOR_ID, CLASS_ID = uuid.UUID(int=1).bytes, uuid.UUID(int=2).bytes
+VTOR = 0xE000ED08
+A, B = layout.SLOT_A, layout.SLOT_B
+RUNS = 15
+BUDGETS = {
+    "boot_instructions_256k": 10_000_000,
+    "sha256_instructions_per_byte": 36,
+    "update_page_erases": 2,
+    "update_double_words": 16,
+    "sign_512k_ms": 80,
+}
+
+
+def image(version: str, payload_size: int) -> bytes:
+    """Return a signed sample application whose payload has exactly ``payload_size`` bytes."""
+    make = ["make", "-s", "-C", str(REPO / "bootloader"), "sample", f"VERSION={version}"]
+    subprocess.run(make, check=True, capture_output=True)
+    payload = load_firmware((BUILD / f"sample/app-{version}.elf").read_bytes(), version)
+    payload += secrets.token_bytes(payload_size - len(payload))
+    return sign_payload(
+        payload,
+        key=example_key("image-a"),
+        version=tuple(map(int, (version + ".0").split("."))),  # type: ignore[arg-type]
+        sec_cnt=1,
+        device_class=DeviceClass(vendor_id=VENDOR_ID, class_id=CLASS_ID),
+    )
+
+
+def factory(first: bytes, folder: Path) -> Machine:
+    """Return a provisioned machine with ``first`` in slot A, switched off."""
+    for name, data in example_files().items():
+        (folder / name).write_bytes(data)
+    machine = Machine(element=Atecc608())
+    provision(
+        machine,
+        bootloader_elf=BUILD / "bootloader/stm32l4/bootloader.elf",
+        image=first,
+        class_id=CLASS_ID,
+        vendor_id=VENDOR_ID,
+        root_a_xy=public_xy(example_key("image-a")),
+        root_b_xy=public_xy(example_key("image-b")),
+        genesis_root=b"\xa0",
+        server_ca_der=b"",
+        server_url="https://localhost",
+        device_ca_key=folder / "device-ca.pem",
+        device_ca_cert=folder / "device-ca.crt",
+        allow_example_keys=True,
+    )
+    return machine
+
+
+def in_application(machine: Machine) -> bool:
+    """Tell whether the bootloader has handed over."""
+    return bool(machine.mem32[VTOR] == layout.VECTOR_ADDRESS and machine.mem32[layout.BOOT_REPORT_ADDRESS])
+
+
+def boot_instructions(machine: Machine) -> int:
+    """Reset; return the exact number of instructions until the vector table is the application's."""
+    machine.reset("pin")
+    start = machine.snapshot()
+    low, high = 0, machine.run(until=in_application, time_ms=20_000).instructions
+    while high - low > 1:
+        middle = (low + high) // 2
+        machine.restore(start)
+        machine.run(max_instructions=middle)
+        low, high = (low, middle) if machine.mem32[VTOR] == layout.VECTOR_ADDRESS else (middle, high)
+    machine.restore(start)
+    machine.run(until=in_application, time_ms=20_000)
+    return high
+
+
+def append(machine: Machine, record: journal.Record | None, page: int, cell: int) -> None:
+    """Write a journal record as a factory programmer would: it does not count."""
+    if record is not None:
+        at = page * layout.PAGE_SIZE + cell * journal.RECORD_SIZE
+        machine.flash.write_phys(2, layout.JOURNAL_OFFSET + at, journal.pack(record))
+
+
+def scan(machine: Machine) -> Any:
+    """Return (state, page, next cell) of the journal."""
+    pages = [machine.flash.read_phys(2, n * layout.PAGE_SIZE, layout.PAGE_SIZE) for n in (0, 1)]
+    return journal.scan(*pages)
+
+
+def flash_work(machine: Machine) -> tuple[int, int]:
+    """Return (page erases, double words) of the whole device so far."""
+    counters = machine.flash.counters
+    return sum(counters.erases.values()), sum(counters.double_words.values())
+
+
+def bootloader() -> dict[str, float]:
+    """Instructions of a boot, of the hash, and the flash work of one whole update."""
+    with tempfile.TemporaryDirectory() as name:
+        machine = factory(image("1.0.0", 128 << 10), Path(name))
+    machine.power_on()
+    machine.run(until=in_application, time_ms=20_000)
+    small = boot_instructions(machine)
+    new = image("1.1.0", 256 << 10)
+    machine.flash.write_phys(2, layout.SLOT_OFFSET, new)
+    record, page, cell = scan(machine)
+    append(machine, journal.request(record, A, B), page, cell)
+    before = flash_work(machine)
+    machine.reset("pin")
+    machine.run(until=in_application, time_ms=20_000)  # trial
+    record, page, cell = scan(machine)
+    append(machine, journal.confirm(record, B), page, cell)
+    machine.reset("pin")
+    machine.run(until=in_application, time_ms=20_000)  # confirmed
+    after = flash_work(machine)
+    large = boot_instructions(machine)
+    return {
+        "boot_instructions_256k": large,
+        "sha256_instructions_per_byte": round((large - small) / (128 << 10), 2),
+        "update_page_erases": after[0] - before[0],
+        "update_double_words": after[1] - before[1],
+    }
+
+
+def signing() -> dict[str, float]:
+    """Whole processes, alternating: `fota sign` and `imgtool sign` on a payload that fills a 512 KiB bank's slot."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        key = folder / "image-a.pem"
+        key.write_bytes(example_files()["image-a.pem"])
+        raw = folder / "app.bin"
+        payload = (0x2001_0000).to_bytes(4, "little") + (0x0800_4401).to_bytes(4, "little")
+        # A slot holds 496 KiB: the largest payload that we would sign, the same for both.
+        raw.write_bytes(payload + secrets.token_bytes(layout.SLOT_SIZE - 2048 - len(payload)))
+        out = str(folder / "out.img")
+        bin_dir = Path(sys.executable).parent
+        ours = [str(bin_dir / "fota"), "sign", str(raw), "-o", out, "--key", str(key), "--version", "1.0.0",
+                "--security-counter", "1", "--vendor-domain", "fota.example", "--model", "bench", "--force",
+                "--allow-example-keys"]  # fmt: skip
+        theirs = [str(bin_dir / "imgtool"), "sign", "--key", str(key), "--header-size", "0x200", "--pad-header",
+                  "--slot-size", "0x100000", "--version", "1.0.0", "--security-counter", "1", "--align", "8",
+                  str(raw), out]  # fmt: skip
+        times: dict[str, list[float]] = {"sign_512k_ms": [], "imgtool_sign_512k_ms": []}
+        for _ in range(RUNS):
+            for label, command in (("sign_512k_ms", ours), ("imgtool_sign_512k_ms", theirs)):
+                started = time.perf_counter()
+                subprocess.run(command, check=True, capture_output=True)
+                times[label].append((time.perf_counter() - started) * 1000)
+        return {label: round(statistics.median(values), 1) for label, values in times.items()}
+
+
+def main() -> int:
+    """Measure, print a table, write the report."""
+    results = {**bootloader(), **signing()}
+    print(f"{'what':34}{'measured':>14}{'budget':>14}")
+    for what, value in results.items():
+        budget = BUDGETS.get(what)
+        over = budget is not None and value > budget
+        print(f"{what:34}{value:>14,}{budget if budget is not None else '-':>14}{'   over' if over else ''}")
+    report = BUILD / "reports" / "bench.json"
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.write_text(json.dumps(results, indent=2) + "\n")
+    print(f"written to {report.relative_to(REPO)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
