@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fota_vdev.atecc608 import Atecc608
+from fota_vdev.elf import segments
 from fota_vdev.machine import Machine
 
 HEAD = """
@@ -32,13 +33,13 @@ reset:
 
 
 @pytest.fixture(scope="session")
-def assemble(tmp_path_factory):
-    """assemble(text) -> bytes of a program for 0x08000000 whose code starts at the label ``reset``."""
+def assemble_elf(tmp_path_factory):
+    """assemble_elf(text) -> ELF of a program for 0x08000000 whose code starts at the label ``reset``."""
     if shutil.which("arm-none-eabi-gcc") is None:
         pytest.skip("no arm-none-eabi-gcc: install gcc-arm-none-eabi")
     folder = tmp_path_factory.mktemp("thumb")
 
-    def build(text: str) -> bytes:
+    def build(text: str) -> Path:
         for name in ("nmi", "hardfault", "svcall", "systick"):
             if f"\n{name}:" in text:
                 text = text.replace(f"\n{name}:", f"\n.thumb_func\n{name}_:")
@@ -46,13 +47,28 @@ def assemble(tmp_path_factory):
         for name in ("nmi", "hardfault", "svcall", "systick"):
             if f"{name}_:" in text:
                 head = head.replace(f"{name}+1", f"{name}_+1")
-        source, elf, binary = (folder / f"p.{ext}" for ext in ("s", "elf", "bin"))
+        source, elf = folder / "p.s", folder / "p.elf"
         source.write_text(head + text + "\n.pool\n")
         subprocess.run(
-            ["arm-none-eabi-gcc", "-mcpu=cortex-m4", "-mthumb", "-nostdlib", "-Wl,-Ttext=0x08000000",
-             "-Wl,--build-id=none", "-Wl,-e,0x08000041", "-o", elf, source], check=True, capture_output=True)  # fmt: skip
-        subprocess.run(["arm-none-eabi-objcopy", "-O", "binary", elf, binary], check=True)
-        return binary.read_bytes()
+            [
+                *("arm-none-eabi-gcc", "-mcpu=cortex-m4", "-mthumb", "-nostdlib", "-Wl,-Ttext=0x08000000"),
+                *("-Wl,--build-id=none", "-Wl,-e,0x08000041", "-o", elf, source),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        return elf
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def assemble(assemble_elf):
+    """assemble(text) -> the program's bytes."""
+
+    def build(text: str) -> bytes:
+        ((address, data),) = segments(assemble_elf(text))
+        return data[0x0800_0000 - address :]
 
     return build
 

@@ -65,7 +65,7 @@ def test_checksum_matches_published_packets(packet, crc):
 )
 def test_counter_bytes_match_published_values_and_decode(value, zone):
     assert encode_counter(value).hex() == zone
-    for v in (*range(0, 200), 2_097_151):
+    for v in (*range(200), 2_097_151):
         assert decode_counter(encode_counter(v)) == v
     assert decode_counter(b"\x12" * 8) is None
 
@@ -429,7 +429,7 @@ def test_driver_that_does_not_wait_for_txis_loses_its_bytes(chip):
     bring_up(m, 0x30420F13)
     m.mem32[CR2] = 0x60 << 1 | 2 << 16 | AUTOEND | START
     m.mem32[TXDR] = 0x02
-    isr, polls = poll(m, TXIS)
+    _, polls = poll(m, TXIS)
     assert polls > 1
     assert m.element.status == "awake"
 

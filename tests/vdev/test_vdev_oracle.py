@@ -82,9 +82,11 @@ def test_digest_of_the_element_is_sha256(results):
 
 @pytest.mark.parametrize(
     "what",
-    ["verify_private_slot", "verify_data_slot", "sign_internal_only_slot", "sign_public_slot", "genkey_locked_slot",
-     "write_locked_config", "write_locked_root", "read_secret_slot"],
-)  # fmt: skip
+    [
+        *("verify_private_slot", "verify_data_slot", "sign_internal_only_slot", "sign_public_slot"),
+        *("genkey_locked_slot", "write_locked_config", "write_locked_root", "read_secret_slot"),
+    ],
+)
 def test_locked_chip_refuses_with_an_execution_error(results, what):
     assert results["locked"][what][0] == EXECUTION_ERROR
 

@@ -33,8 +33,9 @@ RELEASE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
 
 class Hal(ctypes.Structure):
     _fields_ = [
-        ("init", INIT), ("post", POST), ("send", SEND), ("recv", RECV), ("control", CONTROL), ("release", RELEASE),
-    ]  # fmt: skip
+        *(("init", INIT), ("post", POST), ("send", SEND), ("recv", RECV)),
+        *(("control", CONTROL), ("release", RELEASE)),
+    ]
 
 
 class Wire:
@@ -140,7 +141,7 @@ def main():
     blank = sys.argv[1] == "blank"
     if not blank:
         provision_element(host, io_key=io_key, mac_key=mac_key, root_a_xy=xy(root), root_b_xy=xy(root))
-    cal, keep = start(machine)
+    cal, *_keep = start(machine)
     out = {"machine_serial": machine.element.serial.hex()}
 
     def buf(n):

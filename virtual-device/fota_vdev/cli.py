@@ -127,13 +127,16 @@ def _certificate_der(path: Path) -> bytes:
 @click.argument("file", type=FILE)
 @TIME
 @click.option("--until", "text", help="Stop when the UART has printed this text.")
-@click.option("--input", "typed", help="Type this into the UART after 100 ms.")
+@click.option("--input", "typed", help="Type this into the UART at --input-at-ms.")
+@click.option("--input-at-ms", type=click.IntRange(1), default=1000, show_default=True)
 @JSON
-def run(file: Path, time_ms: int, text: str | None, typed: str | None, as_json: bool) -> None:
+def run(
+    file: Path, time_ms: int, text: str | None, typed: str | None, input_at_ms: int, as_json: bool
+) -> None:
     """Power on, run, print the UART as it comes, power off. Exit code 6 if the run ended in a fault."""
     with _powered(file, live=not as_json) as machine:
         if typed is not None:
-            machine.run(time_ms=100)
+            machine.run(time_ms=input_at_ms)
             machine.uart_input(typed.encode())
         wanted = text.encode() if text is not None else None
         result = machine.run(time_ms=time_ms, until=(lambda m: wanted in m.uart) if wanted else None)

@@ -15,16 +15,16 @@ from fota_vdev.flash_array import PAGE
 from fota_vdev.host import ChipHost
 from fota_vdev.machine import Machine
 from fota_wire.cose import key_hash
-from fota_wire.errors import DeviceError, InputError
+from fota_wire.errors import DeviceError, InputError, VerifyError
 from fota_wire.files import read_input
-from fota_wire.host_crypto import load_private_key, load_public_key, public_xy
+from fota_wire.host_crypto import load_private_key, load_public_key, public_xy, verify
 from fota_wire.image import parse_image
 from fota_wire.layout import (
+    BOOTLOADER_OFFSET,
     BOOTLOADER_SIZE,
     FLASH_BASE,
     SETTINGS_OFFSET,
     SLOT_OFFSET,
-    SLOT_SIZE,
     TRUST_STORE_OFFSET,
 )
 from fota_wire.settings import (
@@ -36,6 +36,7 @@ from fota_wire.settings import (
     pack,
     pack_trust_store,
 )
+from fota_wire.status import IM10
 from fota_wire.version import format_version
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ LAYOUT: dict[int, tuple[bytes, bytes]] = {
 }
 SECURE_BOOT = bytes.fromhex("03f7")
 CHIP_OPTIONS = bytes.fromhex("0260")
+LARGEST_CERTIFICATE = 1024
 IDENTITY_SLOT, ATTESTATION_SLOT, NEXT_SLOT, MAC_SLOT, IO_SLOT, ROOT_B_SLOT, ROOT_A_SLOT = (
     0,
     1,
@@ -242,54 +244,77 @@ def provision(
     """
     ca = load_device_ca(device_ca_key, device_ca_cert, ca_password, allow_example_keys=allow_example_keys)
     bootloader = bootloader_image(bootloader_elf)
-    parsed = parse_image(image)
-    if parsed.class_id != class_id:
-        raise InputError("the first image is made for another device class than --class-id says")
-    if len(image) > SLOT_SIZE:
-        raise InputError(f"the first image has {len(image)} bytes, a slot has {SLOT_SIZE}")
-    if parsed.key_hash not in (key_hash(root_a_xy), key_hash(root_b_xy)):
-        raise InputError("the first image is signed by neither firmware root")
-    io_key, mac_key = secrets.token_bytes(32), secrets.token_bytes(32)
-    machine.power_on()
-    host = ChipHost(machine.i2c, machine.sleep_us)
-    revision = host.revision()
+    version = check_image(image, class_id, (root_a_xy, root_b_xy))
     if machine.element is None:
         raise DeviceError("the machine has no crypto element")
-    serial = host.serial()
+    machine.power_on()
+    host = ChipHost(machine.i2c, machine.sleep_us)
+    revision, serial = host.revision(), host.serial()
+    io_key, mac_key = secrets.token_bytes(32), secrets.token_bytes(32)
+    page = pack(
+        Settings(
+            class_id=class_id,
+            serial=serial,
+            io_key=io_key,
+            mac_key=mac_key,
+            root_a=key_hash(root_a_xy),
+            root_b=key_hash(root_b_xy),
+            tries=tries,
+            watchdog_s=watchdog_s,
+            max_step=max_step,
+        )
+    )
+
+    def trust_store(certificate: bytes) -> bytes:
+        return pack_trust_store(
+            TrustStore(
+                genesis_root=genesis_root,
+                server_ca=server_ca_der,
+                device_cert=certificate,
+                server_url=server_url,
+                vendor_id=vendor_id,
+                class_id=class_id,
+            )
+        )
+
+    trust_store(bytes(LARGEST_CERTIFICATE))  # refused now, or not at all
     identity = provision_element(
         host, io_key=io_key, mac_key=mac_key, root_a_xy=root_a_xy, root_b_xy=root_b_xy
     )
     certificate = device_certificate(serial=serial, public_xy=identity, ca_key=ca[0], ca_cert=ca[1])
-    settings = Settings(
-        class_id=class_id,
-        serial=serial,
-        io_key=io_key,
-        mac_key=mac_key,
-        root_a=key_hash(root_a_xy),
-        root_b=key_hash(root_b_xy),
-        tries=tries,
-        watchdog_s=watchdog_s,
-        max_step=max_step,
-    )
-    store = TrustStore(
-        genesis_root=genesis_root,
-        server_ca=server_ca_der,
-        device_cert=certificate,
-        server_url=server_url,
-        vendor_id=vendor_id,
-        class_id=class_id,
-    )
     machine.power_off()
-    flash = machine.flash
-    flash.write_phys(1, 0, bootloader)
-    flash.write_phys(1, TRUST_STORE_OFFSET, pack_trust_store(store))
-    flash.write_phys(1, SETTINGS_OFFSET, pack(settings))
-    flash.write_phys(1, SLOT_OFFSET, image)
-    flash.protect(1, 0, SLOT_OFFSET // PAGE - 1)
+    write_flash(machine, bootloader, trust_store(certificate), page, image)
     return DeviceReport(
         device_id=serial.hex(),
         identity_key=identity,
         certificate_der=certificate,
         revision=revision.hex(),
-        image_version=format_version(parsed.version),
+        image_version=version,
     )
+
+
+def check_image(image: bytes, class_id: bytes, roots: tuple[bytes, bytes]) -> str:
+    """Return the version of the first image, which is for this class and signed by one of these roots.
+
+    Raises:
+        InputError, VerifyError: it is not.
+    """
+    parsed = parse_image(image)
+    if parsed.class_id != class_id:
+        raise InputError("the first image is made for another device class than --class-id says")
+    root = next((xy for xy in roots if key_hash(xy) == parsed.key_hash), None)
+    if root is None:
+        raise InputError("the first image is signed by neither firmware root")
+    if not verify(root, parsed.image_hash, parsed.signature):
+        raise VerifyError("the first image has a bad signature", IM10)
+    return format_version(parsed.version)
+
+
+def write_flash(machine: Machine, bootloader: bytes, store: bytes, page: bytes, image: bytes) -> None:
+    """Write bank 1 as the factory does and protect all of it below slot A."""
+    flash = machine.flash
+    flash.write_phys(1, BOOTLOADER_OFFSET, bootloader)
+    flash.write_phys(1, TRUST_STORE_OFFSET, store)
+    flash.write_phys(1, SETTINGS_OFFSET, page)
+    flash.write_phys(1, SLOT_OFFSET, image)
+    flash.protect(1, 0, SLOT_OFFSET // PAGE - 1)

@@ -42,7 +42,7 @@ def factory_config(serial: bytes, revision: bytes) -> bytes:
     return bytes(zone)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)  # it holds secrets, and a traceback shows what repr shows
 class Nvm:
     """What survives without power. Counter bytes of ``config`` are computed when read."""
 
@@ -163,7 +163,7 @@ class Nvm:
         )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class TempKey:
     """TempKey with its flags; ``value`` is empty while it is not valid."""
 
@@ -181,7 +181,7 @@ class TempKey:
         return self.key_id & 15 | sum(bit << 4 + i for i, bit in enumerate(flags))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Sram:
     """What idle keeps, and sleep, watchdog and power-off lose."""
 
