@@ -116,6 +116,12 @@ def main(argv: list[str]) -> int | None:
     except FotaError as exc:
         print(f"fota: error: {exc}", file=sys.stderr)
         return exc.exit_code
+    except OSError as exc:
+        print(f"fota: error: {exc.filename or options.output}: {exc.strerror or exc}", file=sys.stderr)
+        return 5
+    except KeyboardInterrupt:
+        print("fota: stopped", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -1,3 +1,5 @@
+import contextlib
+import io
 import os
 import struct
 import subprocess
@@ -6,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from fota_cli.main import main
 from fota_signer.examples import example_files
 
 MODEL = ("--vendor-domain", "example.com", "--model", "demo")
-ENTRY = "from fota_cli.main import main; main()"
 
 
 @pytest.fixture(scope="session")
@@ -29,22 +31,27 @@ def firmware(tmp_path):
 
 
 @pytest.fixture
-def fota(tmp_path):
-    """Run the command in a process of its own: ``fota("sign", ...) -> CompletedProcess``."""
+def fota(tmp_path, monkeypatch):
+    """Run the command as its entry point does: ``fota("sign", ...) -> CompletedProcess``."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("FOTA_")]:
+        monkeypatch.delenv(name)
 
-    def run(*words, env=None, stdin=None, allow=True):
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("FOTA_")}
-        if allow:
-            environment["FOTA_ALLOW_EXAMPLE_KEYS"] = "1"
-        return subprocess.run(
-            [sys.executable, "-c", ENTRY, *[str(word) for word in words]],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env=environment | (env or {}),
-            stdin=stdin or subprocess.DEVNULL,
-            timeout=60,
-        )
+    def run(*words, env=None, allow=True):
+        out, err = io.StringIO(), io.StringIO()
+        allowed = {"FOTA_ALLOW_EXAMPLE_KEYS": "1"} if allow else {}
+        with monkeypatch.context() as patch, open(os.devnull) as nothing:  # noqa: PTH123
+            for name, value in (allowed | (env or {})).items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", ["fota", *[str(word) for word in words]])
+            patch.setattr(sys, "stdin", nothing)
+            with (
+                contextlib.redirect_stdout(out),
+                contextlib.redirect_stderr(err),
+                pytest.raises(SystemExit) as end,
+            ):
+                main()
+        return subprocess.CompletedProcess(words, end.value.code or 0, out.getvalue(), err.getvalue())
 
     return run
 

@@ -1,5 +1,6 @@
 """``fota sign`` and ``fota verify``: formats in, checks before signing, bad input, imgtool as an oracle."""
 
+import contextlib
 import json
 import shutil
 import struct
@@ -8,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from intelhex import IntelHex
 
 from fota_signer import cli, firmware, identity, sign_command
@@ -248,6 +251,12 @@ def test_quick_start_signs_as_the_command_does(sign, firmware, key_dir, tmp_path
     data = sign(firmware, tmp_path / "slow").read_bytes()
     assert (tmp_path / "quick").read_bytes() == data
     assert printed["file_digest"] == image.parse_image(data).file_digest.hex()
+
+
+@given(st.sampled_from([b"", b":", b":020000040800F2\n:", b"\x7fELF\x01\x01\x01"]), st.binary(max_size=200))
+def test_any_bytes_are_firmware_or_one_clear_error(start, rest):
+    with contextlib.suppress(InputError):
+        firmware.load_firmware(start + rest, "app")
 
 
 # --- fota verify
