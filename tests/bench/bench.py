@@ -146,7 +146,7 @@ def bootloader() -> dict[str, float]:
 
 
 def signing() -> dict[str, float]:
-    """Whole processes, alternating: `fota sign` and `imgtool sign` on a payload that fills a 512 KiB bank's slot."""
+    """Whole processes, alternating: `fota sign` and `imgtool sign` on what fills a slot of a 512 KiB bank."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         key = folder / "image-a.pem"
@@ -161,7 +161,8 @@ def signing() -> dict[str, float]:
                 "--security-counter", "1", "--vendor-domain", "fota.example", "--model", "bench", "--force",
                 "--allow-example-keys"]  # fmt: skip
         theirs = [str(bin_dir / "imgtool"), "sign", "--key", str(key), "--header-size", "0x200", "--pad-header",
-                  "--slot-size", "0x100000", "--version", "1.0.0", "--security-counter", "1", "--align", "8",
+                  "--slot-size", "0x100000", "--version", "1.0.0", "--security-counter", "1",
+                  "--align", "8",
                   str(raw), out]  # fmt: skip
         times: dict[str, list[float]] = {"sign_512k_ms": [], "imgtool_sign_512k_ms": []}
         for _ in range(RUNS):

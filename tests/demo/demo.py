@@ -7,6 +7,7 @@ thing that is not as it has to be.
 import hashlib
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import click
@@ -235,11 +236,11 @@ def story(world: World) -> None:
     epilogue(world)
 
 
-def main() -> int:
-    """Run the demo in build/demo; return the exit code."""
+def main(folder: Path) -> int:
+    """Run the demo in ``folder``; return the exit code."""
     started = time.monotonic()
     try:
-        world = World(BUILD / "demo")
+        world = World(folder)
     except FotaError as exc:
         click.echo(f"demo: {exc}", err=True)
         return exc.exit_code
@@ -257,4 +258,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Path(sys.argv[1]) if len(sys.argv) > 1 else BUILD / "demo"))

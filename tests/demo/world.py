@@ -43,6 +43,8 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()) and not (folder / "lock").exists():
+            raise StorageError(f"{folder} holds something that no demo made: name an empty folder")
         self._lock = (folder / "lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,93 @@
+"""The demo is the product's promise: it runs as a whole, and each claim stands in what it printed."""
+
+import fcntl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DEMO = Path(__file__).parents[1] / "demo" / "demo.py"
+
+pytestmark = pytest.mark.slow
+
+
+def run(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(DEMO), str(folder)], capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> str:
+    done = run(tmp_path_factory.mktemp("demo"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "fota-boot: slot A 1.0.0 confirmed",
+        "fota-boot: slot B 1.1.0 trial",
+        "installed 1.1.0, running 1.1.0, confirmed 1.1.0, status confirmed",
+        "page erases in slots: 0;",
+        "installed 1.0.0, running 1.0.0, confirmed 1.0.0, status confirmed",
+        "fota-boot: slot B reverted: AP1",
+        "installed 1.2.0, running 1.0.0, confirmed 1.0.0, status reverted",
+        "why: reverted AP1 self-test",
+        "installed 1.3.0, running 1.3.0, confirmed 1.3.0, status confirmed",
+    ],
+)
+def test_story_is_told_by_device_and_server(told: str, line: str) -> None:
+    assert line in told
+
+
+@pytest.mark.parametrize(
+    ("attack", "reason"),
+    [
+        ("one bit flipped in the image", "IM6 image-hash"),
+        ("signed with a key of somebody else", "IM8 image-key"),
+        ("made for another device class", "IM7 image-class"),
+        ("security counter 1, floor 2", "PO1 rollback"),
+        ("content changed, hash made to fit", "IM10 image-signature"),
+        ("forged OK on the I2C bus", "CE4 element-forged"),
+        ("replayed assignment of 1.1.0", "another nonce"),
+        ("publishing with one signature of two", "1 of 2 necessary signatures"),
+        ("server hands out one signature of two", "1 of 2 necessary signatures"),
+    ],
+)
+def test_attack_is_refused_with_its_reason(told: str, attack: str, reason: str) -> None:
+    lines = [line for line in told.splitlines() if attack in line]
+    assert len(lines) == 1
+    assert "refused" in lines[0]
+    assert reason in lines[0]
+
+
+def test_second_demo_at_the_same_time_is_refused_in_one_line(tmp_path: Path) -> None:
+    marker = tmp_path / "kept"
+    marker.write_text("x")
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = run(tmp_path)
+    assert done.returncode == 5
+    assert done.stderr.count("\n") == 1
+    assert "a demo is running" in done.stderr
+    assert marker.read_text() == "x"
+
+
+def test_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("x")
+    done = run(tmp_path)
+    assert done.returncode == 5
+    assert "no demo made" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_demo_after_demo_starts_afresh(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    (tmp_path / "1.0.0-2-image-a-stm32l4-demo.img").write_bytes(b"left over")
+    (tmp_path / "server").mkdir()
+    done = run(tmp_path)
+    assert done.returncode == 0, done.stderr
