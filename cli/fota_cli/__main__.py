@@ -1,5 +1,5 @@
 """``python -m fota_cli`` is ``fota``."""
 
-from fota_cli.main import main
+from fota_cli.entry import main
 
 main()
