@@ -95,13 +95,13 @@ static fota_status_t ask_element(boot_t *b) {
   b->proof = (uint32_t)(uintptr_t)b->image.base;
   FOTA_PROVE(b->proof, check_class(b));
   FOTA_TRY(find_root(b));
-  FOTA_TRY(fota_element_open(settings));
+  FOTA_TRY(fota_element_open());
   for (uint32_t i = 0; i < 2; i++) {
-    FOTA_PROVE(b->proof, fota_element_counter(settings, i, &b->counter[i]));
+    FOTA_PROVE(b->proof, fota_element_counter(i, &b->counter[i]));
   }
   FOTA_PROVE(b->proof, check_key(b));
   FOTA_PROVE(b->proof, check_floor(b));
-  FOTA_PROVE(b->proof, fota_element_verify(settings, &b->claim, &b->evidence));
+  FOTA_PROVE(b->proof, fota_element_verify(&b->claim, &b->evidence));
   return FOTA_OK;
 }
 
@@ -120,7 +120,7 @@ static fota_status_t ask_element_patiently(boot_t *b) {
   fota_status_t status = FOTA_ELEMENT_ABSENT;
   for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
     status = ask_element(b);
-    fota_element_close(settings);
+    fota_element_close();
     if (is_verdict(status)) break;
     pause(status);
   }
@@ -169,11 +169,11 @@ static void give_up(boot_t *b, const fota_record_t *record) {
 static fota_status_t raise_some(boot_t *b, uint32_t target) {
   uint32_t value = b->counter[FOTA_COUNTER_FLOOR];
   const uint32_t left = target - value;
-  FOTA_TRY(fota_element_open(settings));
+  FOTA_TRY(fota_element_open());
   for (uint32_t i = 0; i < left && i < COUNTS_PER_SESSION; i++) {
-    FOTA_TRY(fota_element_increment(settings, FOTA_COUNTER_FLOOR));
+    FOTA_TRY(fota_element_increment(FOTA_COUNTER_FLOOR));
   }
-  FOTA_TRY(fota_element_counter(settings, FOTA_COUNTER_FLOOR, &value));
+  FOTA_TRY(fota_element_counter(FOTA_COUNTER_FLOOR, &value));
   if (value <= b->counter[FOTA_COUNTER_FLOOR]) return FOTA_ELEMENT_REFUSED;
   b->counter[FOTA_COUNTER_FLOOR] = value;
   return FOTA_OK;
@@ -187,7 +187,7 @@ static void raise_floor(boot_t *b) {
   if (floor_of(b) >= sec_cnt) return;
   while (floor_of(b) < sec_cnt) {
     const fota_status_t status = raise_some(b, sec_cnt * COUNTS_PER_STEP);
-    fota_element_close(settings);
+    fota_element_close();
     if (status == FOTA_OK) continue;
     pause(status);
     fota_port_report.status_element = status;
@@ -223,7 +223,7 @@ static noreturn void jump(boot_t *b) {
   const uint32_t expected = FOTA_PROOF((uintptr_t)base);
   b->proof += check_key(b);
   b->proof += check_floor(b);
-  b->proof += fota_element_proves(settings, &b->claim, &b->evidence);
+  b->proof += fota_element_proves(&b->claim, &b->evidence);
   if (b->proof != expected) halt(FOTA_IMAGE_SIGNATURE);
   if (fota_launder(b->proof) == fota_launder(expected)) fota_port_boot(base, b->proof);
   halt(FOTA_IMAGE_SIGNATURE);

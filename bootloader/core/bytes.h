@@ -5,11 +5,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-static inline uint32_t fota_load_le16(const uint8_t *p) {
+__attribute__((always_inline)) static inline uint32_t fota_load_le16(const uint8_t *p) {
   return (uint32_t)p[0] | (uint32_t)p[1] << 8;
 }
 
-static inline uint32_t fota_load_le32(const uint8_t *p) {
+__attribute__((always_inline)) static inline uint32_t fota_load_le32(const uint8_t *p) {
   return fota_load_le16(p) | fota_load_le16(p + 2) << 16;
 }
 

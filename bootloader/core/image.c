@@ -23,11 +23,33 @@ enum {
   TLV_HEAD = 4, /* of an area and of an entry alike: two u16 */
 };
 
-/* Where a TLV area is, as it is walked. `end` is exclusive. */
+/* Entries that must be there, once. All others: ignored if they are signed, refused if not. */
+typedef struct entry {
+  uint16_t type;
+  uint8_t length; /* 0 = the DER parser's to judge */
+  uint8_t field;  /* offset of the pointer in fota_image_t */
+} entry_t;
+
+static const entry_t protected_entries[] = {
+    {TLV_SEC_CNT, 4, offsetof(fota_image_t, sec_cnt)},
+    {TLV_UUID_CLASS, 16, offsetof(fota_image_t, class_id)},
+};
+static const entry_t unprotected_entries[] = {
+    {TLV_SHA256, 32, offsetof(fota_image_t, hash)},
+    {TLV_KEYHASH, 32, offsetof(fota_image_t, key_hash)},
+    {TLV_ECDSA_SIG, 0, offsetof(fota_image_t, der)},
+};
+
+/* A TLV area in the slot. */
 typedef struct area {
-  const uint8_t *at;
-  const uint8_t *end;
+  uint32_t magic;
+  const entry_t *entries;
+  const entry_t *entries_end;
 } area_t;
+
+static const area_t protected_area = {TLV_PROTECTED, protected_entries, protected_entries + 2};
+static const area_t unprotected_area = {TLV_UNPROTECTED, unprotected_entries,
+                                        unprotected_entries + 3};
 
 static fota_status_t check_header(const uint8_t *h, const fota_layout_t *layout) {
   if (fota_load_le32(h) != (uint32_t)HEADER_MAGIC) return FOTA_IMAGE_MAGIC;
@@ -39,71 +61,39 @@ static fota_status_t check_header(const uint8_t *h, const fota_layout_t *layout)
   return good ? FOTA_OK : FOTA_IMAGE_HEADER;
 }
 
-/* The area with `magic` at `base + offset`, inside the slot. */
-static fota_status_t open_area(const uint8_t *base, uint32_t offset, uint32_t magic,
-                               uint32_t slot_size, area_t *area) {
-  if (!fota_range_ok(offset, TLV_HEAD, slot_size)) return FOTA_IMAGE_SIZE;
-  const uint32_t total = fota_load_le16(base + offset + 2);
-  if (fota_load_le16(base + offset) != magic || total < TLV_HEAD) return FOTA_IMAGE_TLV;
-  if (!fota_range_ok(offset, total, slot_size)) return FOTA_IMAGE_SIZE;
-  area->at = base + offset + TLV_HEAD;
-  area->end = base + offset + total;
-  return FOTA_OK;
-}
-
-/* The next entry; `*value` is its data. The area must not be at its end. */
-static fota_status_t next_entry(area_t *area, uint32_t *type, uint32_t *length,
-                                const uint8_t **value) {
-  const uint32_t left = (uint32_t)(area->end - area->at);
-  if (left < TLV_HEAD) return FOTA_IMAGE_TLV;
-  *type = fota_load_le16(area->at);
-  *length = fota_load_le16(area->at + 2);
-  if (*length > left - TLV_HEAD) return FOTA_IMAGE_TLV;
-  *value = area->at + TLV_HEAD;
-  area->at = *value + *length;
-  return FOTA_OK;
-}
-
-/* Keeps an entry that may stand once only and has a fixed length. */
-static fota_status_t keep(const uint8_t **field, const uint8_t *value, uint32_t length,
-                          uint32_t expected) {
-  if (*field != NULL || length != expected) return FOTA_IMAGE_TLV;
-  *field = value;
-  return FOTA_OK;
-}
-
-static fota_status_t parse_protected(area_t area, fota_image_t *image) {
-  while (area.at != area.end) {
-    uint32_t type;
-    uint32_t length;
-    const uint8_t *value;
-    FOTA_TRY(next_entry(&area, &type, &length, &value));
-    if (type == TLV_SEC_CNT) FOTA_TRY(keep(&image->sec_cnt, value, length, 4));
-    if (type == TLV_UUID_CLASS) FOTA_TRY(keep(&image->class_id, value, length, 16));
+/* Takes one TLV into `image`, if it is one of `area`'s. */
+static fota_status_t take_entry(const area_t *area, const uint8_t *tlv, fota_image_t *image) {
+  const uint32_t type = fota_load_le16(tlv);
+  const uint32_t length = fota_load_le16(tlv + 2);
+  for (const entry_t *entry = area->entries; entry != area->entries_end; entry++) {
+    if (entry->type != type) continue;
+    const uint8_t **field = (const uint8_t **)((uint8_t *)image + entry->field);
+    if (*field != NULL) return FOTA_IMAGE_TLV;
+    if (entry->length != 0 && entry->length != length) return FOTA_IMAGE_TLV;
+    *field = tlv + TLV_HEAD;
+    return FOTA_OK;
   }
-  return image->sec_cnt != NULL && image->class_id != NULL ? FOTA_OK : FOTA_IMAGE_TLV;
+  return area->magic == TLV_PROTECTED ? FOTA_OK : FOTA_IMAGE_TLV_NOT_ALLOWED;
 }
 
-static fota_status_t parse_unprotected(area_t area, fota_image_t *image) {
-  const uint8_t *signature = NULL;
-  while (area.at != area.end) {
-    uint32_t type;
-    uint32_t length;
-    const uint8_t *value;
-    FOTA_TRY(next_entry(&area, &type, &length, &value));
-    if (type == TLV_SHA256) {
-      FOTA_TRY(keep(&image->hash, value, length, 32));
-    } else if (type == TLV_KEYHASH) {
-      FOTA_TRY(keep(&image->key_hash, value, length, 32));
-    } else if (type == TLV_ECDSA_SIG) {
-      if (image->key_hash == NULL) return FOTA_IMAGE_TLV; /* the key comes before its signature */
-      FOTA_TRY(keep(&signature, value, length, length));
-      FOTA_TRY(fota_der_signature(value, length, image->rs));
-    } else {
-      return FOTA_IMAGE_TLV_NOT_ALLOWED;
-    }
+/* Parses the area at `*offset` in the slot and moves the offset behind it. */
+static fota_status_t parse_area(const area_t *area, uint32_t slot_size, uint32_t *offset,
+                                fota_image_t *image) {
+  const uint8_t *head = image->base + *offset;
+  if (!fota_range_ok(*offset, TLV_HEAD, slot_size)) return FOTA_IMAGE_SIZE;
+  const uint32_t total = fota_load_le16(head + 2);
+  if (fota_load_le16(head) != area->magic) return FOTA_IMAGE_TLV;
+  if (!fota_range_ok(*offset, total, slot_size)) return FOTA_IMAGE_SIZE;
+  uint32_t at = TLV_HEAD;
+  while (at < total) {
+    if (total - at < TLV_HEAD) return FOTA_IMAGE_TLV;
+    const uint32_t length = fota_load_le16(head + at + 2);
+    if (length > total - at - TLV_HEAD) return FOTA_IMAGE_TLV;
+    FOTA_TRY(take_entry(area, head + at, image));
+    at += TLV_HEAD + length;
   }
-  return image->hash != NULL && signature != NULL ? FOTA_OK : FOTA_IMAGE_TLV;
+  *offset += at;
+  return at == total ? FOTA_OK : FOTA_IMAGE_TLV;
 }
 
 /* The reset vector must lie in this very image, or one slot could start code of the other. */
@@ -125,13 +115,15 @@ fota_status_t fota_image_parse(const uint8_t *base, const fota_layout_t *layout,
   const uint32_t img_size = fota_load_le32(base + HEADER_IMG_SIZE);
   const uint32_t protected_size = fota_load_le16(base + HEADER_SIZES + 2);
   if (img_size < 8 || img_size > slot_size - FOTA_IMAGE_HEADER_SIZE) return FOTA_IMAGE_SIZE;
-  const uint32_t payload_end = FOTA_IMAGE_HEADER_SIZE + img_size;
-  area_t area;
-  FOTA_TRY(open_area(base, payload_end, TLV_PROTECTED, slot_size, &area));
-  image->hashed_size = (uint32_t)(area.end - base);
-  if (image->hashed_size - payload_end != protected_size) return FOTA_IMAGE_TLV;
-  FOTA_TRY(parse_protected(area, image));
-  FOTA_TRY(open_area(base, image->hashed_size, TLV_UNPROTECTED, slot_size, &area));
-  FOTA_TRY(parse_unprotected(area, image));
+  uint32_t offset = FOTA_IMAGE_HEADER_SIZE + img_size;
+  const uint32_t protected_end = offset + protected_size;
+  FOTA_TRY(parse_area(&protected_area, slot_size, &offset, image));
+  if (offset != protected_end) return FOTA_IMAGE_TLV;
+  image->hashed_size = offset;
+  FOTA_TRY(parse_area(&unprotected_area, slot_size, &offset, image));
+  const bool complete = image->sec_cnt != NULL && image->class_id != NULL && image->hash != NULL &&
+                        image->key_hash != NULL && image->der > image->key_hash;
+  if (!complete) return FOTA_IMAGE_TLV;
+  FOTA_TRY(fota_der_signature(image->der, fota_load_le16(image->der - 2), image->rs));
   return check_vectors(base, img_size, layout);
 }

@@ -16,6 +16,7 @@ typedef struct fota_image {
   const uint8_t *class_id; /* 16 bytes */
   const uint8_t *hash;     /* 32 bytes */
   const uint8_t *key_hash; /* 32 bytes */
+  const uint8_t *der;      /* signature, as it stands there */
   uint8_t rs[64];          /* signature, raw r || s */
 } fota_image_t;
 

@@ -30,13 +30,15 @@ enum {
   COUNTER_INCREMENT = 1,
   NUM_IN_SIZE = 20,
   MAX_DATA = 64,
-  STATUS_SIZE = 4,
+  STATUS_SIZE = 4, /* sizes of answers */
   HASH_SIZE = 35, /* count, 32 bytes, CRC */
   COUNTER_SIZE = 7,
   WAKE_US = 1500,
   POLL_US = 2000,
   POLLS = 150, /* 300 ms: more than twice the longest command used here */
 };
+
+static const uint8_t *const settings = fota_port_settings;
 
 uint32_t atecc_crc(const uint8_t *data, uint32_t length) {
   uint32_t crc = 0;
@@ -48,6 +50,9 @@ uint32_t atecc_crc(const uint8_t *data, uint32_t length) {
   }
   return crc;
 }
+
+/* For run(): bytes of data that go with a command, and of the answer if all is well. */
+#define SIZES(data, answer) ((uint32_t)(data) << 8 | (uint32_t)(answer))
 
 /* Judges an answer; `expected` is its size if all is well. Only status answers are shorter. */
 static fota_status_t check_answer(uint32_t command, const uint8_t *answer, uint32_t expected) {
@@ -70,13 +75,16 @@ static fota_status_t check_answer(uint32_t command, const uint8_t *answer, uint3
   }
 }
 
-/* Sends a command and waits for its answer of `expected` bytes. */
-static fota_status_t run(const uint8_t *settings, uint32_t command, const uint8_t *data,
-                         uint32_t length, uint8_t *answer, uint32_t expected) {
+/* Sends a command with the data it takes, and waits for its answer. `sizes`: of data and answer. */
+static fota_status_t run(uint32_t command, uint32_t sizes, const uint8_t *data, uint8_t *answer) {
   const uint8_t address = settings[FOTA_SETTINGS_ADDRESS];
-  uint8_t packet[6 + MAX_DATA + 2] = {WORD_COMMAND, (uint8_t)(7 + length)};
+  const uint32_t length = sizes >> 8;
+  const uint32_t expected = sizes & 0xff;
+  uint8_t packet[6 + MAX_DATA + 2];
+  packet[0] = WORD_COMMAND;
+  packet[1] = (uint8_t)(7 + length);
   memcpy(packet + 2, &command, 4);
-  if (length > 0) memcpy(packet + 6, data, length);
+  memcpy(packet + 6, data, length);
   const uint32_t crc = atecc_crc(packet + 1, 5 + length);
   packet[6 + length] = (uint8_t)crc;
   packet[7 + length] = (uint8_t)(crc >> 8);
@@ -91,7 +99,7 @@ static fota_status_t run(const uint8_t *settings, uint32_t command, const uint8_
 }
 
 /* A nonce that never repeats and that nobody else chooses: not even a poor RNG alone. */
-static fota_status_t fresh_nonce(const uint8_t *settings, uint8_t nonce[32]) {
+static fota_status_t fresh_nonce(uint8_t nonce[32]) {
   fota_sha256_t sha;
   FOTA_TRY(fota_port_random(nonce));
   fota_sha256_init(&sha);
@@ -101,7 +109,7 @@ static fota_status_t fresh_nonce(const uint8_t *settings, uint8_t nonce[32]) {
   return FOTA_OK;
 }
 
-fota_status_t fota_element_open(const uint8_t *settings) {
+fota_status_t fota_element_open(void) {
   const uint8_t address = settings[FOTA_SETTINGS_ADDRESS];
   const uint8_t sleep = WORD_SLEEP;
   uint8_t answer[STATUS_SIZE];
@@ -117,7 +125,7 @@ fota_status_t fota_element_open(const uint8_t *settings) {
   return answer[1] == 0x11 && status == FOTA_ELEMENT_REFUSED ? FOTA_OK : status;
 }
 
-void fota_element_close(const uint8_t *settings) {
+void fota_element_close(void) {
   const uint8_t sleep = WORD_SLEEP;
   const fota_status_t asleep = fota_port_bus_write(settings[FOTA_SETTINGS_ADDRESS], &sleep, 1);
   (void)asleep; /* its own watchdog puts it to sleep otherwise */
@@ -139,7 +147,7 @@ static void hash(const uint8_t *message, uint32_t length, uint8_t digest[32]) {
 }
 
 /* Computes the MAC that only our element can make over this value in this session, and compares. */
-static fota_status_t check_counter(const uint8_t *settings, const counter_session_t *session,
+static fota_status_t check_counter(const counter_session_t *session,
                                    const uint32_t *value) {
   static const uint8_t nonce_command[3] = {OP_NONCE, NONCE_RANDOM, 0};
   const uint32_t mac_command = ATECC_COMMAND(OP_MAC, MAC_TEMPKEY, ATECC_SLOT_MAC_KEY);
@@ -169,48 +177,48 @@ static fota_status_t check_counter(const uint8_t *settings, const counter_sessio
   return fota_compare(m, session->mac + 1, 32);
 }
 
-fota_status_t fota_element_counter(const uint8_t *settings, uint32_t counter, uint32_t *value) {
-  counter_session_t s = {.command = ATECC_COMMAND(OP_GENDIG, GENDIG_COUNTER, counter)};
+fota_status_t fota_element_counter(uint32_t counter, uint32_t *value) {
+  counter_session_t s;
+  s.command = ATECC_COMMAND(OP_GENDIG, GENDIG_COUNTER, counter);
   uint8_t answer[8];
-  FOTA_TRY(fresh_nonce(settings, s.num_in));
-  FOTA_TRY(run(settings, ATECC_COMMAND(OP_NONCE, NONCE_RANDOM, 0), s.num_in, NUM_IN_SIZE, s.random,
-               HASH_SIZE));
-  FOTA_TRY(run(settings, s.command, NULL, 0, answer, STATUS_SIZE));
-  FOTA_TRY(run(settings, ATECC_COMMAND(OP_MAC, MAC_TEMPKEY, ATECC_SLOT_MAC_KEY), NULL, 0, s.mac,
-               HASH_SIZE));
-  FOTA_TRY(run(settings, ATECC_COMMAND(OP_COUNTER, 0, counter), NULL, 0, answer, COUNTER_SIZE));
+  FOTA_TRY(fresh_nonce(s.num_in));
+  FOTA_TRY(run(ATECC_COMMAND(OP_NONCE, NONCE_RANDOM, 0), SIZES(NUM_IN_SIZE, HASH_SIZE), s.num_in,
+               s.random));
+  FOTA_TRY(run(s.command, SIZES(0, STATUS_SIZE), NULL, answer));
+  FOTA_TRY(run(ATECC_COMMAND(OP_MAC, MAC_TEMPKEY, ATECC_SLOT_MAC_KEY), SIZES(0, HASH_SIZE), NULL,
+               s.mac));
+  FOTA_TRY(run(ATECC_COMMAND(OP_COUNTER, 0, counter), SIZES(0, COUNTER_SIZE), NULL, answer));
   memcpy(value, answer + 1, 4);
   /* Twice, each from scratch (hardened.h 3). */
-  const uint32_t first = check_counter(settings, &s, value);
-  return fota_verdict_or(first + check_counter(settings, &s, value) - FOTA_OK,
+  const uint32_t first = check_counter(&s, value);
+  return fota_verdict_or(first + check_counter(&s, value) - FOTA_OK,
                          FOTA_ELEMENT_FORGED);
 }
 
-fota_status_t fota_element_increment(const uint8_t *settings, uint32_t counter) {
+fota_status_t fota_element_increment(uint32_t counter) {
   uint8_t answer[8];
-  return run(settings, ATECC_COMMAND(OP_COUNTER, COUNTER_INCREMENT, counter), NULL, 0, answer,
-             COUNTER_SIZE);
+  return run(ATECC_COMMAND(OP_COUNTER, COUNTER_INCREMENT, counter), SIZES(0, COUNTER_SIZE), NULL,
+             answer);
 }
 
 static uint32_t verify_command(const fota_claim_t *claim) {
   return ATECC_COMMAND(OP_VERIFY, VERIFY_STORED_MAC, ATECC_SLOT_ROOT_A - claim->root);
 }
 
-fota_status_t fota_element_verify(const uint8_t *settings, const fota_claim_t *claim,
+fota_status_t fota_element_verify(const fota_claim_t *claim,
                                   fota_evidence_t *evidence) {
   uint8_t buffer[64];
   uint8_t answer[36];
-  FOTA_TRY(fresh_nonce(settings, evidence->nonce));
+  FOTA_TRY(fresh_nonce(evidence->nonce));
   memcpy(buffer, claim->digest, 32);
   memcpy(buffer + 32, evidence->nonce, 32);
-  FOTA_TRY(run(settings, ATECC_COMMAND(OP_NONCE, NONCE_TO_BUFFER, 0), buffer, 64, answer,
-               STATUS_SIZE));
-  FOTA_TRY(run(settings, verify_command(claim), claim->rs, 64, answer, HASH_SIZE));
+  FOTA_TRY(run(ATECC_COMMAND(OP_NONCE, NONCE_TO_BUFFER, 0), SIZES(64, STATUS_SIZE), buffer, answer));
+  FOTA_TRY(run(verify_command(claim), SIZES(64, HASH_SIZE), claim->rs, answer));
   memcpy(evidence->mac, answer + 1, 32);
-  return fota_element_proves(settings, claim, evidence);
+  return fota_element_proves(claim, evidence);
 }
 
-fota_status_t fota_element_proves(const uint8_t *settings, const fota_claim_t *claim,
+fota_status_t fota_element_proves(const fota_claim_t *claim,
                                   const fota_evidence_t *evidence) {
   const uint32_t command = verify_command(claim);
   uint8_t expected[32];

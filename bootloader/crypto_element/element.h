@@ -24,25 +24,25 @@ typedef struct fota_claim {
   const uint8_t *rs; /* 64 bytes, raw r || s */
 } fota_claim_t;
 
-/* Wakes the element that `settings` pairs with. */
-FOTA_MUST_USE fota_status_t fota_element_open(const uint8_t *settings);
+/* Wakes the element that the settings page pairs with. */
+FOTA_MUST_USE fota_status_t fota_element_open(void);
 
 /* Puts it to sleep; what it had in SRAM is gone. */
-void fota_element_close(const uint8_t *settings);
+void fota_element_close(void);
 
 /* Reads a monotonic counter with proof of freshness and origin; `*value` counts only with FOTA_OK. */
-FOTA_MUST_USE fota_status_t fota_element_counter(const uint8_t *settings, uint32_t counter,
+FOTA_MUST_USE fota_status_t fota_element_counter(uint32_t counter,
                                                  uint32_t *value);
 
 /* Adds one to a counter. Not authenticated: read the counter afterwards. */
-FOTA_MUST_USE fota_status_t fota_element_increment(const uint8_t *settings, uint32_t counter);
+FOTA_MUST_USE fota_status_t fota_element_increment(uint32_t counter);
 
 /* Has the signature verified. FOTA_IMAGE_SIGNATURE if it is bad; collects the evidence if not. */
-FOTA_MUST_USE fota_status_t fota_element_verify(const uint8_t *settings, const fota_claim_t *claim,
+FOTA_MUST_USE fota_status_t fota_element_verify(const fota_claim_t *claim,
                                                 fota_evidence_t *evidence);
 
 /* Computes from scratch whether the evidence proves the claim. FOTA_ELEMENT_FORGED if not. */
-FOTA_MUST_USE fota_status_t fota_element_proves(const uint8_t *settings, const fota_claim_t *claim,
+FOTA_MUST_USE fota_status_t fota_element_proves(const fota_claim_t *claim,
                                                 const fota_evidence_t *evidence);
 
 #endif

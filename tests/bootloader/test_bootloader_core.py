@@ -160,6 +160,7 @@ class Image(ctypes.Structure):
         ("class_id", ctypes.c_void_p),
         ("hash", ctypes.c_void_p),
         ("key_hash", ctypes.c_void_p),
+        ("der", ctypes.c_void_p),
         ("rs", ctypes.c_uint8 * 64),
     ]
 
