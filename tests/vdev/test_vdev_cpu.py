@@ -366,8 +366,7 @@ nmi:
 
 def test_read_of_torn_word_enters_nmi_and_returns_even_inside_an_it_block(boot, registers):
     m = boot(NMI_PROGRAM)
-    m.flash.ecc_bad.add((2, 0x1000))
-    m.reset()
+    m.flash.mark_torn(2, 0x1000)
     m.run(max_instructions=100)
     assert registers(m, 4) >> 31 == 1
     assert registers(m, 4) & 0xF_FFFF == 1 << 19 | 0x1000
@@ -377,8 +376,7 @@ def test_read_of_torn_word_enters_nmi_and_returns_even_inside_an_it_block(boot, 
 
 def test_nmi_that_does_not_acknowledge_never_ends(boot, registers):
     m = boot(NMI_PROGRAM.replace("  str r3, [r2, #0x18]\n", ""))
-    m.flash.ecc_bad.add((2, 0x1000))
-    m.reset()
+    m.flash.mark_torn(2, 0x1000)
     m.run(max_instructions=10_000)
     assert registers(m, 6) == 0
 

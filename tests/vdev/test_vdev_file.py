@@ -89,7 +89,7 @@ def test_saved_device_comes_back_with_flash_marks_wear_options_and_element(tmp_p
     path = tmp_path / "d.vdev"
     m = Machine(element=Atecc608(seed=8), seed=8)
     m.flash.write_phys(2, 0x1234, b"payload")
-    m.flash.ecc_bad.add((2, 0x2000))
+    m.flash.mark_torn(2, 0x2000)
     m.flash.protect(1, 0, 7)
     m.flash.erase(2, 5)
     m.power_on()
@@ -198,7 +198,7 @@ def test_status_reads_the_journal_around_a_torn_record(tmp_path):
     m = Machine()
     cells = [journal.pack(journal.Record(n, SLOT_A, SLOT_NONE, journal.NONE)) for n in (1, 2)]
     m.flash.write_phys(2, 0, b"".join(cells))
-    m.flash.ecc_bad.add((2, 24))
+    m.flash.mark_torn(2, 24)
     m.save(path)
     view = json.loads(run_cli("status", path, "--json").stdout)["journal"]
     assert (view["sequence"], view["confirmed"]) == (1, "A")

@@ -231,7 +231,7 @@ def test_torn_program_leaves_only_legal_cells_and_ecc_marks(machine):
 
 
 def test_torn_word_read_reports_bank_and_address_until_acknowledged(machine):
-    machine.flash.ecc_bad.add((2, 0x1008))
+    machine.flash.mark_torn(2, 0x1008)
     machine.read(BANK2 + 0x1000, 4)
     assert machine.mem32[ECCR] == 0
     machine.read(BANK2 + 0x1008, 4)
@@ -241,7 +241,7 @@ def test_torn_word_read_reports_bank_and_address_until_acknowledged(machine):
 
 
 def test_torn_word_cannot_be_programmed_but_erased(machine):
-    machine.flash.ecc_bad.add((2, 0x1008))
+    machine.flash.mark_torn(2, 0x1008)
     unlock(machine)
     program(machine, BANK2 + 0x1008, 1, 2)
     assert machine.mem32[SR] == PROGERR

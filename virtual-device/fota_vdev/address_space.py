@@ -35,7 +35,7 @@ class AddressSpace:
         cpu.on_store = self.store_to_flash
         cpu.on_read = self._check_ecc
         board.syscfg.on_remap = self._remap
-        board.controller.on_change = self._flash_changed
+        flash.on_change = self._flash_changed
         self.map_flash()
 
     # -- mapping -----------------------------------------------------------------------------------------
@@ -118,6 +118,11 @@ class AddressSpace:
         if place is None or address < ALIAS_END:
             raise BusFaultError(address, "store to memory that cannot be written")
         self._board.controller.store(place[0], place[1], size, value)
+
+    def words(self, address: int, n: int) -> list[int]:
+        """Return ``n`` words of memory as the core fetches vectors: ECC is not looked at."""
+        raw = self.read(address, 4 * n, quiet=True)
+        return [int.from_bytes(raw[i : i + 4], "little") for i in range(0, 4 * n, 4)]
 
     def load32(self, address: int) -> int:
         """Read an aligned word: RAM, flash through the mapping, or a register.

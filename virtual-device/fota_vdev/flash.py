@@ -45,7 +45,6 @@ class FlashController(Peripheral):
         self.array = array
         self._clock = clock
         self._warn = warn
-        self.on_change: Callable[[], None] = lambda: None  # cells changed: translated code may be stale
         self.on_acr: Callable[[], None] = lambda: None
         self.busy_until_ps = 0
         self.reset()
@@ -154,11 +153,8 @@ class FlashController(Peripheral):
             self.sr |= WRPERR
             return
         self._check_cache()
-        try:
-            for bank, page in pages:
-                self.array.erase(bank, page)
-        finally:
-            self.on_change()
+        for bank, page in pages:
+            self.array.erase(bank, page)
         self._finish(duration_ps)
 
     # -- program -----------------------------------------------------------------------------------------
@@ -199,10 +195,7 @@ class FlashController(Peripheral):
             self._fail(PROGERR)
         else:
             self._check_cache()
-            try:
-                self.array.program(bank, offset, data)
-            finally:
-                self.on_change()
+            self.array.program(bank, offset, data)
             self._finish(PROGRAM_PS)
 
     def _fail(self, flag: int) -> None:

@@ -7,6 +7,7 @@ import ctypes
 import mmap
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +67,7 @@ class FlashArray:
         self.counters = FlashCounters(Counter(), {1: 0, 2: 0})
         self.log: list[FlashOp] = []
         self.operations = 0
+        self.on_change: Callable[[], None] = lambda: None  # translated code may be stale, marks moved
         self.cut_in: int | None = None
         self.cut_torn: int | None = None
         for cells in self._banks.values():
@@ -94,6 +96,17 @@ class FlashArray:
         self._banks[bank][offset : offset + len(data)] = data
         first = offset // WORD * WORD
         self.ecc_bad -= {(bank, o) for o in range(first, offset + len(data), WORD)}
+        self.on_change()
+
+    def mark_torn(self, bank: int, offset: int) -> None:
+        """Make the double word at ``offset`` one that ECC cannot correct.
+
+        Raises:
+            InputError: it is not inside the bank.
+        """
+        self._check(bank, offset, WORD)
+        self.ecc_bad.add((bank, offset // WORD * WORD))
+        self.on_change()
 
     @staticmethod
     def _check(bank: int, offset: int, n: int) -> None:
@@ -126,6 +139,7 @@ class FlashArray:
             PowerCutError: an armed cut falls on this operation.
         """
         torn = self._begin("program", bank, offset)
+        self.on_change()
         if torn is None:
             self._banks[bank][offset : offset + WORD] = data
             self.ecc_bad.discard((bank, offset))
@@ -149,6 +163,7 @@ class FlashArray:
         """
         offset = page * PAGE
         torn = self._begin("erase", bank, offset)
+        self.on_change()
         if torn is None:
             self._banks[bank][offset : offset + PAGE] = b"\xff" * PAGE
             self.ecc_bad -= {(bank, o) for o in range(offset, offset + PAGE, WORD)}

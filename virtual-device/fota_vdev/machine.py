@@ -12,11 +12,11 @@ from fota_vdev.address_space import AddressSpace
 from fota_vdev.board import Board
 from fota_vdev.bus import BusFaultError, PowerCutError, UnmodelledError
 from fota_vdev.clock import PS_PER_MS, PS_PER_US
-from fota_vdev.cpu import Cpu, EmulatorError, Stop
+from fota_vdev.cpu import Cpu, Stop
 from fota_vdev.elf import symbols
+from fota_vdev.exceptions import Exceptions
 from fota_vdev.flash_array import BANK, FlashArray
 from fota_vdev.i2c_bus import Tamper
-from fota_vdev.scs import HARDFAULT, NMI
 from fota_vdev.state_file import FileLock, load, save
 from fota_wire.errors import DeviceError
 from fota_wire.layout import BOOT_REPORT_ADDRESS, BOOT_REPORT_SIZE
@@ -95,6 +95,7 @@ class Machine:
         self._time_limit_ps: int | None = None
         self._until_line = False
         self.space = AddressSpace(self.cpu, self.flash, self.board, self._warn)
+        self.exceptions = Exceptions(self.cpu, self.board.scs, self.space, self._fault)
         self._wire()
         if element is not None:
             element.attach_clock(lambda: self.clock.ps)
@@ -107,6 +108,9 @@ class Machine:
         board.scs.on_pend = lambda: self.cpu.limit(0)
         board.usart.on_byte = self._uart_byte
         self.on_uart: Callable[[int], None] = lambda byte: None
+
+    def _fault(self, text: str) -> None:
+        self.faults.append((self.time_us, text))
 
     def _warn(self, text: str) -> None:
         if text not in self.warnings:
@@ -146,11 +150,7 @@ class Machine:
         self.board.reset(cause)
         self.space.map_flash()
         self.resets.append((self.time_us, cause))
-        self.cpu.reset(*self._words(0, 2))
-
-    def _words(self, address: int, n: int) -> list[int]:
-        raw = self.space.read(address, 4 * n, quiet=True)
-        return [int.from_bytes(raw[i : i + 4], "little") for i in range(0, 4 * n, 4)]
+        self.cpu.reset(*self.space.words(0, 2))
 
     def _need_power(self) -> None:
         if not self.powered:
@@ -187,6 +187,7 @@ class Machine:
     ) -> RunResult:
         """Run the chip until a limit is met; resets and watchdog resets happen inside.
 
+        A limit that falls into an IT block takes effect after the block.
         ``until`` is asked between slices, after every line on the UART, and around every WFI. A run without
         any limit ends only by a fault, a power cut, too many resets or a sleep without end.
 
@@ -194,28 +195,13 @@ class Machine:
             DeviceError: the machine has no power.
         """
         self._need_power()
-        first, start_ps, resets = self.instructions, self.clock.ps, len(self.resets)
+        first, start_ps = self.instructions, self.clock.ps
         self._time_limit_ps = None if time_ms is None else start_ps + int(time_ms * PS_PER_MS)
-        end = None if max_instructions is None else first + max_instructions
         self._until_line = until is not None
-        reason, detail = StopReason.TIME, ""
+        end = None if max_instructions is None else first + max_instructions
+        reason, detail = StopReason.ASLEEP, ""
         try:
-            while True:
-                self._service()
-                if until is not None and until(self):
-                    reason = StopReason.UNTIL
-                elif end is not None and self.instructions >= end:
-                    reason = StopReason.INSTRUCTIONS
-                elif self._time_limit_ps is not None and self.clock.ps >= self._time_limit_ps:
-                    reason = StopReason.TIME
-                elif len(self.resets) - resets > max_resets:
-                    reason = StopReason.RESET_LIMIT
-                else:
-                    left = LONGEST_SLICE if end is None else end - self.instructions
-                    if self._step(min(left, SLICE_WITH_UNTIL if until else LONGEST_SLICE)):
-                        continue
-                    reason = StopReason.ASLEEP
-                break
+            reason = self._run(end, until, len(self.resets) + max_resets)
         except PowerCutError as exc:
             self.power_off()
             reason, detail = StopReason.POWER_CUT, str(exc)
@@ -224,10 +210,27 @@ class Machine:
         finally:
             self._time_limit_ps = None
             self._until_line = False
-        spent = self.instructions - first
+        time_us = (self.clock.ps - start_ps) // PS_PER_US
         return RunResult(
-            reason=reason, detail=detail, instructions=spent, time_us=(self.clock.ps - start_ps) // PS_PER_US
+            reason=reason, detail=detail, instructions=self.instructions - first, time_us=time_us
         )
+
+    def _run(
+        self, end: int | None, until: "Callable[[Machine], bool | None] | None", last_reset: int
+    ) -> StopReason:
+        longest = SLICE_WITH_UNTIL if until is not None else LONGEST_SLICE
+        while True:
+            self._service()
+            if until is not None and until(self):
+                return StopReason.UNTIL
+            if end is not None and self.instructions >= end:
+                return StopReason.INSTRUCTIONS
+            if self._time_limit_ps is not None and self.clock.ps >= self._time_limit_ps:
+                return StopReason.TIME
+            if len(self.resets) > last_reset:
+                return StopReason.RESET_LIMIT
+            if not self._step(longest if end is None else min(longest, end - self.instructions)):
+                return StopReason.ASLEEP
 
     def _step(self, most: int) -> bool:
         """Run one slice and deal with its end; False if the core sleeps and nothing will wake it."""
@@ -238,11 +241,11 @@ class Machine:
         if stop.kind == "wfi":
             return self._sleep()
         if stop.kind == "return":
-            self._leave_exception()
+            self.exceptions.leave()
         elif stop.kind == "svc":
             self.board.scs.svcall = True
         elif stop.kind == "fault":
-            self._hard_fault(stop)
+            self.exceptions.hard_fault(stop)
         return True
 
     def _deadlines(self) -> list[int]:
@@ -264,9 +267,7 @@ class Machine:
             self.reset("iwdg")
         elif self._request is not None:
             self.reset(self._request)
-        number = self.board.scs.next_exception(masked=self.cpu.masked)
-        if number is not None:
-            self._enter_exception(number)
+        self.exceptions.deliver()
 
     def _sleep(self) -> bool:
         scs = self.board.scs
@@ -279,42 +280,6 @@ class Machine:
             return False
         self.clock.sleep(max(0, min(deadlines) - self.clock.ps))
         return True
-
-    # -- exceptions --------------------------------------------------------------------------------------
-
-    def _enter_exception(self, number: int) -> None:
-        scs = self.board.scs
-        try:
-            vector = self._words(scs.vtor + 4 * number, 1)[0]
-            self.cpu.enter(number, vector, nested=bool(scs.active))
-        except (EmulatorError, BusFaultError) as exc:
-            raise UnmodelledError(f"lockup: exception {number} cannot be taken ({exc})") from exc
-        if not vector & 1:
-            raise UnmodelledError(f"lockup: the vector of exception {number} is 0x{vector:08x}")
-        scs.take(number)
-
-    def _leave_exception(self) -> None:
-        if not self.board.scs.active:
-            self._hard_fault(Stop("fault", "exception return in thread mode"))
-            return
-        self.board.scs.active.pop()
-        try:
-            self.cpu.leave()
-        except EmulatorError as exc:
-            raise UnmodelledError(f"lockup: no stack to return from an exception ({exc})") from exc
-
-    def _hard_fault(self, stop: Stop) -> None:
-        """Escalate every fault to HardFault, as with SHCSR = 0; a fault inside one is a lockup."""
-        scs = self.board.scs
-        text = f"{stop.detail} (pc 0x{self.cpu.pc:08x})"
-        self.faults.append((self.time_us, text))
-        if HARDFAULT in scs.active or NMI in scs.active:
-            raise UnmodelledError(f"lockup: {text}")
-        scs.regs[0xD2C] |= 1 << 30
-        if stop.address:
-            scs.regs[0xD28] |= 1 << 15 | 1 << 9
-            scs.regs[0xD38] = stop.address
-        self._enter_exception(HARDFAULT)
 
     # -- memory ------------------------------------------------------------------------------------------
 
