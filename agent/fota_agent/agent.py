@@ -86,3 +86,7 @@ class Agent:
     def check_in(self) -> None:
         """Ask the server with the next step, whenever that was due; nothing while the agent is busy."""
         self._runner.check_in()
+
+    def close(self) -> None:
+        """Close the connection to the server; the agent can go on, with a new one."""
+        self._runner.close()

@@ -84,6 +84,10 @@ class Runner:
         if self._action.kind == actions.IDLE:
             self._action.until = self._now()
 
+    def close(self) -> None:
+        """Close the connection to the server."""
+        self._transport.close()
+
     def _now(self) -> int:
         return self._board.ticks_ms()
 
@@ -166,6 +170,7 @@ class Runner:
         if not self.rebooting:
             self._hooks.before_reboot()
             self.rebooting = True
+            self.close()
             self._board.reset()
         return action
 

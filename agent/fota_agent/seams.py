@@ -190,6 +190,10 @@ class Transport(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Close what is kept open between requests; the next request opens it again."""
+        ...
+
 
 class Hooks(Protocol):
     """What the application may decide; see ``fota_agent.agent.Hooks`` for the defaults."""

@@ -67,6 +67,7 @@ class Session:
         self._resets = 0
         self._phase = ""
         self.agent: Agent
+        self._live: Agent | None = None
 
     def __enter__(self) -> "Session":
         """Return itself."""
@@ -75,7 +76,8 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Switch the device off and release its file."""
+        """Hang up, switch the device off and release its file."""
+        self._hang_up()
         self._machine.power_off()
         self._machine.close()
 
@@ -95,6 +97,7 @@ class Session:
         Raises:
             DeviceError: no application starts, or factory data or element are not usable.
         """
+        self._hang_up()
         for _ in range(MAX_BOOTS):
             if self._start_application():
                 break
@@ -105,6 +108,7 @@ class Session:
             machine.mem32, machine.i2c, machine.read, machine.sleep_us, ticks_ms, secrets.randbelow
         )
         self.agent = Agent(board, hooks=self._hooks, server_url=self._server_url)
+        self._live = self.agent
         report = board.boot_report()
         how = "trial" if report.trial else "confirmed"
         self._say(f"agent: slot {SLOT_NAMES[report.running]} runs {report.version_text}, {how}")
@@ -170,6 +174,12 @@ class Session:
             "events": [{"code": code, "detail": detail} for code, detail in engine.state.events],
             "resets": len(self._machine.resets),
         }
+
+    def _hang_up(self) -> None:
+        """Close the connection of the agent's last life."""
+        if self._live is not None:
+            self._live.close()
+            self._live = None
 
     def _run(self, time_ms: float) -> None:
         result = self._machine.run(time_ms=time_ms)

@@ -211,6 +211,9 @@ class Network:
         status, answer, data = self.change_payload(status, answer, data)
         return status, answer, Reader(self, data, self.cuts.pop(0) if self.cuts else None)
 
+    def close(self) -> None:
+        pass
+
     def checkin(self, body):
         request = checkin.parse_request(body)
         status = "none"

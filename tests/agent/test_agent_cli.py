@@ -1,4 +1,4 @@
-"""``fota agent run`` on devices that are not there, not devices, in use, or empty: one line, the right exit code."""
+"""``fota agent run`` on devices that are not there, not devices, in use, or empty: one line, exit code."""
 
 import subprocess
 import sys

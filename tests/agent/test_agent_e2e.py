@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from fota_wire.errors import DeviceError
 
 pytestmark = pytest.mark.slow
 
@@ -198,6 +201,52 @@ def test_update_rollback_and_revert_from_end_to_end(factory):
     assert (state["slot"], state["version"], state["floor"]) == ("B", "1.3.0", 2)
     assert "PO1 rollback" in state["fell_back"]
     assert "PO1 rollback" in factory.operate("device", "show", device, "--json")
+
+
+def drive_through_cuts(session, machine, cuts):
+    """Run until settled, with a power cut armed in each life; return the versions that ran meanwhile."""
+    seen = set()
+    for operation, torn in cuts:
+        machine.power_off()
+        machine.power_on()
+        machine.cut_power_at(flash_op=operation, torn=torn)
+        try:
+            session.boot()
+            while machine.powered and not session.agent.engine.settled:
+                wait_s = session.step()
+                if session.needs_boot:
+                    session.boot()
+                elif wait_s:
+                    session.idle(wait_s)
+        except DeviceError:
+            assert not machine.powered
+        seen.add(session.agent.engine.boot.version_text)
+        if machine.powered:
+            break
+    return seen
+
+
+def test_power_cuts_through_a_whole_update_never_lose_the_device(factory):
+    path = factory.folder / "device.vdev"
+    if not path.exists():
+        pytest.skip("needs the device of the test above")
+    from fota_cli.agent_session import Session
+
+    before = agent(path, "--until-idle")
+    factory.publish("1.5.0", 2, 6)
+    factory.operate("rollout", "start", "1.5.0", "--device", before["device"])
+    generator = random.Random(8)
+    cuts = [(generator.randrange(1, 500), generator.choice([None, n])) for n in range(10)]
+    cuts += [(generator.randrange(1, 12), n) for n in range(4)] + [(100_000, None)]
+    lines = []
+    with Session(path, None, lines.append) as session:
+        seen = drive_through_cuts(session, session._machine, cuts)
+        state = session.summary()
+        session.save()
+    assert seen <= {before["version"], "1.5.0"}
+    assert (state["version"], state["state"], state["settled"]) == ("1.5.0", "confirmed", True)
+    assert not any("halt" in line for line in lines)
+    assert any(line.startswith("agent: resuming at") for line in lines)
 
 
 WATCH = """
