@@ -241,6 +241,7 @@ systick:
     m.run(max_instructions=30_000)
     assert registers(m, 4) >= 20
     assert m.board.scs.active == []
+    assert m.cpu.sp == 0x2001_0000
 
 
 def test_sleep_without_wake_up_source_ends_the_run(boot):
@@ -295,6 +296,18 @@ def test_fed_watchdog_does_not_reset(boot):
     m = boot(START_WATCHDOG + "2: str r1, [r0]\n b 2b\n")
     m.run(time_ms=40)
     assert [cause for _, cause in m.resets] == ["power"]
+
+
+def test_locked_watchdog_registers_ignore_writes(machine):
+    machine.mem32[0x4000_3000] = 0xCCCC
+    machine.mem32[0x4000_3008] = 7
+    machine.sleep_us(1000)
+    assert machine.mem32[0x4000_3008] == 0xFFF
+    machine.mem32[0x4000_3000] = 0x5555
+    machine.mem32[0x4000_3008] = 7
+    assert machine.mem32[0x4000_300C] == 2
+    assert machine.mem32[0x4000_300C] == 0
+    assert machine.mem32[0x4000_3008] == 7
 
 
 def test_rmvf_clears_the_reset_flags(machine):
@@ -372,6 +385,7 @@ def test_read_of_torn_word_enters_nmi_and_returns_even_inside_an_it_block(boot, 
     assert registers(m, 4) & 0xF_FFFF == 1 << 19 | 0x1000
     assert registers(m, 7) == 2
     assert (registers(m, 5), registers(m, 6)) == (1, 1)
+    assert m.cpu.sp == 0x2001_0000
 
 
 def test_nmi_that_does_not_acknowledge_never_ends(boot, registers):
@@ -429,6 +443,7 @@ def test_rng_needs_its_clock_and_never_repeats(machine):
     m.mem32[0x4002_104C] = 1 << 18
     m.mem32[0x5006_0800] = 4
     assert m.mem32[0x5006_0804] & 2, "clock error"
+    m.sleep_us(100)
     assert m.mem32[0x5006_0808] == 0
     m.mem32[0x4002_2000] = 0x602
     m.mem32[0x4002_1000] = 0xB9

@@ -250,6 +250,14 @@ def test_mac_key_with_no_mac_set_cannot_be_used_for_mac(chip):
     assert host.exchange(0x08, 1, 6) == b"\x0f"
 
 
+@pytest.mark.parametrize(("nonce", "mac", "length"), [(3, 1, 1), (3, 5, 32), (0, 5, 1), (0, 1, 32)])
+def test_mac_refuses_a_temp_key_of_the_other_source(chip, nonce, mac, length):
+    _, host = chip
+    host.wake()
+    host.exchange(0x16, nonce, 0, bytes(32 if nonce else 20))
+    assert len(host.exchange(0x08, mac, 4)) == length
+
+
 def test_free_slot_can_be_written_and_read(chip):
     _, host = chip
     host.write_slot(8, bytes(range(64)))
@@ -427,8 +435,8 @@ def test_driver_that_does_not_wait_for_txis_loses_its_bytes(chip):
     m, host = chip
     host.wake()
     bring_up(m, 0x30420F13)
-    m.mem32[CR2] = 0x60 << 1 | 2 << 16 | AUTOEND | START
-    m.mem32[TXDR] = 0x02
+    m.mem32[CR2] = 0x60 << 1 | 1 << 16 | AUTOEND | START
+    m.mem32[TXDR] = 0x02  # idle, if it got there
     _, polls = poll(m, TXIS)
     assert polls > 1
     assert m.element.status == "awake"
