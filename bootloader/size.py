@@ -54,9 +54,7 @@ def disassemble(elf: Path) -> tuple[dict[str, set[str]], dict[str, int]]:
     for line in tool("arm-none-eabi-objdump", "-d", "--no-show-raw-insn", str(elf)).splitlines():
         if match := re.match(r"[0-9a-f]{8} <(\S+)>:", line):
             name = match[1]
-        elif match := re.search(r"\tblx?\s+(r\d+|ip)", line):
-            calls[name].update(INDIRECT)
-        elif match := re.search(r"\tbx\s+r[0-9]+|\tblx\s+", line):
+        elif re.search(r"\tbl?x\s+(?!lr)", line):
             calls[name].update(INDIRECT)
         elif match := re.search(r"\tb(?:l|\.w|\.n)?\s+[0-9a-f]+ <([^>+]+)>", line):
             calls[name].add(match[1])

@@ -20,8 +20,8 @@ static uint8_t running_slot(void) {
 }
 
 static void open_journal(fota_journal_t *journal, uint8_t running) {
-  fota_journal_open(journal, running == FOTA_SLOT_B ? &fota_journal_bank2_runs
-                                                    : &fota_journal_bank1_runs);
+  fota_journal_open(journal,
+                    running == FOTA_SLOT_B ? &fota_journal_bank2_runs : &fota_journal_bank1_runs);
 }
 
 void fota_status(fota_record_t *record) {

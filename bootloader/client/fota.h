@@ -35,8 +35,8 @@ FOTA_MUST_USE fota_status_t fota_confirm(void);
  * says why. FOTA_JOURNAL_NO_TRIAL if this boot is not a trial. */
 FOTA_MUST_USE fota_status_t fota_reject(fota_status_t reason);
 
-/* --- the pure part, shared with the tests: the record to write next (SPEC 3, "who writes what") ---
- * `next` is written only with FOTA_OK. */
+/* --- the pure part, shared with the tests: the record to write next (SPEC 3, "who writes what")
+ * --- `next` is written only with FOTA_OK. */
 
 FOTA_MUST_USE fota_status_t fota_record_request(const fota_record_t *state, uint8_t running,
                                                 uint8_t slot, fota_record_t *next);

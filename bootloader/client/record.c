@@ -18,8 +18,8 @@ void fota_record_confirm(const fota_record_t *state, uint8_t running, fota_recor
                          bool *needed) {
   *needed = state->sequence == 0 || state->confirmed != running ||
             state->candidate != FOTA_SLOT_NONE || state->state != FOTA_STATE_NONE;
-  *next = (fota_record_t){
-      .confirmed = running, .candidate = FOTA_SLOT_NONE, .state = FOTA_STATE_NONE};
+  *next =
+      (fota_record_t){.confirmed = running, .candidate = FOTA_SLOT_NONE, .state = FOTA_STATE_NONE};
 }
 
 fota_status_t fota_record_reject(const fota_record_t *state, uint8_t running, fota_status_t reason,

@@ -14,10 +14,10 @@
 #include "sha256.h"
 
 enum {
-  ATTEMPTS = 3,       /* sessions with the element before giving up */
-  PAUSE_US = 200000,  /* before the next: longer than any command it may still be busy with */
+  ATTEMPTS = 3,      /* sessions with the element before giving up */
+  PAUSE_US = 200000, /* before the next: longer than any command it may still be busy with */
   HALT_WATCHDOG_S = 8,
-  COUNTS_PER_STEP = 8, /* a power cut may add a spurious count: eight are one step */
+  COUNTS_PER_STEP = 8,     /* a power cut may add a spurious count: eight are one step */
   COUNTS_PER_SESSION = 24, /* 24 x 25 ms stays inside the element's own 1.3 s watchdog */
 };
 
@@ -27,7 +27,7 @@ typedef struct boot {
   fota_image_t image; /* of the slot looked at last, and so are the following */
   fota_claim_t claim;
   fota_evidence_t evidence;
-  uint32_t counter[2]; /* authenticated; all ones = not known */
+  uint32_t counter[2];     /* authenticated; all ones = not known */
   volatile uint32_t proof; /* hardened.h 2 */
 } boot_t;
 
@@ -131,8 +131,7 @@ static fota_status_t ask_element_patiently(boot_t *b) {
 
 static fota_status_t look_at(boot_t *b, uint8_t slot) {
   (void)fota_port_ecc_fault(); /* forget older faults */
-  const fota_status_t status =
-      read_image(b, fota_layout.slot[fota_slot_index(slot)]);
+  const fota_status_t status = read_image(b, fota_layout.slot[fota_slot_index(slot)]);
   if (fota_port_ecc_fault()) return FOTA_FLASH_ECC;
   return status == FOTA_OK ? ask_element_patiently(b) : status;
 }
@@ -234,7 +233,9 @@ static noreturn void start(boot_t *b, const fota_step_t *step) {
   if (confirmed) raise_floor(b);
   fill_report(b, step);
   fota_say_boot(step->slot, b->image.base + FOTA_IMAGE_VERSION,
-                step->trial ? " trial\r\n" : confirmed ? " confirmed\r\n" : " fallback\r\n");
+                step->trial ? " trial\r\n"
+                : confirmed ? " confirmed\r\n"
+                            : " fallback\r\n");
   if (step->trial) {
     fota_say_number("tries left ", b->view.record.tries);
     fota_port_watchdog(settings[FOTA_SETTINGS_WATCHDOG_S]);

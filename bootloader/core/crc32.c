@@ -6,7 +6,8 @@ uint32_t fota_crc32(const void *data, uint32_t length) {
   uint32_t crc = ~0u;
   for (uint32_t i = 0; i < length; i++) {
     crc ^= p[i];
-    for (int bit = 0; bit < 8; bit++) crc = (crc >> 1) ^ (0xedb88320u & (0u - (crc & 1u)));
+    for (int bit = 0; bit < 8; bit++)
+      crc = (crc >> 1) ^ (0xedb88320u & (0u - (crc & 1u)));
   }
   return ~crc;
 }

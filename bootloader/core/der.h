@@ -10,7 +10,6 @@
  *
  * Exactly one encoding of a pair is accepted: minimal, positive, at most 256 bits each, nothing
  * after it. FOTA_IMAGE_DER otherwise. The range 1..n-1 is the verifier's to check. */
-FOTA_MUST_USE fota_status_t fota_der_signature(const uint8_t *der, uint32_t length,
-                                               uint8_t rs[64]);
+FOTA_MUST_USE fota_status_t fota_der_signature(const uint8_t *der, uint32_t length, uint8_t rs[64]);
 
 #endif

@@ -17,8 +17,7 @@ typedef struct fota_flash {
   /* `offset` and `length` are multiples of 8, `data` is 4-aligned and the range is erased. The
    * lower addresses are programmed first. Power loss may leave any bits of the double word that
    * was being programmed, and later ones erased. */
-  fota_status_t (*program)(const void *context, uint32_t offset, const void *data,
-                           uint32_t length);
+  fota_status_t (*program)(const void *context, uint32_t offset, const void *data, uint32_t length);
 
   /* Erases the page at `offset` to all ones. Power loss may leave any content. */
   fota_status_t (*erase)(const void *context, uint32_t offset);

@@ -7,9 +7,8 @@
 
 enum { CELL = sizeof(fota_record_t) };
 
-static const fota_record_t no_record = {.confirmed = FOTA_SLOT_NONE,
-                                        .candidate = FOTA_SLOT_NONE,
-                                        .state = FOTA_STATE_NONE};
+static const fota_record_t no_record = {
+    .confirmed = FOTA_SLOT_NONE, .candidate = FOTA_SLOT_NONE, .state = FOTA_STATE_NONE};
 
 static bool is_slot_or_none(uint8_t value) {
   return value == FOTA_SLOT_A || value == FOTA_SLOT_B || value == FOTA_SLOT_NONE;

@@ -1,8 +1,8 @@
-/* The boot journal (SPEC 3): two alternating pages, append-only, torn records are absent records. */
+/* The boot journal (SPEC 3): two alternating pages, append-only, torn records are absent records.
+ */
 #ifndef FOTA_JOURNAL_H
 #define FOTA_JOURNAL_H
 
-#include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,10 +29,10 @@ typedef struct fota_record {
   uint32_t crc;      /* CRC-32 of the bytes before it */
 } fota_record_t;
 
-static_assert(offsetof(fota_record_t, confirmed) == 4, "SPEC 3");
-static_assert(offsetof(fota_record_t, reason) == 8, "SPEC 3");
-static_assert(offsetof(fota_record_t, crc) == 12, "the CRC covers bytes 0..11");
-static_assert(sizeof(fota_record_t) == 16, "two flash double words");
+_Static_assert(offsetof(fota_record_t, confirmed) == 4, "SPEC 3");
+_Static_assert(offsetof(fota_record_t, reason) == 8, "SPEC 3");
+_Static_assert(offsetof(fota_record_t, crc) == 12, "the CRC covers bytes 0..11");
+_Static_assert(sizeof(fota_record_t) == 16, "two flash double words");
 
 typedef struct fota_journal {
   const fota_flash_t *flash;
@@ -48,7 +48,6 @@ void fota_journal_open(fota_journal_t *journal, const fota_flash_t *flash);
  *
  * Only the content counts (confirmed, candidate, state, tries, reason). Until it returns FOTA_OK,
  * the old state holds; FOTA_JOURNAL_WRITE if it did not come to be, also after a page erase. */
-FOTA_MUST_USE fota_status_t fota_journal_append(fota_journal_t *journal,
-                                                const fota_record_t *next);
+FOTA_MUST_USE fota_status_t fota_journal_append(fota_journal_t *journal, const fota_record_t *next);
 
 #endif

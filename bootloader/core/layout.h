@@ -14,9 +14,9 @@ static inline uint32_t fota_slot_index(uint8_t slot) {
 
 typedef struct fota_layout {
   const uint8_t *slot[2]; /* where the bootloader reads the slots, A first */
-  uint32_t slot_size;   /* bytes */
-  uint32_t run_address; /* where the slot that boots is mapped */
-  uint32_t ram_low;     /* an initial stack pointer lies in (ram_low, ram_high] */
+  uint32_t slot_size;     /* bytes */
+  uint32_t run_address;   /* where the slot that boots is mapped */
+  uint32_t ram_low;       /* an initial stack pointer lies in (ram_low, ram_high] */
   uint32_t ram_high;
 } fota_layout_t;
 

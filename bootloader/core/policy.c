@@ -72,8 +72,8 @@ static void next_of_confirmed(const fota_view_t *view, fota_step_t *step) {
     boot(step, slot);
     step->write = first_boot && view->writable;
     if (step->write) {
-      step->record = (fota_record_t){
-          .confirmed = slot, .candidate = FOTA_SLOT_NONE, .state = FOTA_STATE_NONE};
+      step->record =
+          (fota_record_t){.confirmed = slot, .candidate = FOTA_SLOT_NONE, .state = FOTA_STATE_NONE};
     }
   } else {
     halt(step, FOTA_NO_IMAGE);

@@ -10,11 +10,10 @@
  *                            good                       write TRIAL(n - 1), boot it on trial
  *   none, REJECTED,          confirmed not looked at    verify it
  *   REVERTED                 good                       boot it
- *                            refused                    the same with the other slot; nothing written
- *   no confirmed slot        (first boot)               as above, A before B; write {confirmed = it}
- *   any                      no slot is good            halt: PO3
- *   any                      fault of the element, the  halt with it: says nothing about an image
- *                            settings or the RNG
+ *                            refused                    the same with the other slot; nothing
+ * written no confirmed slot        (first boot)               as above, A before B; write
+ * {confirmed = it} any                      no slot is good            halt: PO3 any fault of the
+ * element, the  halt with it: says nothing about an image settings or the RNG
  *
  * After a journal write that failed, the candidate is passed over and nothing more is written. */
 #ifndef FOTA_POLICY_H

@@ -2,7 +2,6 @@
 #ifndef FOTA_REPORT_H
 #define FOTA_REPORT_H
 
-#include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -44,14 +43,14 @@ typedef struct fota_report {
   uint32_t crc; /* CRC-32 of the bytes before it */
 } fota_report_t;
 
-static_assert(offsetof(fota_report_t, running) == 8, "SPEC 4");
-static_assert(offsetof(fota_report_t, version) == 16, "SPEC 4");
-static_assert(offsetof(fota_report_t, sec_cnt) == 24, "SPEC 4");
-static_assert(offsetof(fota_report_t, reason) == 36, "SPEC 4");
-static_assert(offsetof(fota_report_t, image_hash) == 52, "SPEC 4");
-static_assert(offsetof(fota_report_t, hash_us) == 84, "SPEC 4");
-static_assert(offsetof(fota_report_t, sequence) == 92, "SPEC 4");
-static_assert(offsetof(fota_report_t, crc) == 124, "SPEC 4");
-static_assert(sizeof(fota_report_t) == 128, "SPEC 4");
+_Static_assert(offsetof(fota_report_t, running) == 8, "SPEC 4");
+_Static_assert(offsetof(fota_report_t, version) == 16, "SPEC 4");
+_Static_assert(offsetof(fota_report_t, sec_cnt) == 24, "SPEC 4");
+_Static_assert(offsetof(fota_report_t, reason) == 36, "SPEC 4");
+_Static_assert(offsetof(fota_report_t, image_hash) == 52, "SPEC 4");
+_Static_assert(offsetof(fota_report_t, hash_us) == 84, "SPEC 4");
+_Static_assert(offsetof(fota_report_t, sequence) == 92, "SPEC 4");
+_Static_assert(offsetof(fota_report_t, crc) == 124, "SPEC 4");
+_Static_assert(sizeof(fota_report_t) == 128, "SPEC 4");
 
 #endif

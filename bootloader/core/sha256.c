@@ -58,5 +58,6 @@ void fota_sha256_final(fota_sha256_t *ctx, uint8_t digest[FOTA_SHA256_SIZE]) {
   memset(ctx->block + used, 0, FOTA_SHA256_BLOCK - 4 - used);
   store_be32(ctx->block + FOTA_SHA256_BLOCK - 4, ctx->length << 3);
   fota_sha256_blocks(ctx->state, ctx->block, 1);
-  for (int i = 0; i < 8; i++) store_be32(digest + 4 * i, ctx->state[i]);
+  for (int i = 0; i < 8; i++)
+    store_be32(digest + 4 * i, ctx->state[i]);
 }

@@ -1,8 +1,8 @@
 /* ATECC608 as the bootloader's crypto element.
  *
  * Only Verify(Stored) with MAC is used, never Verify(External): its MAC does not cover the public
- * key, so whoever is on the bus could bring a key of his own. Modes and slots are constants: nothing
- * the chip says in clear chooses a formula. */
+ * key, so whoever is on the bus could bring a key of his own. Modes and slots are constants:
+ * nothing the chip says in clear chooses a formula. */
 #include "atecc608.h"
 
 #include <string.h>
@@ -31,7 +31,7 @@ enum {
   NUM_IN_SIZE = 20,
   MAX_DATA = 64,
   STATUS_SIZE = 4, /* sizes of answers */
-  HASH_SIZE = 35, /* count, 32 bytes, CRC */
+  HASH_SIZE = 35,  /* count, 32 bytes, CRC */
   COUNTER_SIZE = 7,
   WAKE_US = 1500,
   POLL_US = 2000,
@@ -133,9 +133,9 @@ void fota_element_close(void) {
 
 /* Everything that went over the bus in one authenticated read of a counter. */
 typedef struct counter_session {
-  uint32_t command;    /* the GenDig command: names the counter */
-  uint8_t num_in[32];  /* ours; the first 20 bytes are used */
-  uint8_t random[36];  /* its answers */
+  uint32_t command;   /* the GenDig command: names the counter */
+  uint8_t num_in[32]; /* ours; the first 20 bytes are used */
+  uint8_t random[36]; /* its answers */
   uint8_t mac[36];
 } counter_session_t;
 
@@ -147,8 +147,7 @@ static void hash(const uint8_t *message, uint32_t length, uint8_t digest[32]) {
 }
 
 /* Computes the MAC that only our element can make over this value in this session, and compares. */
-static fota_status_t check_counter(const counter_session_t *session,
-                                   const uint32_t *value) {
+static fota_status_t check_counter(const counter_session_t *session, const uint32_t *value) {
   static const uint8_t nonce_command[3] = {OP_NONCE, NONCE_RANDOM, 0};
   const uint32_t mac_command = ATECC_COMMAND(OP_MAC, MAC_TEMPKEY, ATECC_SLOT_MAC_KEY);
   const uint8_t *serial = settings + FOTA_SETTINGS_SERIAL;
@@ -191,8 +190,7 @@ fota_status_t fota_element_counter(uint32_t counter, uint32_t *value) {
   memcpy(value, answer + 1, 4);
   /* Twice, each from scratch (hardened.h 3). */
   const uint32_t first = check_counter(&s, value);
-  return fota_verdict_or(first + check_counter(&s, value) - FOTA_OK,
-                         FOTA_ELEMENT_FORGED);
+  return fota_verdict_or(first + check_counter(&s, value) - FOTA_OK, FOTA_ELEMENT_FORGED);
 }
 
 fota_status_t fota_element_increment(uint32_t counter) {
@@ -205,21 +203,20 @@ static uint32_t verify_command(const fota_claim_t *claim) {
   return ATECC_COMMAND(OP_VERIFY, VERIFY_STORED_MAC, ATECC_SLOT_ROOT_A - claim->root);
 }
 
-fota_status_t fota_element_verify(const fota_claim_t *claim,
-                                  fota_evidence_t *evidence) {
+fota_status_t fota_element_verify(const fota_claim_t *claim, fota_evidence_t *evidence) {
   uint8_t buffer[64];
   uint8_t answer[36];
   FOTA_TRY(fresh_nonce(evidence->nonce));
   memcpy(buffer, claim->digest, 32);
   memcpy(buffer + 32, evidence->nonce, 32);
-  FOTA_TRY(run(ATECC_COMMAND(OP_NONCE, NONCE_TO_BUFFER, 0), SIZES(64, STATUS_SIZE), buffer, answer));
+  FOTA_TRY(
+      run(ATECC_COMMAND(OP_NONCE, NONCE_TO_BUFFER, 0), SIZES(64, STATUS_SIZE), buffer, answer));
   FOTA_TRY(run(verify_command(claim), SIZES(64, HASH_SIZE), claim->rs, answer));
   memcpy(evidence->mac, answer + 1, 32);
   return fota_element_proves(claim, evidence);
 }
 
-fota_status_t fota_element_proves(const fota_claim_t *claim,
-                                  const fota_evidence_t *evidence) {
+fota_status_t fota_element_proves(const fota_claim_t *claim, const fota_evidence_t *evidence) {
   const uint32_t command = verify_command(claim);
   uint8_t expected[32];
   fota_sha256_t sha;

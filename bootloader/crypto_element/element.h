@@ -30,9 +30,9 @@ FOTA_MUST_USE fota_status_t fota_element_open(void);
 /* Puts it to sleep; what it had in SRAM is gone. */
 void fota_element_close(void);
 
-/* Reads a monotonic counter with proof of freshness and origin; `*value` counts only with FOTA_OK. */
-FOTA_MUST_USE fota_status_t fota_element_counter(uint32_t counter,
-                                                 uint32_t *value);
+/* Reads a monotonic counter with proof of freshness and origin; `*value` counts only with FOTA_OK.
+ */
+FOTA_MUST_USE fota_status_t fota_element_counter(uint32_t counter, uint32_t *value);
 
 /* Adds one to a counter. Not authenticated: read the counter afterwards. */
 FOTA_MUST_USE fota_status_t fota_element_increment(uint32_t counter);

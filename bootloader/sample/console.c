@@ -21,7 +21,8 @@ static void put_byte(char byte) {
 }
 
 void console_put(const char *text) {
-  for (; *text != '\0'; text++) put_byte(*text);
+  for (; *text != '\0'; text++)
+    put_byte(*text);
 }
 
 void console_put_number(uint32_t number) {

@@ -23,7 +23,8 @@ typedef struct app {
 static const app_t app = {.version = APP_VERSION, .self_test_fails = APP_SELF_TEST_FAILS};
 
 static noreturn void restart(void) {
-  for (;;) SCB_AIRCR = AIRCR_RESET;
+  for (;;)
+    SCB_AIRCR = AIRCR_RESET;
 }
 
 static const char *slot_name(uint8_t slot) {
@@ -145,10 +146,12 @@ static noreturn void run(void) {
   SYST_CVR = 0;
   SYST_CSR = SYST_ON;
   for (;;) {
-    while ((SCB_ICSR & ICSR_PENDSTSET) == 0) __asm__ volatile("wfi");
+    while ((SCB_ICSR & ICSR_PENDSTSET) == 0)
+      __asm__ volatile("wfi");
     SCB_ICSR = ICSR_PENDSTCLR;
     IWDG_KR = 0xaaaa; /* no effect unless the bootloader started it */
-    for (int byte = console_get(); byte >= 0; byte = console_get()) obey(byte);
+    for (int byte = console_get(); byte >= 0; byte = console_get())
+      obey(byte);
   }
 }
 

@@ -309,7 +309,7 @@ def test_truncated_at_every_tlv_byte_is_refused(core: ctypes.CDLL) -> None:
 
 
 def test_c_and_python_parsers_agree_on_mutants(core: ctypes.CDLL, signed: Callable[..., bytes]) -> None:
-    """Every byte of the areas changed in some way: Python accepts no image that C refuses, nor the reverse."""
+    """Every byte of header and TLV areas changed: both accept it, or both refuse."""
     from fota_wire.errors import FotaError
     from fota_wire.image import parse_image
 
@@ -370,11 +370,9 @@ VERIFY, WRITE, BOOT, HALT = 0x35, 0x56, 0x6A, 0x9C
 NOT_YET = 0
 
 
-def next_step(
-    core: ctypes.CDLL, confirmed: int, candidate: int, state: int, tries: int, reason: int, seen: tuple[int, int],
-    *, writable: bool = True,
-) -> Any:  # fmt: skip
+def next_step(core: ctypes.CDLL, *situation: Any, writable: bool = True) -> Any:
     """What policy wants, as (action, ...) with only what that action carries."""
+    confirmed, candidate, state, tries, reason, seen = situation
     view = View(Record(1, confirmed, candidate, state, tries, reason, 0), seen, 3, writable)
     step = Step()
     core.fota_policy_next(ctypes.byref(view), ctypes.byref(step))

@@ -1,4 +1,4 @@
-"""Power cuts on the virtual device: every flash operation and element command of an update, torn and clean."""
+"""Power cuts on the virtual device: at every flash operation and element command, torn and clean."""
 
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +35,9 @@ def cut_run(device: Any, **cut: Any) -> None:
 
 @pytest.mark.parametrize("operation", [1, 2])
 @pytest.mark.parametrize("torn", [None, 0, 1, 2, 3, 4, 5])
-def test_cut_while_a_try_is_booked_loses_at_most_that_try(staged: Any, operation: int, torn: int | None) -> None:
+def test_cut_while_a_try_is_booked_loses_at_most_that_try(
+    staged: Any, operation: int, torn: int | None
+) -> None:
     cut_run(staged, flash_op=operation, torn=torn)
     assert staged.state().state in (journal.STAGED, journal.TRIAL)
     staged.boot()

@@ -1,22 +1,20 @@
-/* The four functions that a freestanding compiler may call. Small rather than fast: nothing here
- * is on a hot path. */
-#include <stddef.h>
+/* The functions that a freestanding compiler may call. Small rather than fast: nothing here is on a
+ * hot path. */
 #include <stdint.h>
-
-void *memcpy(void *restrict to, const void *restrict from, size_t n);
-void *memset(void *to, int value, size_t n);
-int memcmp(const void *a, const void *b, size_t n);
+#include <string.h>
 
 void *memcpy(void *restrict to, const void *restrict from, size_t n) {
   uint8_t *t = to;
   const uint8_t *f = from;
-  for (size_t i = 0; i < n; i++) t[i] = f[i];
+  for (size_t i = 0; i < n; i++)
+    t[i] = f[i];
   return to;
 }
 
 void *memset(void *to, int value, size_t n) {
   uint8_t *t = to;
-  for (size_t i = 0; i < n; i++) t[i] = (uint8_t)value;
+  for (size_t i = 0; i < n; i++)
+    t[i] = (uint8_t)value;
   return to;
 }
 

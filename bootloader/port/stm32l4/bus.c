@@ -5,7 +5,7 @@
 enum {
   SCL = 8,
   SDA = 9,
-  HALF_BIT_US = 5, /* 100 kHz */
+  HALF_BIT_US = 5,  /* 100 kHz */
   PATIENCE = 20000, /* register reads for one byte: several ms, where a byte takes 0.1 ms */
 };
 
@@ -56,7 +56,8 @@ fota_status_t fota_port_bus_read(uint8_t address, uint8_t *data, uint32_t length
   return transfer(I2C_RD_WRN, address, data, NULL, length);
 }
 
-/* A slave that we left in the middle of a byte (watchdog reset) lets go of SDA within nine clocks. */
+/* A slave that we left in the middle of a byte (watchdog reset) lets go of SDA within nine clocks.
+ */
 static void free_bus(void) {
   GPIOB_BSRR = BIT(SCL) | BIT(SDA);
   GPIOB_MODER = PINS(1u); /* outputs, open drain */

@@ -1,19 +1,21 @@
 /* STM32L476: clocks, time, console, random numbers, watchdog. */
-#include "port.h"
 #include "port/stm32l4/chip.h"
+
+#include "port.h"
 #include "port/stm32l4/journal_flash.h"
 #include "port/stm32l4/memory.h"
 #include "port/stm32l4/registers.h"
 
 enum {
   MHZ = 48,
-  BAUD_115200 = 139,   /* 16 MHz / 115200 */
+  BAUD_115200 = 139,    /* 16 MHz / 115200 */
   RNG_PATIENCE = 10000, /* register reads; a word takes about 4 us */
   IWDG_HZ = 125,        /* LSI / 256 */
 };
 
 void fota_chip_start(void) {
-  FLASH_ACR = ACR_ICEN | ACR_PRFTEN | 2; /* two wait states; data cache off: journal_flash.c says why */
+  FLASH_ACR =
+      ACR_ICEN | ACR_PRFTEN | 2; /* two wait states; data cache off: journal_flash.c says why */
   RCC_CR = CR_MSION | CR_MSIRGSEL | CR_MSI_48MHZ | CR_HSION;
   while ((RCC_CR & CR_HSIRDY) == 0) {
   }
@@ -61,7 +63,8 @@ void fota_port_wait_us(uint32_t us) {
   SYST_RVR = us * MHZ - 1;
   SYST_CVR = 0;
   SYST_CSR = SYST_ON;
-  while ((SCB_ICSR & ICSR_PENDSTSET) == 0) __asm__ volatile("wfi"); /* wakes though PRIMASK is set */
+  while ((SCB_ICSR & ICSR_PENDSTSET) == 0)
+    __asm__ volatile("wfi"); /* wakes though PRIMASK is set */
   SYST_CSR = 0;
   SCB_ICSR = ICSR_PENDSTCLR;
   DWT_CYCCNT = start + us * MHZ; /* it stood still while the core slept */
@@ -76,7 +79,8 @@ fota_status_t fota_port_random(uint8_t random[32]) {
     }
     const uint32_t word = RNG_DR;
     if ((status & (RNG_DRDY | RNG_FAULT)) != RNG_DRDY || word == last) return FOTA_RANDOM;
-    for (uint32_t j = 0; j < 4; j++) random[i + j] = (uint8_t)(word >> (8 * j));
+    for (uint32_t j = 0; j < 4; j++)
+      random[i + j] = (uint8_t)(word >> (8 * j));
     last = word;
   }
   return FOTA_OK;

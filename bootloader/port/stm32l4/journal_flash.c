@@ -37,7 +37,8 @@ static fota_status_t read(const void *context, uint32_t offset, void *data, uint
   const volatile uint8_t *from = (const uint8_t *)context + offset;
   uint8_t *to = data;
   (void)fota_flash_ecc_fault();
-  for (uint32_t i = 0; i < length; i++) to[i] = from[i];
+  for (uint32_t i = 0; i < length; i++)
+    to[i] = from[i];
   cache_restore(saved);
   return fota_flash_ecc_fault() ? FOTA_FLASH_ECC : FOTA_OK;
 }

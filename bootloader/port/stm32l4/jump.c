@@ -39,7 +39,8 @@ __attribute__((section(".ramfunc"), noinline)) static noreturn void enter(uint32
           : "r0", "r1", "memory");
     }
   }
-  for (;;) SCB_AIRCR = AIRCR_RESET;
+  for (;;)
+    SCB_AIRCR = AIRCR_RESET;
 }
 
 noreturn void fota_port_boot(const uint8_t *base, uint32_t proof) {

@@ -3,7 +3,7 @@
 #define FOTA_STM32L4_MEMORY_H
 
 enum {
-  BANK_LOW = 0x08000000,  /* what FB_MODE maps here runs */
+  BANK_LOW = 0x08000000, /* what FB_MODE maps here runs */
   BANK_HIGH = 0x08080000,
   SLOT_OFFSET = 0x4000,
   SLOT_SIZE = 496 * 1024,

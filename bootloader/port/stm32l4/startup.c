@@ -14,7 +14,8 @@ const fota_flash_t *const fota_port_journal = &fota_journal_bank1_runs;
 
 /* Any fault: start again. What led here was not good, and a hang would be for ever. */
 static noreturn void fault(void) {
-  for (;;) SCB_AIRCR = AIRCR_RESET;
+  for (;;)
+    SCB_AIRCR = AIRCR_RESET;
 }
 
 noreturn void fota_reset(void);
