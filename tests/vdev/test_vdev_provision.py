@@ -205,3 +205,61 @@ def test_second_provisioning_is_refused_by_the_chip(blank, factory):
     with pytest.raises(FotaError, match="refused"):
         provision(blank, **inputs)
     assert blank.flash.state() == flash
+
+
+def test_command_line_provisions_and_the_device_reports_what_it_is(factory, tmp_path):
+    import json
+    import subprocess
+    import sys
+    import uuid
+
+    from cryptography.hazmat.primitives import serialization
+
+    inputs, keys = factory
+    device = tmp_path / "d.vdev"
+
+    def vdev(*args, code=0):
+        program = "from fota_cli.main import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", program, "vdev", *map(str, args)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == code, done.stderr
+        return done
+
+    root = keys.root_a.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    for name, data in {"a.pem": root, "image": inputs["image"], "root": inputs["genesis_root"]}.items():
+        (tmp_path / name).write_bytes(data)
+    common = [
+        *("--bootloader", inputs["bootloader_elf"], "--image", tmp_path / "image"),
+        *(
+            "--vendor-id",
+            uuid.UUID(bytes=VENDOR_ID),
+            "--root-a",
+            tmp_path / "a.pem",
+            "--root-b",
+            tmp_path / "a.pem",
+        ),
+        *("--genesis-root", tmp_path / "root", "--server-ca", tmp_path / "ca.crt"),
+        *("--server-url", "https://x", "--device-ca-key", tmp_path / "ca.pem"),
+        *("--device-ca-cert", tmp_path / "ca.crt", "--certificate-out", tmp_path / "device.crt"),
+    ]
+    vdev("create", device)
+    blank = device.read_bytes()
+    vdev("provision", device, *common, "--class-id", "nonsense", code=2)
+    vdev("provision", device, *common, "--class-id", uuid.UUID(int=1), code=3)
+    assert device.read_bytes() == blank
+    told = json.loads(
+        vdev("provision", device, *common, "--class-id", uuid.UUID(bytes=CLASS_ID), "--json").stdout
+    )
+    view = json.loads(vdev("status", device, "--json").stdout)
+    assert view["element"]["serial"] == told["device_id"]
+    assert view["element"]["data_locked"] is True
+    assert view["slot_a"]["image"] == told["image_version"] == "1.0.0"
+    assert (tmp_path / "device.crt").read_text() == told["certificate"]
+    again = vdev("provision", device, *common, "--class-id", uuid.UUID(bytes=CLASS_ID), code=6)
+    assert "refused" in again.stderr

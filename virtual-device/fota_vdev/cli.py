@@ -246,7 +246,8 @@ def flash_image(file: Path, image: Path, slot: str, as_json: bool) -> None:
 @click.option("--bank", type=click.IntRange(1, 2), required=True, help="Physical bank.")
 @click.option("--offset", type=str, default="0", show_default=True, help="In the bank; 0x for hexadecimal.")
 @click.option("--length", type=click.IntRange(1, 65536), default=256, show_default=True)
-def hexdump(file: Path, bank: int, offset: str, length: int) -> None:
+@JSON
+def hexdump(file: Path, bank: int, offset: str, length: int, as_json: bool) -> None:
     """Show flash cells; a double word that ECC cannot correct is marked with !."""
     from fota_vdev.machine import Machine
 
@@ -256,9 +257,12 @@ def hexdump(file: Path, bank: int, offset: str, length: int) -> None:
         raise click.BadParameter(f"{offset!r} is not a number", param_hint="--offset") from None
     with Machine.load(file) as machine:
         data = machine.flash.read_phys(bank, start, length)
-        for at in range(0, length, 16):
-            torn = machine.flash.bad_in(bank, start + at, 16) is not None
-            click.echo(f"{start + at:06x}{'!' if torn else ' '} {data[at : at + 16].hex(' ')}")
+        torn = sorted(o for b, o in machine.flash.ecc_bad if b == bank and start - 8 < o < start + length)
+    lines = []
+    for at in range(0, length, 16):
+        mark = "!" if any(start + at - 8 < o < start + at + 16 for o in torn) else " "
+        lines.append(f"{start + at:06x}{mark} {data[at : at + 16].hex(' ')}")
+    _print({"bank": bank, "offset": start, "data": data.hex(), "torn": torn}, "\n".join(lines), as_json)
 
 
 # -- shared ----------------------------------------------------------------------------------------------

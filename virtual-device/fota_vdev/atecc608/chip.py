@@ -100,6 +100,7 @@ class Atecc608:
         if self._after is not None:
             self._tear(random.Random(self._stream.take(8)))  # noqa: S311
         self._powered = False
+        self._cut_in = None
         self._lose_sram()
 
     def arm_cut(self, command: int, torn: int | None) -> None:
