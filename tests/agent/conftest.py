@@ -188,6 +188,8 @@ class Network:
         self.order = {}
         self.campaign = 1
         self.cuts = []
+        self.refuse_checkin = None
+        self.nonces = []
         self.requests = []
         self.reports = []
         self.payload_bytes = 0
@@ -199,6 +201,8 @@ class Network:
     def request(self, method, path, headers, body=b""):
         self.requests.append((method, path, headers))
         self.on_request(method, path)
+        if path == "/v1/checkin" and self.refuse_checkin:
+            return (*self.refuse_checkin, Reader(self, checkin.encode_error("busy", "try later")))
         if path == "/v1/checkin":
             return 200, {}, Reader(self, self.checkin(body))
         digest = path.removeprefix("/v1/payload/")
@@ -216,6 +220,7 @@ class Network:
 
     def checkin(self, body):
         request = checkin.parse_request(body)
+        self.nonces.append(request.nonce)
         status = "none"
         if request.report is not None:
             opened = report.open_report(

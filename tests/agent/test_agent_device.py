@@ -6,8 +6,9 @@ import random
 import pytest
 
 from fota_agent.atecc608 import Atecc608, with_crc
-from fota_wire import host_crypto, journal, layout, status
-from fota_wire.errors import DeviceError
+from fota_agent.download import MIN_RATE, Pace
+from fota_wire import host_crypto, journal, layout, settings, status
+from fota_wire.errors import DeviceError, TransportError
 
 PAGE = layout.PAGE_SIZE
 SLOT_PAGES = range(layout.SLOT_OFFSET // PAGE, layout.BANK_SIZE // PAGE)
@@ -99,7 +100,40 @@ def test_element_that_is_awake_already_is_brought_back_into_step(device):
     assert len(Atecc608(bus, device.machine.sleep_us).random()) == 32
 
 
-def test_board_with_another_element_or_spoilt_factory_data_does_not_start(device):
+def test_board_with_another_element_does_not_start(device):
+    paired = settings.unpack(device.machine.flash.read_phys(1, layout.SETTINGS_OFFSET, settings.SIZE))
+    paired.serial = bytes(9)
+    device.machine.flash.write_phys(1, layout.SETTINGS_OFFSET, settings.pack(paired))
+    with pytest.raises(DeviceError, match="not the one of this board"):
+        device.board()
+
+
+def test_each_checkin_draws_a_fresh_nonce_from_the_element(device, world):
+    device.network.wanted = world.v1
+    agent = device.run()
+    for _ in range(3):
+        agent.check_in()
+        while agent.step() == 0:
+            pass
+    nonces = device.network.nonces
+    assert len(nonces) == len(set(nonces)) >= 5
+    drawn = [name for name, _, _ in device.element.commands if name == "Random"]
+    assert len(drawn) >= len(nonces)
+
+
+def test_server_that_is_busy_is_left_alone_as_long_as_it_says(device):
+    network = device.network
+    network.refuse_checkin = (503, {"retry-after": "600"})
+    agent = device.run(seconds=1)
+    assert device.now == 600_000
+    assert len(network.requests) == 1
+    assert device.hooks.lines == ["server answers 503: busy: try later"]
+    network.refuse_checkin = None
+    network.wanted = device.world.v1
+    assert device.run(agent).engine.settled
+
+
+def test_board_with_spoilt_factory_data_does_not_start(device):
     device.machine.flash.write_phys(1, layout.SETTINGS_OFFSET + 30, b"\x00")
     with pytest.raises(DeviceError) as caught:
         device.board()
@@ -307,7 +341,35 @@ def test_flipped_byte_in_the_payload_is_never_requested(device):
     assert agent.engine.state.writing is None
 
 
-def test_slow_retrieval_ends_at_the_minimum_rate(device):
+@pytest.mark.parametrize(("rate", "good"), [(MIN_RATE - 1, False), (MIN_RATE, True), (MIN_RATE + 1, True)])
+def test_slow_retrieval_ends_at_the_minimum_rate(rate, good):
+    clock = [0]
+    pace = Pace(lambda: clock[0], 10_000_000)
+
+    def transfer():
+        for _ in range(120):
+            clock[0] += 1000
+            pace.count(rate)
+
+    if good:
+        transfer()
+        return
+    with pytest.raises(TransportError, match="slow retrieval: below"):
+        transfer()
+    assert clock[0] == 30_000
+
+
+def test_slow_retrieval_ends_at_the_total_deadline():
+    clock = [0]
+    pace = Pace(lambda: clock[0], MIN_RATE * 100)
+    clock[0] = 219_000
+    pace.count(10_000_000)
+    clock[0] = 221_000
+    with pytest.raises(TransportError, match="slow retrieval: not done"):
+        pace.count(10_000_000)
+
+
+def test_slow_download_is_given_up_and_nothing_requested(device):
     def slowly():
         device.now += 8000
 
@@ -322,6 +384,7 @@ def test_slow_retrieval_ends_at_the_minimum_rate(device):
         device.now += agent.step()
     assert device.now < 2_000_000
     assert not agent.rebooting
+    assert device.journal().sequence == 0
 
 
 def test_server_that_answers_errors_is_left_alone_as_long_as_it_says(device):

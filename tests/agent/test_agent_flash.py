@@ -84,6 +84,18 @@ def test_programming_twice_is_an_error_and_leaves_the_controller_usable(machine,
     assert slot.read(0, PAGE) == page_of(2)
 
 
+def test_flash_that_does_not_keep_what_was_programmed_is_an_error(machine):
+    def worn(address, length):
+        return machine.read(address, length)[:-1] + b"\x00"
+
+    slot = FlashSlot(
+        Flash(machine.mem32, worn, machine.sleep_us), layout.INACTIVE_SLOT_ADDRESS, layout.SLOT_SIZE
+    )
+    with pytest.raises(DeviceError, match="does not read back") as caught:
+        slot.program(0, bytearray(b"\x01" * PAGE))
+    assert caught.value.code == FL1
+
+
 def test_write_protected_page_is_an_error(machine, flash):
     machine.flash.protect(1, 0, 7)
     with pytest.raises(DeviceError) as caught:
