@@ -46,6 +46,17 @@ static noreturn void halt(fota_status_t why) {
   fota_port_halt();
 }
 
+/* What the journal says now, for the report: also of a boot that ends in a halt. */
+static void note_record(const boot_t *b) {
+  const fota_record_t *record = &b->view.record;
+  fota_port_report.confirmed = record->confirmed;
+  fota_port_report.candidate = record->candidate;
+  fota_port_report.state = record->state;
+  fota_port_report.tries = record->tries;
+  fota_port_report.reason = record->reason;
+  fota_port_report.sequence = record->sequence;
+}
+
 /* --- looking at a slot --- */
 
 /* Parses and hashes. The signature is over this hash, so the one in the image only names damage. */
@@ -150,6 +161,7 @@ static void verify(boot_t *b, uint8_t slot) {
 static bool append(boot_t *b, const fota_record_t *record) {
   const fota_status_t status = fota_journal_append(&b->journal, record);
   b->view.record = b->journal.record;
+  note_record(b);
   if (status == FOTA_OK) return true;
   fota_say_status("journal", status);
   b->view.writable = false;
@@ -198,21 +210,14 @@ static void raise_floor(boot_t *b) {
 /* --- starting the application --- */
 
 static void fill_report(const boot_t *b, const fota_step_t *step) {
-  const fota_record_t *record = &b->view.record;
   fota_report_t *r = &fota_port_report;
   r->running = step->slot;
-  r->confirmed = record->confirmed;
-  r->candidate = record->candidate;
-  r->state = record->state;
-  r->tries = record->tries;
   r->trial = step->trial;
   memcpy(r->version, b->image.base + FOTA_IMAGE_VERSION, sizeof r->version);
   r->sec_cnt = fota_load_le32(b->image.sec_cnt);
   r->floor = floor_of(b);
   r->epoch = b->counter[FOTA_COUNTER_EPOCH] / COUNTS_PER_STEP;
-  r->reason = record->reason;
   memcpy(r->image_hash, b->claim.digest, sizeof r->image_hash);
-  r->sequence = record->sequence;
   r->crc = fota_crc32(r, offsetof(fota_report_t, crc));
 }
 
@@ -250,11 +255,12 @@ static void prepare(boot_t *b, uint8_t reset_cause) {
   fota_port_report.format = 1;
   fota_port_report.length = sizeof fota_port_report;
   fota_port_report.reset_cause = reset_cause;
-  const fota_status_t status = fota_settings_check(settings);
-  if (status != FOTA_OK || fota_port_ecc_fault()) halt(FOTA_SETTINGS);
   fota_journal_open(&b->journal, fota_port_journal);
   b->view = (fota_view_t){
       .record = b->journal.record, .tries = settings[FOTA_SETTINGS_TRIES], .writable = true};
+  note_record(b);
+  const fota_status_t status = fota_settings_check(settings);
+  if (status != FOTA_OK || fota_port_ecc_fault()) halt(FOTA_SETTINGS);
 }
 
 noreturn void fota_boot(uint8_t reset_cause) {

@@ -15,7 +15,7 @@ typedef struct input {
 typedef struct item {
   uint8_t type;
   uint32_t number;     /* value, length or count */
-  const uint8_t *data; /* of a string */
+  const uint8_t *data; /* of a string; for others, what follows the head */
 } item_t;
 
 /* The number in `extra` bytes behind the head; false if they are not there or a shorter head would
@@ -48,10 +48,9 @@ static bool read_head(input_t *in, item_t *item) {
 
 static bool read_item(input_t *in, item_t *item) {
   if (!read_head(in, item)) return false;
-  item->data = NULL;
+  item->data = in->at;
   if (item->type == FOTA_CBOR_BYTES || item->type == FOTA_CBOR_TEXT) {
     if (item->number > in->left) return false;
-    item->data = in->at;
     in->at += item->number;
     in->left -= item->number;
   }
@@ -78,40 +77,35 @@ static bool skip_content(input_t *in, const item_t *outer) {
   }
 }
 
-static bool is_key(const item_t *key, const char *name) {
-  return key->number == strlen(name) && memcmp(key->data, name, key->number) == 0;
+static bool is_named(const item_t *key, const char *name) {
+  uint32_t i = 0;
+  while (i < key->number && name[i] != '\0' && key->data[i] == (uint8_t)name[i])
+    i++;
+  return i == key->number && name[i] == '\0';
 }
 
-static fota_cbor_field_t *find_field(const item_t *key, fota_cbor_field_t *fields, uint32_t count) {
+/* Keeps the value if the key is one of those wanted; false if it cannot be what is wanted. */
+static bool keep(const item_t *key, const item_t *value, const fota_cbor_key_t *keys,
+                 fota_cbor_value_t *values, uint32_t count) {
   for (uint32_t i = 0; i < count; i++) {
-    if (is_key(key, fields[i].key)) return &fields[i];
+    if (!is_named(key, keys[i].name)) continue;
+    if (values[i].data != NULL || value->type != keys[i].type) return false;
+    values[i] = (fota_cbor_value_t){.number = value->number, .data = value->data};
   }
-  return NULL;
-}
-
-static bool keep(fota_cbor_field_t *field, const item_t *value) {
-  if (field->found || value->type != field->type) return false;
-  field->found = true;
-  field->number = value->number;
-  field->data = value->data;
   return true;
 }
 
-bool fota_cbor_read_map(const uint8_t *message, uint32_t size, fota_cbor_field_t *fields,
-                        uint32_t count) {
+bool fota_cbor_read_map(const uint8_t *message, uint32_t size, const fota_cbor_key_t *keys,
+                        fota_cbor_value_t *values, uint32_t count) {
   input_t in = {.at = message, .left = size};
   item_t map;
   if (!read_item(&in, &map) || map.type != FOTA_CBOR_MAP) return false;
-  for (uint32_t i = 0; i < count; i++)
-    fields[i].found = false;
+  memset(values, 0, count * sizeof *values);
   for (uint32_t entry = 0; entry < map.number; entry++) {
     item_t key;
     item_t value;
-    if (!read_item(&in, &key) || key.type != FOTA_CBOR_TEXT || !read_item(&in, &value)) {
-      return false;
-    }
-    fota_cbor_field_t *const field = find_field(&key, fields, count);
-    if (field != NULL && !keep(field, &value)) return false;
+    if (!read_item(&in, &key) || key.type != FOTA_CBOR_TEXT) return false;
+    if (!read_item(&in, &value) || !keep(&key, &value, keys, values, count)) return false;
     if (!skip_content(&in, &value)) return false;
   }
   return in.left == 0;

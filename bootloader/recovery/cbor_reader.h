@@ -20,19 +20,21 @@ enum {
 
 enum { FOTA_CBOR_FALSE = 20, FOTA_CBOR_TRUE = 21, FOTA_CBOR_NULL = 22 };
 
-/* A field that the caller looks for in a map; `found` and what follows are the answer. */
-typedef struct fota_cbor_field {
-  const char *key;
-  uint8_t type; /* major type that its value must have */
-  bool found;
+/* A field that the caller looks for in a map, and its value. */
+typedef struct fota_cbor_key {
+  char name[7];
+  uint8_t type; /* major type that the value must have */
+} fota_cbor_key_t;
+
+typedef struct fota_cbor_value {
   uint32_t number;     /* the integer; of a string, its length in bytes */
-  const uint8_t *data; /* of a string: inside the message */
-} fota_cbor_field_t;
+  const uint8_t *data; /* of a string; NULL if the key was not there, never if it was */
+} fota_cbor_value_t;
 
 /* Reads a message that is one map with text keys and nothing after it. Unknown keys are passed
  * over. False if it is not, or if a wanted key stands twice or has a value of another type; then
- * the fields are of no use. */
-bool fota_cbor_read_map(const uint8_t *message, uint32_t size, fota_cbor_field_t *fields,
-                        uint32_t count);
+ * the values are of no use. */
+bool fota_cbor_read_map(const uint8_t *message, uint32_t size, const fota_cbor_key_t *keys,
+                        fota_cbor_value_t *values, uint32_t count);
 
 #endif

@@ -9,7 +9,7 @@ enum {
   FIRST_1 = 0x09,
   NEXT_0 = 0x04, /* and of one that goes on */
   NEXT_1 = 0x14,
-  LINE_GROUPS = 31, /* 124 digits: a line is at most 127 characters */
+  LINE_DIGITS = 124, /* whole groups of four; a line is at most 127 characters */
   NO_DIGIT = 0xff,
 };
 
@@ -35,31 +35,20 @@ static void drop(fota_frame_t *f) {
   f->state = IDLE;
 }
 
-/* A group is complete: three bytes, or fewer if it was padded. False if there is no room. */
-static bool store_group(fota_frame_t *f) {
-  const uint32_t count = 3u - f->padding;
-  if (count > FOTA_FRAME_SIZE - f->size) return false;
-  for (uint32_t i = 0; i < count; i++) {
-    f->bytes[f->size] = (uint8_t)(f->group >> (16 - 8 * i));
-    f->size++;
-  }
-  f->group = 0;
-  f->digits = 0;
-  return true;
-}
-
-/* False if the character cannot stand here. Padding ends the line's digits. */
+/* False if the character cannot stand here. */
 static bool take_digit(fota_frame_t *f, uint8_t c) {
-  uint8_t value = digit_value(c);
-  if (c == '=' && f->digits >= 2) {
-    f->padding++;
-    value = 0;
-  } else if (value == NO_DIGIT || f->padding != 0) {
-    return false;
-  }
-  f->group = f->group << 6 | value;
-  f->digits++;
-  return f->digits < 4 || store_group(f);
+  const uint8_t value = digit_value(c);
+  if (c == '=') f->padded = true;
+  if (f->padded) return c == '=';
+  if (value == NO_DIGIT) return false;
+  f->bits = f->bits << 6 | value;
+  f->count = (uint8_t)(f->count + 6);
+  if (f->count < 8) return true;
+  if (f->size == FOTA_FRAME_SIZE) return false;
+  f->count = (uint8_t)(f->count - 8);
+  f->bytes[f->size] = (uint8_t)(f->bits >> f->count);
+  f->size++;
+  return true;
 }
 
 static bool is_complete(const fota_frame_t *f) {
@@ -73,10 +62,6 @@ static bool is_complete(const fota_frame_t *f) {
 /* The line is over: keeps an unfinished frame for the lines that follow. */
 static bool end_line(fota_frame_t *f) {
   f->state = IDLE;
-  if (f->digits != 0) {
-    drop(f);
-    return false;
-  }
   if (f->size >= 2 && f->size < 2u + load_be16(f->bytes)) return false;
   if (is_complete(f)) return true;
   drop(f);
@@ -85,15 +70,15 @@ static bool end_line(fota_frame_t *f) {
 
 static void start_line(fota_frame_t *f) {
   f->state = DIGITS;
-  f->group = 0;
-  f->digits = 0;
-  f->padding = 0;
+  f->count = 0;
+  f->padded = false;
 }
 
 bool fota_frame_take(fota_frame_t *f, uint8_t byte) {
   const uint8_t state = f->state;
   if (state == DIGITS && byte == '\n') return end_line(f);
   if (state == DIGITS && (byte == '\r' || take_digit(f, byte))) return false;
+  if (state == DIGITS) drop(f); /* cut off in the middle of a line */
   if (state == FIRST_MARK && byte == FIRST_1) {
     f->size = 0;
     start_line(f);
@@ -117,40 +102,41 @@ const uint8_t *fota_frame_message(const fota_frame_t *frame, uint32_t *size) {
 /* --- out --- */
 
 typedef struct line {
-  uint32_t group;
-  uint32_t bytes;  /* in the group */
-  uint32_t groups; /* in the line */
+  uint32_t bits; /* that were not sent yet, in the low `count` */
+  uint32_t count;
+  uint32_t digits; /* in the line */
 } line_t;
 
-static void put_char(char c) {
+static char digit_of(uint32_t value) {
+  if (value < 26) return (char)('A' + value);
+  if (value < 52) return (char)('a' + value - 26);
+  if (value < 62) return (char)('0' + value - 52);
+  return value == 62 ? '+' : '/';
+}
+
+static void put_char(line_t *line, char c) {
   const char text[2] = {c, '\0'};
+  if (line->digits == LINE_DIGITS) {
+    fota_port_put("\n\x04\x14");
+    line->digits = 0;
+  }
   fota_port_put(text);
-}
-
-static void put_mark(char first, char second) {
-  put_char(first);
-  put_char(second);
-}
-
-static void put_group(line_t *line) {
-  static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  if (line->groups == LINE_GROUPS) {
-    put_char('\n');
-    put_mark(NEXT_0, NEXT_1);
-    line->groups = 0;
-  }
-  for (uint32_t i = 0; i < 4; i++) {
-    put_char(i <= line->bytes ? digits[line->group >> (18 - 6 * i) & 63] : '=');
-  }
-  line->groups++;
-  line->group = 0;
-  line->bytes = 0;
+  line->digits++;
 }
 
 static void put_byte(line_t *line, uint8_t byte) {
-  line->group |= (uint32_t)byte << (16 - 8 * line->bytes);
-  line->bytes++;
-  if (line->bytes == 3) put_group(line);
+  line->bits = line->bits << 8 | byte;
+  line->count += 8;
+  while (line->count >= 6) {
+    line->count -= 6;
+    put_char(line, digit_of(line->bits >> line->count & 63));
+  }
+}
+
+static void put_rest(line_t *line) {
+  if (line->count != 0) put_char(line, digit_of(line->bits << (6 - line->count) & 63));
+  while (line->digits % 4 != 0)
+    put_char(line, '=');
 }
 
 static void put_u16(line_t *line, uint32_t value) {
@@ -161,13 +147,13 @@ static void put_u16(line_t *line, uint32_t value) {
 void fota_frame_send(const uint8_t *message, uint32_t size) {
   line_t line = {0};
   uint16_t crc = 0;
-  put_mark(FIRST_0, FIRST_1);
+  fota_port_put("\x06\x09");
   put_u16(&line, size + 2);
   for (uint32_t i = 0; i < size; i++) {
     crc = crc16(crc, message[i]);
     put_byte(&line, message[i]);
   }
   put_u16(&line, crc);
-  if (line.bytes != 0) put_group(&line);
-  put_char('\n');
+  put_rest(&line);
+  fota_port_put("\n");
 }

@@ -18,10 +18,10 @@ enum {
 /* A frame on its way in. All zero = waiting for one. */
 typedef struct fota_frame {
   uint8_t bytes[FOTA_FRAME_SIZE];
-  uint32_t size;   /* bytes decoded so far */
-  uint32_t group;  /* of four base64 digits, six bits each */
-  uint8_t digits;  /* in the group */
-  uint8_t padding; /* "=" in the group */
+  uint32_t size; /* bytes decoded so far */
+  uint32_t bits; /* of base64 digits that do not make a byte yet, in the low `count` */
+  uint8_t count;
+  bool padded; /* the line's digits are over */
   uint8_t state;
 } fota_frame_t;
 

@@ -156,8 +156,11 @@ def test_rotten_confirmed_image_falls_back_without_a_record(
 
 
 def test_nothing_bootable_halts_and_says_so(device: Any) -> None:
+    device.boot()
     device.flash.write_phys(1, 0x4000, bytes(2048))
-    device.boot(until="halt: PO3")
+    report = device.restart(until="halt: PO3")
+    assert (report.running, report.confirmed, report.reason) == (NONE, A, 0x504F0003)
+    assert (report.status_a, report.status_b) == (0x494D0001, 0x494D0001)
     assert "slot A refused: IM1" in device.said
     assert "slot B refused: IM1" in device.said
     device.boot(until="halt: PO3", time_ms=20_000)  # the watchdog tries again, for ever
