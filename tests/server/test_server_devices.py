@@ -20,6 +20,8 @@ from server_world import (
     new_key,
 )
 
+from fota_server.identity import IdentityError, identify
+from fota_server.listener import bind
 from fota_wire import checkin, image
 
 TLS_VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -188,6 +190,7 @@ def test_failed_self_test_is_reverted_with_its_reason_and_not_offered_again(
     device.events = [("reverted", "AP1 self-test")]
     answer = device.check_in()
     assert answer.wanted is None
+    assert device.request("GET", f"/v1/payload/{releases['1.2.0'].digest}")[0] == 403
     for _ in range(3):
         assert device.check_in().wanted is None
         assert device.check_in(with_report=False).wanted is None
@@ -517,6 +520,26 @@ def test_resumed_session_keeps_its_identity(server: Server, device: Device) -> N
         second.sendall(head + body)
         assert read_all(second).startswith(b"HTTP/1.1 200 ")
     assert row_of(server, device)["id"] == device.id
+
+
+def test_listening_socket_says_that_it_is_tcp() -> None:
+    with bind("127.0.0.1", 0) as sock:
+        assert sock.proto == socket.IPPROTO_TCP, "else asyncio leaves Nagle on, and each answer waits 40 ms"
+
+
+@pytest.mark.parametrize(
+    ("start_days", "days", "usable"),
+    [(-1, 1, True), (-2, -1, False), (1, 2, False)],
+    ids=["now", "past", "future"],
+)
+def test_validity_counts_also_after_the_handshake(start_days: float, days: float, usable: bool) -> None:
+    cert = make_cert("0123" + "ab" * 7, new_key(), start_days=start_days, days=days)
+    scope = {"extensions": {"tls": {"client_cert_chain": [cert_pem(cert).decode()]}}}
+    if usable:
+        assert identify(scope).device_id == "0123" + "ab" * 7
+    else:
+        with pytest.raises(IdentityError, match="not valid at this time"):
+            identify(scope)
 
 
 def test_key_pair_that_does_not_match_cannot_even_connect(server: Server, device: Device) -> None:

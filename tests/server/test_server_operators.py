@@ -371,6 +371,7 @@ def test_rollback_of_a_group_sends_each_device_where_it_was(
         updated.id: "1.1.0",
         waiting.id: "1.0.0",
     }
+    assert rollout["refused"] == {}, "nothing was ever wanted of the idle one"
 
 
 def test_rollback_to_a_named_version(server: Server, releases: dict[str, Built]) -> None:
