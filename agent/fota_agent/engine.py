@@ -95,8 +95,8 @@ class Engine:
         self.error: FotaError | None = None
         self._verify = verify
         self._random_below = random_below
-        self.root = self._first_root()
-        self._held = self._first_held()
+        self.root = policy.newest_root(identity.genesis_root, state.root, verify)
+        self._held = policy.held_digest(state.envelope)
         self._inactive = other_slot(boot.running)
         self._nonce: bytes | None = None
         self._nonce_at = 0
@@ -156,17 +156,10 @@ class Engine:
             if nonce is None or now - self._nonce_at > NONCE_LIFE_MS:
                 raise VerifyError("the answer came too late for its nonce", "nonce-expired")
             answer = checkin.parse_response(raw)
-            stepped = self._step_roots(answer.roots)
-            try:
-                order = assignment.open_assignment(
-                    answer.assignment, self.root, nonce, self.identity.device_id, self._verify
-                )
-            except VerifyError as exc:
-                if stepped == checkin.MAX_ROOT_STEPS and exc.code in ("assign-key", "root-missing"):
-                    return self._wait(now)  # more steps are waiting at the server
-                raise
-            if order.root_version < self.root.version:
-                raise VerifyError(f"ASSIGNMENT refers to old ROOT {order.root_version}", "freeze")
+            self._step_roots(answer.roots)
+            order = self._open_order(answer, nonce)
+            if order is None:
+                return self._wait(now)
             self._take_report_status(answer)
             if self.trial:
                 return self._go(Action(CONFIRM))
@@ -301,6 +294,19 @@ class Engine:
             return self._settle(now)
         return self._go(Action(COMPARE_RUNNING, size=wanted.size))
 
+    def _open_order(self, answer: "checkin.Response", nonce: bytes) -> "assignment.Assignment | None":
+        """Return the verified ASSIGNMENT, or None if more ROOT steps than one answer holds come before it."""
+        try:
+            device_id = self.identity.device_id
+            order = assignment.open_assignment(answer.assignment, self.root, nonce, device_id, self._verify)
+        except VerifyError as exc:
+            if len(answer.roots) == checkin.MAX_ROOT_STEPS and exc.code in ("assign-key", "root-missing"):
+                return None
+            raise
+        if order.root_version < self.root.version:
+            raise VerifyError(f"ASSIGNMENT refers to old ROOT {order.root_version}", "freeze")
+        return order
+
     def _open_manifest(self, order: "assignment.Assignment", envelope: "bytes | None") -> "suit.Manifest":
         """Return the manifest that the ASSIGNMENT names, once all that can be checked without I/O holds."""
         if order.manifest_digest != self._held:
@@ -319,13 +325,12 @@ class Engine:
         self._held = manifest.manifest_digest
         return manifest
 
-    def _step_roots(self, steps: "list[bytes]") -> int:
-        """Walk the ROOT chain; every verified step counts. Return the number of steps."""
+    def _step_roots(self, steps: "list[bytes]") -> None:
+        """Walk the ROOT chain; every verified step counts, whatever comes after it."""
         for raw in steps:
             self.root = roots.step(self.root, raw, self._verify)
             self.state.root = raw
             self.state.dirty = True
-        return len(steps)
 
     def _take_report_status(self, answer: "checkin.Response") -> None:
         sent, self._sent = self._sent, None
@@ -428,28 +433,6 @@ class Engine:
 
     def _claims(self, nonce: bytes) -> Claims:
         return Claims(nonce, self.root.version, self.trial, self.state.installed, list(self.state.events))
-
-    def _first_root(self) -> "roots.Root":
-        """Return the newest ROOT that was stored, or the genesis ROOT."""
-        try:
-            genesis = roots.open_genesis(self.identity.genesis_root, self._verify)
-        except FotaError as exc:
-            raise DeviceError(f"trust store: genesis ROOT: {exc}") from exc
-        if self.state.root is None:
-            return genesis
-        try:
-            stored = roots.open_genesis(self.state.root, self._verify)
-        except FotaError:
-            return genesis  # the server sends the steps again
-        return stored if stored.version > genesis.version else genesis
-
-    def _first_held(self) -> "bytes | None":
-        if self.state.envelope is None:
-            return None
-        try:
-            return suit.parse_envelope(self.state.envelope).manifest_digest
-        except FotaError:
-            return None
 
 
 def describe(error: FotaError) -> str:

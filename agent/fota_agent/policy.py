@@ -2,7 +2,7 @@
 
 from fota_wire import root as roots
 from fota_wire import suit
-from fota_wire.errors import VerifyError
+from fota_wire.errors import DeviceError, FotaError, VerifyError
 from fota_wire.status import IM7, PO1, PO2
 
 TYPE_CHECKING = False
@@ -10,6 +10,35 @@ if TYPE_CHECKING:
     from fota_agent.seams import Identity
     from fota_wire.assignment import Assignment
     from fota_wire.seams import Verify
+
+
+def newest_root(genesis_raw: bytes, stored_raw: "bytes | None", verify: "Verify") -> "roots.Root":
+    """Return the newest ROOT that was walked to, or the genesis ROOT where no sound one is stored.
+
+    Raises:
+        DeviceError: the genesis ROOT of the trust store does not verify.
+    """
+    try:
+        genesis = roots.open_genesis(genesis_raw, verify)
+    except FotaError as exc:
+        raise DeviceError(f"trust store: genesis ROOT: {exc}") from exc
+    if stored_raw is None:
+        return genesis
+    try:
+        stored = roots.open_genesis(stored_raw, verify)
+    except FotaError:
+        return genesis  # the server sends the steps again
+    return stored if stored.version > genesis.version else genesis
+
+
+def held_digest(envelope: "bytes | None") -> "bytes | None":
+    """Return the manifest digest of a stored envelope, or None; it is verified when it is used."""
+    if envelope is None:
+        return None
+    try:
+        return suit.parse_envelope(envelope).manifest_digest
+    except FotaError:
+        return None
 
 
 def open_manifest(

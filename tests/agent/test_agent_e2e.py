@@ -1,5 +1,6 @@
 """The whole product around the agent: bootloader machine code, signer, server, operator's command line."""
 
+import fcntl
 import json
 import os
 import random
@@ -61,9 +62,12 @@ class Factory:
         return fota(*args, code=code, env=self.operator)
 
     def image(self, version, counter, self_test="pass", key="image-a"):
-        subprocess.run(
-            ["make", "-s", "-C", str(REPO / "bootloader"), "bootloader", "sample", f"VERSION={version}",
-             f"SELF_TEST={self_test}"], check=True, capture_output=True)  # fmt: skip
+        command = ["make", "-s", "-C", str(REPO / "bootloader"), "bootloader", "sample"]
+        (REPO / "build").mkdir(exist_ok=True)
+        with (REPO / "build/.lock").open("w") as lock:  # other test processes build the same files
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            variables = [f"VERSION={version}", f"SELF_TEST={self_test}"]
+            subprocess.run([*command, *variables], check=True, capture_output=True)
         suffix = "-fail" if self_test == "fail" else ""
         out = self.folder / f"{version}.bin"
         named = [
@@ -139,17 +143,23 @@ def factory(tmp_path_factory):
     made.close()
 
 
+@pytest.fixture(scope="module")
+def device_file(factory):
+    """A provisioned device that runs 1.0.0, which the server knows; and its id."""
+    made = factory.device(factory.image("1.0.0", 1))
+    factory.publish("1.0.0", 1, 1)
+    return made
+
+
 def agent(path, *args, code=0):
     out = fota("agent", "run", "--vdev", path, "--json", "--duration", 60, *args, code=code)
     return json.loads(out) if out.strip() else {}
 
 
-def test_update_rollback_and_revert_from_end_to_end(factory):
-    first = factory.image("1.0.0", 1)
-    path, device = factory.device(first)
+def test_update_rollback_and_revert_from_end_to_end(factory, device_file):
+    path, device = device_file
 
     # 1.0.0 boots, and the server hears of it
-    factory.publish("1.0.0", 1, 1)
     state = agent(path, "--until-idle")
     assert (state["slot"], state["version"], state["state"], state["settled"]) == (
         "A",
@@ -226,10 +236,8 @@ def drive_through_cuts(session, machine, cuts):
     return seen
 
 
-def test_power_cuts_through_a_whole_update_never_lose_the_device(factory):
-    path = factory.folder / "device.vdev"
-    if not path.exists():
-        pytest.skip("needs the device of the test above")
+def test_power_cuts_through_a_whole_update_never_lose_the_device(factory, device_file):
+    path, _ = device_file
     from fota_cli.agent_session import Session
 
     before = agent(path, "--until-idle")
@@ -284,10 +292,8 @@ assert seen["connect"] > 0
 """
 
 
-def test_agent_opens_no_listening_socket_during_a_whole_update(factory):
-    path = factory.folder / "device.vdev"
-    if not path.exists():
-        pytest.skip("needs the device of the test above")
+def test_agent_opens_no_listening_socket_during_a_whole_update(factory, device_file):
+    path, _ = device_file
     device = agent(path, "--until-idle")["device"]
     factory.publish("1.4.0", 2, 5)
     factory.operate("rollout", "start", "1.4.0", "--device", device)
@@ -297,10 +303,8 @@ def test_agent_opens_no_listening_socket_during_a_whole_update(factory):
     assert json.loads(done.stdout)["version"] == "1.4.0"
 
 
-def test_server_that_is_down_ends_in_one_line_and_exit_code_4(factory):
-    path = factory.folder / "device.vdev"
-    if not path.exists():
-        pytest.skip("needs the device of the test above")
+def test_server_that_is_down_ends_in_one_line_and_exit_code_4(factory, device_file):
+    path, _ = device_file
     before = agent(path, "--until-idle")
     state = agent(path, "--server", "https://localhost:1", "--once", code=4)
     assert "refused" in state["error"]
