@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.x509 import Certificate
 
-# SPEC: layout of the crypto element, slot by slot (SlotConfig, KeyConfig as they lie in the zone)
+# SPEC 1.4, slot by slot: (SlotConfig, KeyConfig) as they lie in the zone
 UNUSED = (bytes.fromhex("8f8f"), bytes.fromhex("1c00"))
 LAYOUT: dict[int, tuple[bytes, bytes]] = {
     0: (bytes.fromhex("8120"), bytes.fromhex("3300")),
