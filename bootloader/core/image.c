@@ -20,7 +20,8 @@ enum {
   TLV_ECDSA_SIG = 0x22,
   TLV_SEC_CNT = 0x50,
   TLV_UUID_CLASS = 0x75,
-  TLV_HEAD = 4, /* of an area and of an entry alike: two u16 */
+  SEC_CNT_MAX = 262143, /* eight counts each: as far as the element counts */
+  TLV_HEAD = 4,         /* of an area and of an entry alike: two u16 */
 };
 
 /* Entries that must be there, once. All others: ignored if they are signed, refused if not. */
@@ -123,7 +124,7 @@ fota_status_t fota_image_parse(const uint8_t *base, const fota_layout_t *layout,
   FOTA_TRY(parse_area(&unprotected_area, slot_size, &offset, image));
   const bool complete = image->sec_cnt != NULL && image->class_id != NULL && image->hash != NULL &&
                         image->key_hash != NULL && image->der > image->key_hash;
-  if (!complete) return FOTA_IMAGE_TLV;
+  if (!complete || fota_load_le32(image->sec_cnt) - 1 >= SEC_CNT_MAX) return FOTA_IMAGE_TLV;
   FOTA_TRY(fota_der_signature(image->der, fota_load_le16(image->der - 2), image->rs));
   return check_vectors(base, img_size, layout);
 }

@@ -18,10 +18,12 @@ typedef struct item {
   const uint8_t *data; /* of a string; for others, what follows the head */
 } item_t;
 
-/* The number in `extra` bytes behind the head; false if they are not there or a shorter head would
- * have done. */
-static bool read_number(input_t *in, uint32_t extra, uint32_t least, uint32_t *number) {
-  if (in->left < extra) return false;
+/* The number behind a head, in 1, 2 or 4 bytes; false if it is not there, or if a shorter head
+ * would have done. */
+static bool read_number(input_t *in, uint32_t info, uint32_t *number) {
+  const uint32_t extra = 1u << (info - IMMEDIATE);
+  const uint32_t least = extra == 1 ? IMMEDIATE : 1u << (4 * extra);
+  if (extra > 4 || in->left < extra) return false;
   *number = 0;
   for (uint32_t i = 0; i < extra; i++)
     *number = *number << 8 | in->at[i];
@@ -39,11 +41,7 @@ static bool read_head(input_t *in, item_t *item) {
   item->type = head >> 5;
   item->number = info;
   if (info < IMMEDIATE) return true;
-  if (item->type == FOTA_CBOR_SIMPLE) return false; /* floats, and a break */
-  if (info == IMMEDIATE) return read_number(in, 1, IMMEDIATE, &item->number);
-  if (info == IMMEDIATE + 1) return read_number(in, 2, 0x100, &item->number);
-  if (info == IMMEDIATE + 2) return read_number(in, 4, 0x10000, &item->number);
-  return false;
+  return item->type != FOTA_CBOR_SIMPLE && read_number(in, info, &item->number);
 }
 
 static bool read_item(input_t *in, item_t *item) {

@@ -13,11 +13,14 @@ enum {
   NO_DIGIT = 0xff,
 };
 
-static uint16_t crc16(uint16_t crc, uint8_t byte) {
-  crc ^= (uint16_t)(byte << 8);
-  for (int bit = 0; bit < 8; bit++)
-    crc = (uint16_t)(crc << 1 ^ (crc & 0x8000 ? 0x1021 : 0));
-  return crc;
+static uint32_t crc16(const uint8_t *data, uint32_t size) {
+  uint32_t crc = 0;
+  for (uint32_t i = 0; i < size; i++) {
+    crc ^= (uint32_t)data[i] << 8;
+    for (int bit = 0; bit < 8; bit++)
+      crc = crc << 1 ^ (crc & 0x8000 ? 0x1021 : 0);
+  }
+  return crc & 0xffff;
 }
 
 /* --- in --- */
@@ -52,11 +55,9 @@ static bool take_digit(fota_frame_t *f, uint8_t c) {
 }
 
 static bool is_complete(const fota_frame_t *f) {
-  uint16_t crc = 0;
   if (f->size < FOTA_FRAME_EXTRA || load_be16(f->bytes) != f->size - 2) return false;
-  for (uint32_t i = 2; i < f->size - 2; i++)
-    crc = crc16(crc, f->bytes[i]);
-  return load_be16(f->bytes + f->size - 2) == crc;
+  const uint8_t *const end = f->bytes + f->size;
+  return crc16(f->bytes + 2, f->size - FOTA_FRAME_EXTRA) == load_be16(end - 2);
 }
 
 /* The line is over: keeps an unfinished frame for the lines that follow. */
@@ -146,14 +147,11 @@ static void put_u16(line_t *line, uint32_t value) {
 
 void fota_frame_send(const uint8_t *message, uint32_t size) {
   line_t line = {0};
-  uint16_t crc = 0;
   fota_port_put("\x06\x09");
   put_u16(&line, size + 2);
-  for (uint32_t i = 0; i < size; i++) {
-    crc = crc16(crc, message[i]);
+  for (uint32_t i = 0; i < size; i++)
     put_byte(&line, message[i]);
-  }
-  put_u16(&line, crc);
+  put_u16(&line, crc16(message, size));
   put_rest(&line);
   fota_port_put("\n");
 }

@@ -130,10 +130,6 @@ static rc_t images(const fota_smp_t *smp, fota_cbor_out_t *out) {
   return RC_OK;
 }
 
-static rc_t rc_of(fota_status_t status) {
-  return status == FOTA_OK ? RC_OK : status == FOTA_IMAGE_SIZE ? RC_INVALID : RC_UNKNOWN;
-}
-
 /* What "off" and "match" of the answer are to be. The digest of a file that does not match was
  * compared too late for the sender to mind anything else. */
 static void put_progress(const fota_upload_t *u, bool mismatch, uint32_t end,

@@ -124,8 +124,29 @@ static void self_test(void) {
   say("self-test passed\r\n");
 }
 
+/* What the agent does on a device that has one: for trying the three calls by hand. */
+static void say_result(const char *what, fota_status_t status) {
+  say(what);
+  put_status(": ", status);
+  console_put("\r\n");
+}
+
+static void request_other_slot(void) {
+  const fota_report_t *report = fota_boot_report();
+  const bool in_b = report != NULL && report->running == FOTA_SLOT_B;
+  say_result("install other slot", fota_request_install(in_b ? FOTA_SLOT_A : FOTA_SLOT_B));
+}
+
+/* s: print the status again; c: confirm; i: install the other slot; r: restart; f: fail the
+ * self-test now. */
 static void obey(int command) {
   switch (command) {
+    case 'c':
+      say_result("confirm", fota_confirm());
+      break;
+    case 'i':
+      request_other_slot();
+      break;
     case 'f':
       fail_self_test();
     case 'r':

@@ -205,3 +205,29 @@ def test_chip_is_handed_over_as_after_reset(device: Any) -> None:
     assert mem[0x40021000] & 0xFB == 0x6B  # MSI, range 6: 4 MHz
     assert mem[0x40021088] == 0  # kernel clocks
     assert mem[0x40022000] & 7 == 0  # no wait states
+
+
+def press(device: Any, key: bytes, until: str) -> None:
+    device.machine.uart_input(key)
+    device.boot(until=until, time_ms=5000)
+
+
+def test_application_side_in_c_requests_confirms_and_refuses(
+    device: Any, signed: Callable[..., bytes]
+) -> None:
+    """The client library on the chip itself: from bank 1, and from bank 2 where the journal is mapped low."""
+    device.boot()
+    device.install("B", signed("1.1.0", sec_cnt=2))
+    press(device, b"i", "install other slot: ok")
+    device.restart(until="self-test passed")
+    assert "slot B 1.1.0 trial" in device.said
+    press(device, b"i", "install other slot: JO2")
+    press(device, b"c", "confirm: ok")
+    assert (device.state().confirmed, device.state().candidate) == (B, NONE)
+    operations = device.flash.operations
+    press(device, b"c", "confirm: ok")
+    assert device.flash.operations == operations  # it was true already
+    press(device, b"i", "install other slot: ok")
+    press(device, b"r", "app 1.0.0: journal: record")
+    assert "fota-boot: slot A 1.0.0 trial" in device.said
+    assert device.state().confirmed == B

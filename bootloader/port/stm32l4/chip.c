@@ -16,6 +16,8 @@ enum {
 void fota_chip_start(void) {
   FLASH_ACR =
       ACR_ICEN | ACR_PRFTEN | 2; /* two wait states; data cache off: journal_flash.c says why */
+  while ((FLASH_ACR & ACR_LATENCY) != 2) {
+  }
   RCC_CR = CR_MSION | CR_MSIRGSEL | CR_MSI_48MHZ | CR_HSION;
   while ((RCC_CR & CR_HSIRDY) == 0) {
   }

@@ -20,7 +20,8 @@ const fota_layout_t fota_layout = {
  * end, so a remap that did not happen starts nothing. */
 __attribute__((section(".ramfunc"), noinline)) static noreturn void enter(uint32_t remap,
                                                                           uint32_t proof) {
-  FLASH_ACR = ACR_ICRST | ACR_DCRST; /* caches off, no wait states: 4 MHz */
+  FLASH_ACR = 0; /* caches off, no wait states: 4 MHz */
+  FLASH_ACR = ACR_ICRST | ACR_DCRST;
   SYSCFG_MEMRMP = remap;
   barrier();
   const uint32_t bank = SYSCFG_MEMRMP & MEMRMP_FB ? (uint32_t)BANK_HIGH : (uint32_t)BANK_LOW;

@@ -12,6 +12,7 @@
 #define FLASH_SR REG(0x40022010)
 #define FLASH_CR REG(0x40022014)
 #define FLASH_ECCR REG(0x40022018)
+#define ACR_LATENCY 7u
 #define ACR_PRFTEN BIT(8)
 #define ACR_ICEN BIT(9)
 #define ACR_DCEN BIT(10)
