@@ -2,7 +2,6 @@
 
 import hashlib
 import sys
-import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,18 +10,11 @@ import click
 
 from fota_cli.client import OperatorClient
 from fota_cli.options import PATH, connected, print_json, scope, scope_options, wait_options
+from fota_cli.progress import conclude, follow, progress_line
 from fota_cli.table import ago, date, table
-from fota_wire.errors import FotaError
 from fota_wire.files import read_input
 
 PROGRESS_FROM = 128 << 10
-POLL_S = 0.5
-
-
-class NotReached(FotaError):
-    """A rollout that was waited for did not end with all devices confirmed."""
-
-    exit_code = 1
 
 
 # Releases
@@ -151,49 +143,13 @@ def _started(
         for device_id, reason in answer["refused"].items():
             click.echo(f"left out: device {device_id}: {reason}", err=True)
     if wait:
-        answer = _follow(client, answer["id"], timeout_s) | {"refused": answer["refused"]}
+        answer = follow(client, answer["id"], timeout_s) | {"refused": answer["refused"]}
     if as_json:
         print_json(answer)
     if wait:
-        _conclude(answer)
+        conclude(answer)
     elif not as_json:
         click.echo(f"follow it with 'fota rollout show {answer['id']}'")
-
-
-def _follow(client: OperatorClient, rollout_id: int, timeout_s: float | None) -> dict[str, Any]:
-    """Return the rollout once it has ended; tell each change on stderr, on one live line on a terminal."""
-    deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    live, last = sys.stderr.isatty(), ""
-    while True:
-        answer = client.get(f"rollouts/{rollout_id}")
-        line = _progress_line(answer)
-        if line != last:
-            click.echo(f"\r\x1b[K{line}" if live else line, err=True, nl=not live)
-            last = line
-        ended = answer["status"] not in ("running", "paused")
-        late = deadline is not None and time.monotonic() >= deadline
-        if live and (ended or late):
-            click.echo(err=True)
-        if ended:
-            return answer
-        if late:
-            raise NotReached(
-                f"rollout {rollout_id} is still {answer['status']} after {timeout_s:g} s; it goes on"
-            )
-        time.sleep(POLL_S)
-
-
-def _progress_line(answer: dict[str, Any]) -> str:
-    counts = ", ".join(f"{count} {state}" for state, count in answer["progress"].items() if count)
-    return f"{answer['progress']['confirmed']}/{answer['total']} confirmed ({answer['status']}: {counts})"
-
-
-def _conclude(answer: dict[str, Any]) -> None:
-    if answer["status"] == "done":
-        return
-    bad = [item for item in answer["devices"] if item["state"] in ("reverted", "failed")]
-    told = "; ".join(f"{item['device_id']} {item['state']}: {item['reason']}" for item in bad[:3])
-    raise NotReached(f"{answer['kind']} {answer['id']} {answer['status']}" + (f": {told}" if told else ""))
 
 
 @rollout.command("show")
@@ -207,7 +163,7 @@ def show_rollout(client: OperatorClient, number: int, as_json: bool) -> None:
         return
     click.echo(f"{answer['kind']} {number} of {', '.join(answer['versions'])} for {answer['scope']}")
     click.echo(f"started {date(answer['created_at'])} by {answer['created_by']}")
-    click.echo(_progress_line(answer))
+    click.echo(progress_line(answer))
     rows = [
         (item["device_id"], item["version"], item["state"], ago(item["updated_at"]), item["reason"])
         for item in answer["devices"]
@@ -259,7 +215,7 @@ def _set_paused(client: OperatorClient, number: int, verb: str, as_json: bool) -
     if as_json:
         print_json(answer)
     else:
-        click.echo(f"rollout {number}: {_progress_line(answer)}")
+        click.echo(f"rollout {number}: {progress_line(answer)}")
 
 
 # Devices

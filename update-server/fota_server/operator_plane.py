@@ -40,6 +40,7 @@ from fota_server.catalog import check_release, find_release, open_release, store
 from fota_server.crypto import AssignSigner
 from fota_server.database import Database, DatabaseUnavailable, now, record_audit
 from fota_server.device_plane import TooLarge, TooSlow, read_body
+from fota_server.operator_input import BODY_S, number_of, read_json, scope_of, text_of
 from fota_server.tokens import Operator, find_operator
 from fota_server.trust import TrustChain
 from fota_wire import root as roots
@@ -47,8 +48,6 @@ from fota_wire.errors import FormatError, FotaError, InputError, StorageError, V
 
 log = logging.getLogger("fota.server")
 
-MAX_JSON = 1 << 20
-BODY_S = 30.0
 UPLOAD_STALL_S = 60.0
 
 Handler = Callable[[Request, Operator], Awaitable[JSONResponse]]
@@ -286,7 +285,7 @@ class OperatorPlane:
 
     async def list_devices(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET devices?group&after&limit; ``next`` is the ``after`` of the next page."""
-        limit = max(_number(request, "limit", devices.MAX_PAGE), 1)
+        limit = max(number_of(request, "limit", devices.MAX_PAGE), 1)
         query = request.query_params
         async with self._database.read() as connection:
             views = await devices.list_devices(
@@ -316,14 +315,14 @@ class OperatorPlane:
 
     async def create_group(self, request: Request, operator: Operator) -> JSONResponse:
         """POST groups {"name"}."""
-        name = _text(await _json(request, {"name"}), "name")
+        name = text_of(await read_json(request, {"name"}), "name")
         async with self._database.write() as connection:
             created = await devices.create_group(connection, str(name), operator.name)
         return JSONResponse({"name": name, "created": created}, 201 if created else 200)
 
     async def add_to_group(self, request: Request, operator: Operator) -> JSONResponse:
         """POST groups/{name}/devices {"devices": [...]}."""
-        ids = (await _json(request, {"devices"})).get("devices")
+        ids = (await read_json(request, {"devices"})).get("devices")
         if not isinstance(ids, list) or not ids or not all(isinstance(item, str) for item in ids):
             raise InputError("devices has to be a list of device ids", "json")
         name = request.path_params["name"]
@@ -340,22 +339,22 @@ class OperatorPlane:
 
     async def start_rollout(self, request: Request, operator: Operator) -> JSONResponse:
         """POST rollouts {"version", "device" | "group"}."""
-        body = await _json(request, {"version", "device", "group"})
-        version = _text(body, "version")
+        body = await read_json(request, {"version", "device", "group"})
+        version = text_of(body, "version")
         if version is None:
             raise InputError("version is missing", "json")
         async with self._database.write() as connection:
             shown = await rollouts.start(
-                connection, version, _scope(body), self._trust.current, operator.name
+                connection, version, scope_of(body), self._trust.current, operator.name
             )
         return JSONResponse(shown, 201)
 
     async def start_rollback(self, request: Request, operator: Operator) -> JSONResponse:
         """POST rollbacks {"device" | "group", ? "to"}."""
-        body = await _json(request, {"to", "device", "group"})
+        body = await read_json(request, {"to", "device", "group"})
         async with self._database.write() as connection:
             shown = await rollouts.roll_back(
-                connection, _text(body, "to"), _scope(body), self._trust.current, operator.name
+                connection, text_of(body, "to"), scope_of(body), self._trust.current, operator.name
             )
         return JSONResponse(shown, 201)
 
@@ -382,7 +381,7 @@ class OperatorPlane:
     async def list_audit(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET audit?after&limit, oldest first."""
         table = schema.audit
-        after, limit = _number(request, "after", 1 << 62, default=0), _number(request, "limit", 1000)
+        after, limit = number_of(request, "after", 1 << 62, default=0), number_of(request, "limit", 1000)
         query = select(table).where(table.c.id > after).order_by(table.c.id).limit(limit)
         async with self._database.read() as connection:
             rows = (await connection.execute(query)).mappings().all()
@@ -399,37 +398,3 @@ async def _release_row(connection: AsyncConnection, manifest_digest: str) -> Any
 
 def _release_view(row: Any) -> dict[str, Any]:  # noqa: ANN401 - a driver's row
     return {name: row[name] for name in row if name not in ("id", "envelope")}
-
-
-async def _json(request: Request, allowed: set[str]) -> dict[str, Any]:
-    raw = await read_body(request, MAX_JSON, BODY_S)
-    try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError) as exc:
-        raise InputError("the body is not JSON", "json") from exc
-    if not isinstance(body, dict) or not set(body) <= allowed:
-        raise InputError(f"the body has to be an object of {', '.join(sorted(allowed))}", "json")
-    return body
-
-
-def _text(body: dict[str, Any], name: str) -> str | None:
-    value = body.get(name)
-    if value is not None and (not isinstance(value, str) or not value):
-        raise InputError(f"{name} has to be a text", "json")
-    return value
-
-
-def _scope(body: dict[str, Any]) -> rollouts.Scope:
-    device, group = _text(body, "device"), _text(body, "group")
-    if (device is None) == (group is None):
-        raise InputError("name either a device or a group", "json")
-    return rollouts.Scope(device=device, group=group)
-
-
-def _number(request: Request, name: str, limit: int, default: int | None = None) -> int:
-    text = request.query_params.get(name)
-    if text is None:
-        return limit if default is None else default
-    if not (text.isascii() and text.isdigit()) or len(text) > 18 or int(text) > limit:
-        raise InputError(f"{name} has to be a number up to {limit}", "query")
-    return int(text)
