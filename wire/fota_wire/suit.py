@@ -98,7 +98,7 @@ def add_signature(raw: bytes, kid: bytes, sign: "Sign") -> bytes:
             raise VerifyError(f"key {kid.hex()} has signed this envelope already", "duplicate-signer")
     if len(envelope.blocks) >= MAX_SIGNATURES:
         raise VerifyError(f"the envelope has {MAX_SIGNATURES} signatures already", "limit")
-    blocks = [*envelope.blocks, cose.sign1(envelope.signed, kid, sign, detached=True)]
+    blocks = envelope.blocks + [cose.sign1(envelope.signed, kid, sign, detached=True)]
     return build_envelope(envelope.manifest, blocks, envelope.members.get(suit_profile.TEXT))
 
 
