@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fota_server.config import FILES, find_in_folder, init_data, load_config
+from fota_server.config import FILES, database_url, find_in_folder, init_data, load_config
 from fota_wire.errors import InputError
 from fota_wire.files import write_atomic
 
@@ -199,11 +199,12 @@ def _in_database(data: Path, work: Any) -> Any:  # noqa: ANN401 - passes through
 
     from fota_server.service import open_database
 
-    if not (data / "fota.db").exists():
+    url = database_url(data)
+    if url is None and not (data / "fota.db").exists():
         raise InputError(f"{data}: no database there; has the server been started once?")
 
     async def transaction() -> Any:  # noqa: ANN401 - see above
-        database = open_database(None, data)
+        database = open_database(url, data)
         try:
             async with database.write() as connection:
                 return await work(connection)

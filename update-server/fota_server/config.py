@@ -76,6 +76,12 @@ def load_config(data: Path, options: Mapping[str, Any]) -> ServerConfig:
     return config
 
 
+def database_url(data: Path) -> str | None:
+    """Return the database that ``DIR/config.json`` names, or None: the SQLite file of the folder."""
+    path = data / "config.json"
+    return _read(path).get("database_url") if path.exists() else None
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(read_input(path, 65536))
