@@ -21,9 +21,10 @@ typedef struct item {
 /* The number behind a head, in 1, 2 or 4 bytes; false if it is not there, or if a shorter head
  * would have done. */
 static bool read_number(input_t *in, uint32_t info, uint32_t *number) {
+  if (info > IMMEDIATE + 2) return false; /* eight bytes, or no definite length */
   const uint32_t extra = 1u << (info - IMMEDIATE);
   const uint32_t least = extra == 1 ? IMMEDIATE : 1u << (4 * extra);
-  if (extra > 4 || in->left < extra) return false;
+  if (in->left < extra) return false;
   *number = 0;
   for (uint32_t i = 0; i < extra; i++)
     *number = *number << 8 | in->at[i];
