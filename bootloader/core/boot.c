@@ -120,7 +120,7 @@ static bool is_verdict(fota_status_t status) {
   return status == FOTA_OK || fota_policy_is_refusal(status);
 }
 
-/* Closes the session of a failed attempt, and lets the element finish what it may be at. */
+/* After a failed attempt: says why, and lets the element finish what it may be at. */
 static void pause(fota_status_t status) {
   fota_say_status("element", status);
   fota_port_wait_us(PAUSE_US);

@@ -65,8 +65,10 @@ void fota_port_wait_us(uint32_t us) {
   SYST_RVR = us * MHZ - 1;
   SYST_CVR = 0;
   SYST_CSR = SYST_ON;
-  while ((SCB_ICSR & ICSR_PENDSTSET) == 0)
-    __asm__ volatile("wfi"); /* wakes though PRIMASK is set */
+  /* WFI wakes though PRIMASK is set. A timer that does not run would never wake it: rather too
+   * short a wait than one for ever. */
+  while ((SCB_ICSR & ICSR_PENDSTSET) == 0 && (SYST_CSR & SYST_ENABLE) != 0)
+    __asm__ volatile("wfi");
   SYST_CSR = 0;
   SCB_ICSR = ICSR_PENDSTCLR;
   DWT_CYCCNT = start + us * MHZ; /* it stood still while the core slept */

@@ -115,6 +115,7 @@
 #define SYST_CSR REG(0xe000e010)
 #define SYST_RVR REG(0xe000e014)
 #define SYST_CVR REG(0xe000e018)
+#define SYST_ENABLE BIT(0)
 #define SYST_ON 7u /* core clock, pend on zero, run */
 #define SCB_ICSR REG(0xe000ed04)
 #define SCB_VTOR REG(0xe000ed08)
