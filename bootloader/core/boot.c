@@ -37,11 +37,16 @@ static uint32_t floor_of(const boot_t *b) {
   return b->counter[FOTA_COUNTER_FLOOR] / COUNTS_PER_STEP;
 }
 
+__attribute__((weak)) void fota_recover(fota_status_t why) {
+  (void)why;
+}
+
 static noreturn void halt(fota_status_t why) {
   fota_port_report.running = FOTA_SLOT_NONE;
   fota_port_report.reason = why;
   fota_port_report.crc = fota_crc32(&fota_port_report, offsetof(fota_report_t, crc));
   fota_say_status("halt", why);
+  fota_recover(why);
   fota_port_watchdog(HALT_WATCHDOG_S);
   fota_port_halt();
 }
@@ -267,6 +272,7 @@ noreturn void fota_boot(uint8_t reset_cause) {
   static boot_t state; /* not on the stack, where the hash needs the room */
   boot_t *const b = &state;
   fota_step_t step;
+  fota_recover(0);
   prepare(b, reset_cause);
   for (;;) {
     fota_policy_next(&b->view, &step);

@@ -46,6 +46,10 @@ void fota_port_watchdog(uint32_t seconds);
  * FOTA_PROOF(base) and `base` is what is really mapped at the run address then. */
 noreturn void fota_port_boot(const uint8_t *base, uint32_t proof);
 
+/* Recovery, if one is linked (recovery/); the weak one of the core does nothing. Called with 0 before
+ * a boot, and with the reason before a halt. Returns if it is not wanted, or nobody came. */
+void fota_recover(fota_status_t why);
+
 /* Stops until the watchdog resets the chip, which tries everything again. */
 noreturn void fota_port_halt(void);
 

@@ -112,7 +112,7 @@ static bool parses(uint8_t slot, fota_image_t *image) {
   (void)fota_port_ecc_fault(); /* forget older faults */
   const fota_status_t status =
       fota_image_parse(fota_layout.slot[fota_slot_index(slot)], &fota_layout, image);
-  return status == FOTA_OK && !fota_port_ecc_fault();
+  return !fota_port_ecc_fault() && status == FOTA_OK;
 }
 
 static rc_t images(const fota_smp_t *smp, fota_cbor_out_t *out) {

@@ -231,3 +231,10 @@ def test_application_side_in_c_requests_confirms_and_refuses(
     press(device, b"r", "app 1.0.0: journal: record")
     assert "fota-boot: slot A 1.0.0 trial" in device.said
     assert device.state().confirmed == B
+
+
+def test_health_word_of_the_last_run_is_forgotten(device: Any) -> None:
+    device.boot()
+    device.machine.mem32[0x20017F80] = 0x600D600D
+    device.restart()
+    assert device.machine.mem32[0x20017F80] == 0
