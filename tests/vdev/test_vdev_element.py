@@ -231,7 +231,8 @@ def test_authenticated_counter_read_matches_the_formula(chip, index):
         pytest.param(0x15, 0x04, 0, b"", 0x0F, id="gendig-without-nonce"),
         pytest.param(0x45, 0xA0, 15, bytes(64), 0x0F, id="verify-without-digest"),
         pytest.param(0x45, 0x20, 15, bytes(60), 0x03, id="verify-with-short-signature"),
-        pytest.param(0x80, 0x05, 0, bytes(96), 0x03, id="secureboot-not-modelled"),
+        pytest.param(0x80, 0x05, 0, bytes(96), 0x01, id="secureboot-with-a-bad-signature"),
+        pytest.param(0x46, 0x00, 2, bytes(68), 0x03, id="privwrite-not-modelled"),
         pytest.param(0x99, 0x00, 0, b"", 0x03, id="unknown-opcode"),
     ],
 )

@@ -209,7 +209,7 @@ def test_status_reads_the_journal_around_a_torn_record(tmp_path):
 def test_limits_names_every_assumption_and_what_is_missing():
     text = run_cli("limits").stdout
     told = json.loads(run_cli("limits", "--json").stdout)
-    for word in ("SecureBoot", "NVIC", "watchdog_ms", "gendig_counter_feeds_mac"):
+    for word in ("PrivWrite", "NVIC", "watchdog_ms", "gendig_counter_feeds_mac"):
         assert word in text
     assert len(told["assumptions"]) >= 12
 

@@ -20,8 +20,8 @@ CHIP = (
     "No power analysis, no glitch physics, no real noise: random numbers come from a seeded generator.",
 )
 ELEMENT = (
-    f"Commands answered with a parse error: {', '.join(sorted(NOT_MODELLED.values()))}.",
-    "Encrypted reads, limited use, required authorisation, persistent latch, key validation, GPIO.",
+    f"Commands answered as not modelled: {', '.join(sorted(NOT_MODELLED.values()))}.",
+    "GPIO, UseLock, transport keys, the copy of CheckMac's password check, KDF messages in a slot.",
     "Supply current, temperature and side channels do not exist.",
 )
 

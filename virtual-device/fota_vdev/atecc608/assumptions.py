@@ -38,7 +38,7 @@ class Assumptions:
         "TempKey and message digest buffer are invalid after the command that used them, and after errors",
     )
     sign_needs_data_lock: bool = _because(
-        True, "Sign, Verify, MAC and GenDig of a slot fail until the data zone is locked"
+        True, "commands that use a slot's content fail until the data zone is locked; GenKey does not"
     )
     unlocked_writes_are_blocks: bool = _because(
         True, "before the data zone is locked, slots take 32-byte writes only and cannot be read"
@@ -46,8 +46,62 @@ class Assumptions:
     gendig_counter_feeds_mac: bool = _because(
         True, "GenDig zone 4 hashes the counter into TempKey, and MAC may use that TempKey"
     )
+    kdf_and_aes_keep_temp_key: bool = _because(
+        True, "KDF and AES may use one TempKey many times, as the library's own tests do"
+    )
+    refused_command_writes_nothing: bool = _because(
+        True, "a command that ends with an error leaves all memory as it was, use counts included"
+    )
+    req_random_bars_other_sources: bool = _because(
+        True,
+        "ReqRandom bars a key from commands that take no TempKey: ECDH, KDF, AES, HMAC, digests",
+    )
+    authorisation_needs_random_nonce: bool = _because(
+        True, "CheckMac and Verify prove a key (ReqAuth) only over a TempKey that the chip had a part in"
+    )
+    authorisation_serves_once: bool = _because(
+        True, "a proven key lets one command use a slot that asks for it; then it has to be proven again"
+    )
+    genkey_ignores_persist_disable: bool = _because(
+        True, "GenKey works without the persistent latch on slots whose key needs the latch"
+    )
+    latch_needs_permission: bool = _because(
+        True,
+        "Info sets the latch only if VolatileKeyPermission (bit 7) names a key (3:0) that was proven",
+    )
+    latch_is_cleared_freely: bool = _because(True, "Info clears the latch without any permission")
+    limited_use_counts: bool = _because(
+        True, "a LimitedUse key increments Counter0 at each use and stops with it, at CountMatch if enabled"
+    )
+    validation_names_its_state: bool = _because(
+        True,
+        "Verify(validate) wants byte 17 of OtherData 0 and Verify(invalidate) 1, as Sign has it",
+    )
+    validation_digest_is_of_the_slot: bool = _because(
+        True, "both want TempKey from GenKey's digest of that very slot"
+    )
+    certificate_format_zero_is_any: bool = _because(
+        True, "X509format 0 leaves open where in the hashed certificate the public key stands"
+    )
+    output_protection_is_a_scale: bool = _because(
+        True, "ECDH and KDF protection: 0 clear, 1 encrypted, 2 TempKey, 3 slot; more protected is allowed"
+    )
+    ecdh_slot_is_the_odd_neighbour: bool = _because(
+        True, "ECDH to a slot writes into slot N|1, which has to be open and no private key"
+    )
+    prohibited_even_if_refused: bool = _because(
+        True, "SecureBoot with bit 40 blocks the command until power is lost, whatever its result"
+    )
+    hmac_context_leaves: bool = _because(False, "the context of an HMAC cannot be read or written")
+    self_test_failure_blocks: bool = _because(
+        True, "after a failed self-test all but Info, Read and SelfTest answer 07 until SelfTest passes"
+    )
+    not_modelled_status: int = _because(0x03, "DeriveKey, PrivWrite and Delete are not modelled: parse error")
     cut_increment_may_add_one: bool = _because(
         True, "a power cut during Counter increment leaves the old count, the new one, or one more"
+    )
+    cut_write_mixes_words: bool = _because(
+        False, "a power cut leaves slots, configuration and OTP old or new; True: a mix of 4-byte words"
     )
     write_survives_watchdog: bool = _because(
         True, "a write under way when the watchdog puts the chip to sleep is completed"

@@ -8,7 +8,16 @@ from typing import Any
 from fota_vdev.atecc608.assumptions import Assumptions
 from fota_vdev.atecc608.commands import NOT_MODELLED, TIMES_MS, Executor
 from fota_vdev.atecc608.crc import CRC_ERROR, PARSE, SELF_TEST, WOKE_UP, crc16, group
-from fota_vdev.atecc608.memory import ADDRESS, CHIP_MODE, Nvm, Sram, factory_config
+from fota_vdev.atecc608.memory import (
+    ADDRESS,
+    CHIP_MODE,
+    POWER_ON_SELF_TEST,
+    Latches,
+    Nvm,
+    Sram,
+    factory_config,
+)
+from fota_vdev.atecc608.state_commands import ALL_SELF_TESTS
 from fota_vdev.bus import PowerCutError
 from fota_vdev.clock import PS_PER_MS, PS_PER_US
 from fota_vdev.rng import Stream
@@ -23,7 +32,8 @@ class Atecc608:
     """A blank part unless ``nvm`` is given. ``seed`` feeds its random numbers and its serial number.
 
     The host side of the bus calls `wake_pulse`, `acknowledge`, `write`, `read`; time comes from the clock
-    that the machine attaches. ``post_failure`` True makes the power-on self-test fail.
+    that the machine attaches. ``post_failure`` True makes the power-on self-test fail; ``broken`` are the
+    bits of the self-tests (as in the SelfTest command) that fail whenever they run.
     """
 
     def __init__(
@@ -44,13 +54,12 @@ class Atecc608:
         self._after: Nvm | None = None
         self._executor = Executor(self.assumptions, self._stream.take)
         self._now_ps: Callable[[], int] = lambda: 0
-        self.post_failure = False
         self.unmodelled: list[str] = []
         self.commands: list[tuple[str, int, int]] = []
         self._cut_in: int | None = None
         self._cut_torn: int | None = None
         self._powered = False
-        self._lose_sram()
+        self._lose_power()
 
     def attach_clock(self, now_ps: Callable[[], int]) -> None:
         """Take virtual time, picoseconds, from ``now_ps``."""
@@ -82,6 +91,24 @@ class Atecc608:
         return (config[85] if extra else config[ADDRESS]) >> 1
 
     @property
+    def broken(self) -> int:
+        """Bits of the self-tests that fail."""
+        return self._executor.failing
+
+    @broken.setter
+    def broken(self, bits: int) -> None:
+        self._executor.failing = bits
+
+    @property
+    def post_failure(self) -> bool:
+        """True while a self-test has failed and not passed since: the chip wakes with status 07."""
+        return bool(self._executor.failed)
+
+    @post_failure.setter
+    def post_failure(self, fails: bool) -> None:
+        self._executor.failing = self._executor.failed = ALL_SELF_TESTS if fails else 0
+
+    @property
     def status(self) -> str:
         """ "asleep", "idle" or "awake"."""
         self._settle()
@@ -92,7 +119,7 @@ class Atecc608:
     def power_on(self) -> None:
         """Give the supply: the chip sleeps."""
         self._powered = True
-        self._lose_sram()
+        self._lose_power()
 
     def power_off(self) -> None:
         """Take the supply away; a command under way leaves what it leaves."""
@@ -101,7 +128,7 @@ class Atecc608:
             self._tear(random.Random(self._stream.take(8)))  # noqa: S311
         self._powered = False
         self._cut_in = None
-        self._lose_sram()
+        self._lose_power()
 
     def arm_cut(self, command: int, torn: int | None) -> None:
         """Cut the power at the ``command``-th command from now; ``torn`` None: before it does anything."""
@@ -109,9 +136,19 @@ class Atecc608:
 
     def _tear(self, dice: random.Random) -> None:
         if self._after is not None:
-            may_add = self.assumptions.cut_increment_may_add_one
-            self._nvm = self._nvm.torn(self._after, dice, may_add=may_add)
+            self._nvm = self._nvm.torn(
+                self._after,
+                dice,
+                may_add=self.assumptions.cut_increment_may_add_one,
+                mixes=self.assumptions.cut_write_mixes_words,
+            )
             self._after = None
+
+    def _lose_power(self) -> None:
+        self._executor.latches = Latches()
+        if self._nvm.chip_options & POWER_ON_SELF_TEST:
+            self._executor.failed = self._executor.failing
+        self._lose_sram()
 
     def _lose_sram(self) -> None:
         self._status = ASLEEP
@@ -256,17 +293,20 @@ class Atecc608:
         except (KeyError, TypeError, ValueError) as exc:
             raise InputError(f"the crypto element's state is damaged: {exc}") from exc
 
-    _VOLATILE = ("_nvm", "_after", "post_failure", "_status", "_fifo", "_output", "_pointer",
+    _VOLATILE = ("_nvm", "_after", "_status", "_fifo", "_output", "_pointer",
                  "_busy_until_ps", "_watchdog_ps", "_powered", "_cut_in", "_cut_torn")  # fmt: skip
+    _INSIDE = ("sram", "latches", "failing", "failed")
 
     def state(self) -> dict[str, Any]:
         """Return everything, for a snapshot."""
         state = {name: copy.deepcopy(getattr(self, name)) for name in self._VOLATILE}
-        return state | {"sram": copy.deepcopy(self._executor.sram), "position": self._stream.position}
+        inside = {name: copy.deepcopy(getattr(self._executor, name)) for name in self._INSIDE}
+        return state | inside | {"position": self._stream.position}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a `state`."""
         for name in self._VOLATILE:
             setattr(self, name, copy.deepcopy(state[name]))
-        self._executor.sram = copy.deepcopy(state["sram"])
+        for name in self._INSIDE:
+            setattr(self._executor, name, copy.deepcopy(state[name]))
         self._stream.position = state["position"]

@@ -1,11 +1,17 @@
-"""What every command of the element works with: memory, SRAM, and the way a command is refused."""
+"""What every command works with: memory, SRAM, the rules of a slot's key, and how a command is refused."""
 
 import hashlib
+import hmac
 from collections.abc import Callable
 
 from fota_vdev.atecc608.assumptions import Assumptions
 from fota_vdev.atecc608.crc import EXECUTION, PARSE
 from fota_vdev.atecc608.memory import (
+    LIMITED_USE,
+    PERSIST_DISABLE,
+    REQ_AUTH,
+    REQ_RANDOM,
+    Latches,
     Nvm,
     Sram,
     TempKey,
@@ -25,6 +31,16 @@ def sha256(*parts: bytes) -> bytes:
     return hashlib.sha256(b"".join(parts)).digest()
 
 
+def hmac256(key: bytes, message: bytes) -> bytes:
+    """Return HMAC-SHA-256."""
+    return hmac.digest(key, message, "sha256")
+
+
+def xor(a: bytes, b: bytes) -> bytes:
+    """Return the exclusive or of two strings of one length."""
+    return bytes(x ^ y for x, y in zip(a, b, strict=True))
+
+
 def need(condition: object, status: int = EXECUTION) -> None:
     """End the command with ``status`` unless ``condition`` holds."""
     if not condition:
@@ -39,6 +55,7 @@ class Context:
         self._random = random
         self.nvm: Nvm
         self.sram = Sram()
+        self.latches = Latches()
 
     @property
     def _sn8(self) -> bytes:
@@ -48,9 +65,15 @@ class Context:
     def _sn01(self) -> bytes:
         return self.nvm.serial[0:2]
 
-    def _use_temp_key(self) -> TempKey:
+    def _any_temp_key(self) -> TempKey:
+        """Return a valid TempKey that is no private key, and leave it."""
         key = self.sram.temp_key
-        need(key.value)
+        need(key.value and not key.ephemeral)
+        return key
+
+    def _use_temp_key(self) -> TempKey:
+        """Return a valid TempKey that is no private key; it is gone afterwards."""
+        key = self._any_temp_key()
         if self._assume.clear_after_use:
             self.sram.temp_key = TempKey()
         return key
@@ -68,3 +91,48 @@ class Context:
 
     def _need_data_lock(self) -> None:
         need(self.nvm.data_locked or not self._assume.sign_needs_data_lock)
+
+    def _use_key(self, slot: int, temp_key: TempKey | None = None, *, making: bool = False) -> None:
+        """Hold the use of a slot as a key against its KeyConfig and SlotConfig.
+
+        ``temp_key`` is what the key works on: ReqRandom wants one from a random nonce. ``making``: GenKey.
+        """
+        rule = self.nvm.key_config(slot)
+        if rule & PERSIST_DISABLE and not (making and self._assume.genkey_ignores_persist_disable):
+            need(self.latches.persistent)
+        if rule & REQ_AUTH:
+            need(self.sram.authorised == rule >> 8 & 15)
+            if self._assume.authorisation_serves_once:
+                self.sram.authorised = None
+        if rule & REQ_RANDOM and not making:
+            from_input = temp_key.from_input if temp_key else self._assume.req_random_bars_other_sources
+            need(not from_input)
+        if self.nvm.slot_config(slot) & LIMITED_USE and self._assume.limited_use_counts:
+            self._count(0)
+
+    def _count(self, index: int) -> None:
+        """Increment a counter, unless it stands at its limit."""
+        limit = self.nvm.counter_limit(index)
+        need(self.nvm.counters[index] < limit)
+        self.nvm.counters[index] += 1
+
+    def _secret(self, slot: int, temp_key: TempKey | None = None) -> bytes:
+        """Return the 32 bytes of a symmetric key that the command may use."""
+        need(not self.nvm.is_private(slot))
+        self._use_key(slot, temp_key)
+        return bytes(self.nvm.slots[slot][:32])
+
+    def _prove(self, slot: int, temp_key: TempKey | None) -> None:
+        """Note that the host has shown that it knows the key of ``slot``."""
+        random = temp_key is not None and not temp_key.from_input
+        if random or not self._assume.authorisation_needs_random_nonce:
+            self.sram.authorised = slot
+
+    def _io_encrypt(self, plain: bytes) -> bytes:
+        """Return output for the host that holds the IO protection key: data under a fresh nonce, nonce."""
+        io_key = self.nvm.io_key
+        if io_key is None:
+            raise Refusal(EXECUTION)
+        nonce = self._random(32)
+        stream = b"".join(sha256(io_key, nonce[at // 2 : at // 2 + 16]) for at in range(0, len(plain), 32))
+        return xor(plain, stream) + nonce

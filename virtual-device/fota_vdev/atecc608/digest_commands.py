@@ -1,61 +1,18 @@
-"""Commands that make digests (Nonce, GenDig, MAC, SHA), and the small ones (Info, Random, Counter)."""
+"""Commands that make and check digests: Nonce, GenDig, MAC, CheckMac. Formulas of the 508A's public sheet."""
 
-from fota_vdev.atecc608 import p256
-from fota_vdev.atecc608.context import Context, Refusal, need, sha256
-from fota_vdev.atecc608.crc import OK, PARSE
-from fota_vdev.atecc608.memory import (
-    COUNTER_MAX,
-    NO_MAC,
-    TempKey,
-)
+import hmac
+
+from fota_vdev.atecc608.context import Refusal, need, sha256
+from fota_vdev.atecc608.crc import MISCOMPARE, OK, PARSE
+from fota_vdev.atecc608.memory import NO_MAC, TempKey
+from fota_vdev.atecc608.state_commands import StateCommands
+
+BLOCK2_TEMP_KEY, BLOCK1_TEMP_KEY, FROM_INPUT, OTP88, OTP64, SERIAL = 1, 2, 4, 0x10, 0x20, 0x40
+CONFIG, OTP, DATA, SHARED_NONCE, COUNTER, KEY_CONFIG = range(6)
 
 
-class DigestCommands(Context):
-    """Nonce, GenDig, MAC, SHA, Info, Random, Counter, UpdateExtra."""
-
-    def _info(self, p1: int, p2: int, data: bytes) -> bytes:
-        need(not data and p1 <= 2, PARSE)
-        if p1 == 0:
-            return bytes(self.nvm.config[4:8])
-        if p1 == 1:
-            slot = self._slot(p2)
-            need(self.nvm.is_p256(slot))
-            return bytes([self._key_valid(slot), 0, 0, 0])
-        return bytes([self.sram.temp_key.flags, bool(self.sram.temp_key.value) << 7, 0, 0])
-
-    def _key_valid(self, slot: int) -> bool:
-        try:
-            if self.nvm.is_private(slot):
-                p256.public_of(self.nvm.private_key(slot))
-            else:
-                p256.verify(self.nvm.public_key(slot), bytes(32), bytes(64))
-        except ValueError:
-            return False
-        return True
-
-    def _fresh(self, n: int) -> bytes:
-        if self.nvm.config_locked:
-            return self._random(n)
-        pattern = self._assume.unlocked_random
-        return (pattern * n)[:n]
-
-    def _random_numbers(self, p1: int, p2: int, data: bytes) -> bytes:
-        need(p1 <= 1 and p2 == 0 and not data, PARSE)
-        return self._fresh(32)
-
-    def _counter(self, p1: int, p2: int, data: bytes) -> bytes:
-        need(p1 <= 1 and p2 <= 1 and not data, PARSE)
-        need(self.nvm.config_locked)
-        if p1 == 1:
-            need(self.nvm.counters[p2] < COUNTER_MAX)
-            self.nvm.counters[p2] += 1
-        return self.nvm.counters[p2].to_bytes(4, "little")
-
-    def _update_extra(self, p1: int, p2: int, data: bytes) -> bytes:
-        need(p1 <= 1 and not data and p2 < 256, PARSE)
-        need(not self.nvm.config_locked or self.nvm.config[84 + p1] == 0)
-        self.nvm.config[84 + p1] = p2
-        return bytes([OK])
+class DigestCommands(StateCommands):
+    """Nonce, GenDig, MAC, CheckMac."""
 
     def _nonce(self, p1: int, p2: int, data: bytes) -> bytes:
         if p1 & 3 == 3:
@@ -80,76 +37,93 @@ class DigestCommands(Context):
         return bytes([OK])
 
     def _gen_dig(self, p1: int, p2: int, data: bytes) -> bytes:
-        need(p1 in (0, 1, 2, 4) and not data, PARSE)
-        key = self.sram.temp_key
-        need(key.value)
-        middle = bytes(25)
-        if p1 == 2:
+        need(p1 <= KEY_CONFIG, PARSE)
+        need(len(data) in {SHARED_NONCE: (32,), DATA: (0, 4)}.get(p1, (0,)), PARSE)
+        key = self._any_temp_key()
+        if p1 == SHARED_NONCE:
+            self.sram.temp_key = self._shared_nonce(p2, data, key)
+            return bytes([OK])
+        head, middle, no_mac = b"\x15" + bytes([p1]) + p2.to_bytes(2, "little"), bytes(25), False
+        if p1 == DATA:
             slot = self._slot(p2)
             self._need_data_lock()
-            need(not self.nvm.is_private(slot))
-            value, no_mac = bytes(self.nvm.slots[slot][:32]), bool(self.nvm.slot_config(slot) & NO_MAC)
-        elif p1 == 4:
-            need(p2 <= 1, PARSE)
-            need(self._assume.gendig_counter_feeds_mac)
-            value, no_mac = bytes(32), False
-            middle = b"\x00" + self.nvm.counters[p2].to_bytes(4, "little") + bytes(20)
+            no_mac = bool(self.nvm.slot_config(slot) & NO_MAC)
+            need(data or not no_mac, PARSE)
+            head = data if no_mac else head
+            value = self._secret(slot, key)
+        elif p1 in (COUNTER, KEY_CONFIG):
+            value, middle = bytes(32), self._state_digested(p1, p2)
         else:
-            zone = self.nvm.read_config() if p1 == 0 else bytes(self.nvm.otp)
+            zone = self.nvm.read_config() if p1 == CONFIG else bytes(self.nvm.otp)
             need(32 * p2 + 32 <= len(zone), PARSE)
-            value, no_mac = zone[32 * p2 : 32 * p2 + 32], False
-        tail = b"\x15" + bytes([p1]) + p2.to_bytes(2, "little") + self._sn8 + self._sn01
+            value = zone[32 * p2 : 32 * p2 + 32]
         self.sram.temp_key = TempKey(
-            sha256(value, tail, middle, key.value[:32]),
+            sha256(value, head, self._sn8, self._sn01, middle, key.value[:32]),
             from_input=key.from_input,
-            key_id=p2 & 15 if p1 == 2 else 0,
-            gen_dig=True,
+            key_id=p2 & 15 if p1 == DATA else 0,
+            gen_dig=p1 == DATA,
             no_mac=key.no_mac or no_mac,
+            digested=True,
         )
         return bytes([OK])
 
+    def _shared_nonce(self, p2: int, data: bytes, key: TempKey) -> TempKey:
+        """Mix TempKey with 32 bytes of the host; bit 15 of ``p2`` says which of the two comes first."""
+        need(not p2 & 0x7F00, PARSE)
+        first, last = (key.value[:32], data) if p2 & 0x8000 else (data, key.value[:32])
+        head = bytes([0x15, SHARED_NONCE, p2 & 0xFF, 0])
+        value = sha256(first, head, self._sn8, self._sn01, bytes(25), last)
+        return TempKey(value, from_input=key.from_input, no_mac=key.no_mac, digested=True)
+
+    def _state_digested(self, zone: int, p2: int) -> bytes:
+        """Return the 25 bytes that stand for a counter or for the configuration of a slot."""
+        if zone == COUNTER:
+            need(p2 <= 1, PARSE)
+            need(self._assume.gendig_counter_feeds_mac)
+            return b"\x00" + self.nvm.counters[p2].to_bytes(4, "little") + bytes(20)
+        slot, nvm = self._slot(p2), self.nvm
+        rules = nvm.slot_config(slot).to_bytes(2, "little") + nvm.key_config(slot).to_bytes(2, "little")
+        return b"\x00" + rules + bytes([not nvm.slot_locked(slot)]) + bytes(19)
+
     def _mac(self, p1: int, p2: int, data: bytes) -> bytes:
         slot = self._slot(p2 & 0xFF)
-        need(not p1 & 0x88 and len(data) == (0 if p1 & 1 else 32), PARSE)
+        need(not p1 & 0x88 and len(data) == (0 if p1 & BLOCK2_TEMP_KEY else 32), PARSE)
         self._need_data_lock()
-        temp = b""
-        if p1 & 3:
-            key = self._use_temp_key()
-            need(key.from_input == bool(p1 & 4) and not key.no_mac)
-            temp = key.value[:32]
-        if not p1 & 2:
-            need(not self.nvm.is_private(slot) and not self.nvm.slot_config(slot) & NO_MAC)
-        first = temp if p1 & 2 else bytes(self.nvm.slots[slot][:32])
-        second = temp if p1 & 1 else data
-        otp8 = bytes(self.nvm.otp[0:8]) if p1 & 0x30 else bytes(8)
-        otp3 = bytes(self.nvm.otp[8:11]) if p1 & 0x10 else bytes(3)
-        sn = self.nvm.serial if p1 & 0x40 else bytes(9)
+        key = self._message_key(p1)
+        temp = key.value[:32] if key else b""
+        if p1 & BLOCK1_TEMP_KEY:
+            first = temp
+        else:
+            need(not self.nvm.slot_config(slot) & NO_MAC)
+            first = self._secret(slot, key)
+        second = temp if p1 & BLOCK2_TEMP_KEY else data
+        otp8 = bytes(self.nvm.otp[0:8]) if p1 & (OTP88 | OTP64) else bytes(8)
+        otp3 = bytes(self.nvm.otp[8:11]) if p1 & OTP88 else bytes(3)
+        sn = self.nvm.serial if p1 & SERIAL else bytes(9)
         head = b"\x08" + bytes([p1]) + p2.to_bytes(2, "little")
         return sha256(first, second, head, otp8, otp3, self._sn8, sn[4:8], self._sn01, sn[2:4])
 
-    def _sha(self, p1: int, p2: int, data: bytes) -> bytes:
-        step, target = p1 & 7, p1 & 0xC0
-        if step == 0:
-            need(not data, PARSE)
-            self.sram.sha = bytearray()
-            return bytes([OK])
-        context = self.sram.sha
-        need(context is not None)
-        if context is None or step not in (1, 2, 3):
-            raise Refusal(PARSE)
-        if step == 3:
-            slot = self._slot(p2)
-            need(self.nvm.is_p256(slot) and not self.nvm.is_private(slot))
-            context += self.nvm.slots[slot][:64]
-            return bytes([OK])
-        need(p2 == len(data) and (len(data) == 64 if step == 1 else len(data) < 64), PARSE)
-        context += data
-        if step == 1:
-            return bytes([OK])
-        self.sram.sha = None
-        digest = sha256(bytes(context))
-        if target == 0x00:
-            self.sram.temp_key = TempKey(digest, from_input=True)
-        elif target == 0x40:
-            self.sram.message = digest
-        return digest
+    def _message_key(self, p1: int) -> TempKey | None:
+        """Return the TempKey that bits 0 and 1 ask for, of the source that bit 2 names, or None."""
+        if not p1 & (BLOCK1_TEMP_KEY | BLOCK2_TEMP_KEY):
+            return None
+        key = self._use_temp_key()
+        need(key.from_input == bool(p1 & FROM_INPUT) and not key.no_mac)
+        return key
+
+    def _check_mac(self, p1: int, p2: int, data: bytes) -> bytes:
+        slot = self._slot(p2)
+        need(not p1 & ~0x27 and len(data) == 77, PARSE)
+        self._need_data_lock()
+        key = self._message_key(p1)
+        temp = key.value[:32] if key else b""
+        challenge, response, other = data[:32], data[32:64], data[64:]
+        first = temp if p1 & BLOCK1_TEMP_KEY else self._secret(slot, key)
+        second = temp if p1 & BLOCK2_TEMP_KEY else challenge
+        otp8 = bytes(self.nvm.otp[0:8]) if p1 & OTP64 else bytes(8)
+        serial = self._sn8 + other[7:11] + self._sn01 + other[11:13]
+        if not hmac.compare_digest(sha256(first, second, other[:4], otp8, other[4:7], serial), response):
+            raise Refusal(MISCOMPARE)
+        if not p1 & BLOCK1_TEMP_KEY:
+            self._prove(slot, key)
+        return bytes([OK])

@@ -4,6 +4,8 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
+from fota_vdev.atecc608.sha256 import Sha256
+
 CONFIG_SIZE, OTP_SIZE = 128, 64
 SLOT_SIZES = (36,) * 8 + (416,) + (72,) * 7
 COUNTER_MAX = 2_097_151
@@ -11,10 +13,14 @@ ADDRESS, CHIP_MODE, SLOT_CONFIG, COUNTERS = 16, 19, 20, 52
 LOCK_VALUE, LOCK_CONFIG, SLOT_LOCKED, CHIP_OPTIONS, KEY_CONFIG = 86, 87, 88, 90, 96
 OPEN = 0x55
 
-EXTERNAL_SIGN, INTERNAL_SIGN, NO_MAC, ENCRYPT_READ, SECRET = 1, 2, 1 << 4, 1 << 6, 1 << 7
+AES_ENABLE, COUNT_MATCH, LATCH_PERMISSION, SECURE_BOOT, KDF_IV, X509_FORMAT = 13, 18, 69, 70, 72, 92
+EXTERNAL_SIGN, INTERNAL_SIGN, ECDH_ALLOWED, ECDH_TO_SLOT = 1, 2, 4, 8
+NO_MAC, LIMITED_USE, ENCRYPT_READ, SECRET = 1 << 4, 1 << 5, 1 << 6, 1 << 7
 WRITE_PUB_INVALID, WRITE_GENKEY, WRITE_ENCRYPTED, WRITE_NEVER = 1 << 12, 1 << 13, 1 << 14, 1 << 15
-PRIVATE, PUB_INFO, LOCKABLE, REQ_RANDOM = 1, 2, 1 << 5, 1 << 6
-TYPE_P256 = 4
+PRIVATE, PUB_INFO, LOCKABLE, REQ_RANDOM, REQ_AUTH, PERSIST_DISABLE = 1, 2, 1 << 5, 1 << 6, 1 << 7, 1 << 12
+TYPE_P256, TYPE_AES = 4, 6
+POWER_ON_SELF_TEST, IO_PROTECTION = 1, 2
+VALID, INVALID = 0x5, 0xA
 
 
 def encode_counter(value: int) -> bytes:
@@ -100,6 +106,32 @@ class Nvm:
         """True if the slot's key type is P-256."""
         return self.key_config(slot) >> 2 & 7 == TYPE_P256
 
+    def is_aes(self, slot: int) -> bool:
+        """True if the slot's key type is AES-128."""
+        return self.key_config(slot) >> 2 & 7 == TYPE_AES
+
+    def is_validated(self, slot: int) -> bool:
+        """True if a public key that needs validation has it: the first nibble of the slot is 5."""
+        return bool(self.key_config(slot) & PUB_INFO) and self.slots[slot][0] >> 4 == VALID
+
+    def mark(self, slot: int, nibble: int) -> None:
+        """Set the validity nibble of a public key."""
+        self.slots[slot][0] = nibble << 4 | self.slots[slot][0] & 15
+
+    def counter_limit(self, index: int) -> int:
+        """Where a counter stops: at its maximum; Counter0 also at the number, little endian and repeated,
+        at the start of the slot that CountMatch names.
+        """
+        if index or not self.config[COUNT_MATCH] & 1:
+            return COUNTER_MAX
+        raw = bytes(self.slots[self.config[COUNT_MATCH] >> 4][:8])
+        return min(int.from_bytes(raw[:4], "little"), COUNTER_MAX) if raw[:4] == raw[4:] else 0
+
+    @property
+    def secure_boot(self) -> int:
+        """SecureBoot configuration, as a 16-bit number."""
+        return int.from_bytes(self.config[SECURE_BOOT : SECURE_BOOT + 2], "little")
+
     @property
     def chip_options(self) -> int:
         """ChipOptions, as a 16-bit number."""
@@ -108,7 +140,7 @@ class Nvm:
     @property
     def io_key(self) -> bytes | None:
         """The IO protection key, or None if ChipOptions does not enable it."""
-        return bytes(self.slots[self.chip_options >> 12][:32]) if self.chip_options & 2 else None
+        return bytes(self.slots[self.chip_options >> 12][:32]) if self.chip_options & IO_PROTECTION else None
 
     def private_key(self, slot: int) -> bytes:
         """The scalar in a private slot."""
@@ -125,15 +157,17 @@ class Nvm:
         zone[COUNTERS : COUNTERS + 16] = encode_counter(self.counters[0]) + encode_counter(self.counters[1])
         return bytes(zone)
 
-    def torn(self, after: "Nvm", dice: random.Random, *, may_add: bool) -> "Nvm":
-        """Return what is left if power fails while this memory becomes ``after``."""
-        mixed = after.copy()
+    def torn(self, after: "Nvm", dice: random.Random, *, may_add: bool, mixes: bool) -> "Nvm":
+        """Return what is left if power fails while this memory becomes ``after``: the old content or the new;
+        with ``mixes`` words of both. Counters keep the old count, the new one or, with ``may_add``, one more.
+        """
+        mixed = (after if mixes or dice.random() < 0.5 else self).copy()
         zones = [
             (mixed.config, self.config),
             (mixed.otp, self.otp),
             *zip(mixed.slots, self.slots, strict=True),
         ]
-        for new, old in zones:
+        for new, old in zones if mixes else ():
             for at in range(0, len(new), 4):
                 if dice.random() < 0.5:
                     new[at : at + 4] = old[at : at + 4]
@@ -165,7 +199,12 @@ class Nvm:
 
 @dataclass(slots=True, repr=False)
 class TempKey:
-    """TempKey with its flags; ``value`` is empty while it is not valid."""
+    """TempKey with its flags; ``value`` is empty while it is not valid.
+
+    ``digested``: it came from GenDig of any zone, while ``gen_dig``, a flag on the wire, tells of data slots.
+    ``ephemeral``: it is a private key of GenKey, for ECDH alone. ``certificate``: SHA made it with a stored
+    public key in it: (slot, number of the 64-byte block, number of blocks).
+    """
 
     value: bytes = b""
     from_input: bool = False
@@ -173,6 +212,9 @@ class TempKey:
     gen_dig: bool = False
     gen_key: bool = False
     no_mac: bool = False
+    digested: bool = False
+    ephemeral: bool = False
+    certificate: tuple[int, int, int] | None = None
 
     @property
     def flags(self) -> int:
@@ -182,10 +224,28 @@ class TempKey:
 
 
 @dataclass(slots=True, repr=False)
+class ShaContext:
+    """A SHA-256 or, with ``outer``, an HMAC under way; ``public`` is (slot, block) of a hashed public key."""
+
+    sha: Sha256 = field(default_factory=Sha256)
+    outer: bytes = b""
+    public: tuple[int, int] | None = None
+
+
+@dataclass(slots=True, repr=False)
 class Sram:
-    """What idle keeps, and sleep, watchdog and power-off lose."""
+    """What idle keeps, and sleep, watchdog and power-off lose. ``authorised`` is the slot of a proven key."""
 
     temp_key: TempKey = field(default_factory=TempKey)
     message: bytes = b""
     alternate: bytes = b""
-    sha: bytearray | None = None
+    sha: ShaContext | None = None
+    authorised: int | None = None
+
+
+@dataclass(slots=True)
+class Latches:
+    """What sleep and watchdog keep, and only power-off loses."""
+
+    persistent: bool = False
+    secure_boot_prohibited: bool = False

@@ -1,12 +1,17 @@
 """Commands of the zones: Read, Write, Lock."""
 
-from fota_vdev.atecc608.context import Context, Refusal, need, sha256
+import hmac
+
+from fota_vdev.atecc608.context import Context, Refusal, need, sha256, xor
 from fota_vdev.atecc608.crc import MISCOMPARE, OK, PARSE, crc16
 from fota_vdev.atecc608.memory import (
     COUNTERS,
+    ENCRYPT_READ,
+    INVALID,
     LOCK_CONFIG,
     LOCK_VALUE,
     LOCKABLE,
+    PUB_INFO,
     SECRET,
     SLOT_SIZES,
     WRITE_ENCRYPTED,
@@ -42,9 +47,24 @@ class MemoryCommands(Context):
             raw = bytes(self.nvm.otp)
         else:
             need(self.nvm.data_locked or not self._assume.unlocked_writes_are_blocks)
-            need(not self.nvm.is_private(slot) and not self.nvm.slot_config(slot) & SECRET)
+            need(not self.nvm.is_private(slot))
             raw = bytes(self.nvm.slots[slot])
-        return raw[offset : offset + size].ljust(size, bytes([self._assume.past_slot]))
+            rule = self.nvm.slot_config(slot) & (SECRET | ENCRYPT_READ)
+            if rule == SECRET | ENCRYPT_READ:
+                need(size == 32)
+                return xor(self._bound_key(self.nvm.slot_config(slot) & 15), self._padded(raw, offset))
+            need(not rule)
+        return self._padded(raw, offset)[:size]
+
+    def _padded(self, raw: bytes, offset: int) -> bytes:
+        """Return the 32 bytes at ``offset``, filled up if the zone ends before."""
+        return raw[offset : offset + 32].ljust(32, bytes([self._assume.past_slot]))
+
+    def _bound_key(self, slot: int) -> bytes:
+        """Return and use up a TempKey that a random nonce and GenDig of ``slot`` made."""
+        key = self._use_temp_key()
+        need(key.gen_dig and key.key_id == slot and not key.from_input and not key.no_mac)
+        return key.value[:32]
 
     def _write(self, p1: int, p2: int, data: bytes) -> bytes:
         zone, size, encrypted = p1 & 3, 32 if p1 & 0x80 else 4, bool(p1 & 0x40)
@@ -62,6 +82,8 @@ class MemoryCommands(Context):
             room = self.nvm.slots[slot]
             kept = plain[: len(room) - offset]
             room[offset : offset + len(kept)] = kept
+            if self.nvm.is_p256(slot) and self.nvm.key_config(slot) & PUB_INFO:
+                self.nvm.mark(slot, INVALID)
         return bytes([OK])
 
     def _write_config(self, offset: int, data: bytes) -> None:
@@ -88,16 +110,17 @@ class MemoryCommands(Context):
         if rule & WRITE_ENCRYPTED:
             need(encrypted)
         else:
-            need(not encrypted and not rule & (WRITE_NEVER | WRITE_GENKEY | WRITE_PUB_INVALID))
+            need(not encrypted and not rule & (WRITE_NEVER | WRITE_GENKEY))
+            need(not rule & WRITE_PUB_INVALID or not nvm.is_validated(slot))
 
     def _decrypt(self, p1: int, p2: int, slot: int, data: bytes) -> bytes:
         """Return the plain text of an encrypted write; TempKey has to be GenDig of the slot's write key."""
-        key = self._use_temp_key()
-        write_key = self.nvm.slot_config(slot) >> 8 & 15
-        need(p1 & 0x80 and key.gen_dig and key.key_id == write_key and not key.from_input)
-        plain = bytes(a ^ b for a, b in zip(data[:32], key.value[:32], strict=True))
+        need(p1 & 0x80)
+        key = self._bound_key(self.nvm.slot_config(slot) >> 8 & 15)
+        plain = xor(data[:32], key)
         head = b"\x12" + bytes([p1]) + p2.to_bytes(2, "little")
-        need(sha256(key.value[:32], head, self._sn8, self._sn01, bytes(25), plain) == data[32:], MISCOMPARE)
+        mac = sha256(key, head, self._sn8, self._sn01, bytes(25), plain)
+        need(hmac.compare_digest(mac, data[32:]), MISCOMPARE)
         return plain
 
     def _lock(self, p1: int, p2: int, data: bytes) -> bytes:

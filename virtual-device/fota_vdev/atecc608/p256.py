@@ -37,14 +37,28 @@ def sign(scalar: bytes, digest: bytes) -> bytes:
     return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
 
+def _point(public: bytes) -> ec.EllipticCurvePublicKey:
+    x, y = int.from_bytes(public[:32], "big"), int.from_bytes(public[32:], "big")
+    return ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
+
+
+def shared(scalar: bytes, public: bytes) -> bytes:
+    """Return the X coordinate that ECDH gives.
+
+    Raises:
+        ValueError: the public key is not a point of the curve, or the scalar is out of range.
+    """
+    key = ec.derive_private_key(int.from_bytes(scalar, "big"), ec.SECP256R1())
+    return key.exchange(ec.ECDH(), _point(public))
+
+
 def verify(public: bytes, digest: bytes, signature: bytes) -> bool:
     """Return True if the signature is good.
 
     Raises:
         ValueError: the public key is not a point of the curve.
     """
-    x, y = int.from_bytes(public[:32], "big"), int.from_bytes(public[32:], "big")
-    key = ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
+    key = _point(public)
     r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
     if not (0 < r < ORDER and 0 < s < ORDER):
         return False
