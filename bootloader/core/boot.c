@@ -180,6 +180,13 @@ static void give_up(boot_t *b, const fota_record_t *record) {
   }
 }
 
+/* From here on, whatever stops us is not for ever. Feeds the watchdog, too. */
+static void guard(void) {
+  if (settings[FOTA_SETTINGS_WATCHDOG_ALWAYS] == 1) {
+    fota_port_watchdog(settings[FOTA_SETTINGS_WATCHDOG_S]);
+  }
+}
+
 /* --- raising the floor --- */
 
 static fota_status_t raise_some(boot_t *b, uint32_t target) {
@@ -202,6 +209,7 @@ static void raise_floor(boot_t *b) {
   int attempts = ATTEMPTS;
   if (floor_of(b) >= sec_cnt) return;
   while (floor_of(b) < sec_cnt) {
+    guard();
     const fota_status_t status = raise_some(b, sec_cnt * COUNTS_PER_STEP);
     fota_element_close();
     if (status == FOTA_OK) continue;
@@ -260,12 +268,13 @@ static void prepare(boot_t *b, uint8_t reset_cause) {
   fota_port_report.format = 1;
   fota_port_report.length = sizeof fota_port_report;
   fota_port_report.reset_cause = reset_cause;
+  const bool whole = fota_settings_check(settings) == FOTA_OK && !fota_port_ecc_fault();
+  guard();
   fota_journal_open(&b->journal, fota_port_journal);
   b->view = (fota_view_t){
       .record = b->journal.record, .tries = settings[FOTA_SETTINGS_TRIES], .writable = true};
   note_record(b);
-  const fota_status_t status = fota_settings_check(settings);
-  if (status != FOTA_OK || fota_port_ecc_fault()) halt(FOTA_SETTINGS);
+  if (!whole) halt(FOTA_SETTINGS);
 }
 
 noreturn void fota_boot(uint8_t reset_cause) {

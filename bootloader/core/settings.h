@@ -20,6 +20,7 @@ enum {
   FOTA_SETTINGS_MAC_KEY = 72,
   FOTA_SETTINGS_ROOT_A = 104,
   FOTA_SETTINGS_ROOT_B = 136,
+  FOTA_SETTINGS_WATCHDOG_ALWAYS = 168, /* 1: in every boot, 0: in trials only */
   FOTA_SETTINGS_CRC = 252,
 };
 
