@@ -1,4 +1,6 @@
-"""Flash, RAM and worst-case stack of the bootloader, from its ELF: ``size.py OBJECT_DIR REPORT``.
+"""Flash, RAM and worst-case stack of each port's bootloader, from its ELF: ``size.py OBJECT_DIR... REPORT``.
+
+A port is named as its directory of object files.
 
 Stack: the deepest path in the call graph of the linked code. Frames are GCC's (``-fstack-usage``), or for
 assembly what its push and sub instructions add up to; an indirect call may reach every function whose
@@ -80,9 +82,8 @@ def deepest(elf: Path, objects: Path) -> tuple[int, list[str]]:
     return size + EXCEPTION_FRAME + known[NMI], list(path)
 
 
-def main() -> None:
-    """Print the numbers and write the report."""
-    objects, report = Path(sys.argv[1]), Path(sys.argv[2])
+def measure(objects: Path) -> dict[str, int]:
+    """Print and return the numbers of the port whose object files lie in ``objects``."""
     elf = objects / "bootloader.elf"
     sections = {}
     for line in tool("arm-none-eabi-size", "-A", str(elf)).splitlines():
@@ -94,11 +95,18 @@ def main() -> None:
         "ram_bytes": sections[".data"] + sections[".bss"],
         "stack_bytes": stack,
     }
-    print(f"flash {numbers['flash_bytes']} of 8192 bytes")
-    print(f"RAM   {numbers['ram_bytes']} of 400 bytes")
-    print(f"stack {stack} of 1024 bytes: {' > '.join(path)}, NMI")
+    print(f"{objects.name}: flash {numbers['flash_bytes']} of 8192 bytes")
+    print(f"{objects.name}: RAM   {numbers['ram_bytes']} of 400 bytes")
+    print(f"{objects.name}: stack {stack} of 1024 bytes: {' > '.join(path)}, NMI")
+    return numbers
+
+
+def main() -> None:
+    """Print the numbers of every port and write the report."""
+    *ports, report = map(Path, sys.argv[1:])
+    numbers = {objects.name: measure(objects) for objects in ports}
     report.parent.mkdir(parents=True, exist_ok=True)
-    report.write_text(json.dumps({"stm32l4": numbers}) + "\n")
+    report.write_text(json.dumps(numbers) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 #include "fota.h"
 
 #include "crc32.h"
-#include "port/stm32l4/journal_flash.h"
+#include "journal_flash.h"
 
 const fota_report_t *fota_boot_report(void) {
   const fota_report_t *r = (const fota_report_t *)FOTA_REPORT_ADDRESS;
@@ -20,8 +20,7 @@ static uint8_t running_slot(void) {
 }
 
 static void open_journal(fota_journal_t *journal, uint8_t running) {
-  fota_journal_open(journal,
-                    running == FOTA_SLOT_B ? &fota_journal_bank2_runs : &fota_journal_bank1_runs);
+  fota_journal_open(journal, fota_journal_of(running));
 }
 
 void fota_status(fota_record_t *record) {

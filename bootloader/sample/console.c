@@ -1,23 +1,11 @@
 #include "sample/console.h"
 
-#include "port/stm32l4/registers.h"
-
-enum { BAUD_115200 = 35 /* 4 MHz / 115200 */ };
-
-void console_start(void) {
-  RCC_AHB2ENR |= AHB2_GPIOA;
-  RCC_APB1ENR |= APB1_USART2;
-  (void)RCC_APB1ENR;
-  GPIOA_AFRL = 7u << 8 | 7u << 12; /* PA2, PA3 */
-  GPIOA_MODER = (0xabffffffu & ~(15u << 4)) | 10u << 4;
-  USART2_BRR = BAUD_115200;
-  USART2_CR1 = USART_UE | USART_TE | USART_RE;
-}
+#include "registers.h"
 
 static void put_byte(char byte) {
-  while ((USART2_ISR & USART_TXE) == 0) {
+  while ((USART_ISR & USART_TXE) == 0) {
   }
-  USART2_TDR = (uint8_t)byte;
+  USART_TDR = (uint8_t)byte;
 }
 
 void console_put(const char *text) {
@@ -45,5 +33,5 @@ void console_put_hex(const uint8_t *bytes, uint32_t length) {
 }
 
 int console_get(void) {
-  return USART2_ISR & USART_RXNE ? (int)(USART2_RDR & 0xff) : -1;
+  return USART_ISR & USART_RXNE ? (int)(USART_RDR & 0xff) : -1;
 }

@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "fota.h"
-#include "port/stm32l4/journal_flash.h"
-#include "port/stm32l4/memory.h"
-#include "port/stm32l4/registers.h"
+#include "journal_flash.h"
+#include "memory.h"
+#include "registers.h"
 #include "sample/console.h"
 #include "sha256.h"
 

@@ -5,9 +5,15 @@
 #include <stdbool.h>
 
 #include "flash.h"
+#include "layout.h"
 
 extern const fota_flash_t fota_journal_bank1_runs; /* slot A runs: the journal is mapped high */
 extern const fota_flash_t fota_journal_bank2_runs; /* slot B runs: it is mapped low */
+
+/* The journal as an application sees it that runs in slot `running`. */
+static inline const fota_flash_t *fota_journal_of(uint8_t running) {
+  return running == FOTA_SLOT_B ? &fota_journal_bank2_runs : &fota_journal_bank1_runs;
+}
 
 /* The NMI handler of whoever reads the journal. Flash raises NMI when a double word has two wrong
  * bits, as a torn write leaves it: remembers that and returns. */

@@ -2,11 +2,14 @@
 #include "hardened.h"
 #include "layout.h"
 #include "port.h"
-#include "port/stm32l4/chip.h"
+#include "port/stm32/chip.h"
+#include "port/stm32l4/journal_flash.h"
 #include "port/stm32l4/memory.h"
 #include "port/stm32l4/registers.h"
 
 #define VECTORS (BANK_LOW + SLOT_OFFSET + 0x200)
+
+const fota_flash_t *const fota_port_journal = &fota_journal_bank1_runs;
 
 const fota_layout_t fota_layout = {
     .slot = {(const uint8_t *)(BANK_LOW + SLOT_OFFSET), (const uint8_t *)(BANK_HIGH + SLOT_OFFSET)},

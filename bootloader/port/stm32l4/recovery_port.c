@@ -8,11 +8,9 @@
 #include "port/stm32l4/memory.h"
 #include "port/stm32l4/registers.h"
 
-#define GPIOA_PUPDR REG(0x4800000c)
 #define GPIOC_MODER REG(0x48000800)
 #define GPIOC_PUPDR REG(0x4800080c)
 #define GPIOC_IDR REG(0x48000810)
-#define USART2_CR3 REG(0x40004408)
 
 enum {
   AHB2_GPIOC = 1 << 2,
@@ -39,19 +37,19 @@ bool fota_port_recovery_asked(void) {
 }
 
 void fota_port_listen(void) {
-  while ((USART2_ISR & USART_TC) == 0) {
+  while ((USART_ISR & USART_TC) == 0) {
   }
   GPIOA_PUPDR |= (uint32_t)PULL_UP << (2 * PA3); /* an open pin must not talk */
   GPIOA_AFRL |= 7u << (4 * PA3);
   GPIOA_MODER = (GPIOA_MODER & ~(3u << (2 * PA3))) | 2u << (2 * PA3);
-  USART2_CR1 = 0;
-  USART2_CR3 = CR3_OVRDIS;
-  USART2_CR1 = USART_UE | USART_TE | USART_RE;
+  USART_CR1 = 0;
+  USART_CR3 = CR3_OVRDIS;
+  USART_CR1 = USART_UE | USART_TE | USART_RE;
 }
 
 int fota_port_get(void) {
   for (int look = 0; look < LOOKS; look++) {
-    if (USART2_ISR & USART_RXNE) return (int)(USART2_RDR & 0xff);
+    if (USART_ISR & USART_RXNE) return (int)(USART_RDR & 0xff);
     fota_port_wait_us(LOOK_US);
   }
   return -1;
@@ -86,7 +84,7 @@ void fota_port_slot_flash(uint8_t slot, fota_flash_t *flash) {
 }
 
 noreturn void fota_port_restart(void) {
-  while ((USART2_ISR & USART_TC) == 0) {
+  while ((USART_ISR & USART_TC) == 0) {
   }
   for (;;)
     SCB_AIRCR = AIRCR_RESET;

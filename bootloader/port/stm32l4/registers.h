@@ -2,10 +2,12 @@
 #ifndef FOTA_STM32L4_REGISTERS_H
 #define FOTA_STM32L4_REGISTERS_H
 
-#include <stdint.h>
+#define USART_BASE 0x40004400 /* USART2 */
+#define RNG_BASE 0x50060800
+#define GPIO_BASE 0x48000000
+#include "port/stm32/cells.h"
 
-#define REG(address) (*(volatile uint32_t *)(uintptr_t)(address))
-#define BIT(n) (1u << (n))
+enum { CORE_MHZ = 48 };
 
 #define FLASH_ACR REG(0x40022000)
 #define FLASH_KEYR REG(0x40022008)
@@ -58,78 +60,5 @@
 
 #define SYSCFG_MEMRMP REG(0x40010000)
 #define MEMRMP_FB BIT(8)
-
-#define GPIOA_MODER REG(0x48000000)
-#define GPIOA_AFRL REG(0x48000020)
-#define GPIOB_MODER REG(0x48000400)
-#define GPIOB_OTYPER REG(0x48000404)
-#define GPIOB_BSRR REG(0x48000418)
-#define GPIOB_AFRH REG(0x48000424)
-
-#define USART2_CR1 REG(0x40004400)
-#define USART2_BRR REG(0x4000440c)
-#define USART2_ISR REG(0x4000441c)
-#define USART2_RDR REG(0x40004424)
-#define USART2_TDR REG(0x40004428)
-#define USART_UE BIT(0)
-#define USART_RE BIT(2)
-#define USART_TE BIT(3)
-#define USART_RXNE BIT(5)
-#define USART_TC BIT(6)
-#define USART_TXE BIT(7)
-
-#define I2C1_CR1 REG(0x40005400)
-#define I2C1_CR2 REG(0x40005404)
-#define I2C1_TIMINGR REG(0x40005410)
-#define I2C1_ISR REG(0x40005418)
-#define I2C1_ICR REG(0x4000541c)
-#define I2C1_RXDR REG(0x40005424)
-#define I2C1_TXDR REG(0x40005428)
-#define I2C_PE BIT(0)
-#define I2C_RD_WRN BIT(10)
-#define I2C_START BIT(13)
-#define I2C_AUTOEND BIT(25)
-#define I2C_TXIS BIT(1)
-#define I2C_RXNE BIT(2)
-#define I2C_NACKF BIT(4)
-#define I2C_STOPF BIT(5)
-#define I2C_BERR BIT(8)
-#define I2C_ARLO BIT(9)
-#define I2C_BUSY BIT(15)
-#define I2C_FLAGS 0x3f38u       /* every flag that ICR clears */
-#define I2C_100_KHZ 0x30420f13u /* TIMINGR with a 16 MHz kernel clock */
-#define I2C_400_KHZ 0x10320309u
-
-#define RNG_CR REG(0x50060800)
-#define RNG_SR REG(0x50060804)
-#define RNG_DR REG(0x50060808)
-#define RNG_RNGEN BIT(2)
-#define RNG_DRDY BIT(0)
-#define RNG_FAULT (BIT(1) | BIT(2) | BIT(5) | BIT(6)) /* CECS, SECS, CEIS, SEIS */
-
-#define IWDG_KR REG(0x40003000)
-#define IWDG_PR REG(0x40003004)
-#define IWDG_RLR REG(0x40003008)
-#define IWDG_SR REG(0x4000300c)
-
-#define SYST_CSR REG(0xe000e010)
-#define SYST_RVR REG(0xe000e014)
-#define SYST_CVR REG(0xe000e018)
-#define SYST_ENABLE BIT(0)
-#define SYST_ON 7u /* core clock, pend on zero, run */
-#define SCB_ICSR REG(0xe000ed04)
-#define SCB_VTOR REG(0xe000ed08)
-#define SCB_AIRCR REG(0xe000ed0c)
-#define SCB_DEMCR REG(0xe000edfc)
-#define DWT_CTRL REG(0xe0001000)
-#define DWT_CYCCNT REG(0xe0001004)
-#define ICSR_PENDSTCLR BIT(25)
-#define ICSR_PENDSTSET BIT(26)
-#define AIRCR_RESET 0x05fa0004u
-#define DEMCR_TRCENA BIT(24)
-
-static inline void barrier(void) {
-  __asm__ volatile("dsb\n\tisb" ::: "memory");
-}
 
 #endif

@@ -2,15 +2,13 @@
 #include <string.h>
 
 #include "boot.h"
+#include "chip.h"
+#include "journal_flash.h"
 #include "port.h"
-#include "port/stm32l4/chip.h"
-#include "port/stm32l4/journal_flash.h"
-#include "port/stm32l4/registers.h"
+#include "registers.h"
 
 extern uint8_t linker_stack_top[], linker_data_start[], linker_data_end[], linker_data_load[],
     linker_bss_start[], linker_bss_end[];
-
-const fota_flash_t *const fota_port_journal = &fota_journal_bank1_runs;
 
 /* Any fault: start again. What led here was not good, and a hang would be for ever. */
 static noreturn void fault(void) {

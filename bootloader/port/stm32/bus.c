@@ -1,6 +1,6 @@
 /* I2C1 on PB8 (SCL) and PB9 (SDA): the crypto element's bus. */
 #include "port.h"
-#include "port/stm32l4/registers.h"
+#include "registers.h"
 
 enum {
   SCL = 8,

@@ -1,6 +1,6 @@
 /* Taking the chip over from reset, and handing it on as if from reset. */
-#ifndef FOTA_STM32L4_CHIP_H
-#define FOTA_STM32L4_CHIP_H
+#ifndef FOTA_STM32_CHIP_H
+#define FOTA_STM32_CHIP_H
 
 void fota_chip_start(void);
 void fota_chip_stop(void);
