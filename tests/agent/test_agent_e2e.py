@@ -64,7 +64,7 @@ class Factory:
     def image(self, version, counter, self_test="pass", key="image-a"):
         command = ["make", "-s", "-C", str(REPO / "bootloader"), "bootloader", "sample"]
         (REPO / "build").mkdir(exist_ok=True)
-        with (REPO / "build/.lock").open("w") as lock:  # other test processes build the same files
+        with (REPO / "build/bootloader.lock").open("w") as lock:  # other test processes build the same files
             fcntl.flock(lock, fcntl.LOCK_EX)
             variables = [f"VERSION={version}", f"SELF_TEST={self_test}"]
             subprocess.run([*command, *variables], check=True, capture_output=True)
