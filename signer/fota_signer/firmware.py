@@ -25,7 +25,7 @@ def load_firmware(data: bytes, name: str) -> bytes:
         InputError: not firmware, linked for another address, overlapping, too large, or no vector table.
     """
     if data[:4] == b"\x7fELF":
-        payload = flatten(_elf_chunks(data, name), name)
+        payload = flatten(elf_chunks(data, name), name)
     elif data[:1] == b":":
         payload = flatten(_hex_chunks(data, name), name)
     elif data[:4] == image.MAGIC.to_bytes(4, "little"):
@@ -64,7 +64,7 @@ def flatten(chunks: list[Chunk], name: str) -> bytes:
     return bytes(payload)
 
 
-def _elf_chunks(data: bytes, name: str) -> list[Chunk]:
+def elf_chunks(data: bytes, name: str) -> list[Chunk]:
     """Return the allocated sections with their load addresses, as objcopy does: segments may hold ELF
     headers too.
     """

@@ -1,0 +1,158 @@
+"""The device CA: its key and certificate, and the device certificates that it issues."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from fota_signer import passwords
+from fota_wire.cose import kid_of
+from fota_wire.errors import InputError, VerifyError
+from fota_wire.files import read_input
+from fota_wire.host_crypto import load_public_key, public_xy
+
+FOR_EVER = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+"""RFC 5280: no well-defined end; a device does not know the date, and the server can revoke it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class DeviceCa:
+    """Key and certificate that belong together."""
+
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+
+
+def _name(common_name: str) -> x509.Name:
+    try:
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    except ValueError as exc:
+        raise InputError(f"{common_name!r} is no name for a certificate: 1 to 64 characters") from exc
+
+
+def _usage(*, ca: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(not ca, False, False, False, False, ca, ca, False, False)
+
+
+def new_ca(common_name: str, days: int, password: bytes) -> tuple[bytes, bytes]:
+    """Return (encrypted key, certificate) of a new device CA, both PEM.
+
+    Raises:
+        InputError: the name or the password is not usable.
+    """
+    if not password:
+        raise InputError("the key of a CA needs a password", "password")
+    key, name, now = ec.generate_private_key(ec.SECP256R1()), _name(common_name), _now()
+    certificate = (
+        _builder(name, name, key.public_key(), key, now + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(ca=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password))
+    head = f"# fota device-ca {kid_of(public_xy(key)).hex()}\n".encode()
+    return head + pem, certificate.public_bytes(Encoding.PEM)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    public: ec.EllipticCurvePublicKey,
+    ca_key: ec.EllipticCurvePrivateKey,
+    until: datetime,
+) -> x509.CertificateBuilder:
+    authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
+    return (
+        x509.CertificateBuilder(issuer, subject, public, x509.random_serial_number())
+        .not_valid_before(_now() - timedelta(days=1))
+        .not_valid_after(until)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(authority, critical=False)
+    )
+
+
+def load_certificate(path: Path) -> x509.Certificate:
+    """Return the certificate in a PEM file. Raises InputError: there is none."""
+    try:
+        return x509.load_pem_x509_certificate(read_input(path, 65536))
+    except ValueError as exc:
+        raise InputError(f"{path}: not a certificate in PEM") from exc
+
+
+def load_ca(
+    key: Path, certificate: Path, password_file: Path | None = None, *, allow_example_keys: bool = False
+) -> DeviceCa:
+    """Return the device CA in two PEM files.
+
+    Raises:
+        InputError: a file is missing or no such thing, a wrong password, or the two do not belong together.
+        VerifyError: a published example key, which was not allowed.
+    """
+    loaded = load_certificate(certificate)
+    private = passwords.open_key(key, password_file, allow_example_keys)
+    if load_public_key(certificate) != public_xy(private):
+        raise InputError(f"{key} is not the key of the certificate {certificate}")
+    if not is_ca(loaded):
+        raise InputError(f"{certificate}: not the certificate of a CA")
+    return DeviceCa(key=private, certificate=loaded)
+
+
+def is_ca(certificate: x509.Certificate) -> bool:
+    """Tell whether a certificate may issue others."""
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
+
+
+def issue(request_der: bytes, serial: bytes, ca: DeviceCa) -> bytes:
+    """Return the device certificate for a request, DER: CN = 18 hex digits of the serial, TLS client only.
+
+    Raises:
+        VerifyError: the request is not signed by its key, or is for another name.
+    """
+    request = x509.load_der_x509_csr(request_der)
+    name, public = _name(serial.hex()), request.public_key()
+    if not request.is_signature_valid or request.subject != name:
+        raise VerifyError("the certificate request is not this chip's")
+    if not isinstance(public, ec.EllipticCurvePublicKey):
+        raise VerifyError("the certificate request is not for a P-256 key")
+    builder = (
+        _builder(name, ca.certificate.subject, public, ca.key, FOR_EVER)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(ca=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+    )
+    return builder.sign(ca.key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+def require_issued(certificate_der: bytes, identity_xy: bytes, ca: DeviceCa) -> None:
+    """Return if a recorded certificate is this CA's, for this key.
+
+    Raises:
+        VerifyError: it is not.
+    """
+    from cryptography.exceptions import InvalidSignature
+
+    certificate = x509.load_der_x509_certificate(certificate_der)
+    public = certificate.public_key()
+    if not isinstance(public, ec.EllipticCurvePublicKey) or public_xy(public) != identity_xy:
+        raise VerifyError("step certificate: the recorded certificate is for another key than the chip's")
+    try:
+        certificate.verify_directly_issued_by(ca.certificate)
+    except (ValueError, TypeError, InvalidSignature) as exc:
+        raise VerifyError("step certificate: the recorded certificate is of another CA") from exc
+
+
+def pem(certificate_der: bytes) -> str:
+    """Return a certificate in PEM."""
+    return x509.load_der_x509_certificate(certificate_der).public_bytes(Encoding.PEM).decode()

@@ -1,0 +1,148 @@
+"""The ledger of a line: one row per chip in SQLite, CSV on demand. No secret goes in."""
+
+import csv
+import io
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fota_signer.factory import ca
+from fota_signer.factory.line import Report
+from fota_signer.factory.recognise import ChipFacts
+from fota_wire.errors import StorageError, VerifyError
+
+COLUMNS = (
+    "serial",
+    "public_key",
+    "attestation_key",
+    "certificate",
+    "started",
+    "finished",
+    "result",
+    "detail",
+)
+OK, STARTED, FAILED = "ok", "started", "failed"
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS device (
+  serial TEXT PRIMARY KEY, public_key TEXT UNIQUE, attestation_key TEXT UNIQUE, certificate TEXT,
+  started TEXT NOT NULL, finished TEXT, result TEXT NOT NULL, detail TEXT NOT NULL DEFAULT ''
+) STRICT
+"""
+
+
+class Ledger:
+    """An open ledger file; made if there is none. A row is on disk when the call that wrote it returns.
+
+    Raises StorageError (exit code 5) from every method if the file cannot be read or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._told():
+            self._db = sqlite3.connect(path, timeout=10, isolation_level=None)
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = FULL")
+                self._db.execute(_SCHEMA)
+                self._db.execute("BEGIN IMMEDIATE")  # not writable has to show before a chip is touched
+                self._db.execute("ROLLBACK")
+            except sqlite3.Error:
+                self._db.close()
+                raise
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as exc:
+            raise StorageError(
+                f"ledger {self.path}: {exc}; nothing is lost, put it right and run again"
+            ) from exc
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def find(self, serial: bytes) -> dict[str, str | None] | None:
+        """Return the row of a chip, or None."""
+        with self._told():
+            row = self._db.execute("SELECT * FROM device WHERE serial = ?", (serial.hex(),)).fetchone()
+        return dict(zip(COLUMNS, row, strict=True)) if row else None
+
+    def begin(self, facts: ChipFacts) -> None:
+        """Note that a chip is being provisioned.
+
+        Raises:
+            VerifyError: an open chip with the serial number of a finished one; code ``duplicate``.
+        """
+        row = self.find(facts.serial)
+        if row is not None and row["result"] == OK:
+            if not facts.data_locked:
+                raise VerifyError(
+                    f"step ledger: serial number {facts.serial.hex()} was seen before, on {row['finished']}, "
+                    "and this chip is not that one: it is open",
+                    "duplicate",
+                )
+            return
+        with self._told():
+            self._db.execute(
+                "INSERT INTO device (serial, started, result) VALUES (?, ?, ?) "
+                "ON CONFLICT (serial) DO UPDATE SET result = excluded.result, detail = ''",
+                (facts.serial.hex(), _now(), STARTED),
+            )
+
+    def finish(self, report: Report) -> None:
+        """Note a provisioned chip.
+
+        Raises:
+            VerifyError: the serial number is finished with another key, or the key with another serial number.
+        """
+        public, attestation = report.identity.hex(), report.attestation.hex()
+        row = self.find(report.facts.serial)
+        if row is not None and row["result"] == OK:
+            if row["public_key"] != public:
+                raise VerifyError(
+                    f"step ledger: serial number {report.device_id} was seen with another key",
+                    "duplicate",
+                )
+            return
+        values = (public, attestation, ca.pem(report.certificate), _now(), OK, report.device_id)
+        with self._told():
+            try:
+                self._db.execute(
+                    "UPDATE device SET public_key = ?, attestation_key = ?, certificate = ?, finished = ?, "
+                    "result = ?, detail = '' WHERE serial = ?",
+                    values,
+                )
+            except sqlite3.IntegrityError as exc:
+                raise VerifyError(
+                    f"step ledger: the key of {report.device_id} is another device's too", "duplicate"
+                ) from exc
+
+    def fail(self, serial: bytes, reason: str) -> None:
+        """Note why a chip is not provisioned; a finished row stays as it is."""
+        with self._told():
+            self._db.execute(
+                "UPDATE device SET result = ?, detail = ?, finished = ? WHERE serial = ? AND result <> ?",
+                (FAILED, reason, _now(), serial.hex(), OK),
+            )
+
+    def counts(self) -> dict[str, int]:
+        """Return how many rows have which result."""
+        with self._told():
+            return dict(self._db.execute("SELECT result, count(*) FROM device GROUP BY result").fetchall())
+
+    def as_csv(self) -> str:
+        """Return all rows as CSV, a header line first, by serial number."""
+        out = io.StringIO()
+        writer = csv.writer(out)
+        writer.writerow(COLUMNS)
+        with self._told():
+            writer.writerows(self._db.execute("SELECT * FROM device ORDER BY serial"))
+        return out.getvalue()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
