@@ -177,7 +177,8 @@ PROGRAMMERS: dict[str, tuple[str, ...]] = {
 WRP1AR = 7 << 16 | 0
 """Pages 0 (STRT, bits 7:0) to 7 (END, bits 23:16) of bank 1: all below slot A."""
 OPTR = 0xFFEFF8BB
-"""The L476's factory value with RDP 0xBB, level 1. IWDG_SW, IWDG_STOP, IWDG_STDBY (bits 16 to 18)
+"""The L476's factory value with RDP 0xBB, level 1. IWDG_SW, IWDG_STOP, IWDG_STDBY (bits 16 to
+18) are 1 and BFB2 (bit 20) is 0."""
 OPTR_MASK = 1 << 20 | 7 << 16 | 0xFF
 
 

@@ -97,7 +97,7 @@ class Ledger:
         """Note a provisioned chip.
 
         Raises:
-            VerifyError: the serial number is finished with another key, or the key with another serial number.
+            VerifyError: the serial number has another key already, or the key another serial number.
         """
         public, attestation = report.identity.hex(), report.attestation.hex()
         row = self.find(report.facts.serial)
