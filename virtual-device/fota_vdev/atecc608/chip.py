@@ -293,20 +293,29 @@ class Atecc608:
         except (KeyError, TypeError, ValueError) as exc:
             raise InputError(f"the crypto element's state is damaged: {exc}") from exc
 
-    _VOLATILE = ("_nvm", "_after", "_status", "_fifo", "_output", "_pointer",
-                 "_busy_until_ps", "_watchdog_ps", "_powered", "_cut_in", "_cut_torn")  # fmt: skip
-    _INSIDE = ("sram", "latches", "failing", "failed")
+    @property
+    def _inside(self) -> tuple[bool, bool, int, int]:
+        """What the executor keeps beside its SRAM."""
+        inside = self._executor
+        latches = inside.latches
+        return latches.persistent, latches.secure_boot_prohibited, inside.failing, inside.failed
+
+    @_inside.setter
+    def _inside(self, values: tuple[bool, bool, int, int]) -> None:
+        self._executor.latches = Latches(*values[:2])
+        self._executor.failing, self._executor.failed = values[2:]
+
+    _VOLATILE = ("_nvm", "_after", "_status", "_fifo", "_output", "_pointer", "_busy_until_ps",
+                 "_watchdog_ps", "_powered", "_cut_in", "_cut_torn", "_inside")  # fmt: skip
 
     def state(self) -> dict[str, Any]:
         """Return everything, for a snapshot."""
         state = {name: copy.deepcopy(getattr(self, name)) for name in self._VOLATILE}
-        inside = {name: copy.deepcopy(getattr(self._executor, name)) for name in self._INSIDE}
-        return state | inside | {"position": self._stream.position}
+        return state | {"sram": copy.deepcopy(self._executor.sram), "position": self._stream.position}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a `state`."""
         for name in self._VOLATILE:
             setattr(self, name, copy.deepcopy(state[name]))
-        for name in self._INSIDE:
-            setattr(self._executor, name, copy.deepcopy(state[name]))
+        self._executor.sram = copy.deepcopy(state["sram"])
         self._stream.position = state["position"]

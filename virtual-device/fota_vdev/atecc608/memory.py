@@ -43,6 +43,7 @@ def factory_config(serial: bytes, revision: bytes) -> bytes:
     zone[0:4], zone[4:8], zone[8:13] = serial[0:4], revision, serial[4:9]
     zone[13:20] = bytes.fromhex("01 01 00 c0 00 00 00")
     zone[20:52] = bytes.fromhex("8320 8720 8f20 c48f 8f8f 8f8f 9f8f 0f0f" + "0f0f" * 8)
+    zone[COUNTERS : COUNTERS + 16] = 2 * encode_counter(0)
     zone[84:92] = bytes.fromhex("0000 5555 ffff 0000")
     zone[96:128] = bytes.fromhex("3300 3300 3300 1c00 1c00 1c00 1c00 1c00 3c00" + "3c00" * 6 + "1c00")
     return bytes(zone)
@@ -50,7 +51,7 @@ def factory_config(serial: bytes, revision: bytes) -> bytes:
 
 @dataclass(slots=True, repr=False)  # it holds secrets, and a traceback shows what repr shows
 class Nvm:
-    """What survives without power. Counter bytes of ``config`` are computed when read."""
+    """What survives without power. Counter bytes of a locked ``config`` are computed when read."""
 
     config: bytearray
     otp: bytearray = field(default_factory=lambda: bytearray(b"\xff" * OTP_SIZE))
@@ -152,8 +153,10 @@ class Nvm:
         return bytes(raw[4:36] + raw[40:72])
 
     def read_config(self) -> bytes:
-        """The configuration zone with its counters."""
+        """The configuration zone with its counters; until it is locked, they are what was written."""
         zone = bytearray(self.config)
+        if not self.config_locked:
+            return bytes(zone)
         zone[COUNTERS : COUNTERS + 16] = encode_counter(self.counters[0]) + encode_counter(self.counters[1])
         return bytes(zone)
 

@@ -3,7 +3,7 @@
 import hmac
 
 from fota_vdev.atecc608.context import Context, Refusal, need, sha256, xor
-from fota_vdev.atecc608.crc import MISCOMPARE, OK, PARSE, crc16
+from fota_vdev.atecc608.crc import EXECUTION, MISCOMPARE, OK, PARSE, crc16
 from fota_vdev.atecc608.memory import (
     COUNTERS,
     ENCRYPT_READ,
@@ -90,15 +90,16 @@ class MemoryCommands(Context):
         need(not self.nvm.config_locked)
         touched = set(range(offset, offset + len(data)))
         need(not touched & (set(range(16)) | set(range(84, 88))))
-        zone = bytearray(self.nvm.read_config())
-        zone[offset : offset + len(data)] = data
-        counters = [decode_counter(bytes(zone[COUNTERS + 8 * i : COUNTERS + 8 * i + 8])) for i in (0, 1)]
-        half_written = COUNTERS <= offset < COUNTERS + 16 and len(data) == 4
-        for i, value in enumerate(counters):
-            need(value is not None or half_written)
-            if value is not None:
-                self.nvm.counters[i] = value
-        self.nvm.config[:] = zone
+        self.nvm.config[offset : offset + len(data)] = data
+
+    def _lock_config(self) -> None:
+        """Lock the zone; from then on, its counter bytes are counters."""
+        raw = self.nvm.config[COUNTERS : COUNTERS + 16]
+        for i, value in enumerate(decode_counter(bytes(raw[8 * i : 8 * i + 8])) for i in (0, 1)):
+            if value is None:
+                raise Refusal(EXECUTION)
+            self.nvm.counters[i] = value
+        self.nvm.config[LOCK_CONFIG] = 0
 
     def _check_slot_write(self, slot: int, size: int, *, encrypted: bool) -> None:
         nvm = self.nvm
@@ -129,7 +130,7 @@ class MemoryCommands(Context):
         if kind == 0:
             need(not self.nvm.config_locked)
             need(p1 & 0x80 or crc16(self.nvm.read_config()) == p2.to_bytes(2, "little"))
-            self.nvm.config[LOCK_CONFIG] = 0
+            self._lock_config()
         elif kind == 1:
             need(self.nvm.config_locked and not self.nvm.data_locked)
             content = b"".join(bytes(slot) for slot in self.nvm.slots) + bytes(self.nvm.otp)
