@@ -22,6 +22,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rollback": ("fota_cli.operator:rollback", "Send a device or a group back to an earlier release."),
     "device": ("fota_cli.operator:device", "List, show and revoke devices."),
     "group": ("fota_cli.operator:group", "Make groups of devices."),
+    "ca": ("fota_signer.factory.cli:ca", "Make and show the device CA of a factory."),
+    "provision": ("fota_cli.provision:provision", "Take blank chips to locked, paired, certified devices."),
     "agent": ("fota_cli.agent:agent", "Run the update agent."),
     "vdev": ("fota_vdev.cli:vdev", "Create, provision and run virtual devices."),
 }

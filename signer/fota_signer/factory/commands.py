@@ -127,6 +127,9 @@ def read_zone() -> tuple[Command, ...]:
     )  # fmt: skip
 
 
+INFO = Command(name="Info", opcode=0x30, answer=Keep("revision", 4))
+
+
 class Session:
     """Commands to one chip. ``values`` fill the commands, and take what the chip answers."""
 

@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fota_signer.factory import ca
-from fota_signer.factory.line import Report
+from fota_signer.factory.line import Job, Report, provision_chip
+from fota_signer.factory.packets import Transport
 from fota_signer.factory.recognise import ChipFacts
-from fota_wire.errors import StorageError, VerifyError
+from fota_signer.factory.steps import Tell
+from fota_wire.errors import FotaError, StorageError, VerifyError
 
 COLUMNS = (
     "serial",
@@ -146,3 +148,29 @@ class Ledger:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def provision_noted(
+    transport: Transport, job: Job, ledger: Ledger | None, tell: Tell = lambda name, did: None
+) -> Report:
+    """Provision one chip and note in the ledger how it went.
+
+    Raises:
+        DeviceError, VerifyError, StorageError: as `provision_chip` and `Ledger`; a new run goes on.
+    """
+    begun: list[bytes] = []
+
+    def gate(facts: ChipFacts) -> None:
+        if ledger is not None:
+            ledger.begin(facts)
+            begun.append(facts.serial)
+
+    try:
+        report = provision_chip(transport, job, gate=gate, tell=tell)
+    except FotaError as exc:
+        if ledger is not None and begun:
+            ledger.fail(begun[0], str(exc))
+        raise
+    if ledger is not None:
+        ledger.finish(report)
+    return report

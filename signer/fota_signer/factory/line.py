@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fota_signer.factory.ca import DeviceCa, issue, pem, require_issued
-from fota_signer.factory.commands import Command, Keep, Session, Values
+from fota_signer.factory.commands import INFO, Command, Session, Values
 from fota_signer.factory.packets import Transport
+from fota_signer.factory.plan import run_plan
 from fota_signer.factory.recognise import ChipFacts, recognise, require_usable
 from fota_signer.factory.record import DeviceRecord, find_record, new_record
 from fota_signer.factory.request import certificate_request
@@ -15,7 +16,6 @@ from fota_wire.cose import key_hash
 from fota_wire.element import COUNTER_MAX
 from fota_wire.errors import DeviceError, FotaError, InputError, VerifyError
 
-INFO = Command(name="Info", opcode=0x30, answer=Keep("revision", 4))
 Gate = Callable[[ChipFacts], None]
 """Raises FotaError if this chip must not be provisioned: a serial number seen before."""
 
@@ -138,6 +138,30 @@ def provision_chip(
         changed=tuple(changed),
         commands=session.sent,
     )
+
+
+def provision_by_plan(
+    transport: Transport,
+    job: Job,
+    plan: list[tuple[str, Command]],
+    tell: Tell = lambda name, did: None,
+) -> Report:
+    """Send a plan to a blank chip; then check it by the steps, which find nothing left to do, and certify it.
+
+    Raises:
+        DeviceError, VerifyError: the chip is not blank, or a command failed: `provision_chip` goes on.
+    """
+    facts, session = look(transport)
+    require_usable(facts)
+    if facts.kind != "blank":
+        raise VerifyError("a plan is for blank chips: go on with fota provision device")
+    record = _record(facts, job)
+    if record.io_key is None or record.mac_key is None:
+        raise VerifyError(f"{record.path} holds no pairing keys: take another chip")
+    session.values["io_key"], session.values["mac_key"] = record.io_key, record.mac_key
+    session.values.counters = job.counters
+    run_plan(plan, session, tell)
+    return provision_chip(transport, job)
 
 
 def _record(facts: ChipFacts, job: Job) -> DeviceRecord:

@@ -10,10 +10,9 @@ import json
 import re
 from typing import Any
 
-from fota_signer.factory.commands import FORMULAS, SECRETS, Command, Keep, Session, Value, read_zone
-from fota_signer.factory.line import INFO
+from fota_signer.factory.commands import FORMULAS, INFO, SECRETS, Command, Keep, Session, Value, read_zone
 from fota_signer.factory.steps import Step, Tell
-from fota_wire.errors import FormatError, FotaError, VerifyError
+from fota_wire.errors import DeviceError, FormatError, FotaError, VerifyError
 
 FORMAT = 1
 _PLACEHOLDER = re.compile(r"\$\{([a-z0-9_]+)\}")
@@ -105,16 +104,8 @@ def run_plan(plan: list[tuple[str, Command]], session: Session, tell: Tell = lam
         try:
             session.run(command)
         except FotaError as exc:
-            kind = VerifyError if isinstance(exc, VerifyError) else type(exc)
-            message = (
-                f"command {number} of {len(plan)}, step {step}: {exc}; go on with: fota provision device"
-            )
-            raise _again(kind, message) from exc
+            kind = VerifyError if isinstance(exc, VerifyError) else DeviceError
+            where = f"command {number} of {len(plan)}, step {step}"
+            raise kind(f"{where}: {exc}; go on with: fota provision device", exc.code) from exc
         if number == len(plan) or plan[number][0] != step:
             tell(step, True)
-
-
-def _again(kind: type[FotaError], message: str) -> FotaError:
-    from fota_wire.errors import DeviceError
-
-    return VerifyError(message) if kind is VerifyError else DeviceError(message)

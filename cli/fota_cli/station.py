@@ -1,0 +1,156 @@
+"""A factory's station: which chip is meant, what the batch has in common, and the glue to virtual devices."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fota_wire.errors import InputError
+
+if TYPE_CHECKING:
+    from fota_signer.factory.line import Job
+    from fota_signer.factory.packets import Transport
+    from fota_vdev.machine import Machine
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+Function = Callable[..., Any]
+
+
+class Target:
+    """One chip: in a virtual device's file, on an I2C bus of this computer, or on a USB kit."""
+
+    def __init__(self, file: Path | None, i2c: int | None, kit: bool, address: int) -> None:
+        if (file is not None) + (i2c is not None) + kit != 1:
+            raise click.UsageError("name one chip: a virtual device's FILE, --i2c BUS, or --kit")
+        self.file, self.i2c, self.address = file, i2c, address
+
+    @contextmanager
+    def open(self) -> "Iterator[Transport]":
+        """The way to the chip; a virtual device is saved whatever happened to it.
+
+        Raises:
+            InputError: no such virtual device, or a library is not installed.
+            DeviceError: nothing answers there.
+        """
+        if self.file is None:
+            from fota_signer.factory.cal import CalTransport
+
+            hardware = CalTransport(self.i2c, self.address)
+            try:
+                yield hardware
+            finally:
+                hardware.close()
+            return
+        machine_class, _ = virtual()
+        with machine_class.load(self.file) as machine:
+            try:
+                yield on_machine(machine, self.address)
+            finally:
+                machine.power_off()
+                machine.save(self.file)
+
+
+def virtual() -> "tuple[type[Machine], Any]":
+    """Return the classes of machine and element.
+
+    Raises:
+        InputError: virtual devices are not installed.
+    """
+    try:
+        from fota_vdev.atecc608 import Atecc608
+        from fota_vdev.machine import Machine
+    except ModuleNotFoundError as exc:
+        raise InputError(f"virtual devices need {exc.name}: pip install 'fota[vdev]'") from exc
+    return Machine, Atecc608
+
+
+def on_machine(machine: "Machine", address: int = 0x60) -> "Transport":
+    """Return the way to the element of a virtual device, which is switched on.
+
+    Raises:
+        InputError: it has none.
+    """
+    from fota_signer.factory.i2c import I2cTransport
+
+    if machine.element is None:
+        raise InputError("the virtual device has no crypto element")
+    machine.power_on()
+    return I2cTransport(machine.i2c, machine.sleep_us, address)
+
+
+class _Address(click.ParamType[int]):
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401
+        try:
+            address = value if isinstance(value, int) else int(value, 0)
+        except ValueError:
+            address = 0
+        if not 0x08 <= address <= 0x77:
+            self.fail(f"{value!r} is not a 7-bit I2C address like 0x60", param, ctx)
+        return address
+
+
+def with_target(function: Function) -> Function:
+    """Give a command FILE, --i2c, --kit and --address, as its keyword ``target``."""
+
+    @click.argument("file", type=FILE, required=False)
+    @click.option(
+        "--i2c", type=click.IntRange(0), metavar="BUS", help="Chip on /dev/i2c-BUS of this computer."
+    )
+    @click.option("--kit", is_flag=True, help="Chip on a USB kit of Microchip's.")
+    @click.option("--address", type=_Address(), default="0x60", show_default=True, help="7-bit I2C address.")
+    @wraps(function)
+    def command(*args: Any, file: Path | None, i2c: int | None, kit: bool, address: int, **rest: Any) -> Any:  # noqa: ANN401
+        return function(*args, target=Target(file, i2c, kit, address), **rest)
+
+    return command
+
+
+def with_job(function: Function) -> Function:
+    """Give a command what a batch has in common, as its keyword ``load_job``, called to read the files."""
+
+    @click.option("--root-a", type=FILE, required=True, help="Public key of firmware root A, PEM.")
+    @click.option("--root-b", type=FILE, required=True, help="Public key of firmware root B, PEM.")
+    @click.option("--ca-key", type=FILE, required=True, help="Key of the device CA, PEM.")
+    @click.option("--ca-cert", type=FILE, required=True, help="Certificate of the device CA, PEM.")
+    @click.option(
+        "--ca-password-file",
+        type=FILE,
+        help="First line is the password of the CA's key (else FOTA_KEY_PASSWORD, else asked for).",
+    )
+    @click.option("--allow-example-keys", is_flag=True, help="Accept the published throw-away keys.")
+    @click.option("--floor", type=click.IntRange(0, 262143), default=0, show_default=True,
+                  help="Lowest security counter that may ever boot.")  # fmt: skip
+    @wraps(function)
+    def command(
+        *args: Any,  # noqa: ANN401
+        root_a: Path,
+        root_b: Path,
+        ca_key: Path,
+        ca_cert: Path,
+        ca_password_file: Path | None,
+        allow_example_keys: bool,
+        floor: int,
+        **rest: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        def load_job(work: Path) -> "Job":
+            from fota_signer.factory.ca import load_ca
+            from fota_signer.factory.line import Job
+            from fota_wire.host_crypto import load_public_key
+
+            return Job(
+                root_a_xy=load_public_key(root_a),
+                root_b_xy=load_public_key(root_b),
+                ca=load_ca(ca_key, ca_cert, ca_password_file, allow_example_keys=allow_example_keys),
+                work=work,
+                floor=floor,
+            )
+
+        return function(*args, load_job=load_job, **rest)
+
+    return command

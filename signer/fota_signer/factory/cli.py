@@ -1,0 +1,81 @@
+"""Commands ``fota ca``: the device CA of a factory."""
+
+import json
+from pathlib import Path
+
+import click
+
+from fota_signer.sign_command import refuse_existing
+from fota_wire.files import write_atomic
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@click.group()
+def ca() -> None:
+    """Make and show the device CA: it signs the certificates of devices."""
+
+
+@ca.command("new")
+@click.option("-o", "--output", type=FILE, required=True, help="Key file to write: encrypted PEM, mode 0600.")
+@click.option("--cert", type=FILE, required=True, help="Certificate to write, PEM.")
+@click.option("--name", required=True, help="Common name, e.g. 'Example factory 1'.")
+@click.option(
+    "--days", type=click.IntRange(1, 36500), default=10950, show_default=True, help="Validity of the CA."
+)
+@click.option(
+    "--password-file", type=FILE, help="First line is the password (else FOTA_KEY_PASSWORD, else asked for)."
+)
+@click.option("--force", is_flag=True, help="Replace files that exist.")
+@JSON
+def ca_new(
+    output: Path, cert: Path, name: str, days: int, password_file: Path | None, force: bool, as_json: bool
+) -> None:
+    """Make a CA: its key in an encrypted file, its certificate for the update server."""
+    from fota_signer.factory.ca import new_ca
+    from fota_signer.passwords import new_password
+
+    refuse_existing(output, force)
+    refuse_existing(cert, force)
+    key_pem, certificate = new_ca(name, days, new_password(password_file))
+    write_atomic(output, key_pem, 0o600)
+    write_atomic(cert, certificate)
+    _print({"key": str(output), **_certificate_table(cert)}, as_json)
+
+
+@ca.command("show")
+@click.argument("certificate", type=FILE)
+@JSON
+def ca_show(certificate: Path, as_json: bool) -> None:
+    """Show a CA's certificate."""
+    _print(_certificate_table(certificate), as_json)
+
+
+def _certificate_table(path: Path) -> dict[str, object]:
+    from cryptography.hazmat.primitives import hashes
+
+    from fota_signer.factory.ca import is_ca, load_certificate
+    from fota_wire.cose import kid_of
+    from fota_wire.host_crypto import load_public_key
+
+    certificate = load_certificate(path)
+    return {
+        "certificate": str(path),
+        "subject": certificate.subject.rfc4514_string(),
+        "issuer": certificate.issuer.rfc4514_string(),
+        "serial": f"{certificate.serial_number:x}",
+        "not_before": certificate.not_valid_before_utc.isoformat(),
+        "not_after": certificate.not_valid_after_utc.isoformat(),
+        "ca": is_ca(certificate),
+        "kid": kid_of(load_public_key(path)).hex(),
+        "sha256": certificate.fingerprint(hashes.SHA256()).hex(),
+    }
+
+
+def _print(table: dict[str, object], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(table))
+        return
+    for name, value in table.items():
+        click.echo(f"{name.replace('_', ' '):13}{value}")
