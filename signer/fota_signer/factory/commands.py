@@ -162,6 +162,8 @@ class Session:
             if len(out) != command.answer.length:
                 raise DeviceError(f"the crypto element's answer to {command.name} has {len(out)} bytes")
             self.values[command.answer.name] = out
+            if command.answer.name.startswith("zone_"):
+                self._stale.discard(int(command.answer.name[5:]))
         elif not hmac.compare_digest(out, self._bytes(command.answer)):
             raise VerifyError(f"{command.name}: the chip holds something else than it has to")
         return out
@@ -184,7 +186,6 @@ class Session:
         for block, command in enumerate(read_zone()):
             if block in self._stale or f"zone_{block}" not in self.values:
                 self.run(command)
-                self._stale.discard(block)
         return self.values.zone
 
     def _note_change(self, opcode: int, p1: int, p2: int) -> None:
