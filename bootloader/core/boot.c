@@ -41,6 +41,10 @@ __attribute__((weak)) void fota_recover(fota_status_t why) {
   (void)why;
 }
 
+__attribute__((weak)) void fota_port_map(const uint8_t *base) {
+  (void)base;
+}
+
 static noreturn void halt(fota_status_t why) {
   fota_port_report.running = FOTA_SLOT_NONE;
   fota_port_report.reason = why;
@@ -293,6 +297,7 @@ noreturn void fota_boot(uint8_t reset_cause) {
         give_up(b, &step.record);
         break;
       case FOTA_BOOT: /* the try is booked before it is taken */
+        fota_port_map(b->image.base);
         if (!step.write || append(b, &step.record)) start(b, &step);
         break;
       case FOTA_HALT:

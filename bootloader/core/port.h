@@ -42,12 +42,18 @@ void fota_port_put(const char *text);
 /* The watchdog: resets the chip after `seconds` (1..30). It cannot be stopped. */
 void fota_port_watchdog(uint32_t seconds);
 
+/* Called before anything is written about the image at `base`, which is to boot. For chips whose
+ * banks change places by a reset: does that, if need be, and does not return; the next boot comes
+ * to the same choice and finds the image where it runs. The weak one of the core does nothing.
+ * Harmless for an image that was not verified: nothing is taken over into the next boot. */
+void fota_port_map(const uint8_t *base);
+
 /* Hands the chip over to the image at `base`, as after reset. Refuses (by reset) unless `proof` is
  * FOTA_PROOF(base) and `base` is what is really mapped at the run address then. */
 noreturn void fota_port_boot(const uint8_t *base, uint32_t proof);
 
-/* Recovery, if one is linked (recovery/); the weak one of the core does nothing. Called with 0 before
- * a boot, and with the reason before a halt. Returns if it is not wanted, or nobody came. */
+/* Recovery, if one is linked (recovery/); the weak one of the core does nothing. Called with 0
+ * before a boot, and with the reason before a halt. Returns if it is not wanted. */
 void fota_recover(fota_status_t why);
 
 /* Stops until the watchdog resets the chip, which tries everything again. */

@@ -10,8 +10,8 @@
 extern uint8_t linker_stack_top[], linker_data_start[], linker_data_end[], linker_data_load[],
     linker_bss_start[], linker_bss_end[];
 
-/* Any fault: start again. What led here was not good, and a hang would be for ever. */
-static noreturn void fault(void) {
+/* Also the handler of any fault: what led there was not good, and a hang would be for ever. */
+noreturn void fota_chip_restart(void) {
   for (;;)
     SCB_AIRCR = AIRCR_RESET;
 }
@@ -33,10 +33,10 @@ typedef union vector {
 } vector_t;
 
 __attribute__((section(".vectors"), used)) static const vector_t vectors[16] = {
-    [0] = {.stack = linker_stack_top}, [1] = {.handler = fota_reset},
-    [2] = {.handler = fota_flash_nmi}, [3] = {.handler = fault},
-    [4] = {.handler = fault},          [5] = {.handler = fault},
-    [6] = {.handler = fault},          [11] = {.handler = fault},
-    [12] = {.handler = fault},         [14] = {.handler = fault},
-    [15] = {.handler = fault},
+    [0] = {.stack = linker_stack_top},     [1] = {.handler = fota_reset},
+    [2] = {.handler = fota_flash_nmi},     [3] = {.handler = fota_chip_restart},
+    [4] = {.handler = fota_chip_restart},  [5] = {.handler = fota_chip_restart},
+    [6] = {.handler = fota_chip_restart},  [11] = {.handler = fota_chip_restart},
+    [12] = {.handler = fota_chip_restart}, [14] = {.handler = fota_chip_restart},
+    [15] = {.handler = fota_chip_restart},
 };

@@ -1,0 +1,3 @@
+# STM32U575/U585: banks are swapped by an option byte and a reset.
+PORT_CPU := -mcpu=cortex-m33
+PORT_GCC := -fno-if-conversion -fno-ssa-phiopt
