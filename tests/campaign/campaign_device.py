@@ -1,0 +1,255 @@
+"""The device under test: bootloaders built by GCC, by clang, or with a seeded bug; tiny images; a provisioned
+machine whose secrets are constants, so that every case repeats."""
+
+import fcntl
+import hashlib
+import shutil
+import struct
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fota_signer.examples import example_key
+from fota_signer.firmware import load_firmware
+from fota_vdev.atecc608.chip import Atecc608
+from fota_vdev.elf import segments
+from fota_vdev.host import ChipHost
+from fota_vdev.machine import Machine
+from fota_vdev.provision import provision_element, write_flash
+from fota_wire import host_crypto, image, journal
+from fota_wire.cose import key_hash
+from fota_wire.layout import SLOT_A, SLOT_B, SLOT_NONE, TRUST_STORE_OFFSET
+from fota_wire.settings import Settings, TrustStore, pack, pack_trust_store
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / "build/campaign"
+CLASS_ID = bytes.fromhex("00112233445566778899aabbccddeeff")
+A, B, NONE = SLOT_A, SLOT_B, SLOT_NONE
+BANK = {A: 1, B: 2}
+IO_KEY, MAC_KEY = (hashlib.sha256(label).digest() for label in (b"campaign io", b"campaign mac"))
+APP_ENTRY = 0x0800_4240
+CLANG = (
+    "ARM_CC=clang --target=thumbv7em-none-eabi -Wno-unused-command-line-argument",
+    "GCC_ONLY=",
+)
+# clang makes more code than fits the 8 KiB of the product, and calls the run-time ABI's memory functions:
+# for the campaign it gets the trust store's room, which the bootloader never reads, and those functions
+CLANG_ROOM = ("LENGTH = 8K", "LENGTH = 14K")
+CLANG_LIBRARY = """
+void __aeabi_memclr(void *to, size_t n);
+void __aeabi_memclr4(void *to, size_t n);
+void __aeabi_memclr8(void *to, size_t n);
+void __aeabi_memcpy(void *to, const void *from, size_t n);
+void __aeabi_memcpy4(void *to, const void *from, size_t n);
+void __aeabi_memclr(void *to, size_t n) { memset(to, 0, n); }
+void __aeabi_memclr4(void *to, size_t n) { memset(to, 0, n); }
+void __aeabi_memclr8(void *to, size_t n) { memset(to, 0, n); }
+void __aeabi_memcpy(void *to, const void *from, size_t n) { memcpy(to, from, n); }
+void __aeabi_memcpy4(void *to, const void *from, size_t n) { memcpy(to, from, n); }
+"""
+
+# seeded bugs: (file, what stands there, what stands there instead)
+MUTANTS: dict[str, tuple[tuple[str, str, str], ...]] = {
+    # the second look before the jump removed: what was decided once is believed
+    "jump-unchecked": (
+        ("core/boot.c", "if (b->proof != expected) halt(FOTA_IMAGE_SIGNATURE);", "b->proof = expected;"),
+    ),
+    # the active page is erased before its successor holds the record, instead of the other one
+    "journal-order": (
+        ("core/journal.c", "flash->page_size - journal->active;", "journal->active;"),
+    ),
+    # the answer of the element is believed without its MAC
+    "mac-unchecked": (
+        (
+            "crypto_element/atecc608.c",
+            "return fota_verdict_or(fota_compare(expected, evidence->mac, 32), FOTA_ELEMENT_FORGED);",
+            "return fota_verdict_or(fota_compare(expected, expected, 32), FOTA_ELEMENT_FORGED);",
+        ),
+    ),
+}  # fmt: skip
+
+
+class BuildError(Exception):
+    """The compiler refused, or is not there."""
+
+
+def build(name: str, sources: Path | None = None, extra: tuple[str, ...] = ()) -> Path:
+    """Build one bootloader into its own directory; return the ELF."""
+    out = BUILD / name
+    out.mkdir(parents=True, exist_ok=True)
+    make([str(sources or ROOT / "bootloader"), f"BUILD={out}", *extra, "bootloader"])
+    return out / "bootloader/stm32l4/bootloader.elf"
+
+
+def make(arguments: list[str]) -> None:
+    """Run make in a directory, one at a time."""
+    with (BUILD / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = subprocess.run(["make", "-C", *arguments], capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise BuildError(f"make {' '.join(arguments)}: {result.stdout[-1500:]}{result.stderr[-3000:]}")
+
+
+def has_clang() -> bool:
+    return shutil.which("clang") is not None
+
+
+@cache
+def bootloader(name: str) -> Path:
+    """ "gcc", "clang", or "<mutant>" of `MUTANTS`."""
+    if name == "gcc":
+        return build("gcc")
+    if name == "clang":
+        sources = copy_sources(name)
+        replace(sources / "port/stm32l4/bootloader.ld", *CLANG_ROOM)
+        library = sources / "port/armv7m/mem.c"
+        library.write_text(library.read_text() + CLANG_LIBRARY)
+        return build(name, sources, CLANG)
+    sources = copy_sources(name)
+    for file, old, new in MUTANTS[name]:
+        replace(sources / file, old, new)
+    return build(name, sources)
+
+
+def copy_sources(name: str) -> Path:
+    """Return a copy of the bootloader's sources, to be changed."""
+    copy = BUILD / name / "bootloader-sources"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(ROOT / "bootloader", copy)
+    return copy
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    if text.count(old) != 1:
+        raise BuildError(f"{path}: '{old}' does not stand there exactly once")
+    path.write_text(text.replace(old, new))
+
+
+# --- images ---
+
+
+def key(name: str) -> Any:
+    return {"a": example_key("image-a"), "b": example_key("image-b"), "thief": example_key("assign")}[name]
+
+
+def payload(version: int) -> bytes:
+    """Vector table and `wfi; b .-2`: the smallest application. ``version`` makes them differ."""
+    vectors = struct.pack("<2I", 0x2001_7F00, APP_ENTRY | 1) + bytes(14 * 4)
+    return vectors + b"\x30\xbf\xfd\xe7" + version.to_bytes(4, "little") * 2
+
+
+@cache
+def sample_image(version: str, *, fail: bool) -> bytes:
+    """The sample application (bootloader/sample, with the C client), signed; security counter 2."""
+    name = f"app-{version}{'-fail' if fail else ''}.elf"
+    make(
+        [str(ROOT / "bootloader"), f"BUILD={BUILD / 'sample'}", "sample", f"VERSION={version}",
+         f"SELF_TEST={'fail' if fail else 'pass'}"]
+    )  # fmt: skip
+    return sign(load_firmware((BUILD / "sample/sample" / name).read_bytes(), name), version=2, sec_cnt=2)
+
+
+def make_image(
+    version: int,
+    *,
+    sec_cnt: int = 1,
+    signer: str = "a",
+    claim: str | None = None,
+    class_id: bytes = CLASS_ID,
+    bad_signature: bool = False,
+) -> bytes:
+    """The smallest image. ``claim`` names another key in KEYHASH; ``bad_signature`` flips one bit of s."""
+    return sign(payload(version), version, sec_cnt, signer, claim or signer, class_id, bad_signature)
+
+
+def sign(
+    body: bytes,
+    version: int,
+    sec_cnt: int,
+    signer: str = "a",
+    claim: str = "a",
+    class_id: bytes = CLASS_ID,
+    bad_signature: bool = False,
+) -> bytes:
+    protected = image.build_protected(sec_cnt, class_id)
+    signed = image.build_header(len(body), len(protected), (1, version, 0, 0)) + body + protected
+    digest = hashlib.sha256(signed).digest()
+    signature = bytearray(host_crypto.signer(key(signer))(digest))
+    if bad_signature:
+        signature[-1] ^= 1
+    names = key_hash(host_crypto.public_xy(key(claim)))
+    return signed + image.build_unprotected(digest, names, bytes(signature))
+
+
+# --- the machine ---
+
+
+def factory_machine(elf: Path, first: bytes | None = None) -> Machine:
+    """A provisioned machine without power: journal blank, ``first`` in slot A."""
+    machine = Machine(element=Atecc608(seed=7), seed=7)
+    machine.power_on()
+    host = ChipHost(machine.i2c, machine.sleep_us)
+    serial = host.serial()
+    roots = [host_crypto.public_xy(key(name)) for name in ("a", "b")]
+    provision_element(host, io_key=IO_KEY, mac_key=MAC_KEY, root_a_xy=roots[0], root_b_xy=roots[1])
+    for _ in range(8):
+        host.increment(0)  # floor 1
+    machine.power_off()
+    page = pack(
+        Settings(
+            class_id=CLASS_ID,
+            serial=serial,
+            io_key=IO_KEY,
+            mac_key=MAC_KEY,
+            root_a=key_hash(roots[0]),
+            root_b=key_hash(roots[1]),
+        )
+    )
+    store = TrustStore(
+        genesis_root=b"\xa0",
+        server_ca=b"",
+        device_cert=b"",
+        server_url="https://localhost",
+        vendor_id=bytes(16),
+        class_id=CLASS_ID,
+    )
+    code = b"".join(data for _, data in segments(elf))
+    trust = pack_trust_store(store) if len(code) <= TRUST_STORE_OFFSET else b""
+    write_flash(machine, code, trust, page, first or b"")
+    return machine
+
+
+def install(machine: Machine, slot: int, data: bytes) -> None:
+    """Put a file into a slot as a finished download leaves it."""
+    size = -(-len(data) // 2048) * 2048
+    machine.flash.write_phys(BANK[slot], 0x4000, data + b"\xff" * (size - len(data)))
+
+
+def journal_pages(machine: Machine) -> tuple[bytes, bytes]:
+    """The journal as a reader sees it: zeros for a double word that faults."""
+    cells = bytearray(machine.flash.read_phys(2, 0, 4096))
+    for bank, at in machine.flash.ecc_bad:
+        if bank == 2 and at < 4096:
+            cells[at : at + 8] = bytes(8)
+    return bytes(cells[:2048]), bytes(cells[2048:])
+
+
+def journal_state(machine: Machine) -> journal.Record:
+    return journal.scan(*journal_pages(machine))[0]
+
+
+def append(machine: Machine, record: journal.Record) -> None:
+    """Write a record as a factory programmer would: next cell, the page blank before its first."""
+    _, page, cell = journal.scan(*journal_pages(machine))
+    if cell == 0:
+        machine.flash.write_phys(2, 2048 * page, b"\xff" * 2048)
+    machine.flash.write_phys(2, 2048 * page + 16 * cell, journal.pack(record))
+
+
+def fill_journal(machine: Machine, left: int) -> None:
+    """Repeat the journal's record until ``left`` cells of the active page are free."""
+    while journal.scan(*journal_pages(machine))[2] not in (128 - left, 0 if left == 0 else -1):
+        r = journal_state(machine)
+        append(machine, journal.Record(r.sequence + 1, r.confirmed, r.candidate, r.state, r.tries, r.reason))

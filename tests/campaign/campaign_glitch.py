@@ -1,0 +1,197 @@
+"""Campaigns `skip_gcc`, `skip_clang` and `bit_flip`: single faults while a bad image asks to be booted.
+
+Slot A holds a good image, confirmed; slot B a bad one, requested. The attack lasts from the first instruction
+of fota_boot() to the jump or the halt. Every instruction of every function is skipped, but for the helpers
+below, which move, sum or wait for bytes and decide nothing: of those every `STRIDE`-th executed instruction,
+beginning at a seeded one.
+
+A bad boot is any instruction executed inside the slot of the bad image. A brick is a device that, after the
+fault and a power cycle, does not run the good image. A fault may well stop the chip until the watchdog, or who
+made the fault, resets it ("lockup", "stuck" in the details): no bootloader can prevent that.
+"""
+
+import random
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from campaign_device import (
+    A,
+    B,
+    NONE,
+    append,
+    bootloader,
+    factory_machine,
+    install,
+    journal,
+    journal_pages,
+    make_image,
+)
+from campaign_faults import REGISTERS, CampaignError, Tally, Walk, is_it
+from unicorn.arm_const import UC_ARM_REG_XPSR
+
+from fota_vdev.atecc608.crc import group
+from fota_vdev.host import ChipHost
+from fota_vdev.machine import Machine
+
+HELPERS = {
+    "fota_sha256_blocks", "fota_sha256_update", "fota_sha256_final", "atecc_crc", "fota_crc32", "memcpy",
+    "memset", "memcmp", "strlen", "read", "scan_page", "transfer", "wait_for", "fota_port_wait_us",
+    "fota_port_bus_wake", "fota_port_put", "fota_flash_ecc_fault", "fota_port_random", "free_bus",
+}  # fmt: skip
+STRIDE = 48
+FLIPS = 4  # bit flips tried at one place
+
+
+class Forger:
+    """On the bus: answers every Verify of the element with ``payload``. Holds no state of its own."""
+
+    def __init__(self, machine: Machine, payload: bytes) -> None:
+        self._machine, self._payload = machine, payload
+
+    def on_write(self, address: int, data: bytes) -> bytes:
+        return data
+
+    def on_read(self, address: int, data: bytes) -> bytes:
+        commands = self._machine.element.commands  # type: ignore[union-attr]
+        if commands and commands[-1][0] == "Verify" and data[:1] == b"\x04" and data[1] != 0x11:
+            return (group(self._payload) + b"\xff" * len(data))[: len(data)]
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A bad image in slot B: ``image`` makes it, ``floor`` is the floor it meets, ``forged`` what the bus says."""
+
+    image: Callable[[], bytes]
+    floor: int = 1
+    forged: bytes | None = None
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "bad-signature": Scenario(lambda: make_image(2, sec_cnt=2, bad_signature=True)),
+    "wrong-key": Scenario(lambda: make_image(2, sec_cnt=2, signer="thief", claim="a")),
+    "unknown-key": Scenario(lambda: make_image(2, sec_cnt=2, signer="thief")),
+    "low-counter": Scenario(lambda: make_image(2, sec_cnt=2), floor=3),
+    "wrong-class": Scenario(lambda: make_image(2, sec_cnt=2, class_id=bytes(16))),
+    "forged-ok": Scenario(lambda: make_image(2, sec_cnt=2, bad_signature=True), forged=b"\x00"),
+    "forged-mac": Scenario(lambda: make_image(2, sec_cnt=2, bad_signature=True), forged=bytes(32)),
+}
+
+
+@cache
+def walk(build: str, name: str) -> Walk:
+    """The path of a scenario on one build; made once in a process."""
+    scenario = SCENARIOS[name]
+    elf = bootloader(build)
+    machine = factory_machine(elf, make_image(1, sec_cnt=scenario.floor))
+    install(machine, B, scenario.image())
+    append(machine, journal.Record(1, A, NONE, journal.NONE))
+    append(machine, journal.Record(2, A, B, journal.STAGED))
+    machine.power_on()
+    host = ChipHost(machine.i2c, machine.sleep_us)
+    while machine.element.counters[0] < 8 * scenario.floor:  # type: ignore[union-attr]
+        host.increment(0)
+    machine.power_off()
+    if scenario.forged is not None:
+        machine.i2c_tamper = Forger(machine, scenario.forged)
+    made = Walk(machine, elf, bad=(B,))
+    expected = "good" if scenario.forged is None else "halt"
+    if made.golden() != expected:
+        raise CampaignError(f"{build} {name}: the undisturbed boot does not end in {expected}")
+    return made
+
+
+def helper_turn(name: str, seed: int) -> int:
+    return zlib.crc32(f"{name}|{seed}".encode()) % STRIDE
+
+
+class Attack:
+    """One part of a walk: instructions [low, high). ``only`` replays one case."""
+
+    def __init__(self, build: str, name: str, seed: int, only: str | None = None) -> None:
+        self.build, self.name, self.seed, self.only = build, name, seed, only
+        self.walk = walk(build, name)
+        self.turn = helper_turn(name, seed)
+        self.tally = Tally()
+        self._spans = sorted((f.begin, f.end, f.name) for f in self.walk.functions)
+
+    def function_at(self, pc: int) -> str:
+        return next((name for begin, end, name in self._spans if begin <= pc < end), "?")
+
+    def skips(self, low: int, high: int) -> Tally:
+        w = self.walk
+        for here, pc in w.places(low, high):
+            index = here.executed - w.first
+            if self.function_at(pc) in HELPERS and index % STRIDE != self.turn:
+                continue
+            touched = w.accesses
+            victims = w.block(pc) if is_it(w.opcode(pc)[0]) else []
+            self._case(f"{index}", w.skip, pc)
+            for victim in victims:
+                w.restore_light(here, touched)
+                touched = w.accesses
+                self._case(f"{index}.{victim:x}", w.skip_in_block, pc, victim)
+        return self.tally
+
+    def flips(self, low: int, high: int) -> Tally:
+        w = self.walk
+        for here, pc in w.places(low, high):
+            index = here.executed - w.first
+            if self.function_at(pc) in HELPERS or not decides(w, pc):
+                continue
+            dice = random.Random(f"{self.seed}|{self.name}|{index}")
+            touched = w.accesses
+            for register, bit in dice.sample(CANDIDATES, FLIPS):
+                self._case(f"{index}.{register}.{bit}", w.flip, register, bit)
+                w.restore_light(here, touched)
+                touched = w.accesses
+        return self.tally
+
+    def _case(self, place: str, fault: Callable[..., str], *arguments: Any) -> None:
+        if self.only is not None and self.only != place:
+            return
+        outcome = fault(*arguments)
+        if outcome != "bad":
+            outcome = self._after(outcome)
+        self.tally.add(outcome, f"{self.build}/{self.name}/{place}")
+
+    def _after(self, outcome: str) -> str:
+        """Power the device off and on: it runs the good image again, unless the fault did lasting harm."""
+        w, m = self.walk, self.walk.machine
+        if w.snapshots._version == w._home_version:
+            return outcome
+        state = (b"".join(journal_pages(m)), tuple(m.element.counters))  # type: ignore[union-attr]
+        if state not in w.recovered:
+            w.recovered[state] = self._recovers()
+        return outcome if w.recovered[state] else "brick"
+
+    def _recovers(self) -> bool:
+        """True if, after a power cycle and without forger, the good image runs and the bad one never does."""
+        w, m = self.walk, self.walk.machine
+        tamper, m.i2c_tamper = m.i2c_tamper, None
+        try:
+            m.power_off()
+            m.power_on()
+            known, w.known = w.known, {}
+            try:
+                return w.finish() == "good"
+            finally:
+                w.known = known
+        finally:
+            m.i2c_tamper = tamper
+
+
+CANDIDATES = [(r, bit) for r in REGISTERS for bit in (0, 1, 7, 16, 31)] + [(UC_ARM_REG_XPSR, b) for b in
+              (28, 29, 30, 31)]  # fmt: skip
+
+
+def decides(w: Walk, pc: int) -> bool:
+    """True if the instruction at ``pc`` is a conditional branch or an IT: right after a compare."""
+    half, size = w.opcode(pc)
+    if size == 2:
+        return is_it(half) or (half >> 12 == 0xD and half >> 8 & 15 < 14) or half & 0xF500 == 0xB100
+    second = int.from_bytes(w.uc.mem_read(pc + 2, 2), "little")
+    return half >> 11 == 0x1E and second >> 12 & 0xD == 8 and half >> 6 & 15 < 14

@@ -1,0 +1,463 @@
+"""Campaign `power_cut`: the supply fails at every flash operation and every element command, twice in a row.
+
+Each scenario is one run of the real machine code (or of the agent's board code) from a known state. It runs
+once undisturbed; then once more for each flash operation and each command of the crypto element, cut there:
+right before it, and in its middle with several seeds (torn double words that fault on ECC, half erased pages,
+counters that may have counted once more). Every state that such a cut leaves behind is booted, undisturbed and
+again with a cut at every operation and command; what the second cut leaves is booted undisturbed.
+
+After each boot: an image runs that is verified and is the one that DESIGN's table wants, the journal holds a
+record of the undisturbed run, no flash outside the journal was touched, and the floor is not lower than before.
+
+Two devices with the same readable journal, ECC marks and counters boot alike but for time and random numbers,
+so the outcome of such a boot is remembered; one in `RECHECK` is run all the same.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from campaign_device import (
+    A,
+    B,
+    BANK,
+    NONE,
+    append,
+    bootloader,
+    factory_machine,
+    fill_journal,
+    install,
+    journal_pages,
+    make_image,
+    sample_image,
+)
+from campaign_faults import SLOT_RANGES, CampaignError
+from unicorn.unicorn_const import UC_HOOK_CODE
+
+from fota_agent.board_stm32l4 import Stm32L4Board
+from fota_vdev.flash_array import PAGE
+from fota_vdev.machine import Machine, RunResult, StopReason
+from fota_vdev.snapshot import Snapshot, Snapshots
+from fota_wire import journal, status
+from fota_wire.errors import DeviceError
+from fota_wire.journal import REJECTED, REVERTED, STAGED, TRIAL
+
+TRIES = 3
+SECOND_SEEDS = 12
+SEEDS = 48  # torn variants of one flash operation in the first cut
+ERASE_SEEDS = 12  # of one page erase
+COUNT_SEEDS = 8  # of one counter increment
+RECHECK = 50
+MOST_MS, MOST_INSTRUCTIONS = 60_000, 6_000_000
+FAILURES = ("bad_boots", "bricks", "hangs", "lost_updates")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """Something that can be cut. ``at``: instructions executed by then since the start of the run."""
+
+    kind: str  # "flash" or "element"
+    number: int
+    at: int
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    kind: str
+    number: int
+    torn: int | None
+
+    def __str__(self) -> str:
+        return f"{self.kind}{self.number}{'' if self.torn is None else f't{self.torn}'}"
+
+
+@dataclass(slots=True)
+class Result:
+    """Cases and failures of one part of the campaign."""
+
+    cases: int = 0
+    boots: int = 0
+    failures: list[tuple[str, str, str]] = field(default_factory=list)
+
+
+# --- scenarios ---
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """``prepare`` brings a machine (slot A: good, confirmed, floor 1; powered off) to the start.
+
+    ``act`` None: the run is a boot, from power-up to the application in ``ends``. Otherwise it is what the
+    application does (the agent's board code), from a machine whose application runs.
+    """
+
+    prepare: Callable[[Machine], None]
+    ends: int = A
+    act: Callable[[Stm32L4Board], None] | None = None
+    good: tuple[int, ...] = (A, B)
+    passes: tuple[int, ...] = ()  # slots whose application is not the end of the run
+
+
+def records(*content: tuple[int, ...]) -> Callable[[Machine], None]:
+    def prepare(machine: Machine) -> None:
+        for n, fields in enumerate(content):
+            append(machine, journal.Record(n + 1, *fields))
+
+    return prepare
+
+
+CONFIRMED_A = (A, NONE, journal.NONE)
+
+
+def with_free(left: int, *content: tuple[int, ...]) -> Callable[[Machine], None]:
+    def prepare(machine: Machine) -> None:
+        records(*content)(machine)
+        fill_journal(machine, left)
+
+    return prepare
+
+
+def with_bad_b(machine: Machine) -> None:
+    install(machine, B, make_image(2, sec_cnt=2, bad_signature=True))
+    records(CONFIRMED_A, (A, B, STAGED))(machine)
+
+
+def with_failing_sample(machine: Machine) -> None:
+    install(machine, B, sample_image("1.2.0", fail=True))
+    records(CONFIRMED_A, (A, B, STAGED))(machine)
+
+
+def second_page(left: int, *content: tuple[int, ...]) -> Callable[[Machine], None]:
+    """Like `with_free`, after one turn-over: the next one erases page 0, which holds old records."""
+
+    def prepare(machine: Machine) -> None:
+        records(CONFIRMED_A)(machine)
+        fill_journal(machine, 0)
+        for fields in content:
+            sequence = journal.scan(*journal_pages(machine))[0].sequence + 1
+            append(machine, journal.Record(sequence, *fields))
+        fill_journal(machine, left)
+
+    return prepare
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "install": Scenario(records(CONFIRMED_A, (A, B, STAGED)), ends=B),
+    "next-try": Scenario(records(CONFIRMED_A, (A, B, TRIAL, 2)), ends=B),
+    "floor": Scenario(records((B, NONE, journal.NONE)), ends=B),
+    "revert-exhausted": Scenario(records(CONFIRMED_A, (A, B, TRIAL, 0))),
+    "revert-rejected": Scenario(records(CONFIRMED_A, (A, B, TRIAL, 0, status.AP1))),
+    "reject": Scenario(with_bad_b, good=(A,)),
+    "first-boot": Scenario(lambda machine: None),
+    "fallback": Scenario(records((B, NONE, journal.NONE)), good=(A,)),
+    "install-turn-over": Scenario(with_free(0, CONFIRMED_A, (A, B, STAGED)), ends=B),
+    "install-turn-back": Scenario(second_page(0, CONFIRMED_A, (A, B, STAGED)), ends=B),
+    "next-try-turn-over": Scenario(with_free(0, CONFIRMED_A, (A, B, TRIAL, 2)), ends=B),
+    "revert-turn-over": Scenario(with_free(0, CONFIRMED_A, (A, B, TRIAL, 0))),
+    "self-reject-c": Scenario(with_failing_sample, good=(A, B), passes=(B,)),
+    "request": Scenario(records(CONFIRMED_A), act=lambda board: board.request()),
+    "request-turn-over": Scenario(with_free(0, CONFIRMED_A), act=lambda board: board.request()),
+    "confirm": Scenario(
+        records(CONFIRMED_A, (A, B, TRIAL, 2)), ends=B, act=lambda board: board.confirm()
+    ),
+    "confirm-turn-over": Scenario(
+        with_free(1, CONFIRMED_A, (A, B, TRIAL, 2)), ends=B, act=lambda board: board.confirm()
+    ),
+    "reject-own-trial": Scenario(
+        records(CONFIRMED_A, (A, B, TRIAL, 2)), ends=B, act=lambda board: board.reject(status.AP2)
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """An undisturbed run: its start, its operations, the journal's records on its way by sequence number, and
+    for each operation a moment shortly before it, with the operations of its kind done by then."""
+
+    start: Snapshot
+    acts: bool
+    operations: list[Operation]
+    records: dict[int, journal.Record]
+    moments: list[tuple[Snapshot, int]]
+
+
+class Rig:
+    """One scenario on one build, ready to be cut."""
+
+    def __init__(self, build: str, name: str) -> None:
+        self.name, self.scenario = name, SCENARIOS[name]
+        self.machine = m = factory_machine(bootloader(build), make_image(1))
+        assert m.element is not None
+        self.element = m.element
+        install(m, B, make_image(2, sec_cnt=2))
+        self.scenario.prepare(m)
+        if self.scenario.good == (A,) and name == "fallback":
+            m.flash.write_phys(BANK[B], 0x4210, b"\x55")
+        self.slots = {slot: m.flash.read_phys(BANK[slot], 0x4000, 0x4000) for slot in (A, B)}
+        self.operations: list[Operation] = []
+        self.records: dict[int, journal.Record] = {}
+        self.entered = self._origin = 0
+        self.judged: dict[Any, tuple[str, str]] = {}
+        self.boots = self.hits = 0
+        self._hook()
+        self.snapshots = Snapshots(m)
+        m.flash.log.clear()
+        if self.scenario.act is not None:
+            self.boot()
+            if self.entered != self.scenario.ends:
+                raise CampaignError(f"{name}: the application to act does not run")
+            self.board = Stm32L4Board(
+                m.mem32, m.i2c, m.read, m.sleep_us, lambda: m.time_us // 1000, lambda n: 0
+            )
+        self.floor = self.element.counters[0] // 8
+        self.path = self.explore(self.snapshots.take(), acts=self.scenario.act is not None)
+
+    # -- hooks -------------------------------------------------------------------------------------------
+
+    def _hook(self) -> None:
+        m = self.machine
+        for begin, last in SLOT_RANGES:
+            m.cpu.uc.hook_add(UC_HOOK_CODE, self._application, begin=begin, end=last)
+        m.cpu.uc.ctl_flush_tb()
+        begin_operation, execute = m.flash._begin, self.element._execute
+
+        def noted_begin(kind: str, bank: int, offset: int) -> Any:
+            self._note("flash", f"{kind} bank {bank} {offset:x}")
+            return begin_operation(kind, bank, offset)
+
+        def noted_execute() -> None:
+            self._note("element", self.element._fifo[1:3].hex())
+            execute()
+
+        m.flash._begin = noted_begin  # type: ignore[method-assign]
+        self.element._execute = noted_execute  # type: ignore[method-assign]
+
+    def _application(self, uc: Any, address: int, size: int, data: Any) -> None:
+        place = self.machine.space.physical(address)
+        slot = A if place is not None and place[0] == BANK[A] else B
+        if slot not in self.scenario.passes:
+            self.entered = slot
+            uc.emu_stop()
+
+    def _note(self, kind: str, what: str) -> None:
+        number = 1 + sum(op.kind == kind for op in self.operations)
+        self.operations.append(Operation(kind, number, self.machine.instructions - self._origin, what))
+        self._note_record()
+
+    def _note_record(self) -> None:
+        record = self.record()
+        self.records[record.sequence] = record
+
+    def record(self) -> journal.Record:
+        return journal.scan(*journal_pages(self.machine))[0]
+
+    # -- running -----------------------------------------------------------------------------------------
+
+    def boot(self) -> RunResult:
+        """Switch on if need be, and run to the application."""
+        self.machine.power_on()
+        return self._resume()
+
+    def _resume(self) -> RunResult:
+        self.entered = 0
+        self.boots += 1
+        return self.machine.run(
+            time_ms=MOST_MS, max_instructions=MOST_INSTRUCTIONS, until=lambda m: bool(self.entered)
+        )
+
+    def _go(self, acts: bool) -> bool:
+        """Run the scenario from where the machine stands; True if its power was cut."""
+        if not acts:
+            return self.boot().reason is StopReason.POWER_CUT
+        assert self.scenario.act is not None
+        try:
+            self.scenario.act(self.board)
+        except DeviceError:
+            if self.machine.powered:
+                raise
+            return True
+        return False
+
+    def explore(self, start: Snapshot, *, acts: bool) -> Path:
+        """Run undisturbed from ``start``, then once more, stopping shortly before every operation."""
+        m = self.machine
+        self.snapshots.restore(start)
+        self.operations, self.records = [], {}
+        self._note_record()
+        self._origin = m.instructions
+        if self._go(acts):
+            raise CampaignError(f"{self.name}: a cut that nobody armed")
+        self._note_record()
+        operations, found = self.operations, dict(self.records)
+        moments = [(start, 0)] * len(operations) if acts else self._stops(start, operations)
+        return Path(start, acts, operations, found, moments)
+
+    def _stops(self, start: Snapshot, operations: list[Operation]) -> list[tuple[Snapshot, int]]:
+        m = self.machine
+        self.snapshots.restore(start)
+        self.operations = []
+        self._origin = m.instructions
+        m.power_on()
+        moments = []
+        for op in operations:
+            ahead = self._origin + op.at - 30 - m.instructions
+            if ahead > 0:
+                m.run(max_instructions=ahead)
+            done = sum(o.kind == op.kind for o in self.operations)
+            moments.append((self.snapshots.take(), done))
+        return moments
+
+    # -- cutting -----------------------------------------------------------------------------------------
+
+    def variants(self, op: Operation, seeds: int) -> Iterator[Cut]:
+        """The cuts at one operation: before it, and torn with several seeds."""
+        yield Cut(op.kind, op.number, None)
+        if op.kind == "element":  # only an increment changes what survives
+            seeds = COUNT_SEEDS if op.what == "2401" else 1
+        elif op.what.startswith("erase"):
+            seeds = min(seeds, ERASE_SEEDS)
+        for seed in range(seeds):
+            yield Cut(op.kind, op.number, seed)
+
+    def cut(self, path: Path, index: int, cut: Cut) -> None:
+        """Run into the cut; the machine is without power after it.
+
+        Raises:
+            CampaignError: the cut did not come, or not at its operation.
+        """
+        m, op = self.machine, path.operations[index]
+        moment, done = path.moments[index]
+        self.snapshots.restore(moment)
+        self.operations = []
+        ahead = cut.number - done
+        if cut.kind == "flash":
+            m.cut_power_at(flash_op=ahead, torn=cut.torn)
+        else:
+            m.cut_power_at(element_command=ahead, torn=cut.torn)
+        came = self._go(path.acts)
+        last = next((o for o in reversed(self.operations) if o.kind == cut.kind), None)
+        if not came or m.powered or last is None or last.what != op.what or last.number != ahead:
+            raise CampaignError(f"{self.name}: cut {cut} at '{op.what}' did not come; last was {last}")
+
+    # -- judging -----------------------------------------------------------------------------------------
+
+    def persistent(self) -> Any:
+        """What decides the next boot: the journal as far as it can be read, ECC marks, counters."""
+        m = self.machine
+        return b"".join(journal_pages(m)), tuple(sorted(m.flash.ecc_bad)), tuple(self.element.counters)
+
+    def judge(self, path: Path) -> tuple[str, str]:
+        """Judge what a cut on ``path`` left, by the journal and by booting it: ("", "") or (kind, why)."""
+        record = self.record()
+        if path.records.get(record.sequence) != record:
+            return "lost_updates", f"after the cut the journal says {record}"
+        key = self.persistent()
+        known = self.judged.get(key)
+        if known is not None:
+            self.hits += 1
+            if self.hits % RECHECK:
+                return known
+        verdict = self._judge_boot(record)
+        if known is not None and known != verdict:
+            raise CampaignError(f"{self.name}: an outcome did not repeat: {known}, then {verdict}")
+        self.judged[key] = verdict
+        return verdict
+
+    def _judge_boot(self, before: journal.Record) -> tuple[str, str]:
+        floor = self.element.counters[0] // 8
+        if floor < self.floor:
+            return "bad_boots", f"floor {floor}, was {self.floor}"
+        result = self.boot()
+        if result.reason is StopReason.POWER_CUT:
+            raise CampaignError(f"{self.name}: a cut that nobody armed")
+        if not self.entered:
+            kind = "hangs" if result.reason is StopReason.INSTRUCTIONS else "bricks"
+            return kind, f"{result}: {bytes(self.machine.uart[-60:])!r}"
+        return self._judge_end(before)
+
+    def _judge_end(self, before: journal.Record) -> tuple[str, str]:
+        """The image that runs, the record and the floor are those that DESIGN's table wants."""
+        m = self.machine
+        slot, wanted = self.expected(before)
+        end, mapped = self.record(), m.read(0x08004000, 0x4000)
+        if self.entered not in self.scenario.good or mapped != self.slots[self.entered]:
+            return "bad_boots", f"slot {self.entered:#x} runs, which does not verify or was changed"
+        if self.entered != slot or (end.confirmed, end.candidate, end.state, end.tries) != wanted:
+            return "lost_updates", f"from {before} slot {self.entered:#x} runs, and the journal says {end}"
+        secver = {A: 1, B: 2}[self.entered]
+        confirmed = end.confirmed == self.entered and end.state != TRIAL
+        if confirmed and self.element.counters[0] // 8 < secver:
+            return "bad_boots", f"a confirmed image with counter {secver} runs above floor {self.element.counters}"
+        if any(op.bank != 2 or op.offset >= 2 * PAGE for op in m.flash.log):
+            return "bad_boots", "flash outside the journal was changed"
+        return "", ""
+
+    def expected(self, r: journal.Record) -> tuple[int, tuple[int, int, int, int]]:
+        """DESIGN's table: from a record to the slot that boots and (confirmed, candidate, state, tries)."""
+        good = self.scenario.good
+        if self.scenario.passes:  # its application ends its own trial
+            return A, (A, B, REVERTED, 0)
+        if r.confirmed == NONE:
+            return A, (A, NONE, journal.NONE, 0)
+        tries = TRIES if r.state == STAGED else r.tries
+        if r.state in (STAGED, TRIAL) and tries:
+            if r.candidate in good:
+                return r.candidate, (r.confirmed, r.candidate, TRIAL, tries - 1)
+            state = REJECTED if r.state == STAGED else REVERTED
+            return r.confirmed, (r.confirmed, r.candidate, state, 0)
+        if r.state == TRIAL:
+            return r.confirmed, (r.confirmed, r.candidate, REVERTED, 0)
+        slot = r.confirmed if r.confirmed in good else A
+        return slot, (r.confirmed, r.candidate, r.state, r.tries)
+
+
+@cache
+def rig(build: str, name: str) -> Rig:
+    return Rig(build, name)
+
+
+def campaign(build: str, name: str, part: int = 0, parts: int = 1, seeds: int = SEEDS,
+             second_seeds: int = SECOND_SEEDS, only: str = "", sample: float = 1.0) -> Result:  # fmt: skip
+    """Cut scenario ``name`` everywhere, twice. ``part`` of ``parts`` splits the states for the second cut.
+
+    ``only`` replays one case, ``sample`` takes that part of the second cuts, seeded.
+    """
+    r = rig(build, name)
+    result = Result()
+    once: dict[Any, tuple[Snapshot, str]] = {}
+    for index, op in enumerate(r.path.operations):
+        for cut in r.variants(op, seeds):
+            case = f"{name}/{cut}"
+            r.cut(r.path, index, cut)
+            once.setdefault(r.persistent(), (r.snapshots.take(), case))
+            if part == 0 and (not only or only == case):
+                result.cases += 1
+                kind, why = r.judge(r.path)
+                if kind:
+                    result.failures.append((kind, case, why))
+    for number, (start, case) in enumerate(once.values()):
+        if number % parts == part and (not only or only.startswith(case + "/")):
+            _second(r, result, start, case, second_seeds, only, sample)
+    result.boots = r.boots
+    return result
+
+
+def _second(
+    r: Rig, result: Result, start: Snapshot, first: str, seeds: int, only: str, sample: float
+) -> None:
+    """Cut the boot after a first cut, everywhere."""
+    path = r.explore(start, acts=False)
+    dice = random.Random(first)
+    for index, op in enumerate(path.operations):
+        for cut in r.variants(op, seeds):
+            case = f"{first}/{cut}"
+            if only not in ("", case) or dice.random() >= sample:
+                continue
+            r.cut(path, index, cut)
+            result.cases += 1
+            kind, why = r.judge(path)
+            if kind:
+                result.failures.append((kind, case, why))
