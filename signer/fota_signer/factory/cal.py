@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SUCCESS = 0
 ATECC608 = 3
-HEAD, CRC = 5, 2
+HEAD = 5
 WAKE_DELAY_US, I2C_HZ = 1500, 100_000
 
 
@@ -69,11 +69,11 @@ class CalTransport:
         self._lib.calib_execute_command.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
 
     def execute(self, packet: bytes) -> bytes:
-        """Return the response; the library adds the CRC anew, wakes, polls, sends the chip to idle."""
+        """Return the response; the library wakes the chip, polls it, and sends it to idle."""
         frame = _Packet(
             txsize=packet[0], opcode=packet[1], param1=packet[2], param2=int.from_bytes(packet[3:5], "little")
         )
-        body = packet[HEAD:-CRC]
+        body = packet[HEAD:]
         ctypes.memmove(frame.data, body, len(body))
         status = self._lib.calib_execute_command(ctypes.byref(frame), self._lib.atcab_get_device())
         raw = bytes(frame.data[: max(frame.data[0], 4)])

@@ -1,0 +1,323 @@
+"""`fota ca` and `fota provision` as a factory types them: files, exit codes, one line per error."""
+
+import csv
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+PASSWORD = "correct horse"
+BOOTLOADER = Path(__file__).resolve().parents[2] / "build/bootloader/stm32l4/bootloader.elf"
+SAMPLE = BOOTLOADER.parents[2] / "sample/app-1.0.0.elf"
+VENDOR_ID = uuid.uuid5(uuid.NAMESPACE_DNS, "example.com")
+CLASS_ID = uuid.uuid5(VENDOR_ID, "demo")
+
+
+def fota(*words, code=0, password=PASSWORD, cwd=None):
+    """Run the command in its own process; return (stdout, stderr)."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("FOTA_")}
+    if password:
+        env["FOTA_KEY_PASSWORD"] = password
+    done = subprocess.run(
+        [sys.executable, "-m", "fota_cli", *map(str, words)],
+        capture_output=True, text=True, env=env, cwd=cwd, timeout=170, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == code, (words, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    return done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def factory(tmp_path_factory):
+    """Options that every provisioning command needs: two roots and a CA, made by the commands themselves."""
+    folder = tmp_path_factory.mktemp("factory")
+    fota("ca", "new", "-o", folder / "ca.pem", "--cert", folder / "ca.crt", "--name", "Factory 1")
+    for name in "ab":
+        fota("keys", "new", f"image/{name}", "-o", folder / f"{name}.pem")
+        fota("keys", "public", folder / f"{name}.pem", "-o", folder / f"{name}.pub")
+    return folder
+
+
+@pytest.fixture
+def roots(factory):
+    return "--root-a", factory / "a.pub", "--root-b", factory / "b.pub"
+
+
+@pytest.fixture
+def options(roots, factory):
+    return *roots, "--ca-key", factory / "ca.pem", "--ca-cert", factory / "ca.crt"
+
+
+@pytest.fixture
+def device(tmp_path):
+    fota("vdev", "create", tmp_path / "d.vdev", "--seed", 5)
+    return tmp_path / "d.vdev"
+
+
+def one_line(stderr):
+    lines = [line for line in stderr.splitlines() if line.startswith("fota: error: ")]
+    assert len(lines) == 1, stderr
+    return lines[0]
+
+
+# -- ca ------------------------------------------------------------------------------------------------
+
+
+def test_new_ca_is_a_ca_for_openssl_and_its_key_is_encrypted(factory):
+    text = (factory / "ca.pem").read_text()
+    assert "BEGIN ENCRYPTED PRIVATE KEY" in text
+    assert (factory / "ca.pem").stat().st_mode & 0o777 == 0o600
+    shown = json.loads(fota("ca", "show", factory / "ca.crt", "--json")[0])
+    assert (shown["ca"], shown["subject"]) == (True, "CN=Factory 1")
+    done = subprocess.run(
+        ["openssl", "verify", "-CAfile", factory / "ca.crt", factory / "ca.crt"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_ca_without_a_password_or_over_an_existing_file_is_refused(factory, tmp_path):
+    args = "ca", "new", "--name", "x", "--cert", tmp_path / "x.crt"
+    assert "no password" in one_line(fota(*args, "-o", tmp_path / "x.pem", code=3, password="")[1])
+    before = (factory / "ca.pem").read_bytes()
+    assert "exists" in one_line(fota(*args, "-o", factory / "ca.pem", code=3)[1])
+    assert (factory / "ca.pem").read_bytes() == before
+    assert not list(tmp_path.iterdir())
+
+
+# -- one device ----------------------------------------------------------------------------------------
+
+
+def test_device_is_provisioned_once_and_its_certificate_verifies(device, options, factory, tmp_path):
+    work = tmp_path / "work"
+    args = "provision", "device", device, *options, "--work", work, "--ledger", tmp_path / "l.sqlite"
+    out, err = fota(*args, "--certificate-out", tmp_path / "d.crt", "--request-out", tmp_path / "d.csr")
+    assert ": provisioned; record" in out
+    assert "done     lock-data" in err
+    certificate = (tmp_path / "d.crt").read_bytes()
+    verified = subprocess.run(
+        ["openssl", "verify", "-purpose", "sslclient", "-CAfile", factory / "ca.crt", tmp_path / "d.crt"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert verified.returncode == 0, verified.stderr
+    request = subprocess.run(
+        ["openssl", "req", "-inform", "der", "-in", tmp_path / "d.csr", "-verify", "-noout", "-subject"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert "verify OK" in request.stderr
+    again = json.loads(fota(*args, "--json")[0])
+    assert again["changed"] == []
+    assert again["certificate"].encode() == certificate
+    look = json.loads(fota("provision", "look", device, "--json")[0])
+    assert (look["kind"], look["locked_slots"]) == ("ours", "0 4 6 14 15")
+    record = json.loads(next(work.glob("*.json")).read_text())
+    ledger = b"".join(path.read_bytes() for path in tmp_path.glob("l.sqlite*"))
+    for name in ("io_key", "mac_key"):
+        assert record[name] not in out + err + json.dumps(again)
+        assert record[name].encode() not in ledger
+        assert bytes.fromhex(record[name]) not in ledger
+
+
+def test_wrong_ca_password_or_missing_ca_key_touches_no_chip(device, options, tmp_path, factory):
+    args = ["provision", "device", device, *options, "--work", tmp_path / "work"]
+    assert "wrong password" in one_line(fota(*args, code=3, password="no")[1])
+    assert "no password" in one_line(fota(*args, code=3, password="")[1])
+    args[args.index(factory / "ca.pem")] = tmp_path / "none.pem"
+    assert "none.pem" in one_line(fota(*args, code=3)[1])
+    assert json.loads(fota("provision", "look", device, "--json")[0])["kind"] == "blank"
+    assert not (tmp_path / "work").exists()
+
+
+def test_example_ca_key_is_refused_unless_allowed(device, roots, tmp_path):
+    fota("keys", "example", tmp_path / "keys")
+    ca = "--ca-key", tmp_path / "keys/device-ca.pem", "--ca-cert", tmp_path / "keys/device-ca.crt"
+    args = "provision", "device", device, *roots, *ca, "--work", tmp_path / "work"
+    assert "example key" in one_line(fota(*args, code=1)[1])
+    fota(*args, "--allow-example-keys")
+
+
+def test_device_of_another_factory_is_refused(device, options, tmp_path):
+    fota("provision", "device", device, *options, "--work", tmp_path / "one")
+    before = device.read_bytes()
+    error = fota("provision", "device", device, *options, "--work", tmp_path / "two", code=1)[1]
+    assert "step record" in one_line(error)
+    header = 8
+    assert device.read_bytes()[:header] == before[:header]
+    assert not (tmp_path / "two").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("--kit", "--i2c", "1"), ("--i2c", "x"), ("--kit", "--address", "0x90")]
+)
+def test_command_that_names_no_or_two_chips_is_a_usage_error(options, words):
+    fota("provision", "device", *words, *options, code=2)
+
+
+def test_hardware_that_is_not_there_is_one_line(options, tmp_path):
+    pytest.importorskip("cryptoauthlib")
+    error = one_line(fota("provision", "look", "--i2c", 250, code=6)[1])
+    assert "I2C bus 250" in error
+
+
+# -- plan ----------------------------------------------------------------------------------------------
+
+
+def test_plan_runs_on_a_blank_device_and_on_no_other(device, options, roots, tmp_path):
+    fota("provision", "plan", *roots, "-o", tmp_path / "plan.json")
+    args = "provision", "run-plan", tmp_path / "plan.json", device, *options, "--work", tmp_path / "work"
+    assert "provisioned by the plan" in fota(*args)[0]
+    assert "blank chips" in one_line(fota(*args, code=1)[1])
+    (tmp_path / "plan.json").write_text("{}")
+    assert "not a plan" in one_line(fota(*args, code=3)[1])
+
+
+# -- batch ---------------------------------------------------------------------------------------------
+
+
+def test_batch_of_twenty_boards_has_twenty_certificates_that_verify(options, factory, tmp_path):
+    args = "provision", "batch", *options, "--ledger", tmp_path / "l.sqlite", "--seed", 100, "--count", 20
+    out, err = fota(*args, "--csv", tmp_path / "l.csv", "--json")
+    result = json.loads(out)
+    assert (result["ok"], result["failed"]) == (20, 0)
+    assert result["seconds_per_board"] <= 1.0
+    assert "20/20" in err
+    assert "ETA" in err
+    rows = list(csv.DictReader((tmp_path / "l.csv").read_text().splitlines(keepends=True)))
+    assert len({row["serial"] for row in rows}) == len({row["public_key"] for row in rows}) == 20
+    assert {row["result"] for row in rows} == {"ok"}
+    for row in rows:
+        (tmp_path / f"{row['serial']}.crt").write_text(row["certificate"])
+    done = subprocess.run(
+        ["openssl", "verify", "-CAfile", factory / "ca.crt", *tmp_path.glob("*.crt")],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.count(": OK")) == (0, 20), done.stderr
+    assert not list((tmp_path / "l.sqlite.work").iterdir())
+    assert fota("provision", "export", tmp_path / "l.sqlite")[0] == (tmp_path / "l.csv").read_text()
+
+
+def test_serials_seen_before_are_refused_and_resume_skips_them(options, tmp_path):
+    args = "provision", "batch", *options, "--ledger", tmp_path / "l.sqlite", "--seed", 7, "--json"
+    fota(*args, "--count", 2)
+    before = fota("provision", "export", tmp_path / "l.sqlite")[0]
+    result = json.loads(fota(*args, "--count", 3, code=1)[0])
+    assert (result["ok"], result["failed"]) == (1, 2)
+    assert "was seen before" in result["first_failures"][0]
+    assert set(before.splitlines()) <= set(fota("provision", "export", tmp_path / "l.sqlite")[0].splitlines())
+    resumed = json.loads(fota(*args, "--count", 4, "--resume")[0])
+    assert (resumed["ok"], resumed["skipped"], resumed["failed"]) == (1, 3, 0)
+
+
+def test_ledger_that_cannot_be_written_is_exit_five_and_no_chip_is_touched(device, options, tmp_path):
+    work = tmp_path / "work"
+    for ledger in (Path("/proc/l.sqlite"), tmp_path / "none/l.sqlite"):
+        for words in (("batch", "--count", 1), ("device", device)):
+            args = "provision", *words, *options, "--ledger", ledger, "--work", work
+            assert "ledger" in one_line(fota(*args, code=5)[1])
+    assert not work.exists()
+    assert json.loads(fota("provision", "look", device, "--json")[0])["kind"] == "blank"
+
+
+def test_ledger_locked_by_another_program_is_exit_five_and_a_rerun_continues(device, options, tmp_path):
+    path = tmp_path / "l.sqlite"
+    args = "provision", "device", device, *options, "--ledger", path, "--work", tmp_path / "work"
+    fota("provision", "batch", "--count", 1, *options, "--ledger", path)
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    assert "locked" in one_line(fota(*args, code=5)[1])
+    holder.close()
+    fota(*args)
+
+
+def test_file_that_is_no_ledger_is_one_line(device, options, tmp_path):
+    (tmp_path / "l.sqlite").write_bytes(b"not a database, but long enough to be looked at" * 100)
+    args = "provision", "device", device, *options, "--ledger", tmp_path / "l.sqlite"
+    assert "not a database" in one_line(fota(*args, "--work", tmp_path / "work", code=5)[1])
+
+
+# -- factory HEX ---------------------------------------------------------------------------------------
+
+needs_firmware = pytest.mark.skipif(
+    not (BOOTLOADER.exists() and SAMPLE.exists()), reason="make firmware first"
+)
+
+
+@pytest.fixture
+def hex_options(factory, roots, tmp_path):
+    fota("sign", SAMPLE, "-o", tmp_path / "app.img", "--key", factory / "a.pem", "--version", "1.0.0",
+         "--security-counter", 1, "--vendor-domain", "example.com", "--model", "demo")  # fmt: skip
+    (tmp_path / "root.cbor").write_bytes(b"\x80")
+    return (
+        *("--bootloader", BOOTLOADER, "--image", tmp_path / "app.img", "--class-id", CLASS_ID),
+        *("--vendor-id", VENDOR_ID, *roots, "--genesis-root", tmp_path / "root.cbor"),
+        *("--server-ca", factory / "ca.crt", "--server-url", "https://updates.example:8443"),
+    )
+
+
+@needs_firmware
+def test_factory_hex_boots_its_device_and_takes_the_keys_out_of_the_record(
+    device, options, hex_options, tmp_path
+):
+    work = tmp_path / "work"
+    fota("provision", "device", device, *options, "--work", work)
+    path = next(work.glob("*.json"))
+    secret = json.loads(path.read_text())["io_key"]
+    made = tmp_path / "d.hex"
+    out, err = fota("provision", "hex", path, *hex_options, "-o", made)
+    assert made.stat().st_mode & 0o777 == 0o600
+    assert secret not in out + err
+    for words in (
+        "STM32_Programmer_CLI",
+        "WRP1A_END=0x07",
+        "RDP=0xBB",
+        "OpenOCD:",
+        "pyOCD:",
+        "onfirm on silicon",
+    ):
+        assert words in out
+    assert "io_key" not in json.loads(path.read_text())
+    assert path.stat().st_mode & 0o777 == 0o600
+
+    fota("provision", "load", device, made)
+    said = fota("vdev", "run", device, "--until", "journal: ")[0]
+    assert "fota-boot: slot A 1.0.0 confirmed" in said
+    again = json.loads(fota("provision", "device", device, *options, "--work", work, "--json")[0])
+    assert again["changed"] == []
+    assert "no pairing keys any more" in one_line(
+        fota("provision", "hex", path, *hex_options, "-o", tmp_path / "e.hex", code=3)[1]
+    )
+
+
+@needs_firmware
+def test_factory_hex_refuses_inputs_that_do_not_fit_and_keeps_the_keys(
+    device, options, hex_options, factory, tmp_path
+):
+    work = tmp_path / "work"
+    fota("provision", "device", device, *options, "--work", work)
+    path = next(work.glob("*.json"))
+    before = path.read_bytes()
+
+    def refused(option, value, code=3):
+        words = list(hex_options)
+        words[words.index(option) + 1] = value
+        return one_line(fota("provision", "hex", path, *words, "-o", tmp_path / "d.hex", code=code)[1])
+
+    assert "another device class" in refused("--class-id", VENDOR_ID)
+    assert "other firmware roots" in refused("--root-b", factory / "a.pub")
+    assert "neither firmware root" in refused("--root-a", factory / "b.pub")
+    assert "not an ELF" in refused("--bootloader", tmp_path / "app.img")
+    assert path.read_bytes() == before
+    assert not (tmp_path / "d.hex").exists()
+
+
+def test_hex_of_other_addresses_is_not_loaded(device, tmp_path):
+    (tmp_path / "x.hex").write_text(":020000040900F1\n:0400000001020304F2\n:00000001FF\n")
+    assert "outside bank 1" in one_line(fota("provision", "load", device, tmp_path / "x.hex", code=3)[1])
+    (tmp_path / "x.hex").write_text("hello")
+    assert "not an Intel HEX" in one_line(fota("provision", "load", device, tmp_path / "x.hex", code=3)[1])
