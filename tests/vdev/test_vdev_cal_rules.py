@@ -1,7 +1,7 @@
 """Rules of the element that no library reaches: raw packets on a chip whose memory the test lays out itself.
 
-TempKey and its fellows after each consumer, which error comes first, the rules of a slot's key, watchdog, power
-cuts in each command that writes.
+TempKey and its fellows after each consumer, which error comes first, the rules of a slot's key, watchdog,
+power cuts in each command that writes.
 """
 
 import hashlib
@@ -10,13 +10,14 @@ import hmac
 import pytest
 
 from fota_vdev.atecc608 import Assumptions, Atecc608
+from fota_vdev.atecc608.crc import crc16
 from fota_vdev.atecc608.memory import COUNTER_MAX, SLOT_SIZES, Nvm, decode_counter, factory_config
 from fota_vdev.atecc608.p256 import public_of
 from fota_vdev.atecc608.sha256 import Sha256
 from fota_vdev.bus import PowerCutError
 from fota_vdev.host import ChipHost
 from fota_vdev.machine import Machine
-from fota_wire.host_crypto import signer
+from fota_wire.host_crypto import signer, verify
 
 SERIAL = bytes.fromhex("0123aabbccddee00ee")
 # slot: (SlotConfig, KeyConfig), as in the configuration zone
@@ -474,6 +475,113 @@ def test_req_random_bars_every_other_source(bench):
     assert len(b(0x41, 0x80, 1)) == 64
 
 
+def test_verify_mac_over_temp_key_takes_its_nonce_from_the_message_digest_buffer(bench, root):
+    b = bench()
+    signature, nonce = signer(root)(DIGEST), bytes(range(32))
+    b(0x16, 0x43, 0, nonce)
+    b(0x16, 3, 0, DIGEST)
+    assert b(0x45, 0x80, 15, signature) == sha(KEY[6], DIGEST, nonce, signature, b"\x45\x80\x0f\0")
+    assert b.valid == (False, False)
+
+
+@pytest.mark.parametrize(("uses_only", "answer"), [(True, 4), (False, 1)])
+def test_read_of_a_guarded_slot_asks_for_permission_only_if_assumed(bench, uses_only, answer):
+    b = bench({"permission_is_for_uses_only": uses_only}, at_112=b"\xbc\x04")  # slot 8: ReqAuth by slot 4
+    assert len(b(0x02, 2, 8 << 3)) == answer
+    assert (b(0x12, 2, 8 << 3, b"word") == OK) is uses_only
+    assert b.prove() == OK
+    assert len(b(0x02, 2, 8 << 3)) == 4
+
+
+def test_gen_dig_of_a_no_mac_key_hashes_the_words_of_the_host(bench):
+    b = bench()
+    b.nonce()
+    assert b(0x15, 2, 6) == PARSE, "the words are missing"
+    temp = b.gen_dig(6, no_mac=b"head")
+    assert verify(public_of(KEY[0]), temp, b(0x41, 0x80, 0))
+
+
+@pytest.mark.parametrize(
+    ("digest_of", "assumed", "answer"), [(14, True, OK), (11, True, EXECUTION), (11, False, OK)]
+)
+def test_validation_wants_the_digest_of_the_very_slot(bench, digest_of, assumed, answer):
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    parent = ec.derive_private_key(int.from_bytes(KEY[11], "big"), ec.SECP256R1())
+    b = bench({"validation_digest_is_of_the_slot": assumed})
+    b(0x16, 3, 0, bytes(32))
+    assert b(0x40, 0x10, digest_of, bytes(3)) == OK
+    temp = sha(bytes(32), b"\x40\0\0\0", b"\xee\x01\x23", bytes(25), public_of(KEY[digest_of]))
+    message = sha(temp, b"\x41", bytes(10), b"\xee", bytes(4), b"\x01\x23", bytes(5))
+    assert b(0x45, 3, 14, signer(parent)(message) + bytes(19)) == answer
+    assert b.chip.nvm.is_validated(14) is (answer == OK)
+
+
+def test_certificate_with_another_key_validates_nothing(bench):
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    parent = ec.derive_private_key(int.from_bytes(KEY[11], "big"), ec.SECP256R1())
+    b = bench()
+    b(0x47, 0)
+    assert b(0x47, 3, 15) == OK
+    assert b(0x45, 1, 14, signer(parent)(b(0x47, 2))) == EXECUTION
+    assert not b.chip.nvm.is_validated(14)
+
+
+def test_locked_slots_are_neither_validated_nor_written_by_secure_boot(bench, root):
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    parent = ec.derive_private_key(int.from_bytes(KEY[11], "big"), ec.SECP256R1())
+    b = bench(at_88=b"\x7f\xbf")  # slots 7 and 14 are locked
+    before = b.chip.nvm.state()
+    b(0x47, 0)
+    b(0x47, 3, 14)
+    assert b(0x45, 1, 14, signer(parent)(b(0x47, 2))) == EXECUTION
+    good = DIGEST + signer(root)(DIGEST)
+    assert (b(0x80, 7, 0, good), b(0x80, 5, 0, good)) == (EXECUTION, OK)
+    assert b.chip.nvm.state() == before
+
+
+def test_secure_boot_of_both_stores_nothing_even_where_there_is_room(bench, root):
+    b = bench(at_70=b"\x01\xf8")
+    good = DIGEST + signer(root)(DIGEST)
+    before = b.chip.nvm.state()
+    assert [b(0x80, mode, 0, good[: 32 if mode == 6 else 96]) for mode in (7, 6, 5)] == [
+        EXECUTION,
+        EXECUTION,
+        OK,
+    ]
+    assert b.chip.nvm.state() == before
+
+
+@pytest.mark.parametrize(
+    ("config", "command"),
+    [
+        pytest.param({"at_20": b"\x83\x20"}, (0x43, 0x0C, 0, XY), id="slot-without-ecdh"),
+        pytest.param({"at_13": b"\x00"}, (0x51, 0, 5, bytes(16)), id="aes-off"),
+        pytest.param({"at_13": b"\x00"}, (0x56, 0x32, 4, bytes(20)), id="kdf-aes-while-aes-is-off"),
+        pytest.param({"at_90": b"\x02\x60"}, (0x56, 0x32, 4, bytes(20)), id="kdf-aes-off"),
+        pytest.param({"at_96": b"\xb3\x04"}, (0x40, 0, 0), id="genkey-of-a-key-that-wants-authorisation"),
+    ],
+)
+def test_what_configuration_closes_is_refused_and_open_otherwise(bench, config, command):
+    assert bench(**config)(*command) == EXECUTION
+    assert len(bench()(*command)) >= 16
+
+
+def test_internal_signature_of_a_bare_nonce_is_refused(bench):
+    b = bench()
+    b.nonce()
+    assert b(0x41, 0x00, 0) == EXECUTION
+
+
+@pytest.mark.parametrize("nothing", [True, False])
+def test_command_refused_at_its_end_has_written_nothing_unless_assumed(bench, nothing):
+    b = bench({"refused_command_writes_nothing": nothing})
+    assert b(0x40, 0x0C, 0) == EXECUTION, "a digest without TempKey"
+    assert (b.chip.nvm.private_key(0) == KEY[0]) is nothing
+
+
 def test_certificate_digest_validates_the_key_inside_it(bench):
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -533,6 +641,40 @@ def test_watchdog_between_commands_loses_sram_and_nothing_else(bench, chip_mode,
             b.host.wake()
         assert b.valid[0] is survives
         assert b.chip.counters == (1, 0)
+
+
+@pytest.mark.parametrize(("chip_mode", "maximum_ms"), [(0x00, 75), (0x28, 172), (0x68, 531)])
+def test_clock_divider_stretches_the_busy_time_and_the_chip_naks_until_then(bench, chip_mode, maximum_ms):
+    b = bench({"execution": 1.0}, at_19=bytes([chip_mode]))
+    body = bytes([71, 0x43, 0x0C, 0, 0]) + XY
+    b.machine.i2c.writeto(0x60, b"\x03" + body + crc16(body))
+    b.machine.sleep_us((maximum_ms - 1) * 1000)
+    with pytest.raises(OSError, match="acknowledges"):
+        b.machine.i2c.readfrom(0x60, 1)
+    b.machine.sleep_us(1000)
+    assert b.machine.i2c.readfrom(0x60, 1) == b"\x23"
+
+
+@pytest.mark.parametrize(("chip_mode", "answers"), [(0x68, False), (0x6C, True)])
+def test_command_that_outlasts_the_watchdog_never_answers(bench, chip_mode, answers):
+    b = bench({"execution": 1.0}, at_19=bytes([chip_mode]))
+    b.again()
+    body = bytes.fromhex("07773b0000")
+    b.machine.i2c.writeto(0x60, b"\x03" + body + crc16(body))
+    b.machine.sleep_us(2_400_000)
+    assert (b.chip.status == "awake") is answers
+
+
+@pytest.mark.parametrize("survives", [True, False])
+def test_write_under_way_when_the_watchdog_expires_is_completed_if_assumed(bench, survives):
+    b = bench({"execution": 1.0, "write_survives_watchdog": survives})
+    b.again()
+    b.machine.sleep_us(1_270_000)
+    body = bytes([39, 0x12, 0x82, 8 << 3, 0]) + bytes(range(32))
+    b.machine.i2c.writeto(0x60, b"\x03" + body + crc16(body))
+    b.machine.sleep_us(100_000)
+    assert b.chip.status == "asleep"
+    assert (bytes(b.chip.nvm.slots[8][:32]) == bytes(range(32))) is survives
 
 
 def test_idle_stops_the_watchdog_and_keeps_temp_key(bench):

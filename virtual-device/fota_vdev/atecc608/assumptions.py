@@ -62,6 +62,9 @@ class Assumptions:
     authorisation_serves_once: bool = _because(
         True, "a proven key lets one command use a slot that asks for it; then it has to be proven again"
     )
+    permission_is_for_uses_only: bool = _because(
+        True, "ReqAuth and PersistDisable bind the use of a key, not Read and Write of its slot"
+    )
     genkey_ignores_persist_disable: bool = _because(
         True, "GenKey works without the persistent latch on slots whose key needs the latch"
     )

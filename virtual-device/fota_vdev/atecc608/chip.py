@@ -162,12 +162,13 @@ class Atecc608:
     def _settle(self) -> None:
         """Bring the chip up to now: finish a command, let the watchdog expire."""
         now = self._now_ps()
-        done = now >= self._busy_until_ps
+        expired = self._expired(now)
+        in_time = not expired or self._busy_until_ps <= self._watchdog_ps
         if self._after is not None and (
-            done or (self._expired(now) and self.assumptions.write_survives_watchdog)
+            (now >= self._busy_until_ps and in_time) or (expired and self.assumptions.write_survives_watchdog)
         ):
             self._nvm, self._after = self._after, None
-        if self._expired(now):
+        if expired:
             self._after = None
             self._lose_sram()
 

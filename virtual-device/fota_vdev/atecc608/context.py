@@ -97,6 +97,15 @@ class Context:
 
         ``temp_key`` is what the key works on: ReqRandom wants one from a random nonce. ``making``: GenKey.
         """
+        self._need_permission(slot, making=making)
+        if self.nvm.key_config(slot) & REQ_RANDOM and not making:
+            from_input = temp_key.from_input if temp_key else self._assume.req_random_bars_other_sources
+            need(not from_input)
+        if self.nvm.slot_config(slot) & LIMITED_USE and self._assume.limited_use_counts:
+            self._count(0)
+
+    def _need_permission(self, slot: int, *, making: bool = False) -> None:
+        """Hold the use of a slot against the persistent latch and the authorisation that it may want."""
         rule = self.nvm.key_config(slot)
         if rule & PERSIST_DISABLE and not (making and self._assume.genkey_ignores_persist_disable):
             need(self.latches.persistent)
@@ -104,11 +113,11 @@ class Context:
             need(self.sram.authorised == rule >> 8 & 15)
             if self._assume.authorisation_serves_once:
                 self.sram.authorised = None
-        if rule & REQ_RANDOM and not making:
-            from_input = temp_key.from_input if temp_key else self._assume.req_random_bars_other_sources
-            need(not from_input)
-        if self.nvm.slot_config(slot) & LIMITED_USE and self._assume.limited_use_counts:
-            self._count(0)
+
+    def _touch(self, slot: int) -> None:
+        """Read or write a slot, which asks for permission only if that is assumed."""
+        if not self._assume.permission_is_for_uses_only:
+            self._need_permission(slot)
 
     def _count(self, index: int) -> None:
         """Increment a counter, unless it stands at its limit."""

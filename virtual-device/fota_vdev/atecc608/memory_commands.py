@@ -48,6 +48,7 @@ class MemoryCommands(Context):
         else:
             need(self.nvm.data_locked or not self._assume.unlocked_writes_are_blocks)
             need(not self.nvm.is_private(slot))
+            self._touch(slot)
             raw = bytes(self.nvm.slots[slot])
             rule = self.nvm.slot_config(slot) & (SECRET | ENCRYPT_READ)
             if rule == SECRET | ENCRYPT_READ:
@@ -79,6 +80,7 @@ class MemoryCommands(Context):
         else:
             plain = self._decrypt(p1, p2, slot, data) if encrypted else data
             self._check_slot_write(slot, size, encrypted=encrypted)
+            self._touch(slot)
             room = self.nvm.slots[slot]
             kept = plain[: len(room) - offset]
             room[offset : offset + len(kept)] = kept
