@@ -9,12 +9,22 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fota_vdev.atecc608.crc import crc16
 from fota_vdev.elf import segments
 from fota_vdev.flash_array import PAGE
 from fota_vdev.host import ChipHost
 from fota_vdev.machine import Machine
 from fota_wire.cose import key_hash
+from fota_wire.element import (
+    ATTESTATION_SLOT,
+    IDENTITY_SLOT,
+    IO_SLOT,
+    MAC_SLOT,
+    NEXT_SLOT,
+    ROOT_A_SLOT,
+    ROOT_B_SLOT,
+    crc16,
+    wanted_config,
+)
 from fota_wire.errors import DeviceError, InputError, VerifyError
 from fota_wire.files import read_input
 from fota_wire.host_crypto import load_private_key, load_public_key, public_xy, verify
@@ -43,46 +53,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.x509 import Certificate
 
-# SPEC 1.4, slot by slot: (SlotConfig, KeyConfig) as they lie in the zone
-UNUSED = (bytes.fromhex("8f8f"), bytes.fromhex("1c00"))
-LAYOUT: dict[int, tuple[bytes, bytes]] = {
-    0: (bytes.fromhex("8120"), bytes.fromhex("3300")),
-    1: (bytes.fromhex("8220"), bytes.fromhex("3300")),
-    2: (bytes.fromhex("8120"), bytes.fromhex("3300")),
-    4: (bytes.fromhex("8f0f"), bytes.fromhex("3c00")),
-    6: (bytes.fromhex("9f0f"), bytes.fromhex("3c00")),
-    7: (bytes.fromhex("8f8f"), bytes.fromhex("1c00")),
-    8: (bytes.fromhex("0f0f"), bytes.fromhex("3c00")),
-    10: (bytes.fromhex("0f8f"), bytes.fromhex("1c00")),
-    11: (bytes.fromhex("0f8f"), bytes.fromhex("1000")),
-    12: (bytes.fromhex("0f8f"), bytes.fromhex("1c00")),
-    14: (bytes.fromhex("0f0f"), bytes.fromhex("3000")),
-    15: (bytes.fromhex("0f0f"), bytes.fromhex("3000")),
-}
-SECURE_BOOT = bytes.fromhex("03f7")
-CHIP_OPTIONS = bytes.fromhex("0260")
 LARGEST_CERTIFICATE = 1024
-IDENTITY_SLOT, ATTESTATION_SLOT, NEXT_SLOT, MAC_SLOT, IO_SLOT, ROOT_B_SLOT, ROOT_A_SLOT = (
-    0,
-    1,
-    2,
-    4,
-    6,
-    14,
-    15,
-)
-
-
-def element_config(blank: bytes) -> bytes:
-    """Return the wanted configuration zone of a chip whose zone is ``blank`` now."""
-    zone = bytearray(blank)
-    for slot in range(16):
-        slot_config, key_config = LAYOUT.get(slot, UNUSED)
-        zone[20 + 2 * slot : 22 + 2 * slot] = slot_config
-        zone[96 + 2 * slot : 98 + 2 * slot] = key_config
-    zone[70:72] = SECURE_BOOT
-    zone[90:92] = CHIP_OPTIONS
-    return bytes(zone)
 
 
 def provision_element(
@@ -94,7 +65,7 @@ def provision_element(
         DeviceError: the chip does not answer, or refuses: it is not blank.
     """
     before = host.read_config()
-    wanted = element_config(before)
+    wanted = wanted_config(before)
     for offset in [*range(16, 84, 4), *range(88, 128, 4)]:
         if wanted[offset : offset + 4] != before[offset : offset + 4]:
             host.write_config_word(offset, wanted[offset : offset + 4])

@@ -7,6 +7,7 @@ for what it knows about buses alone: packets are ours, and go through its ``cali
 import ctypes
 from typing import TYPE_CHECKING, Any
 
+from fota_signer.factory.packets import ADDRESSES
 from fota_wire.errors import DeviceError, InputError
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class CalTransport:
         status = self._lib.calib_execute_command(ctypes.byref(frame), self._lib.atcab_get_device())
         raw = bytes(frame.data[: max(frame.data[0], 4)])
         if status != SUCCESS and (raw[0] != 4 or raw[:4] == packet[HEAD : HEAD + 4]):
-            raise DeviceError(f"no answer from {self._where}: CryptoAuthLib status {status}")
+            raise DeviceError(f"no answer from {self._where}: CryptoAuthLib status {status}; {ADDRESSES}")
         return raw
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ import errno
 from collections.abc import Callable
 from typing import Protocol
 
+from fota_signer.factory.packets import ADDRESSES
 from fota_wire.errors import DeviceError
 
 WOKEN = b"\x04\x11\x33\x43"
@@ -50,7 +51,8 @@ class I2cTransport:
         try:
             answer = self._i2c.readfrom(self.address, 4)
         except OSError as exc:
-            raise DeviceError(f"no crypto element answers at I2C address 0x{self.address:02x}") from exc
+            where = f"no crypto element answers at I2C address 0x{self.address:02x}"
+            raise DeviceError(f"{where}; {ADDRESSES}") from exc
         if answer != WOKEN:
             raise DeviceError(f"the crypto element woke up with {answer.hex()} instead of {WOKEN.hex()}")
 

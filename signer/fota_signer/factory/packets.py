@@ -5,6 +5,7 @@ from typing import Protocol
 from fota_wire.element import crc16
 from fota_wire.errors import DeviceError
 
+ADDRESSES = "a blank chip is at 0x60, TrustFLEX at 0x36, Trust&GO at 0x35 (--address)"
 MISCOMPARE = 0x01
 STATUS_TEXT = {
     MISCOMPARE: "miscompare",
