@@ -8,7 +8,7 @@
 
 /* Milliseconds of silence, or bytes that were no frame, after which nobody is there. The largest
  * frame has about 1,500. */
-enum { PATIENCE = 30000 };
+enum { PATIENCE = 5000 };
 
 typedef struct session {
   fota_journal_t journal;
@@ -46,4 +46,5 @@ void fota_recover(fota_status_t why) {
   fota_port_listen();
   fota_port_put("fota-boot: recovery\r\n");
   serve(&session);
+  if (why != 0) fota_port_restart(); /* what ailed it may have passed */
 }

@@ -4,13 +4,13 @@ import base64
 import struct
 from pathlib import Path
 
-from fota_signer.examples import example_key
-from fota_signer.identity import DeviceClass
-from fota_signer.images import sign_payload
 from smp.image_management import ImageStatesReadRequest, ImageUploadWriteRequest
 from smp.os_management import EchoWriteRequest, MCUMgrParametersReadRequest, ResetWriteRequest
 from smp.packet import encode
 
+from fota_signer.examples import example_key
+from fota_signer.identity import DeviceClass
+from fota_signer.images import sign_payload
 from fota_wire import journal, status
 from fota_wire.image import parse_image
 from fota_wire.layout import SLOT_A, SLOT_B, SLOT_NONE

@@ -13,14 +13,15 @@
 #define GPIOC_IDR REG(0x48000810)
 
 enum {
+  MHZ = 48,
   AHB2_GPIOC = 1 << 2,
   CR3_OVRDIS = 1 << 12, /* a lost byte costs its frame, and nothing more */
   PA3 = 3,
   PC13 = 13,
   PULL_UP = 1,
   SETTLE_US = 100, /* a weak pull-up against the filter of a button */
-  LOOK_US = 40,    /* shorter than half a byte at 115,200 baud */
-  LOOKS = 25,      /* make a millisecond */
+  LOOK_US = 75,    /* shorter than a byte at 115,200 baud */
+  LOOKS = 13,      /* make a millisecond */
 };
 
 bool fota_port_recovery_asked(void) {
@@ -47,12 +48,24 @@ void fota_port_listen(void) {
   USART_CR1 = USART_UE | USART_TE | USART_RE;
 }
 
+/* The core sleeps between its looks. */
 int fota_port_get(void) {
-  for (int look = 0; look < LOOKS; look++) {
-    if (USART_ISR & USART_RXNE) return (int)(USART_RDR & 0xff);
-    fota_port_wait_us(LOOK_US);
+  int byte = -1;
+  SYST_RVR = LOOK_US * MHZ - 1;
+  SYST_CVR = 0;
+  SYST_CSR = SYST_ON;
+  for (int look = 0; look < LOOKS && byte < 0; look++) {
+    if (USART_ISR & USART_RXNE) {
+      byte = (int)(USART_RDR & 0xff);
+    } else {
+      while ((SCB_ICSR & ICSR_PENDSTSET) == 0)
+        __asm__ volatile("wfi");
+      SCB_ICSR = ICSR_PENDSTCLR;
+    }
   }
-  return -1;
+  SYST_CSR = 0;
+  SCB_ICSR = ICSR_PENDSTCLR;
+  return byte;
 }
 
 /* Slot B lies behind the journal in the same bank, so the journal's driver erases it as well. */

@@ -1,0 +1,223 @@
+"""Fixtures: a provisioned virtual device with the recovery build, and its console as a serial port."""
+
+import os
+import subprocess
+import threading
+import tty
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / "build"
+CLASS_ID, VENDOR_ID = bytes(range(16)), bytes(range(16, 32))
+BANK = {"A": 1, "B": 2}
+SLOT = 0x4000
+
+
+def make(*arguments: str) -> None:
+    result = subprocess.run(
+        ["make", "-C", str(ROOT / "bootloader"), *arguments], capture_output=True, text=True, check=False
+    )
+    if result.returncode:
+        pytest.fail(f"make {' '.join(arguments)}: {result.stdout[-2000:]}{result.stderr[-2000:]}")
+
+
+@pytest.fixture(scope="session")
+def recovery_elf() -> Path:
+    make("bootloader", "recovery")
+    return BUILD / "bootloader/stm32l4/bootloader-recovery.elf"
+
+
+@pytest.fixture(scope="session")
+def signed() -> Callable[..., bytes]:
+    """signed("1.1.0", key="assign") -> image file, by default by the device's firmware root A."""
+    from fota_signer.examples import example_key
+    from fota_signer.firmware import load_firmware
+    from fota_signer.identity import DeviceClass
+    from fota_signer.images import sign_payload
+
+    def build(version: str, *, key: str = "image-a") -> bytes:
+        make("sample", f"VERSION={version}")
+        name = f"app-{version}.elf"
+        major, minor, revision = map(int, version.split("."))
+        return sign_payload(
+            load_firmware((BUILD / "sample" / name).read_bytes(), name),
+            key=example_key(key),
+            version=(major, minor, revision, 0),
+            sec_cnt=1,
+            device_class=DeviceClass(vendor_id=VENDOR_ID, class_id=CLASS_ID),
+        )
+
+    return build
+
+
+class SerialPort(threading.Thread):
+    """A pseudo terminal on USART2: while it is open, the machine runs on this thread."""
+
+    def __init__(self, machine: Any) -> None:
+        super().__init__(daemon=True)
+        self._machine = machine
+        self._master, self._slave = os.openpty()
+        tty.setraw(self._slave)
+        os.set_blocking(self._master, False)
+        self.path = os.ttyname(self._slave)
+        self._over = threading.Event()
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        sent = len(self._machine.uart)
+        try:
+            while not self._over.is_set():
+                with suppress(BlockingIOError):
+                    self._machine.uart_input(os.read(self._master, 4096))
+                self._machine.run(time_ms=2)
+                new = bytes(self._machine.uart[sent:])
+                sent += os.write(self._master, new) if new else 0
+        except BaseException as exc:
+            self.error = exc
+
+    def __enter__(self) -> str:
+        self.start()
+        return self.path
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.join(timeout=30)
+        os.close(self._master)
+        os.close(self._slave)
+        if self.error is not None:
+            raise self.error
+
+
+class Device:
+    """A provisioned machine, and the questions that tests ask of it."""
+
+    def __init__(self, machine: Any) -> None:
+        self.machine = machine
+        self.flash = machine.flash
+
+    def install(self, slot: str, image: bytes) -> None:
+        self.flash.write_phys(BANK[slot], SLOT, image + b"\xff" * (-len(image) % 2048))
+
+    def spoil(self, slot: str) -> None:
+        """Flip a bit of the payload."""
+        at = SLOT + 0x210
+        byte = self.flash.read_phys(BANK[slot], at, 1)[0]
+        self.flash.write_phys(BANK[slot], at, bytes([byte ^ 1]))
+
+    def slot(self, slot: str, n: int = 496 * 1024) -> bytes:
+        return bytes(self.flash.read_phys(BANK[slot], SLOT, n))
+
+    def run(self, until: str, time_ms: int = 60_000) -> str:
+        """Run until a text appears; returns what was said on the way."""
+        start = len(self.machine.uart)
+        if not self.machine.powered:
+            self.machine.power_on()
+        for _ in range(0, time_ms, 20):
+            self.machine.run(time_ms=20)
+            if until.encode() in self.machine.uart[start:]:
+                break
+        said = bytes(self.machine.uart[start:]).decode("latin-1")
+        assert until in said, said
+        return said
+
+    def serial_port(self) -> SerialPort:
+        return SerialPort(self.machine)
+
+    def state(self) -> Any:
+        """The journal's record."""
+        from fota_wire import journal
+
+        return journal.scan(self.flash.read_phys(2, 0, 2048), self.flash.read_phys(2, 2048, 2048))[0]
+
+    def write_record(self, *fields: int) -> None:
+        """Write the first record of a blank journal: confirmed, candidate, state..."""
+        from fota_wire import journal
+
+        self.flash.write_phys(2, 0, journal.pack(journal.Record(1, *fields)))
+
+    def ask(self, *raw: bytes, time_ms: int = 300) -> list[bytes]:
+        """Type bytes into the console, one after the other; returns the frames that came back, at most one
+        for each.
+        """
+        return [answer for part in raw for answer in self._ask(part, time_ms)]
+
+    def _ask(self, raw: bytes, time_ms: int) -> list[bytes]:
+        from smp.packet import decode
+
+        start, decoder = len(self.machine.uart), decode()
+        next(decoder)
+        self.machine.uart_input(raw)
+        for _ in range(0, time_ms, 10):
+            self.machine.run(time_ms=10)
+            said = bytes(self.machine.uart[start:])
+            if (said.startswith(b"\x06\x09") and said.endswith(b"=\n")) or said.count(b"\n") > 2:
+                break
+        try:
+            for line in said.splitlines(keepends=True):
+                decoder.send(line)
+        except StopIteration as done:
+            return [done.value]
+        assert said == b"", said
+        return []
+
+
+@pytest.fixture(scope="session")
+def factory_device(recovery_elf: Path, signed: Callable[..., bytes], tmp_path_factory: Any) -> Any:
+    from fota_signer.examples import example_files, example_key
+    from fota_vdev.atecc608.chip import Atecc608
+    from fota_vdev.elf import segments
+    from fota_vdev.machine import Machine
+    from fota_vdev.provision import provision
+    from fota_wire.host_crypto import public_xy
+
+    folder = tmp_path_factory.mktemp("keys")
+    for name, data in example_files().items():
+        (folder / name).write_bytes(data)
+    machine = Machine(element=Atecc608())
+    provision(
+        machine,
+        bootloader_elf=recovery_elf.with_name("bootloader.elf"),
+        image=signed("1.0.0"),
+        class_id=CLASS_ID,
+        vendor_id=VENDOR_ID,
+        root_a_xy=public_xy(example_key("image-a")),
+        root_b_xy=public_xy(example_key("image-b")),
+        genesis_root=b"\xa0",
+        server_ca_der=b"",
+        server_url="https://localhost",
+        device_ca_key=folder / "device-ca.pem",
+        device_ca_cert=folder / "device-ca.crt",
+        allow_example_keys=True,
+    )
+    for address, data in segments(recovery_elf):
+        machine.flash.write_phys(1, address - 0x0800_0000, data)
+    return SimpleNamespace(machine=machine, fresh=machine.snapshot())
+
+
+@pytest.fixture
+def device(factory_device: Any) -> Iterator[Device]:
+    """As it leaves the factory: 1.0.0 in slot A, journal and slot B blank."""
+    machine = factory_device.machine
+    machine.restore(factory_device.fresh)
+    machine.resets.clear()
+    yield Device(machine)
+    machine.board.gpio["C"].__dict__.pop("read", None)
+
+
+@pytest.fixture
+def dead_device(device: Device) -> Device:
+    """Confirmed slot A rotten, slot B blank: it has nothing to boot, and waits for somebody."""
+    from fota_wire import journal
+    from fota_wire.layout import SLOT_A, SLOT_NONE
+
+    device.write_record(SLOT_A, SLOT_NONE, journal.NONE)
+    device.spoil("A")
+    said = device.run("fota-boot: recovery\r\n")
+    assert "fota-boot: halt: PO3" in said
+    return device
