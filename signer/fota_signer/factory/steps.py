@@ -125,9 +125,13 @@ def _public(slot: int, name: str) -> Command:
 
 
 def make_key(slot: int, name: str) -> Step:
-    """Make a private key in the chip, unless there is one."""
+    """Make a private key in the chip. Until the data zone is locked it is made again, whatever is there: only
+    then is it certain that nobody put a key in that he knows.
+    """
 
     def done(session: Session) -> bool:
+        if not session.data_locked:
+            return False
         try:
             session.run(_public(slot, name))
         except ElementStatusError:
