@@ -4,37 +4,61 @@ import hashlib
 import mmap
 from collections.abc import Callable
 from ctypes import addressof, c_char
+from dataclasses import dataclass
 
 from fota_vdev.board import Board
 from fota_vdev.bus import BusFaultError, UnmodelledError
 from fota_vdev.cpu import Cpu
-from fota_vdev.flash_array import BANK, PAGE, FlashArray
+from fota_vdev.flash_array import FlashArray
 from fota_wire.errors import DeviceError
 
-FLASH_BASE, FLASH_END, ALIAS_END = 0x0800_0000, 0x0810_0000, 0x0010_0000
+FLASH_BASE = 0x0800_0000
 SRAM1, SRAM1_SIZE = 0x2000_0000, 96 << 10
 SRAM2, SRAM2_SIZE = 0x1000_0000, 32 << 10
 REGISTER_AREAS = ((0x4000_0000, 0x30000), (0x4800_0000, 0x2000), (0x5006_0000, 0x1000), (0xE000_1000, 0x1000),
                   (0xE000_E000, 0x1000), (0xE004_2000, 0x1000), (0x1FFF_0000, 0x10000))  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryMap:
+    """RAM and register areas as (base, size), and whether flash shows again at address 0."""
+
+    ram: tuple[tuple[int, int], ...]
+    registers: tuple[tuple[int, int], ...]
+    alias: bool
+
+
+STM32L476_MAP = MemoryMap(
+    ram=((SRAM1, SRAM1_SIZE), (SRAM2, SRAM2_SIZE)), registers=REGISTER_AREAS, alias=True
+)
+
+
 class AddressSpace:
     """The memory map. Changes that the running core must not see half done wait for `service`."""
 
-    def __init__(self, cpu: Cpu, flash: FlashArray, board: Board, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        cpu: Cpu,
+        flash: FlashArray,
+        board: Board,
+        warn: Callable[[str], None],
+        memory: MemoryMap = STM32L476_MAP,
+    ) -> None:
+        self._bank = flash.geometry.bank
+        self._bases = (0, FLASH_BASE) if memory.alias else (FLASH_BASE,)
         self._cpu = cpu
         self._flash = flash
         self._board = board
         self._warn = warn
         self._remap_due = self._stale_code = False
-        self.ram = {SRAM1: mmap.mmap(-1, SRAM1_SIZE), SRAM2: mmap.mmap(-1, SRAM2_SIZE)}
+        self.ram = {base: mmap.mmap(-1, size) for base, size in memory.ram}
         for base, ram in self.ram.items():
             cpu.map_ram(base, len(ram), addressof(c_char.from_buffer(ram)))
-        for base, size in REGISTER_AREAS:
+        for base, size in memory.registers:
             cpu.map_registers(base, size)
         cpu.on_store = self.store_to_flash
         cpu.on_read = self._check_ecc
-        board.syscfg.on_remap = self._remap
+        board.watch_remap(self._remap)
         flash.on_change = self._flash_changed
         self.map_flash()
 
@@ -42,19 +66,19 @@ class AddressSpace:
 
     def physical(self, address: int) -> tuple[int, int] | None:
         """Bank and offset that a mapped flash address means now (FB_MODE), or None outside flash."""
-        if 0 <= address < ALIAS_END:
-            address += FLASH_BASE
-        if not FLASH_BASE <= address < FLASH_END:
-            return None
-        upper = address - FLASH_BASE >= BANK
-        return (2 if upper != self._board.syscfg.fb_mode else 1), (address - FLASH_BASE) % BANK
+        for base in self._bases:
+            if base <= address < base + 2 * self._bank:
+                upper = address - base >= self._bank
+                return (2 if upper != self._board.swapped else 1), (address - base) % self._bank
+        return None
 
     def map_flash(self) -> None:
-        """Map the banks as FB_MODE says, at 0x0800_0000 and at the alias from 0."""
+        """Map the banks as the board says, at 0x0800_0000 and at the alias from 0, if there is one."""
         self._remap_due = self._stale_code = False
-        banks = (2, 1) if self._board.syscfg.fb_mode else (1, 2)
+        banks = (2, 1) if self._board.swapped else (1, 2)
         low, high = (self._flash.pointer(bank) for bank in banks)
-        self._cpu.map_flash({0: low, BANK: high, FLASH_BASE: low, FLASH_BASE + BANK: high}, BANK)
+        areas = dict.fromkeys(self._bases, low) | {base + self._bank: high for base in self._bases}
+        self._cpu.map_flash(areas, self._bank)
         self._watch_torn_words()
 
     def service(self) -> None:
@@ -81,9 +105,11 @@ class AddressSpace:
 
     def _watch_torn_words(self) -> None:
         """Have the core report reads of pages that hold torn double words, wherever they are mapped."""
-        pages = sorted({offset // PAGE for _, offset in self._flash.ecc_bad})
-        starts = [base + page * PAGE for page in pages for base in (0, BANK, FLASH_BASE, FLASH_BASE + BANK)]
-        self._cpu.watch_reads([(start, start + PAGE - 1) for start in starts])
+        size = self._flash.geometry.page
+        pages = sorted({offset // size for _, offset in self._flash.ecc_bad})
+        banks = [base + bank for base in self._bases for bank in (0, self._bank)]
+        starts = [bank + page * size for page in pages for bank in banks]
+        self._cpu.watch_reads([(start, start + size - 1) for start in starts])
 
     def _check_ecc(self, address: int, size: int) -> None:
         place = self.physical(address)
@@ -115,7 +141,7 @@ class AddressSpace:
             PowerCutError: an armed cut falls on it.
         """
         place = self.physical(address)
-        if place is None or address < ALIAS_END:
+        if place is None or address < FLASH_BASE:
             raise BusFaultError(address, "store to memory that cannot be written")
         self._board.controller.store(place[0], place[1], size, value)
 
@@ -176,7 +202,7 @@ class AddressSpace:
             if place is None:
                 raise DeviceError(f"0x{address:08x} + {n} bytes is neither RAM nor flash")
             bank, offset = place
-            take = min(n - len(out), BANK - offset)
+            take = min(n - len(out), self._bank - offset)
             bad = None if quiet else self._flash.bad_in(bank, offset, take)
             if bad is not None:
                 self._board.controller.ecc_fault(bank, bad)

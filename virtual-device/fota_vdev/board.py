@@ -1,9 +1,9 @@
 """The parts of the chip wired together: which block lies where, and who tells whom."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from fota_vdev.bus import Bus, Storage
+from fota_vdev.bus import Bus, Peripheral, Storage
 from fota_vdev.clock import Clock
 from fota_vdev.cpu import Cpu
 from fota_vdev.flash import FlashController
@@ -26,34 +26,61 @@ TRCENA = 1 << 24
 
 
 class Board:
-    """STM32L476 peripherals at their addresses; USART2 on PA2/PA3, I2C1 on PB8/PB9 or PB6/PB7."""
+    """STM32L476 peripherals at their addresses; USART2 on PA2/PA3, I2C1 on PB8/PB9 or PB6/PB7.
+
+    Boards of other chips are subclasses: they make another system (flash, clocks, banks) and attach the
+    same peripheral cells elsewhere.
+    """
+
+    CORE: ClassVar[dict[str, int]] = {}
+    USART: ClassVar[str] = "USART2"
+    RNG: ClassVar[type[Rng]] = Rng
 
     def __init__(
         self, cpu: Cpu, array: FlashArray, element: "Atecc608 | None", seed: int, warn: Callable[[str], None]
     ) -> None:
         self._array = array
         self.clock = clock = Clock(lambda: cpu.executed)
-        self.power = Power()
-        self.controller = FlashController(array, clock, warn)
-        self.rcc = Rcc(clock, self.power, lambda: self.controller.latency)
-        self.syscfg = Syscfg()
-        self.scs = SystemControl(clock, lambda: self.controller.nmi)
+        self.request_reset: Callable[[str], None] = lambda cause: None
+        self._make_system(array, warn)
+        self.scs = SystemControl(clock, lambda: self.controller.nmi, **self.CORE)
         self.dwt = Dwt(clock, lambda: bool(self.scs.regs[DEMCR] & TRCENA))
         self.iwdg = Iwdg(clock)
-        self.rng = Rng(clock, lambda: self.rcc.rng_hz, seed)
+        self.rng = self.RNG(clock, lambda: self.rcc.rng_hz, seed)
         self.gpio = {name: Gpio(f"GPIO{name}") for name in "ABCDEFGH"}
         self.i2c_bus = I2CBus(element)
         self.host_i2c = HostI2C(self.i2c_bus, clock)
         self.i2c = I2c(self.i2c_bus, clock, lambda: self.rcc.kernel_hz("I2C1"), self._i2c_pins)
-        self.usart = Usart(lambda: self.rcc.kernel_hz("USART2"), self._uart_pin)
+        self.usart = Usart(lambda: self.rcc.kernel_hz(self.USART), self._uart_pin, self.USART)
         self.bus = Bus(self.rcc)
-        self._attach(SystemMemory(array, seed))
-        self.controller.on_acr = self.rcc.check_latency
-        self.power.on_range = self.rcc.check_latency
+        self._by_name: dict[str, Peripheral] = {}
+        self._attach(seed)
         self.rcc.on_peripheral_reset = self._reset_one
         clock.before_rate = self._before_rate
 
-    def _attach(self, memory: SystemMemory) -> None:
+    def _make_system(self, array: FlashArray, warn: Callable[[str], None]) -> None:
+        """Make flash controller, clock and power control, and what maps the banks."""
+        self.power = Power()
+        self.controller = FlashController(array, self.clock, warn)
+        self.rcc = Rcc(self.clock, self.power, lambda: self.controller.latency)
+        self.syscfg = Syscfg()
+        self.controller.on_acr = self.rcc.check_latency
+        self.power.on_range = self.rcc.check_latency
+
+    @property
+    def swapped(self) -> bool:
+        """True while bank 2 is mapped low."""
+        return self.syscfg.fb_mode
+
+    def watch_remap(self, on_remap: Callable[[], None]) -> None:
+        """Have ``on_remap`` called when the banks change places while the chip runs."""
+        self.syscfg.on_remap = on_remap
+
+    def power_off(self) -> None:
+        """Forget what only the supply keeps, so that flash is mapped as a reader off-chip expects."""
+        self.syscfg.reset()
+
+    def _attach(self, seed: int) -> None:
         dbgmcu = Storage("DBGMCU", {0x00: 0x1000_6415, 0x04: 0, 0x08: 0, 0x0C: 0, 0x10: 0})
         self._by_name = {
             p.name: p
@@ -70,7 +97,7 @@ class Board:
         self.bus.attach(0xE000_E000, self.scs, 0x1000)
         self.bus.attach(0xE000_1000, self.dwt, 0x1000)
         self.bus.attach(0xE004_2000, dbgmcu)
-        self.bus.attach(0x1FFF_0000, memory, 0x10000)
+        self.bus.attach(0x1FFF_0000, SystemMemory(self._array, seed), 0x10000)
 
     def _i2c_pins(self) -> bool:
         port = self.gpio["B"]

@@ -1,4 +1,4 @@
-"""The Cortex-M4: Unicorn, with exact instruction counts, stops between instructions, hand-made exceptions."""
+"""The core: Unicorn, with exact instruction counts, stops between instructions, hand-made exceptions."""
 
 import ctypes
 import functools
@@ -91,9 +91,14 @@ def _counter_offsets() -> tuple[int, int]:
 class Cpu:
     """Registers, memory map and the counter. Policy (time, resets, what a stop means) is the machine's."""
 
-    def __init__(self, read: Callable[[int, int], int], write: Callable[[int, int, int], None]) -> None:
+    def __init__(
+        self,
+        read: Callable[[int, int], int],
+        write: Callable[[int, int, int], None],
+        model: int = UC_CPU_ARM_CORTEX_M4,
+    ) -> None:
         self.uc: Any = Uc(UC_ARCH_ARM, UC_MODE_THUMB | UC_MODE_MCLASS)
-        self.uc.ctl_set_cpu_model(UC_CPU_ARM_CORTEX_M4)
+        self.uc.ctl_set_cpu_model(model)
         base = ctypes.cast(self.uc._uch, ctypes.c_void_p).value or 0
         counter, limit = _counter_offsets()
         self._counter = ctypes.c_uint64.from_address(base + counter)

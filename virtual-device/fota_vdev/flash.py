@@ -38,7 +38,9 @@ class FlashController(Peripheral):
     """Registers and rules. ``mapped`` tells which physical bank and offset an address means right now."""
 
     name = "FLASH"
-    STATE = ("acr", "sr", "cr", "eccr", "_keys", "_key_lockout", "_latch", "busy_until_ps")
+    STATE: ClassVar[tuple[str, ...]] = (
+        "acr", "sr", "cr", "eccr", "_keys", "_key_lockout", "_latch", "busy_until_ps",
+    )  # fmt: skip
     _WRITABLE: ClassVar[int] = PG | PER | MER1 | 0xFF << 3 | BKER | MER2 | STRT | FSTPG | EOPIE | 3 << 25
 
     def __init__(self, array: FlashArray, clock: Clock, warn: Callable[[str], None]) -> None:

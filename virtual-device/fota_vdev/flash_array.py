@@ -1,4 +1,4 @@
-"""The flash cells of an STM32L476: two banks, ECC marks, wear, option bytes, and operations that can be cut.
+"""The flash cells of an STM32: two banks, ECC marks, wear, option bytes, and operations that can be cut.
 
 This is what survives a power loss. The rules that a program has to obey stand in `flash.py`.
 """
@@ -26,6 +26,24 @@ OPTION_DEFAULTS = {
     "wrp2ar": 0x0000_00FF,
     "wrp2br": 0x0000_00FF,
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Geometry:
+    """Sizes of a dual-bank flash: bytes of a page, pages of a bank, bytes programmed at once."""
+
+    page: int
+    pages: int
+    word: int
+    options: dict[str, int]
+
+    @property
+    def bank(self) -> int:
+        """Bytes of a bank."""
+        return self.page * self.pages
+
+
+STM32L476_FLASH = Geometry(page=PAGE, pages=PAGES, word=WORD, options=OPTION_DEFAULTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +78,12 @@ class FlashCounters:
 class FlashArray:
     """Cells by physical bank (1 or 2) and byte offset; nothing here knows the mapped address."""
 
-    def __init__(self) -> None:
-        self._banks = {1: mmap.mmap(-1, BANK), 2: mmap.mmap(-1, BANK)}
+    def __init__(self, geometry: Geometry = STM32L476_FLASH) -> None:
+        self.geometry = geometry
+        self._blank = b"\xff" * geometry.word
+        self._banks = {bank: mmap.mmap(-1, geometry.bank) for bank in (1, 2)}
         self.ecc_bad: set[tuple[int, int]] = set()
-        self.options = dict(OPTION_DEFAULTS)
+        self.options = dict(geometry.options)
         self.counters = FlashCounters(Counter(), {1: 0, 2: 0})
         self.log: list[FlashOp] = []
         self.operations = 0
@@ -71,7 +91,7 @@ class FlashArray:
         self.cut_in: int | None = None
         self.cut_torn: int | None = None
         for cells in self._banks.values():
-            cells[:] = b"\xff" * BANK
+            cells[:] = b"\xff" * geometry.bank
 
     def pointer(self, bank: int) -> int:
         """Host address of a bank's cells, for mapping them into the emulator."""
@@ -94,8 +114,9 @@ class FlashArray:
         """
         self._check(bank, offset, len(data))
         self._banks[bank][offset : offset + len(data)] = data
-        first = offset // WORD * WORD
-        self.ecc_bad -= {(bank, o) for o in range(first, offset + len(data), WORD)}
+        word = self.geometry.word
+        first = offset // word * word
+        self.ecc_bad -= {(bank, o) for o in range(first, offset + len(data), word)}
         self.on_change()
 
     def mark_torn(self, bank: int, offset: int) -> None:
@@ -104,21 +125,23 @@ class FlashArray:
         Raises:
             InputError: it is not inside the bank.
         """
-        self._check(bank, offset, WORD)
-        self.ecc_bad.add((bank, offset // WORD * WORD))
+        word = self.geometry.word
+        self._check(bank, offset, word)
+        self.ecc_bad.add((bank, offset // word * word))
         self.on_change()
 
-    @staticmethod
-    def _check(bank: int, offset: int, n: int) -> None:
-        if bank not in (1, 2) or offset < 0 or n < 0 or offset + n > BANK:
+    def _check(self, bank: int, offset: int, n: int) -> None:
+        size = self.geometry.bank
+        if bank not in (1, 2) or offset < 0 or n < 0 or offset + n > size:
             raise InputError(
-                f"bank {bank} offset 0x{offset:x} + {n} bytes is not inside a flash bank of 512 KiB"
+                f"bank {bank} offset 0x{offset:x} + {n} bytes is not inside a flash bank of {size >> 10} KiB"
             )
 
     def protected(self, bank: int, page: int) -> bool:
         """Return True if a WRP area of the option bytes covers the page."""
         areas = (self.options[f"wrp{bank}ar"], self.options[f"wrp{bank}br"])
-        return any(area & 0xFF <= page <= area >> 16 & 0xFF for area in areas)
+        last = self.geometry.pages - 1
+        return any(area & last <= page <= area >> 16 & last for area in areas)
 
     def protect(self, bank: int, first: int, last: int) -> None:
         """Set write protection area A of a bank to pages first..last."""
@@ -133,7 +156,7 @@ class FlashArray:
         self.cut_in, self.cut_torn = operation, torn
 
     def program(self, bank: int, offset: int, data: bytes) -> None:
-        """Program one double word.
+        """Program one unit: a double word, or what the geometry says.
 
         Raises:
             PowerCutError: an armed cut falls on this operation.
@@ -141,14 +164,14 @@ class FlashArray:
         torn = self._begin("program", bank, offset)
         self.on_change()
         if torn is None:
-            self._banks[bank][offset : offset + WORD] = data
+            self._banks[bank][offset : offset + len(data)] = data
             self.ecc_bad.discard((bank, offset))
             self.counters.double_words[bank] += 1
             return
-        old = self.read_phys(bank, offset, WORD)
+        old = self.read_phys(bank, offset, len(data))
         done = torn.choice(("none", "some", "some", "some", "all"))
         if done == "all":
-            self._banks[bank][offset : offset + WORD] = data
+            self._banks[bank][offset : offset + len(data)] = data
         elif done == "some":
             self._set_torn(
                 bank, offset, bytes(o & (d | torn.getrandbits(8)) for o, d in zip(old, data, strict=True))
@@ -161,29 +184,30 @@ class FlashArray:
         Raises:
             PowerCutError: an armed cut falls on this operation.
         """
-        offset = page * PAGE
+        size, word = self.geometry.page, self.geometry.word
+        offset = page * size
         torn = self._begin("erase", bank, offset)
         self.on_change()
         if torn is None:
-            self._banks[bank][offset : offset + PAGE] = b"\xff" * PAGE
-            self.ecc_bad -= {(bank, o) for o in range(offset, offset + PAGE, WORD)}
+            self._banks[bank][offset : offset + size] = b"\xff" * size
+            self.ecc_bad -= {(bank, o) for o in range(offset, offset + size, word)}
             self.counters.erases[bank, page] += 1
             return
         progress = torn.random()  # early in the erase most words are still old, late most are blank
-        for at in range(offset, offset + PAGE, WORD):
-            old = self.read_phys(bank, at, WORD)
+        for at in range(offset, offset + size, word):
+            old = self.read_phys(bank, at, word)
             pick = torn.random()
-            if old == BLANK or pick > max(progress, 0.1):
+            if old == self._blank or pick > max(progress, 0.1):
                 continue
             if pick < progress * 0.7:
-                self._banks[bank][at : at + WORD] = BLANK
+                self._banks[bank][at : at + word] = self._blank
                 self.ecc_bad.discard((bank, at))
             else:
                 self._set_torn(bank, at, bytes(o | torn.getrandbits(8) for o in old))
         raise PowerCutError(f"power cut while erasing page {page} of bank {bank}")
 
     def _set_torn(self, bank: int, offset: int, data: bytes) -> None:
-        self._banks[bank][offset : offset + WORD] = data
+        self._banks[bank][offset : offset + len(data)] = data
         self.ecc_bad.add((bank, offset))
 
     def _begin(self, kind: str, bank: int, offset: int) -> random.Random | None:
@@ -204,10 +228,12 @@ class FlashArray:
         self.log.append(FlashOp(number=self.operations, kind=kind, bank=bank, offset=offset, torn=torn))
 
     def bad_in(self, bank: int, offset: int, n: int) -> int | None:
-        """Offset of the first double word in the range whose ECC cannot correct it, or None."""
+        """Offset of the first unit (double word) in the range whose ECC cannot correct it, or None."""
         if not self.ecc_bad:
             return None
-        hits = [o for b, o in self.ecc_bad if b == bank and o + WORD > offset and o < offset + n]
+        hits = [
+            o for b, o in self.ecc_bad if b == bank and o + self.geometry.word > offset and o < offset + n
+        ]
         return min(hits, default=None)
 
     def state(self) -> dict[str, Any]:
@@ -227,7 +253,7 @@ class FlashArray:
         for bank in (1, 2):
             self._banks[bank][:] = state[f"bank{bank}"]
         self.ecc_bad = {(int(b), int(o)) for b, o in state["ecc_bad"]}
-        self.options = {name: int(state["options"][name]) for name in OPTION_DEFAULTS}
+        self.options = {name: int(state["options"][name]) for name in self.geometry.options}
         self.counters = FlashCounters(
             Counter({(int(b), int(p)): int(n) for b, p, n in state["erases"]}),
             {1: int(state["double_words"][0]), 2: int(state["double_words"][1])},

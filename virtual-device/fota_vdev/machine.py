@@ -1,4 +1,4 @@
-"""The virtual device: an STM32L476 with an ATECC608 on its I2C1, power, time and faults included."""
+"""The virtual device: an STM32 with an ATECC608 on its I2C1, power, time and faults included."""
 
 import enum
 import zlib
@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fota_vdev.address_space import AddressSpace
-from fota_vdev.board import Board
 from fota_vdev.bus import BusFaultError, PowerCutError, UnmodelledError
+from fota_vdev.chip import STM32L476, Chip
 from fota_vdev.clock import PS_PER_MS, PS_PER_US
 from fota_vdev.cpu import Cpu, Stop
 from fota_vdev.elf import symbols
 from fota_vdev.exceptions import Exceptions
-from fota_vdev.flash_array import BANK, FlashArray
 from fota_vdev.i2c_bus import Tamper
 from fota_vdev.state_file import FileLock, load, save
 from fota_wire.errors import DeviceError
@@ -68,20 +67,29 @@ class Mem32:
 class Machine:
     """One device. It is made without power; its flash and its element survive `power_off`.
 
+    ``chip`` is an STM32L476 unless said otherwise.
     ``element`` None leaves the I2C bus empty. ``seed`` feeds the chip's random numbers, its unique id and
     the contents of RAM at power-up; equal machines with equal seeds run equally.
     """
 
-    def __init__(self, flash: bytes | None = None, element: "Atecc608 | None" = None, seed: int = 0) -> None:
-        self.cpu = Cpu(self._cpu_read, self._cpu_write)
-        self.flash = FlashArray()
+    def __init__(
+        self,
+        flash: bytes | None = None,
+        element: "Atecc608 | None" = None,
+        seed: int = 0,
+        chip: Chip = STM32L476,
+    ) -> None:
+        self.chip = chip
+        self.cpu = Cpu(self._cpu_read, self._cpu_write, chip.cpu)
+        self.flash = chip.flash()
         if flash is not None:
             for bank in (1, 2):
-                self.flash.write_phys(bank, 0, flash[(bank - 1) * BANK : bank * BANK])
+                size = self.flash.geometry.bank
+                self.flash.write_phys(bank, 0, flash[(bank - 1) * size : bank * size])
         self.seed = seed
         self.element = element
         self.warnings: list[str] = []
-        self.board = Board(self.cpu, self.flash, element, seed, self._warn)
+        self.board = chip.board(self.cpu, self.flash, element, seed, self._warn)
         self.clock = self.board.clock
         self.i2c = self.board.host_i2c
         self.mem32 = Mem32(self)
@@ -94,7 +102,7 @@ class Machine:
         self._request: str | None = None
         self._time_limit_ps: int | None = None
         self._until_line = False
-        self.space = AddressSpace(self.cpu, self.flash, self.board, self._warn)
+        self.space = AddressSpace(self.cpu, self.flash, self.board, self._warn, chip.memory)
         self.exceptions = Exceptions(self.cpu, self.board.scs, self.space, self._fault)
         self._wire()
         if element is not None:
@@ -104,6 +112,7 @@ class Machine:
         board = self.board
         self.clock.on_jump = self._retarget
         self.i2c.on_cut = self.power_off
+        board.request_reset = self._request_reset
         board.scs.on_reset_request = lambda: self._request_reset("software")
         board.scs.on_pend = lambda: self.cpu.limit(0)
         board.usart.on_byte = self._uart_byte
@@ -137,10 +146,10 @@ class Machine:
             if self.element is not None:
                 self.element.power_off()
             self.flash.cut_in = None
-            self.board.syscfg.reset()
+            self.board.power_off()
 
     def reset(self, cause: str = "pin") -> None:
-        """Reset the chip ("pin", "software", "iwdg", "power"). RAM and the element keep what they have.
+        """Reset the chip ("pin", "software", "iwdg", "obl", "power"). RAM and element keep what they have.
 
         Raises:
             DeviceError: the machine has no power.
@@ -150,7 +159,7 @@ class Machine:
         self.board.reset(cause)
         self.space.map_flash()
         self.resets.append((self.time_us, cause))
-        self.cpu.reset(*self.space.words(0, 2))
+        self.cpu.reset(*self.space.words(self.board.scs.vtor, 2))
 
     def _need_power(self) -> None:
         if not self.powered:
@@ -399,7 +408,13 @@ class Machine:
         self.space.map_flash()
 
     def save(self, path: Path | str) -> None:
-        """Write all that survives without power into one file (see `fota_vdev.state_file`)."""
+        """Write all that survives without power into one file (see `fota_vdev.state_file`).
+
+        Raises:
+            DeviceError: not an STM32L476; files hold no other chip.
+        """
+        if self.chip is not STM32L476:
+            raise DeviceError(f"only an STM32L476 can be kept in a file, not an {self.chip.name}")
         self.keep_report()
         save(self, Path(path))
 

@@ -36,6 +36,8 @@ class Rng(Peripheral):
 
     name = "RNG"
     STATE: ClassVar[tuple[str, ...]] = ("cr", "ready_ps", "stream", "broken")
+    RESET: ClassVar[int] = 0
+    WRITABLE: ClassVar[int] = 0x2C
 
     def __init__(self, clock: Clock, rng_hz: Callable[[], int], seed: int) -> None:
         self._clock = clock
@@ -46,7 +48,7 @@ class Rng(Peripheral):
 
     def reset(self) -> None:
         """Switch off."""
-        self.cr = 0
+        self.cr = self.RESET
         self.ready_ps = 0
 
     @property
@@ -83,6 +85,6 @@ class Rng(Peripheral):
         if offset == CR:
             if value & RNGEN and not self.cr & RNGEN:
                 self.ready_ps = self._clock.ps + READY_PS
-            self.cr = value & 0x2C
+            self.cr = value & self.WRITABLE
         elif offset != SR:
             raise self.unmodelled(offset, "write to")

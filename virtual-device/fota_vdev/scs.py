@@ -12,6 +12,7 @@ CFSR, HFSR, DFSR, MMFAR, BFAR, AFSR, CPACR, DEMCR = 0xD28, 0xD2C, 0xD30, 0xD34, 
 ENABLE, TICKINT, CLKSOURCE, COUNTFLAG = 1, 2, 4, 1 << 16
 PENDSTCLR, PENDSTSET, PENDSVCLR, PENDSVSET, NMIPENDSET = 1 << 25, 1 << 26, 1 << 27, 1 << 28, 1 << 31
 SYSRESETREQ, VECTKEY = 1 << 2, 0x05FA
+CORTEX_M4 = 0x410F_C241
 NMI, HARDFAULT, SVCALL, PENDSV, SYSTICK = 2, 3, 11, 14, 15
 
 
@@ -88,7 +89,11 @@ class SystemControl(Peripheral):
     narrow = False
     STATE: ClassVar[tuple[str, ...]] = ("regs", "vtor", "pendsv", "svcall", "tick_state")
 
-    def __init__(self, clock: Clock, nmi_line: Callable[[], bool]) -> None:
+    def __init__(
+        self, clock: Clock, nmi_line: Callable[[], bool], *, cpuid: int = CORTEX_M4, boot_address: int = 0
+    ) -> None:
+        self._cpuid = cpuid
+        self._boot_address = boot_address
         self.systick = SysTick(clock)
         self._nmi_line = nmi_line
         self.on_reset_request: Callable[[], None] = lambda: None
@@ -99,7 +104,7 @@ class SystemControl(Peripheral):
     def reset(self) -> None:
         """Take the state after reset."""
         self.systick.reset()
-        self.vtor = 0
+        self.vtor = self._boot_address
         self.pendsv = False
         self.svcall = False
         self.active.clear()
@@ -156,7 +161,7 @@ class SystemControl(Peripheral):
             return self.systick.read(offset)
         if offset == ICSR:
             return self._icsr()
-        plain = {CPUID: 0x410F_C241, VTOR: self.vtor, AIRCR: 0xFA05_0000, 0x004: 0, 0x008: 0}
+        plain = {CPUID: self._cpuid, VTOR: self.vtor, AIRCR: 0xFA05_0000, 0x004: 0, 0x008: 0}
         if offset in plain:
             return plain[offset]
         if offset in self.regs:

@@ -1,4 +1,4 @@
-"""USART2: bytes out and in. The line takes no virtual time."""
+"""A USART: bytes out and in. The line takes no virtual time."""
 
 from collections import deque
 from collections.abc import Callable
@@ -13,13 +13,15 @@ RXNE, TC, TXE, TEACK, REACK = 1 << 5, 1 << 6, 1 << 7, 1 << 21, 1 << 22
 
 
 class Usart(Peripheral):
-    """USART2, base 0x4000_4400. Polled use only: enabling one of its interrupts ends the run."""
+    """USART2 (base 0x4000_4400) or another. Polled use only: enabling one of its interrupts ends the run."""
 
-    name = "USART2"
     narrow = True
     STATE: ClassVar[tuple[str, ...]] = ("regs", "_input")
 
-    def __init__(self, kernel_hz: Callable[[], int], tx_pin: Callable[[], bool]) -> None:
+    def __init__(
+        self, kernel_hz: Callable[[], int], tx_pin: Callable[[], bool], name: str = "USART2"
+    ) -> None:
+        self.name = name  # type: ignore[misc]
         self._kernel_hz = kernel_hz
         self._tx_pin = tx_pin
         self.output = bytearray()
@@ -68,7 +70,7 @@ class Usart(Peripheral):
             if value & 8:
                 self._input.clear()
         elif offset == CR1 and value & INTERRUPTS:
-            raise UnmodelledError("an interrupt of USART2 was enabled; only polling is modelled")
+            raise UnmodelledError(f"an interrupt of {self.name} was enabled; only polling is modelled")
         elif offset in self.regs:
             self.regs[offset] = value
         elif offset != ICR:
@@ -79,6 +81,6 @@ class Usart(Peripheral):
             return
         rate = self.baud
         if not 0.97 <= rate / 115_200 <= 1.03:
-            raise UnmodelledError(f"USART2 sends at {rate:.0f} baud; the terminal listens at 115200")
+            raise UnmodelledError(f"{self.name} sends at {rate:.0f} baud; the terminal listens at 115200")
         self.output.append(byte)
         self.on_byte(byte)
