@@ -198,6 +198,15 @@ def configured(*changes):
     return chip
 
 
+def test_chip_at_another_address_is_provisioned_and_its_address_recorded(job):
+    chip = configured((16, b"\xb0"))
+    bus = chip.bus
+    bus.address = 0x58
+    report = provision_chip(bus, job)
+    require_finished(chip, job, report)
+    assert load_record(report.record.path).address == b"\x58"
+
+
 def test_key_that_somebody_put_in_before_is_replaced(job):
     chip = blank()
     bus = chip.bus

@@ -107,6 +107,7 @@ def factory_hex(firmware: Firmware, record: DeviceRecord) -> str:
     page = Settings(
         class_id=firmware.class_id,
         serial=record.serial,
+        address=record.address[0],
         io_key=record.io_key,
         mac_key=record.mac_key,
         root_a=roots[0],

@@ -175,7 +175,7 @@ def _record(facts: ChipFacts, job: Job) -> DeviceRecord:
                 "pairing keys: it is somebody else's, or --work names another folder than before",
                 "foreign",
             )
-        return new_record(job.work, facts.serial, *roots)
+        return new_record(job.work, facts.serial, facts.address, *roots)
     if (record.root_a, record.root_b) != roots:
         raise VerifyError(
             f"step record: {record.path} was begun with other firmware roots: name those, or take another"

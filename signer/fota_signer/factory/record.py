@@ -14,16 +14,20 @@ from fota_wire.files import read_input, write_atomic
 
 FORMAT = 1
 TEXTS = ("certificate", "request")
-SIZES = {"serial": 9, "root_a": 32, "root_b": 32}
+SIZES = {"serial": 9, "address": 1, "root_a": 32, "root_b": 32}
 OPTIONAL_SIZES = {"io_key": 32, "mac_key": 32, "identity": 64, "attestation": 64}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceRecord:
-    """``root_a``, ``root_b``: KEYHASHes. ``certificate``, ``request``: DER. None: not yet, or gone."""
+    """``address``: 7-bit, one byte. ``root_a``, ``root_b``: KEYHASHes. ``certificate``, ``request``: DER.
+
+    None: not yet, or gone.
+    """
 
     path: Path
     serial: bytes
+    address: bytes
     root_a: bytes
     root_b: bytes
     io_key: bytes | None = None
@@ -59,7 +63,7 @@ class DeviceRecord:
         return replace(self, io_key=None, mac_key=None)
 
 
-def new_record(folder: Path, serial: bytes, root_a: bytes, root_b: bytes) -> DeviceRecord:
+def new_record(folder: Path, serial: bytes, address: int, root_a: bytes, root_b: bytes) -> DeviceRecord:
     """Make the pairing keys of a chip; they are on disk when this returns.
 
     Raises:
@@ -72,6 +76,7 @@ def new_record(folder: Path, serial: bytes, root_a: bytes, root_b: bytes) -> Dev
     return DeviceRecord(
         path=folder / f"{serial.hex()}.json",
         serial=serial,
+        address=bytes([address]),
         root_a=root_a,
         root_b=root_b,
         io_key=secrets.token_bytes(32),
