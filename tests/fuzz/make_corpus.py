@@ -83,10 +83,27 @@ def seeds() -> dict[str, bytes]:
         message = ImageUploadWriteRequest(off=64 * i, data=chunk, sequence=i, **more).BYTES
         upload += bytes([len(message)]) + message
     out["smp/upload"] = bytes([SLOT_B]) + upload
+    out |= hostile(raw)
     out["frame/noise"] = (
         b"\x06\x09" + base64.b64encode(b"\x00\x03abc") + b"\nfota-boot: halt\r\n\x04\x14AAAA\n"
     )
     return out
+
+
+def hostile(raw: bytes) -> dict[str, bytes]:
+    """Return inputs that lie about a length."""
+    more = ImageUploadWriteRequest(off=0, len=4, data=bytes(8), sequence=1).BYTES
+    cut = raw[:32] + raw[512:-60]
+    return {
+        "image/cut": cut,
+        "image/long-tlv": cut[:-2] + b"\xff\x00",
+        "der/long-integer": bytes.fromhex("30080202010102020102"),
+        "der/integer-past-end": bytes.fromhex("3006020101020901"),
+        "cbor/long-string": bytes.fromhex("a16464617461581801"),
+        "cbor/long-key": bytes.fromhex("a17818"),
+        "smp/more-than-announced": bytes([SLOT_A, len(more)]) + more,
+        "frame/too-long": b"".join(encode(EchoWriteRequest(d="x" * 1100, sequence=1).BYTES)),
+    }
 
 
 def der(signature: bytes) -> bytes:

@@ -1,9 +1,9 @@
 """Prove the bootloader's parsers memory-safe with CBMC: ``prove.py [--seconds N] [--source DIR] [PROOF...]``.
 
-Each file in ``proofs/`` is one proof. Its first comment states the bound up to which it holds, the sources that
-it is about and how often loops are unrolled; CBMC fails a proof whose loops would need more. CBMC is taken from
-the PATH if it is version 6, else from a newer Debian suite (``get_cbmc.sh``); where neither is to be had this says
-so and ends with 0, for that is no finding.
+Each file in ``proofs/`` is one proof. Its first comment states the bound up to which it holds, the sources
+that it is about and how often loops are unrolled; CBMC fails a proof whose loops would need more. CBMC is
+taken from the PATH if it is version 6, else from a newer Debian suite (``get_cbmc.sh``); where neither is to
+be had this says so and ends with 0, for that is no finding.
 """
 
 import argparse

@@ -27,7 +27,7 @@ fota_status_t fota_image_parse(const uint8_t *base, const fota_layout_t *layout,
   return ANY(bool) ? FOTA_OK : FOTA_IMAGE_TLV;
 }
 
-/* Contract, proved by cbor.c and cbor_item.c: what is found lies in the message. */
+/* Contract, proved by cbor.c: what is found lies in the message. */
 bool fota_cbor_read_map(const uint8_t *message, uint32_t size, const fota_cbor_key_t *keys,
                         fota_cbor_value_t *values, uint32_t count) {
   PROVE(__CPROVER_r_ok(message, size), "the whole body is read, and not more");
