@@ -51,9 +51,10 @@ void __aeabi_memcpy4(void *to, const void *from, size_t n) { memcpy(to, from, n)
 
 # seeded bugs: (file, what stands there, what stands there instead)
 MUTANTS: dict[str, tuple[tuple[str, str, str], ...]] = {
-    # the second look before the jump removed: what was decided once is believed
-    "jump-unchecked": (
-        ("core/boot.c", "if (b->proof != expected) halt(FOTA_IMAGE_SIGNATURE);", "b->proof = expected;"),
+    # hardening of the floor removed: verdicts are branched on, not added up, and not looked at again
+    "branch-only": (
+        ("core/hardened.h", "(proof) += status_;", "(proof) += FOTA_OK;"),
+        ("core/boot.c", "b->proof += check_floor(b);", "b->proof += FOTA_OK;"),
     ),
     # the active page is erased before its successor holds the record, instead of the other one
     "journal-order": (

@@ -1,25 +1,24 @@
 """One fault, anywhere on the decision path: the engine behind the skip and the bit-flip campaigns.
 
-The path of a boot is walked instruction by instruction. At each place the machine is put back, the fault is
-injected, and the rest of the boot runs until something is decided: an application runs, the bootloader halts,
-or the chip resets.
+The path of a boot is walked instruction by instruction. At each place the machine is put back, the
+fault is injected, and the rest of the boot runs until something is decided: an application runs, the
+bootloader halts, or the chip resets.
 
-What makes it fast: two runs that enter the same function with the same registers, the same live memory (the
-stack below the stack pointer is dead), the same peripherals, flash and element have the same future. Such a
-state is met again and again, first of all that of the undisturbed boot, and its outcome is remembered. Time
-and the boot report, which the bootloader writes and never reads, are left out of the comparison; a sample of
-the remembered outcomes is run to its end all the same, and must agree.
+What makes it fast: two runs that enter the same function with the same registers, the same live memory
+(the stack below the stack pointer is dead), the same peripherals, flash and element have the same
+future. Such a state is met again and again, first of all that of the undisturbed boot, and its outcome
+is remembered. Time and the boot report, which the bootloader writes and never reads, are left out of
+the comparison; a sample of the remembered outcomes is run to its end all the same, and must agree.
 """
 
-import random
 import struct
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import unicorn
 from campaign_device import A, B, journal_pages
 from elftools.elf.elffile import ELFFile
 from unicorn.arm_const import (
@@ -47,8 +46,9 @@ COARSE = {"fota_policy_next": 2, "fota_element_open": 0, "fota_element_close": 0
           "fota_element_counter": 2, "fota_element_verify": 2, "fota_element_increment": 1,
           "fota_image_parse": 3, "fota_settings_check": 1, "fota_journal_open": 2}  # fmt: skip
 CLOSE_LOOKS = 16  # after so many functions that met no known state, only the coarse ones are looked at
-LONGEST = 1_200_000  # instructions after the fault; an undisturbed boot takes 0.5 million
-MOST_ACCESSES = 30_000  # to registers; an undisturbed boot makes 9,000
+# how much longer than the undisturbed boot a boot with a fault may take before it counts as stuck; three
+# sessions with the element are 0.5 million instructions and 10,000 accesses to registers
+MORE_INSTRUCTIONS, MORE_ACCESSES = 800_000, 20_000
 RECHECK = 400  # one remembered outcome in so many is run to its end
 NOPS = {2: b"\x00\xbf", 4: b"\xaf\xf3\x00\x80"}
 SAFE = ("good", "halt", "reset", "lockup", "stuck")
@@ -112,6 +112,7 @@ class Walk:
         self.by_name = {f.name: f for f in self.functions}
         self.snapshots = Snapshots(machine)
         self.known: dict[Any, str] = {}
+        self.known_free: dict[Any, str] = {}  # the same without a forger on the bus
         self.rechecks = self.hits = 0
         self.accesses = 0
         self._watching = self._starting = False
@@ -184,9 +185,9 @@ class Walk:
     def _entered(self, uc: Any, address: int, size: int, name: str) -> None:
         if not self._watching or self._verdict:
             return
-        self._looks += 1
+        self._looks -= 1
         arguments = COARSE.get(name)
-        if arguments is None and self._looks > CLOSE_LOOKS:
+        if arguments is None and self._looks < 0:
             return
         key = self._state(address, 4 if arguments is None else arguments)
         outcome = self.known.get(key)
@@ -257,13 +258,14 @@ class Walk:
         self.machine._service()
         self.machine._step(1)
 
-    def finish(self) -> str:
+    def finish(self, looks: int = CLOSE_LOOKS) -> str:
         """Run on until the outcome is known; return it."""
-        self._watching, self._looks, self._expect = True, 0, ""
+        self._watching, self._looks, self._expect = True, looks, ""
         self._trail.clear()
         m = self.machine
         resets = len(m.resets)
-        end, last_access = m.instructions + LONGEST, self.accesses + MOST_ACCESSES
+        end = m.instructions + len(self.trace) + MORE_INSTRUCTIONS
+        last_access = self.accesses + self.usual_accesses + MORE_ACCESSES
         try:
             while not self._verdict:
                 m._service()
@@ -286,18 +288,23 @@ class Walk:
         return verdict
 
     def golden(self) -> str:
-        """Run the undisturbed boot, note its states; return its outcome. The machine is put back."""
+        """Run the undisturbed boot twice: trace it, then note its states. Return its outcome; the machine is
+        put back."""
+        self.trace = array("I")
+        handle = self.uc.hook_add(
+            UC_HOOK_CODE, lambda uc, address, size, trace: trace.append(address), self.trace
+        )
+        self.uc.ctl_flush_tb()
         self.back(self.start)
-        global_looks, self.known = self.known, {}
-        limit, saved = 1 << 30, CLOSE_LOOKS
-        globals()["CLOSE_LOOKS"] = limit
-        try:
-            outcome = self.finish()
-        finally:
-            globals()["CLOSE_LOOKS"] = saved
-        self.known.update(global_looks)
+        before = self.accesses
+        while not self._verdict and self.machine._step(200_000):
+            self.machine._service()
+        self.usual_accesses = self.accesses - before
+        self.uc.hook_del(handle)
+        self.uc.ctl_flush_tb()
+        self.back(self.start)
+        outcome = self.finish(looks=1 << 30)
         self.last = self.machine.instructions
-        self.golden_journal = b"".join(journal_pages(self.machine))
         self.back(self.start)
         return outcome
 
@@ -309,31 +316,31 @@ class Walk:
 
     # -- faults ------------------------------------------------------------------------------------------
 
-    def places(self, low: int, high: int) -> Iterator[tuple[Snapshot, int]]:
-        """Walk the instructions [low, high) after fota_boot's first; yields (state before it, address).
+    def places(self, indices: Sequence[int]) -> Iterator[tuple[Snapshot, int, int]]:
+        """Stop before the instructions of these ascending numbers; yield (state, number, address).
 
-        The machine may be used for anything between two steps of the iteration.
+        The number counts executed instructions from the first of fota_boot(). Numbers inside an IT block are
+        passed over: the block is dealt with at its IT. The machine may be used for anything meanwhile.
         """
         self.back(self.start)
-        m = self.machine
-        if low:
-            target = self.first + low
-            while m.instructions < target and not self._verdict:
+        m, here, touched = self.machine, self.start, self.accesses
+        for index in indices:
+            if index:
+                self.restore_light(here, touched)
+                before = self.accesses
+                while m.instructions < self.first + index and not self._verdict:
+                    m._service()
+                    m._step(self.first + index - m.instructions)
+                if m.instructions != self.first + index:
+                    continue  # inside an IT block
                 m._service()
-                m._step(target - m.instructions)
-        here = self.snapshots.take()
-        touched = self.accesses
-        while m.instructions < min(self.first + high, self.last) and not self._verdict:
-            pc = self.cpu.pc
-            yield here, pc
-            self.restore_light(here, touched)
-            before = self.accesses
-            self.step()
-            if self.accesses == before and m.space._stale_code is False:
-                here = self.snapshots.take_core(here)
-            else:
-                here = self.snapshots.take()
+                untouched = self.accesses == before and not m.space._stale_code
+                here = self.snapshots.take_core(here) if untouched else self.snapshots.take()
             touched = self.accesses
+            pc = self.cpu.pc
+            if pc != self.trace[index]:
+                raise CampaignError(f"instruction {index} is at 0x{pc:08x}, was at 0x{self.trace[index]:08x}")
+            yield here, index, pc
 
     def restore_light(self, s: Snapshot, touched: int) -> None:
         if self.accesses == touched:

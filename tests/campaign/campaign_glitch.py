@@ -1,26 +1,31 @@
 """Campaigns `skip_gcc`, `skip_clang` and `bit_flip`: single faults while a bad image asks to be booted.
 
-Slot A holds a good image, confirmed; slot B a bad one, requested. The attack lasts from the first instruction
-of fota_boot() to the jump or the halt. Every instruction of every function is skipped, but for the helpers
-below, which move, sum or wait for bytes and decide nothing: of those every `STRIDE`-th executed instruction,
-beginning at a seeded one.
+Slot A holds a good image, confirmed; slot B a bad one, requested. Every executed instruction is skipped
+once, with these exceptions, and no others:
 
-A bad boot is any instruction executed inside the slot of the bad image. A brick is a device that, after the
-fault and a power cycle, does not run the good image. A fault may well stop the chip until the watchdog, or who
-made the fault, resets it ("lockup", "stuck" in the details): no bootloader can prevent that.
+* the helpers in `HELPERS` move, sum or wait for bytes and decide nothing. Of them every `STRIDE`-th
+  executed instruction is skipped, in the scenario `WHOLE`, beginning at a seeded one.
+* `WHOLE` is attacked from the first instruction of fota_boot() to the jump. The other scenarios are
+  attacked from there to the end of what is done about slot B (its refusal is in the journal), or to the
+  end of the first session with the element where the boot ends in a halt: what follows is the same code
+  on the same data.
+
+A bad boot is any instruction executed inside the slot of the bad image. A brick is a device that, after
+the fault and a power cycle, does not run the good image. A fault may well stop the chip until the
+watchdog, or who made the fault, resets it ("lockup", "stuck" in the details): no bootloader can prevent
+that.
 """
 
 import random
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from campaign_device import (
+    NONE,
     A,
     B,
-    NONE,
     append,
     bootloader,
     factory_machine,
@@ -35,13 +40,17 @@ from unicorn.arm_const import UC_ARM_REG_XPSR
 from fota_vdev.atecc608.crc import group
 from fota_vdev.host import ChipHost
 from fota_vdev.machine import Machine
+from fota_vdev.snapshot import Snapshot
 
 HELPERS = {
     "fota_sha256_blocks", "fota_sha256_update", "fota_sha256_final", "atecc_crc", "fota_crc32", "memcpy",
     "memset", "memcmp", "strlen", "read", "scan_page", "transfer", "wait_for", "fota_port_wait_us",
     "fota_port_bus_wake", "fota_port_put", "fota_flash_ecc_fault", "fota_port_random", "free_bus",
+    "fota_port_bus_read", "fota_port_bus_write",
 }  # fmt: skip
 STRIDE = 48
+WHOLE = "bad-signature"
+NO_SESSION = ("unknown-key", "wrong-class")  # refused before the element is asked
 FLIPS = 4  # bit flips tried at one place
 
 
@@ -63,7 +72,7 @@ class Forger:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A bad image in slot B: ``image`` makes it, ``floor`` is the floor it meets, ``forged`` what the bus says."""
+    """A bad image in slot B: ``image`` makes it, ``floor`` meets it, ``forged`` is what the bus says."""
 
     image: Callable[[], bytes]
     floor: int = 1
@@ -99,56 +108,81 @@ def walk(build: str, name: str) -> Walk:
         machine.i2c_tamper = Forger(machine, scenario.forged)
     made = Walk(machine, elf, bad=(B,))
     expected = "good" if scenario.forged is None else "halt"
-    if made.golden() != expected:
-        raise CampaignError(f"{build} {name}: the undisturbed boot does not end in {expected}")
+    outcome = made.golden()
+    if outcome != expected:
+        raise CampaignError(
+            f"{build} {name}: the undisturbed boot ends in {outcome}: {bytes(machine.uart)!r}"
+        )
     return made
 
 
-def helper_turn(name: str, seed: int) -> int:
-    return zlib.crc32(f"{name}|{seed}".encode()) % STRIDE
-
-
 class Attack:
-    """One part of a walk: instructions [low, high). ``only`` replays one case."""
+    """The attacks of one scenario on one build. ``only`` replays one case."""
 
     def __init__(self, build: str, name: str, seed: int, only: str | None = None) -> None:
         self.build, self.name, self.seed, self.only = build, name, seed, only
         self.walk = walk(build, name)
-        self.turn = helper_turn(name, seed)
         self.tally = Tally()
         self._spans = sorted((f.begin, f.end, f.name) for f in self.walk.functions)
+        self._names: dict[int, str] = {}
 
     def function_at(self, pc: int) -> str:
-        return next((name for begin, end, name in self._spans if begin <= pc < end), "?")
+        """Name of the function that holds an instruction."""
+        if pc not in self._names:
+            self._names[pc] = next((n for begin, end, n in self._spans if begin <= pc < end), "?")
+        return self._names[pc]
 
-    def skips(self, low: int, high: int) -> Tally:
-        w = self.walk
-        for here, pc in w.places(low, high):
-            index = here.executed - w.first
-            if self.function_at(pc) in HELPERS and index % STRIDE != self.turn:
-                continue
-            touched = w.accesses
-            victims = w.block(pc) if is_it(w.opcode(pc)[0]) else []
-            self._case(f"{index}", w.skip, pc)
-            for victim in victims:
-                w.restore_light(here, touched)
-                touched = w.accesses
-                self._case(f"{index}.{victim:x}", w.skip_in_block, pc, victim)
+    def end(self) -> int:
+        """Number of instructions of the path that are attacked (see the head of this file)."""
+        trace = self.walk.trace
+        if self.name == WHOLE:
+            return len(trace)
+        opened = self.walk.by_name["fota_element_open"].begin
+        opens = [index for index, pc in enumerate(trace) if pc == opened]
+        own = 0 if self.name in NO_SESSION else 1
+        return opens[own] if len(opens) > own else len(trace)
+
+    def targets(self, campaign: str) -> list[int]:
+        """Numbers of the instructions to attack, in order."""
+        trace = self.walk.trace[: self.end()]
+        if campaign == "bit_flip":
+            return [i for i, pc in enumerate(trace) if not self._helps(pc) and decides(self.walk, pc)]
+        turn = random.Random(f"{self.seed}|{self.name}").randrange(STRIDE)
+        helpers = self.name == WHOLE
+        return [
+            i
+            for i, pc in enumerate(trace)
+            if not self._helps(pc) or (helpers and i % STRIDE == turn)
+        ]  # fmt: skip
+
+    def _helps(self, pc: int) -> bool:
+        return self.function_at(pc) in HELPERS
+
+    def run(self, campaign: str, targets: Sequence[int]) -> Tally:
+        """Attack at ``targets`` in turn."""
+        one = self._flips if campaign == "bit_flip" else self._skips
+        for here, index, pc in self.walk.places(targets):
+            one(here, index, pc)
         return self.tally
 
-    def flips(self, low: int, high: int) -> Tally:
+    def _skips(self, here: Snapshot, index: int, pc: int) -> None:
         w = self.walk
-        for here, pc in w.places(low, high):
-            index = here.executed - w.first
-            if self.function_at(pc) in HELPERS or not decides(w, pc):
-                continue
-            dice = random.Random(f"{self.seed}|{self.name}|{index}")
+        touched = w.accesses
+        victims = w.block(pc) if is_it(w.opcode(pc)[0]) else []
+        self._case(f"{index}", w.skip, pc)
+        for victim in victims:
+            w.restore_light(here, touched)
             touched = w.accesses
-            for register, bit in dice.sample(CANDIDATES, FLIPS):
-                self._case(f"{index}.{register}.{bit}", w.flip, register, bit)
-                w.restore_light(here, touched)
-                touched = w.accesses
-        return self.tally
+            self._case(f"{index}.{victim:x}", w.skip_in_block, pc, victim)
+
+    def _flips(self, here: Snapshot, index: int, pc: int) -> None:
+        w = self.walk
+        dice = random.Random(f"{self.seed}|{self.name}|{index}")
+        touched = w.accesses
+        for register, bit in dice.sample(CANDIDATES, FLIPS):
+            self._case(f"{index}.{register}.{bit}", w.flip, register, bit)
+            w.restore_light(here, touched)
+            touched = w.accesses
 
     def _case(self, place: str, fault: Callable[..., str], *arguments: Any) -> None:
         if self.only is not None and self.only != place:
@@ -172,16 +206,14 @@ class Attack:
         """True if, after a power cycle and without forger, the good image runs and the bad one never does."""
         w, m = self.walk, self.walk.machine
         tamper, m.i2c_tamper = m.i2c_tamper, None
+        attacked = w.known
+        w.known = attacked if tamper is None else w.known_free
         try:
             m.power_off()
             m.power_on()
-            known, w.known = w.known, {}
-            try:
-                return w.finish() == "good"
-            finally:
-                w.known = known
+            return w.finish() == "good"
         finally:
-            m.i2c_tamper = tamper
+            w.known, m.i2c_tamper = attacked, tamper
 
 
 CANDIDATES = [(r, bit) for r in REGISTERS for bit in (0, 1, 7, 16, 31)] + [(UC_ARM_REG_XPSR, b) for b in

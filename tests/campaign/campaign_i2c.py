@@ -1,17 +1,18 @@
-"""Campaign `i2c_adversary`: somebody sits between microcontroller and crypto element, or swaps the element.
+"""Campaign `i2c_adversary`: somebody sits between microcontroller and crypto element, or swaps the
+element.
 
-In every situation (a good update requested, one with a bad signature, one below the floor, a confirmed one
-whose floor is to be raised) each command of the boot is attacked: at its first occurrence only, or at every
-one. Afterwards the adversary leaves and the power is cycled.
+In every situation (a good update requested, one with a bad signature, one below the floor, a confirmed
+one whose floor is to be raised) each command of the boot is attacked: at its first occurrence only, or
+at every one. Afterwards the adversary leaves and the power is cycled.
 
-Demanded of every case: nothing that does not verify runs; the boot ends within `MOST_MS` of virtual time, in an
-application or in a halt that names its reason on the console and in the boot report; a halt leaves the journal
-as it was; and without the adversary the device goes on as if nothing had been.
+Demanded of every case: nothing that does not verify runs; the boot ends within `MOST_MS` of virtual
+time, in an application or in a halt that names its reason on the console and in the boot report; a halt
+leaves the journal as it was; and without the adversary the device goes on as if nothing had been.
 
-One thing the adversary can do, since no status answer is authenticated: say "bad signature" (01) of a good
-image, or have the element say it of something else. Then an update is refused for good, or nothing boots while
-he stays: denial of service, which somebody who can cut the bus has anyway. The campaign demands that nothing
-but this answer to Verify has this effect.
+One thing the adversary can do, since no status answer is authenticated: say "bad signature" (01) of a
+good image, or have the element say it of something else. Then an update is refused for good, or nothing
+boots while he stays: denial of service, which somebody who can cut the bus has anyway. The campaign
+demands that nothing but this answer to Verify has this effect.
 """
 
 import random
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from campaign_device import A, B, BANK, NONE, append, bootloader, factory_machine, install, make_image
+from campaign_device import BANK, NONE, A, B, append, bootloader, factory_machine, install, make_image
 from campaign_faults import SLOT_RANGES, CampaignError
 from campaign_power import Result, journal_pages
 from unicorn.unicorn_const import UC_HOOK_CODE
@@ -33,7 +34,7 @@ from fota_vdev.provision import provision_element
 from fota_vdev.snapshot import Snapshots
 from fota_wire import bootreport, host_crypto, journal, status
 from fota_wire.image import parse_image
-from fota_wire.journal import REJECTED, STAGED, TRIAL
+from fota_wire.journal import REJECTED, STAGED
 
 MOST_MS = 20_000
 STATUSES = (0x00, 0x01, 0x03, 0x05, 0x07, 0x08, 0x0F, 0x11, 0xEE, 0xFF)
@@ -303,11 +304,13 @@ def special_attacks(bench: Bench) -> Iterator[tuple[str, Callable[[], Wire]]]:
         yield "replay-" + "-".join(sorted(k.hex() for k in kinds)), replay(kinds)
     swaps = {
         "digest": lambda p: p[:5] + good.image_hash + p[37:] if p[1:3] == b"\x16\x63" else p,
-        "digest-and-signature": lambda p: p[:5] + good.image_hash + p[37:]
-        if p[1:3] == b"\x16\x63"
-        else p[:5] + good.signature + p[69:]
-        if p[1] == VERIFY
-        else p,
+        "digest-and-signature": lambda p: (
+            p[:5] + good.image_hash + p[37:]
+            if p[1:3] == b"\x16\x63"
+            else p[:5] + good.signature + p[69:]
+            if p[1] == VERIFY
+            else p
+        ),
         "nonce": lambda p: p[:37] + bytes(32) + p[69:] if p[1:3] == b"\x16\x63" else p,
         "slot": lambda p: p[:3] + bytes([p[3] ^ 1]) + p[4:] if p[1] == VERIFY else p,
         "no-mac": lambda p: p[:2] + b"\x20" + p[3:] if p[1] == VERIFY else p,

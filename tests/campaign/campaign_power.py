@@ -1,16 +1,19 @@
-"""Campaign `power_cut`: the supply fails at every flash operation and every element command, twice in a row.
+"""Campaign `power_cut`: the supply fails at every flash operation and every element command, twice in a
+row.
 
-Each scenario is one run of the real machine code (or of the agent's board code) from a known state. It runs
-once undisturbed; then once more for each flash operation and each command of the crypto element, cut there:
-right before it, and in its middle with several seeds (torn double words that fault on ECC, half erased pages,
-counters that may have counted once more). Every state that such a cut leaves behind is booted, undisturbed and
-again with a cut at every operation and command; what the second cut leaves is booted undisturbed.
+Each scenario is one run of the real machine code (or of the agent's board code) from a known state. It
+runs once undisturbed; then once more for each flash operation and each command of the crypto element,
+cut there: right before it, and in its middle with several seeds (torn double words that fault on ECC,
+half erased pages, counters that may have counted once more). Every state that such a cut leaves behind
+is booted, undisturbed and again with a cut at every operation and command; what the second cut leaves
+is booted undisturbed.
 
-After each boot: an image runs that is verified and is the one that DESIGN's table wants, the journal holds a
-record of the undisturbed run, no flash outside the journal was touched, and the floor is not lower than before.
+After each boot: an image runs that is verified and is the one that DESIGN's table wants, the journal
+holds a record of the undisturbed run, no flash outside the journal was touched, and the floor is not
+lower than before.
 
-Two devices with the same readable journal, ECC marks and counters boot alike but for time and random numbers,
-so the outcome of such a boot is remembered; one in `RECHECK` is run all the same.
+Two devices with the same readable journal, ECC marks and counters boot alike but for time and random
+numbers, so the outcome of such a boot is remembered; one in `RECHECK` is run all the same.
 """
 
 import random
@@ -20,10 +23,10 @@ from functools import cache
 from typing import Any
 
 from campaign_device import (
-    A,
-    B,
     BANK,
     NONE,
+    A,
+    B,
     append,
     bootloader,
     factory_machine,
@@ -45,8 +48,8 @@ from fota_wire.errors import DeviceError
 from fota_wire.journal import REJECTED, REVERTED, STAGED, TRIAL
 
 TRIES = 3
-SECOND_SEEDS = 12
-SEEDS = 48  # torn variants of one flash operation in the first cut
+SECOND_SEEDS = 16
+SEEDS = 64  # torn variants of one flash operation in the first cut
 ERASE_SEEDS = 12  # of one page erase
 COUNT_SEEDS = 8  # of one counter increment
 RECHECK = 50
@@ -99,6 +102,7 @@ class Scenario:
     act: Callable[[Stm32L4Board], None] | None = None
     good: tuple[int, ...] = (A, B)
     passes: tuple[int, ...] = ()  # slots whose application is not the end of the run
+    secver: int = 2  # security counter of the image in slot B
 
 
 def records(*content: tuple[int, ...]) -> Callable[[Machine], None]:
@@ -148,6 +152,7 @@ SCENARIOS: dict[str, Scenario] = {
     "install": Scenario(records(CONFIRMED_A, (A, B, STAGED)), ends=B),
     "next-try": Scenario(records(CONFIRMED_A, (A, B, TRIAL, 2)), ends=B),
     "floor": Scenario(records((B, NONE, journal.NONE)), ends=B),
+    "floor-two-steps": Scenario(records((B, NONE, journal.NONE)), ends=B, secver=3),
     "revert-exhausted": Scenario(records(CONFIRMED_A, (A, B, TRIAL, 0))),
     "revert-rejected": Scenario(records(CONFIRMED_A, (A, B, TRIAL, 0, status.AP1))),
     "reject": Scenario(with_bad_b, good=(A,)),
@@ -192,7 +197,7 @@ class Rig:
         self.machine = m = factory_machine(bootloader(build), make_image(1))
         assert m.element is not None
         self.element = m.element
-        install(m, B, make_image(2, sec_cnt=2))
+        install(m, B, make_image(2, sec_cnt=self.scenario.secver))
         self.scenario.prepare(m)
         if self.scenario.good == (A,) and name == "fallback":
             m.flash.write_phys(BANK[B], 0x4210, b"\x55")
@@ -387,10 +392,13 @@ class Rig:
             return "bad_boots", f"slot {self.entered:#x} runs, which does not verify or was changed"
         if self.entered != slot or (end.confirmed, end.candidate, end.state, end.tries) != wanted:
             return "lost_updates", f"from {before} slot {self.entered:#x} runs, and the journal says {end}"
-        secver = {A: 1, B: 2}[self.entered]
+        secver = {A: 1, B: self.scenario.secver}[self.entered]
         confirmed = end.confirmed == self.entered and end.state != TRIAL
         if confirmed and self.element.counters[0] // 8 < secver:
-            return "bad_boots", f"a confirmed image with counter {secver} runs above floor {self.element.counters}"
+            return (
+                "bad_boots",
+                f"a confirmed image with counter {secver} runs above floor {self.element.counters}",
+            )
         if any(op.bank != 2 or op.offset >= 2 * PAGE for op in m.flash.log):
             return "bad_boots", "flash outside the journal was changed"
         return "", ""

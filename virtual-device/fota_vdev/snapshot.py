@@ -9,22 +9,24 @@ made it.
 import copy
 from collections import Counter, deque
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from fota_vdev.flash_array import BANK, FlashCounters
 from fota_vdev.machine import Machine
+from fota_vdev.rng import Stream
 
+T = TypeVar("T")
 IMMUTABLE = (int, float, str, bytes, bool, tuple, type(None))
 CODE_IN_RAM = 0x20000400  # bootloader.ld puts its RAM function behind the stack
 
 
-def duplicate(value: Any) -> Any:
+def duplicate(value: T) -> T:
     """Return an independent copy of what peripherals keep: flat containers of numbers, and streams."""
     if isinstance(value, IMMUTABLE):
         return value
     if isinstance(value, dict | list | set | bytearray | deque):
         return copy.copy(value)
-    return copy.deepcopy(value) if not hasattr(value, "position") else copy.copy(value)
+    return copy.copy(value) if isinstance(value, Stream) else copy.deepcopy(value)
 
 
 @dataclass(slots=True)
