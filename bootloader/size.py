@@ -91,7 +91,7 @@ def measure(objects: Path) -> dict[str, int]:
             sections[match[1]] = int(match[2])
     stack, path = deepest(elf, objects)
     numbers = {
-        "flash_bytes": sections[".text"] + sections[".data"],
+        "flash_bytes": sections[".text"] + sections.get(".tail", 0) + sections[".data"],
         "ram_bytes": sections[".data"] + sections[".bss"],
         "stack_bytes": stack,
     }

@@ -2,7 +2,8 @@
  * from the start of a physical bank, and the same in both.
  *
  *   0x00000  bootloader, 8 KiB      the same bytes in both banks, written once at the factory
- *   0x02000  factory page, 8 KiB    trust store, settings at 0x3800, layout at 0x3fe0; both banks
+ *   0x02000  factory page, 8 KiB    trust store, settings at 0x3800, the rest of the bootloader at
+ *                                   0x3900, layout at 0x3fe0; both banks
  *   0x04000  slot, 960 KiB          A in bank 1, B in bank 2
  *   0xf4000  agent store, 32 KiB    bank 2
  *   0xfc000  boot journal, 2 pages  bank 2; a page of SPEC 3 is the first 2 KiB of a flash page

@@ -1,12 +1,13 @@
 """What the factory writes into the flash of an STM32U5 (bootloader/port/stm32u5/memory.h)."""
 
 import struct
+from pathlib import Path
 
+from fota_vdev.elf import segments
 from fota_vdev.stm32u5.flash_array import FlashArrayU5
 from fota_wire.errors import InputError
 from fota_wire.layout import (
     BOOT_REPORT_ADDRESS,
-    BOOTLOADER_SIZE,
     RAM_BASE,
     SETTINGS_OFFSET,
     SLOT_OFFSET,
@@ -30,16 +31,19 @@ def layout(bank: int) -> bytes:
     return struct.pack("<6I", *slots, SLOT_SIZE, low, RAM_BASE, BOOT_REPORT_ADDRESS)
 
 
-def write_flash(flash: FlashArrayU5, bootloader: bytes, store: bytes, settings: bytes, image: bytes) -> None:
-    """Write bootloader, trust store, settings and layout into both banks, the image into slot A; protect.
+def write_flash(flash: FlashArrayU5, bootloader: Path, store: bytes, settings: bytes, image: bytes) -> None:
+    """Write bootloader (an ELF), trust store, settings and layout into both banks, the image into slot A.
 
     Raises:
-        InputError: the bootloader does not fit.
+        InputError: not an ELF file, or one of another layout.
     """
-    if len(bootloader) > BOOTLOADER_SIZE:
-        raise InputError(f"the bootloader takes {len(bootloader)} bytes, {BOOTLOADER_SIZE} at most")
+    parts = segments(bootloader)
+    for address, data in parts:
+        if not BANK_LOW <= address <= BANK_LOW + LAYOUT_OFFSET - len(data):
+            raise InputError(f"{bootloader}: 0x{address:08x} + {len(data)} bytes is outside the bootloader")
     for bank in (1, 2):
-        flash.write_phys(bank, 0, bootloader)
+        for address, data in parts:
+            flash.write_phys(bank, address - BANK_LOW, data)
         flash.write_phys(bank, TRUST_STORE_OFFSET, store)
         flash.write_phys(bank, SETTINGS_OFFSET, settings)
         flash.write_phys(bank, LAYOUT_OFFSET, layout(bank))

@@ -1,0 +1,198 @@
+"""Fixtures: the STM32U5 bootloader and sample applications, and a device that the factory made of them."""
+
+import fcntl
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from fota_vdev.atecc608.chip import Atecc608
+from fota_vdev.host import ChipHost
+from fota_vdev.machine import Machine, StopReason
+from fota_vdev.provision import provision_element
+from fota_vdev.stm32u5 import STM32U585
+from fota_vdev.stm32u5.factory import JOURNAL_OFFSETS, write_flash
+from fota_wire import bootreport, journal
+from fota_wire.cose import key_hash
+from fota_wire.host_crypto import public_xy
+from fota_wire.settings import Settings, pack
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / "build"
+CLASS_ID = bytes.fromhex("00112233445566778899aabbccddeeff")
+VENDOR_ID = bytes.fromhex("ffeeddccbbaa99887766554433221100")
+A, B = 0x5A, 0xA5
+PAGE = 2048
+
+
+def make(*arguments: str) -> None:
+    """Build one thing for the STM32U5; one process at a time, under the lock of the other tests."""
+    BUILD.mkdir(exist_ok=True)
+    command = ["make", "-C", str(ROOT / "bootloader"), "PORT=stm32u5", *arguments]
+    with (BUILD / "bootloader.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        pytest.fail(f"make {' '.join(arguments)}: {result.stdout[-2000:]}{result.stderr[-2000:]}")
+
+
+@pytest.fixture(scope="session")
+def u5_bootloader() -> Path:
+    make("bootloader")
+    return BUILD / "bootloader/stm32u5/bootloader.elf"
+
+
+@pytest.fixture(scope="session")
+def keys() -> SimpleNamespace:
+    from fota_signer.examples import example_key
+
+    return SimpleNamespace(
+        root_a=example_key("image-a"), root_b=example_key("image-b"), thief=example_key("assign")
+    )
+
+
+@pytest.fixture(scope="session")
+def signed(keys: SimpleNamespace) -> Callable[..., bytes]:
+    """signed("1.1.0", sec_cnt=2) -> image file, by the signer that serves the STM32L4 too."""
+    from fota_signer.firmware import load_firmware
+    from fota_signer.identity import DeviceClass
+    from fota_signer.images import sign_payload
+
+    def build(version: str, *, sec_cnt: int = 1, key: Any = None, fail: bool = False) -> bytes:
+        make("sample", f"VERSION={version}", f"SELF_TEST={'fail' if fail else 'pass'}")
+        name = f"app-{version}{'-fail' if fail else ''}.elf"
+        payload = load_firmware((BUILD / "sample/stm32u5" / name).read_bytes(), name)
+        major, minor, revision = map(int, version.split("."))
+        return sign_payload(
+            payload,
+            key=key or keys.root_a,
+            version=(major, minor, revision, 0),
+            sec_cnt=sec_cnt,
+            device_class=DeviceClass(vendor_id=VENDOR_ID, class_id=CLASS_ID),
+        )
+
+    return build
+
+
+class Device:
+    """A provisioned STM32U585, and the questions that tests ask of it."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.flash: Any = machine.flash
+
+    def install(self, slot: str, image: bytes) -> None:
+        """Put a file into a slot as a finished download leaves it."""
+        self.flash.write_phys({"A": 1, "B": 2}[slot], 0x4000, image)
+
+    def boot(self, until: str | None = "journal: record", time_ms: int = 60_000) -> Any:
+        """Run from where the machine is until a text appears on the UART; returns its boot report."""
+        start = len(self.machine.uart)
+        self.machine.power_on()
+        wanted = None if until is None else lambda m: until.encode() in bytes(m.uart[start:])
+        result = self.machine.run(time_ms=time_ms, until=wanted)
+        self.said = bytes(self.machine.uart[start:]).decode("latin-1")
+        assert result.reason in (StopReason.UNTIL, StopReason.TIME, StopReason.POWER_CUT), (result, self.said)
+        if result.reason is StopReason.POWER_CUT:
+            return None
+        assert until is None or until in self.said, self.said
+        return bootreport.unpack(self.machine.read(0x20017F00, 128))
+
+    def restart(self, until: str | None = "journal: record", **how: Any) -> Any:
+        self.machine.reset("pin")
+        return self.boot(until, **how)
+
+    @property
+    def low_bank(self) -> int:
+        """The bank that is mapped low now."""
+        return 2 if self.machine.board.swapped else 1
+
+    def operations(self) -> list[str]:
+        """Kinds of the flash operations since the log was cleared."""
+        return [op.kind for op in self.flash.log]
+
+    def pages(self) -> tuple[bytes, bytes]:
+        """The journal as a reader sees it: zeros for a quad-word that faults."""
+        pages = []
+        for at in JOURNAL_OFFSETS:
+            cells = bytearray(self.flash.read_phys(2, at, PAGE))
+            for bank, bad in self.flash.ecc_bad:
+                if bank == 2 and at <= bad < at + PAGE:
+                    cells[bad - at : bad - at + 16] = bytes(16)
+            pages.append(bytes(cells))
+        return pages[0], pages[1]
+
+    def state(self) -> journal.Record:
+        return journal.scan(*self.pages())[0]
+
+    def append(self, record: journal.Record) -> None:
+        """Write a record as the application would: next cell, after an erase if need be."""
+        _, page, cell = journal.scan(*self.pages())
+        if cell == 0:
+            self.flash.write_phys(2, JOURNAL_OFFSETS[page], b"\xff" * PAGE)
+        self.flash.write_phys(2, JOURNAL_OFFSETS[page] + 16 * cell, journal.pack(record))
+
+    def type(self, command: str, until: str) -> None:
+        """Type a command to the sample application, which uses the client library on the chip itself."""
+        self.machine.uart_input(command.encode())
+        self.boot(until, time_ms=2000)
+
+    @property
+    def floor(self) -> int:
+        assert self.machine.element is not None
+        return self.machine.element.counters[0] // 8
+
+
+@pytest.fixture(scope="session")
+def factory_device(u5_bootloader: Path, signed: Callable[..., bytes], keys: SimpleNamespace) -> Any:
+    roots = public_xy(keys.root_a), public_xy(keys.root_b)
+    io_key, mac_key = bytes(range(32)), bytes(range(32, 64))
+    machine = Machine(element=Atecc608(), chip=STM32U585)
+    machine.power_on()
+    host = ChipHost(machine.i2c, machine.sleep_us)
+    serial = host.serial()
+    provision_element(host, io_key=io_key, mac_key=mac_key, root_a_xy=roots[0], root_b_xy=roots[1])
+    machine.power_off()
+    settings = Settings(
+        class_id=CLASS_ID,
+        serial=serial,
+        io_key=io_key,
+        mac_key=mac_key,
+        root_a=key_hash(roots[0]),
+        root_b=key_hash(roots[1]),
+    )
+    flash: Any = machine.flash
+    write_flash(flash, u5_bootloader, b"", pack(settings), signed("1.0.0"))
+    return SimpleNamespace(machine=machine, fresh=machine.snapshot())
+
+
+@pytest.fixture
+def device(factory_device: Any) -> Iterator[Device]:
+    """As it leaves the factory: 1.0.0 in slot A with security counter 1, journal and slot B blank."""
+    machine = factory_device.machine
+    machine.restore(factory_device.fresh)
+    machine.i2c_tamper = None
+    machine.board.controller.keeps_request = True
+    yield Device(machine)
+    machine.i2c_tamper = None
+
+
+@pytest.fixture
+def staged(device: Device, signed: Callable[..., bytes]) -> Device:
+    """1.0.0 runs confirmed in A; 1.1.0 (security counter 2) lies in B, requested, power off."""
+    device.boot()
+    device.install("B", signed("1.1.0", sec_cnt=2))
+    device.append(journal.request(device.state(), A, B))
+    device.machine.power_off()
+    device.flash.log.clear()
+    return device
+
+
+def refused(device: Device, slot: str) -> str:
+    """The status with which the bootloader refused a slot in the last run, or nothing."""
+    found = re.findall(rf"slot {slot} refused: (\w+)", device.said)
+    return found[-1] if found else ""
