@@ -30,7 +30,8 @@ void fota_cbor_put_string(fota_cbor_out_t *out, uint8_t type, const void *data, 
 
 void fota_cbor_put_key(fota_cbor_out_t *out, const char *key) {
   uint32_t length = 0;
-  while (key[length] != '\0') length++;
+  while (key[length] != '\0')
+    length++;
   fota_cbor_put_string(out, FOTA_CBOR_TEXT, key, length);
 }
 
