@@ -14,9 +14,10 @@ typedef struct fota_flash {
   /* FOTA_FLASH_ECC if any byte of the range is damaged; `data` is then of no use. */
   fota_status_t (*read)(const void *context, uint32_t offset, void *data, uint32_t length);
 
-  /* `offset` and `length` are multiples of 8, `data` is 4-aligned and the range is erased. The
-   * lower addresses are programmed first. Power loss may leave any bits of the double word that
-   * was being programmed, and later ones erased. */
+  /* `offset` and `length` are multiples of what flash programs at once (8 or 16 bytes: a record of
+   * the journal always is), `data` is 4-aligned and the range is erased. The lower addresses are
+   * programmed first. Power loss may leave any bits of the unit that was being programmed, and
+   * later ones erased. */
   fota_status_t (*program)(const void *context, uint32_t offset, const void *data, uint32_t length);
 
   /* Erases the page at `offset` to all ones. Power loss may leave any content. */
