@@ -1,14 +1,16 @@
 # fota: what a person types. Each target sets up what it needs.
 #   make demo    the whole story on the virtual device     make test   every test
 #   make check   format, lint, types, import directions    make size   flash, RAM and stack of the bootloader
-#   make bench   instructions and times, beside imgtool    make clean  forget everything built
+#   make bench   instructions and times, beside imgtool    make campaign  every power cut, glitch and bus attack
+#   make fuzz    every parser, SECONDS=60 for each         make prove  parsers by CBMC, up to stated bounds
+#   make clean   forget everything built
 
 VENV  := .venv
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 C_SOURCES = $(shell git ls-files 'bootloader/*.c' 'bootloader/*.h')
 
-.PHONY: demo test check format size bench firmware toolchain clean
+.PHONY: demo test check format size bench campaign fuzz prove firmware toolchain clean
 
 demo: $(READY) firmware
 	$(BIN)/python tests/demo/demo.py
@@ -33,6 +35,15 @@ size: $(READY) toolchain
 
 bench: $(READY) firmware
 	$(BIN)/python tests/bench/bench.py
+
+campaign: $(READY) firmware
+	$(BIN)/python tests/campaign/run.py
+
+fuzz: $(READY) toolchain
+	$(MAKE) --no-print-directory -C tests/fuzz fuzz SECONDS=$(or $(SECONDS),60)
+
+prove: $(READY)
+	$(MAKE) --no-print-directory -C tests/fuzz prove PYTHON=$(CURDIR)/$(BIN)/python
 
 # The bootloader, and the releases of the sample application that demo, tests and benchmark use.
 firmware: toolchain $(READY)

@@ -49,7 +49,7 @@ from fota_wire import root as roots
 from fota_wire.errors import DeviceError, FotaError, VerifyError
 from fota_wire.journal import REJECTED, REVERTED
 from fota_wire.layout import other_slot
-from fota_wire.status import AP1, AP2, STATUS, label
+from fota_wire.status import AP1, AP2, AP3, STATUS, label
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from fota_wire.seams import Verify
 
 NONCE_LIFE_MS = 60_000
-TRIAL_MS = 600_000  # a trial that has not confirmed itself by then is given up
+TRIAL_MS = 3_600_000  # a healthy trial that could not check in by then goes back, and may come again
 HEALTH_POLL_MS = 500
 HEALTH_MS = 60_000
 DEFER_MS = 60_000
@@ -95,7 +95,7 @@ class Engine:
         self.error: FotaError | None = None
         self._verify = verify
         self._random_below = random_below
-        self.root = policy.newest_root(identity.genesis_root, state.root, verify)
+        self.root = policy.newest_root(identity.genesis_root, state.roots, verify)
         self._held = policy.held_digest(state.envelope)
         self._inactive = other_slot(boot.running)
         self._nonce: bytes | None = None
@@ -329,7 +329,7 @@ class Engine:
         """Walk the ROOT chain; every verified step counts, whatever comes after it."""
         for raw in steps:
             self.root = roots.step(self.root, raw, self._verify)
-            self.state.root = raw
+            self.state.roots.append(raw)
             self.state.dirty = True
 
     def _take_report_status(self, answer: "checkin.Response") -> None:
@@ -363,7 +363,8 @@ class Engine:
             code = "reverted" if boot.state == REVERTED else "rejected"
             self.outcome = f"{code}: {label(boot.reason)}"
             self.state.add_event(code, label(boot.reason))
-            self.state.failed = (pending[0], pending[2])
+            if boot.reason != AP3:  # nothing was wrong with the image: the server may assign it again
+                self.state.failed = (pending[0], pending[2])
         self.state.pending = None
         self.state.dirty = True
 
@@ -374,7 +375,7 @@ class Engine:
         if not self.trial:
             return self._go(Action(NONCE))
         if now >= self._trial_by:
-            return self._reject(AP2)
+            return self._reject(AP3)
         return self._go(Action(HEALTH))
 
     def _fetch(self) -> Action:

@@ -196,9 +196,14 @@ def _body_length(status: int, headers: "dict[str, str]") -> int:
     if status in (204, 304):
         return 0
     text = headers.get("content-length", "")
-    if "transfer-encoding" in headers or not text.isdigit() or len(text) > 10:
+    if "transfer-encoding" in headers or not is_decimal(text) or len(text) > 10:
         raise TransportError(f"response {status}: no usable Content-Length")
     return int(text)
+
+
+def is_decimal(text: str) -> bool:
+    """Tell whether ``text`` is ASCII digits and nothing else; ``isdigit`` takes those of all scripts."""
+    return bool(text) and all("0" <= digit <= "9" for digit in text)
 
 
 class _Stale(Exception):

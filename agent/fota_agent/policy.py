@@ -12,23 +12,26 @@ if TYPE_CHECKING:
     from fota_wire.seams import Verify
 
 
-def newest_root(genesis_raw: bytes, stored_raw: "bytes | None", verify: "Verify") -> "roots.Root":
-    """Return the newest ROOT that was walked to, or the genesis ROOT where no sound one is stored.
+def newest_root(genesis_raw: bytes, steps: "list[bytes]", verify: "Verify") -> "roots.Root":
+    """Return the newest ROOT that the stored steps lead to from the genesis ROOT, each verified again.
+
+    The store is writable, so nothing in it is believed: what does not follow is dropped from ``steps``, and
+    the server sends it again.
 
     Raises:
         DeviceError: the genesis ROOT of the trust store does not verify.
     """
     try:
-        genesis = roots.open_genesis(genesis_raw, verify)
+        root = roots.open_genesis(genesis_raw, verify)
     except FotaError as exc:
         raise DeviceError(f"trust store: genesis ROOT: {exc}") from exc
-    if stored_raw is None:
-        return genesis
-    try:
-        stored = roots.open_genesis(stored_raw, verify)
-    except FotaError:
-        return genesis  # the server sends the steps again
-    return stored if stored.version > genesis.version else genesis
+    for number, raw in enumerate(steps):
+        try:
+            root = roots.step(root, raw, verify)
+        except FotaError:
+            del steps[number:]
+            break
+    return root
 
 
 def held_digest(envelope: "bytes | None") -> "bytes | None":

@@ -2,6 +2,7 @@
 
 from fota_agent import actions, download
 from fota_agent.engine import Engine
+from fota_agent.http import is_decimal
 from fota_agent.state import State
 from fota_agent.state import decode as decode_state
 from fota_wire import checkin, cose, report
@@ -187,13 +188,19 @@ class Runner:
             sec_cnt=boot.sec_cnt,
             floor=boot.floor,
             root_version=claims.root_version,
-            state="trial" if claims.trial else "confirmed",
+            state=self._boot_state(claims.trial),
             installed=claims.installed,
             events=claims.events,
             reset_cause=boot.reset_cause,
             kid=cose.kid_of(board.public_key),
             sign=board.element.sign,
         )
+
+    def _boot_state(self, trial: bool) -> str:
+        """Return the state of SPEC 5.4; a slot that boots in place of the confirmed one is its fallback."""
+        boot = self._boot
+        fallback = not boot.trial and boot.running != boot.confirmed
+        return "trial" if trial else "fallback" if fallback else "confirmed"
 
     def _load(self) -> State:
         raw = self._board.load_store()
@@ -226,4 +233,4 @@ def _server_words(raw: bytes) -> str:
 
 def _seconds(text: str) -> int:
     """Return the number of a Retry-After in seconds; the date form counts as absent."""
-    return int(text) if text.isdigit() and len(text) < 9 else 0
+    return int(text) if is_decimal(text) and len(text) < 9 else 0

@@ -17,7 +17,8 @@ MAX_DETAIL = 64
 class State:
     """The agent's memory.
 
-    ``root``, ``envelope``: the newest verified ROOT and manifest envelope, or None;
+    ``roots``: the ROOT steps after the genesis ROOT, in order; ``envelope``: the newest verified manifest
+    envelope, or None;
     ``installed``: manifest digest of the last image that was completely written, or None;
     ``writing``: (manifest digest, slot) of an image whose pages are being written into an erased slot, or
     None;
@@ -29,7 +30,7 @@ class State:
     """
 
     def __init__(self) -> None:
-        self.root: bytes | None = None
+        self.roots: list[bytes] = []
         self.envelope: bytes | None = None
         self.installed: bytes | None = None
         self.writing: tuple[bytes, int] | None = None
@@ -49,8 +50,10 @@ class State:
         self.dirty = True
 
     def encode(self, limit: int) -> bytes:
-        """Return at most ``limit`` bytes of CBOR; the envelope is left out where it does not fit."""
-        body: dict[int, object] = {1: 1, 2: self.root, 3: self.envelope, 4: self.installed}
+        """Return at most ``limit`` bytes of CBOR. What does not fit is left out, and the server sends it
+        again: the envelope, then the newest ROOT steps.
+        """
+        body: dict[int, object] = {1: 1, 2: self.roots, 3: self.envelope, 4: self.installed}
         for key, mark in ((5, self.writing), (6, self.pending), (7, self.failed)):
             body[key] = None if mark is None else list(mark)
         body[8] = self.nonce
@@ -58,6 +61,11 @@ class State:
         raw = cbor.encode(body)
         if len(raw) > limit:
             body[3] = None
+            raw = cbor.encode(body)
+        roots = list(self.roots)
+        while len(raw) > limit and roots:
+            roots.pop()
+            body[2] = roots
             raw = cbor.encode(body)
         if len(raw) > limit:
             raise FormatError(f"agent state of {len(raw)} bytes does not fit {limit}", "limit")
@@ -70,7 +78,7 @@ def decode(raw: bytes) -> State:
     if body[1] != 1:
         raise FormatError("agent state: format is not 1", "state-format")
     state = State()
-    state.root = _optional(body[2], "ROOT", None)
+    state.roots = [check.bstr(item, "ROOT", None, 4096) for item in check.array(body[2], "ROOT steps", 0, 64)]
     state.envelope = _optional(body[3], "envelope", None)
     state.installed = _optional(body[4], "installed", 32)
     state.writing = _mark(body[5], "writing")

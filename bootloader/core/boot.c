@@ -66,6 +66,13 @@ static void note_record(const boot_t *b) {
   fota_port_report.sequence = record->sequence;
 }
 
+/* From here on, whatever stops us is not for ever. Feeds the watchdog, too. */
+__attribute__((noinline)) static void guard(void) {
+  if (settings[FOTA_SETTINGS_WATCHDOG_ALWAYS] == 1) {
+    fota_port_watchdog(settings[FOTA_SETTINGS_WATCHDOG_S]);
+  }
+}
+
 /* --- looking at a slot --- */
 
 /* Parses and hashes. The signature is over this hash, so the one in the image only names damage. */
@@ -141,7 +148,8 @@ static fota_status_t ask_element_patiently(boot_t *b) {
   for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
     status = ask_element(b);
     fota_element_close();
-    if (is_verdict(status)) break;
+    /* "Bad signature" carries no MAC: it is believed once it was said in every session. */
+    if (is_verdict(status) && status != FOTA_IMAGE_SIGNATURE) break;
     pause(status);
   }
   fota_port_report.status_element = is_verdict(status) ? FOTA_OK : status;
@@ -157,6 +165,7 @@ static fota_status_t look_at(boot_t *b, uint8_t slot) {
 }
 
 static void verify(boot_t *b, uint8_t slot) {
+  guard();
   const fota_status_t status = look_at(b, slot);
   const uint32_t i = fota_slot_index(slot);
   fota_port_report.status[i] = b->view.status[i] = status;
@@ -181,13 +190,6 @@ static bool append(boot_t *b, const fota_record_t *record) {
 static void give_up(boot_t *b, const fota_record_t *record) {
   if (append(b, record) && record->state == FOTA_STATE_REVERTED) {
     fota_say_slot_status(record->candidate, "reverted", record->reason);
-  }
-}
-
-/* From here on, whatever stops us is not for ever. Feeds the watchdog, too. */
-static void guard(void) {
-  if (settings[FOTA_SETTINGS_WATCHDOG_ALWAYS] == 1) {
-    fota_port_watchdog(settings[FOTA_SETTINGS_WATCHDOG_S]);
   }
 }
 

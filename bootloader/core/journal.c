@@ -5,7 +5,10 @@
 
 #include "crc32.h"
 
-enum { CELL = sizeof(fota_record_t) };
+enum {
+  CELL = sizeof(fota_record_t),
+  SEQUENCE_MAX = 0xffffff, /* more than the flash can take; a forged end of counting is no record */
+};
 
 static const fota_record_t no_record = {
     .confirmed = FOTA_SLOT_NONE, .candidate = FOTA_SLOT_NONE, .state = FOTA_STATE_NONE};
@@ -20,9 +23,9 @@ static bool is_state(uint8_t value) {
 }
 
 static bool is_valid(const fota_record_t *r) {
-  return r->crc == fota_crc32(r, offsetof(fota_record_t, crc)) && r->sequence != 0 &&
-         r->sequence != ~0u && is_slot_or_none(r->confirmed) && is_slot_or_none(r->candidate) &&
-         is_state(r->state) && (r->state == FOTA_STATE_NONE || r->candidate != r->confirmed) &&
+  return r->crc == fota_crc32(r, offsetof(fota_record_t, crc)) && r->sequence - 1u < SEQUENCE_MAX &&
+         is_slot_or_none(r->confirmed) && is_slot_or_none(r->candidate) && is_state(r->state) &&
+         (r->state == FOTA_STATE_NONE || r->candidate != r->confirmed) &&
          (r->state == FOTA_STATE_TRIAL || r->tries == 0);
 }
 

@@ -45,7 +45,8 @@ typedef uint32_t fota_status_t;
   X(FOTA_SETTINGS, 'S', 'E', 1, "settings")                           \
   X(FOTA_RANDOM, 'R', 'N', 1, "random")                               \
   X(FOTA_SELF_TEST, 'A', 'P', 1, "self-test")                         \
-  X(FOTA_HEALTH, 'A', 'P', 2, "health")
+  X(FOTA_HEALTH, 'A', 'P', 2, "health")                               \
+  X(FOTA_NO_CHECK_IN, 'A', 'P', 3, "no-check-in")
 
 #define FOTA_STATUS_ENUM_(id, a, b, number, name) id = FOTA_MODULE(a, b) | (number),
 enum { FOTA_OK = 0x5a3c96e1, FOTA_STATUS_LIST(FOTA_STATUS_ENUM_) };

@@ -102,6 +102,20 @@ def _send(
             progress(len(chunk))
 
 
+def printable(value: Any) -> Any:  # noqa: ANN401  JSON
+    """Return JSON with what a terminal would obey in place of show turned into question marks.
+
+    Versions and events are words of devices: they must not draw an operator's table.
+    """
+    if isinstance(value, str):
+        return "".join(character if character.isprintable() else "?" for character in value)
+    if isinstance(value, list):
+        return [printable(item) for item in value]
+    if isinstance(value, dict):
+        return {key: printable(item) for key, item in value.items()}
+    return value
+
+
 def _read_answer(url: str, status: int, raw: bytes) -> dict[str, Any]:
     try:
         answer = json.loads(raw)
@@ -112,7 +126,7 @@ def _read_answer(url: str, status: int, raw: bytes) -> dict[str, Any]:
             f"{url}: answered {status} without JSON; is that the operator plane of a fota server?"
         )
     if status < 400:
-        return answer
+        return dict(printable(answer))
     error = answer.get("error")
     error = error if isinstance(error, dict) else {}
     raise _error_kind(status)(

@@ -141,11 +141,14 @@ def with_job(function: Function) -> Function:
         def load_job(work: Path) -> "Job":
             from fota_signer.factory.ca import load_ca
             from fota_signer.factory.line import Job
-            from fota_wire.host_crypto import load_public_key
+            from fota_wire.host_crypto import load_public_key, refuse_example_key
 
+            roots = load_public_key(root_a), load_public_key(root_b)
+            for path, xy in zip((root_a, root_b), roots, strict=True):
+                refuse_example_key(xy, allow_example_keys, str(path))
             return Job(
-                root_a_xy=load_public_key(root_a),
-                root_b_xy=load_public_key(root_b),
+                root_a_xy=roots[0],
+                root_b_xy=roots[1],
                 ca=load_ca(ca_key, ca_cert, ca_password_file, allow_example_keys=allow_example_keys),
                 work=work,
                 floor=floor,

@@ -15,11 +15,13 @@ def new_root(options: Mapping[str, Any]) -> bytes:
 
     Raises:
         InputError: a key file is not usable, a digest is not hex, or devices would refuse the document.
+        VerifyError: a published example key, private or public, which was not allowed.
     """
+    allow = options["allow_example_keys"]
     roles = {
-        roots.ROOT: (options["root_threshold"], _public(options["root_key"])),
-        roots.RELEASE: (options["release_threshold"], _public(options["release_key"])),
-        roots.ASSIGN: (1, _public(options["assign_key"])),
+        roots.ROOT: (options["root_threshold"], _public(options["root_key"], allow)),
+        roots.RELEASE: (options["release_threshold"], _public(options["release_key"], allow)),
+        roots.ASSIGN: (1, _public(options["assign_key"], allow)),
     }
     raw = roots.build_root(
         options["root_version"],
@@ -64,8 +66,11 @@ def summary(path: Path, raw: bytes) -> dict[str, Any]:
     return table
 
 
-def _public(paths: Iterable[Path]) -> list[bytes]:
-    return [host_crypto.load_public_key(path) for path in paths]
+def _public(paths: Iterable[Path], allow_example_keys: bool) -> list[bytes]:
+    found = [(path, host_crypto.load_public_key(path)) for path in paths]
+    for path, xy in found:
+        host_crypto.refuse_example_key(xy, allow_example_keys, str(path))
+    return [xy for _, xy in found]
 
 
 def _digest(text: str) -> bytes:

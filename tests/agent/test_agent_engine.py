@@ -128,7 +128,7 @@ ATTACKS = {
 def test_attack_on_the_checkin_is_refused_and_leaves_nothing(world, attack):
     response, word = ATTACKS[attack](world)
     engine = refused(world, response, word)
-    assert engine.state.root is None
+    assert engine.state.roots == []
     assert engine.root.version == 1
 
 
@@ -163,7 +163,7 @@ def test_answer_to_the_previous_nonce_is_refused(world):
 
 def test_rollback_below_root_minimum_is_refused(world):
     state = State()
-    state.root = world.root(2, min_sequence=2)
+    state.roots = [world.root(2, min_sequence=2)]
     response = world.answer(NONCE, world.v1, root_version=2)
     engine = refused(world, response, "below ROOT's 2", state=state)
     assert engine.root.version == 2
@@ -182,13 +182,13 @@ def test_sequence_against_root_minimum(world, minimum, accepted):
 def test_revoked_manifest_is_refused_although_its_root_step_is_kept(world):
     step = world.root(2, revoked=(world.v2.manifest_digest,))
     engine = refused(world, world.answer(NONCE, world.v2, roots=[step], root_version=2), "revoked")
-    assert engine.state.root == step
+    assert engine.state.roots == [step]
     assert engine.state.dirty
 
 
 def test_freeze_by_an_assignment_of_an_older_root_is_refused(world):
     state = State()
-    state.root = world.root(2)
+    state.roots = [world.root(2)]
     engine = refused(world, world.answer(NONCE, None, root_version=1), "old ROOT 1", state=state)
     assert engine.root.version == 2
 
@@ -440,8 +440,22 @@ def test_trial_without_any_network_is_given_up(world):
             break
         engine.health(now, True)
         engine.nonce(now, NONCE)
-    assert (action.kind, action.reason) == (actions.REJECT, status.AP2)
+    assert (action.kind, action.reason) == (actions.REJECT, status.AP3)
     assert now >= TRIAL_MS
+
+
+def test_trial_that_only_lacked_the_network_may_come_again(world):
+    engine = trial(
+        world,
+        running=layout.SLOT_A,
+        trial=False,
+        candidate=layout.SLOT_B,
+        state=journal.REVERTED,
+        reason=status.AP3,
+    )
+    ask(engine)
+    assert engine.state.failed is None
+    assert engine.state.events == [("reverted", "AP3 no-check-in")]
 
 
 @pytest.mark.parametrize(("state", "code"), [(journal.REVERTED, "reverted"), (journal.REJECTED, "rejected")])
@@ -536,9 +550,26 @@ def test_genesis_root_that_does_not_verify_stops_the_agent(world):
         world.engine(genesis_root=world.root(1, signers=world.release[:2]))
 
 
+def test_stored_root_that_signed_itself_is_not_believed(world):
+    """Whoever writes the store once must not become the root of trust."""
+    state = State()
+    state.roots = [world.root(2), world.root(50, root_keys=world.release, signers=world.release[:2])]
+    engine = world.engine(state)
+    assert engine.root.version == 2
+    assert len(state.roots) == 1
+
+
+def test_store_that_is_full_leaves_out_the_newest_root_steps(world):
+    state = State()
+    state.roots = [world.root(version) for version in range(2, 12)]
+    copy = decode_state(state.encode(6000))
+    assert 0 < len(copy.roots) < 10
+    assert copy.roots == state.roots[: len(copy.roots)]
+
+
 def test_stored_root_that_does_not_verify_falls_back_to_genesis(world):
     state = State()
-    state.root = world.root(2, signers=world.release[:2])
+    state.roots = [world.root(2, signers=world.release[:2])]
     assert world.engine(state).root.version == 1
 
 
@@ -578,12 +609,12 @@ def test_any_flipped_byte_of_a_signed_part_is_refused(world, data, part):
 
 def test_state_survives_its_encoding(world):
     state = State()
-    state.root, state.envelope, state.installed = world.genesis, world.v2.envelope, bytes(32)
+    state.roots, state.envelope, state.installed = [world.genesis], world.v2.envelope, bytes(32)
     state.writing, state.pending = (bytes(32), 0x5A), (bytes(32), 0xA5, 9)
     state.failed, state.nonce = (b"\x01" * 32, 3), bytes(16)
     state.add_event("failed", "ä" * 100)
     copy = decode_state(state.encode(6000))
-    for name in ("root", "envelope", "installed", "writing", "pending", "failed", "nonce", "events"):
+    for name in ("roots", "envelope", "installed", "writing", "pending", "failed", "nonce", "events"):
         assert getattr(copy, name) == getattr(state, name)
     assert len(copy.events[0][1].encode()) <= 64
     assert decode_state(state.encode(600 + len(world.genesis))).envelope is None

@@ -108,6 +108,8 @@ def sequence(body: bytes) -> bytes:
     return bytes([0x30, len(body)]) + body
 
 
+ORDER = bytes.fromhex("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551")
+BELOW = ORDER[:-1] + b"\x50"
 GOOD = sequence(integer(R) + integer(S))
 
 
@@ -118,7 +120,11 @@ GOOD = sequence(integer(R) + integer(S))
         pytest.param(sequence(integer(b"\0" + HIGH) + integer(S)), HIGH + S, id="sign-byte"),
         pytest.param(sequence(integer(b"\0" + HIGH) * 2), HIGH * 2, id="72-bytes"),
         pytest.param(sequence(integer(b"\1") + integer(S)), bytes(31) + b"\1" + S, id="short-r"),
-        pytest.param(sequence(integer(b"\0") + integer(S)), bytes(32) + S, id="zero-is-for-the-element"),
+        pytest.param(sequence(integer(b"\0") + integer(S)), None, id="zero-r"),
+        pytest.param(sequence(integer(R) + integer(b"\0")), None, id="zero-s"),
+        pytest.param(sequence(integer(b"\0" + ORDER) + integer(S)), None, id="r-is-the-order"),
+        pytest.param(sequence(integer(S) + integer(b"\0" + ORDER)), None, id="s-is-the-order"),
+        pytest.param(sequence(integer(b"\0" + BELOW) + integer(S)), BELOW + S, id="r-is-the-order-less-one"),
         pytest.param(b"", None, id="empty"),
         pytest.param(b"\x30", None, id="one-byte"),
         pytest.param(GOOD[:-1], None, id="truncated"),

@@ -79,6 +79,8 @@ def judged(root: roots.Root, key: Any, target: Target | None, raw: bytes | None,
 
 
 AP1 = [("reverted", "AP1 self-test")]
+AP3 = [("reverted", "AP3 no-check-in")]
+STATES = {"trying": "trial", "falling": "fallback"}
 
 
 @pytest.mark.parametrize(
@@ -93,6 +95,8 @@ AP1 = [("reverted", "AP1 self-test")]
         pytest.param("trial", "old", True, AP1, "reverted", "AP1 self-test", False, id="self-test"),
         pytest.param("offered", "old", True, AP1, "reverted", "AP1 self-test", False, id="unseen-trial"),
         pytest.param("confirmed", "old", True, [], "reverted", "another image runs", False, id="drift"),
+        pytest.param("trial", "old", True, AP3, "offered", "AP3", True, id="trial-without-network"),
+        pytest.param("installed", "falling", True, [], "installed", "runs in place", True, id="fallback"),
         pytest.param(
             "installed", "old", True, [("rejected", "IM6 image-hash")], "reverted", "IM6", False,
             id="bootloader-refused",
@@ -125,7 +129,7 @@ def test_report_moves_target(
     raw = report_of(
         device_key,
         releases["1.0.0"] if runs == "old" else wanted,
-        "trial" if runs == "trying" else "confirmed",
+        STATES.get(runs, "confirmed"),
         installed=wanted.manifest_digest if installed else None,
         events=events,
     )

@@ -524,7 +524,7 @@ def journal_vectors() -> list[Vector]:
         vector("trial", good),
         vector("rejected", cell(9, b, a, journal.REJECTED, 0, status.IM6)),
         vector("reverted", cell(10, b, a, journal.REVERTED, 0, status.AP1)),
-        vector("highest-sequence", cell(0xFFFFFFFE, a, none, journal.NONE)),
+        vector("highest-sequence", cell(0xFFFFFF, a, none, journal.NONE)),
         vector("blank", b"\xff" * 16, "absent"),
         vector("zeros", bytes(16), "absent"),
         vector("crc", good[:-1] + bytes([good[-1] ^ 1]), "absent"),

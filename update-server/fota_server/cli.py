@@ -78,6 +78,7 @@ def run(data: Path, **options: Any) -> None:  # noqa: ANN401 - click passes what
     """Run the server until it is told to stop; sets up an empty folder on the way."""
     import asyncio
     import logging
+    import os
 
     from fota_server.service import data_lock, serve
 
@@ -87,6 +88,7 @@ def run(data: Path, **options: Any) -> None:  # noqa: ANN401 - click passes what
         if options[name] is not None:
             options[name] = options[name].resolve()
     config = load_config(data, options)
+    os.umask(0o077)  # the database tells who has what; it is nobody else's business
     with data_lock(data):
         asyncio.run(serve(config, _say_ready))
 

@@ -10,6 +10,8 @@ A target is what a rollout wants of one device:
 | any | the release runs, state "confirmed" | CONFIRMED |
 | TRIAL, CONFIRMED | another image runs | REVERTED |
 | OFFERED, INSTALLED | `reverted` or `rejected`, and the release was installed | REVERTED |
+| OFFERED to CONFIRMED | `reverted` for AP3: healthy, but could not reach us in time | OFFERED |
+| any | the release runs, state "fallback" | unchanged: it runs, and nobody confirmed it |
 | OFFERED | `refused` with a status code, or a second time for the same reason | FAILED |
 | OFFERED, INSTALLED | `refused` once, `failed` | unchanged; the reason is shown |
 
@@ -152,10 +154,14 @@ def advance(target: Target, report: Report) -> tuple[TargetState, str | None]:
     """Return the state of ``target`` after a verified report, and the reason for it."""
     release, state = target.release, target.state
     if report.image_hash == release.image_hash:
+        if report.state == "fallback":
+            return state, "runs in place of a confirmed image that was refused"
         return (TargetState.TRIAL if report.state == "trial" else TargetState.CONFIRMED), None
     if state in GIVEN_UP or state is TargetState.PENDING:
         return state, target.reason
     fallen_back = _last_event(report, ("reverted", "rejected"))
+    if fallen_back and fallen_back.startswith("AP3 "):
+        return TargetState.OFFERED, fallen_back
     if state in (TargetState.TRIAL, TargetState.CONFIRMED):
         return TargetState.REVERTED, fallen_back or "another image runs; the device gave no reason"
     if report.installed == release.manifest_digest:

@@ -4,6 +4,7 @@ from fota_wire import status
 from fota_wire.errors import VerifyError
 
 MAX_SIZE = 72
+ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256
 
 
 def from_raw(signature: bytes) -> bytes:
@@ -16,9 +17,8 @@ def to_raw(der: bytes) -> bytes:
     """Return r||s of a signature in strict DER.
 
     Raises:
-        VerifyError: IM11: a length that does not fit, an integer that is not minimal, positive and at most
-        256 bits,
-            or bytes behind.
+        VerifyError: IM11: a length that does not fit, an integer that is not minimal or not in 1..n-1,
+        or bytes behind.
     """
     if not 8 <= len(der) <= MAX_SIZE or der[0] != 0x30 or der[1] != len(der) - 2:
         raise _refused()
@@ -51,6 +51,8 @@ def _read_integer(der: bytes, pos: int) -> "tuple[bytes, int]":
             raise _refused()
         value = value[1:]
     if len(value) > 32:
+        raise _refused()
+    if int.from_bytes(value, "big") >= ORDER:
         raise _refused()
     return bytes(32 - len(value)) + value, pos + 2 + size
 

@@ -12,7 +12,7 @@ from fota_wire.layout import PAGE_SIZE, SLOT_A, SLOT_B, SLOT_NONE
 
 RECORD_SIZE = 16
 RECORDS_PER_PAGE = PAGE_SIZE // RECORD_SIZE
-SEQUENCE_MAX = 0xFFFFFFFE
+SEQUENCE_MAX = 0xFFFFFF  # more than the flash can take
 
 NONE, STAGED, TRIAL, REJECTED, REVERTED = 0x0F, 0x33, 0x3C, 0x55, 0x66
 STATE_NAMES = {NONE: "none", STAGED: "staged", TRIAL: "trial", REJECTED: "rejected", REVERTED: "reverted"}

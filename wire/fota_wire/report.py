@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from fota_wire.seams import Sign, Verify
 
 AAD = b"fota/report/1"
-STATES = ("trial", "confirmed")
+STATES = ("trial", "confirmed", "fallback")
 MAX_EVENTS = 16
 MAX_REPORT = 6144
 
@@ -17,7 +17,8 @@ class Report:
     """A verified REPORT.
 
     ``slot`` "A" or "B"; ``image_hash`` 32 bytes of the running image; ``version`` text; ``sec_cnt``;
-    ``floor``; ``root_version``; ``state`` "trial" or "confirmed"; ``installed`` manifest digest of the last
+    ``floor``; ``root_version``; ``state`` "trial", "confirmed", or "fallback": in place of the confirmed
+    image, which was refused; ``installed`` manifest digest of the last
     completed write, or None; ``events`` [(code, detail)]; ``reset_cause`` bits 31..24 of RCC_CSR.
     """
 
@@ -34,7 +35,7 @@ class Report:
         self.root_version = check.uint(payload[9], "ROOT version")
         self.state = check.tstr(payload[10], "state", 16)
         if self.state not in STATES:
-            raise FormatError("REPORT: state is neither trial nor confirmed", "report-state")
+            raise FormatError("REPORT: state is none of trial, confirmed, fallback", "report-state")
         digest = payload[11]
         self.installed = None if digest is None else check.bstr(digest, "installed", 32)
         self.events = [_event(item) for item in check.array(payload[12], "events", 0, MAX_EVENTS)]

@@ -44,6 +44,7 @@ _TABLE = (
     ("RN1", "random", "the random number generator failed"),
     ("AP1", "self-test", "the application's self-test failed"),
     ("AP2", "health", "the application was not healthy in time"),
+    ("AP3", "no-check-in", "healthy, but the server could not be reached in time to confirm"),
 )
 
 
@@ -62,7 +63,7 @@ FL1, FL2, FL3 = (0x464C0000 + n for n in range(1, 4))
 JO1, JO2, JO3, JO4 = (0x4A4F0000 + n for n in range(1, 5))
 SE1 = 0x53450001
 RN1 = 0x524E0001
-AP1, AP2 = 0x41500001, 0x41500002
+AP1, AP2, AP3 = (0x41500000 + n for n in range(1, 4))
 
 
 def label(code: int) -> str:

@@ -142,7 +142,7 @@ def _sequence(value: object, what: str, expected: "tuple[int, ...]") -> "list[ob
         raise FormatError(f"{what} has an odd number of elements", "suit-odd-sequence")
     commands = items[0::2]
     for command in commands:
-        if command not in COMMANDS:
+        if type(command) is not int or command not in COMMANDS:
             raise FormatError(f"{what} has a command {command} outside the profile", "suit-command")
     for command in expected:
         if commands.count(command) < expected.count(command):
