@@ -188,6 +188,19 @@ def test_dead_element_boots_nothing_and_swaps_nothing(staged: Any) -> None:
     assert staged.operations() == []
 
 
+def test_swapped_banks_do_not_mislead_an_erase(confirmed_b: Any) -> None:
+    """BKER is physical: a full journal page is erased in bank 2 although that is mapped low."""
+    while journal.scan(*confirmed_b.pages())[2] != 0:
+        confirmed_b.append(journal.Record(confirmed_b.state().sequence + 1, B, A, journal.STAGED))
+    last = confirmed_b.state().sequence
+    confirmed_b.flash.log.clear()
+    confirmed_b.restart()
+    assert "slot A refused: PO1" in confirmed_b.said
+    assert confirmed_b.low_bank == 2
+    assert [(op.kind, op.bank) for op in confirmed_b.flash.log] == [("erase", 2), ("program", 2)]
+    assert (confirmed_b.state().sequence, confirmed_b.state().state) == (last + 1, journal.REJECTED)
+
+
 # --- option bytes ---
 
 
