@@ -279,6 +279,7 @@ class Walk:
             self._verdict = self._verdict or "lockup"
         finally:
             self._watching = False
+            self.accesses += 1  # a fault changes registers without an access: restore them all
         verdict, self._verdict = self._verdict, ""
         if self._expect and self._expect != verdict:
             raise CampaignError(f"an outcome did not repeat: remembered {self._expect}, now {verdict}")

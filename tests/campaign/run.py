@@ -139,8 +139,9 @@ def run(wanted: tuple[str, ...], processes: int) -> dict[str, Any]:
         for name in wanted
     }
     progress = Progress(len(todo))
-    context = multiprocessing.get_context("fork")
-    with context.Pool(processes) as pool:
+    # not by fork: the memory of a machine made before it would be shared
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(processes, initializer=device.use_built) as pool:
         for done in pool.imap_unordered(work, todo, chunksize=1):
             row = found[done.job.campaign]
             row["cases"] += done.cases

@@ -63,12 +63,13 @@ class Snapshots:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        self._version = 0
+        self._version = self._versions = 0
         self._current: Cells | None = None
         changed = machine.flash.on_change
 
         def on_change() -> None:
-            self._version += 1
+            self._versions += 1
+            self._version = self._versions  # never one that was used before
             self._current = None
             changed()
 
@@ -205,7 +206,7 @@ class Snapshots:
         flash.counters = FlashCounters(Counter(cells.counters[0]), dict(cells.counters[1]))
         flash.operations = cells.operations
         del flash.log[cells.log_length :]
-        self._version += 1
+        self._version = cells.version
         self._current = cells
         self.machine.space._stale_code = False
         return stale or marks_moved
