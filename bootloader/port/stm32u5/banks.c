@@ -43,7 +43,7 @@ static noreturn void program_options(uint32_t swap) {
  * one will not help, and fota_port_boot() refuses what is not mapped. */
 void fota_port_map(const uint8_t *base) {
   const bool low = (uintptr_t)base < BANK_HIGH;
-  if (fota_port_report.reset_cause & CAUSE_OBL) return;
+  if ((fota_port_report.reset_cause & (CAUSE_OBL | CAUSE_BOR)) == CAUSE_OBL) return;
   if (low && check_protection(false)) return;
   program_options(low == fota_banks_swapped() ? OPTR_SWAP_BANK : 0);
 }

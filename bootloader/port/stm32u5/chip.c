@@ -15,7 +15,7 @@ void fota_chip_start(void) {
   while ((RCC_CR & CR_HSI_READY) != CR_HSI_READY) {
   }
   RCC_CFGR1 = CFGR1_HSI16;
-  RCC_AHB2ENR |= OURS; /* SRAM is in there too */
+  RCC_AHB2ENR = AHB2_SRAM | OURS;
   RCC_APB1ENR = APB1_I2C1;
   RCC_APB2ENR = APB2_USART1;
   (void)RCC_APB2ENR; /* a clock is on two cycles after the write */
@@ -40,7 +40,7 @@ void fota_chip_stop(void) {
   RCC_AHB2RSTR = 0;
   RCC_APB1RSTR = 0;
   RCC_APB2RSTR = 0;
-  RCC_AHB2ENR &= ~(uint32_t)OURS;
+  RCC_AHB2ENR = AHB2_SRAM;
   RCC_APB1ENR = 0;
   RCC_APB2ENR = 0;
   RCC_CFGR1 = 0;

@@ -55,9 +55,12 @@ enum { CORE_MHZ = 16 };
 #define AHB2_GPIOA BIT(0)
 #define AHB2_GPIOB BIT(1)
 #define AHB2_RNG BIT(18)
+#define AHB2_SRAM (BIT(30) | BIT(31)) /* SRAM2 and SRAM3: on after reset */
 #define APB1_I2C1 BIT(21)
 #define APB2_USART1 BIT(14)
 #define CSR_RMVF BIT(23)
-#define CAUSE_OBL BIT(1) /* in CSR bits 31..24: the reset of an option byte launch */
+/* in CSR bits 31..24 */
+#define CAUSE_OBL BIT(1) /* option byte launch */
+#define CAUSE_BOR BIT(3) /* power-up */
 
 #endif
