@@ -12,6 +12,7 @@ from fota_cli.client import OperatorClient
 from fota_cli.options import PATH, connected, print_json, scope, scope_options, wait_options
 from fota_cli.progress import conclude, follow, progress_line
 from fota_cli.table import ago, date, table
+from fota_wire.errors import VerifyError
 from fota_wire.files import read_input
 
 PROGRESS_FROM = 128 << 10
@@ -33,6 +34,9 @@ def publish(client: OperatorClient, image: Path, envelope: Path, as_json: bool) 
     """Upload a signed IMAGE and the signed ENVELOPE of its manifest; the server checks both."""
     data, manifest = read_input(image), read_input(envelope, 65536)
     digest = hashlib.sha256(data).hexdigest()
+    # Its uri names the file digest in hex; the server checks all the rest.
+    if b"payload/" in manifest and digest.encode() not in manifest:
+        raise VerifyError(f"{envelope} is not about {image}: it names another file digest")
     if len(data) > PROGRESS_FROM and sys.stderr.isatty():
         with click.progressbar(length=len(data), label=f"uploading {image.name}", file=sys.stderr) as bar:
             client.upload(f"artifacts/{digest}", data, bar.update)

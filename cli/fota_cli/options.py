@@ -36,8 +36,10 @@ def connected(function: Callable[..., None]) -> Callable[..., None]:
             if token_file
             else os.environ.get("FOTA_TOKEN")
         )
-        if not token or not token.strip().isascii():
+        if not token or not token.strip():
             raise InputError("no API token: pass --token-file FILE, or set FOTA_TOKEN")
+        if not token.strip().isascii() or not token.strip().isprintable():
+            raise InputError("the API token has characters that no token has: is it the right file?")
         function(OperatorClient(url=server, token=token.strip(), ca=ca), *args, **options)
 
     return command
@@ -49,10 +51,20 @@ def scope_options(function: Callable[..., None]) -> Callable[..., None]:
     return click.option("--group", "-g", metavar="NAME", help="All devices of a group.")(function)
 
 
+def _finite(_ctx: click.Context, _param: click.Parameter, value: float | None) -> float | None:
+    """Refuse "nan", which is outside no range."""
+    if value is not None and value != value:
+        raise click.BadParameter("not a number of seconds")
+    return value
+
+
 def wait_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add --wait and --timeout."""
     function = click.option(
-        "--timeout", type=click.FloatRange(0), help="With --wait: seconds to wait at most."
+        "--timeout",
+        type=click.FloatRange(0, 1e9),
+        callback=_finite,
+        help="With --wait: seconds to wait at most.",
     )(function)
     return click.option("--wait", is_flag=True, help="Follow it to its end; exit code 1 unless all confirm.")(
         function

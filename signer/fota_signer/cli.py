@@ -15,6 +15,7 @@ from fota_wire.files import read_input, write_atomic
 
 MAX_DOCUMENT = 65536
 FILE = click.Path(path_type=Path)
+UINT32 = click.IntRange(0, 0xFFFFFFFF)
 output_option = click.option("-o", "--output", type=FILE, required=True, help="File to write.")
 force_option = click.option("--force", is_flag=True, help="Replace the output if it exists.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -139,11 +140,11 @@ def root() -> None:
 @click.option("--root-key", type=FILE, multiple=True, required=True, help="Public key of role ROOT.")
 @click.option("--release-key", type=FILE, multiple=True, required=True, help="Public key of role RELEASE.")
 @click.option("--assign-key", type=FILE, multiple=True, required=True, help="Public key of role ASSIGN.")
-@click.option("--root-threshold", type=int, default=2, show_default=True)
-@click.option("--release-threshold", type=int, default=2, show_default=True)
-@click.option("--root-version", type=int, default=1, show_default=True)
-@click.option("--min-sequence", type=int, default=0, show_default=True, help="Lowest manifest sequence.")
-@click.option("--min-security-counter", type=int, default=0, show_default=True, help="Lowest SEC_CNT.")
+@click.option("--root-threshold", type=click.IntRange(1, 255), default=2, show_default=True)
+@click.option("--release-threshold", type=click.IntRange(1, 255), default=2, show_default=True)
+@click.option("--root-version", type=UINT32, default=1, show_default=True)
+@click.option("--min-sequence", type=UINT32, default=0, show_default=True, help="Lowest manifest sequence.")
+@click.option("--min-security-counter", type=UINT32, default=0, show_default=True, help="Lowest SEC_CNT.")
 @click.option("--revoke", multiple=True, help="Manifest digest (hex) that nobody may install.")
 @click.option("--sign", "signing", type=FILE, multiple=True, help="Private key to sign with; repeat.")
 @output_option
@@ -278,9 +279,7 @@ def manifest() -> None:
 @manifest.command("new")
 @click.argument("image_file", metavar="IMAGE", type=FILE)
 @output_option
-@click.option(
-    "--sequence", type=click.IntRange(min=0), required=True, help="Higher than any released before."
-)
+@click.option("--sequence", type=UINT32, required=True, help="Higher than any released before.")
 @vendor_option
 @class_option
 @model_option

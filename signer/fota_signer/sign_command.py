@@ -74,8 +74,10 @@ def refuse_existing(path: Path, force: bool) -> None:
     """Return if ``path`` may be written.
 
     Raises:
-        InputError: it exists, and ``force`` was not given.
+        InputError: it exists, and ``force`` was not given; or it is no file that could be replaced.
     """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise InputError(f"{path} is not a regular file: name another")
     if not force and path.exists():
         raise InputError(f"{path} exists: choose another name, or say --force")
 

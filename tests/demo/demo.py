@@ -249,10 +249,13 @@ def main(folder: Path) -> int:
     except FotaError as exc:
         click.echo(f"demo: {exc}", err=True)
         return 1
+    except KeyboardInterrupt:
+        click.echo("demo: stopped", err=True)
+        return 130
     finally:
         world.stop()
     click.echo(
-        f"\nAll as it has to be, in {time.monotonic() - started:.0f} s. What was made lies in build/demo."
+        f"\nAll as it has to be, in {time.monotonic() - started:.0f} s. What was made lies in {folder}."
     )
     return 0
 

@@ -10,8 +10,9 @@ from fota_vdev.host import ChipHost
 from fota_vdev.machine import Machine
 from fota_vdev.provision import provision
 from fota_wire import image as wire_image
+from fota_wire import root as roots
 from fota_wire import settings
-from fota_wire.cose import key_hash
+from fota_wire.cose import key_hash, kid_of
 from fota_wire.errors import FotaError
 from fota_wire.host_crypto import public_xy, signer, verify
 
@@ -229,10 +230,17 @@ def test_command_line_provisions_and_the_device_reports_what_it_is(factory, tmp_
         assert done.returncode == code, done.stderr
         return done
 
-    root = keys.root_a.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    for name, data in {"a.pem": root, "image": inputs["image"], "root": inputs["genesis_root"]}.items():
+    def pem(key):
+        return key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+
+    root_b = new_key()
+    owners = [public_xy(key) for key in (keys.root_a, root_b, new_key())]
+    genesis = roots.build_root(1, {role: (1, [xy]) for role, xy in enumerate(owners)}, 0, 0, ())
+    genesis = roots.add_signature(genesis, kid_of(owners[0]), signer(keys.root_a))
+    files = {"a.pem": pem(keys.root_a), "b.pem": pem(root_b), "image": inputs["image"], "root": genesis}
+    for name, data in files.items():
         (tmp_path / name).write_bytes(data)
     common = [
         *("--bootloader", inputs["bootloader_elf"], "--image", tmp_path / "image"),
@@ -242,7 +250,7 @@ def test_command_line_provisions_and_the_device_reports_what_it_is(factory, tmp_
             "--root-a",
             tmp_path / "a.pem",
             "--root-b",
-            tmp_path / "a.pem",
+            tmp_path / "b.pem",
         ),
         *("--genesis-root", tmp_path / "root", "--server-ca", tmp_path / "ca.crt"),
         *("--server-url", "https://x", "--device-ca-key", tmp_path / "ca.pem"),
@@ -261,5 +269,8 @@ def test_command_line_provisions_and_the_device_reports_what_it_is(factory, tmp_
     assert view["element"]["data_locked"] is True
     assert view["slot_a"]["image"] == told["image_version"] == "1.0.0"
     assert (tmp_path / "device.crt").read_text() == told["certificate"]
+    there = vdev("provision", device, *common, "--class-id", uuid.UUID(bytes=CLASS_ID), code=3)
+    assert "device.crt exists" in there.stderr
+    (tmp_path / "device.crt").unlink()
     again = vdev("provision", device, *common, "--class-id", uuid.UUID(bytes=CLASS_ID), code=6)
     assert "refused" in again.stderr

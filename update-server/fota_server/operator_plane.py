@@ -53,6 +53,9 @@ UPLOAD_STALL_S = 60.0
 Handler = Callable[[Request, Operator], Awaitable[JSONResponse]]
 
 
+HIGHEST_ID = 2**63 - 1  # what a database takes; nothing has it
+
+
 class Unauthorized(FotaError):
     """No token, or none in force."""
 
@@ -361,7 +364,7 @@ class OperatorPlane:
     async def show_rollout(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET rollouts/{id}."""
         async with self._database.read() as connection:
-            return JSONResponse(await rollouts.show(connection, request.path_params["id"]))
+            return JSONResponse(await rollouts.show(connection, min(request.path_params["id"], HIGHEST_ID)))
 
     async def pause_rollout(self, request: Request, operator: Operator) -> JSONResponse:
         """POST rollouts/{id}/pause."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fota_wire.errors import InputError
+from fota_wire.errors import FotaError, InputError
 from fota_wire.files import read_input
 
 if TYPE_CHECKING:
@@ -84,8 +84,18 @@ def provision(file: Path, as_json: bool, certificate_out: Path | None, **given: 
     from fota_vdev.provision import certificate_pem
     from fota_vdev.provision import provision as run_provision
     from fota_wire.files import write_atomic
-    from fota_wire.host_crypto import load_public_key
+    from fota_wire.host_crypto import load_public_key, refuse_example_key
 
+    roots = [load_public_key(given[name]) for name in ("root_a", "root_b")]
+    for name, xy in zip(("root_a", "root_b"), roots, strict=True):
+        refuse_example_key(xy, given["allow_example_keys"], str(given[name]))
+    if roots[0] == roots[1]:
+        raise InputError("roots A and B are the same key: the second is there to outlive the first")
+    genesis = _genesis(given["genesis_root"])
+    if not given["server_url"].startswith("https://"):
+        raise InputError(f"--server-url {given['server_url']}: has to begin with https://")
+    if certificate_out is not None and certificate_out.exists():
+        raise InputError(f"{certificate_out} exists: choose another name")
     password_file = given["ca_password_file"]
     with Machine.load(file) as machine:
         report = run_provision(
@@ -94,9 +104,9 @@ def provision(file: Path, as_json: bool, certificate_out: Path | None, **given: 
             image=read_input(given["image"], 1 << 20),
             class_id=given["class_id"],
             vendor_id=given["vendor_id"],
-            root_a_xy=load_public_key(given["root_a"]),
-            root_b_xy=load_public_key(given["root_b"]),
-            genesis_root=read_input(given["genesis_root"], 4096),
+            root_a_xy=roots[0],
+            root_b_xy=roots[1],
+            genesis_root=genesis,
             server_ca_der=_certificate_der(given["server_ca"]),
             server_url=given["server_url"],
             device_ca_key=given["device_ca_key"],
@@ -111,6 +121,19 @@ def provision(file: Path, as_json: bool, certificate_out: Path | None, **given: 
         write_atomic(certificate_out, certificate_pem(report.certificate_der).encode())
     text = f"{report.device_id}: provisioned, image {report.image_version} in slot A"
     _print(report.as_dict(), text, as_json)
+
+
+def _genesis(path: Path) -> bytes:
+    """Return a ROOT that devices will believe, as it lies in the file."""
+    from fota_wire.host_crypto import verify
+    from fota_wire.root import open_genesis
+
+    raw = read_input(path, 4096)
+    try:
+        open_genesis(raw, verify)
+    except FotaError as exc:
+        raise InputError(f"{path}: not a genesis ROOT: {exc}") from exc
+    return raw
 
 
 def _certificate_der(path: Path) -> bytes:

@@ -10,9 +10,11 @@ def read_input(path: Path, max_size: int = 64 << 20) -> bytes:
     """Return the content of ``path``.
 
     Raises:
-        InputError: there is no such file, or it is longer than ``max_size`` bytes.
+        InputError: there is no such regular file, or it is longer than ``max_size`` bytes.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: not a regular file")
         if path.stat().st_size > max_size:
             raise InputError(f"{path}: larger than {max_size} bytes")
         return path.read_bytes()
