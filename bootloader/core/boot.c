@@ -195,16 +195,18 @@ static void give_up(boot_t *b, const fota_record_t *record) {
 
 /* --- raising the floor --- */
 
+/* Counts on from what the element says now: a session that failed half-way has counted, too. */
 static fota_status_t raise_some(boot_t *b, uint32_t target) {
-  uint32_t value = b->counter[FOTA_COUNTER_FLOOR];
-  const uint32_t left = target - value;
+  uint32_t before;
+  uint32_t after;
   FOTA_TRY(fota_element_open());
-  for (uint32_t i = 0; i < left && i < COUNTS_PER_SESSION; i++) {
+  FOTA_TRY(fota_element_counter(FOTA_COUNTER_FLOOR, &before));
+  for (uint32_t i = before; i < target && i < before + COUNTS_PER_SESSION; i++) {
     FOTA_TRY(fota_element_increment(FOTA_COUNTER_FLOOR));
   }
-  FOTA_TRY(fota_element_counter(FOTA_COUNTER_FLOOR, &value));
-  if (value <= b->counter[FOTA_COUNTER_FLOOR]) return FOTA_ELEMENT_REFUSED;
-  b->counter[FOTA_COUNTER_FLOOR] = value;
+  FOTA_TRY(fota_element_counter(FOTA_COUNTER_FLOOR, &after));
+  if (after < target && after <= before) return FOTA_ELEMENT_REFUSED;
+  b->counter[FOTA_COUNTER_FLOOR] = after;
   return FOTA_OK;
 }
 

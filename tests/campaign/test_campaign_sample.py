@@ -122,10 +122,6 @@ def test_adversary_on_the_bus_is_refused(situation: str, part: int) -> None:
     assert result.cases > 3
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the bootloader counts on from a value it read before the session that failed",
-)
 def test_session_that_fails_while_the_floor_is_raised_does_not_raise_it_too_far() -> None:
     result = i2c.campaign("gcc", "raise-floor", only="raise-floor/replay-0801")
     assert result.failures == []
