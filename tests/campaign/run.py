@@ -174,6 +174,8 @@ def replay(case: str) -> int:
     """Run one case by its id, ``campaign:build:scenario/place``."""
     campaign, build, name = case.split(":", 2)
     scenario, _, place = name.partition("/")
+    if (device.BUILD / build / device.ELF).exists():
+        device.use_built()  # an id is good for the build that it was found on
     if campaign in ("power_cut", "i2c_adversary"):
         high = 1
         done = work(Job(campaign, build, scenario, 0, high, name))
