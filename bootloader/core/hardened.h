@@ -14,9 +14,9 @@
  *  4. Defaults refuse: no slot, a counter of all ones.
  *  5. The port compares the sum a last time, from RAM, against the bank that is really mapped.
  *
- * What this does not cover: two well-placed faults in one boot; a skipped prologue or epilogue, whose
- * return goes to a stale address, into a slot even; and raising the floor, which does not ask for the
- * proof yet. tests/campaign finds single skips of both kinds. */
+ * What this does not cover: two well-placed faults in one boot; a skipped prologue or epilogue,
+ * whose return goes to a stale address, into a slot even; and raising the floor, which does not ask
+ * for the proof yet. tests/campaign finds single skips of both kinds. */
 #ifndef FOTA_HARDENED_H
 #define FOTA_HARDENED_H
 
