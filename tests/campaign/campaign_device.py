@@ -107,7 +107,7 @@ def use_built() -> None:
 @cache
 def bootloader(name: str) -> Path:
     """ "gcc", "clang", or "<mutant>" of `MUTANTS`."""
-    if _built:
+    if _built and (BUILD / name / ELF).exists():
         return BUILD / name / ELF
     if name == "gcc":
         return build("gcc")
