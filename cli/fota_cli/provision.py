@@ -73,7 +73,7 @@ def device(
     book = _open_ledger(ledger)
     try:
         with target.open() as transport:
-            report = provision_noted(transport, job, book, _tell if not as_json else _silent)
+            report = provision_noted(transport, job, book, _teller(target, as_json))
     finally:
         if book is not None:
             book.close()
@@ -181,7 +181,7 @@ def run_plan(plan_file: Path, target: Target, load_job: LoadJob, work: Path, as_
     commands = load_plan(read_input(plan_file, 1 << 20), str(plan_file))
     job = load_job(work)
     with target.open() as transport:
-        report = provision_by_plan(transport, job, commands, _tell if not as_json else _silent)
+        report = provision_by_plan(transport, job, commands, _teller(target, as_json))
     text = f"{report.device_id}: provisioned by the plan; record {report.record.path}"
     _print(report.as_dict(), text, as_json)
 
@@ -301,12 +301,16 @@ def _open_ledger(path: Path | None) -> "Ledger | None":
     return None if path is None else Ledger(path)
 
 
-def _tell(step: str, did: bool) -> None:
-    click.echo(f"  {'done   ' if did else 'checked'}  {step}", err=True)
+def _teller(target: Target, quiet: bool) -> Callable[[str, bool], None]:
+    """Return what tells of a step: on stderr unless JSON speaks for itself, and in the bus log."""
 
+    def tell(step: str, did: bool) -> None:
+        text = f"{'done   ' if did else 'checked'}  {step}"
+        target.mark(text)
+        if not quiet:
+            click.echo(f"  {text}", err=True)
 
-def _silent(step: str, did: bool) -> None:
-    """Tell nothing: JSON speaks for itself."""
+    return tell
 
 
 def _write(output: Path | None, text: str, force: bool) -> None:

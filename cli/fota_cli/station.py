@@ -23,10 +23,22 @@ Function = Callable[..., Any]
 class Target:
     """One chip: in a virtual device's file, on an I2C bus of this computer, or on a USB kit."""
 
-    def __init__(self, file: Path | None, i2c: int | None, kit: bool, address: int) -> None:
+    def __init__(
+        self,
+        file: Path | None,
+        i2c: int | None,
+        kit: bool,
+        address: int,
+        bus_log: Path | None = None,
+        bus_log_secrets: bool = False,
+    ) -> None:
         if (file is not None) + (i2c is not None) + kit != 1:
             raise click.UsageError("name one chip: a virtual device's FILE, --i2c BUS, or --kit")
+        if file is None and (bus_log is not None or bus_log_secrets):
+            raise click.UsageError("only the bus of a virtual device can be captured")
         self.file, self.i2c, self.address = file, i2c, address
+        self.bus_log, self.bus_log_secrets = bus_log, bus_log_secrets
+        self.mark: Callable[[str], None] = lambda text: None
 
     @contextmanager
     def open(self) -> "Iterator[Transport]":
@@ -46,7 +58,13 @@ class Target:
                 hardware.close()
             return
         machine_class, _ = virtual()
-        with machine_class.load(self.file) as machine:
+        from fota_vdev.bus_log import listening
+
+        with (
+            machine_class.load(self.file) as machine,
+            listening(machine, self.bus_log, secrets=self.bus_log_secrets) as log,
+        ):
+            self.mark = log.mark
             try:
                 yield on_machine(machine, self.address)
             finally:
@@ -104,9 +122,21 @@ def with_target(function: Function) -> Function:
     )
     @click.option("--kit", is_flag=True, help="Chip on a USB kit of Microchip's.")
     @click.option("--address", type=_Address(), default="0x60", show_default=True, help="7-bit I2C address.")
+    @click.option("--bus-log", type=FILE, help="Capture a virtual device's bus here, for `fota vdev trace`.")
+    @click.option("--bus-log-secrets", is_flag=True, help="Do not mask the pairing keys in that log.")
     @wraps(function)
-    def command(*args: Any, file: Path | None, i2c: int | None, kit: bool, address: int, **rest: Any) -> Any:  # noqa: ANN401
-        return function(*args, target=Target(file, i2c, kit, address), **rest)
+    def command(
+        *args: Any,  # noqa: ANN401
+        file: Path | None,
+        i2c: int | None,
+        kit: bool,
+        address: int,
+        bus_log: Path | None,
+        bus_log_secrets: bool,
+        **rest: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        target = Target(file, i2c, kit, address, bus_log, bus_log_secrets)
+        return function(*args, target=target, **rest)
 
     return command
 

@@ -321,3 +321,34 @@ def test_hex_of_other_addresses_is_not_loaded(device, tmp_path):
     assert "outside bank 1" in one_line(fota("provision", "load", device, tmp_path / "x.hex", code=3)[1])
     (tmp_path / "x.hex").write_text("hello")
     assert "not an Intel HEX" in one_line(fota("provision", "load", device, tmp_path / "x.hex", code=3)[1])
+
+
+# -- what went over the bus --------------------------------------------------------------------------------
+
+
+def test_captured_bus_of_provisioning_is_printed_and_holds_no_pairing_key(device, options, tmp_path):
+    log, work = tmp_path / "bus.log", tmp_path / "work"
+    fota("provision", "device", device, *options, "--work", work, "--bus-log", log)
+    text = fota("vdev", "trace", log)[0]
+    brief = fota("vdev", "trace", log, "--brief")[0]
+    record = json.loads(next(work.glob("*.json")).read_text())
+    for name in ("io_key", "mac_key"):
+        assert record[name] not in text.replace(" ", "") + log.read_text().replace(" ", "")
+    assert "> 03 07 17 81 00 00 3a 07" in text  # Lock of the data zone, byte for byte
+    assert "-- done     lock-data" in brief
+    assert "## ##" not in brief
+    assert len(brief.splitlines()) < len(text.splitlines()) / 3
+
+
+def test_only_a_virtual_bus_is_captured(options, tmp_path):
+    args = "provision", "device", "--i2c", "1", *options, "--bus-log", tmp_path / "log"
+    assert "only the bus of a virtual device" in fota(*args, code=2)[1]
+    assert not (tmp_path / "log").exists()
+
+
+def test_failed_provisioning_leaves_its_bus_log(device, options, tmp_path):
+    log = tmp_path / "bus.log"
+
+    fota("provision", "device", device, *options, "--work", tmp_path / "one")
+    fota("provision", "device", device, *options, "--work", tmp_path / "two", "--bus-log", log, code=1)
+    assert "Info revision" in fota("vdev", "trace", log)[0]

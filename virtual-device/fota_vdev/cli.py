@@ -152,12 +152,21 @@ def _certificate_der(path: Path) -> bytes:
 @click.option("--until", "text", help="Stop when the UART has printed this text.")
 @click.option("--input", "typed", help="Type this into the UART at --input-at-ms.")
 @click.option("--input-at-ms", type=click.IntRange(1), default=1000, show_default=True)
+@click.option("--bus-log", type=FILE, help="Capture the element's bus here, for `fota vdev trace`.")
 @JSON
 def run(
-    file: Path, time_ms: int, text: str | None, typed: str | None, input_at_ms: int, as_json: bool
+    file: Path,
+    time_ms: int,
+    text: str | None,
+    typed: str | None,
+    input_at_ms: int,
+    bus_log: Path | None,
+    as_json: bool,
 ) -> None:
     """Power on, run, print the UART as it comes, power off. Exit code 6 if the run ended in a fault."""
-    with _powered(file, live=not as_json) as machine:
+    from fota_vdev.bus_log import listening
+
+    with _powered(file, live=not as_json) as machine, listening(machine, bus_log):
         if typed is not None:
             machine.run(time_ms=input_at_ms)
             machine.uart_input(typed.encode())
@@ -205,6 +214,38 @@ def cut(file: Path, at: int, torn: int | None, time_ms: int, as_json: bool) -> N
         else:
             _finish(machine, file, first, as_json, cut=None)
             click.get_current_context().exit(1)
+
+
+@vdev.command()
+@click.argument("log", type=FILE)
+@click.option("--brief", is_flag=True, help="Commands and results only: no bytes, no waking and idling.")
+@click.option(
+    "--show-secrets", is_flag=True, help="Show what a log captured with --bus-log-secrets holds in clear."
+)
+@JSON
+def trace(log: Path, brief: bool, show_secrets: bool, as_json: bool) -> None:
+    """Print a captured bus log: commands, slots, results, virtual times, bytes. ## is a masked byte.
+
+    Logs are written by `fota vdev run --bus-log` and `fota provision device --bus-log`.
+    """
+    from fota_vdev.bus_log import load_log
+    from fota_vdev.trace import as_lines, read_log, totals
+
+    messages, clear = load_log(log, secrets=show_secrets)
+    entries = read_log(messages)
+    total = totals(entries)
+    if as_json:
+        shown = "shown" if clear else "masked"
+        click.echo(json.dumps({"secrets": shown, "total": total, "entries": [e.as_dict() for e in entries]}))
+        return
+    if clear:
+        click.echo("-- this log holds secrets in clear", err=True)
+    for line in as_lines(entries, brief=brief):
+        click.echo(line)
+    click.echo(
+        f"{total['commands']} commands, {total['bus_bytes']} bytes on the bus, {total['polls']} polls, "
+        f"{total['us'] / 1000:.3f} ms"
+    )
 
 
 @vdev.command()

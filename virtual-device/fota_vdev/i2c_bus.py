@@ -34,24 +34,47 @@ class Tamper(Protocol):
         """Return what the host shall get instead of ``data``."""
 
 
+class Listener(Protocol):
+    """Somebody who only listens, at the host's end of the wire."""
+
+    def wake(self) -> None:
+        """SDA was held low."""
+
+    def nak(self, address: int) -> None:
+        """Nobody acknowledged ``address``."""
+
+    def write(self, address: int, data: bytes) -> None:
+        """The host sent ``data``."""
+
+    def read(self, address: int, data: bytes) -> None:
+        """The host got ``data``."""
+
+
 class I2CBus:
     """The wire. Timing is the master's business."""
 
     def __init__(self, target: Target | None) -> None:
         self.target = target
         self.tamper: Tamper | None = None
+        self.listener: Listener | None = None
 
     def select(self, address: int, *, read: bool, bit_ps: int) -> bool:
         """Send START and an address byte; return True if it was acknowledged."""
-        if self.target is None:
-            return False
         if address == 0 and not read:
-            self.target.wake_pulse(8 * bit_ps / PS_PER_US)
+            if self.listener is not None:
+                self.listener.wake()
+            if self.target is not None:
+                self.target.wake_pulse(8 * bit_ps / PS_PER_US)
             return False
-        return self.target.acknowledge(address, read=read)
+        acknowledged = self.target is not None and self.target.acknowledge(address, read=read)
+        if not acknowledged and self.listener is not None:
+            self.listener.nak(address)
+        return acknowledged
 
     def write(self, address: int, data: bytes) -> None:
         """Deliver a message to the device that acknowledged."""
+        if self.listener is not None:
+            self.listener.write(address, data)
         if self.tamper is not None:
             data = self.tamper.on_write(address, data)
         if self.target is not None:
@@ -62,7 +85,10 @@ class I2CBus:
         data = self.target.read(n) if self.target is not None else b"\xff" * n
         if self.tamper is not None:
             data = self.tamper.on_read(address, data)
-        return (data + b"\xff" * n)[:n]
+        data = (data + b"\xff" * n)[:n]
+        if self.listener is not None:
+            self.listener.read(address, data)
+        return data
 
 
 class HostI2C:

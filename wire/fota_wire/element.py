@@ -2,6 +2,11 @@
 
 IDENTITY_SLOT, ATTESTATION_SLOT, NEXT_SLOT = 0, 1, 2
 MAC_SLOT, IO_SLOT, ROOT_B_SLOT, ROOT_A_SLOT = 4, 6, 14, 15
+SLOT_NAMES = {
+    0: "identity key", 1: "attestation key", 2: "next key", 4: "pairing key", 6: "IO key", 7: "boot digest",
+    8: "free", 10: "device certificate", 11: "signer key", 12: "signer certificate",
+    14: "root B", 15: "root A",
+}  # fmt: skip
 LOCKED_SLOTS = (IDENTITY_SLOT, MAC_SLOT, IO_SLOT, ROOT_B_SLOT, ROOT_A_SLOT)
 CONFIG_SIZE = 128
 COUNTER_MAX = 2097151
