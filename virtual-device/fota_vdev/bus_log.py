@@ -116,7 +116,7 @@ def listening(machine: "Machine", path: Path | None, *, secrets: bool = False) -
     finally:
         bus.listener = None
         for at_us, cause in machine.resets[resets:]:
-            where = bisect.bisect_left(log.messages, at_us, key=lambda message: message.at_us)
+            where = bisect.bisect_left(log.messages, float(at_us), key=lambda message: message.at_us)
             log.messages.insert(where, Message(at_us=at_us, kind=MARK, text=f"reset: {cause}"))
         log.save(path)
 
