@@ -1,6 +1,7 @@
 """Commands of the engineer on call: releases, rollouts, rollbacks, devices, groups."""
 
 import hashlib
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -296,6 +297,8 @@ def show_device(client: OperatorClient, device_id: str, as_json: bool) -> None:
     click.echo(f"groups     {', '.join(answer['groups']) or '-'}")
     if answer["refused_report"]:
         click.echo(f"report     {answer['refused_report']}")
+    for item in answer["telemetry"]:
+        click.echo(f"published  {item['topic']} {json.dumps(item['value'])}, {ago(item['at'])}")
     for told in answer["events"]:
         click.echo(f"event      {date(told['at'])} {told['code']} {told['detail']}")
 

@@ -208,9 +208,11 @@ def test_report_with_too_many_events_keeps_the_newest():
 
 @pytest.mark.parametrize("held", [None, b"m" * 32])
 @pytest.mark.parametrize("body", [None, b"r" * 100])
-def test_checkin_request_survives(held, body):
-    request = checkin.parse_request(checkin.encode_request(checkin.Request(b"n" * 16, 3, held, body)))
-    assert vars(request) == {"nonce": b"n" * 16, "root_version": 3, "manifest_digest": held, "report": body}
+@pytest.mark.parametrize("telemetry", [[], [("a/b", 0, "1"), ("c", 1_795_000_000, '{"t": 21.5}')]])
+def test_checkin_request_survives(held, body, telemetry):
+    request = checkin.Request(b"n" * 16, 3, held, body)
+    request.telemetry = telemetry
+    assert vars(checkin.parse_request(checkin.encode_request(request))) == vars(request)
 
 
 @pytest.mark.parametrize("held", [True, False])

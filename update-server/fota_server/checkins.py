@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from fota_server import schema
+from fota_server import schema, telemetry
 from fota_server.catalog import Catalog
 from fota_server.crypto import AssignSigner
 from fota_server.database import Database
@@ -308,6 +308,9 @@ async def _store(connection: AsyncConnection, judged: list[_Judged], now: int) -
     for item in judged:
         if item.verdict.report and item.verdict.report.events:
             await _store_events(connection, item.twin.device_id, item.verdict.report.events, now)
+    for item in judged:
+        if item.waiting.request.telemetry:
+            await telemetry.store(connection, item.twin.device_id, item.waiting.request.telemetry, now)
 
 
 def _admission(identity: Identity, now: int) -> dict[str, object]:

@@ -99,8 +99,11 @@ class Database:
             await connection.run_sync(schema.meta.create, checkfirst=True)
             query = select(schema.meta.c.value).where(schema.meta.c.key == "schema")
             found = (await connection.execute(query)).scalar_one_or_none()
+            if found in (None, str(schema.SCHEMA_VERSION)):
+                await connection.run_sync(
+                    schema.metadata.create_all
+                )  # tables that are new in this version, too
             if found is None:
-                await connection.run_sync(schema.metadata.create_all)
                 row = {"key": "schema", "value": str(schema.SCHEMA_VERSION)}
                 await connection.execute(insert(schema.meta).values(**row))
                 return True

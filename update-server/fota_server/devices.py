@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import RowMapping, Select, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from fota_server import schema
+from fota_server import schema, telemetry
 from fota_server.database import now, record_audit
 from fota_server.decide import GIVEN_UP, TargetState
 from fota_server.identity import is_device_id
@@ -32,7 +32,7 @@ async def list_devices(
 
 
 async def show_device(connection: AsyncConnection, device_id: str) -> dict[str, Any]:
-    """Return one device with its events, newest last.
+    """Return one device with its events, newest last, and the last value of each topic that it published.
 
     Raises:
         InputError: not known.
@@ -50,6 +50,7 @@ async def show_device(connection: AsyncConnection, device_id: str) -> dict[str, 
     versions = await _versions_by_image(connection, {row["image_hash"] for row in history})
     return view | {
         "events": [dict(row) for row in (await connection.execute(told.order_by(events.c.id))).mappings()],
+        "telemetry": await telemetry.read(connection, device_id),
         "history": [dict(row) | {"version": versions.get(row["image_hash"])} for row in history],
     }
 

@@ -116,6 +116,18 @@ events = Table(
     Index("events_device", "device_id", "id"),
 )
 
+telemetry = Table(  # the last value of each topic that a device published
+    "telemetry",
+    metadata,
+    Column("device_id", String(18), ForeignKey("devices.id"), primary_key=True),
+    Column("topic", String(32), primary_key=True),
+    Column(
+        "at", BigInteger, nullable=False
+    ),  # by the device's word where it knows the time, else when it came
+    Column("received_at", BigInteger, nullable=False),
+    Column("value", String(256), nullable=False),  # JSON
+)
+
 groups = Table(
     "groups",
     metadata,

@@ -9,11 +9,15 @@ CONTENT_TYPE = "application/cbor"
 MAX_REQUEST = 8192
 MAX_RESPONSE = 32768
 MAX_ROOT_STEPS = 4
+FIRST_EXTENSION = 16
+MAX_TELEMETRY = 16
+MAX_TOPIC = 32
+MAX_VALUE = 256
 
 
 class Request:
     """``nonce`` 16 bytes; ``root_version``; ``manifest_digest`` that the device holds, or None; ``report``
-    or None.
+    or None; ``telemetry`` [(topic, time in s since 1970 or 0 for not known, JSON text)], the oldest first.
     """
 
     def __init__(
@@ -23,6 +27,7 @@ class Request:
         self.root_version = root_version
         self.manifest_digest = manifest_digest
         self.report = report
+        self.telemetry: list[tuple[str, int, str]] = []
 
 
 class Response:
@@ -53,6 +58,8 @@ def encode_request(request: Request) -> bytes:
     body: dict[int, object] = {1: 1, 2: request.nonce, 3: request.root_version, 4: request.manifest_digest}
     if request.report is not None:
         body[5] = request.report
+    if request.telemetry:
+        body[6] = [list(item) for item in request.telemetry]
     return cbor.encode(body)
 
 
@@ -62,14 +69,41 @@ def parse_request(raw: bytes) -> Request:
     Raises:
         FormatError: malformed, or longer than 8 KiB.
     """
-    body = _body(raw, MAX_REQUEST, "check-in", (1, 2, 3, 4), (5,))
+    body = _body(raw, MAX_REQUEST, "check-in", (1, 2, 3, 4), (5, 6))
     digest, report = body[4], body.get(5)
-    return Request(
+    request = Request(
         check.bstr(body[2], "nonce", 16),
         check.uint(body[3], "ROOT version"),
         None if digest is None else check.bstr(digest, "manifest digest", 32),
         None if 5 not in body else check.bstr(report, "REPORT"),
     )
+    if 6 in body:
+        request.telemetry = [
+            parse_value(item) for item in check.array(body[6], "telemetry", 1, MAX_TELEMETRY)
+        ]
+    return request
+
+
+def parse_value(item: object) -> "tuple[str, int, str]":
+    """Return (topic, time, JSON text) of one published value; that the text is JSON is not checked here.
+
+    Raises:
+        FormatError: malformed, or the topic is not one (SPEC 5.5).
+    """
+    parts = check.array(item, "published value", 3, 3)
+    topic = check.tstr(parts[0], "topic", MAX_TOPIC)
+    if not is_topic(topic):
+        raise FormatError("topic is not 1 to 32 letters, digits, '.', '_', '-' or '/'", "topic")
+    text = check.tstr(parts[2], "value", MAX_VALUE)
+    if len(text.encode()) > MAX_VALUE:
+        raise FormatError(f"value is longer than {MAX_VALUE} bytes", "limit")
+    return topic, check.uint(parts[1], "time"), text
+
+
+def is_topic(topic: str) -> bool:
+    """Tell whether ``topic`` may name a published value (SPEC 5.5)."""
+    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/"
+    return 0 < len(topic) <= MAX_TOPIC and all(letter in letters for letter in topic)
 
 
 def encode_response(response: Response, manifest_held: bool = False) -> bytes:
@@ -123,7 +157,15 @@ def _body(
 ) -> "dict[object, object]":
     if len(raw) > limit:
         raise FormatError(f"{what} is longer than {limit} bytes", "limit")
-    body = check.fields(cbor.decode(raw), what, required, optional)
+    found = cbor.decode(raw)
+    if isinstance(found, dict):  # who is newer may say more: SPEC 5.5
+        known = required + optional
+        found = {key: value for key, value in found.items() if key in known or not _is_extension(key)}
+    body = check.fields(found, what, required, optional)
     if body[1] != 1:
         raise FormatError(f"{what}: format is not 1", "checkin-format")
     return body
+
+
+def _is_extension(key: object) -> bool:
+    return type(key) is int and key >= FIRST_EXTENSION

@@ -1,0 +1,69 @@
+"""What devices publish: the last value of each topic, in the twin. No key signs it; TLS names the device."""
+
+import json
+from typing import Any
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from fota_server import schema
+
+TOPICS_KEPT = 32
+CLOCK_AHEAD_S = 300
+
+
+async def store(
+    connection: AsyncConnection, device_id: str, values: list[tuple[str, int, str]], now: int
+) -> None:
+    """Keep the last of ``values`` per topic; of more than ``TOPICS_KEPT`` the least recently sent go.
+
+    What is no JSON, or none that others can read (NaN), is dropped: the device cannot mend it by sending it
+    again.
+    """
+    table = schema.telemetry
+    latest: dict[str, tuple[int, str]] = {}
+    for topic, at, text in values:
+        if _is_json(text):
+            latest.pop(topic, None)
+            latest[topic] = (at if 0 < at <= now + CLOCK_AHEAD_S else now, text)
+    if not latest:
+        return
+    mine = table.c.device_id == device_id
+    await connection.execute(delete(table).where(mine, table.c.topic.in_(list(latest))))
+    rows = [
+        {"device_id": device_id, "topic": topic, "at": at, "received_at": now, "value": text}
+        for topic, (at, text) in latest.items()
+    ]
+    await connection.execute(insert(table), rows)
+    newest_first = table.c.received_at.desc(), table.c.at.desc(), table.c.topic
+    too_old = select(table.c.topic).where(mine).order_by(*newest_first).offset(TOPICS_KEPT)
+    gone = [row.topic for row in await connection.execute(too_old)]
+    if gone:
+        await connection.execute(delete(table).where(mine, table.c.topic.in_(gone)))
+
+
+async def read(connection: AsyncConnection, device_id: str) -> list[dict[str, Any]]:
+    """Return ``{topic, at, received_at, value}`` of each topic, by name; ``value`` is what the JSON says."""
+    table = schema.telemetry
+    query = select(table).where(table.c.device_id == device_id).order_by(table.c.topic)
+    return [
+        {
+            "topic": row.topic,
+            "at": row.at,
+            "received_at": row.received_at,
+            "value": json.loads(row.value),
+        }
+        for row in await connection.execute(query)
+    ]
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(name)
