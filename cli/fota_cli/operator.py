@@ -228,7 +228,7 @@ def _set_paused(client: OperatorClient, number: int, verb: str, as_json: bool) -
 
 @click.group()
 def device() -> None:
-    """List, show, admit and revoke devices."""
+    """List, show, admit, revoke and retire devices."""
 
 
 @device.command("list")
@@ -275,6 +275,10 @@ def show_device(client: OperatorClient, device_id: str, as_json: bool) -> None:
         return
     wanted, running = answer["wanted"], answer["running"]
     click.echo(f"device     {answer['id']} ({answer['status']})")
+    if answer["retired"]:
+        retired = answer["retired"]
+        why = f": {retired['reason']}" if retired["reason"] else ""
+        click.echo(f"retired    {date(retired['at'])} by {retired['by']}{why}")
     click.echo(f"installed  {_version(answer['installed']) or '-'}")
     if running:
         unknown = "" if running["release"] else ", not a published release"
@@ -327,6 +331,18 @@ def revoke(client: OperatorClient, device_id: str, as_json: bool) -> None:
 def admit(client: OperatorClient, device_id: str, as_json: bool) -> None:
     """Let device ID in, before its first check-in or after it was revoked or got a new key."""
     _tell_status(client.post(f"devices/{quote(device_id, safe='')}/admit"), as_json)
+
+
+@device.command("retire")
+@click.argument("device_id", metavar="ID")
+@click.option("--reason", default="", help="Why, for whoever looks it up later.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@connected
+def retire(client: OperatorClient, device_id: str, reason: str, yes: bool, as_json: bool) -> None:
+    """End the life of device ID, for good: its handshakes and check-ins are refused from now on."""
+    if not yes:
+        click.confirm(f"Retire {device_id}? There is no way back", abort=True, err=True)
+    _tell_status(client.post(f"devices/{quote(device_id, safe='')}/retire", {"reason": reason}), as_json)
 
 
 def _tell_status(answer: dict[str, Any], as_json: bool) -> None:

@@ -174,6 +174,7 @@ class CheckIns:
                 devices.c.id,
                 devices.c.public_key,
                 devices.c.revoked,
+                schema.retirements.c.at.label("retired_at"),
                 devices.c.report_nonce,
                 devices.c.confirmed_hash,
                 targets.c.id.label("target_id"),
@@ -183,6 +184,7 @@ class CheckIns:
                 targets.c.reason,
                 rollouts.c.paused,
             )
+            .outerjoin(schema.retirements, schema.retirements.c.device_id == devices.c.id)
             .outerjoin(targets, devices.c.target_id == targets.c.id)
             .outerjoin(rollouts, targets.c.rollout_id == rollouts.c.id)
             .where(devices.c.id.in_(list(device_ids)))
@@ -252,6 +254,8 @@ def refuse(row: Any, identity: Identity, auto_admission: bool) -> Forbidden | No
         return Forbidden(
             f"device {device_id} is not known: an operator has to admit it first", "unknown-device"
         )
+    if row.retired_at is not None:
+        return Forbidden(f"device {device_id} is retired", "retired")
     if row.revoked:
         return Forbidden(f"device {device_id} is revoked", "revoked")
     if row.public_key is not None and row.public_key != identity.public_key:

@@ -6,6 +6,7 @@ Every answer that is not 200, 206 or 416 carries ``{1: code, 2: message}`` and c
 import asyncio
 import logging
 import os
+from collections.abc import Mapping
 
 from sqlalchemy import select
 from starlette.applications import Starlette
@@ -21,7 +22,9 @@ from fota_server.checkins import Busy, CheckIns, Forbidden, refuse
 from fota_server.database import Database, DatabaseUnavailable
 from fota_server.devices import may_fetch
 from fota_server.identity import IdentityError, identify
+from fota_server.listener import Gate
 from fota_server.ranges import Part, choose_part
+from fota_server.retirement import Retired
 from fota_wire import checkin
 from fota_wire.errors import FormatError, FotaError, InputError, StorageError
 
@@ -85,6 +88,19 @@ async def _on_http_error(_request: Request, exc: Exception) -> Response:
     return _error(status, {404: "not-found", 405: "method"}.get(status, "http"), "there is nothing here")
 
 
+def gate(retired: Retired) -> Gate:
+    """Return what looks at the certificate of every connection: a retired device's is told so and closed."""
+
+    def refusal(tls: Mapping[object, object]) -> tuple[int, str, str] | None:
+        try:
+            device_id = identify({"extensions": {"tls": tls}}).device_id
+        except IdentityError:
+            return None  # the application says what is wrong with it
+        return (403, "retired", f"device {device_id} is retired") if device_id in retired else None
+
+    return refusal
+
+
 class DevicePlane:
     """Handlers of the device plane, over what they need."""
 
@@ -120,10 +136,13 @@ class DevicePlane:
         if not is_digest(digest):
             raise NotFound("a payload is named by 64 lower-case hex digits", "not-found")
         async with self._database.read() as connection:
-            devices = schema.devices
-            row = (
-                await connection.execute(select(devices).where(devices.c.id == identity.device_id))
-            ).first()
+            devices, retirements = schema.devices, schema.retirements
+            query = (
+                select(devices, retirements.c.at.label("retired_at"))
+                .outerjoin(retirements, retirements.c.device_id == devices.c.id)
+                .where(devices.c.id == identity.device_id)
+            )
+            row = (await connection.execute(query)).first()
             refusal = refuse(row, identity, self._auto_admission)
             if refusal:
                 raise refusal

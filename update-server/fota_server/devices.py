@@ -12,6 +12,7 @@ from fota_server import schema, telemetry
 from fota_server.database import now, record_audit
 from fota_server.decide import GIVEN_UP, TargetState
 from fota_server.identity import is_device_id
+from fota_server.retirement import retirement_of
 from fota_wire.errors import InputError
 
 _GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -49,6 +50,7 @@ async def show_device(connection: AsyncConnection, device_id: str) -> dict[str, 
     history = (await connection.execute(done.order_by(confirmations.c.id))).mappings().all()
     versions = await _versions_by_image(connection, {row["image_hash"] for row in history})
     return view | {
+        "retired": await retirement_of(connection, device_id),
         "events": [dict(row) for row in (await connection.execute(told.order_by(events.c.id))).mappings()],
         "telemetry": await telemetry.read(connection, device_id),
         "history": [dict(row) | {"version": versions.get(row["image_hash"])} for row in history],
@@ -65,7 +67,9 @@ def _query() -> Select[Any]:
             targets.c.reason,
             rollouts.c.paused,
             releases.c.version.label("target_version"),
+            schema.retirements.c.at.label("retired_at"),
         )
+        .outerjoin(schema.retirements, schema.retirements.c.device_id == devices.c.id)
         .outerjoin(targets, devices.c.target_id == targets.c.id)
         .outerjoin(rollouts, targets.c.rollout_id == rollouts.c.id)
         .outerjoin(releases, targets.c.release_id == releases.c.id)
@@ -130,6 +134,7 @@ def _view(
         "refused_report": row["refused_report"],
         "admitted_by": row["admitted_by"],
         "revoked": row["revoked"],
+        "retired_at": row["retired_at"],
     }
 
 
@@ -146,7 +151,9 @@ def _wanted(row: RowMapping) -> dict[str, Any] | None:
 
 
 def status_of(row: RowMapping) -> str:
-    """Return one word: revoked, unseen, the state of what is wanted, or the state of what runs."""
+    """Return one word: retired, revoked, unseen, the state of what is wanted, or the state of what runs."""
+    if row["retired_at"] is not None:
+        return "retired"
     if row["revoked"]:
         return "revoked"
     if row["last_seen"] is None:
@@ -175,10 +182,12 @@ async def admit(connection: AsyncConnection, device_id: str, actor: str) -> dict
     """Let a device in, seen or not; lifts a revocation and forgets the key that it was pinned to. Return it.
 
     Raises:
-        InputError: not a device id.
+        InputError: not a device id, or it is retired, which is for good.
     """
     if not is_device_id(device_id):
         raise InputError(f"{device_id} is not a device id: 18 lower-case hex digits", "device-id")
+    if await retirement_of(connection, device_id):
+        raise InputError(f"device {device_id} is retired, and that is for good", "retired")
     table = schema.devices
     fresh = {"revoked": False, "public_key": None, "admitted_by": actor}
     result = await connection.execute(update(table).where(table.c.id == device_id).values(**fresh))

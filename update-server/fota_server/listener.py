@@ -10,7 +10,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp
@@ -24,6 +24,8 @@ log = logging.getLogger("fota.server")
 
 ErrorBody = Callable[[str, str], tuple[bytes, bytes]]
 """(code, message) -> (content type, body): how a plane words an error."""
+Gate = Callable[[Mapping[object, object]], tuple[int, str, str] | None]
+"""(ASGI TLS extension) -> (status, code, message) to a client that may not speak at all, or None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,7 @@ class PlaneProtocol(HttpToolsProtocol):
 
     limits: Limits
     error_body: ErrorBody
+    gate: Gate
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Read the TLS facts once; a connection has one client for its life."""
@@ -55,7 +58,15 @@ class PlaneProtocol(HttpToolsProtocol):
         if len(self.connections) > self.limits.connections:
             self._refuse(503, "busy", "too many connections; try again later")
             return
-        self._arm()
+        if not self.refuse_at_gate():
+            self._arm()
+
+    def refuse_at_gate(self) -> bool:
+        """Answer and close if this client may not speak, whatever it is about to say; tell whether so."""
+        refusal = self.gate(self._tls)
+        if refusal is not None and not self.transport.is_closing():
+            self._refuse(*refusal)
+        return refusal is not None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timer."""
@@ -151,6 +162,7 @@ class Listener:
         context: ssl.SSLContext,
         error_body: ErrorBody,
         limits: Limits,
+        gate: Gate = lambda tls: None,
     ) -> None:
         self._config = Config(
             app,
@@ -166,7 +178,9 @@ class Listener:
         self._config.load()
         # A class of its own per plane: uvicorn makes the instances, and asks for no further arguments.
         self._protocol = type(
-            "Protocol", (PlaneProtocol,), {"limits": limits, "error_body": staticmethod(error_body)}
+            "Protocol",
+            (PlaneProtocol,),
+            {"limits": limits, "error_body": staticmethod(error_body), "gate": staticmethod(gate)},
         )
         self._state = ServerState()
         self._sock = sock
@@ -185,6 +199,12 @@ class Listener:
             ssl_handshake_timeout=self._limits.handshake_s,
             ssl_shutdown_timeout=2.0,
         )
+
+    def close_gate(self) -> None:
+        """Hold every open connection against the gate, which has changed; an answer under way breaks off."""
+        for connection in list(self._state.connections):
+            if isinstance(connection, PlaneProtocol) and connection.refuse_at_gate():
+                connection.transport.abort()
 
     async def stop(self) -> None:
         """Accept no more, let running requests finish for ``drain_s`` seconds, then end them."""

@@ -9,6 +9,7 @@
 | GET roots; POST roots | read; operate | the chain of ROOT documents; append the next one |
 | GET devices?group&after&limit; GET devices/{id} | read | twins |
 | POST devices/{id}/revoke, devices/{id}/admit | operate | shut out; let in |
+| POST devices/{id}/retire {? "reason"} | operate | end its life, for good |
 | GET groups; POST groups; POST groups/{name}/devices | read; operate | groups |
 | GET rollouts; POST rollouts; GET rollouts/{id} | read; operate; read | rollouts with progress |
 | POST rollouts/{id}/pause, rollouts/{id}/resume | operate | |
@@ -34,7 +35,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from fota_server import devices, rollouts, schema
+from fota_server import devices, retirement, rollouts, schema
 from fota_server.artifacts import ArtifactStore
 from fota_server.catalog import check_release, find_release, open_release, store_release
 from fota_server.crypto import AssignSigner
@@ -110,9 +111,15 @@ class OperatorPlane:
     """Handlers of the operator plane, over what they need."""
 
     def __init__(
-        self, database: Database, artifacts: ArtifactStore, trust: TrustChain, signer: AssignSigner
+        self,
+        database: Database,
+        artifacts: ArtifactStore,
+        trust: TrustChain,
+        signer: AssignSigner,
+        retired: retirement.Retired,
     ) -> None:
         self._database = database
+        self._retired = retired
         self._artifacts = artifacts
         self._trust = trust
         self._signer = signer
@@ -134,6 +141,7 @@ class OperatorPlane:
                 Route("/api/v1/devices/{id}", read(self.show_device), methods=["GET"]),
                 Route("/api/v1/devices/{id}/revoke", operate(self.revoke_device), methods=["POST"]),
                 Route("/api/v1/devices/{id}/admit", operate(self.admit_device), methods=["POST"]),
+                Route("/api/v1/devices/{id}/retire", operate(self.retire_device), methods=["POST"]),
                 Route("/api/v1/groups", read(self.list_groups), methods=["GET"]),
                 Route("/api/v1/groups", operate(self.create_group), methods=["POST"]),
                 Route("/api/v1/groups/{name}/devices", operate(self.add_to_group), methods=["POST"]),
@@ -310,6 +318,16 @@ class OperatorPlane:
         """POST devices/{id}/admit."""
         async with self._database.write() as connection:
             return JSONResponse(await devices.admit(connection, request.path_params["id"], operator.name))
+
+    async def retire_device(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST devices/{id}/retire {? "reason"}; when this returns, the device's connections are closed."""
+        device_id = request.path_params["id"]
+        reason = str((await read_json(request, {"reason"})).get("reason", ""))
+        async with self._database.write() as connection:
+            await retirement.retire(connection, device_id, reason, operator.name)
+            answer = await devices.show_device(connection, device_id)
+        self._retired.add(device_id)
+        return JSONResponse(answer)
 
     async def list_groups(self, _request: Request, _operator: Operator) -> JSONResponse:
         """GET groups."""

@@ -51,7 +51,7 @@ async def start(
     release = await find_release(connection, version)
     plans, refused = [], {}
     for device in await _devices_of(connection, scope):
-        reason = "the device is revoked" if device["revoked"] else why_not(release, root, device["floor"])
+        reason = _shut_out(device) or why_not(release, root, device["floor"])
         if reason:
             refused[device["id"]] = reason
         else:
@@ -74,7 +74,7 @@ async def roll_back(
     plans, refused = [], {}
     for device in await _devices_of(connection, scope):
         release: Release | None = named
-        reason = "the device is revoked" if device["revoked"] else None
+        reason = _shut_out(device)
         if not named and not reason:
             if scope.group and device["target_id"] is None:
                 continue
@@ -85,6 +85,12 @@ async def roll_back(
         elif release:
             plans.append(_Plan(device_id=device["id"], release=release))
     return await _begin(connection, "rollback", scope, plans, refused, actor)
+
+
+def _shut_out(device: RowMapping) -> str | None:
+    if device["retired_at"] is not None:
+        return "the device is retired"
+    return "the device is revoked" if device["revoked"] else None
 
 
 async def _before(connection: AsyncConnection, device: RowMapping) -> tuple[Release | None, str | None]:
@@ -133,7 +139,8 @@ async def _release_by_image(connection: AsyncConnection, image_hash: str) -> Rel
 async def _devices_of(connection: AsyncConnection, scope: Scope) -> Sequence[RowMapping]:
     devices, targets, rollouts, members = schema.devices, schema.targets, schema.rollouts, schema.members
     query = (
-        select(devices, targets.c.release_id, rollouts.c.kind)
+        select(devices, targets.c.release_id, rollouts.c.kind, schema.retirements.c.at.label("retired_at"))
+        .outerjoin(schema.retirements, schema.retirements.c.device_id == devices.c.id)
         .outerjoin(targets, devices.c.target_id == targets.c.id)
         .outerjoin(rollouts, targets.c.rollout_id == rollouts.c.id)
         .order_by(devices.c.id)

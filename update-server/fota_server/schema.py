@@ -95,6 +95,15 @@ devices = Table(
     Index("devices_target", "target_id"),
 )
 
+retirements = Table(  # the end of a device's life: a row is never changed nor taken away
+    "retirements",
+    metadata,
+    Column("device_id", String(18), ForeignKey("devices.id"), primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("by", String(64), nullable=False),
+    Column("reason", String(256), nullable=False),
+)
+
 confirmations = Table(
     "confirmations",
     metadata,
@@ -191,12 +200,12 @@ audit = Table(
     Column("detail", Text, nullable=False),  # JSON
 )
 
-for _verb in ("UPDATE", "DELETE"):
+for _table, _verb in ((t, v) for t in (audit, retirements) for v in ("UPDATE", "DELETE")):
     event.listen(
-        audit,
+        _table,
         "after_create",
         DDL(  # type: ignore[no-untyped-call]  # the SQLite wording; another database gets its own beside it
-            f"CREATE TRIGGER audit_no_{_verb.lower()} BEFORE {_verb} ON audit "
-            "BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END"
+            f"CREATE TRIGGER {_table.name}_no_{_verb.lower()} BEFORE {_verb} ON {_table.name} "
+            f"BEGIN SELECT RAISE(ABORT, '{_table.name} is append-only'); END"
         ).execute_if(dialect="sqlite"),
     )

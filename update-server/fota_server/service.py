@@ -21,6 +21,7 @@ from fota_server.config import ServerConfig
 from fota_server.crypto import AssignSigner, load_assign_signer
 from fota_server.database import Database, now, open_engine, sqlite_url
 from fota_server.listener import Limits, Listener, bind
+from fota_server.retirement import Retired
 from fota_server.tokens import create_token
 from fota_server.trust import TrustChain
 from fota_wire.errors import InputError, StorageError, VerifyError
@@ -126,13 +127,18 @@ async def serve(
         policy = Policy(auto_admission=auto, interval_s=config.interval_s)
         checkins = CheckIns(database, Catalog(), trust, signer, policy, now)
         device_app = device_plane.DevicePlane(database, checkins, artifacts, auto).app()
-        operator_app = operator_plane.OperatorPlane(database, artifacts, trust, signer).app()
+        retired = Retired()
+        async with database.read() as connection:
+            await retired.load(connection)
+        operator_app = operator_plane.OperatorPlane(database, artifacts, trust, signer, retired).app()
         device_socket = bind(config.host, config.port)
         operator_socket = bind(config.operator_host, config.operator_port)
+        gate = device_plane.gate(retired)
         listeners = (
-            Listener(device_app, device_socket, device_tls, device_plane.error_body, limits),
+            Listener(device_app, device_socket, device_tls, device_plane.error_body, limits, gate),
             Listener(operator_app, operator_socket, operator_tls, operator_plane.error_body, limits),
         )
+        retired.on_retire.append(lambda _device_id: listeners[0].close_gate())
         stop = asyncio.Event()
         for sig in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(sig, stop.set)

@@ -1,0 +1,75 @@
+"""The end of a device's life: it is refused for good, at its next handshake and on every open connection.
+
+The database decides (`retired_at` of every check-in and payload); `Retired` only knows it sooner: a
+connection of a retired device is answered and closed before it has said anything.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from fota_server import schema
+from fota_server.database import now, record_audit
+from fota_server.decide import UNDER_WAY, TargetState
+from fota_server.identity import is_device_id
+from fota_wire.errors import InputError
+
+MAX_REASON = 256
+
+
+class Retired:
+    """The ids of all retired devices. ``on_retire`` is called with each new one: hang up on it."""
+
+    def __init__(self) -> None:
+        self._ids: set[str] = set()
+        self.on_retire: list[Callable[[str], None]] = []
+
+    async def load(self, connection: AsyncConnection) -> None:
+        """Read them from the database."""
+        rows = await connection.execute(select(schema.retirements.c.device_id))
+        self._ids = set(rows.scalars())
+
+    def __contains__(self, device_id: object) -> bool:
+        """Tell whether a device is retired."""
+        return device_id in self._ids
+
+    def add(self, device_id: str) -> None:
+        """A retirement is on the disk."""
+        self._ids.add(device_id)
+        for hang_up in self.on_retire:
+            hang_up(device_id)
+
+
+async def retire(connection: AsyncConnection, device_id: str, reason: str, actor: str) -> None:
+    """End a device's life, seen or not. There is no way back.
+
+    Raises:
+        InputError: not a device id, the reason is too long, or it is retired already.
+    """
+    if not is_device_id(device_id):
+        raise InputError(f"{device_id} is not a device id: 18 lower-case hex digits", "device-id")
+    if len(reason) > MAX_REASON:
+        raise InputError(f"the reason is longer than {MAX_REASON} characters", "reason")
+    if await retirement_of(connection, device_id):
+        raise InputError(f"device {device_id} is retired already", "retired")
+    devices = schema.devices
+    known = await connection.execute(update(devices).where(devices.c.id == device_id).values(revoked=True))
+    if known.rowcount == 0:
+        await connection.execute(insert(devices).values(id=device_id, revoked=True, admitted_by=actor))
+    targets = schema.targets
+    under_way = (targets.c.device_id == device_id) & targets.c.state.in_(UNDER_WAY)
+    given_up = {"state": TargetState.FAILED, "reason": "the device was retired", "updated_at": now()}
+    await connection.execute(update(targets).where(under_way).values(**given_up))
+    row = {"device_id": device_id, "at": now(), "by": actor, "reason": reason}
+    await connection.execute(insert(schema.retirements).values(**row))
+    await record_audit(connection, actor, "device.retire", device_id, reason=reason)
+
+
+async def retirement_of(connection: AsyncConnection, device_id: str) -> dict[str, Any] | None:
+    """Return when, by whom and why a device was retired, or None."""
+    table = schema.retirements
+    query = select(table.c.at, table.c.by, table.c.reason).where(table.c.device_id == device_id)
+    row = (await connection.execute(query)).mappings().first()
+    return dict(row) if row else None
