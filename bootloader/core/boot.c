@@ -22,13 +22,13 @@ enum {
 };
 
 typedef struct boot {
-  fota_view_t view;
-  fota_journal_t journal;
-  fota_image_t image; /* of the slot looked at last, and so are the following */
+  volatile uint32_t proof; /* hardened.h 2; of the slot looked at last, and so are the following */
+  uint32_t counter[2];     /* authenticated; all ones = not known */
+  fota_image_t image;
   fota_claim_t claim;
   fota_evidence_t evidence;
-  uint32_t counter[2];     /* authenticated; all ones = not known */
-  volatile uint32_t proof; /* hardened.h 2 */
+  fota_view_t view;
+  fota_journal_t journal;
 } boot_t;
 
 static const uint8_t *const settings = fota_port_settings;
@@ -56,8 +56,8 @@ static noreturn void halt(fota_status_t why) {
 }
 
 /* What the journal says now, for the report: also of a boot that ends in a halt. */
-static void note_record(const boot_t *b) {
-  const fota_record_t *record = &b->view.record;
+__attribute__((noinline)) static void note_record(const boot_t *b) {
+  const fota_record_t *record = &b->journal.record;
   fota_port_report.confirmed = record->confirmed;
   fota_port_report.candidate = record->candidate;
   fota_port_report.state = record->state;
@@ -87,7 +87,7 @@ static fota_status_t read_image(boot_t *b, const uint8_t *base) {
   return fota_verdict_or(fota_compare(b->claim.digest, b->image.hash, 32), FOTA_IMAGE_HASH);
 }
 
-static fota_status_t check_class(const boot_t *b) {
+__attribute__((noinline)) static fota_status_t check_class(const boot_t *b) {
   return fota_verdict_or(fota_compare(b->image.class_id, settings + FOTA_SETTINGS_CLASS, 16),
                          FOTA_IMAGE_CLASS);
 }
@@ -172,13 +172,18 @@ static void verify(boot_t *b, uint8_t slot) {
   if (fota_policy_is_refusal(status)) fota_say_slot_status(slot, "refused", status);
 }
 
+/* The decisions taken a second time, from the evidence (hardened.h 3): to be added to the proof. */
+__attribute__((noinline)) static uint32_t second_look(const boot_t *b) {
+  return check_class(b) + check_key(b) + check_floor(b) +
+         fota_element_proves(&b->claim, &b->evidence);
+}
+
 /* --- writing the journal --- */
 
 /* False if the record did not come to be: then no record is written any more in this boot, and
  * what was seen is forgotten, so that the proof fits the slot that is looked at next. */
 static bool append(boot_t *b, const fota_record_t *record) {
   const fota_status_t status = fota_journal_append(&b->journal, record);
-  b->view.record = b->journal.record;
   note_record(b);
   if (status == FOTA_OK) return true;
   fota_say_status("journal", status);
@@ -195,17 +200,26 @@ static void give_up(boot_t *b, const fota_record_t *record) {
 
 /* --- raising the floor --- */
 
-/* Counts on from what the element says now: a session that failed half-way has counted, too. */
-static fota_status_t raise_some(boot_t *b, uint32_t target) {
-  uint32_t before;
-  uint32_t after;
+/* How far to count: to the security counter of the image that is proven and confirmed, or not at
+ * all. The proof starts with the slot, so it fits the confirmed one only. */
+__attribute__((noinline)) static uint32_t goal(const boot_t *b) {
+  const uint8_t *confirmed = fota_layout.slot[fota_slot_index(b->journal.record.confirmed)];
+  if (b->proof + second_look(b) != FOTA_PROOF((uintptr_t)confirmed)) return 0;
+  return fota_load_le32(b->image.sec_cnt) * COUNTS_PER_STEP;
+}
+
+/* Counts on from what the element says now: a session that failed half-way has counted, too. The
+ * goal is found anew before each count, and twice: a count too many is for ever. */
+static fota_status_t raise_some(boot_t *b) {
+  uint32_t before = UINT32_MAX;
+  uint32_t after = UINT32_MAX;
   FOTA_TRY(fota_element_open());
   FOTA_TRY(fota_element_counter(FOTA_COUNTER_FLOOR, &before));
-  for (uint32_t i = before; i < target && i < before + COUNTS_PER_SESSION; i++) {
+  for (uint32_t i = before; i < goal(b) && i < goal(b) && i < before + COUNTS_PER_SESSION; i++) {
     FOTA_TRY(fota_element_increment(FOTA_COUNTER_FLOOR));
   }
   FOTA_TRY(fota_element_counter(FOTA_COUNTER_FLOOR, &after));
-  if (after < target && after <= before) return FOTA_ELEMENT_REFUSED;
+  if (after <= before && after < goal(b)) return FOTA_ELEMENT_REFUSED;
   b->counter[FOTA_COUNTER_FLOOR] = after;
   return FOTA_OK;
 }
@@ -218,7 +232,7 @@ static void raise_floor(boot_t *b) {
   if (floor_of(b) >= sec_cnt) return;
   while (floor_of(b) < sec_cnt) {
     guard();
-    const fota_status_t status = raise_some(b, sec_cnt * COUNTS_PER_STEP);
+    const fota_status_t status = raise_some(b);
     fota_element_close();
     if (status == FOTA_OK) continue;
     pause(status);
@@ -246,16 +260,14 @@ static void fill_report(const boot_t *b, const fota_step_t *step) {
 static noreturn void jump(boot_t *b) {
   const uint8_t *base = b->image.base;
   const uint32_t expected = FOTA_PROOF((uintptr_t)base);
-  b->proof += check_key(b);
-  b->proof += check_floor(b);
-  b->proof += fota_element_proves(&b->claim, &b->evidence);
+  b->proof += second_look(b);
   if (b->proof != expected) halt(FOTA_IMAGE_SIGNATURE);
   if (fota_launder(b->proof) == fota_launder(expected)) fota_port_boot(base, b->proof);
   halt(FOTA_IMAGE_SIGNATURE);
 }
 
 static noreturn void start(boot_t *b, const fota_step_t *step) {
-  const bool confirmed = !step->trial && step->slot == b->view.record.confirmed;
+  const bool confirmed = !step->trial && step->slot == b->journal.record.confirmed;
   if (confirmed) raise_floor(b);
   fill_report(b, step);
   fota_say_boot(step->slot, b->image.base + FOTA_IMAGE_VERSION,
@@ -263,7 +275,7 @@ static noreturn void start(boot_t *b, const fota_step_t *step) {
                 : confirmed ? " confirmed\r\n"
                             : " fallback\r\n");
   if (step->trial) {
-    fota_say_number("tries left ", b->view.record.tries);
+    fota_say_number("tries left ", b->journal.record.tries);
     fota_port_watchdog(settings[FOTA_SETTINGS_WATCHDOG_S]);
   }
   jump(b);
@@ -280,14 +292,15 @@ static void prepare(boot_t *b, uint8_t reset_cause) {
   guard();
   fota_journal_open(&b->journal, fota_port_journal);
   b->view = (fota_view_t){
-      .record = b->journal.record, .tries = settings[FOTA_SETTINGS_TRIES], .writable = true};
+      .record = &b->journal.record, .tries = settings[FOTA_SETTINGS_TRIES], .writable = true};
   note_record(b);
   if (!whole) halt(FOTA_SETTINGS);
 }
 
 noreturn void fota_boot(uint8_t reset_cause) {
   static boot_t state; /* not on the stack, where the hash needs the room */
-  boot_t *const b = &state;
+  boot_t *b = &state;
+  __asm__ volatile("" : "+r"(b)); /* offsets are shorter than addresses */
   fota_step_t step;
   fota_recover(0);
   prepare(b, reset_cause);

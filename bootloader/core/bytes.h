@@ -13,6 +13,10 @@ __attribute__((always_inline)) static inline uint32_t fota_load_le32(const uint8
   return fota_load_le16(p) | fota_load_le16(p + 2) << 16;
 }
 
+__attribute__((always_inline)) static inline void fota_copy4(void *to, const void *from) {
+  __builtin_memcpy(to, from, 4);
+}
+
 /* True if [offset, offset + length) lies inside [0, size). */
 static inline bool fota_range_ok(uint32_t offset, uint32_t length, uint32_t size) {
   return offset <= size && length <= size - offset;

@@ -1,7 +1,8 @@
 /* Hardening against faults (a skipped instruction, a flipped register), in one place.
  *
- * Three decisions are hardened, and only these: the signature is accepted, the security counter
- * reaches the rollback floor, and the jump. The means, used nowhere else:
+ * Three decisions are hardened, and only these: the signature is accepted, the security counter and
+ * the rollback floor (an image reaches it, it is raised), and the jump. The means, used nowhere
+ * else:
  *
  *  1. Verdicts are data, not branches. fota_compare() computes FOTA_OK from the bytes compared; no
  *     branch can be skipped to turn "different" into "equal".
@@ -13,10 +14,13 @@
  *     a skipped call (the one that hashes the key) would let an adversary on the bus foretell one.
  *  4. Defaults refuse: no slot, a counter of all ones.
  *  5. The port compares the sum a last time, from RAM, against the bank that is really mapped.
+ *  6. Until then nothing but the bootloader executes: the MPU forbids both slots and RAM. A skipped
+ *     prologue or epilogue, whose return goes to a stale address, ends in a fault and a reset.
+ *  7. The floor is counted up under the proof of the confirmed image only, which is computed anew,
+ *     twice, before each count: a count too many is for ever.
  *
- * What this does not cover: two well-placed faults in one boot; a skipped prologue or epilogue,
- * whose return goes to a stale address, into a slot even; and raising the floor, which does not ask
- * for the proof yet. tests/campaign finds single skips of both kinds. */
+ * What this does not cover: two well-placed faults in one boot. tests/campaign skips every executed
+ * instruction of the decision path, one at a time. */
 #ifndef FOTA_HARDENED_H
 #define FOTA_HARDENED_H
 
@@ -24,9 +28,9 @@
 
 #include "status.h"
 
-/* Verdicts in a complete proof: class, two counters, key, floor, signature; and again key, floor
- * and signature before the jump. */
-enum { FOTA_PROOF_VERDICTS = 9 };
+/* Verdicts in a complete proof: class, two counters, key, floor, signature; and again class, key,
+ * floor and signature before the jump. */
+enum { FOTA_PROOF_VERDICTS = 10 };
 
 /* The sum that opens the jump to the image whose header the bootloader reads at `base`. */
 #define FOTA_PROOF(base) ((uint32_t)(base) + (uint32_t)FOTA_PROOF_VERDICTS * (uint32_t)FOTA_OK)

@@ -42,7 +42,7 @@ static void give_up(fota_step_t *step, uint8_t state, fota_status_t reason) {
 }
 
 static void next_of_candidate(const fota_view_t *view, fota_step_t *step) {
-  const fota_record_t *r = &view->record;
+  const fota_record_t *r = view->record;
   const bool staged = r->state == FOTA_STATE_STAGED;
   const fota_status_t status = status_of(view, r->candidate);
   const uint8_t tries = staged ? view->tries : r->tries;
@@ -62,8 +62,8 @@ static void next_of_candidate(const fota_view_t *view, fota_step_t *step) {
 }
 
 static void next_of_confirmed(const fota_view_t *view, fota_step_t *step) {
-  const bool first_boot = view->record.confirmed == FOTA_SLOT_NONE;
-  uint8_t slot = first_boot ? FOTA_SLOT_A : view->record.confirmed;
+  const bool first_boot = view->record->confirmed == FOTA_SLOT_NONE;
+  uint8_t slot = first_boot ? FOTA_SLOT_A : view->record->confirmed;
   if (fota_policy_is_refusal(status_of(view, slot))) slot = other_slot(slot);
   const fota_status_t status = status_of(view, slot);
   if (status == 0) {
@@ -81,7 +81,7 @@ static void next_of_confirmed(const fota_view_t *view, fota_step_t *step) {
 }
 
 void fota_policy_next(const fota_view_t *view, fota_step_t *step) {
-  const fota_record_t *r = &view->record;
+  const fota_record_t *r = view->record;
   const bool pending = r->candidate != FOTA_SLOT_NONE &&
                        (r->state == FOTA_STATE_STAGED || r->state == FOTA_STATE_TRIAL);
   *step = (fota_step_t){.action = FOTA_HALT, .slot = FOTA_SLOT_NONE, .record = *r};

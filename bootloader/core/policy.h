@@ -26,10 +26,10 @@
 #include "status.h"
 
 typedef struct fota_view {
-  fota_record_t record;
-  fota_status_t status[2]; /* verdicts on slot A and B; 0 = not looked at */
-  uint8_t tries;           /* boots that a trial gets, >= 1 */
-  bool writable;           /* the journal takes records */
+  const fota_record_t *record; /* the journal's state */
+  fota_status_t status[2];     /* verdicts on slot A and B; 0 = not looked at */
+  uint8_t tries;               /* boots that a trial gets, >= 1 */
+  bool writable;               /* the journal takes records */
 } fota_view_t;
 
 /* Distinct bits are far apart: a step is never one flipped bit away from another. */

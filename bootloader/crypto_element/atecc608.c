@@ -83,7 +83,7 @@ static fota_status_t run(uint32_t command, uint32_t sizes, const uint8_t *data, 
   uint8_t packet[6 + MAX_DATA + 2];
   packet[0] = WORD_COMMAND;
   packet[1] = (uint8_t)(7 + length);
-  memcpy(packet + 2, &command, 4);
+  fota_copy4(packet + 2, &command);
   memcpy(packet + 6, data, length);
   const uint32_t crc = atecc_crc(packet + 1, 5 + length);
   packet[6 + length] = (uint8_t)crc;
@@ -148,7 +148,6 @@ static void hash(const uint8_t *message, uint32_t length, uint8_t digest[32]) {
 
 /* Computes the MAC that only our element can make over this value in this session, and compares. */
 static fota_status_t check_counter(const counter_session_t *session, const uint32_t *value) {
-  static const uint8_t nonce_command[3] = {OP_NONCE, NONCE_RANDOM, 0};
   const uint32_t mac_command = ATECC_COMMAND(OP_MAC, MAC_TEMPKEY, ATECC_SLOT_MAC_KEY);
   const uint8_t *serial = settings + FOTA_SETTINGS_SERIAL;
   uint8_t m[96];
@@ -156,22 +155,26 @@ static fota_status_t check_counter(const counter_session_t *session, const uint3
   /* TempKey after Nonce */
   memcpy(m, session->random + 1, 32);
   memcpy(m + 32, session->num_in, NUM_IN_SIZE);
-  memcpy(m + 32 + NUM_IN_SIZE, nonce_command, 3);
+  m[52] = OP_NONCE;
+  m[53] = NONCE_RANDOM;
+  m[54] = 0;
   hash(m, 55, temp_key);
   /* TempKey after GenDig over the counter */
   memset(m, 0, 64);
-  memcpy(m + 32, &session->command, 4);
+  fota_copy4(m + 32, &session->command);
   m[36] = serial[8];
-  memcpy(m + 37, serial, 2);
-  memcpy(m + 40, value, 4);
+  m[37] = serial[0];
+  m[38] = serial[1];
+  fota_copy4(m + 40, value);
   hash(m, 96, temp_key);
   /* MAC over TempKey with the pairing key */
   memcpy(m + 32, temp_key, 32);
   memcpy(m, settings + FOTA_SETTINGS_MAC_KEY, 32);
   memset(m + 64, 0, 24);
-  memcpy(m + 64, &mac_command, 4);
+  fota_copy4(m + 64, &mac_command);
   m[79] = serial[8];
-  memcpy(m + 84, serial, 2);
+  m[84] = serial[0];
+  m[85] = serial[1];
   hash(m, 88, m);
   return fota_compare(m, session->mac + 1, 32);
 }
@@ -187,7 +190,7 @@ fota_status_t fota_element_counter(uint32_t counter, uint32_t *value) {
   FOTA_TRY(run(ATECC_COMMAND(OP_MAC, MAC_TEMPKEY, ATECC_SLOT_MAC_KEY), SIZES(0, HASH_SIZE), NULL,
                s.mac));
   FOTA_TRY(run(ATECC_COMMAND(OP_COUNTER, 0, counter), SIZES(0, COUNTER_SIZE), NULL, answer));
-  memcpy(value, answer + 1, 4);
+  fota_copy4(value, answer + 1);
   /* Twice, each from scratch (hardened.h 3). */
   const uint32_t first = check_counter(&s, value);
   return fota_verdict_or(first + check_counter(&s, value) - FOTA_OK, FOTA_ELEMENT_FORGED);

@@ -5,6 +5,7 @@
 
 #include "fota.h"
 #include "journal_flash.h"
+#include "mcuboot.h"
 #include "memory.h"
 #include "registers.h"
 #include "sample/console.h"
@@ -137,8 +138,16 @@ static void request_other_slot(void) {
   say_result("install other slot", fota_request_install(in_b ? FOTA_SLOT_A : FOTA_SLOT_B));
 }
 
+static void say_number(const char *what, int number) {
+  say(what);
+  if (number < 0) console_put("-");
+  console_put_number((uint32_t)(number < 0 ? -number : number));
+  console_put("\r\n");
+}
+
 /* s: print the status again; c: confirm; i: install the other slot; r: restart; f: fail the
- * self-test now. */
+ * self-test now. The same as an application of MCUboot says it: t: swap type, m: is it confirmed,
+ * C: confirm, I: test the other slot, P: take it for good (refused). */
 static void obey(int command) {
   switch (command) {
     case 'c':
@@ -146,6 +155,21 @@ static void obey(int command) {
       break;
     case 'i':
       request_other_slot();
+      break;
+    case 't':
+      say_number("swap type ", boot_swap_type());
+      break;
+    case 'm':
+      say_number("confirmed ", boot_is_img_confirmed());
+      break;
+    case 'C':
+      say_number("boot_set_confirmed: ", boot_set_confirmed());
+      break;
+    case 'I':
+      say_number("boot_set_pending(0): ", boot_set_pending(BOOT_UPGRADE_TEST));
+      break;
+    case 'P':
+      say_number("boot_set_pending(1): ", boot_set_pending(BOOT_UPGRADE_PERMANENT));
       break;
     case 'f':
       fail_self_test();

@@ -358,7 +358,7 @@ class Record(ctypes.Structure):
 
 class View(ctypes.Structure):
     _fields_ = [
-        ("record", Record),
+        ("record", ctypes.POINTER(Record)),
         ("status", ctypes.c_uint32 * 2),
         ("tries", ctypes.c_uint8),
         ("writable", ctypes.c_bool),
@@ -383,7 +383,8 @@ NOT_YET = 0
 def next_step(core: ctypes.CDLL, *situation: Any, writable: bool = True) -> Any:
     """What policy wants, as (action, ...) with only what that action carries."""
     confirmed, candidate, state, tries, reason, seen = situation
-    view = View(Record(1, confirmed, candidate, state, tries, reason, 0), seen, 3, writable)
+    record = Record(1, confirmed, candidate, state, tries, reason, 0)
+    view = View(ctypes.pointer(record), seen, 3, writable)
     step = Step()
     core.fota_policy_next(ctypes.byref(view), ctypes.byref(step))
     r = step.record

@@ -132,3 +132,35 @@ def test_skipped_instruction_never_boots_a_bad_image(
         adversary.last = heard
         skipped += 1
     assert skipped > SAMPLE * 3 // 4  # the rest lies in IT blocks
+
+
+# --- nothing but the bootloader executes before the jump ---
+
+
+@pytest.mark.parametrize(
+    "address", [0x08004240, 0x08084240, 0x00004240, 0x20002000], ids=["slot-A", "slot-B", "alias", "ram"]
+)
+def test_stray_jump_before_the_decision_restarts_the_chip(
+    device: Any, signed: Callable[..., bytes], address: int
+) -> None:
+    """A skipped prologue returns to a stale address: wherever that is, it is no way into a slot."""
+    device.boot()
+    device.install("B", signed("1.1.0", sec_cnt=2))
+    machine = device.machine
+    machine.power_off()
+    machine.power_on()
+    machine.run(time_ms=100)  # in the middle of the first session with the element
+    if address >= 0x20000000:
+        machine.mem32[address] = 0xE7FEE7FE  # b . ; b .
+    resets = len(machine.resets)
+    machine.cpu.uc.reg_write(UC_ARM_REG_PC, address | 1)
+    machine.run(time_ms=50, until=lambda m: len(m.resets) > resets)
+    assert [cause for _, cause in machine.resets[resets:]] == ["software"]
+    assert f"MPU forbids to execute 0x{address:08x}" in machine.faults[-1][1]
+
+
+def test_application_finds_the_memory_protection_off(device: Any) -> None:
+    device.boot()
+    assert device.machine.mem32[0xE000ED94] == 0
+    device.machine.mem32[0xE000ED98] = 0
+    assert device.machine.mem32[0xE000EDA0] == 0  # region 0, which forbids everything

@@ -234,6 +234,29 @@ def test_application_side_in_c_requests_confirms_and_refuses(
     assert device.state().confirmed == B
 
 
+def test_application_of_mcuboot_updates_confirms_and_goes_back(
+    device: Any, signed: Callable[..., bytes]
+) -> None:
+    """MCUboot's names and numbers (client/mcuboot.h), called on the chip from both banks."""
+    device.boot()
+    device.install("B", signed("1.1.0", sec_cnt=2))
+    press(device, b"m", "confirmed 1")
+    press(device, b"t", "swap type 1")
+    press(device, b"P", "boot_set_pending(1): -1")  # nothing stays that did not prove itself
+    press(device, b"t", "swap type 1")
+    press(device, b"I", "boot_set_pending(0): 0")
+    press(device, b"t", "swap type 2")
+    device.restart(until="self-test passed")
+    assert "slot B 1.1.0 trial" in device.said
+    press(device, b"t", "swap type 4")
+    press(device, b"m", "confirmed 0")
+    press(device, b"I", "boot_set_pending(0): -1")  # a trial must end first
+    press(device, b"C", "boot_set_confirmed: 0")
+    press(device, b"m", "confirmed 1")
+    press(device, b"t", "swap type 1")
+    assert (device.state().confirmed, device.state().candidate) == (B, NONE)
+
+
 def test_health_word_of_the_last_run_is_forgotten(device: Any) -> None:
     device.boot()
     device.machine.mem32[0x20017F80] = 0x600D600D

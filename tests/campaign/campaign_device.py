@@ -56,7 +56,7 @@ MUTANTS: dict[str, tuple[tuple[str, str, str], ...]] = {
     # hardening of the floor removed: verdicts are branched on, not added up, and not looked at again
     "branch-only": (
         ("core/hardened.h", "(proof) += status_;", "(proof) += FOTA_OK;"),
-        ("core/boot.c", "b->proof += check_floor(b);", "b->proof += FOTA_OK;"),
+        ("core/boot.c", "check_key(b) + check_floor(b) +", "check_key(b) + FOTA_OK +"),
     ),
     # the active page is erased before its successor holds the record, instead of the other one
     "journal-order": (

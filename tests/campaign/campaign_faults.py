@@ -136,7 +136,7 @@ class Walk:
         return s["linker_data_start"], s["linker_bss_end"]
 
     def _count_accesses(self) -> None:
-        read, write = self.cpu._read, self.cpu._write
+        read, write, store = self.cpu._read, self.cpu._write, self.cpu.on_store
 
         def counted_read(address: int, size: int) -> int:
             self.accesses += 1
@@ -146,7 +146,11 @@ class Walk:
             self.accesses += 1
             write(address, value, size)
 
-        self.cpu._read, self.cpu._write = counted_read, counted_write
+        def counted_store(address: int, size: int, value: int) -> None:
+            self.accesses += 1  # the flash controller took it
+            store(address, size, value)
+
+        self.cpu._read, self.cpu._write, self.cpu.on_store = counted_read, counted_write, counted_store
 
     def _hook(self) -> None:
         def on(address: int, last: int, call: Callable[..., None], argument: Any = None) -> None:
@@ -235,8 +239,8 @@ class Walk:
             tuple(i2c.regs.values()), i2c.flags, i2c._left, bytes(i2c._out), bytes(i2c._in), i2c._step,
             i2c._address, i2c._txdr, tuple(b.usart.regs.values()),
             b.iwdg.pr, b.iwdg.rlr, b.iwdg.unlocked, b.iwdg.expires_ps is not None, tuple(b.iwdg._pending),
-            b.rng.cr, b.rng.stream.position, b.scs.vtor, tuple(b.scs.active), tick.csr & 7, tick.reload,
-            tick.pending, b.dwt.ctrl, tuple(b.scs.regs.values()),
+            b.rng.cr, b.rng.stream.position, b.scs.vtor, tuple(b.scs.active), b.scs.mpu_state,
+            tick.csr & 7, tick.reload, tick.pending, b.dwt.ctrl, tuple(b.scs.regs.values()),
             e._status, bytes(e._fifo), e._output, e._pointer, e._busy_until_ps > now, e._stream.position,
             tuple(e._nvm.counters), e._after is None or tuple(e._after.counters),
             e._executor.sram.message, e._executor.sram.temp_key.value,
@@ -388,6 +392,9 @@ class Walk:
         self._patch(victim, NOPS[size])
         try:
             self.step()
+        except UnmodelledError:
+            self.accesses += 1
+            return "lockup"
         finally:
             self._patch(victim, old)
         if self.cpu.pc == pc:

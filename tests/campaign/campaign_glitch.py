@@ -1,19 +1,21 @@
 """Campaigns `skip_gcc`, `skip_clang` and `bit_flip`: single faults while a bad image asks to be booted.
 
-Slot A holds a good image, confirmed; slot B a bad one, requested. Every executed instruction is skipped
-once, with these exceptions, and no others:
+Slot A holds a good image, confirmed; slot B a bad one, requested. In two scenarios it is the floor that
+is at stake: `raise-floor`, where A's counter is ahead of the element's, and `good-update`, where B is good
+but on trial, so that nobody may count to its counter yet. Every executed instruction is skipped once, with
+these exceptions, and no others:
 
 * the helpers in `HELPERS` move, sum or wait for bytes and decide nothing. Of them every `STRIDE`-th
-  executed instruction is skipped, in the scenario `WHOLE`, beginning at a seeded one.
-* `WHOLE` is attacked from the first instruction of fota_boot() to the jump. The other scenarios are
+  executed instruction is skipped, in the scenarios `WHOLE`, beginning at a seeded one.
+* `WHOLE` are attacked from the first instruction of fota_boot() to the jump. The other scenarios are
   attacked from there to the end of what is done about slot B (its refusal is in the journal), or to the
   end of the first session with the element where the boot ends in a halt: what follows is the same code
   on the same data.
 
 A bad boot is any instruction executed inside the slot of the bad image. A brick is a device that, after
-the fault and a power cycle, does not run the good image. A fault may well stop the chip until the
-watchdog, or who made the fault, resets it ("lockup", "stuck" in the details): no bootloader can prevent
-that.
+the fault and a power cycle, does not run a good image, or whose floor is above the confirmed image. A
+fault may well stop the chip until the watchdog, or who made the fault, resets it ("lockup", "stuck" in the
+details): no bootloader can prevent that.
 """
 
 import random
@@ -49,7 +51,7 @@ HELPERS = {
     "fota_port_bus_read", "fota_port_bus_write",
 }  # fmt: skip
 STRIDE = 48
-WHOLE = "bad-signature"
+WHOLE = ("bad-signature", "raise-floor")
 NO_SESSION = ("unknown-key", "wrong-class")  # refused before the element is asked
 FLIPS = 4  # bit flips tried at one place
 
@@ -72,10 +74,16 @@ class Forger:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A bad image in slot B: ``image`` makes it, ``floor`` meets it, ``forged`` is what the bus says."""
+    """What slot B holds (``image``), the ``floor`` it meets, and what the bus says instead of the element.
 
-    image: Callable[[], bytes]
+    ``counter`` is the security counter of the confirmed image in slot A; ``bad`` tells whether slot B may
+    never run. Without an image nothing is requested.
+    """
+
+    image: Callable[[], bytes] | None
     floor: int = 1
+    counter: int | None = None
+    bad: bool = True
     forged: bytes | None = None
 
 
@@ -86,6 +94,8 @@ SCENARIOS: dict[str, Scenario] = {
     "low-counter": Scenario(lambda: make_image(2, sec_cnt=2), floor=3),
     "wrong-class": Scenario(lambda: make_image(2, sec_cnt=2, class_id=bytes(16))),
     "forged-ok": Scenario(lambda: make_image(2, sec_cnt=2, bad_signature=True), forged=b"\x00"),
+    "raise-floor": Scenario(None, counter=2),
+    "good-update": Scenario(lambda: make_image(2, sec_cnt=3), bad=False),
     "forged-mac": Scenario(lambda: make_image(2, sec_cnt=2, bad_signature=True), forged=bytes(32)),
 }
 
@@ -95,10 +105,11 @@ def walk(build: str, name: str) -> Walk:
     """The path of a scenario on one build; made once in a process."""
     scenario = SCENARIOS[name]
     elf = bootloader(build)
-    machine = factory_machine(elf, make_image(1, sec_cnt=scenario.floor))
-    install(machine, B, scenario.image())
+    machine = factory_machine(elf, make_image(1, sec_cnt=scenario.counter or scenario.floor))
     append(machine, journal.Record(1, A, NONE, journal.NONE))
-    append(machine, journal.Record(2, A, B, journal.STAGED))
+    if scenario.image is not None:
+        install(machine, B, scenario.image())
+        append(machine, journal.Record(2, A, B, journal.STAGED))
     machine.power_on()
     host = ChipHost(machine.i2c, machine.sleep_us)
     while machine.element.counters[0] < 8 * scenario.floor:  # type: ignore[union-attr]
@@ -106,7 +117,7 @@ def walk(build: str, name: str) -> Walk:
     machine.power_off()
     if scenario.forged is not None:
         machine.i2c_tamper = Forger(machine, scenario.forged)
-    made = Walk(machine, elf, bad=(B,))
+    made = Walk(machine, elf, bad=(B,) if scenario.bad else ())
     expected = "good" if scenario.forged is None else "halt"
     outcome = made.golden()
     if outcome != expected:
@@ -123,6 +134,9 @@ class Attack:
         self.build, self.name, self.seed, self.only = build, name, seed, only
         self.walk = walk(build, name)
         self.tally = Tally()
+        scenario = SCENARIOS[name]
+        self.highest = scenario.counter or scenario.floor
+        self.counters = tuple(self.walk.machine.element.counters)  # type: ignore[union-attr]
         self._spans = sorted((f.begin, f.end, f.name) for f in self.walk.functions)
         self._names: dict[int, str] = {}
 
@@ -135,7 +149,7 @@ class Attack:
     def end(self) -> int:
         """Number of instructions of the path that are attacked (see the head of this file)."""
         trace = self.walk.trace
-        if self.name == WHOLE:
+        if self.name in WHOLE:
             return len(trace)
         opened = self.walk.by_name["fota_element_open"].begin
         opens = [index for index, pc in enumerate(trace) if pc == opened]
@@ -148,7 +162,7 @@ class Attack:
         if campaign == "bit_flip":
             return [i for i, pc in enumerate(trace) if not self._helps(pc) and decides(self.walk, pc)]
         turn = random.Random(f"{self.seed}|{self.name}").randrange(STRIDE)
-        helpers = self.name == WHOLE
+        helpers = self.name in WHOLE
         return [
             i
             for i, pc in enumerate(trace)
@@ -195,9 +209,12 @@ class Attack:
     def _after(self, outcome: str) -> str:
         """Power the device off and on: it runs the good image again, unless the fault did lasting harm."""
         w, m = self.walk, self.walk.machine
-        if w.snapshots._version == w._home_version:
+        counters = tuple(m.element.counters)  # type: ignore[union-attr]
+        if counters[0] // 8 > self.highest:
+            return "brick"
+        if w.snapshots._version == w._home_version and counters == self.counters:
             return outcome
-        state = (b"".join(journal_pages(m)), tuple(m.element.counters))  # type: ignore[union-attr]
+        state = (b"".join(journal_pages(m)), counters)
         if state not in w.recovered:
             w.recovered[state] = self._recovers()
         return outcome if w.recovered[state] else "brick"

@@ -50,7 +50,7 @@ class AddressSpace:
         self._flash = flash
         self._board = board
         self._warn = warn
-        self._remap_due = self._stale_code = False
+        self._remap_due = self._stale_code = self._fence_due = False
         self.ram = {base: mmap.mmap(-1, size) for base, size in memory.ram}
         for base, ram in self.ram.items():
             cpu.map_ram(base, len(ram), addressof(c_char.from_buffer(ram)))
@@ -59,6 +59,7 @@ class AddressSpace:
         cpu.on_store = self.store_to_flash
         cpu.on_read = self._check_ecc
         board.watch_remap(self._remap)
+        board.scs.mpu.on_change = self._mpu_changed
         flash.on_change = self._flash_changed
         self.map_flash()
 
@@ -79,16 +80,34 @@ class AddressSpace:
         low, high = (self._flash.pointer(bank) for bank in banks)
         areas = dict.fromkeys(self._bases, low) | {base + self._bank: high for base in self._bases}
         self._cpu.map_flash(areas, self._bank)
+        self.fence()
         self._watch_torn_words()
 
     def service(self) -> None:
         """Between two instructions: take over a new mapping, drop translations of changed memory."""
         if self._remap_due:
             self.map_flash()
+        if self._fence_due:
+            self.fence()
         if self._stale_code:
             self._stale_code = False
             self._cpu.forget_code()
             self._watch_torn_words()
+
+    def fence(self) -> None:
+        """Take over what the MPU says about executing."""
+        self._fence_due = False
+        areas = [(base, base + 2 * self._bank) for base in self._bases]
+        areas += [(base, base + len(ram)) for base, ram in self.ram.items()]
+        never = [part for area in areas for part in self._board.scs.mpu.never(*area)]
+        self._cpu.forbid_code(never, lambda address: self._ram_at(address, 4) is not None)
+
+    def _mpu_changed(self) -> None:
+        self._fence_due = True
+        if self._cpu.live:
+            self._cpu.limit(0)
+        else:
+            self.fence()
 
     def _remap(self) -> None:
         if self._board.controller.acr & 0x600:

@@ -23,9 +23,11 @@ from unicorn.arm_const import (
 from unicorn.unicorn_const import (
     UC_ARCH_ARM,
     UC_HOOK_INTR,
+    UC_HOOK_MEM_FETCH_PROT,
     UC_HOOK_MEM_READ,
     UC_HOOK_MEM_UNMAPPED,
     UC_HOOK_MEM_WRITE_PROT,
+    UC_MEM_FETCH_PROT,
     UC_MEM_FETCH_UNMAPPED,
     UC_MEM_WRITE_UNMAPPED,
     UC_MODE_MCLASS,
@@ -33,6 +35,7 @@ from unicorn.unicorn_const import (
     UC_PROT_ALL,
     UC_PROT_EXEC,
     UC_PROT_READ,
+    UC_PROT_WRITE,
 )
 
 from fota_wire.errors import DeviceError
@@ -111,9 +114,10 @@ class Cpu:
         self._abort: Exception | None = None
         self._interrupt: int | None = None
         self._unmapped: tuple[int, int] | None = None
+        self._never: list[tuple[int, int, int]] = []
         self._read_hooks: list[Any] = []
         self.uc.hook_add(UC_HOOK_INTR, self._hook_interrupt)
-        self.uc.hook_add(UC_HOOK_MEM_UNMAPPED, self._hook_unmapped)
+        self.uc.hook_add(UC_HOOK_MEM_UNMAPPED | UC_HOOK_MEM_FETCH_PROT, self._hook_unmapped)
         self.uc.hook_add(UC_HOOK_MEM_WRITE_PROT, self._hook_store)
         self._pristine = self.uc.context_save()
 
@@ -147,9 +151,31 @@ class Cpu:
             if any(begin == address for begin, _, _ in self.uc.mem_regions()):
                 self.uc.mem_unmap(address, size)
             self.uc.mem_map_ptr(address, size, UC_PROT_READ | UC_PROT_EXEC, pointer)
-            # without this a store of the core reaches the cells although they are mapped read-only
-            self.uc.mem_protect(address, size, UC_PROT_READ | UC_PROT_EXEC)
+        self._protect_flash()
         self.uc.ctl_flush_tb()
+
+    def forbid_code(self, areas: list[tuple[int, int]], ram: Callable[[int], bool]) -> None:
+        """Let nothing execute in ``areas`` (begin, end), whole pages, and everywhere else that is memory.
+
+        ``ram`` tells which of the rest may be written. What `map_flash` maps anew is executable again.
+        """
+        if not areas and not self._never:
+            return
+        wanted = [(begin, end, UC_PROT_READ | (UC_PROT_WRITE if ram(begin) else 0)) for begin, end in areas]
+        for begin, end, kind in self._never:
+            self.uc.mem_protect(begin, end - begin, kind | UC_PROT_EXEC)
+        for begin, end, kind in wanted:
+            self.uc.mem_protect(begin, end - begin, kind)
+        self._never = wanted
+        self._protect_flash()
+        self.uc.ctl_flush_tb()
+
+    def _protect_flash(self) -> None:
+        """Say again that flash is no memory to write: without this a store of the core reaches cells that
+        were mapped read-only, or that a change of protection has parted from others."""
+        for begin, last, permissions in self.uc.mem_regions():
+            if permissions and not permissions & UC_PROT_WRITE:
+                self.uc.mem_protect(begin, last + 1 - begin, permissions)
 
     def watch_reads(self, ranges: list[tuple[int, int]]) -> None:
         """Report data reads in these ranges (begin, last) to `on_read`; replaces the ranges of before."""
@@ -242,6 +268,8 @@ class Cpu:
         if error is not None:
             if self._unmapped is not None:
                 access, address = self._unmapped
+                if access == UC_MEM_FETCH_PROT:
+                    return Stop("fault", f"the MPU forbids to execute 0x{address:08x}")
                 kinds = {UC_MEM_FETCH_UNMAPPED: "fetch from", UC_MEM_WRITE_UNMAPPED: "write to"}
                 return Stop("fault", f"{kinds.get(access, 'read of')} unmapped 0x{address:08x}", address)
             return Stop("fault", f"{error} (undefined instruction or no permission)")

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from fota_vdev.bus import Peripheral, UnmodelledError
 from fota_vdev.clock import PS_PER_S, Clock
+from fota_vdev.mpu import Mpu, MpuV8
 
 SYST_CSR, SYST_RVR, SYST_CVR, SYST_CALIB = 0x010, 0x014, 0x018, 0x01C
 CPUID, ICSR, VTOR, AIRCR, SCR, CCR, SHPR1, SHCSR = 0xD00, 0xD04, 0xD08, 0xD0C, 0xD10, 0xD14, 0xD18, 0xD24
@@ -12,7 +13,7 @@ CFSR, HFSR, DFSR, MMFAR, BFAR, AFSR, CPACR, DEMCR = 0xD28, 0xD2C, 0xD30, 0xD34, 
 ENABLE, TICKINT, CLKSOURCE, COUNTFLAG = 1, 2, 4, 1 << 16
 PENDSTCLR, PENDSTSET, PENDSVCLR, PENDSVSET, NMIPENDSET = 1 << 25, 1 << 26, 1 << 27, 1 << 28, 1 << 31
 SYSRESETREQ, VECTKEY = 1 << 2, 0x05FA
-CORTEX_M4 = 0x410F_C241
+CORTEX_M4, CORTEX_M33 = 0x410F_C241, 0x410F_D214
 NMI, HARDFAULT, SVCALL, PENDSV, SYSTICK = 2, 3, 11, 14, 15
 
 
@@ -87,7 +88,7 @@ class SystemControl(Peripheral):
 
     name = "SCS"
     narrow = False
-    STATE: ClassVar[tuple[str, ...]] = ("regs", "vtor", "pendsv", "svcall", "tick_state")
+    STATE: ClassVar[tuple[str, ...]] = ("regs", "vtor", "pendsv", "svcall", "tick_state", "mpu_state")
 
     def __init__(
         self, clock: Clock, nmi_line: Callable[[], bool], *, cpuid: int = CORTEX_M4, boot_address: int = 0
@@ -95,6 +96,7 @@ class SystemControl(Peripheral):
         self._cpuid = cpuid
         self._boot_address = boot_address
         self.systick = SysTick(clock)
+        self.mpu = MpuV8() if cpuid == CORTEX_M33 else Mpu()
         self._nmi_line = nmi_line
         self.on_reset_request: Callable[[], None] = lambda: None
         self.on_pend: Callable[[], None] = lambda: None
@@ -104,12 +106,24 @@ class SystemControl(Peripheral):
     def reset(self) -> None:
         """Take the state after reset."""
         self.systick.reset()
+        self.mpu.reset()
         self.vtor = self._boot_address
         self.pendsv = False
         self.svcall = False
         self.active.clear()
         self.regs = {SCR: 0, CCR: 0x200, SHPR1: 0, SHPR1 + 4: 0, SHPR1 + 8: 0, SHCSR: 0, CFSR: 0, HFSR: 0,
                      DFSR: 0, MMFAR: 0, BFAR: 0, AFSR: 0, CPACR: 0, DEMCR: 0}  # fmt: skip
+
+    @property
+    def mpu_state(self) -> tuple[int, int, tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]:
+        """The regions, for snapshots."""
+        return self.mpu.state
+
+    @mpu_state.setter
+    def mpu_state(
+        self, state: tuple[int, int, tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]
+    ) -> None:
+        self.mpu.state = state
 
     @property
     def tick_state(self) -> tuple[int, int, bool, int, int, list[int]]:
@@ -120,7 +134,8 @@ class SystemControl(Peripheral):
     @tick_state.setter
     def tick_state(self, state: tuple[int, int, bool, int, int, list[int]]) -> None:
         t = self.systick
-        t.csr, t.reload, t.pending, t._value, t._anchor_ps, self.active = state
+        t.csr, t.reload, t.pending, t._value, t._anchor_ps, active = state
+        self.active = list(active)  # the snapshot keeps its own
 
     def next_exception(self, *, masked: bool) -> int | None:
         """The exception to take now, or None; ``masked`` is PRIMASK.
@@ -161,6 +176,8 @@ class SystemControl(Peripheral):
             return self.systick.read(offset)
         if offset == ICSR:
             return self._icsr()
+        if offset in self.mpu.WINDOW:
+            return self.mpu.read(offset)
         plain = {CPUID: self._cpuid, VTOR: self.vtor, AIRCR: 0xFA05_0000, 0x004: 0, 0x008: 0}
         if offset in plain:
             return plain[offset]
@@ -181,6 +198,8 @@ class SystemControl(Peripheral):
         """Write a register."""
         if SYST_CSR <= offset <= SYST_CALIB:
             self.systick.write(offset, value)
+        elif offset in self.mpu.WINDOW:
+            self.mpu.write(offset, value)
         elif offset == ICSR:
             self._write_icsr(value)
         elif offset == VTOR:

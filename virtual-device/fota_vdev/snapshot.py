@@ -136,6 +136,7 @@ class Snapshots:
         """Go back to a snapshot of this machine."""
         m = self.machine
         remapped = m.board.syscfg.memrmp != s.registers["SYSCFG"]["memrmp"]
+        fenced = m.board.scs.mpu_state != s.registers["SCS"]["mpu_state"]
         stale = self._restore_ram(s)
         for name, block in m.board._by_name.items():
             for attribute, value in s.registers[name].items():
@@ -149,7 +150,7 @@ class Snapshots:
         m.clock.restore(s.clock)
         marks_moved = self._restore_cells(s.cells)
         m.flash.cut_in, m.flash.cut_torn = s.cut
-        if remapped:
+        if remapped or fenced:
             m.space.map_flash()
         elif stale or marks_moved:
             m.cpu.forget_code()

@@ -73,6 +73,9 @@
 #define SCB_VTOR REG(0xe000ed08)
 #define SCB_AIRCR REG(0xe000ed0c)
 #define SCB_DEMCR REG(0xe000edfc)
+#define MPU_CTRL REG(0xe000ed94)
+#define MPU_RBAR REG(0xe000ed9c)
+#define MPU_ON 7u /* also in NMI and HardFault; what no region covers is as without MPU */
 #define DWT_CTRL REG(0xe0001000)
 #define DWT_CYCCNT REG(0xe0001004)
 #define ICSR_PENDSTCLR BIT(25)

@@ -5,7 +5,21 @@
 
 enum { BAUD_115200 = 139 }; /* 16 MHz / 115200 */
 
+/* Nothing executes but the bootloader: its 16 KiB of flash, and its function in RAM. Code and SRAM
+ * areas are 1 GiB, the alias of flash at 0 with them. */
+static void fence(void) {
+  MPU_RBAR = RBAR(0, 0);
+  MPU_RASR = RASR_XN | RASR(30);
+  MPU_RBAR = RBAR(0x08000000, 1);
+  MPU_RASR = RASR(14);
+  MPU_RBAR = RBAR(0x20000400, 2); /* bootloader.ld */
+  MPU_RASR = RASR(8);
+  MPU_CTRL = MPU_ON;
+  barrier();
+}
+
 void fota_chip_start(void) {
+  fence();
   FLASH_ACR =
       ACR_ICEN | ACR_PRFTEN | 2; /* two wait states; data cache off: journal_flash.c says why */
   while ((FLASH_ACR & ACR_LATENCY) != 2) {

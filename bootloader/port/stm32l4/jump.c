@@ -23,8 +23,6 @@ const fota_layout_t fota_layout = {
  * end, so a remap that did not happen starts nothing. */
 __attribute__((section(".ramfunc"), noinline)) static noreturn void enter(uint32_t remap,
                                                                           uint32_t proof) {
-  FLASH_ACR = 0; /* caches off, no wait states: 4 MHz */
-  FLASH_ACR = ACR_ICRST | ACR_DCRST;
   SYSCFG_MEMRMP = remap;
   barrier();
   const uint32_t bank = SYSCFG_MEMRMP & MEMRMP_FB ? (uint32_t)BANK_HIGH : (uint32_t)BANK_LOW;
@@ -34,6 +32,10 @@ __attribute__((section(".ramfunc"), noinline)) static noreturn void enter(uint32
   barrier();
   if (proof == expected) {
     if (fota_launder(proof) == fota_launder(expected)) {
+      MPU_CTRL = 0; /* only here may a slot execute */
+      MPU_RBAR = RBAR(0, 0);
+      MPU_RASR = 0;
+      barrier();
       __asm__ volatile(
           "ldrd r0, r1, [%0]\n\t"
           "msr msp, r0\n\t"
@@ -51,6 +53,8 @@ noreturn void fota_port_boot(const uint8_t *base, uint32_t proof) {
   /* Also here for the long call: RAM is out of reach of a branch. */
   void (*volatile const from_ram)(uint32_t, uint32_t) = enter;
   fota_chip_stop();
+  FLASH_ACR = 0; /* caches off, no wait states: 4 MHz */
+  FLASH_ACR = ACR_ICRST | ACR_DCRST;
   SCB_VTOR = VECTORS; /* before the remap, so that an NMI never goes through the journal */
   from_ram(base == fota_layout.slot[1] ? MEMRMP_FB : 0, proof);
   fota_port_halt();

@@ -58,6 +58,12 @@ enum { CORE_MHZ = 48 };
 #define CCIPR_I2C1_HSI (2u << 12)
 #define CCIPR_CLK48_MSI (3u << 26)
 
+/* ARMv7-M MPU: the base names its region; normal memory, any access to data */
+#define MPU_RASR REG(0xe000eda0)
+#define RBAR(base, region) ((base) | BIT(4) | (region))
+#define RASR(log2_size) (3u << 24 | BIT(17) | ((uint32_t)(log2_size) - 1) << 1 | 1u)
+#define RASR_XN BIT(28)
+
 #define SYSCFG_MEMRMP REG(0x40010000)
 #define MEMRMP_FB BIT(8)
 

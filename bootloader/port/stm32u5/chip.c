@@ -3,6 +3,7 @@
  * back. */
 #include "port/stm32/chip.h"
 
+#include "port/stm32u5/memory.h"
 #include "port/stm32u5/registers.h"
 
 enum {
@@ -10,7 +11,18 @@ enum {
   OURS = AHB2_GPIOA | AHB2_GPIOB | AHB2_RNG,
 };
 
+/* Nothing executes but the bootloader and what the factory wrote behind it (memory.h): region 0 is
+ * all of code and SRAM areas from the slot on. */
+static void fence(void) {
+  MPU_MAIR0 = MAIR_NORMAL;
+  MPU_RBAR = (BANK_LOW + SLOT_OFFSET) | RBAR_RW_XN;
+  MPU_RLAR = 0x3fffffe0 | 1u;
+  MPU_CTRL = MPU_ON;
+  barrier();
+}
+
 void fota_chip_start(void) {
+  fence();
   RCC_CR |= CR_HSI_ON;
   while ((RCC_CR & CR_HSI_READY) != CR_HSI_READY) {
   }

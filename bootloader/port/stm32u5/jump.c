@@ -20,6 +20,9 @@ noreturn void fota_port_boot(const uint8_t *base, uint32_t proof) {
   barrier();
   if (proof == expected) {
     if (fota_launder(proof) == fota_launder(expected)) {
+      MPU_CTRL = 0; /* only here may a slot execute */
+      MPU_RLAR = 0;
+      barrier();
       __asm__ volatile(
           "ldrd r0, r1, [%0]\n\t"
           "msr msp, r0\n\t"

@@ -35,6 +35,12 @@ enum { CORE_MHZ = 16 };
 #define WRP_0_TO_1 0x00010000u
 #define WRP_NONE 0x0000007fu
 
+/* ARMv8-M MPU: first and last 32 bytes of a region */
+#define MPU_RLAR REG(0xe000eda0)
+#define MPU_MAIR0 REG(0xe000edc0)
+#define RBAR_RW_XN (1u << 1 | 1u)
+#define MAIR_NORMAL 0x44u
+
 #define ICACHE_CR REG(0x40030400)
 #define ICACHE_SR REG(0x40030404)
 #define ICACHE_EN BIT(0)

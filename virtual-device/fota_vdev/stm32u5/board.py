@@ -7,11 +7,12 @@ from fota_vdev.board import Board
 from fota_vdev.bus import Peripheral, UnmodelledError
 from fota_vdev.flash_array import FlashArray
 from fota_vdev.rng import Rng
+from fota_vdev.scs import CORTEX_M33
 from fota_vdev.stm32u5.flash import FlashControllerU5
 from fota_vdev.stm32u5.flash_array import FlashArrayU5
 from fota_vdev.stm32u5.rcc import RccU5
 
-CORTEX_M33, BOOT_ADDRESS = 0x410F_D214, 0x0800_0000
+BOOT_ADDRESS = 0x0800_0000
 PLACES = {"FLASH": 0x4002_2000, "RCC": 0x4602_0C00, "IWDG": 0x4000_3000, "I2C1": 0x4000_5400,
           "USART1": 0x4001_3800, "RNG": 0x420C_0800, "ICACHE": 0x4003_0400}  # fmt: skip
 
