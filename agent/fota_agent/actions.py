@@ -7,7 +7,8 @@ if TYPE_CHECKING:
 
 IDLE, HEALTH, NONCE, CHECKIN, CONFIRM, REJECT = "idle", "health", "nonce", "checkin", "confirm", "reject"
 COMPARE_RUNNING, COMPARE_INACTIVE, COMPARE_WRITTEN = "compare-running", "compare-inactive", "compare-written"
-RESUME, ERASE, FETCH, INSPECT, ASK = "resume", "erase", "fetch", "inspect", "ask"
+RESUME, ERASE, FETCH, INSPECT = "resume", "erase", "fetch", "inspect"
+ASK_DOWNLOAD, ASK_INSTALL = "ask-download", "ask-install"
 REQUEST, REBOOT = "request", "reboot"
 
 

@@ -1,73 +1,81 @@
-"""The SDK: keep one device up to date in a few lines.
+"""The SDK: connect, publish and stay up to date in a few lines.
 
-    agent = Agent(board)
+    from fota_agent import board, Agent
+
+    agent = Agent(board.detect())
+    agent.start()
+    agent.publish("climate", {"t": 21.5})
+
+``start`` steps from a thread where there are threads. Elsewhere, and in a loop of one's own:
+
     while not agent.rebooting:
         wait_ms = agent.step()
         ...  # the application's own work, for at most wait_ms
 
-Nothing listens: each connection goes out to the server of the trust store.
+``run`` is that loop for scripts, ``fota_agent.aio.serve`` for asyncio. Nothing listens: each connection goes
+out to the server of the trust store.
 """
 
+from fota_agent import Hooks, telemetry
 from fota_agent.runner import Runner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fota_agent.engine import Engine
+    from fota_agent.schedule import Schedule
     from fota_agent.seams import Board, Transport
+    from fota_agent.seams import Hooks as AnyHooks
     from fota_wire.seams import Verify
 
-
-class Hooks:
-    """What the application may decide and hear; override what it cares about."""
-
-    def health_check(self) -> "bool | None":
-        """Return True if a new image is healthy, False if it failed, None while it is not known yet."""
-        return True
-
-    def may_install(self, manifest: object) -> bool:
-        """Return True if the verified and written image may be started now: the chip resets then."""
-        return True
-
-    def progress(self, done: int, total: int) -> None:
-        """Hear of the bytes of an image that are written."""
-
-    def before_reboot(self) -> None:
-        """Bring the application to rest."""
-
-    def log(self, line: str) -> None:
-        """Hear of one thing that happened."""
+MAX_UNTAKEN = 64
+LONGEST_SLEEP_MS = 200  # so that ``check_in`` and ``publish`` from elsewhere are noticed soon
 
 
 class Agent:
     """The update agent of one device, for one boot.
 
     ``transport`` and ``verify`` (P-256 by public key) default to those of CPython: ``ssl`` with the key in
-    the element, and ``cryptography``. ``server_url`` overrides the trust store's, for mirrors; trust stays
-    the same.
+    the element, and ``cryptography``. ``server_url`` overrides the trust store's; trust stays the same.
+    ``mirror``: base URL, http too, of a copy of the server's payloads nearby, which is asked first; what it
+    sends is checked like everything else. ``schedule``: when updates are welcome. ``tls12``: offer TLS 1.2
+    too, where a network needs it.
 
     Raises:
         DeviceError: boot report, trust store or crypto element are not usable.
         InputError: a certificate of the trust store is not usable.
+        TransportError: a URL is not usable.
     """
 
     def __init__(
         self,
         board: "Board",
         transport: "Transport | None" = None,
-        hooks: "Hooks | None" = None,
+        hooks: "AnyHooks | None" = None,
         verify: "Verify | None" = None,
         server_url: "str | None" = None,
+        *,
+        mirror: "str | None" = None,
+        schedule: "Schedule | None" = None,
+        tls12: bool = False,
     ) -> None:
         if transport is None:
             from fota_agent.tls_cpython import transport_for
 
-            transport = transport_for(board, server_url)
+            transport = transport_for(board, server_url, tls12, self._passed_time)
+        if mirror is not None:
+            from fota_agent.mirror import Mirrored, plain_transport
+
+            transport = Mirrored(transport, plain_transport(mirror, board.ticks_ms))
         if verify is None:
             from fota_wire.host_crypto import verify as host_verify
 
             verify = host_verify
         self.server = server_url or board.server_url
+        self._board = board
         self._runner = Runner(board, transport, hooks or Hooks(), verify)
+        self._runner.schedule = schedule
+        self._untaken: list[tuple[str, int | None, str]] = []
+        self._threaded = False
 
     @property
     def engine(self) -> "Engine":
@@ -79,14 +87,97 @@ class Agent:
         """True once the chip was told to reset."""
         return self._runner.rebooting
 
+    def start(self) -> None:
+        """Connect and stay up to date: from a thread where there are threads, which ends with the process;
+        elsewhere by the ``step`` calls of the application.
+        """
+        import sys
+
+        if sys.implementation.name == "cpython" and not self._threaded:
+            from fota_agent.background import spawn
+
+            self._threaded = True
+            spawn(self.run)
+
+    def run(self, seconds: "int | None" = None) -> None:
+        """Step until the chip is told to reset, or for so many seconds."""
+        end = None if seconds is None else self._board.ticks_ms() + seconds * 1000
+        while not self.rebooting and (end is None or self._board.ticks_ms() < end):
+            sleep_ms(min(self.step(), LONGEST_SLEEP_MS))
+
+    def sync(self, seconds: int = 60) -> bool:
+        """Check in now, and wait until the server has all that was published, and a report of what runs;
+        False if that was not so in time.
+        """
+        end = self._board.ticks_ms() + seconds * 1000
+        self.check_in()
+        while not self.rebooting and self._board.ticks_ms() < end:
+            wait_ms = LONGEST_SLEEP_MS if self._threaded else self.step()
+            if self.engine.settled and not self._untaken and not self.engine.state.telemetry:
+                return True
+            sleep_ms(min(wait_ms, LONGEST_SLEEP_MS))
+        return False
+
     def step(self) -> int:
-        """Do one thing, at most one download; return how many milliseconds the next call may wait."""
+        """Do one thing, of a download at most one page; return how many milliseconds the next call may
+        wait.
+        """
+        while self._untaken:
+            topic, time, text = self._untaken.pop(0)
+            telemetry.add(self.engine.state, (topic, time or 0, text))
         return self._runner.step()
+
+    def publish(self, topic: str, value: object, urgent: bool = False) -> None:
+        """Have the server show ``value``, anything that JSON says in 256 bytes, as the last of ``topic``.
+
+        It goes with the next check-in, at once if ``urgent``, and is kept over a reset and without network:
+        the last 24 values, 2 KiB. A power cut may lose those of the last half hour. Safe from any thread.
+
+        Raises:
+            InputError: topic or value are not usable.
+        """
+        text = telemetry.encode(topic, value)
+        self._untaken.append((topic, self.time(), text))
+        if len(self._untaken) > MAX_UNTAKEN:  # nobody steps
+            self._untaken.pop(0)
+        if urgent:
+            self.check_in()
+
+    def time(self) -> "int | None":
+        """Return s since 1970 as the server told it in this boot, or None."""
+        return self.engine.clock.time(self._board.ticks_ms())
 
     def check_in(self) -> None:
         """Ask the server with the next step, whenever that was due; nothing while the agent is busy."""
         self._runner.check_in()
 
-    def close(self) -> None:
-        """Close the connection to the server; the agent can go on, with a new one."""
+    def install_from(self, folder: str) -> None:
+        """Take the update on a card or disk (docs/agent.md), verified like the server's, if it is newer than
+        what was installed last. The next steps carry it out.
+
+        Raises:
+            FotaError: it is not there, not for this device, not signed, not newer; or an update is under way.
+        """
+        from fota_agent.folder import Folder
+
+        self._runner.offer(Folder(folder))
+
+    def close(self, save: bool = True) -> None:
+        """Save what is not saved yet, and close the connection; the agent can go on, with a new one."""
+        if save:
+            self._runner.save()
         self._runner.close()
+
+    def _passed_time(self) -> int:
+        """Return a time in s since 1970 that has passed for sure, 0 = none known."""
+        return self.engine.state.time
+
+
+def sleep_ms(duration_ms: int) -> None:
+    """Sleep."""
+    import time
+
+    if hasattr(time, "sleep_ms"):
+        time.sleep_ms(duration_ms)
+    else:
+        time.sleep(duration_ms / 1000)

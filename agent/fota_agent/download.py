@@ -9,8 +9,6 @@ from fota_wire.status import IM1, IM3, IM4
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fota_agent.seams import Clock, Reader, Slot, Transport
     from fota_wire.suit import Manifest
 
@@ -22,13 +20,26 @@ MAX_PROTECTED = 1024
 
 
 class Pace:
-    """A clock for one transfer of ``size`` bytes: slow retrieval ends here instead of lasting for ever."""
+    """A clock for one transfer of ``size`` bytes: slow retrieval ends here instead of lasting for ever.
+
+    Between ``pause`` and ``resume`` it stands still: that time is the application's, not the network's.
+    """
 
     def __init__(self, now_ms: "Clock", size: int) -> None:
         self._now_ms = now_ms
-        self._window = self._start = now_ms()
+        self._window = self._start = self._paused = now_ms()
         self._window_bytes = 0
         self._deadline_ms = FIXED_MS + size * 1000 // MIN_RATE
+
+    def pause(self) -> None:
+        """Stop the clock."""
+        self._paused = self._now_ms()
+
+    def resume(self) -> None:
+        """Go on counting."""
+        gap = self._now_ms() - self._paused
+        self._window += gap
+        self._start += gap
 
     def count(self, received: int) -> None:
         """Account for ``received`` more bytes. TransportError if the transfer is slower than allowed."""
@@ -62,6 +73,9 @@ def read_body(reader: "Reader", limit: int, now_ms: "Clock") -> bytes:
 class Download:
     """One image on its way into ``slot``; ``offset`` is where the next page goes, a whole number of pages
     until the end. ``buffer`` has the size of a page.
+
+    What fills the pages is a ``Reader``. So an encrypted or delta payload is a Reader around this one (and
+    the running slot), made where the answer is opened; limits, resume and the digest of the result stay.
     """
 
     def __init__(
@@ -72,29 +86,45 @@ class Download:
         self._slot = slot
         self._buffer = memoryview(buffer)
         self._now_ms = now_ms
+        self._reader: Reader | None = None
+        self._pace: Pace | None = None
+        self._skip = 0  # bytes at the start of the body that lie in the slot already
 
-    def run(self, transport: "Transport", progress: "Callable[[int, int], None]") -> None:
-        """Fetch what is missing and write it page by page; at any failure ``offset`` says how far it came.
+    def step(self, transport: "Transport") -> bool:
+        """Ask for what is missing, or fetch and write one page of it; return True when all is written.
+
+        After a failure ``offset`` says how far it came; the object is of no further use.
 
         Raises:
             TransportError: network, server or pace; its ``code`` is the HTTP status where there is one.
             VerifyError: the server offers another length than the manifest's.
             DeviceError: the flash failed.
         """
-        size = self._manifest.size
-        if self.offset >= size:
-            return
+        if self.offset >= self._manifest.size:
+            return True
+        try:
+            if self._reader is None:
+                self._open(transport)
+            else:
+                self._page(self._reader)
+        except FotaError:
+            self.close()
+            raise
+        return self.offset >= self._manifest.size
+
+    def close(self) -> None:
+        """Give the answer up unless it was read to its end."""
+        if self._reader is not None:
+            self._reader.close()
+
+    def _open(self, transport: "Transport") -> None:
         headers = {"Accept": "application/octet-stream"}
         if self.offset:
             headers["Range"] = f"bytes={self.offset}-"
             headers["If-Range"] = f'"{self._manifest.digest.hex()}"'
-        status, answer, reader = transport.request("GET", "/v1/" + self._manifest.uri, headers)
-        try:
-            skip = self._check_answer(status, answer, reader.length)
-            self._copy(reader, skip, progress)
-        except FotaError:
-            reader.close()
-            raise
+        status, answer, self._reader = transport.request("GET", "/v1/" + self._manifest.uri, headers)
+        self._skip = self._check_answer(status, answer, self._reader.length)
+        self._pace = Pace(self._now_ms, self._manifest.size)
 
     def _check_answer(self, status: int, headers: "dict[str, str]", length: int) -> int:
         """Return how many bytes at the start of the body lie in the slot already."""
@@ -105,38 +135,42 @@ class Download:
                     f"payload: another range than asked for: {headers.get('content-range')}", "range"
                 )
             expected, skip = size - self.offset, 0
-        elif status == 200:
-            expected, skip = (
-                size,
-                self.offset,
-            )  # the server does not do ranges, or holds something else: digest tells
+        elif status == 200:  # the server does not do ranges, or holds something else: the digest tells
+            expected, skip = size, self.offset
         else:
             raise TransportError(f"payload: server answers {status}", status)
         if length != expected:
             raise VerifyError(f"payload: {length} bytes offered, {expected} expected", "length")
         return skip
 
-    def _copy(self, reader: "Reader", skip: int, progress: "Callable[[int, int], None]") -> None:
+    def _page(self, reader: "Reader") -> None:
+        """Fill the buffer with the next page and write it; what lies in the slot already is passed over."""
         size, page_size = self._manifest.size, len(self._buffer)
-        pace = Pace(self._now_ms, size)
-        while skip:
-            count = reader.readinto(self._buffer[: min(skip, page_size)])
-            pace.count(count)
-            skip -= count
-        while self.offset < size:
+        pace = self._pace
+        if pace is None:
+            raise RuntimeError("a page before the answer")
+        pace.resume()
+        if self._skip:
+            want = min(self._skip, page_size)
+            self._fill(reader, want, pace)
+            self._skip -= want
+        else:
             want = min(page_size, size - self.offset)
-            got = 0
-            while got < want:
-                count = reader.readinto(self._buffer[got:want])
-                if count == 0:
-                    raise TransportError("payload: broke off")
-                pace.count(count)
-                got += count
+            self._fill(reader, want, pace)
             if want < page_size:
                 self._buffer[want:] = b"\xff" * (page_size - want)
             self._slot.program(self.offset, self._buffer)
             self.offset += want
-            progress(self.offset, size)
+        pace.pause()
+
+    def _fill(self, reader: "Reader", want: int, pace: Pace) -> None:
+        got = 0
+        while got < want:
+            count = reader.readinto(self._buffer[got:want])
+            if count == 0:
+                raise TransportError("payload: broke off")
+            pace.count(count)
+            got += count
 
 
 def erase(slot: "Slot", size: int) -> None:

@@ -1,30 +1,34 @@
 """The update engine: a state machine without I/O. Events go in as method calls, the next action comes out.
 
 The runner carries the action out and calls the method of its outcome, or ``failed``. Before it carries an
-action out it saves ``engine.state`` if that is dirty: so nothing is done that a power cut could make us
+action out it saves ``engine.state`` if that is urgent: so nothing is done that a power cut could make us
 forget.
 
-    state      action                            outcome -> next state
-    ---------  --------------------------------
-    ----------------------------------------------------------------- IDLE       WAIT until a time
-    timer -> NONCE, or HEALTH in a trial HEALTH     ask whether the trial is healthy  health -> NONCE |
-    HEALTH again | REJECT NONCE      draw 16 bytes from the element    nonce -> CHECKIN CHECKIN    send the
-    check-in                 response -> IDLE | CONFIRM | COMPARE_RUNNING CONFIRM    write the journal:
-    confirmed      confirmed -> IDLE REJECT     write the journal: trial over     rejected -> REBOOT
-    COMPARE_*  hash a slot                       hashed -> IDLE (runs already) | INSPECT | RESUME | ERASE |
-    refused RESUME     find the last complete page       resumed -> FETCH ERASE      erase the pages of the
-    image      erased -> FETCH FETCH      download into the slot            fetched -> COMPARE_WRITTEN
-    INSPECT    read the image's own counters     inspected -> ASK; malformed: refused ASK        ask the
-    application               allowed -> REQUEST | ASK later | IDLE when the answer is stale REQUEST
-    write the journal: staged         requested -> REBOOT REBOOT     reset                             none:
-    the next boot begins anew
+| State | Action | Outcome: next state |
+|---|---|---|
+| IDLE | wait until a time | timer: NONCE, or HEALTH in a trial |
+| HEALTH | ask whether the trial is healthy | health: NONCE, HEALTH, REJECT; CONFIRM if local |
+| NONCE | draw 16 bytes from the element | nonce: CHECKIN |
+| CHECKIN | send the check-in | response: IDLE, CONFIRM, COMPARE_RUNNING, ASK_* |
+| CONFIRM | write the journal: confirmed | confirmed: IDLE |
+| REJECT | write the journal: trial over | rejected: REBOOT |
+| COMPARE_* | hash a slot | hashed: IDLE (runs already), INSPECT, ASK_DOWNLOAD; refused |
+| ASK_DOWNLOAD | ask the application | allowed: RESUME, ERASE; asked again later |
+| RESUME | find the last complete page | resumed: FETCH |
+| ERASE | erase the pages of the image | erased: FETCH |
+| FETCH | download into the slot | fetched: COMPARE_WRITTEN |
+| INSPECT | read the image's own counters | inspected: ASK_INSTALL; malformed: refused |
+| ASK_INSTALL | ask the application | allowed: REQUEST; asked again later |
+| REQUEST | write the journal: staged | requested: REBOOT |
+| REBOOT | reset | none: the next boot begins anew |
 
 Times are integer milliseconds of a clock that never goes back.
 """
 
-from fota_agent import policy
+from fota_agent import policy, trial
 from fota_agent.actions import (
-    ASK,
+    ASK_DOWNLOAD,
+    ASK_INSTALL,
     CHECKIN,
     COMPARE_INACTIVE,
     COMPARE_RUNNING,
@@ -41,33 +45,32 @@ from fota_agent.actions import (
     REQUEST,
     RESUME,
     Action,
-    Claims,
 )
-from fota_agent.state import State
-from fota_wire import assignment, checkin, suit
-from fota_wire import root as roots
+from fota_agent.clock import Clock
+from fota_agent.exchange import Exchange
+from fota_agent.haste import Haste
+from fota_agent.trust import Trust
+from fota_wire import checkin
 from fota_wire.errors import DeviceError, FotaError, VerifyError
-from fota_wire.journal import REJECTED, REVERTED
 from fota_wire.layout import other_slot
-from fota_wire.status import AP1, AP2, AP3, STATUS, label
+from fota_wire.status import JO2, label
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fota_agent.seams import Identity, Random
+    from fota_agent.state import State
+    from fota_wire import suit
+    from fota_wire.assignment import Assignment
     from fota_wire.bootreport import BootReport
+    from fota_wire.root import Root
     from fota_wire.seams import Verify
 
-NONCE_LIFE_MS = 60_000
-TRIAL_MS = 3_600_000  # a healthy trial that could not check in by then goes back, and may come again
 HEALTH_POLL_MS = 500
-HEALTH_MS = 60_000
 DEFER_MS = 60_000
-BACKOFF_BASE_MS, BACKOFF_MAX_MS = 2_000, 3_600_000
-TRIAL_BACKOFF_MAX_MS = 30_000
-INTERVAL_MAX_S = 7 * 86_400
-RETRY_AFTER_MAX_S = 86_400
+OFFER_MS = 3_600_000  # how long a local update may wait for the application's consent
 FOLLOW_UPS = 3
 REPORTED_FAILURES = 5  # so many failures in a row are worth an event
+RUNS, READY, MISSING = "runs", "ready", "missing"
 
 
 class Engine:
@@ -75,15 +78,21 @@ class Engine:
 
     ``identity`` holds the constants of the device, ``boot`` what the bootloader reported, ``state`` what
     was kept over the reset. ``settled``: the last check-in was good, nothing is left to do, and the server
-    has accepted a report of exactly this. ``wanted``: the manifest being installed, or None. ``outcome``:
-    the last thing worth telling a person.
+    has accepted a report of exactly this. ``deferred``: an update waits for consent or its window.
+    ``wanted``: the manifest being installed, or None. ``outcome``: the last thing worth telling a person.
+    ``clock``: the time as far as the server told it.
 
     Raises:
         DeviceError: the genesis ROOT of the trust store does not verify.
     """
 
     def __init__(
-        self, identity: "Identity", boot: "BootReport", state: State, verify: "Verify", random_below: "Random"
+        self,
+        identity: "Identity",
+        boot: "BootReport",
+        state: "State",
+        verify: "Verify",
+        random_below: "Random",
     ) -> None:
         self.identity = identity
         self.boot = boot
@@ -93,74 +102,75 @@ class Engine:
         self.settled = False
         self.outcome = ""
         self.error: FotaError | None = None
-        self._verify = verify
         self._random_below = random_below
-        self.root = policy.newest_root(identity.genesis_root, state.roots, verify)
-        self._held = policy.held_digest(state.envelope)
+        self.trust = Trust(identity, state, verify)
+        self.clock = Clock(state)
+        self._haste = Haste(state)
+        self._deadlines = trial.Deadlines(state)
+        self.deferred = False
         self._inactive = other_slot(boot.running)
-        self._nonce: bytes | None = None
-        self._nonce_at = 0
-        self._sent: Claims | None = None
-        self._reported: tuple[object, ...] | None = None
+        self._exchange = Exchange(state, self.trust)
         self._follow_ups = 0
         self.failures = 0
-        self._interval_s = 1
         self.wanted: suit.Manifest | None = None
         self._campaign = 0
-        self._expires = 0
-        self._runs: bytes | None = None  # manifest digest that the running slot was found to hold
+        self._expires = self._poll_at = 0
+        self._found: tuple[bytes, str] | None = None  # a manifest digest, and where its image was found
         self._fetching = False
         self._offset = 0
-        self._health_by = self._trial_by = 0
+
+    @property
+    def root(self) -> "Root":
+        """The newest ROOT."""
+        return self.trust.root
 
     # -- events ------------------------------------------------------------------------------------------
 
     def start(self, now: int) -> Action:
         """Begin after a reset: account for the trial that was asked for before it."""
-        self._account_for_trial()
-        self._health_by, self._trial_by = now + HEALTH_MS, now + TRIAL_MS
+        self.outcome = trial.account(self.state, self.boot)
+        self._haste.start(now)
+        self._deadlines.start(now)
         return self._begin(now)
 
     def timer(self, now: int) -> Action:
         """The time of an action has come."""
-        if self.phase == ASK:
-            return self._ask(now)
+        if self.phase in (ASK_DOWNLOAD, ASK_INSTALL):
+            return self._begin(now) if now >= self._poll_at else self._go(Action(self.phase))
         self._in(IDLE)
         return self._fetch() if self._fetching and now < self._expires else self._begin(now)
 
     def health(self, now: int, healthy: "bool | None") -> Action:
         """The application in its trial is healthy, has failed, or does not know yet."""
         self._in(HEALTH)
-        if healthy is False:
-            return self._reject(AP1)
+        reason = self._deadlines.judge(now, healthy)
+        if reason:
+            return self._reject(reason)
         if healthy is None:
-            if now >= self._health_by:
-                return self._reject(AP2)
             return self._wait(now + HEALTH_POLL_MS)
-        return self._go(Action(NONCE))
+        return self._go(Action(CONFIRM if self._deadlines.is_local else NONCE))
 
     def nonce(self, now: int, nonce: bytes) -> Action:
         """The element has drawn 16 bytes: they stand for exactly one check-in."""
         self._in(NONCE)
-        self._nonce, self._nonce_at = nonce, now
-        server_nonce, self.state.nonce = self.state.nonce, None
-        self._sent = None if server_nonce is None else self._claims(server_nonce)
-        request = checkin.Request(nonce, self.root.version, self._held)
-        return self._go(Action(CHECKIN, request=request, claims=self._sent))
+        request, claims = self._exchange.begin(now, nonce, self.trial)
+        return self._go(Action(CHECKIN, request=request, claims=claims))
 
-    def response(self, now: int, raw: bytes) -> Action:
-        """The server has answered; nothing is believed before its ASSIGNMENT has proved fresh and ours."""
+    def response(self, now: int, raw: bytes, valid_until: int = 0) -> Action:
+        """The server has answered; nothing is believed before its ASSIGNMENT has proved fresh and ours.
+
+        ``valid_until``: s since 1970, the end of the server's certificate, 0 = not known.
+        """
         self._in(CHECKIN)
-        nonce, self._nonce = self._nonce, None
         try:
-            if nonce is None or now - self._nonce_at > NONCE_LIFE_MS:
-                raise VerifyError("the answer came too late for its nonce", "nonce-expired")
+            nonce = self._exchange.take_nonce(now)
             answer = checkin.parse_response(raw)
-            self._step_roots(answer.roots)
-            order = self._open_order(answer, nonce)
+            self.trust.step_roots(answer.roots)
+            order = self.trust.open_order(answer, nonce)
             if order is None:
                 return self._wait(now)
-            self._take_report_status(answer)
+            self.clock.learn(now, order.time, valid_until)
+            self._exchange.accept(answer)
             if self.trial:
                 return self._go(Action(CONFIRM))
             return self._decide(now, order, answer)
@@ -173,7 +183,7 @@ class Engine:
         self.trial = False
         self.outcome = "confirmed"
         self.state.pending = self.state.failed = None
-        self.state.dirty = True
+        self.state.must_save()
         self.failures, self.error = 0, None
         return self._wait(now)  # tell the server at once
 
@@ -188,7 +198,7 @@ class Engine:
         self._in(COMPARE_RUNNING, COMPARE_INACTIVE, COMPARE_WRITTEN)
         if phase == COMPARE_RUNNING:
             if digest == wanted.digest:
-                self._runs = wanted.manifest_digest
+                self._found = (wanted.manifest_digest, RUNS)
                 return self._settle(now)
             return self._go(Action(COMPARE_INACTIVE, size=wanted.size))
         if digest == wanted.digest:
@@ -199,12 +209,8 @@ class Engine:
             return self._refuse(
                 now, VerifyError("the download is not the image of the manifest", "image-digest")
             )
-        if self.state.writing == (wanted.manifest_digest, self._inactive):
-            return self._go(Action(RESUME, size=wanted.size))
-        if self.state.writing is not None:
-            self.state.writing = None
-            self.state.dirty = True
-        return self._go(Action(ERASE, size=wanted.size))
+        self._found = (wanted.manifest_digest, MISSING)
+        return self._ask(now, ASK_DOWNLOAD)
 
     def resumed(self, _now: int, offset: int) -> Action:
         """The pages before ``offset`` are complete, those from there on blank."""
@@ -217,7 +223,7 @@ class Engine:
         self._in(ERASE)
         self._offset = 0
         self.state.writing = (self._manifest().manifest_digest, self._inactive)
-        self.state.dirty = True
+        self.state.must_save()
         return self._fetch()
 
     def fetched(self, _now: int) -> Action:
@@ -234,7 +240,8 @@ class Engine:
             policy.check_image(sec_cnt, class_id, self.boot.floor, self.root, self.identity)
         except VerifyError as exc:
             return self._give_up(now, exc)
-        return self._ask(now)
+        self._found = (self._manifest().manifest_digest, READY)
+        return self._ask(now, ASK_INSTALL)
 
     def malformed(self, now: int, error: FotaError) -> Action:
         """The image in the slot is the manifest's, and no image that can boot."""
@@ -243,17 +250,18 @@ class Engine:
 
     def allowed(self, now: int, yes: bool) -> Action:
         """The application lets us go on now, or wants to be asked again later."""
-        self._in(ASK)
+        self._in(ASK_DOWNLOAD, ASK_INSTALL)
         if now >= self._expires:
             return self._stale(now)
+        if yes and not self._haste.allows(now):
+            self.state.add_event("deferred", "too many installations in short order")
+            self.outcome = "too many installations in short order: waiting"
+            yes = False
         if not yes:
-            return Action(IDLE, until=now + DEFER_MS)  # still in ASK
-        digest = self._manifest().manifest_digest
-        self.state.pending = (digest, self._inactive, self._campaign)
-        self.state.installed = digest
-        self.state.writing = None
-        self.state.dirty = True
-        return self._go(Action(REQUEST))
+            self.deferred = True
+            return Action(IDLE, until=min(now + DEFER_MS, max(now, self._poll_at)))  # still asking
+        self.deferred = False
+        return self._write() if self.phase == ASK_DOWNLOAD else self._install()
 
     def requested(self, _now: int) -> Action:
         """The journal asks for a trial of the other slot."""
@@ -263,7 +271,7 @@ class Engine:
     def failed(self, now: int, error: FotaError, offset: int = 0, retry_after_s: int = 0) -> Action:
         """An action did not succeed. ``offset``: bytes of complete pages that a broken FETCH left behind."""
         self.failures += 1
-        self._nonce = None
+        self._exchange.drop()
         if self.phase == FETCH:
             if offset > self._offset:
                 self.failures = 1
@@ -271,102 +279,81 @@ class Engine:
             self._fetching = self.failures < REPORTED_FAILURES
         elif self.phase == REQUEST:
             self.state.pending = None
-            self.state.dirty = True
+            self.state.must_save()
         if self.failures == REPORTED_FAILURES or isinstance(error, DeviceError):
-            self.state.add_event("failed", describe(error))
+            self.state.add_event("failed", policy.describe(error))
         self.outcome = str(error)
         self.error = error
         return self._back_off(now, retry_after_s)
 
+    def offer(self, now: int, steps: "list[bytes]", envelope: bytes) -> Action:
+        """Somebody on the spot offers an update, with ROOT steps. FormatError, VerifyError: not this one, or
+        not now.
+        """
+        if self.phase not in (IDLE, NONCE) or self._fetching or self.trial:
+            raise VerifyError("an update is under way: offer it again later", JO2)
+        self.trust.step_known_roots(steps)
+        wanted = self.trust.open_offered(envelope)
+        self._pursue(wanted, policy.LOCAL, now + OFFER_MS, now + OFFER_MS)
+        self.state.add_event("local", f"sequence {wanted.sequence} offered on the spot")
+        return self._go(Action(COMPARE_RUNNING, size=wanted.size))
+
     # -- decisions ---------------------------------------------------------------------------------------
 
-    def _decide(self, now: int, order: "assignment.Assignment", answer: "checkin.Response") -> Action:
+    def _decide(self, now: int, order: "Assignment", answer: "checkin.Response") -> Action:
         """Act on a verified ASSIGNMENT."""
-        self._fetching = False
+        self._fetching = self.deferred = False
         if order.manifest_digest is None:
             self.wanted = None
             return self._settle(now)
-        wanted = self._open_manifest(order, answer.manifest)
-        self.wanted, self._campaign = wanted, order.campaign
-        self._expires = now + order.valid_for * 1000
-        hopeless = self.state.failed == (wanted.manifest_digest, order.campaign)
-        if hopeless or self._runs == wanted.manifest_digest:
+        wanted = self.trust.open_assigned(order, answer.manifest)
+        expires = now + order.valid_for * 1000
+        self._pursue(wanted, order.campaign, expires, min(expires, now + self._exchange.interval_ms))
+        if self.state.failed == (wanted.manifest_digest, order.campaign):
             return self._settle(now)
+        found = self._found[1] if self._found and self._found[0] == wanted.manifest_digest else ""
+        if found == RUNS:
+            return self._settle(now)
+        if found:
+            return self._ask(now, ASK_INSTALL if found == READY else ASK_DOWNLOAD)
         return self._go(Action(COMPARE_RUNNING, size=wanted.size))
 
-    def _open_order(self, answer: "checkin.Response", nonce: bytes) -> "assignment.Assignment | None":
-        """Return the verified ASSIGNMENT, or None if more ROOT steps than one answer holds come before it."""
-        try:
-            device_id = self.identity.device_id
-            order = assignment.open_assignment(answer.assignment, self.root, nonce, device_id, self._verify)
-        except VerifyError as exc:
-            if len(answer.roots) == checkin.MAX_ROOT_STEPS and exc.code in ("assign-key", "root-missing"):
-                return None
-            raise
-        if order.root_version < self.root.version:
-            raise VerifyError(f"ASSIGNMENT refers to old ROOT {order.root_version}", "freeze")
-        return order
+    def _pursue(self, wanted: "suit.Manifest", campaign: int, expires: int, poll_at: int) -> None:
+        """This is what is to run; not begun after ``expires``, asked about anew at ``poll_at``."""
+        self.wanted, self._campaign = wanted, campaign
+        self._expires, self._poll_at = expires, poll_at
 
-    def _open_manifest(self, order: "assignment.Assignment", envelope: "bytes | None") -> "suit.Manifest":
-        """Return the manifest that the ASSIGNMENT names, once all that can be checked without I/O holds."""
-        if order.manifest_digest != self._held:
-            if envelope is None:
-                raise VerifyError("the server withholds the manifest it assigns", "manifest-missing")
-        elif envelope is None:
-            envelope = self.state.envelope
-        try:
-            manifest = policy.open_manifest(order, envelope or b"", self.root, self.identity, self._verify)
-        except FotaError:
-            self._held = None  # ROOT may have moved on: let the server send it anew
-            raise
-        if self.state.envelope != envelope:
-            self.state.envelope = envelope
-            self.state.dirty = True
-        self._held = manifest.manifest_digest
-        return manifest
+    def _write(self) -> Action:
+        """Bring the image into the inactive slot; one that was cut goes on."""
+        wanted = self._manifest()
+        self._found = None
+        if self.state.writing == (wanted.manifest_digest, self._inactive):
+            return self._go(Action(RESUME, size=wanted.size))
+        self.state.writing = None
+        self._haste.count()
+        self.state.must_save()
+        return self._go(Action(ERASE, size=wanted.size))
 
-    def _step_roots(self, steps: "list[bytes]") -> None:
-        """Walk the ROOT chain; every verified step counts, whatever comes after it."""
-        for raw in steps:
-            self.root = roots.step(self.root, raw, self._verify)
-            self.state.roots.append(raw)
-            self.state.dirty = True
-
-    def _take_report_status(self, answer: "checkin.Response") -> None:
-        sent, self._sent = self._sent, None
-        if sent is not None and answer.report_status == "accepted":
-            kept = [event for event in self.state.events if event not in sent.events]
-            if kept != self.state.events:
-                self.state.events = kept
-                self.state.dirty = True
-            self._reported = sent.content()
-        self.state.nonce = answer.nonce
-        self._interval_s = answer.interval
+    def _install(self) -> Action:
+        """Have the bootloader try the other slot."""
+        wanted = self._manifest()
+        self.state.pending = (wanted.manifest_digest, self._inactive, self._campaign)
+        self.state.installed, self.state.sequence = wanted.manifest_digest, wanted.sequence
+        self.state.writing = None
+        self._haste.count()
+        self.state.must_save()
+        return self._go(Action(REQUEST))
 
     def _settle(self, now: int) -> Action:
         """Nothing to install. Come back at once while the server lacks a report of it, else later."""
         self.failures, self.error = 0, None
         self.wanted = None
-        self.settled = self._reported == self._claims(b"").content() and not self.state.events
-        if not self.settled and self._follow_ups < FOLLOW_UPS:
+        self.settled = self._exchange.is_reported(self.trial)
+        if not (self.settled and not self.state.telemetry) and self._follow_ups < FOLLOW_UPS:
             self._follow_ups += 1
             return self._wait(now)
         self._follow_ups = 0
-        return self._wait(now + max(1, min(self._interval_s, INTERVAL_MAX_S)) * 1000)
-
-    def _account_for_trial(self) -> None:
-        """Find out how the trial went that was asked for before the reset; keep its reason for the report."""
-        pending, boot = self.state.pending, self.boot
-        if pending is None or (boot.running == pending[1] and boot.trial):
-            return
-        if boot.running != pending[1] and boot.candidate == pending[1] and boot.state in (REJECTED, REVERTED):
-            code = "reverted" if boot.state == REVERTED else "rejected"
-            self.outcome = f"{code}: {label(boot.reason)}"
-            self.state.add_event(code, label(boot.reason))
-            if boot.reason != AP3:  # nothing was wrong with the image: the server may assign it again
-                self.state.failed = (pending[0], pending[2])
-        self.state.pending = None
-        self.state.dirty = True
+        return self._wait(now + self._exchange.interval_ms)
 
     # -- steps shared by events --------------------------------------------------------------------------
 
@@ -374,18 +361,17 @@ class Engine:
         self._fetching = False
         if not self.trial:
             return self._go(Action(NONCE))
-        if now >= self._trial_by:
-            return self._reject(AP3)
-        return self._go(Action(HEALTH))
+        reason = self._deadlines.missed(now)
+        return self._reject(reason) if reason else self._go(Action(HEALTH))
 
     def _fetch(self) -> Action:
         self._fetching = True
         return self._go(Action(FETCH, manifest=self._manifest(), offset=self._offset))
 
-    def _ask(self, now: int) -> Action:
+    def _ask(self, now: int, kind: str) -> Action:
         if now >= self._expires:
             return self._stale(now)
-        return self._go(Action(ASK))
+        return self._go(Action(kind))
 
     def _stale(self, now: int) -> Action:
         """The answer is too old to act on; the server may have changed its mind. Not in a hurry."""
@@ -404,17 +390,16 @@ class Engine:
 
     def _refuse(self, now: int, error: FotaError) -> Action:
         self.failures += 1
-        self.state.add_event("refused", describe(error))
-        self.outcome = f"refused: {describe(error)}"
+        self.state.add_event("refused", policy.describe(error))
+        self.outcome = f"refused: {policy.describe(error)}"
         self.error = error
         return self._back_off(now, 0)
 
     def _back_off(self, now: int, retry_after_s: int) -> Action:
-        """Wait a random time below a limit that doubles with each failure (full jitter)."""
-        cap = TRIAL_BACKOFF_MAX_MS if self.trial else BACKOFF_MAX_MS
-        delay = self._random_below(policy.backoff_limit_ms(self.failures, BACKOFF_BASE_MS, cap))
         self.settled = False
-        return self._wait(now + max(delay, min(retry_after_s, RETRY_AFTER_MAX_S) * 1000))
+        return self._wait(
+            now + policy.back_off_ms(self.failures, self.trial, retry_after_s, self._random_below)
+        )
 
     def _wait(self, until: int) -> Action:
         return self._go(Action(IDLE, until=until))
@@ -431,17 +416,3 @@ class Engine:
         if self.wanted is None:
             raise RuntimeError(f"no manifest in state {self.phase}")
         return self.wanted
-
-    def _claims(self, nonce: bytes) -> Claims:
-        return Claims(nonce, self.root.version, self.trial, self.state.installed, list(self.state.events))
-
-
-def describe(error: FotaError) -> str:
-    """Return one short line for an event: the status of SPEC 6 first, where the error carries one."""
-    if (
-        isinstance(error.code, int)
-        and error.code in STATUS
-        and not str(error).startswith(STATUS[error.code][0])
-    ):
-        return f"{label(error.code)}: {error}"
-    return str(error)

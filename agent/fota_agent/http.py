@@ -26,6 +26,7 @@ class HttpTransport:
         self._base = base
         self._now_ms = now_ms
         self._stream: Stream | None = None
+        self.valid_until = 0  # end of the server's certificate in s since 1970, where the stream knows it
 
     def request(
         self, method: str, path: str, headers: "dict[str, str]", body: bytes = b""
@@ -50,6 +51,7 @@ class HttpTransport:
             stream = self._connect()
         except OSError as exc:
             raise TransportError(f"cannot reach {self._host}: {_reason(exc)}") from exc
+        self.valid_until = getattr(stream, "valid_until", 0)
         try:
             return self._exchange(stream, message)
         except _Stale as exc:

@@ -3,11 +3,11 @@
 from fota_wire import root as roots
 from fota_wire import suit
 from fota_wire.errors import DeviceError, FotaError, VerifyError
-from fota_wire.status import IM7, PO1, PO2
+from fota_wire.status import IM7, PO1, PO2, STATUS, label
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fota_agent.seams import Identity
+    from fota_agent.seams import Identity, Random
     from fota_wire.assignment import Assignment
     from fota_wire.seams import Verify
 
@@ -44,11 +44,22 @@ def held_digest(envelope: "bytes | None") -> "bytes | None":
         return None
 
 
+BACKOFF_BASE_MS, BACKOFF_MAX_MS = 2_000, 3_600_000
+TRIAL_BACKOFF_MAX_MS = 30_000
+RETRY_AFTER_MAX_S = 86_400
+LOCAL = 0
+"""The campaign of an update that no server has asked for."""
+
+
 def open_manifest(
-    order: "Assignment", envelope: bytes, root: "roots.Root", identity: "Identity", verify: "Verify"
+    envelope: bytes,
+    root: "roots.Root",
+    identity: "Identity",
+    verify: "Verify",
+    order: "Assignment | None" = None,
 ) -> "suit.Manifest":
-    """Return the manifest in ``envelope`` if it is the one that ``order`` assigns, and this device may
-    install it.
+    """Return the manifest in ``envelope`` if this device may install it, and it is the one that ``order``
+    assigns (None: a local update).
 
     Raises:
         FormatError: malformed.
@@ -59,7 +70,7 @@ def open_manifest(
     keys, threshold = root.role_keys(roots.RELEASE), root.threshold(roots.RELEASE)
     manifest = suit.open_envelope(envelope, keys, threshold, verify)
     # (2) it is the one assigned
-    if manifest.manifest_digest != order.manifest_digest or manifest.sequence != order.sequence:
+    if order and (manifest.manifest_digest, manifest.sequence) != (order.manifest_digest, order.sequence):
         raise VerifyError("manifest is not the one that was assigned", "mix-and-match")
     # (3) ROOT has not left it behind
     if manifest.sequence < root.min_sequence:
@@ -89,6 +100,18 @@ def check_image(sec_cnt: int, class_id: bytes, floor: int, root: "roots.Root", i
         raise VerifyError(f"security counter {sec_cnt} is above {high}", PO2)
 
 
-def backoff_limit_ms(failures: int, base_ms: int, cap_ms: int) -> int:
-    """Return the limit of the next random wait: doubled with each failure in a row, up to ``cap_ms``."""
-    return min(cap_ms, base_ms << min(failures, 20))
+def back_off_ms(failures: int, trial: bool, retry_after_s: int, random_below: "Random") -> int:
+    """Return the wait after so many failures in a row: a random time below a limit that doubles with each
+    (full jitter), and not less than the server asked for, within a day.
+    """
+    cap = TRIAL_BACKOFF_MAX_MS if trial else BACKOFF_MAX_MS
+    limit = min(cap, BACKOFF_BASE_MS << min(failures, 20))
+    return max(random_below(limit), min(retry_after_s, RETRY_AFTER_MAX_S) * 1000)
+
+
+def describe(error: FotaError) -> str:
+    """Return one short line for an event: the status of SPEC 6 first, where the error carries one."""
+    code, text = error.code, str(error)
+    if isinstance(code, int) and code in STATUS and not text.startswith(STATUS[code][0]):
+        return f"{label(code)}: {text}"
+    return text

@@ -12,12 +12,19 @@ from fota_wire.layout import SLOT_NAMES
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fota_agent.actions import Action
+    from fota_agent.folder import Folder
+    from fota_agent.schedule import Schedule
     from fota_agent.seams import Board, Hooks, Transport
     from fota_wire.seams import Verify
 
 
+SAVE_MS = 1_800_000  # between two writes of the store that nothing depends on: flash wears
+
+
 class Runner:
     """One boot of one device. Call ``step`` again and again; it returns how long that may wait.
+
+    ``schedule`` says when updates are welcome; None = always, as far as the hooks agree.
 
     ``verify`` is P-256 verification by public key. ``rebooting`` is True once the chip has been told to
     reset: on an emulated chip the caller then starts it and makes a new Runner.
@@ -28,11 +35,16 @@ class Runner:
 
     def __init__(self, board: "Board", transport: "Transport", hooks: "Hooks", verify: "Verify") -> None:
         self.rebooting = False
+        self.schedule: Schedule | None = None
         self._board = board
         self._transport = transport
         self._hooks = hooks
         self._buffer = bytearray(board.inactive.page_size)
         self._boot = board.boot_report()
+        self._job: download.Download | None = None
+        self._source: Folder | None = None
+        self._told: bytes | None = None
+        self._saved_at = board.ticks_ms()
         self.engine = Engine(board, self._boot, self._load(), verify, board.random_below)
         self._handlers = {
             actions.HEALTH: self._health,
@@ -47,7 +59,8 @@ class Runner:
             actions.ERASE: self._erase,
             actions.FETCH: self._fetch,
             actions.INSPECT: self._inspect,
-            actions.ASK: self._ask,
+            actions.ASK_DOWNLOAD: self._ask_download,
+            actions.ASK_INSTALL: self._ask_install,
             actions.REQUEST: self._request,
             actions.REBOOT: self._reboot,
         }
@@ -61,8 +74,10 @@ class Runner:
         return self.engine.phase
 
     def step(self) -> int:
-        """Do one thing; return the milliseconds until there is something to do again, 0 for at once."""
-        self._save()
+        """Do one thing, of a download at most one page; return the milliseconds until there is something to
+        do again, 0 for at once.
+        """
+        self._save_if_due()
         action = self._action
         now = self._board.ticks_ms()
         if action.kind == actions.IDLE:
@@ -77,7 +92,7 @@ class Runner:
             self._action = self.engine.failed(self._now(), exc)
         if self.engine.outcome != outcome:
             self._hooks.log(self.engine.outcome)
-        self._save()
+        self._save_if_due()
         return 0
 
     def check_in(self) -> None:
@@ -85,8 +100,31 @@ class Runner:
         if self._action.kind == actions.IDLE:
             self._action.until = self._now()
 
+    def offer(self, source: "Folder") -> None:
+        """Take the update in ``source`` instead of the server's.
+
+        Raises:
+            FotaError: it is not there, not for this device, not signed, not newer; or an update is under way.
+        """
+        steps, envelope = source.roots(), source.envelope()
+        self._action = self.engine.offer(self._now(), steps, envelope)
+        self._source = source
+
+    def save(self) -> None:
+        """Save what has changed since the last time, urgent or not."""
+        state = self.engine.state
+        if state.dirty:
+            state.dirty = state.urgent = False
+            self._saved_at = self._now()
+            try:
+                self._board.save_store(state.encode(self._board.store_size))
+            except FotaError as exc:  # without a store the agent still updates, it only forgets why
+                self._hooks.log(f"agent store not written: {exc}")
+
     def close(self) -> None:
         """Close the connection to the server."""
+        if self._job is not None:
+            self._job.close()
         self._transport.close()
 
     def _now(self) -> int:
@@ -100,6 +138,7 @@ class Runner:
         return self.engine.health(self._now(), False if False in verdicts else healthy)
 
     def _nonce(self, _action: "Action") -> "Action":
+        self._source = None
         return self.engine.nonce(self._now(), self._board.element.random()[:16])
 
     def _checkin(self, action: "Action") -> "Action":
@@ -117,7 +156,8 @@ class Runner:
             return self.engine.failed(
                 self._now(), error, retry_after_s=_seconds(answer.get("retry-after", ""))
             )
-        return self.engine.response(self._now(), raw)
+        # A transport that knows the end of the server's certificate says so; others need not.
+        return self.engine.response(self._now(), raw, getattr(self._transport, "valid_until", 0))
 
     def _confirm(self, _action: "Action") -> "Action":
         self._board.confirm()
@@ -143,13 +183,22 @@ class Runner:
     def _fetch(self, action: "Action") -> "Action":
         if action.manifest is None:
             raise RuntimeError("a download without a manifest")
-        job = download.Download(
-            action.manifest, self._board.inactive, action.offset, self._buffer, self._board.ticks_ms
-        )
+        if self._job is None:
+            self._job = download.Download(
+                action.manifest, self._board.inactive, action.offset, self._buffer, self._board.ticks_ms
+            )
+        job = self._job
+        before = job.offset
         try:
-            job.run(self._transport, self._hooks.progress)
+            done = job.step(self._source or self._transport)
         except FotaError as exc:
+            self._job = None
             return self.engine.failed(self._now(), exc, offset=job.offset)
+        if job.offset != before:
+            self._hooks.progress(job.offset, action.manifest.size)
+        if not done:
+            return action
+        self._job = None
         return self.engine.fetched(self._now())
 
     def _inspect(self, action: "Action") -> "Action":
@@ -159,9 +208,19 @@ class Runner:
             return self.engine.malformed(self._now(), exc)
         return self.engine.inspected(self._now(), sec_cnt, class_id)
 
-    def _ask(self, _action: "Action") -> "Action":
-        yes = self._hooks.may_install(self.engine.wanted)
-        return self.engine.allowed(self._now(), yes)
+    def _ask_download(self, _action: "Action") -> "Action":
+        wanted = self.engine.wanted
+        if wanted is not None and wanted.manifest_digest != self._told:
+            self._told = wanted.manifest_digest
+            self._hooks.available(wanted)
+        yes = self.schedule is None or (wanted is not None and self.schedule.may_download(wanted))
+        return self.engine.allowed(self._now(), yes and self._hooks.may_download(wanted))
+
+    def _ask_install(self, _action: "Action") -> "Action":
+        wanted, now = self.engine.wanted, self._now()
+        time = self.engine.clock.time(now)
+        yes = self.schedule is None or (wanted is not None and self.schedule.may_install(wanted, time))
+        return self.engine.allowed(now, yes and self._hooks.may_install(wanted))
 
     def _request(self, _action: "Action") -> "Action":
         self._board.request()
@@ -171,6 +230,7 @@ class Runner:
         if not self.rebooting:
             self._hooks.before_reboot()
             self.rebooting = True
+            self.save()
             self.close()
             self._board.reset()
         return action
@@ -212,16 +272,10 @@ class Runner:
             self._hooks.log(f"agent store ignored: {exc}")
             return State()
 
-    def _save(self) -> None:
-        """Save what has to survive; without a store the agent still updates, it only forgets why."""
+    def _save_if_due(self) -> None:
         state = self.engine.state
-        if not state.dirty:
-            return
-        state.dirty = False
-        try:
-            self._board.save_store(state.encode(self._board.store_size))
-        except FotaError as exc:
-            self._hooks.log(f"agent store not written: {exc}")
+        if state.urgent or (state.dirty and self._now() - self._saved_at >= SAVE_MS):
+            self.save()
 
 
 def _server_words(raw: bytes) -> str:

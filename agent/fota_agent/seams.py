@@ -196,10 +196,18 @@ class Transport(Protocol):
 
 
 class Hooks(Protocol):
-    """What the application may decide; see ``fota_agent.agent.Hooks`` for the defaults."""
+    """What the application may decide; see ``fota_agent.Hooks`` for the defaults."""
 
     def health_check(self) -> bool | None:
         """Return healthy, failed, or None while it is not known."""
+        ...
+
+    def available(self, manifest: object) -> None:
+        """Hear of an update that is not on the device yet."""
+        ...
+
+    def may_download(self, manifest: object) -> bool:
+        """Return True if the image may be fetched now."""
         ...
 
     def may_install(self, manifest: object) -> bool:

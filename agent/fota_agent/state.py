@@ -3,7 +3,9 @@
 import binascii
 import struct
 
+from fota_agent import telemetry
 from fota_wire import cbor, check
+from fota_wire.checkin import parse_value
 from fota_wire.errors import FormatError
 
 MAGIC = 0x53474146  # "FAGS"
@@ -25,8 +27,12 @@ class State:
     ``pending``: (manifest digest, slot, campaign) of a requested trial, or None;
     ``failed``: (manifest digest, campaign) that did not work out and is not tried again, or None;
     ``nonce``: the server's nonce for the next report, or None; ``events``: [(code, detail)], the oldest
-    first.
-    ``dirty`` is set by whoever changes something that has to survive.
+    first;
+    ``telemetry``: [(topic, time in s since 1970 or 0, JSON text)] that the server has not got yet;
+    ``time``: a time in s since 1970 that has passed, 0 = none known; ``haste``: installations in short order
+    (``fota_agent.haste``); ``sequence`` of the manifest that was installed last, 0 = none.
+    ``dirty`` is set by whoever changes something that is to survive; ``urgent`` too if nothing may be done
+    before it is saved.
     """
 
     def __init__(self) -> None:
@@ -38,7 +44,13 @@ class State:
         self.failed: tuple[bytes, int] | None = None
         self.nonce: bytes | None = None
         self.events: list[tuple[str, str]] = []
-        self.dirty = False
+        self.telemetry: list[tuple[str, int, str]] = []
+        self.time = self.haste = self.sequence = 0
+        self.dirty = self.urgent = False
+
+    def must_save(self) -> None:
+        """Nothing may be done before this is saved."""
+        self.dirty = self.urgent = True
 
     def add_event(self, code: str, detail: str) -> None:
         """Queue an event for the next report, unless it repeats the last one; the oldest make room."""
@@ -51,16 +63,21 @@ class State:
 
     def encode(self, limit: int) -> bytes:
         """Return at most ``limit`` bytes of CBOR. What does not fit is left out, and the server sends it
-        again: the envelope, then the newest ROOT steps.
+        again: the envelope, then (lost) the oldest telemetry, then the newest ROOT steps.
         """
         body: dict[int, object] = {1: 1, 2: self.roots, 3: self.envelope, 4: self.installed}
         for key, mark in ((5, self.writing), (6, self.pending), (7, self.failed)):
             body[key] = None if mark is None else list(mark)
         body[8] = self.nonce
         body[9] = [list(event) for event in self.events]
+        values = [list(value) for value in self.telemetry]
+        body.update({10: values, 11: self.time, 12: self.haste, 13: self.sequence})
         raw = cbor.encode(body)
         if len(raw) > limit:
             body[3] = None
+            raw = cbor.encode(body)
+        while len(raw) > limit and values:
+            values.pop(0)
             raw = cbor.encode(body)
         roots = list(self.roots)
         while len(raw) > limit and roots:
@@ -74,7 +91,7 @@ class State:
 
 def decode(raw: bytes) -> State:
     """Return the state of ``State.encode``. FormatError if malformed."""
-    body = check.fields(cbor.decode(raw), "agent state", (1, 2, 3, 4, 5, 6, 7, 8, 9))
+    body = check.fields(cbor.decode(raw), "agent state", (1, 2, 3, 4, 5, 6, 7, 8, 9), (10, 11, 12, 13))
     if body[1] != 1:
         raise FormatError("agent state: format is not 1", "state-format")
     state = State()
@@ -91,6 +108,12 @@ def decode(raw: bytes) -> State:
     for item in check.array(body[9], "events", 0, MAX_EVENTS):
         pair = check.array(item, "event", 2, 2)
         state.events.append((check.tstr(pair[0], "event code", 32), check.tstr(pair[1], "event detail")))
+    state.telemetry = [
+        parse_value(item) for item in check.array(body.get(10, []), "telemetry", 0, telemetry.MAX_VALUES)
+    ]
+    state.time = check.uint(body.get(11, 0), "time")
+    state.haste = check.uint(body.get(12, 0), "haste", 255)
+    state.sequence = check.uint(body.get(13, 0), "sequence")
     return state
 
 

@@ -12,6 +12,7 @@ import ctypes
 import socket
 import ssl
 import sys
+import time
 from collections.abc import Callable
 
 from fota_agent.http import HttpTransport, split_url
@@ -24,6 +25,9 @@ SSL_CTRL_GET_MIN_PROTO_VERSION = 130
 SSL_CTRL_SET_CLIENT_SIGALGS_LIST = 102
 SIGNATURE_ALGORITHM = b"ECDSA+SHA256"
 CONNECT_TIMEOUT_S = 15.0
+RELEASED_S = 1_790_000_000  # 2026-09-21: a clock that says less was never set
+X509_V_FLAG_NO_CHECK_TIME = 0x200000
+NOT_YET_VALID, HAS_EXPIRED = 9, 10  # X509_V_ERR_CERT_*
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -123,19 +127,17 @@ class ElementKey:
 
 
 def client_context(
-    ca_der: bytes, certificate_der: bytes, key: ElementKey, version: ssl.TLSVersion | None = None
+    ca_der: bytes, certificate_der: bytes, key: ElementKey, tls12: bool = False
 ) -> ssl.SSLContext:
     """Return a context that trusts exactly ``ca_der``, checks name and dates, and authenticates by ``key``.
 
-    ``version`` pins one TLS version; by default 1.2 and 1.3 are offered.
+    It speaks TLS 1.3, with ``tls12`` 1.2 too.
 
     Raises:
         InputError: one of the certificates is not usable.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # CERT_REQUIRED and check_hostname are its defaults
-    context.minimum_version = version or ssl.TLSVersion.TLSv1_2
-    if version is not None:
-        context.maximum_version = version
+    context.minimum_version = ssl.TLSVersion.TLSv1_2 if tls12 else ssl.TLSVersion.TLSv1_3
     try:
         context.load_verify_locations(cadata=ca_der)
     except (ssl.SSLError, ValueError) as exc:
@@ -145,11 +147,14 @@ def client_context(
 
 
 class TlsStream:
-    """A connected TLS socket as the ``Stream`` of ``fota_agent.seams``."""
+    """A connected TLS socket as the ``Stream`` of ``fota_agent.seams``. ``valid_until``: end of the server's
+    certificate, s since 1970.
+    """
 
     def __init__(self, sock: ssl.SSLSocket, key: ElementKey) -> None:
         self._sock = sock
         self._key = key
+        self.valid_until = _not_after(sock)
 
     def write(self, data: bytes) -> None:
         """Send all of ``data``; OSError."""
@@ -164,8 +169,34 @@ class TlsStream:
         self._sock.close()
 
 
+class Dates:
+    """How certificates' dates are checked: by the host's clock, as far as that can be right.
+
+    A clock that says less than ``RELEASED_S``, or than a time that has ``passed()``, was never set. Then
+    nobody can say whether a certificate is valid *yet*; that it has not ended before a time that is known to
+    have passed is still checked. A clock that runs ahead cannot be told from a long sleep: it counts.
+    """
+
+    def __init__(self, passed: Callable[[], int], clock: Callable[[], float] = time.time) -> None:
+        self._passed = passed
+        self._clock = clock
+
+    def apply(self, context: ssl.SSLContext) -> int:
+        """Set ``context`` up; return the time before which none may have ended, 0 = OpenSSL checks dates."""
+        passed = max(RELEASED_S, self._passed())
+        unset = self._clock() < passed
+        flags = int(context.verify_flags) & ~X509_V_FLAG_NO_CHECK_TIME
+        context.verify_flags = ssl.VerifyFlags(flags | (X509_V_FLAG_NO_CHECK_TIME if unset else 0))
+        return passed if unset else 0
+
+
 def connector(
-    host: str, port: int, context: ssl.SSLContext, key: ElementKey, timeout_s: float = CONNECT_TIMEOUT_S
+    host: str,
+    port: int,
+    context: ssl.SSLContext,
+    key: ElementKey,
+    timeout_s: float = CONNECT_TIMEOUT_S,
+    dates: Dates | None = None,
 ) -> Callable[[], TlsStream]:
     """Return a function that opens an outbound TLS connection; ``timeout_s`` bounds each of its waits.
 
@@ -175,9 +206,10 @@ def connector(
     def connect() -> TlsStream:
         key.take_error()
         raw = None
+        not_before = dates.apply(context) if dates else 0
         try:
             raw = socket.create_connection((host, port), timeout=timeout_s)
-            return TlsStream(context.wrap_socket(raw, server_hostname=host), key)
+            stream = TlsStream(context.wrap_socket(raw, server_hostname=host), key)
         except (OSError, ValueError) as exc:
             if raw is not None:
                 raw.close()
@@ -185,12 +217,23 @@ def connector(
             if error is not None:
                 raise error from exc
             raise TransportError(f"{host}:{port}: {_explain(exc)}") from exc
+        if stream.valid_until < not_before:
+            stream.close()
+            raise TransportError(f"{host}:{port}: TLS: the server's certificate is refused: it has expired")
+        return stream
 
     return connect
 
 
-def transport_for(board: "Board", server_url: str | None = None) -> HttpTransport:
+def transport_for(
+    board: "Board",
+    server_url: str | None = None,
+    tls12: bool = False,
+    passed: Callable[[], int] = lambda: 0,
+) -> HttpTransport:
     """Return the transport of ``board``: its trust store's server, CA and certificate, and its element's key.
+
+    ``passed`` returns a time in s since 1970 that has passed, 0 = none known.
 
     Raises:
         TransportError: the URL is not usable. InputError: a certificate is not. DeviceError: the element is
@@ -198,13 +241,21 @@ def transport_for(board: "Board", server_url: str | None = None) -> HttpTranspor
     """
     host, port, base = split_url(server_url or board.server_url)
     key = ElementKey(board.public_key, board.element.sign)
-    context = client_context(board.server_ca, board.certificate, key)
-    return HttpTransport(connector(host, port, context, key), f"{host}:{port}", board.ticks_ms, base)
+    context = client_context(board.server_ca, board.certificate, key, tls12)
+    connect = connector(host, port, context, key, dates=Dates(passed))
+    return HttpTransport(connect, f"{host}:{port}", board.ticks_ms, base)
+
+
+def _not_after(sock: ssl.SSLSocket) -> int:
+    certificate = sock.getpeercert() or {}
+    end = certificate.get("notAfter")
+    return int(ssl.cert_time_to_seconds(end)) if isinstance(end, str) else 0
 
 
 def _explain(exc: Exception) -> str:
     if isinstance(exc, ssl.SSLCertVerificationError):
-        return f"TLS: the server's certificate is refused: {exc.verify_message}"
+        ask = " (is this device's clock right?)" if exc.verify_code in (NOT_YET_VALID, HAS_EXPIRED) else ""
+        return f"TLS: the server's certificate is refused: {exc.verify_message}{ask}"
     if isinstance(exc, ssl.SSLError):
         return f"TLS: {exc.reason or exc}"
     if isinstance(exc, OSError):

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from fota_agent import actions
-from fota_agent.agent import Agent, Hooks
+from fota_agent import Hooks, actions
+from fota_agent.agent import Agent
 from fota_agent.board_stm32l4 import Stm32L4Board
 from fota_vdev.machine import Machine, StopReason
 from fota_wire import bootreport, journal, layout
@@ -144,7 +144,8 @@ class Session:
         time.sleep(max(0.0, wait_s - (time.monotonic() - started)))
 
     def save(self) -> None:
-        """Write the device back into its file."""
+        """End the agent's work, and write the device back into its file."""
+        self._hang_up()
         self._machine.save(self._path)
 
     def summary(self) -> dict[str, object]:
@@ -178,7 +179,7 @@ class Session:
     def _hang_up(self) -> None:
         """Close the connection of the agent's last life."""
         if self._live is not None:
-            self._live.close()
+            self._live.close(save=self._machine.powered and not self.needs_boot)
             self._live = None
 
     def _run(self, time_ms: float) -> None:

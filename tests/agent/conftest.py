@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fota_agent.agent import Agent, Hooks
+from fota_agent import Hooks
+from fota_agent.agent import Agent
 from fota_agent.board_stm32l4 import Stm32L4Board
 from fota_agent.engine import Engine
 from fota_agent.state import State

@@ -5,9 +5,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fota_agent import actions
-from fota_agent.engine import NONCE_LIFE_MS, TRIAL_MS
+from fota_agent.exchange import NONCE_LIFE_MS
 from fota_agent.state import State
 from fota_agent.state import decode as decode_state
+from fota_agent.trial import TRIAL_MS
 from fota_wire import journal, layout, status
 from fota_wire.errors import DeviceError, TransportError
 
@@ -54,7 +55,10 @@ def test_update_walks_from_checkin_to_reboot(world):
     steps.append(engine.hashed(11, world.v1.digest))
     assert steps[-1].kind == actions.COMPARE_INACTIVE
     steps.append(engine.hashed(12, bytes(32)))
+    assert steps[-1].kind == actions.ASK_DOWNLOAD
+    steps.append(engine.allowed(12, True))
     assert steps[-1].kind == actions.ERASE
+    assert engine.state.urgent
     steps.append(engine.erased(13))
     assert (steps[-1].kind, steps[-1].offset) == (actions.FETCH, 0)
     assert engine.state.writing == (world.v2.manifest_digest, layout.SLOT_B)
@@ -63,7 +67,7 @@ def test_update_walks_from_checkin_to_reboot(world):
     steps.append(engine.hashed(15, world.v2.digest))
     assert steps[-1].kind == actions.INSPECT
     steps.append(engine.inspected(16, 2, world.identity().class_id))
-    assert steps[-1].kind == actions.ASK
+    assert steps[-1].kind == actions.ASK_INSTALL
     assert engine.state.pending is None
     steps.append(engine.allowed(17, True))
     assert steps[-1].kind == actions.REQUEST
@@ -258,7 +262,7 @@ def test_rollback_to_the_other_slot_needs_no_flash_write(world):
     engine.response(10, world.answer(NONCE, world.v1))
     engine.hashed(11, world.v2.digest)
     assert engine.hashed(12, world.v1.digest).kind == actions.INSPECT
-    assert engine.inspected(13, 1, world.identity().class_id).kind == actions.ASK
+    assert engine.inspected(13, 1, world.identity().class_id).kind == actions.ASK_INSTALL
     assert engine.allowed(14, True).kind == actions.REQUEST
     assert engine.state.pending[1] == layout.SLOT_A
     assert engine.state.installed == world.v1.manifest_digest
@@ -276,7 +280,7 @@ def test_security_counter_against_floor_and_step(world, floor, sec_cnt, code):
     engine.hashed(12, world.v2.digest)
     action = engine.inspected(13, sec_cnt, world.identity().class_id)
     if code is None:
-        assert action.kind == actions.ASK
+        assert action.kind == actions.ASK_INSTALL
         return
     assert action.kind == actions.IDLE
     assert engine.state.events[-1][1].startswith(code)
@@ -311,6 +315,7 @@ def test_download_with_a_wrong_digest_is_forgotten(world):
     engine.response(10, world.answer(NONCE, world.v2))
     engine.hashed(11, bytes(32))
     engine.hashed(12, bytes(32))
+    engine.allowed(12, True)
     engine.erased(13)
     engine.fetched(14)
     action = engine.hashed(15, bytes(32))
@@ -326,6 +331,7 @@ def test_cut_download_goes_on_where_it_stopped_while_the_answer_is_valid(world):
     engine.response(10, world.answer(NONCE, world.v2, valid_for=100))
     engine.hashed(11, bytes(32))
     engine.hashed(12, bytes(32))
+    engine.allowed(12, True)
     engine.erased(13)
     waiting = engine.failed(14, TransportError("cut"), offset=4096)
     assert waiting.kind == actions.IDLE
@@ -343,7 +349,8 @@ def test_download_goes_on_after_a_reset(world):
     ask(engine)
     engine.response(10, world.answer(NONCE, world.v2))
     engine.hashed(11, bytes(32))
-    assert engine.hashed(12, bytes(32)).kind == actions.RESUME
+    engine.hashed(12, bytes(32))
+    assert engine.allowed(12, True).kind == actions.RESUME
     action = engine.resumed(13, 8192)
     assert (action.kind, action.offset) == (actions.FETCH, 8192)
 
@@ -355,27 +362,60 @@ def test_partial_write_of_another_release_is_never_resumed(world):
     ask(engine)
     engine.response(10, world.answer(NONCE, world.v2))
     engine.hashed(11, bytes(32))
-    assert engine.hashed(12, bytes(32)).kind == actions.ERASE
+    engine.hashed(12, bytes(32))
+    assert engine.allowed(12, True).kind == actions.ERASE
     assert engine.state.writing is None
     assert engine.state.dirty
 
 
-def test_application_that_is_busy_is_asked_again_and_a_stale_answer_is_renewed(world):
+def written(world, now=0, **answer):
+    """Return an engine that asks whether it may install the image that lies in the other slot."""
     engine = world.engine()
-    ask(engine)
-    engine.response(10, world.answer(NONCE, world.v2, valid_for=100))
-    engine.hashed(11, bytes(32))
-    engine.hashed(12, world.v2.digest)
-    engine.inspected(13, 2, world.identity().class_id)
+    ask(engine, now)
+    engine.response(now, world.answer(NONCE, world.v2, **answer))
+    engine.hashed(now, bytes(32))
+    engine.hashed(now, world.v2.digest)
+    assert engine.inspected(now, 2, world.identity().class_id).kind == actions.ASK_INSTALL
+    return engine
+
+
+def test_application_that_is_busy_is_asked_again_and_a_stale_answer_is_renewed(world):
+    engine = written(world, valid_for=100, interval=3600)
     waiting = engine.allowed(14, False)
     assert waiting.kind == actions.IDLE
+    assert engine.deferred
     assert engine.state.pending is None
-    assert engine.timer(waiting.until).kind == actions.ASK
+    assert engine.timer(waiting.until).kind == actions.ASK_INSTALL
     waiting = engine.allowed(100_011, True)
     assert waiting.kind == actions.IDLE
     assert waiting.until > 100_011
     assert engine.state.pending is None
     assert engine.timer(waiting.until).kind == actions.NONCE
+
+
+def test_deferred_update_checks_in_on_time_and_hashes_no_slot_again(world):
+    engine = written(world, interval=30)
+    waiting = engine.allowed(10, False)
+    assert waiting.until == 30_000
+    assert engine.timer(waiting.until).kind == actions.NONCE
+    engine.nonce(30_000, OTHER)
+    assert engine.response(30_001, world.answer(OTHER, world.v2)).kind == actions.ASK_INSTALL
+    assert engine.failures == 0
+    assert engine.state.events == []
+
+
+def test_download_that_is_not_welcome_waits_without_a_write_or_a_second_hash(world):
+    engine = world.engine()
+    ask(engine)
+    engine.response(10, world.answer(NONCE, world.v2, interval=30))
+    engine.hashed(11, bytes(32))
+    assert engine.hashed(12, bytes(32)).kind == actions.ASK_DOWNLOAD
+    waiting = engine.allowed(13, False)
+    assert engine.state.writing is None
+    engine.timer(waiting.until)
+    engine.nonce(waiting.until, OTHER)
+    assert engine.response(waiting.until, world.answer(OTHER, world.v2)).kind == actions.ASK_DOWNLOAD
+    assert engine.allowed(waiting.until, True).kind == actions.ERASE
 
 
 def trial(world, **changes):

@@ -24,7 +24,7 @@ VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 
 
-def issue(name, key, issuer_name, issuer_key, *, ca=False, days=3650):
+def issue(name, key, issuer_name, issuer_key, *, ca=False, days=3650, start=START):
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer_name)])
     builder = (
@@ -33,8 +33,8 @@ def issue(name, key, issuer_name, issuer_key, *, ca=False, days=3650):
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(START)
-        .not_valid_after(START + datetime.timedelta(days=days))
+        .not_valid_before(start)
+        .not_valid_after(start + datetime.timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
     )
@@ -42,12 +42,12 @@ def issue(name, key, issuer_name, issuer_key, *, ca=False, days=3650):
 
 
 class Pki:
-    def __init__(self, folder: Path, days=3650) -> None:
+    def __init__(self, folder: Path, days=3650, start=START) -> None:
         self.ca_key, self.server_key, self.device_key = (
             ec.generate_private_key(ec.SECP256R1()) for _ in "abc"
         )
         self.ca = issue("ca", self.ca_key, "ca", self.ca_key, ca=True)
-        self.server = issue("localhost", self.server_key, "ca", self.ca_key, days=days)
+        self.server = issue("localhost", self.server_key, "ca", self.ca_key, days=days, start=start)
         self.device = issue("0123456789abcdef01", self.device_key, "ca", self.ca_key)
         self.chain = folder / "server.pem"
         pem = self.server_key.private_bytes(
@@ -142,12 +142,13 @@ class Element:
         return self.sign_digest(digest)
 
 
-def transport(pki, port, element, *, ca=None, certificate=None, host="localhost"):
+def transport(pki, port, element, *, ca=None, host="localhost", version=None, dates=None):
     key = tls_cpython.ElementKey(element.public, element.sign)
+    tls12 = version is ssl.TLSVersion.TLSv1_2
     context = tls_cpython.client_context(
-        (ca or pki.ca).public_bytes(DER), (certificate or pki.device).public_bytes(DER), key
+        (ca or pki.ca).public_bytes(DER), pki.device.public_bytes(DER), key, tls12
     )
-    connect = tls_cpython.connector(host, port, context, key, timeout_s=5)
+    connect = tls_cpython.connector(host, port, context, key, 5, dates)
     return HttpTransport(connect, host, lambda: time.monotonic_ns() // 1_000_000)
 
 
@@ -161,11 +162,19 @@ def get(client):
     return status, bytes(data)
 
 
+def reaches(client):
+    """Tell whether a request is answered; hang up."""
+    try:
+        return get(client)[0] == 200
+    finally:
+        client.close()
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_handshake_signs_a_sha256_digest_outside_and_server_sees_the_device(pki, serve, version):
     element = Element(pki.device_key)
     server = serve(pki, version)
-    client = transport(pki, server.port, element)
+    client = transport(pki, server.port, element, version=version)
     assert get(client) == (200, b"0123456789abcdef01")
     assert [len(digest) for digest in element.digests] == [32]
     client.close()
@@ -175,7 +184,7 @@ def test_handshake_signs_a_sha256_digest_outside_and_server_sees_the_device(pki,
 def test_kept_alive_connection_signs_once_for_many_requests(pki, serve, version):
     element = Element(pki.device_key)
     server = serve(pki, version)
-    client = transport(pki, server.port, element)
+    client = transport(pki, server.port, element, version=version)
     for _ in range(5):
         assert get(client)[0] == 200
     assert len(element.digests) == 1
@@ -193,7 +202,7 @@ def test_element_failure_in_handshake_is_reported_as_device_error(pki, serve, ve
     element.sign = refuse
     server = serve(pki, version)
     with pytest.raises(DeviceError, match="no answer on the bus"):
-        get(transport(pki, server.port, element))
+        get(transport(pki, server.port, element, version=version))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -202,7 +211,7 @@ def test_signature_by_another_key_is_refused_by_the_server(pki, serve, version):
     element.sign = host_crypto.signer(ec.generate_private_key(ec.SECP256R1()))
     server = serve(pki, version)
     with pytest.raises((TransportError, DeviceError)):
-        get(transport(pki, server.port, element))
+        get(transport(pki, server.port, element, version=version))
     time.sleep(0.05)
     assert server.errors
 
@@ -245,6 +254,64 @@ def test_server_that_is_down_is_a_transport_error(pki):
         port = free.getsockname()[1]
     with pytest.raises(TransportError, match="refused"):
         get(transport(pki, port, Element(pki.device_key)))
+
+
+def test_server_without_tls_13_is_refused_unless_the_setting_allows_it(pki, serve):
+    server = serve(pki, ssl.TLSVersion.TLSv1_2)
+    element = Element(pki.device_key)
+    with pytest.raises(TransportError, match="PROTOCOL_VERSION"):
+        get(transport(pki, server.port, element))
+    assert reaches(transport(pki, server.port, element, version=ssl.TLSVersion.TLSv1_2))
+
+
+IN_2020, IN_2050, VALID = 1_577_836_800, 2_524_608_000, START.timestamp() + 86_400 * 3000
+
+
+def dates(clock, passed=0):
+    return tls_cpython.Dates(lambda: passed, lambda: clock)
+
+
+def test_clock_that_was_never_set_keeps_no_device_out(pki, serve, tmp_path):
+    """Its certificate begins in 2026, and the clock says 2020: who is to know better?"""
+    server = serve(pki)
+    assert reaches(transport(pki, server.port, Element(pki.device_key), dates=dates(IN_2020)))
+
+
+def test_clock_that_was_never_set_still_refuses_what_ended_before_a_known_time(pki, serve, tmp_path):
+    expired = Pki(tmp_path, days=1)
+    server = serve(expired)
+    client = transport(expired, server.port, Element(expired.device_key), dates=dates(IN_2020))
+    with pytest.raises(TransportError, match="has expired"):
+        get(client)
+    server = serve(pki)
+    for passed, good in ((VALID, True), (START.timestamp() + 86_400 * 3651, False)):
+        client = transport(pki, server.port, Element(pki.device_key), dates=dates(IN_2020, int(passed)))
+        if good:
+            assert reaches(client)
+            continue
+        with pytest.raises(TransportError, match="has expired"):
+            get(client)
+
+
+def test_clock_that_is_set_has_openssl_check_the_dates_again(pki, serve, tmp_path):
+    """The flag for one connection is not left behind for the next one."""
+    expired = Pki(tmp_path, days=1)
+    server = serve(expired)
+    told = [IN_2020]
+    later = tls_cpython.Dates(lambda: 0, lambda: told[0])
+    client = transport(expired, server.port, Element(expired.device_key), dates=later)
+    with pytest.raises(TransportError, match="it has expired"):
+        get(client)
+    told[0] = IN_2050
+    with pytest.raises(TransportError, match=r"expired \(is this device's clock right\?\)"):
+        get(client)
+
+
+def test_certificate_that_is_not_valid_yet_is_refused_by_a_clock_that_is_set(pki, serve, tmp_path):
+    early = Pki(tmp_path, start=datetime.datetime(2200, 1, 1, tzinfo=datetime.UTC))
+    server = serve(early)
+    with pytest.raises(TransportError, match=r"not yet valid \(is this device's clock right"):
+        get(transport(early, server.port, Element(early.device_key), dates=dates(time.time())))
 
 
 def test_idle_connection_closed_by_server_is_opened_again(pki, serve):

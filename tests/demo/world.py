@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fota_agent.agent import Agent, Hooks
+from fota_agent import Hooks
+from fota_agent.agent import Agent
 from fota_agent.board_stm32l4 import Stm32L4Board
 from fota_vdev.machine import Machine
 from fota_wire import layout
@@ -231,7 +232,7 @@ class World:
             deadline = time.monotonic() + 30
             while time.monotonic() < deadline and not between.answers:
                 agent.step()
-            between.close()
+            agent.close()
             return str(agent.engine.error or agent.engine.phase)
 
     @contextmanager

@@ -34,6 +34,7 @@ HOST_ONLY = {
     "fota_wire/seams.py": "types alone",
     "fota_agent/seams.py": "types alone",
     "fota_agent/tls_cpython.py": "OpenSSL behind CPython's ssl",
+    "fota_agent/background.py": "threads",
 }
 
 

@@ -1,0 +1,74 @@
+"""One check-in at a time: its nonce, what it tells the server, and what counts as told. No I/O."""
+
+from fota_agent import telemetry
+from fota_agent.actions import Claims
+from fota_wire import checkin
+from fota_wire.errors import VerifyError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fota_agent.state import State
+    from fota_agent.trust import Trust
+
+NONCE_LIFE_MS = 60_000
+INTERVAL_MAX_S = 7 * 86_400
+
+
+class Exchange:
+    """Bookkeeping between ``begin`` and ``accept``; a nonce stands for exactly one check-in."""
+
+    def __init__(self, state: "State", trust: "Trust") -> None:
+        self._state = state
+        self._trust = trust
+        self._nonce: bytes | None = None
+        self._nonce_at = 0
+        self._claims: Claims | None = None
+        self._values: list[tuple[str, int, str]] = []
+        self._reported: tuple[object, ...] | None = None
+        self._interval_s = 1
+
+    def begin(self, now: int, nonce: bytes, trial: bool) -> "tuple[checkin.Request, Claims | None]":
+        """Return the request, and what the report in it says: None without a nonce of the server for it."""
+        self._nonce, self._nonce_at = nonce, now
+        server_nonce, self._state.nonce = self._state.nonce, None
+        self._claims = None if server_nonce is None else self._now_true(server_nonce, trial)
+        request = checkin.Request(nonce, self._trust.root.version, self._trust.held)
+        request.telemetry = self._values = telemetry.batch(self._state)
+        return request, self._claims
+
+    def take_nonce(self, now: int) -> bytes:
+        """Return the nonce of the check-in that was begun, once. VerifyError if that is too long ago."""
+        nonce, self._nonce = self._nonce, None
+        if nonce is None or now - self._nonce_at > NONCE_LIFE_MS:
+            raise VerifyError("the answer came too late for its nonce", "nonce-expired")
+        return nonce
+
+    def drop(self) -> None:
+        """Forget the nonce: no answer to it counts any more."""
+        self._nonce = None
+
+    def accept(self, answer: "checkin.Response") -> None:
+        """The answer has proved fresh and ours: what was sent with the question is with the server."""
+        sent, self._claims = self._claims, None
+        if sent is not None and answer.report_status == "accepted":
+            kept = [event for event in self._state.events if event not in sent.events]
+            if kept != self._state.events:
+                self._state.events = kept
+                self._state.dirty = True
+            self._reported = sent.content()
+        telemetry.delivered(self._state, self._values)
+        self._state.nonce = answer.nonce
+        self._interval_s = answer.interval
+
+    def is_reported(self, trial: bool) -> bool:
+        """Tell whether the server has accepted a report of exactly what is true now."""
+        return self._reported == self._now_true(b"", trial).content() and not self._state.events
+
+    @property
+    def interval_ms(self) -> int:
+        """Until the next check-in, as the server wishes."""
+        return max(1, min(self._interval_s, INTERVAL_MAX_S)) * 1000
+
+    def _now_true(self, nonce: bytes, trial: bool) -> Claims:
+        state = self._state
+        return Claims(nonce, self._trust.root.version, trial, state.installed, list(state.events))

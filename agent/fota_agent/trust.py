@@ -1,0 +1,91 @@
+"""What the agent believes: the ROOT chain, and what signed documents say that lead up to it. No I/O."""
+
+from fota_agent import policy
+from fota_wire import assignment, checkin
+from fota_wire import root as roots
+from fota_wire.errors import FotaError, VerifyError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fota_agent.seams import Identity
+    from fota_agent.state import State
+    from fota_wire import suit
+    from fota_wire.seams import Verify
+
+
+class Trust:
+    """The newest ROOT, ``root``, and ``held``: the manifest digest of the stored envelope, or None.
+
+    What proves good is kept in ``state``.
+
+    Raises:
+        DeviceError: the genesis ROOT of the trust store does not verify.
+    """
+
+    def __init__(self, identity: "Identity", state: "State", verify: "Verify") -> None:
+        self._identity = identity
+        self._state = state
+        self._verify = verify
+        self.root = policy.newest_root(identity.genesis_root, state.roots, verify)
+        self.held = policy.held_digest(state.envelope)
+
+    def step_roots(self, steps: "list[bytes]") -> None:
+        """Walk the ROOT chain; each verified step counts, whatever follows it. FormatError, VerifyError."""
+        for raw in steps:
+            self.root = roots.step(self.root, raw, self._verify)
+            self._state.roots.append(raw)
+            self._state.dirty = True
+
+    def step_known_roots(self, steps: "list[bytes]") -> None:
+        """As ``step_roots``; steps that this device has taken already are passed over."""
+        self.step_roots([raw for raw in steps if roots.unsafe_read_root(raw).version > self.root.version])
+
+    def open_order(self, answer: "checkin.Response", nonce: bytes) -> "assignment.Assignment | None":
+        """Return the verified ASSIGNMENT, or None if more ROOT steps than one answer holds come before it."""
+        try:
+            device_id = self._identity.device_id
+            order = assignment.open_assignment(answer.assignment, self.root, nonce, device_id, self._verify)
+        except VerifyError as exc:
+            if len(answer.roots) == checkin.MAX_ROOT_STEPS and exc.code in ("assign-key", "root-missing"):
+                return None
+            raise
+        if order.root_version < self.root.version:
+            raise VerifyError(f"ASSIGNMENT refers to old ROOT {order.root_version}", "freeze")
+        if order.manifest_digest is not None and order.campaign == policy.LOCAL:
+            raise VerifyError("ASSIGNMENT names a manifest and no campaign", "campaign")
+        return order
+
+    def open_assigned(self, order: "assignment.Assignment", envelope: "bytes | None") -> "suit.Manifest":
+        """Return the manifest that the ASSIGNMENT names, once all that can be checked without I/O holds."""
+        if order.manifest_digest != self.held:
+            if envelope is None:
+                raise VerifyError("the server withholds the manifest it assigns", "manifest-missing")
+        elif envelope is None:
+            envelope = self._state.envelope
+        try:
+            manifest = policy.open_manifest(envelope or b"", self.root, self._identity, self._verify, order)
+        except FotaError:
+            self.held = None  # ROOT may have moved on: let the server send it anew
+            raise
+        self._keep(envelope, manifest.manifest_digest)
+        return manifest
+
+    def open_offered(self, envelope: bytes) -> "suit.Manifest":
+        """Return the manifest of a local update: all the same checks, and newer than what was installed last.
+
+        No server vouches that it is the newest, so it may never be an older one.
+        """
+        manifest = policy.open_manifest(envelope, self.root, self._identity, self._verify)
+        if manifest.sequence <= self._state.sequence:
+            raise VerifyError(
+                f"sequence {manifest.sequence} is not above {self._state.sequence}, installed last",
+                "rollback",
+            )
+        self._keep(envelope, manifest.manifest_digest)
+        return manifest
+
+    def _keep(self, envelope: "bytes | None", manifest_digest: bytes) -> None:
+        self.held = manifest_digest
+        if self._state.envelope != envelope:
+            self._state.envelope = envelope
+            self._state.dirty = True
