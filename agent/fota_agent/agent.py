@@ -118,6 +118,11 @@ class Agent:
             sleep_ms(min(wait_ms, LONGEST_SLEEP_MS))
         return False
 
+    @property
+    def renewing(self) -> bool:
+        """True while the next steps are about the device's key or certificate."""
+        return self._runner.renewing
+
     def step(self) -> int:
         """Do one thing, of a download at most one page; return how many milliseconds the next call may
         wait.

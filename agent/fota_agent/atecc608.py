@@ -48,12 +48,16 @@ def with_crc(data: bytes) -> bytes:
 
 
 class Atecc608:
-    """One element at a 7-bit I2C address (SPEC 1.2). Each method is one awake session."""
+    """One element at a 7-bit I2C address (SPEC 1.2). Each method is one awake session.
+
+    ``key_slot``: the private key that is meant where none is named.
+    """
 
     def __init__(self, i2c: "I2c", sleep_us: "Sleep", address: int = 0x60) -> None:
         self._i2c = i2c
         self._sleep_us = sleep_us
         self._address = address
+        self.key_slot = 0
 
     def random(self) -> bytes:
         """Return 32 bytes of the element's random number generator. Raises DeviceError."""
@@ -64,11 +68,15 @@ class Atecc608:
         block = self._session([(OP_READ, 0x80, 0, b"", 32)])
         return block[0:4] + block[8:13]
 
-    def public_key(self, slot: int = 0) -> bytes:
+    def public_key(self, slot: "int | None" = None) -> bytes:
         """Return x || y, 64 bytes, of the private key in ``slot``. Raises DeviceError."""
-        return self._session([(OP_GENKEY, 0x00, slot, b"", 64)])
+        return self._session([(OP_GENKEY, 0x00, self.key_slot if slot is None else slot, b"", 64)])
 
-    def sign(self, digest: bytes, slot: int = 0) -> bytes:
+    def generate_key(self, slot: int) -> bytes:
+        """Make a new private key in ``slot``; return its x || y. The old one is gone. Raises DeviceError."""
+        return self._session([(OP_GENKEY, 0x04, slot, b"", 64)])
+
+    def sign(self, digest: bytes, slot: "int | None" = None) -> bytes:
         """Return r || s, 64 bytes, over ``digest``, exactly 32 bytes, by the private key in ``slot``.
 
         Raises:
@@ -87,7 +95,13 @@ class Atecc608:
                     32,
                 ),  # refreshes the seed that the signature's own random number comes from
                 (OP_NONCE, 0x43, 0, digest, 1),  # pass-through, 32 bytes, to the message digest buffer
-                (OP_SIGN, 0xA0, slot, b"", 64),  # external message, taken from that buffer
+                (
+                    OP_SIGN,
+                    0xA0,
+                    self.key_slot if slot is None else slot,
+                    b"",
+                    64,
+                ),  # external message, taken from that buffer
             ]
         )
 

@@ -3,6 +3,7 @@
 from fota_agent import actions, download
 from fota_agent.engine import Engine
 from fota_agent.http import is_decimal
+from fota_agent.renewal import Renewal
 from fota_agent.state import State
 from fota_agent.state import decode as decode_state
 from fota_wire import checkin, cose, report
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from fota_agent.schedule import Schedule
     from fota_agent.seams import Board, Hooks, Transport
     from fota_wire.seams import Verify
+
+KEY_REFUSED = (401, 403)
 
 
 SAVE_MS = 1_800_000  # between two writes of the store that nothing depends on: flash wears
@@ -46,6 +49,7 @@ class Runner:
         self._told: bytes | None = None
         self._saved_at = board.ticks_ms()
         self.engine = Engine(board, self._boot, self._load(), verify, board.random_below)
+        self._renewal = Renewal(board, transport, hooks, self.engine.state.keys)
         self._handlers = {
             actions.HEALTH: self._health,
             actions.NONCE: self._nonce,
@@ -73,6 +77,11 @@ class Runner:
         """What the engine is at: one of the states of ``fota_agent.engine``."""
         return self.engine.phase
 
+    @property
+    def renewing(self) -> bool:
+        """True while the next step is about the device's key or certificate."""
+        return self._action.kind == actions.IDLE and self._renewal.due and not self.engine.trial
+
     def step(self) -> int:
         """Do one thing, of a download at most one page; return the milliseconds until there is something to
         do again, 0 for at once.
@@ -81,6 +90,10 @@ class Runner:
         action = self._action
         now = self._board.ticks_ms()
         if action.kind == actions.IDLE:
+            if self.renewing:
+                self._renewal.step()
+                self._keep_keys()
+                return 0
             if now < action.until:
                 return action.until - now
             self._action = self.engine.timer(now)
@@ -149,13 +162,21 @@ class Runner:
             request.report = self._report(action.claims)
         headers = {"Content-Type": checkin.CONTENT_TYPE, "Accept": checkin.CONTENT_TYPE}
         body = checkin.encode_request(request)
-        status, answer, reader = self._transport.request("POST", "/v1/checkin", headers, body)
+        try:
+            status, answer, reader = self._transport.request("POST", "/v1/checkin", headers, body)
+        except TransportError:
+            self._renewal.refused()
+            raise
         raw = download.read_body(reader, checkin.MAX_RESPONSE, self._now)
         if status != 200:
+            if status in KEY_REFUSED:
+                self._renewal.refused()
             error = TransportError(f"server answers {status}{_server_words(raw)}", status)
             return self.engine.failed(
                 self._now(), error, retry_after_s=_seconds(answer.get("retry-after", ""))
             )
+        self._renewal.hear(raw)
+        self._keep_keys()
         # A transport that knows the end of the server's certificate says so; others need not.
         return self.engine.response(self._now(), raw, getattr(self._transport, "valid_until", 0))
 
@@ -271,6 +292,13 @@ class Runner:
         except FotaError as exc:
             self._hooks.log(f"agent store ignored: {exc}")
             return State()
+
+    def _keep_keys(self) -> None:
+        if self._renewal.changed:
+            self._renewal.changed = False
+            self.engine.state.keys = self._renewal.saved()
+            self.engine.state.must_save()
+            self.save()
 
     def _save_if_due(self) -> None:
         state = self.engine.state

@@ -63,7 +63,12 @@ class Slot(Protocol):
 
 
 class Element(Protocol):
-    """The crypto element: holds the device key and draws the nonces. Raises DeviceError CE1..CE6."""
+    """The crypto element: holds the device key and draws the nonces. Raises DeviceError CE1..CE6.
+
+    ``key_slot``: the private key that is meant where none is named.
+    """
+
+    key_slot: int
 
     def random(self) -> bytes:
         """Return 32 random bytes."""
@@ -73,11 +78,15 @@ class Element(Protocol):
         """Return the 9 bytes SN0..SN8, which are the device id."""
         ...
 
-    def public_key(self, slot: int = 0) -> bytes:
+    def public_key(self, slot: int | None = None) -> bytes:
         """Return x || y (64 bytes) of the private key in ``slot``."""
         ...
 
-    def sign(self, digest: bytes, slot: int = 0) -> bytes:
+    def generate_key(self, slot: int) -> bytes:
+        """Make a new private key in ``slot``; return its x || y. The old one is gone."""
+        ...
+
+    def sign(self, digest: bytes, slot: int | None = None) -> bytes:
         """Return r || s (64 bytes) over ``digest`` (32 bytes) by the private key in ``slot``."""
         ...
 

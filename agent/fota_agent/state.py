@@ -14,6 +14,7 @@ HEADER_SIZE = 16
 MAX_DATA = 8192
 MAX_EVENTS = 16
 MAX_DETAIL = 64
+KEYS = 20  # the field of ``keys``
 
 
 class State:
@@ -31,6 +32,7 @@ class State:
     ``telemetry``: [(topic, time in s since 1970 or 0, JSON text)] that the server has not got yet;
     ``time``: a time in s since 1970 that has passed, 0 = none known; ``haste``: installations in short order
     (``fota_agent.haste``); ``sequence`` of the manifest that was installed last, 0 = none.
+    ``keys``: what `fota_agent.renewal` keeps, or None.
     ``dirty`` is set by whoever changes something that is to survive; ``urgent`` too if nothing may be done
     before it is saved.
     """
@@ -46,6 +48,7 @@ class State:
         self.events: list[tuple[str, str]] = []
         self.telemetry: list[tuple[str, int, str]] = []
         self.time = self.haste = self.sequence = 0
+        self.keys: bytes | None = None
         self.dirty = self.urgent = False
 
     def must_save(self) -> None:
@@ -72,6 +75,8 @@ class State:
         body[9] = [list(event) for event in self.events]
         values = [list(value) for value in self.telemetry]
         body.update({10: values, 11: self.time, 12: self.haste, 13: self.sequence})
+        if self.keys is not None:
+            body[KEYS] = self.keys
         raw = cbor.encode(body)
         if len(raw) > limit:
             body[3] = None
@@ -91,7 +96,7 @@ class State:
 
 def decode(raw: bytes) -> State:
     """Return the state of ``State.encode``. FormatError if malformed."""
-    body = check.fields(cbor.decode(raw), "agent state", (1, 2, 3, 4, 5, 6, 7, 8, 9), (10, 11, 12, 13))
+    body = check.fields(cbor.decode(raw), "agent state", (1, 2, 3, 4, 5, 6, 7, 8, 9), (10, 11, 12, 13, KEYS))
     if body[1] != 1:
         raise FormatError("agent state: format is not 1", "state-format")
     state = State()
@@ -104,6 +109,7 @@ def decode(raw: bytes) -> State:
         pending = check.array(body[6], "pending", 3, 3)
         digest, slot = _pair(pending[:2], "pending")
         state.pending = (digest, slot, check.uint(pending[2], "campaign"))
+    state.keys = _optional(body.get(KEYS), "keys", None)
     state.nonce = _optional(body[8], "nonce", 16)
     for item in check.array(body[9], "events", 0, MAX_EVENTS):
         pair = check.array(item, "event", 2, 2)

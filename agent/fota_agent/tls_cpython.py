@@ -240,9 +240,22 @@ def transport_for(
         not.
     """
     host, port, base = split_url(server_url or board.server_url)
-    key = ElementKey(board.public_key, board.element.sign)
-    context = client_context(board.server_ca, board.certificate, key, tls12)
-    connect = connector(host, port, context, key, dates=Dates(passed))
+    dates = Dates(passed)
+
+    def connector_now() -> Callable[[], TlsStream]:
+        key = ElementKey(board.public_key, board.element.sign)
+        context = client_context(board.server_ca, board.certificate, key, tls12)
+        return connector(host, port, context, key, dates=dates)
+
+    known = {board.certificate: connector_now()}
+
+    def connect() -> TlsStream:
+        """Connect by the key and certificate that the board acts by now: they change (SPEC 5.6)."""
+        if board.certificate not in known:
+            known.clear()
+            known[board.certificate] = connector_now()
+        return known[board.certificate]()
+
     return HttpTransport(connect, f"{host}:{port}", board.ticks_ms, base)
 
 

@@ -97,6 +97,8 @@ def _drive(session: "Session", mode: str | None, deadline: float, interval: floa
             if mode == ONCE:
                 return True
             asked = time.monotonic()
+        elif session.agent.renewing:
+            continue
         elif mode in UNTIL and (engine.settled or _refuses(engine.error, engine.failures)):
             return engine.settled
         elif wait_s == 0:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import click
 
 from fota_cli.client import OperatorClient
+from fota_cli.device_keys import certify, renew, rotate
 from fota_cli.options import PATH, connected, print_json, scope, scope_options, wait_options
 from fota_cli.progress import conclude, follow, progress_line
 from fota_cli.table import ago, date, table
@@ -228,7 +229,7 @@ def _set_paused(client: OperatorClient, number: int, verb: str, as_json: bool) -
 
 @click.group()
 def device() -> None:
-    """List, show, admit, revoke and retire devices."""
+    """List, show, admit, revoke and retire devices; renew their keys and certificates."""
 
 
 @device.command("list")
@@ -298,6 +299,7 @@ def show_device(client: OperatorClient, device_id: str, as_json: bool) -> None:
     click.echo(
         f"seen       {ago(answer['last_seen']) or 'never'}, last report {ago(answer['report_at']) or 'never'}"
     )
+    click.echo(f"key        {_key_text(answer['key'])}")
     click.echo(f"groups     {', '.join(answer['groups']) or '-'}")
     if answer["refused_report"]:
         click.echo(f"report     {answer['refused_report']}")
@@ -305,6 +307,13 @@ def show_device(client: OperatorClient, device_id: str, as_json: bool) -> None:
         click.echo(f"published  {item['topic']} {json.dumps(item['value'])}, {ago(item['at'])}")
     for told in answer["events"]:
         click.echo(f"event      {date(told['at'])} {told['code']} {told['detail']}")
+
+
+def _key_text(key: dict[str, Any]) -> str:
+    since = f" since {date(key['since'])}" if key["since"] else ""
+    wanted = f", to {key['wanted']}" if key["wanted"] else ""
+    order = f", certificate {key['order']}" if key["order"] else ""
+    return f"{key['in_use']}{since}{wanted}{order}"
 
 
 def _or_dash(value: object) -> str:
@@ -343,6 +352,10 @@ def retire(client: OperatorClient, device_id: str, reason: str, yes: bool, as_js
     if not yes:
         click.confirm(f"Retire {device_id}? There is no way back", abort=True, err=True)
     _tell_status(client.post(f"devices/{quote(device_id, safe='')}/retire", {"reason": reason}), as_json)
+
+
+for _command in (rotate, renew, certify):
+    device.add_command(_command)
 
 
 def _tell_status(answer: dict[str, Any], as_json: bool) -> None:

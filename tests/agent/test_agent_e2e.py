@@ -257,6 +257,21 @@ def test_power_cuts_through_a_whole_update_never_lose_the_device(factory, device
     assert any(line.startswith("agent: resuming at") for line in lines)
 
 
+def test_key_is_rotated_over_the_air_and_used_by_the_next_boot(factory, device_file, tmp_path):
+    shutil.copy(device_file[0], path := tmp_path / "device.vdev")
+    device = device_file[1]
+    agent(path, "--until-idle")
+    factory.operate("device", "rotate", device)
+    agent(path, "--until-idle")
+    assert "to rotate, certificate pending" in factory.operate("device", "show", device)
+    ca = "--ca-key", KEYS / "device-ca.pem", "--ca-cert", KEYS / "device-ca.crt"
+    assert f"device {device}: certified" in factory.operate("device", "certify", *ca)
+    agent(path, "--until-idle")
+    assert "key        rotated since" in factory.operate("device", "show", device)
+    state = agent(path, "--until-idle")  # the next boot: TLS and REPORT by slot 2
+    assert (state["settled"], state["error"]) == (True, None)
+
+
 WATCH = """
 import os, sys
 from pathlib import Path

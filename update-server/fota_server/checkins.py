@@ -23,7 +23,7 @@ from fota_server.database import Database
 from fota_server.decide import Target, TargetState, Twin, Verdict, judge
 from fota_server.identity import Identity
 from fota_server.trust import TrustChain
-from fota_wire import assignment
+from fota_wire import assignment, certify
 from fota_wire.checkin import MAX_ROOT_STEPS, Request, Response, encode_response
 from fota_wire.errors import FotaError
 from fota_wire.host_crypto import verify
@@ -34,6 +34,18 @@ log = logging.getLogger("fota.server")
 MAX_BATCH = 256
 MAX_WAITING = 8192
 EVENTS_KEPT = 100
+
+
+_keys = schema.device_keys
+KEY_COLUMNS = (
+    _keys.c.wanted.label("key_wanted"),
+    _keys.c.order_key,
+    _keys.c.certificate,
+    _keys.c.current_key,
+    _keys.c.not_after.label("key_not_after"),
+)
+"""What `refuse` and `key_order` need beside the device's own row."""
+RENEW_DAYS = 30
 
 
 class Forbidden(FotaError):
@@ -67,6 +79,8 @@ class _Judged:
     verdict: Verdict
     is_new: bool
     nonce: bytes
+    pinned: bytes
+    key_order: int
 
 
 class CheckIns:
@@ -175,6 +189,7 @@ class CheckIns:
                 devices.c.public_key,
                 devices.c.revoked,
                 schema.retirements.c.at.label("retired_at"),
+                *KEY_COLUMNS,
                 devices.c.report_nonce,
                 devices.c.confirmed_hash,
                 targets.c.id.label("target_id"),
@@ -185,6 +200,7 @@ class CheckIns:
                 rollouts.c.paused,
             )
             .outerjoin(schema.retirements, schema.retirements.c.device_id == devices.c.id)
+            .outerjoin(schema.device_keys, schema.device_keys.c.device_id == devices.c.id)
             .outerjoin(targets, devices.c.target_id == targets.c.id)
             .outerjoin(rollouts, targets.c.rollout_id == rollouts.c.id)
             .where(devices.c.id.in_(list(device_ids)))
@@ -208,7 +224,13 @@ class CheckIns:
         )
         verdict = judge(twin, waiting.request, identity.public_key, self._trust.current, verify)
         return _Judged(
-            waiting=waiting, twin=twin, verdict=verdict, is_new=row is None, nonce=secrets.token_bytes(16)
+            waiting=waiting,
+            twin=twin,
+            verdict=verdict,
+            is_new=row is None,
+            nonce=secrets.token_bytes(16),
+            pinned=row.public_key if row and row.public_key else identity.public_key,
+            key_order=key_order(row, identity, self._clock()),
         )
 
     def _respond(self, item: _Judged, now: int) -> bytes:
@@ -234,6 +256,7 @@ class CheckIns:
             item.nonce,
             item.verdict.report_status[:256],
         )
+        response.key_order = item.key_order
         return encode_response(response, manifest_held=held)
 
     def _interval(self, hurry: bool) -> int:
@@ -245,8 +268,17 @@ class CheckIns:
         return base - spread + secrets.randbelow(2 * spread + 1)
 
 
-def refuse(row: Any, identity: Identity, auto_admission: bool) -> Forbidden | None:  # noqa: ANN401 - a row
-    """Return why a device with this row (None: no row) and certificate may not speak here, or None."""
+def refuse(
+    row: Any,  # noqa: ANN401 - a driver's row
+    identity: Identity,
+    auto_admission: bool,
+    *,
+    proving: bool = False,
+) -> Forbidden | None:
+    """Return why a device with this row (None: no row) and certificate may not speak here, or None.
+
+    It may by its factory key, and by the key that replaced it; ``proving``: by one just certified, too.
+    """
     device_id = identity.device_id
     if row is None:
         if auto_admission:
@@ -258,11 +290,29 @@ def refuse(row: Any, identity: Identity, auto_admission: bool) -> Forbidden | No
         return Forbidden(f"device {device_id} is retired", "retired")
     if row.revoked:
         return Forbidden(f"device {device_id} is revoked", "revoked")
-    if row.public_key is not None and row.public_key != identity.public_key:
+    keys = (row.public_key, row.current_key, row.order_key if proving and row.certificate else None)
+    if row.public_key is not None and identity.public_key not in keys:
         return Forbidden(
             f"device {device_id} was admitted with another key: admit it again if that is right", "key"
         )
     return None
+
+
+def key_order(row: Any, identity: Identity, now: int) -> int:  # noqa: ANN401 - a driver's row
+    """Return what is wanted of a device's key (SPEC 5.6): by an operator, or because time runs out."""
+    if row is not None and row.key_wanted is not None:
+        return int(row.key_wanted)
+    if expires_soon(identity.not_before, identity.not_after, now):
+        return certify.RENEW
+    replaced = row is not None and row.current_key is not None
+    if replaced and identity.public_key == row.public_key and row.key_not_after <= now:
+        return certify.ROTATE  # it came by its factory key, as the certificate of the other has run out
+    return 0
+
+
+def expires_soon(not_before: float, not_after: float, now: float) -> bool:
+    """Tell whether to renew a certificate: in its last 30 days, or the last third of a shorter life."""
+    return not_after - now < min(RENEW_DAYS * 86400, (not_after - not_before) / 3)
 
 
 def _target(row: Any, releases: dict[int, Any]) -> Target:  # noqa: ANN401 - a driver's row
@@ -331,7 +381,7 @@ def _contact(item: _Judged, now: int) -> dict[str, object]:
     refused = item.verdict.report_status if item.waiting.request.report is not None else None
     return {
         "device": item.twin.device_id,
-        "public_key": item.waiting.identity.public_key,
+        "public_key": item.pinned,
         "last_seen": now,
         "root_version": item.waiting.request.root_version,
         "report_nonce": item.nonce,

@@ -7,8 +7,10 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping
+from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -16,17 +18,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from fota_server import schema
+from fota_server import renewals, schema
 from fota_server.artifacts import ArtifactStore, is_digest
-from fota_server.checkins import Busy, CheckIns, Forbidden, refuse
+from fota_server.checkins import KEY_COLUMNS, Busy, CheckIns, Forbidden, refuse
 from fota_server.database import Database, DatabaseUnavailable
 from fota_server.devices import may_fetch
-from fota_server.identity import IdentityError, identify
+from fota_server.identity import Identity, IdentityError, identify
 from fota_server.listener import Gate
 from fota_server.ranges import Part, choose_part
 from fota_server.retirement import Retired
-from fota_wire import checkin
-from fota_wire.errors import FormatError, FotaError, InputError, StorageError
+from fota_wire import certify, checkin
+from fota_wire.errors import FormatError, FotaError, InputError, StorageError, VerifyError
 
 log = logging.getLogger("fota.server")
 
@@ -55,6 +57,7 @@ _STATUS: dict[type[FotaError], int] = {
     TooSlow: 408,
     TooLarge: 413,
     FormatError: 400,
+    VerifyError: 403,
     Busy: 503,
     DatabaseUnavailable: 503,
     StorageError: 503,
@@ -117,6 +120,7 @@ class DevicePlane:
         return Starlette(
             routes=[
                 Route("/v1/checkin", self.checkin, methods=["POST"]),
+                Route("/v1/certificate", self.certificate, methods=["POST"]),
                 Route("/v1/payload/{digest}", self.payload, methods=["GET"]),
             ],
             exception_handlers={FotaError: _on_fota_error, HTTPException: _on_http_error},
@@ -129,6 +133,34 @@ class DevicePlane:
         body = await self._checkins.answer(identity, parsed)
         return Response(body, headers={"content-type": checkin.CONTENT_TYPE, "cache-control": "no-store"})
 
+    async def certificate(self, request: Request) -> Response:
+        """POST /v1/certificate (SPEC 5.6)."""
+        identity = identify(request.scope)
+        order = certify.parse_request(await read_body(request, certify.MAX_BODY, BODY_S))
+        async with self._database.write() as connection:
+            row = await self._admitted(connection, identity, proving=order is None)
+            if row is None:
+                raise Forbidden("check in first", "unknown-device")
+            body = await renewals.answer(connection, identity, row, order)
+        return Response(body, headers={"content-type": checkin.CONTENT_TYPE, "cache-control": "no-store"})
+
+    async def _admitted(
+        self, connection: AsyncConnection, identity: Identity, *, proving: bool = False
+    ) -> Any:  # noqa: ANN401
+        """Return the device's row, None if there is none yet. Raises Forbidden: it may not speak here."""
+        devices, retirements, keys = schema.devices, schema.retirements, schema.device_keys
+        query = (
+            select(devices, retirements.c.at.label("retired_at"), *KEY_COLUMNS)
+            .outerjoin(retirements, retirements.c.device_id == devices.c.id)
+            .outerjoin(keys, keys.c.device_id == devices.c.id)
+            .where(devices.c.id == identity.device_id)
+        )
+        row = (await connection.execute(query)).first()
+        refusal = refuse(row, identity, self._auto_admission, proving=proving)
+        if refusal:
+            raise refusal
+        return row
+
     async def payload(self, request: Request) -> Response:
         """GET /v1/payload/<sha256 hex>: one read of the database, no write, however small the range."""
         identity = identify(request.scope)
@@ -136,16 +168,7 @@ class DevicePlane:
         if not is_digest(digest):
             raise NotFound("a payload is named by 64 lower-case hex digits", "not-found")
         async with self._database.read() as connection:
-            devices, retirements = schema.devices, schema.retirements
-            query = (
-                select(devices, retirements.c.at.label("retired_at"))
-                .outerjoin(retirements, retirements.c.device_id == devices.c.id)
-                .where(devices.c.id == identity.device_id)
-            )
-            row = (await connection.execute(query)).first()
-            refusal = refuse(row, identity, self._auto_admission)
-            if refusal:
-                raise refusal
+            await self._admitted(connection, identity)
             if not await may_fetch(connection, identity.device_id, digest):
                 raise Forbidden(f"payload {digest[:16]} is not assigned to this device", "not-assigned")
         try:

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, func, insert, or_, select, update
+from sqlalchemy import RowMapping, Select, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fota_server import schema, telemetry
@@ -13,6 +13,7 @@ from fota_server.database import now, record_audit
 from fota_server.decide import GIVEN_UP, TargetState
 from fota_server.identity import is_device_id
 from fota_server.retirement import retirement_of
+from fota_wire import certify
 from fota_wire.errors import InputError
 
 _GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -58,6 +59,7 @@ async def show_device(connection: AsyncConnection, device_id: str) -> dict[str, 
 
 
 def _query() -> Select[Any]:
+    keys = schema.device_keys
     devices, targets, rollouts, releases = schema.devices, schema.targets, schema.rollouts, schema.releases
     return (
         select(
@@ -68,7 +70,14 @@ def _query() -> Select[Any]:
             rollouts.c.paused,
             releases.c.version.label("target_version"),
             schema.retirements.c.at.label("retired_at"),
+            keys.c.wanted.label("key_wanted"),
+            keys.c.order.label("key_order"),
+            keys.c.certificate.label("key_certificate"),
+            keys.c.current_key,
+            keys.c.current_since,
+            keys.c.not_after.label("key_not_after"),
         )
+        .outerjoin(keys, keys.c.device_id == devices.c.id)
         .outerjoin(schema.retirements, schema.retirements.c.device_id == devices.c.id)
         .outerjoin(targets, devices.c.target_id == targets.c.id)
         .outerjoin(rollouts, targets.c.rollout_id == rollouts.c.id)
@@ -135,6 +144,20 @@ def _view(
         "admitted_by": row["admitted_by"],
         "revoked": row["revoked"],
         "retired_at": row["retired_at"],
+        "key": _key(row),
+    }
+
+
+def _key(row: RowMapping) -> dict[str, Any]:
+    """Return which key a device is to act by, and what is under way with it (SPEC 5.6)."""
+    wanted = {certify.RENEW: "renew", certify.ROTATE: "rotate"}.get(row["key_wanted"])
+    answered = certify.ISSUED if row["key_certificate"] is not None else certify.PENDING
+    return {
+        "in_use": "rotated" if row["current_key"] is not None else "factory",
+        "since": row["current_since"],
+        "not_after": row["key_not_after"],
+        "wanted": wanted,
+        "order": answered if row["key_order"] is not None else None,
     }
 
 
@@ -188,7 +211,8 @@ async def admit(connection: AsyncConnection, device_id: str, actor: str) -> dict
         raise InputError(f"{device_id} is not a device id: 18 lower-case hex digits", "device-id")
     if await retirement_of(connection, device_id):
         raise InputError(f"device {device_id} is retired, and that is for good", "retired")
-    table = schema.devices
+    table, keys = schema.devices, schema.device_keys
+    await connection.execute(delete(keys).where(keys.c.device_id == device_id))
     fresh = {"revoked": False, "public_key": None, "admitted_by": actor}
     result = await connection.execute(update(table).where(table.c.id == device_id).values(**fresh))
     if result.rowcount == 0:

@@ -9,6 +9,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from fota_wire.errors import FotaError
@@ -25,11 +26,13 @@ class Identity:
     """A device as its certificate names it; the TLS layer has checked the chain and the possession of the
     key.
 
-    ``device_id`` is 18 hex digits, ``public_key`` 64 bytes x||y, the times are seconds since 1970.
+    ``device_id`` is 18 hex digits, ``public_key`` 64 bytes x||y, ``certificate`` DER, the times are seconds
+    since 1970.
     """
 
     device_id: str
     public_key: bytes
+    certificate: bytes
     not_before: float
     not_after: float
 
@@ -73,6 +76,7 @@ def _read_certificate(pem: str) -> Identity:
     return Identity(
         device_id=str(names[0].value),
         public_key=numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big"),
+        certificate=certificate.public_bytes(Encoding.DER),
         not_before=certificate.not_valid_before_utc.timestamp(),
         not_after=certificate.not_valid_after_utc.timestamp(),
     )

@@ -10,6 +10,8 @@
 | GET devices?group&after&limit; GET devices/{id} | read | twins |
 | POST devices/{id}/revoke, devices/{id}/admit | operate | shut out; let in |
 | POST devices/{id}/retire {? "reason"} | operate | end its life, for good |
+| POST devices/{id}/key {"kind": "renew" or "rotate"} | operate | new certificate; new key, too (SPEC 5.6) |
+| GET orders; POST devices/{id}/certificate (DER) | operate | for the device CA: what to sign; signed |
 | GET groups; POST groups; POST groups/{name}/devices | read; operate | groups |
 | GET rollouts; POST rollouts; GET rollouts/{id} | read; operate; read | rollouts with progress |
 | POST rollouts/{id}/pause, rollouts/{id}/resume | operate | |
@@ -27,6 +29,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from cryptography.x509 import Certificate
 from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.applications import Starlette
@@ -35,7 +38,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from fota_server import devices, retirement, rollouts, schema
+from fota_server import devices, renewals, retirement, rollouts, schema
 from fota_server.artifacts import ArtifactStore
 from fota_server.catalog import check_release, find_release, open_release, store_release
 from fota_server.crypto import AssignSigner
@@ -44,6 +47,7 @@ from fota_server.device_plane import TooLarge, TooSlow, read_body
 from fota_server.operator_input import BODY_S, number_of, read_json, scope_of, text_of
 from fota_server.tokens import Operator, find_operator
 from fota_server.trust import TrustChain
+from fota_wire import certify
 from fota_wire import root as roots
 from fota_wire.errors import FormatError, FotaError, InputError, StorageError, VerifyError
 
@@ -117,7 +121,9 @@ class OperatorPlane:
         trust: TrustChain,
         signer: AssignSigner,
         retired: retirement.Retired,
+        device_ca: Certificate,
     ) -> None:
+        self._device_ca = device_ca
         self._database = database
         self._retired = retired
         self._artifacts = artifacts
@@ -142,6 +148,9 @@ class OperatorPlane:
                 Route("/api/v1/devices/{id}/revoke", operate(self.revoke_device), methods=["POST"]),
                 Route("/api/v1/devices/{id}/admit", operate(self.admit_device), methods=["POST"]),
                 Route("/api/v1/devices/{id}/retire", operate(self.retire_device), methods=["POST"]),
+                Route("/api/v1/devices/{id}/key", operate(self.want_key), methods=["POST"]),
+                Route("/api/v1/devices/{id}/certificate", operate(self.certificate), methods=["POST"]),
+                Route("/api/v1/orders", operate(self.list_orders), methods=["GET"]),
                 Route("/api/v1/groups", read(self.list_groups), methods=["GET"]),
                 Route("/api/v1/groups", operate(self.create_group), methods=["POST"]),
                 Route("/api/v1/groups/{name}/devices", operate(self.add_to_group), methods=["POST"]),
@@ -328,6 +337,30 @@ class OperatorPlane:
             answer = await devices.show_device(connection, device_id)
         self._retired.add(device_id)
         return JSONResponse(answer)
+
+    async def want_key(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST devices/{id}/key {"kind": "renew" or "rotate"}."""
+        kinds = {"renew": certify.RENEW, "rotate": certify.ROTATE}
+        kind = kinds.get(str((await read_json(request, {"kind"})).get("kind")))
+        if kind is None:
+            raise InputError('kind has to be "renew" or "rotate"', "json")
+        device_id = request.path_params["id"]
+        async with self._database.write() as connection:
+            await renewals.want(connection, device_id, kind, operator.name)
+            return JSONResponse(await devices.show_device(connection, device_id))
+
+    async def list_orders(self, _request: Request, _operator: Operator) -> JSONResponse:
+        """GET orders: what waits for the device CA."""
+        async with self._database.read() as connection:
+            return JSONResponse({"orders": await renewals.list_orders(connection)})
+
+    async def certificate(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST devices/{id}/certificate, DER: the CA's answer to an order."""
+        raw = await read_body(request, certify.MAX_CERTIFICATE, BODY_S)
+        device_id = request.path_params["id"]
+        async with self._database.write() as connection:
+            await renewals.deliver(connection, device_id, raw, self._device_ca, operator.name)
+            return JSONResponse(await devices.show_device(connection, device_id))
 
     async def list_groups(self, _request: Request, _operator: Operator) -> JSONResponse:
         """GET groups."""

@@ -104,6 +104,20 @@ retirements = Table(  # the end of a device's life: a row is never changed nor t
     Column("reason", String(256), nullable=False),
 )
 
+device_keys = Table(  # keys and certificates over the air (SPEC 5.6); no row: the factory's key, for ever
+    "device_keys",
+    metadata,
+    Column("device_id", String(18), ForeignKey("devices.id"), primary_key=True),
+    Column("wanted", Integer),  # certify.RENEW or ROTATE, until it is done; null: nothing
+    Column("order", LargeBinary),  # as the device signed it; null: none waits and none was answered
+    Column("order_key", LargeBinary),  # x||y that it is for
+    Column("ordered_at", BigInteger),
+    Column("certificate", LargeBinary),  # the answer, DER; null: the CA has not signed yet
+    Column("current_key", LargeBinary),  # x||y that replaced the factory's, proved by a handshake
+    Column("current_since", BigInteger),
+    Column("not_after", BigInteger),  # of the certificate that was proved last
+)
+
 confirmations = Table(
     "confirmations",
     metadata,

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.x509 import load_pem_x509_certificate
 from sqlalchemy import func, insert, select
 
 from fota_server import device_plane, operator_plane, schema, tls
@@ -127,10 +128,13 @@ async def serve(
         policy = Policy(auto_admission=auto, interval_s=config.interval_s)
         checkins = CheckIns(database, Catalog(), trust, signer, policy, now)
         device_app = device_plane.DevicePlane(database, checkins, artifacts, auto).app()
+        device_ca = load_pem_x509_certificate(read_input(config.device_ca, 65536))
         retired = Retired()
         async with database.read() as connection:
             await retired.load(connection)
-        operator_app = operator_plane.OperatorPlane(database, artifacts, trust, signer, retired).app()
+        operator_app = operator_plane.OperatorPlane(
+            database, artifacts, trust, signer, retired, device_ca
+        ).app()
         device_socket = bind(config.host, config.port)
         operator_socket = bind(config.operator_host, config.operator_port)
         gate = device_plane.gate(retired)

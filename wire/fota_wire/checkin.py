@@ -10,6 +10,7 @@ MAX_REQUEST = 8192
 MAX_RESPONSE = 32768
 MAX_ROOT_STEPS = 4
 FIRST_EXTENSION = 16
+KEY_ORDER = 16
 MAX_TELEMETRY = 16
 MAX_TOPIC = 32
 MAX_VALUE = 256
@@ -51,6 +52,7 @@ class Response:
         self.interval = interval
         self.nonce = nonce
         self.report_status = report_status
+        self.key_order = 0  # SPEC 5.6: 0 nothing, 1 renew, 2 rotate
 
 
 def encode_request(request: Request) -> bytes:
@@ -113,6 +115,8 @@ def encode_response(response: Response, manifest_held: bool = False) -> bytes:
         body[4] = response.manifest
     body[6] = response.nonce
     body[7] = response.report_status
+    if response.key_order:
+        body[KEY_ORDER] = response.key_order
     return cbor.encode(body)
 
 
@@ -133,6 +137,16 @@ def parse_response(raw: bytes) -> Response:
         check.bstr(body[6], "nonce", 16),
         check.tstr(body[7], "report status"),
     )
+
+
+def key_order(raw: bytes) -> int:
+    """Return what the answer to a check-in wants of the device's key (SPEC 5.6); 0: nothing."""
+    try:
+        body = cbor.decode(raw)
+    except FormatError:
+        return 0
+    found = body.get(KEY_ORDER, 0) if isinstance(body, dict) else 0
+    return found if type(found) is int else 0
 
 
 def encode_error(code: str, message: str) -> bytes:

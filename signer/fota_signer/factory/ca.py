@@ -47,9 +47,9 @@ def new_ca(common_name: str, days: int, password: bytes) -> tuple[bytes, bytes]:
     """
     if not password:
         raise InputError("the key of a CA needs a password", "password")
-    key, name, now = ec.generate_private_key(ec.SECP256R1()), _name(common_name), _now()
+    key, name = ec.generate_private_key(ec.SECP256R1()), _name(common_name)
     certificate = (
-        _builder(name, name, key.public_key(), key, now + timedelta(days=days))
+        _builder(name, name, key.public_key(), key, now() + timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(ca=True), critical=True)
         .sign(key, hashes.SHA256())
@@ -59,7 +59,8 @@ def new_ca(common_name: str, days: int, password: bytes) -> tuple[bytes, bytes]:
     return head + pem, certificate.public_bytes(Encoding.PEM)
 
 
-def _now() -> datetime:
+def now() -> datetime:
+    """Return the time, UTC, in whole seconds."""
     return datetime.now(UTC).replace(microsecond=0)
 
 
@@ -73,7 +74,7 @@ def _builder(
     authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
     return (
         x509.CertificateBuilder(issuer, subject, public, x509.random_serial_number())
-        .not_valid_before(_now() - timedelta(days=1))
+        .not_valid_before(now() - timedelta(days=1))
         .not_valid_after(until)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(authority, critical=False)
@@ -114,7 +115,7 @@ def is_ca(certificate: x509.Certificate) -> bool:
         return False
 
 
-def issue(request_der: bytes, serial: bytes, ca: DeviceCa) -> bytes:
+def issue(request_der: bytes, serial: bytes, ca: DeviceCa, until: datetime = FOR_EVER) -> bytes:
     """Return the device certificate for a request, DER: CN = 18 hex digits of the serial, TLS client only.
 
     Raises:
@@ -127,7 +128,7 @@ def issue(request_der: bytes, serial: bytes, ca: DeviceCa) -> bytes:
     if not isinstance(public, ec.EllipticCurvePublicKey):
         raise VerifyError("the certificate request is not for a P-256 key")
     builder = (
-        _builder(name, ca.certificate.subject, public, ca.key, FOR_EVER)
+        _builder(name, ca.certificate.subject, public, ca.key, until)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(ca=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)

@@ -5,9 +5,8 @@ import hmac
 import secrets
 from dataclasses import dataclass
 
-from fota_signer.factory import request
 from fota_signer.factory.packets import MISCOMPARE, ElementStatusError, Transport, packet, payload
-from fota_wire import element
+from fota_wire import element, pkcs10
 from fota_wire.errors import DeviceError, VerifyError
 
 OTHER_DATA = bytes(13)
@@ -104,7 +103,7 @@ def _compute(values: Values, name: str) -> bytes:
         at = int(name[7:])
         return values.zone[at : at + 2]
     if name == "request_digest":
-        info = request.request_info(values.serial.hex(), values["identity"])
+        info = pkcs10.request_info(values.serial.hex(), values["identity"])
         return hashlib.sha256(info).digest()
     if name in ("mac_answer", "io_response"):
         key, head = ("mac_key", b"\x08\0\x04\0") if name == "mac_answer" else ("io_key", bytes(4))

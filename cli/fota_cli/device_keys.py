@@ -1,0 +1,114 @@
+"""``fota device rotate``, ``renew`` and ``certify``: keys and certificates of devices over the air."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import click
+
+from fota_cli.client import OperatorClient
+from fota_cli.options import connected, print_json
+from fota_wire.errors import FormatError, FotaError, VerifyError
+
+if TYPE_CHECKING:
+    from fota_signer.factory.ca import DeviceCa
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+IDS = click.argument("device_ids", metavar="ID...", nargs=-1, required=True)
+
+
+@click.command()
+@IDS
+@connected
+def rotate(client: OperatorClient, device_ids: tuple[str, ...], as_json: bool) -> None:
+    """Have devices make a new TLS key in their element and order a certificate for it."""
+    _want(client, device_ids, "rotate", as_json)
+
+
+@click.command()
+@IDS
+@connected
+def renew(client: OperatorClient, device_ids: tuple[str, ...], as_json: bool) -> None:
+    """Have devices order a new certificate for the key that they use."""
+    _want(client, device_ids, "renew", as_json)
+
+
+def _want(client: OperatorClient, device_ids: tuple[str, ...], kind: str, as_json: bool) -> None:
+    answers = [client.post(f"devices/{quote(one, safe='')}/key", {"kind": kind}) for one in device_ids]
+    if as_json:
+        print_json({"devices": answers})
+        return
+    for answer in answers:
+        click.echo(f"device {answer['id']}: will {kind} at its next check-in")
+
+
+@click.command()
+@click.option("--ca-key", type=FILE, required=True, help="Key of the device CA, PEM.")
+@click.option("--ca-cert", type=FILE, required=True, help="Certificate of the device CA, PEM.")
+@click.option(
+    "--ca-password-file", type=FILE, help="First line is the CA key's password (else FOTA_KEY_PASSWORD)."
+)
+@click.option("--allow-example-keys", is_flag=True, help="Accept the published throw-away keys.")
+@click.option(
+    "--days", type=click.IntRange(1, 36500), help="Validity of the certificates; without it, no end."
+)
+@click.option("--watch", type=click.FloatRange(min=0.1), metavar="S", help="Go on, asking every S seconds.")
+@connected
+def certify(
+    client: OperatorClient,
+    ca_key: Path,
+    ca_cert: Path,
+    ca_password_file: Path | None,
+    allow_example_keys: bool,
+    days: int | None,
+    watch: float | None,
+    as_json: bool,
+) -> None:
+    """Sign what devices ordered. The CA's key stays in this process; the server never sees it.
+
+    Every order is checked against this CA, not believed. Exit code 1 if one was refused.
+    """
+    from fota_signer.factory.ca import load_ca
+
+    ca = load_ca(ca_key, ca_cert, ca_password_file, allow_example_keys=allow_example_keys)
+    while True:
+        try:
+            result = _round(client, ca, days)
+        except FotaError as exc:
+            if watch is None:
+                raise
+            click.echo(f"fota: error: {exc}; going on", err=True)
+        else:
+            _tell(result, as_json, quiet=watch is not None)
+            if watch is None:
+                click.get_current_context().exit(1 if result["refused"] else 0)
+        time.sleep(watch or 0)
+
+
+def _round(client: OperatorClient, ca: "DeviceCa", days: int | None) -> dict[str, Any]:
+    from fota_signer.factory.certify import certify_order
+
+    certified, refused = [], {}
+    for item in client.get("orders")["orders"]:
+        device_id = str(item["device"])
+        try:
+            certificate = certify_order(bytes.fromhex(item["order"]), device_id, ca, days)
+        except (VerifyError, FormatError, ValueError) as exc:
+            refused[device_id] = str(exc)
+            continue
+        client.post(f"devices/{quote(device_id, safe='')}/certificate", certificate)
+        certified.append(device_id)
+    return {"certified": certified, "refused": refused}
+
+
+def _tell(result: dict[str, Any], as_json: bool, *, quiet: bool) -> None:
+    if as_json:
+        print_json(result)
+        return
+    for device_id in result["certified"]:
+        click.echo(f"device {device_id}: certified")
+    for device_id, reason in result["refused"].items():
+        click.echo(f"device {device_id}: refused: {reason}", err=True)
+    if not quiet and not result["certified"] and not result["refused"]:
+        click.echo("no orders")

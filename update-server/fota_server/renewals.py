@@ -1,0 +1,162 @@
+"""Keys and certificates over the air (SPEC 5.6), the server's part: it carries orders to the CA and back.
+
+The CA's key is not here. `fota device certify`, a process of its own, fetches the orders through the operator
+plane, trusts none of them before it has checked the factory key's signature itself, and brings certificates.
+A device may always act by its factory key: whatever is lost on the way, it can ask again.
+"""
+
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from fota_server import schema
+from fota_server.checkins import Forbidden, key_order
+from fota_server.database import now, record_audit
+from fota_server.identity import Identity
+from fota_wire import certify
+from fota_wire.errors import InputError, VerifyError
+from fota_wire.host_crypto import public_xy, verify
+
+MAX_LISTED = 256
+_keys = schema.device_keys
+
+
+async def _row(connection: AsyncConnection, device_id: str) -> Any:  # noqa: ANN401 - a driver's row
+    return (await connection.execute(select(_keys).where(_keys.c.device_id == device_id))).first()
+
+
+async def _change(connection: AsyncConnection, device_id: str, **values: object) -> None:
+    changed = await connection.execute(update(_keys).where(_keys.c.device_id == device_id).values(**values))
+    if changed.rowcount == 0:
+        await connection.execute(insert(_keys).values(device_id=device_id, **values))
+
+
+# -- the operator's side -------------------------------------------------------------------------------------
+
+
+async def want(connection: AsyncConnection, device_id: str, kind: int, actor: str) -> None:
+    """Have a device renew its certificate, or make a new key as well, at its next check-in.
+
+    Raises:
+        InputError: not known.
+    """
+    devices = schema.devices
+    if not (await connection.execute(select(devices.c.id).where(devices.c.id == device_id))).first():
+        raise InputError(f"no device {device_id}: see 'fota device list'", "unknown-device")
+    await _change(connection, device_id, wanted=kind)
+    action = "device.rotate" if kind == certify.ROTATE else "device.renew"
+    await record_audit(connection, actor, action, device_id)
+
+
+async def list_orders(connection: AsyncConnection) -> list[dict[str, Any]]:
+    """Return the orders that wait for the CA, the oldest first; not of retired or revoked devices."""
+    devices = schema.devices
+    query = (
+        select(_keys.c.device_id, _keys.c.order, _keys.c.ordered_at)
+        .join(devices, devices.c.id == _keys.c.device_id)
+        .where(_keys.c.order.is_not(None), _keys.c.certificate.is_(None), devices.c.revoked.is_(False))
+        .order_by(_keys.c.ordered_at)
+        .limit(MAX_LISTED)
+    )
+    rows = (await connection.execute(query)).all()
+    return [{"device": row.device_id, "order": row.order.hex(), "at": row.ordered_at} for row in rows]
+
+
+async def deliver(
+    connection: AsyncConnection, device_id: str, raw: bytes, ca: x509.Certificate, actor: str
+) -> None:
+    """Take a certificate for the key that a device ordered one for.
+
+    Raises:
+        InputError: nothing was ordered, or it is not a certificate.
+        VerifyError: it is for another key or name, or of another CA.
+    """
+    row = await _row(connection, device_id)
+    if row is None or row.order is None:
+        raise InputError(f"device {device_id} has no order", "unknown-order")
+    try:
+        certificate = x509.load_der_x509_certificate(raw)
+        certificate.verify_directly_issued_by(ca)
+    except (ValueError, TypeError, InvalidSignature) as exc:
+        raise VerifyError("not a certificate of the device CA", "certificate") from exc
+    key = certificate.public_key()
+    mine = isinstance(key, ec.EllipticCurvePublicKey) and public_xy(key) == row.order_key
+    if not mine or certificate.subject.rfc4514_string() != f"CN={device_id}":
+        raise VerifyError("the certificate is for another key or device", "certificate")
+    await _change(connection, device_id, certificate=raw)
+    await record_audit(
+        connection, actor, "device.certify", device_id, serial=f"{certificate.serial_number:x}"
+    )
+
+
+# -- the device's side ---------------------------------------------------------------------------------------
+
+
+async def answer(
+    connection: AsyncConnection,
+    identity: Identity,
+    device: Any,  # noqa: ANN401 - a driver's row
+    order: bytes | None,
+) -> bytes:
+    """Return the body that answers POST /v1/certificate of a device that may speak.
+
+    Raises:
+        Forbidden: nothing is wanted of its key.
+        FormatError, VerifyError: the order is not one, or not signed by the factory key and the new key.
+    """
+    row = await _row(connection, identity.device_id)
+    if order is None:
+        return await _prove(connection, identity, device, row)
+    wanted = key_order(device, identity, now())
+    if not wanted:
+        raise Forbidden("nothing is wanted of this device's key", "not-wanted")
+    key = _ordered_key(order, identity.device_id, device.public_key or identity.public_key)
+    if (key in (device.public_key, device.current_key)) != (wanted == certify.RENEW):
+        raise Forbidden(
+            "a new key is wanted" if wanted == certify.ROTATE else "no new key is wanted", "order-kind"
+        )
+    if row is not None and row.order_key == key and row.order is not None:
+        if row.certificate is not None:
+            return certify.encode_answer(certify.ISSUED, row.certificate)
+        return certify.encode_answer(certify.PENDING, None)
+    await _change(
+        connection, identity.device_id, order=order, order_key=key, ordered_at=now(), certificate=None
+    )
+    return certify.encode_answer(certify.PENDING, None)
+
+
+def _ordered_key(raw: bytes, device_id: str, factory_xy: bytes) -> bytes:
+    """Return x||y of the key that an order is for."""
+    order = certify.open_order(raw, factory_xy, bytes.fromhex(device_id), verify)
+    try:
+        request = x509.load_der_x509_csr(order.csr)
+        key = request.public_key()
+        good = request.is_signature_valid and request.subject.rfc4514_string() == f"CN={device_id}"
+    except ValueError as exc:
+        raise VerifyError("the certificate request cannot be read", "csr") from exc
+    if not good or not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise VerifyError("the certificate request is not signed by its key, or of another device", "csr")
+    return public_xy(key)
+
+
+async def _prove(connection: AsyncConnection, identity: Identity, device: Any, row: Any) -> bytes:  # noqa: ANN401
+    """The device has come with this certificate: if it is the one that was issued, it counts from now on."""
+    if row is not None and row.certificate == identity.certificate:
+        rotated = identity.public_key != device.public_key
+        await _change(
+            connection,
+            identity.device_id,
+            wanted=None,
+            order=None,
+            order_key=None,
+            certificate=None,
+            current_key=identity.public_key if rotated else None,
+            current_since=now(),
+            not_after=int(identity.not_after),
+        )
+        await record_audit(connection, "device", "device.key", identity.device_id, rotated=rotated)
+    return certify.encode_answer(certify.CURRENT, None)
