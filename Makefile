@@ -47,7 +47,7 @@ prove: $(READY)
 
 # The bootloader, and the releases of the sample application that demo, tests and benchmark use.
 firmware: toolchain $(READY)
-	@$(MAKE) --no-print-directory -C bootloader bootloader host
+	@$(MAKE) --no-print-directory -C bootloader bootloader recovery host
 	@for version in 1.0.0 1.1.0 1.3.0; do $(MAKE) --no-print-directory -C bootloader sample VERSION=$$version || exit 1; done
 	@$(MAKE) --no-print-directory -C bootloader sample VERSION=1.2.0 SELF_TEST=fail
 

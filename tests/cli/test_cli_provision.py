@@ -11,8 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from fota_vdev.machine import Machine
+from fota_wire.settings import unpack_trust_store
+
 PASSWORD = "correct horse"
 BOOTLOADER = Path(__file__).resolve().parents[2] / "build/bootloader/stm32l4/bootloader.elf"
+RECOVERY = BOOTLOADER.with_name("bootloader-recovery.elf")
 SAMPLE = BOOTLOADER.parents[2] / "sample/app-1.0.0.elf"
 VENDOR_ID = uuid.uuid5(uuid.NAMESPACE_DNS, "example.com")
 CLASS_ID = uuid.uuid5(VENDOR_ID, "demo")
@@ -313,6 +317,46 @@ def test_factory_hex_refuses_inputs_that_do_not_fit_and_keeps_the_keys(
     assert "neither firmware root" in refused("--root-a", factory / "b.pub")
     assert "not an ELF" in refused("--bootloader", tmp_path / "app.img")
     assert path.read_bytes() == before
+    assert not (tmp_path / "d.hex").exists()
+
+
+@needs_firmware
+def test_factory_hex_with_recovery_boots_and_recovers_what_has_no_image(
+    device, options, hex_options, tmp_path
+):
+    """The recovery build lies around the trust store: both have to come out of the HEX whole."""
+    work, made = tmp_path / "work", tmp_path / "d.hex"
+    fota("provision", "device", device, *options, "--work", work)
+    words = list(hex_options)
+    words[words.index("--bootloader") + 1] = RECOVERY
+    fota("provision", "hex", next(work.glob("*.json")), *words, "-o", made)
+    fota("provision", "load", device, made)
+    assert "slot A 1.0.0 confirmed" in fota("vdev", "run", device, "--until", "journal: ")[0]
+    machine = Machine.load(device)
+    store = unpack_trust_store(machine.flash.read_phys(1, 0x2000, 0x900))
+    assert store.server_url == "https://updates.example:8443"
+    machine.power_off()
+    machine.flash.write_phys(1, 0x4000, bytes(2048))
+    machine.power_on()
+    said = len(machine.uart)
+    machine.run(time_ms=5000, until=lambda m: b"fota-boot: recovery" in m.uart[said:])
+    assert b"halt: PO3" in machine.uart[said:]
+    assert b"fota-boot: recovery" in machine.uart[said:]
+    machine.close()
+
+
+@needs_firmware
+def test_trust_store_that_recovery_leaves_no_room_for_is_refused(device, options, hex_options, tmp_path):
+    work = tmp_path / "work"
+    fota("provision", "device", device, *options, "--work", work)
+    words = list(hex_options)
+    words[words.index("--bootloader") + 1] = RECOVERY
+    words[words.index("--genesis-root") + 1] = tmp_path / "long.cbor"
+    (tmp_path / "long.cbor").write_bytes(b"\x59\x08\x00" + bytes(2048))
+    said = one_line(
+        fota("provision", "hex", next(work.glob("*.json")), *words, "-o", tmp_path / "d.hex", code=3)[1]
+    )
+    assert "with recovery in the bootloader, room is for 2304" in said
     assert not (tmp_path / "d.hex").exists()
 
 

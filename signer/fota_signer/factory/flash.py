@@ -12,6 +12,7 @@ from fota_wire.image import parse_image
 from fota_wire.layout import (
     BOOTLOADER_SIZE,
     FLASH_BASE,
+    RECOVERY_OFFSET,
     SETTINGS_OFFSET,
     SLOT_ADDRESS,
     TRUST_STORE_OFFSET,
@@ -29,6 +30,7 @@ from fota_wire.status import IM10
 from fota_wire.version import format_version
 
 DOUBLE_WORD = 8
+ROOM = ((0, BOOTLOADER_SIZE), (RECOVERY_OFFSET, SETTINGS_OFFSET))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +53,7 @@ class Firmware:
 
 
 def bootloader_image(elf: bytes, name: str) -> bytes:
-    """Return the bootloader's bytes from its first on.
+    """Return the bootloader's bytes from its first on. With recovery, there is a hole for the trust store.
 
     Raises:
         InputError: not an ELF of a bootloader for this layout.
@@ -61,12 +63,33 @@ def bootloader_image(elf: bytes, name: str) -> bytes:
     out = bytearray()
     for address, data in sorted(elf_chunks(elf, name)):
         offset = address - FLASH_BASE
-        if offset < len(out) or offset + len(data) > BOOTLOADER_SIZE:
-            raise InputError(f"{name}: 0x{address:08x} + {len(data)} bytes is outside the bootloader's 8 KiB")
+        room = next((end for begin, end in ROOM if begin <= offset < end), 0)
+        if offset < len(out) or offset + len(data) > room:
+            raise InputError(
+                f"{name}: 0x{address:08x} + {len(data)} bytes is outside the bootloader's room (SPEC 1)"
+            )
         out += b"\xff" * (offset - len(out)) + data
     if not out:
         raise InputError(f"{name}: nothing to load")
     return bytes(out)
+
+
+def _parts(firmware: Firmware, trust_store: bytes) -> list[tuple[int, bytes]]:
+    """Return (offset, bytes) of bootloader and trust store, which a bootloader with recovery surrounds.
+
+    Raises:
+        InputError: the trust store does not fit in front of recovery.
+    """
+    parts = [(0, firmware.bootloader[:BOOTLOADER_SIZE]), (TRUST_STORE_OFFSET, trust_store)]
+    recovery = firmware.bootloader[RECOVERY_OFFSET:]
+    if not recovery:
+        return parts
+    room = RECOVERY_OFFSET - TRUST_STORE_OFFSET
+    if len(trust_store) > room:
+        raise InputError(
+            f"trust store has {len(trust_store)} bytes; with recovery in the bootloader, room is for {room}"
+        )
+    return [*parts, (RECOVERY_OFFSET, recovery)]
 
 
 def check_image(firmware: Firmware) -> str:
@@ -127,8 +150,7 @@ def factory_hex(firmware: Firmware, record: DeviceRecord) -> str:
     )
     out = IntelHex()
     for address, data in (
-        (FLASH_BASE, firmware.bootloader),
-        (FLASH_BASE + TRUST_STORE_OFFSET, pack_trust_store(store)),
+        *((FLASH_BASE + offset, data) for offset, data in _parts(firmware, pack_trust_store(store))),
         (FLASH_BASE + SETTINGS_OFFSET, pack(page)),
         (SLOT_ADDRESS, firmware.image),
     ):
