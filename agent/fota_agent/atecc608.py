@@ -17,9 +17,25 @@ WORD_RESET = b"\x00"  # the next read starts at the first byte of the answer aga
 WORD_SLEEP = b"\x01"  # sleep, forgetting all volatile state
 WORD_COMMAND = b"\x03"
 
-OP_READ, OP_NONCE, OP_RANDOM, OP_GENKEY, OP_SIGN = 0x02, 0x16, 0x1B, 0x40, 0x41
+OP_READ, OP_GENDIG, OP_NONCE, OP_RANDOM, OP_COUNTER, OP_GENKEY, OP_SIGN = (
+    2,
+    0x15,
+    0x16,
+    0x1B,
+    0x24,
+    0x40,
+    0x41,
+)
 # Longest execution times in milliseconds at clock divider M2, the slowest: safe for each setting.
-MAX_MS = {OP_READ: 5, OP_NONCE: 20, OP_RANDOM: 23, OP_GENKEY: 653, OP_SIGN: 665}
+MAX_MS = {
+    OP_READ: 5,
+    OP_GENDIG: 35,
+    OP_NONCE: 20,
+    OP_RANDOM: 23,
+    OP_COUNTER: 25,
+    OP_GENKEY: 653,
+    OP_SIGN: 665,
+}
 
 WAKE_DELAY_US = 1500
 WAKE_TRIES = 36
@@ -105,14 +121,30 @@ class Atecc608:
             ]
         )
 
+    def attest(self, num_in: bytes, slot: int = 1) -> "tuple[bytes, int, bytes]":
+        """Have the key in ``slot`` sign Counter0 over a nonce of ``num_in``, 20 bytes, and a random number.
+
+        Return that number (32 bytes), the counter, and r || s. Raises DeviceError.
+        """
+        random, _, signature, counter = self._answers(
+            [
+                (OP_NONCE, 0x00, 0, num_in, 32),
+                (OP_GENDIG, 0x04, 0, b"", 1),  # zone 4: Counter0
+                (OP_SIGN, 0x40, slot, b"", 64),  # a message made inside, with the whole serial number
+                (OP_COUNTER, 0x00, 0, b"", 4),
+            ]
+        )
+        return random, int.from_bytes(counter, "little"), signature
+
     def _session(self, commands: "list[tuple[int, int, int, bytes, int]]") -> bytes:
         """Wake, run ``commands``, sleep; return the answer to the last one."""
+        return self._answers(commands)[-1]
+
+    def _answers(self, commands: "list[tuple[int, int, int, bytes, int]]") -> "list[bytes]":
+        """Wake, run ``commands``, sleep; return all answers."""
         self._wake()
         try:
-            answer = b""
-            for op, p1, p2, data, size in commands:
-                answer = self._execute(op, p1, p2, data, size)
-            return answer
+            return [self._execute(op, p1, p2, data, size) for op, p1, p2, data, size in commands]
         finally:
             self._write_quietly(WORD_SLEEP)
 

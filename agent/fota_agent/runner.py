@@ -1,6 +1,7 @@
 """Carries out what the engine decides: network, flash, crypto element, journal. No decision is made here."""
 
 from fota_agent import actions, download
+from fota_agent.attest import attest
 from fota_agent.engine import Engine
 from fota_agent.http import is_decimal
 from fota_agent.renewal import Renewal
@@ -160,6 +161,7 @@ class Runner:
             raise RuntimeError("a check-in without a request")
         if action.claims is not None:
             request.report = self._report(action.claims)
+            request.attestation = attest(self._board, request.report)
         headers = {"Content-Type": checkin.CONTENT_TYPE, "Accept": checkin.CONTENT_TYPE}
         body = checkin.encode_request(request)
         try:

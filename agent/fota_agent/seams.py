@@ -86,6 +86,10 @@ class Element(Protocol):
         """Make a new private key in ``slot``; return its x || y. The old one is gone."""
         ...
 
+    def attest(self, num_in: bytes, slot: int = 1) -> tuple[bytes, int, bytes]:
+        """Return (32 random bytes, Counter0, r || s) by the attestation key over both and ``num_in`` (20)."""
+        ...
+
     def sign(self, digest: bytes, slot: int | None = None) -> bytes:
         """Return r || s (64 bytes) over ``digest`` (32 bytes) by the private key in ``slot``."""
         ...

@@ -295,6 +295,7 @@ def show_device(client: OperatorClient, device_id: str, as_json: bool) -> None:
     else:
         click.echo("wanted     -")
     click.echo(f"floor      {_or_dash(answer['floor'])}")
+    click.echo(f"attested   {_attested(answer['attested'])}")
     click.echo(f"ROOT       {_or_dash(answer['root_version'])}")
     click.echo(
         f"seen       {ago(answer['last_seen']) or 'never'}, last report {ago(answer['report_at']) or 'never'}"
@@ -307,6 +308,10 @@ def show_device(client: OperatorClient, device_id: str, as_json: bool) -> None:
         click.echo(f"published  {item['topic']} {json.dumps(item['value'])}, {ago(item['at'])}")
     for told in answer["events"]:
         click.echo(f"event      {date(told['at'])} {told['code']} {told['detail']}")
+
+
+def _attested(said: dict[str, Any] | None) -> str:
+    return "no" if said is None else f"by the element {ago(said['at'])}: floor {said['floor']}"
 
 
 def _key_text(key: dict[str, Any]) -> str:

@@ -261,6 +261,7 @@ def test_key_is_rotated_over_the_air_and_used_by_the_next_boot(factory, device_f
     shutil.copy(device_file[0], path := tmp_path / "device.vdev")
     device = device_file[1]
     agent(path, "--until-idle")
+    assert "attested   by the element" in factory.operate("device", "show", device)
     factory.operate("device", "rotate", device)
     agent(path, "--until-idle")
     assert "to rotate, certificate pending" in factory.operate("device", "show", device)
@@ -268,8 +269,10 @@ def test_key_is_rotated_over_the_air_and_used_by_the_next_boot(factory, device_f
     assert f"device {device}: certified" in factory.operate("device", "certify", *ca)
     agent(path, "--until-idle")
     assert "key        rotated since" in factory.operate("device", "show", device)
-    state = agent(path, "--until-idle")  # the next boot: TLS and REPORT by slot 2
+    state = agent(path, "--until-idle")  # the next boot: TLS and REPORT by slot 2, attested by slot 1
     assert (state["settled"], state["error"]) == (True, None)
+    shown = json.loads(factory.operate("device", "show", device, "--json"))
+    assert (shown["refused_report"], shown["attested"]["floor"]) == (None, state["floor"])
 
 
 WATCH = """

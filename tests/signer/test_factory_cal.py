@@ -31,7 +31,7 @@ def provisioned(scenario, work):
 def test_cryptoauthlib_carries_a_blank_chip_to_the_end(scenario, tmp_path):
     out = provisioned(scenario, tmp_path)
     assert out["device_id"] == out["serial"]
-    assert out["locked"] == [True, True, 0, 4, 6, 14, 15]
+    assert out["locked"] == [True, True, 0, 1, 4, 6, 14, 15]
     assert out["paired"]
     assert out["roots"]
     assert out["changed_again"] == []

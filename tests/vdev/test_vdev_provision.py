@@ -115,7 +115,7 @@ def test_provisioned_device_is_locked_paired_and_certified(blank, factory):
     nvm = blank.element.nvm
     assert nvm.config_locked
     assert nvm.data_locked
-    assert [slot for slot in range(16) if nvm.slot_locked(slot)] == [0, 4, 6, 14, 15]
+    assert [slot for slot in range(16) if nvm.slot_locked(slot)] == [0, 1, 4, 6, 14, 15]
     assert nvm.io_key == page.io_key
     assert bytes(nvm.slots[4][:32]) == page.mac_key
     assert nvm.public_key(15) == inputs["root_a_xy"]

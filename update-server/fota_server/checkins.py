@@ -222,7 +222,14 @@ class CheckIns:
             confirmed_hash=bytes.fromhex(row.confirmed_hash) if row and row.confirmed_hash else None,
             target=target,
         )
-        verdict = judge(twin, waiting.request, identity.public_key, self._trust.current, verify)
+        verdict = judge(
+            twin,
+            waiting.request,
+            identity.public_key,
+            self._trust.current,
+            verify,
+            identity.attestation,
+        )
         return _Judged(
             waiting=waiting,
             twin=twin,
@@ -362,6 +369,16 @@ async def _store(connection: AsyncConnection, judged: list[_Judged], now: int) -
     for item in judged:
         if item.verdict.report and item.verdict.report.events:
             await _store_events(connection, item.twin.device_id, item.verdict.report.events, now)
+    attested = [
+        {"device_id": item.twin.device_id, "at": now, "counter": item.verdict.attested.counter}
+        for item in judged
+        if item.verdict.attested
+    ]
+    if attested:
+        table = schema.attestations
+        ids = [row["device_id"] for row in attested]
+        await connection.execute(delete(table).where(table.c.device_id.in_(ids)))
+        await connection.execute(insert(table), attested)
     for item in judged:
         if item.waiting.request.telemetry:
             await telemetry.store(connection, item.twin.device_id, item.waiting.request.telemetry, now)

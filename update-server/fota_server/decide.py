@@ -24,6 +24,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from fota_wire.attestation import Attestation, open_attestation
 from fota_wire.checkin import MAX_ROOT_STEPS, Request
 from fota_wire.errors import FotaError
 from fota_wire.report import Report, open_report
@@ -102,12 +103,23 @@ class Verdict:
     newly_confirmed: bytes | None
     wanted: Release | None
     hurry: bool
+    attested: Attestation | None = None
 
 
-def judge(twin: Twin, request: Request, public_key: bytes, root: Root, verify: Verify) -> Verdict:
-    """Return what a check-in by the holder of ``public_key`` means; ``root`` is the newest."""
+def judge(
+    twin: Twin,
+    request: Request,
+    public_key: bytes,
+    root: Root,
+    verify: Verify,
+    attestation_key: bytes | None = None,
+) -> Verdict:
+    """Return what a check-in by the holder of ``public_key`` means; ``root`` is the newest.
+
+    ``attestation_key``: KEYHASH; a device whose certificate names one has to attest every report (SPEC 5.7).
+    """
     # (1) What is true of the device: only what its own key signed, over the nonce that it was last given.
-    report, status = _read_report(twin, request, public_key, verify)
+    report, attested, status = _read_report(twin, request, public_key, verify, attestation_key)
     # (2) What that means for what is wanted of it.
     target = twin.target
     state, reason = (target.state, target.reason) if target else (None, None)
@@ -132,22 +144,27 @@ def judge(twin: Twin, request: Request, public_key: bytes, root: Root, verify: V
         hurry=behind
         or twin.report_nonce is None
         or bool(target and state in UNDER_WAY and not target.paused),
+        attested=attested,
     )
 
 
 def _read_report(
-    twin: Twin, request: Request, public_key: bytes, verify: Verify
-) -> tuple[Report | None, str]:
+    twin: Twin, request: Request, public_key: bytes, verify: Verify, attestation_key: bytes | None
+) -> tuple[Report | None, Attestation | None, str]:
+    attested = None
     if request.report is None:
-        return None, "none"
+        return None, None, "none"
     if twin.report_nonce is None:
-        return None, "refused: no report was asked for; use the nonce of this answer"
+        return None, None, "refused: no report was asked for; use the nonce of this answer"
     try:
         device_id = bytes.fromhex(twin.device_id)
         report = open_report(request.report, public_key, twin.report_nonce, device_id, verify)
+        if attestation_key is not None:
+            raw = request.attestation or b""
+            attested = open_attestation(raw, request.report, attestation_key, device_id, verify)
     except FotaError as exc:
-        return None, f"refused: {exc}"
-    return report, "accepted"
+        return None, None, f"refused: {exc}"
+    return report, attested, "accepted"
 
 
 def advance(target: Target, report: Report) -> tuple[TargetState, str | None]:

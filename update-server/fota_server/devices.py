@@ -14,6 +14,7 @@ from fota_server.decide import GIVEN_UP, TargetState
 from fota_server.identity import is_device_id
 from fota_server.retirement import retirement_of
 from fota_wire import certify
+from fota_wire.attestation import COUNTS_PER_FLOOR
 from fota_wire.errors import InputError
 
 _GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -70,6 +71,8 @@ def _query() -> Select[Any]:
             rollouts.c.paused,
             releases.c.version.label("target_version"),
             schema.retirements.c.at.label("retired_at"),
+            schema.attestations.c.at.label("attested_at"),
+            schema.attestations.c.counter.label("attested_counter"),
             keys.c.wanted.label("key_wanted"),
             keys.c.order.label("key_order"),
             keys.c.certificate.label("key_certificate"),
@@ -78,6 +81,7 @@ def _query() -> Select[Any]:
             keys.c.not_after.label("key_not_after"),
         )
         .outerjoin(keys, keys.c.device_id == devices.c.id)
+        .outerjoin(schema.attestations, schema.attestations.c.device_id == devices.c.id)
         .outerjoin(schema.retirements, schema.retirements.c.device_id == devices.c.id)
         .outerjoin(targets, devices.c.target_id == targets.c.id)
         .outerjoin(rollouts, targets.c.rollout_id == rollouts.c.id)
@@ -135,6 +139,7 @@ def _view(
         "confirmed": running if running and row["state"] == "confirmed" else None,
         "wanted": _wanted(row),
         "floor": row["floor"],
+        "attested": _attested(row),
         "root_version": row["root_version"],
         "reset_cause": row["reset_cause"],
         "first_seen": row["first_seen"],
@@ -146,6 +151,13 @@ def _view(
         "retired_at": row["retired_at"],
         "key": _key(row),
     }
+
+
+def _attested(row: RowMapping) -> dict[str, Any] | None:
+    """Return what the element said itself, beside a report: when, and which floor it holds (SPEC 5.7)."""
+    if row["attested_at"] is None:
+        return None
+    return {"at": row["attested_at"], "floor": row["attested_counter"] // COUNTS_PER_FLOOR}
 
 
 def _key(row: RowMapping) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from fota_wire import attestation
 from fota_wire.errors import FotaError
 
 _DEVICE_ID = re.compile(r"[0-9a-f]{18}")
@@ -26,13 +27,14 @@ class Identity:
     """A device as its certificate names it; the TLS layer has checked the chain and the possession of the
     key.
 
-    ``device_id`` is 18 hex digits, ``public_key`` 64 bytes x||y, ``certificate`` DER, the times are seconds
-    since 1970.
+    ``device_id`` is 18 hex digits, ``public_key`` 64 bytes x||y, ``certificate`` DER, ``attestation`` the
+    KEYHASH of its attestation key or None, the times are seconds since 1970.
     """
 
     device_id: str
     public_key: bytes
     certificate: bytes
+    attestation: bytes | None
     not_before: float
     not_after: float
 
@@ -77,6 +79,18 @@ def _read_certificate(pem: str) -> Identity:
         device_id=str(names[0].value),
         public_key=numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big"),
         certificate=certificate.public_bytes(Encoding.DER),
+        attestation=_attestation_key(certificate),
         not_before=certificate.not_valid_before_utc.timestamp(),
         not_after=certificate.not_valid_after_utc.timestamp(),
     )
+
+
+def _attestation_key(certificate: x509.Certificate) -> bytes | None:
+    """Return the KEYHASH in the extension of SPEC 5.7, or None if there is none."""
+    oid = x509.ObjectIdentifier(attestation.EXTENSION_OID)
+    try:
+        value = certificate.extensions.get_extension_for_oid(oid).value
+    except (x509.ExtensionNotFound, ValueError):
+        return None
+    raw = value.value if isinstance(value, x509.UnrecognizedExtension) else b""
+    return raw[2:] if raw[:2] == b"\x04\x20" and len(raw) == 34 else b""

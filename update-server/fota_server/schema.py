@@ -118,6 +118,14 @@ device_keys = Table(  # keys and certificates over the air (SPEC 5.6); no row: t
     Column("not_after", BigInteger),  # of the certificate that was proved last
 )
 
+attestations = Table(  # the last thing that each element said itself (SPEC 5.7)
+    "attestations",
+    metadata,
+    Column("device_id", String(18), ForeignKey("devices.id"), primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("counter", BigInteger, nullable=False),  # Counter0
+)
+
 confirmations = Table(
     "confirmations",
     metadata,

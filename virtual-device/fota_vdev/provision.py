@@ -13,11 +13,13 @@ from fota_vdev.elf import segments
 from fota_vdev.flash_array import PAGE
 from fota_vdev.host import ChipHost
 from fota_vdev.machine import Machine
+from fota_wire.attestation import EXTENSION_OID, extension_value
 from fota_wire.cose import key_hash
 from fota_wire.element import (
     ATTESTATION_SLOT,
     IDENTITY_SLOT,
     IO_SLOT,
+    LOCKED_SLOTS,
     MAC_SLOT,
     NEXT_SLOT,
     ROOT_A_SLOT,
@@ -58,8 +60,8 @@ LARGEST_CERTIFICATE = 1024
 
 def provision_element(
     host: ChipHost, *, io_key: bytes, mac_key: bytes, root_a_xy: bytes, root_b_xy: bytes
-) -> bytes:
-    """Configure, key and lock a blank chip; return X||Y of its identity key, which never leaves it.
+) -> tuple[bytes, bytes]:
+    """Configure, key and lock a blank chip; return X||Y of its identity and of its attestation key.
 
     Raises:
         DeviceError: the chip does not answer, or refuses: it is not blank.
@@ -71,16 +73,16 @@ def provision_element(
             host.write_config_word(offset, wanted[offset : offset + 4])
     host.lock_config(crc16(wanted))
     identity = host.generate_key(IDENTITY_SLOT)
-    host.generate_key(ATTESTATION_SLOT)
+    attestation = host.generate_key(ATTESTATION_SLOT)
     host.generate_key(NEXT_SLOT)
     host.write_slot(MAC_SLOT, mac_key)
     host.write_slot(IO_SLOT, io_key)
     host.write_public_key(ROOT_A_SLOT, root_a_xy)
     host.write_public_key(ROOT_B_SLOT, root_b_xy)
-    for slot in (IDENTITY_SLOT, MAC_SLOT, IO_SLOT, ROOT_A_SLOT, ROOT_B_SLOT):
+    for slot in LOCKED_SLOTS:
         host.lock_slot(slot)
     host.lock_data()
-    return identity
+    return identity, attestation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +116,12 @@ def certificate_pem(der: bytes) -> str:
 
 
 def device_certificate(
-    *, serial: bytes, public_xy: bytes, ca_key: "EllipticCurvePrivateKey", ca_cert: "Certificate"
+    *,
+    serial: bytes,
+    public_xy: bytes,
+    attestation_xy: bytes,
+    ca_key: "EllipticCurvePrivateKey",
+    ca_cert: "Certificate",
 ) -> bytes:
     """Return the device certificate, DER: CN = 18 hex digits of the element's serial, TLS client only."""
     from cryptography import x509
@@ -140,6 +147,10 @@ def device_certificate(
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
+        )
+        .add_extension(
+            x509.UnrecognizedExtension(x509.ObjectIdentifier(EXTENSION_OID), extension_value(attestation_xy)),
+            critical=False,
         )
     )
     return builder.sign(ca_key, hashes.SHA256()).public_bytes(Encoding.DER)
@@ -249,10 +260,12 @@ def provision(
         )
 
     trust_store(bytes(LARGEST_CERTIFICATE))  # refused now, or not at all
-    identity = provision_element(
+    identity, attestation = provision_element(
         host, io_key=io_key, mac_key=mac_key, root_a_xy=root_a_xy, root_b_xy=root_b_xy
     )
-    certificate = device_certificate(serial=serial, public_xy=identity, ca_key=ca[0], ca_cert=ca[1])
+    certificate = device_certificate(
+        serial=serial, public_xy=identity, attestation_xy=attestation, ca_key=ca[0], ca_cert=ca[1]
+    )
     machine.power_off()
     write_flash(machine, bootloader, trust_store(certificate), page, image)
     return DeviceReport(

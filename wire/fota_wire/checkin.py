@@ -10,7 +10,7 @@ MAX_REQUEST = 8192
 MAX_RESPONSE = 32768
 MAX_ROOT_STEPS = 4
 FIRST_EXTENSION = 16
-KEY_ORDER = 16
+KEY_ORDER, ATTESTATION = 16, 17
 MAX_TELEMETRY = 16
 MAX_TOPIC = 32
 MAX_VALUE = 256
@@ -28,6 +28,7 @@ class Request:
         self.root_version = root_version
         self.manifest_digest = manifest_digest
         self.report = report
+        self.attestation: bytes | None = None  # SPEC 5.7
         self.telemetry: list[tuple[str, int, str]] = []
 
 
@@ -62,6 +63,8 @@ def encode_request(request: Request) -> bytes:
         body[5] = request.report
     if request.telemetry:
         body[6] = [list(item) for item in request.telemetry]
+    if request.attestation is not None:
+        body[ATTESTATION] = request.attestation
     return cbor.encode(body)
 
 
@@ -71,7 +74,7 @@ def parse_request(raw: bytes) -> Request:
     Raises:
         FormatError: malformed, or longer than 8 KiB.
     """
-    body = _body(raw, MAX_REQUEST, "check-in", (1, 2, 3, 4), (5, 6))
+    body = _body(raw, MAX_REQUEST, "check-in", (1, 2, 3, 4), (5, 6, ATTESTATION))
     digest, report = body[4], body.get(5)
     request = Request(
         check.bstr(body[2], "nonce", 16),
@@ -79,6 +82,8 @@ def parse_request(raw: bytes) -> Request:
         None if digest is None else check.bstr(digest, "manifest digest", 32),
         None if 5 not in body else check.bstr(report, "REPORT"),
     )
+    if ATTESTATION in body:
+        request.attestation = check.bstr(body[ATTESTATION], "ATTESTATION", None, 512)
     if 6 in body:
         request.telemetry = [
             parse_value(item) for item in check.array(body[6], "telemetry", 1, MAX_TELEMETRY)

@@ -7,7 +7,7 @@ SLOT_NAMES = {
     8: "free", 10: "device certificate", 11: "signer key", 12: "signer certificate",
     14: "root B", 15: "root A",
 }  # fmt: skip
-LOCKED_SLOTS = (IDENTITY_SLOT, MAC_SLOT, IO_SLOT, ROOT_B_SLOT, ROOT_A_SLOT)
+LOCKED_SLOTS = (IDENTITY_SLOT, ATTESTATION_SLOT, MAC_SLOT, IO_SLOT, ROOT_B_SLOT, ROOT_A_SLOT)
 CONFIG_SIZE = 128
 COUNTER_MAX = 2097151
 
@@ -27,10 +27,20 @@ SLOTS = {
     14: (b"\x0f\x0f", b"\x30\x00"),
     15: (b"\x0f\x0f", b"\x30\x00"),
 }
+LATCHED_SLOTS = (IDENTITY_SLOT, ATTESTATION_SLOT, NEXT_SLOT)
+PERSIST_DISABLE = 0x10  # in the second byte of KeyConfig: usable only while the persistent latch is set
 SECURE_BOOT = b"\x03\xf7"
 CHIP_OPTIONS = b"\x02\x60"
 # parts of the zone that a locked chip of ours has: (offset, end); counters move, locks and serial are its own
 FIXED = ((20, 52), (70, 72), (90, 92), (96, 128))
+
+
+def slot_rules(slot: int, latched: bool = False) -> "tuple[bytes, bytes]":
+    """Return SlotConfig and KeyConfig of a slot, two bytes each. ``latched``: as `fota provision --latch`."""
+    slot_config, key_config = SLOTS.get(slot, UNUSED)
+    if latched and slot in LATCHED_SLOTS:
+        key_config = bytes((key_config[0], key_config[1] | PERSIST_DISABLE))
+    return slot_config, key_config
 
 
 def counter_bytes(value: int) -> bytes:
@@ -48,7 +58,7 @@ def wanted_config(zone: bytes, counters: tuple[int, int] = (0, 0)) -> bytes:
     """Return the configuration zone that a chip whose zone is ``zone`` now has to have before its lock."""
     out = bytearray(zone)
     for slot in range(16):
-        slot_config, key_config = SLOTS.get(slot, UNUSED)
+        slot_config, key_config = slot_rules(slot)
         out[20 + 2 * slot : 22 + 2 * slot] = slot_config
         out[96 + 2 * slot : 98 + 2 * slot] = key_config
     out[52:68] = counter_bytes(counters[0]) + counter_bytes(counters[1])

@@ -11,11 +11,13 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fota_signer import passwords
+from fota_wire import attestation
 from fota_wire.cose import kid_of
 from fota_wire.errors import InputError, VerifyError
 from fota_wire.files import read_input
 from fota_wire.host_crypto import load_public_key, public_xy
 
+ATTESTATION_OID = x509.ObjectIdentifier(attestation.EXTENSION_OID)
 FOR_EVER = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 """RFC 5280: no well-defined end; a device does not know the date, and the server can revoke it."""
 
@@ -115,8 +117,16 @@ def is_ca(certificate: x509.Certificate) -> bool:
         return False
 
 
-def issue(request_der: bytes, serial: bytes, ca: DeviceCa, until: datetime = FOR_EVER) -> bytes:
+def issue(
+    request_der: bytes,
+    serial: bytes,
+    ca: DeviceCa,
+    until: datetime = FOR_EVER,
+    attestation_value: bytes | None = None,
+) -> bytes:
     """Return the device certificate for a request, DER: CN = 18 hex digits of the serial, TLS client only.
+
+    ``attestation_value``: of the extension that names the attestation key (SPEC 5.7).
 
     Raises:
         VerifyError: the request is not signed by its key, or is for another name.
@@ -133,7 +143,20 @@ def issue(request_der: bytes, serial: bytes, ca: DeviceCa, until: datetime = FOR
         .add_extension(_usage(ca=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
     )
+    if attestation_value is not None:
+        builder = builder.add_extension(
+            x509.UnrecognizedExtension(ATTESTATION_OID, attestation_value), critical=False
+        )
     return builder.sign(ca.key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+def attestation_value_of(certificate: x509.Certificate) -> bytes | None:
+    """Return the value of a certificate's attestation extension, or None."""
+    try:
+        value = certificate.extensions.get_extension_for_oid(ATTESTATION_OID).value
+    except x509.ExtensionNotFound:
+        return None
+    return value.value if isinstance(value, x509.UnrecognizedExtension) else None
 
 
 def require_issued(certificate_der: bytes, identity_xy: bytes, ca: DeviceCa) -> None:

@@ -11,7 +11,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fota_signer.factory.ca import FOR_EVER, DeviceCa, issue, now
+from fota_signer.factory.ca import FOR_EVER, DeviceCa, attestation_value_of, issue, now
 from fota_wire import certify
 from fota_wire.errors import VerifyError
 from fota_wire.host_crypto import public_xy, verify
@@ -39,7 +39,7 @@ def certify_order(raw: bytes, device_id: str, ca: DeviceCa, days: int | None = N
     order = certify.open_order(raw, public_xy(key), serial, verify)
     until = FOR_EVER if days is None else _end(days)
     try:
-        return issue(order.csr, serial, ca, until)
+        return issue(order.csr, serial, ca, until, attestation_value_of(factory))
     except ValueError as exc:
         raise VerifyError("the certificate request of the order cannot be read", "csr") from exc
 

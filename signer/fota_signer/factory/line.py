@@ -12,6 +12,7 @@ from fota_signer.factory.recognise import ChipFacts, recognise, require_usable
 from fota_signer.factory.record import DeviceRecord, find_record, new_record
 from fota_signer.factory.request import certificate_request
 from fota_signer.factory.steps import Tell, all_steps, run_steps
+from fota_wire.attestation import extension_value
 from fota_wire.cose import key_hash
 from fota_wire.element import COUNTER_MAX
 from fota_wire.errors import DeviceError, FotaError, InputError, VerifyError
@@ -201,5 +202,7 @@ def _certify(session: Session, record: DeviceRecord, job: Job) -> DeviceRecord:
         identity=identity,
         attestation=session.values["attestation"],
         request=request,
-        certificate=issue(request, serial, job.ca),
+        certificate=issue(
+            request, serial, job.ca, attestation_value=extension_value(session.values["attestation"])
+        ),
     ).save()
