@@ -1,15 +1,21 @@
-"""``fota agent``: the update agent on a virtual device, over real sockets and TLS."""
+"""``fota agent``: the update agent, on a Linux gateway or beside a virtual device."""
 
+import hashlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from fota_wire.errors import FotaError, InputError, VerifyError
+from fota_wire.errors import FotaError, InputError, StorageError, VerifyError
 
 if TYPE_CHECKING:
-    from fota_cli.agent_session import Session
+    from collections.abc import Callable
+
+    from fota_cli.agent_session import Session as DeviceSession
+    from fota_cli.gateway_session import GatewaySession
+
+    Session = DeviceSession | GatewaySession
 
 ONCE, UNTIL_CONFIRMED, UNTIL_IDLE = "once", "until-confirmed", "until-idle"
 UNTIL = (UNTIL_CONFIRMED, UNTIL_IDLE)
@@ -31,10 +37,21 @@ def agent() -> None:
 @agent.command()
 @click.option(
     "--vdev",
-    "path",
-    required=True,
+    "device",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="File of the virtual device.",
+)
+@click.option(
+    "--gateway",
+    "folder",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of the gateway, whose program 'fota gateway launch' runs.",
+)
+@click.option(
+    "--from",
+    "card",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Take the update in this folder instead of the server's, if it is newer: docs/agent.md.",
 )
 @click.option("--server", help="Base URL instead of the trust store's; trust stays the same.")
 @click.option(
@@ -55,16 +72,20 @@ def agent() -> None:
 @click.option("--interval", type=click.FloatRange(min=0.1), help="Check in at least every so many seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print the final state as one JSON object.")
 def run(
-    path: Path,
+    device: Path | None,
+    folder: Path | None,
+    card: Path | None,
     server: str | None,
     mode: str | None,
     duration: float | None,
     interval: float | None,
     as_json: bool,
 ) -> None:
-    """Run the device in a file: its own machine code, and the agent beside it. Nothing listens."""
-    from fota_cli.agent_session import Session
-
+    """Run the agent: on a gateway beside its program, or on the device in a file, whose own machine code runs
+    beside it. Nothing listens.
+    """
+    if (device is None) == (folder is None):
+        raise click.UsageError("name one device: --vdev FILE or --gateway FOLDER")
     if duration is None and mode in UNTIL:
         duration = LIMIT_S
     deadline = time.monotonic() + duration if duration is not None else float("inf")
@@ -72,9 +93,9 @@ def run(
     def say(line: str) -> None:
         click.echo(line, err=as_json)
 
-    with Session(path, server, say) as session:
+    with _open(device, folder, server, say) as session:
         try:
-            done = _drive(session, mode, deadline, interval)
+            done = _drive(session, mode, deadline, interval, card)
         finally:
             session.save()
         if as_json:
@@ -85,9 +106,55 @@ def run(
             _judge(session, mode, done)
 
 
-def _drive(session: "Session", mode: str | None, deadline: float, interval: float | None) -> bool:
+@agent.command()
+@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("envelope", type=click.Path(path_type=Path))
+@click.option(
+    "--root", "roots", multiple=True, type=click.Path(path_type=Path), help="ROOT that devices may lack."
+)
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder."
+)
+def card(image: Path, envelope: Path, roots: tuple[Path, ...], output: Path) -> None:
+    """Put a release (IMAGE and signed ENVELOPE) into a folder, for updates without a server."""
+    from fota_wire.files import read_input, write_atomic
+    from fota_wire.root import unsafe_read_root
+
+    data, manifest = read_input(image), read_input(envelope, 65536)
+    digest = hashlib.sha256(data).hexdigest()
+    if digest.encode() not in manifest:
+        raise VerifyError(f"{envelope} is not about {image}: it names another file digest")
+    try:
+        (output / "payload").mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise StorageError(f"{output}: {exc.strerror}") from exc
+    for path in roots:
+        raw = read_input(path, 65536)
+        write_atomic(output / f"root-{unsafe_read_root(raw).version}.cbor", raw)
+    write_atomic(output / "payload" / digest, data)
+    write_atomic(output / "manifest.suit", manifest)
+    click.echo(f"{output}: {image.name}, file digest {digest[:16]}")
+
+
+def _open(
+    device: Path | None, folder: Path | None, server: str | None, say: "Callable[[str], None]"
+) -> "Session":
+    if folder is not None:
+        from fota_cli.gateway_session import GatewaySession
+
+        return GatewaySession(folder, server, say)
+    from fota_cli.agent_session import Session as DeviceSession
+
+    return DeviceSession(device or Path(), server, say)
+
+
+def _drive(
+    session: "Session", mode: str | None, deadline: float, interval: float | None, card: Path | None
+) -> bool:
     """Step until ``mode`` is satisfied (True), or cannot be or the deadline has passed (False)."""
     session.boot()
+    if card is not None:
+        session.agent.install_from(str(card))
     asked = time.monotonic()
     while time.monotonic() < deadline:
         wait_s = session.step()
@@ -101,6 +168,8 @@ def _drive(session: "Session", mode: str | None, deadline: float, interval: floa
             continue
         elif mode in UNTIL and (engine.settled or _refuses(engine.error, engine.failures)):
             return engine.settled
+        elif mode == UNTIL_IDLE and engine.deferred:
+            return True
         elif wait_s == 0:
             continue
         elif mode == ONCE and (engine.error is not None or not engine.trial):

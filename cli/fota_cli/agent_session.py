@@ -2,13 +2,12 @@
 
 import secrets
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from fota_agent import Hooks, actions
 from fota_agent.agent import Agent
 from fota_agent.board_stm32l4 import Stm32L4Board
+from fota_cli.agent_words import Say, Words, WordyHooks
 from fota_vdev.machine import Machine, StopReason
 from fota_wire import bootreport, journal, layout
 from fota_wire.errors import DeviceError, FormatError
@@ -19,36 +18,11 @@ BOOT_MS = 20_000
 SETTLE_MS = 1_500
 MAX_BOOTS = 16
 SLICE_MS = 200
-FELL_BACK = ("reverted", "rejected", "refused")
-
-Say = Callable[[str], None]
 
 
 def ticks_ms() -> int:
     """Return the host's monotonic milliseconds."""
     return time.monotonic_ns() // 1_000_000
-
-
-class SessionHooks(Hooks):
-    """Tells a person what the agent does, and remembers whether the device fell back."""
-
-    def __init__(self, say: Say) -> None:
-        self._say = say
-        self._quarter = 0
-        self.fell_back = ""
-
-    def progress(self, done: int, total: int) -> None:
-        """Say every quarter of a download."""
-        quarter = done * 4 // total
-        if quarter != self._quarter:
-            self._quarter = quarter
-            self._say(f"agent: {done} of {total} bytes")
-
-    def log(self, line: str) -> None:
-        """Say one thing that happened."""
-        if line.startswith(FELL_BACK):
-            self.fell_back = line
-        self._say(f"agent: {line}")
 
 
 class Session:
@@ -62,10 +36,10 @@ class Session:
         self._server_url = server_url
         self._say = say
         self._machine = Machine.load(path)
-        self._hooks = SessionHooks(say)
+        self._hooks = WordyHooks(say)
+        self._words = Words(say)
         self._uart_said = 0
         self._resets = 0
-        self._phase = ""
         self.agent: Agent
         self._live: Agent | None = None
 
@@ -130,7 +104,7 @@ class Session:
 
     def step(self) -> float:
         """Let the agent do one thing; return the seconds that the next step may wait."""
-        self._say_phase()
+        self._words.say_phase(self.agent)
         wait_s = self.agent.step() / 1000
         if not self.needs_boot:
             self._run(1)
@@ -218,21 +192,3 @@ class Session:
         for line in new[:end].decode("ascii", "replace").splitlines():
             if line.strip():
                 self._say(f"device| {line.rstrip()}")
-
-    def _say_phase(self) -> None:
-        engine = self.agent.engine
-        if engine.phase == self._phase:
-            return
-        self._phase = engine.phase
-        wanted = engine.wanted
-        name = (wanted.text or {}).get("version", f"sequence {wanted.sequence}") if wanted else ""
-        words = {
-            actions.CHECKIN: f"checks in with {self.agent.server}",
-            actions.FETCH: f"downloads {name}",
-            actions.REQUEST: f"asks the bootloader to try {name}",
-            actions.CONFIRM: "confirms the running image",
-            actions.REJECT: "rejects the running image",
-            actions.REBOOT: "resets the device",
-        }
-        if engine.phase in words:
-            self._say(f"agent: {words[engine.phase]}")

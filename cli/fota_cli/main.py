@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ca": ("fota_signer.factory.cli:ca", "Make and show the device CA of a factory."),
     "provision": ("fota_cli.provision:provision", "Take blank chips to locked, paired, certified devices."),
     "agent": ("fota_cli.agent:agent", "Run the update agent."),
+    "gateway": ("fota_cli.gateway:gateway", "Set up a Linux gateway, and launch its program."),
     "vdev": ("fota_vdev.cli:vdev", "Create, provision and run virtual devices."),
 }
 
@@ -48,7 +49,7 @@ class LazyRoot(click.Group):
         try:
             command: click.Command = getattr(importlib.import_module(module), name)
         except ModuleNotFoundError as exc:
-            extra = {"server": "server", "vdev": "vdev", "agent": "vdev"}.get(cmd_name)
+            extra = {"server": "server", "vdev": "vdev"}.get(cmd_name)
             if extra is None or (exc.name or "").startswith("fota_"):
                 raise
             raise click.ClickException(f"{cmd_name} needs {exc.name}: pip install 'fota[{extra}]'") from exc

@@ -209,6 +209,7 @@ def root_show(file: Path, as_json: bool) -> None:
 @class_option
 @model_option
 @click.option("--password-file", type=click.Path(), help="File whose first line is the key's password.")
+@click.option("--program", is_flag=True, help="Sign a program of Linux gateways: ELF, or a script with #!.")
 @force_option
 @example_option
 @json_option
@@ -227,6 +228,7 @@ def sign(**options: Any) -> None:  # noqa: ANN401  the names are those of SignOp
 @model_option
 @click.option("--floor", type=int, default=0, help="Security counter floor of the device.")
 @click.option("--max-step", type=int, help="Largest step above the floor that the device allows.")
+@click.option("--program", is_flag=True, help="The device is a Linux gateway.")
 @json_option
 def verify(
     file: Path,
@@ -236,6 +238,7 @@ def verify(
     model: str | None,
     floor: int,
     max_step: int | None,
+    program: bool,
     as_json: bool,
 ) -> None:
     """Check a signed image as the bootloader does. Exit code 1: refused."""
@@ -248,7 +251,7 @@ def verify(
     if class_uuid or model:
         class_id = identity.device_class(class_uuid=class_uuid, domain=vendor_domain, model=model).class_id
     roots = tuple(load_public_key(path) for path in key)
-    device = images.Device(roots=roots, class_id=class_id, floor=floor, max_step=max_step)
+    device = images.Device(roots, class_id, floor, max_step, program)
     try:
         image = images.check_image(read_input(file), device)
     except FotaError as exc:

@@ -61,7 +61,7 @@ def _certificate(data: bytes) -> Table:
 
 
 def _image(data: bytes) -> Table:
-    parsed = image.parse_image(data)
+    parsed = image.parse_image(data, programs=True)
     tlvs = [
         f"{area} 0x{kind:02x} {image.TLV_NAMES.get(kind, '?')}: {value.hex()}"
         for area, entries in (("protected", parsed.protected), ("unprotected", parsed.unprotected))

@@ -41,6 +41,17 @@ def load_firmware(data: bytes, name: str) -> bytes:
     return payload
 
 
+def check_program(data: bytes, name: str) -> bytes:
+    """Return ``data``, a program that Linux can start: an ELF file, or a script that names its interpreter.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if data[:4] == b"\x7fELF" or (data[:2] == b"#!" and len(data) >= 8):
+        return data
+    raise InputError(f"{name}: neither an ELF program nor a script that begins with #!")
+
+
 def flatten(chunks: list[Chunk], name: str) -> bytes:
     """Return ``chunks`` as one run from 0x0800_4200 on; gaps become 0xFF.
 

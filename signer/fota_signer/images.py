@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 
 class Device(NamedTuple):
     """What a bootloader knows, as far as it is to be checked: ``roots`` x||y of the keys it accepts;
-    ``class_id``; ``floor`` of the security counter and ``max_step`` above it.
+    ``class_id``; ``floor`` of the security counter and ``max_step`` above it; ``program``: a Linux gateway.
     """
 
     roots: tuple[bytes, ...]
     class_id: bytes | None = None
     floor: int = 0
     max_step: int | None = None
+    program: bool = False
 
 
 def sign_payload(
@@ -30,8 +31,10 @@ def sign_payload(
     version: tuple[int, int, int, int],
     sec_cnt: int,
     device_class: "DeviceClass",
+    program: bool = False,
 ) -> bytes:
-    """Return the signed image of ``payload``; the same input gives the same bytes.
+    """Return the signed image of ``payload``, firmware or a ``program`` of Linux gateways; the same input
+    gives the same bytes.
 
     Raises:
         InputError: ``sec_cnt`` is out of range, or the image does not fit a slot.
@@ -40,13 +43,15 @@ def sign_payload(
         raise InputError(f"security counter {sec_cnt} is not in 1..{layout.SEC_CNT_MAX}")
     xy = host_crypto.public_xy(key)
     protected = image.build_protected(sec_cnt, device_class.class_id, device_class.vendor_id)
-    signed = image.build_header(len(payload), len(protected), version) + payload + protected
+    signed = image.build_header(len(payload), len(protected), version, program=program) + payload + protected
     digest = hashlib.sha256(signed).digest()
     signature = host_crypto.signer(key)(digest)
     data = signed + image.build_unprotected(digest, cose.key_hash(xy), signature)
-    if len(data) > layout.SLOT_SIZE:
-        raise InputError(f"image of {len(data)} bytes does not fit a slot of {layout.SLOT_SIZE}")
-    check_image(data, Device(roots=(xy,), class_id=device_class.class_id))  # never hand out what nobody boots
+    limit = image.MAX_PROGRAM if program else layout.SLOT_SIZE
+    if len(data) > limit:
+        raise InputError(f"image of {len(data)} bytes does not fit a slot of {limit}")
+    device = Device(roots=(xy,), class_id=device_class.class_id, program=program)
+    check_image(data, device)  # never hand out what nobody boots
     return data
 
 
@@ -56,7 +61,7 @@ def check_image(data: bytes, device: Device) -> image.Image:
     Raises:
         FormatError: IM1, not an image. VerifyError: the status code of what is wrong.
     """
-    parsed = image.parse_image(data)
+    parsed = image.parse_image(data, programs=device.program)
     if device.class_id is not None and parsed.class_id != device.class_id:
         raise VerifyError(f"image is for class {parsed.class_id.hex()}", status.IM7)
     keys = {cose.key_hash(xy): xy for xy in device.roots}

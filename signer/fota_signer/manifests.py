@@ -15,7 +15,7 @@ def new_envelope(image_file: bytes, *, sequence: int, device_class: DeviceClass)
         InputError: vendor unknown, or the image is for another class.
         FotaError: not an image that a bootloader would look at.
     """
-    image = parse_image(image_file)
+    image = parse_image(image_file, programs=True)
     if image.class_id != device_class.class_id:
         raise InputError(f"the image is for class {image.class_id.hex()}, not {device_class.class_id.hex()}")
     if device_class.vendor_id is None:
@@ -49,7 +49,7 @@ def verify_envelope(raw: bytes, root: roots.Root, image_file: bytes | None = Non
 
 
 def _check_image(manifest: suit.Manifest, root: roots.Root, image_file: bytes) -> None:
-    image = parse_image(image_file)
+    image = parse_image(image_file, programs=True)
     if image.file_digest != manifest.digest or image.size != manifest.size:
         raise VerifyError("the manifest is about another image file", "image-digest")
     if image.class_id != manifest.class_id:

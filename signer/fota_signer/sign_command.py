@@ -24,7 +24,12 @@ VALUES = {
     "--model": "model",
     "--password-file": "password_file",
 }
-FLAGS = {"--force": "force", "--allow-example-keys": "allow_example_keys", "--json": "as_json"}
+FLAGS = {
+    "--force": "force",
+    "--allow-example-keys": "allow_example_keys",
+    "--json": "as_json",
+    "--program": "program",
+}
 REQUIRED = ("output", "key", "version", "security_counter")
 
 
@@ -43,6 +48,7 @@ class SignOptions(NamedTuple):
     force: bool = False
     allow_example_keys: bool = False
     as_json: bool = False
+    program: bool = False
 
 
 def run(options: SignOptions) -> str:
@@ -60,11 +66,20 @@ def run(options: SignOptions) -> str:
     device_class = identity.device_class(
         class_uuid=options.class_uuid, domain=options.vendor_domain, model=options.model
     )
-    payload = firmware.load_firmware(read_input(Path(options.source)), options.source)
+    source = read_input(Path(options.source))
+    if options.program:
+        payload = firmware.check_program(source, options.source)
+    else:
+        payload = firmware.load_firmware(source, options.source)
     password_file = Path(options.password_file) if options.password_file else None
     key = passwords.open_key(Path(options.key), password_file, options.allow_example_keys)
     data = images.sign_payload(
-        payload, key=key, version=version, sec_cnt=options.security_counter, device_class=device_class
+        payload,
+        key=key,
+        version=version,
+        sec_cnt=options.security_counter,
+        device_class=device_class,
+        program=options.program,
     )
     write_atomic(output, data)
     return _summary(options, data, device_class.class_id)

@@ -68,7 +68,7 @@ def check_release(manifest: Manifest, envelope: bytes, image_file: bytes, root: 
     """
     if len(image_file) != manifest.size:
         raise VerifyError(f"the manifest says {manifest.size} bytes, the image has {len(image_file)}", "size")
-    image: Image = parse_image(image_file)
+    image: Image = parse_image(image_file, programs=True)
     if image.file_digest != manifest.digest:
         raise VerifyError("the manifest was made for another image file: digests differ", "digest")
     if image.class_id != manifest.class_id:

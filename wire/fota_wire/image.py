@@ -11,6 +11,8 @@ from fota_wire.errors import FormatError, VerifyError
 
 MAGIC = 0x96F3B83D
 ROM_FIXED = 0x100
+PROGRAM = 0x10  # MCUboot's NON_BOOTABLE: a program of a Linux gateway, which no microcontroller boots
+MAX_PROGRAM = 16 << 20
 PROTECTED_MAGIC, UNPROTECTED_MAGIC = 0x6908, 0x6907
 KEYHASH, SHA256, ECDSA_SIG, SEC_CNT, VENDOR_ID, CLASS_ID = 0x01, 0x10, 0x22, 0x50, 0x74, 0x75
 ALLOW_LIST = (SHA256, KEYHASH, ECDSA_SIG)
@@ -22,10 +24,11 @@ _HEADER = "<IIHHIIBBHII"
 class Image:
     """A well-formed image; its hash is right, its **signature unverified**.
 
-    ``version`` (major, minor, revision, build); ``flags``; ``load_addr``; ``img_size`` of the payload in
-    bytes; ``size`` of the file; ``sec_cnt``; ``class_id`` 16 bytes; ``key_hash`` 32 bytes; ``signature``
-    r||s; ``image_hash`` (what was signed) and ``file_digest``, 32 bytes; ``vectors`` (stack pointer, reset
-    vector); ``protected`` and ``unprotected`` [(type, value)] in their order.
+    ``version`` (major, minor, revision, build); ``flags``, PROGRAM for those of a Linux gateway;
+    ``load_addr``; ``img_size`` of the payload in bytes; ``size`` of the file; ``sec_cnt``; ``class_id`` 16
+    bytes; ``key_hash`` 32 bytes; ``signature`` r||s; ``image_hash`` (what was signed) and ``file_digest``, 32
+    bytes; ``vectors`` (stack pointer, reset vector), but of a program; ``protected`` and ``unprotected``
+    [(type, value)] in their order.
     """
 
     def __init__(self) -> None:
@@ -38,10 +41,16 @@ class Image:
 
 
 def build_header(
-    payload_size: int, protected_size: int, version: "tuple[int, int, int, int]", rom_fixed: bool = True
+    payload_size: int,
+    protected_size: int,
+    version: "tuple[int, int, int, int]",
+    rom_fixed: bool = True,
+    program: bool = False,
 ) -> bytes:
     """Return the header, padded with 0xFF to 0x200 bytes (as imgtool does); sizes in bytes."""
     load_addr, flags = (layout.SLOT_ADDRESS, ROM_FIXED) if rom_fixed else (0, 0)
+    if program:
+        load_addr, flags = 0, PROGRAM
     sizes = (layout.HEADER_SIZE, protected_size, payload_size, flags)
     head = struct.pack(_HEADER, MAGIC, load_addr, *sizes, *version, 0)
     return head + b"\xff" * (layout.HEADER_SIZE - len(head))
@@ -62,11 +71,12 @@ def build_unprotected(image_hash: bytes, key_hash: bytes, signature: bytes) -> b
     return _area(UNPROTECTED_MAGIC, entries)
 
 
-def parse_image(data: bytes, in_flash: bool = False) -> Image:
+def parse_image(data: bytes, in_flash: bool = False, programs: bool = False) -> Image:
     """Return the image in ``data``; everything is checked as the bootloader does, but key, class, floor,
     signature.
 
-    ``in_flash``: bytes after the last TLV are not looked at.
+    ``in_flash``: bytes after the last TLV are not looked at. ``programs``: programs of a Linux gateway are
+    welcome too; a bootloader refuses them.
 
     Raises:
         FormatError: IM1, not an image at all.
@@ -74,15 +84,18 @@ def parse_image(data: bytes, in_flash: bool = False) -> Image:
     """
     image = Image()
     protect_size = _header(data, image)
+    if image.flags == PROGRAM and not programs:
+        raise VerifyError("a program of a Linux gateway, not firmware", status.IM2)
+    limit = MAX_PROGRAM if image.flags == PROGRAM else layout.SLOT_SIZE
     end = layout.HEADER_SIZE + image.img_size
-    if image.img_size < 8 or end + protect_size > min(len(data), layout.SLOT_SIZE):
+    if image.img_size < 8 or end + protect_size > min(len(data), limit):
         raise VerifyError("image is truncated, or larger than a slot", status.IM3)
     hashed_end = end + protect_size
     image.protected, stop = _read_area(data, end, PROTECTED_MAGIC)
     if stop != hashed_end:
         raise VerifyError("protected TLV area has another size than the header says", status.IM4)
     image.unprotected, image.size = _read_area(data, hashed_end, UNPROTECTED_MAGIC)
-    if image.size > layout.SLOT_SIZE:
+    if image.size > limit:
         raise VerifyError("image is larger than a slot", status.IM3)
     if image.size != len(data) and not in_flash:
         raise VerifyError(f"{len(data) - image.size} bytes after the image", status.IM4)
@@ -91,7 +104,8 @@ def parse_image(data: bytes, in_flash: bool = False) -> Image:
     if image.image_hash != _one(image.unprotected, SHA256, 32):
         raise VerifyError("image content does not match its hash", status.IM6)
     image.file_digest = hashlib.sha256(data[: image.size]).digest()
-    image.vectors = check_vectors(data[layout.HEADER_SIZE : layout.HEADER_SIZE + 8], image.img_size)
+    if image.flags != PROGRAM:
+        image.vectors = check_vectors(data[layout.HEADER_SIZE : layout.HEADER_SIZE + 8], image.img_size)
     return image
 
 
@@ -121,7 +135,7 @@ def _header(data: bytes, image: Image) -> int:
     image.version = values[6:10]
     if hdr_size != layout.HEADER_SIZE or values[10] != 0:
         raise VerifyError("image header has another size or layout", status.IM2)
-    if image.flags not in (0, ROM_FIXED):
+    if image.flags not in (0, ROM_FIXED, PROGRAM):
         raise VerifyError(f"image flags 0x{image.flags:x} are not allowed", status.IM2)
     if image.flags == ROM_FIXED and image.load_addr != layout.SLOT_ADDRESS:
         raise VerifyError(f"image is for address 0x{image.load_addr:08x}", status.IM2)

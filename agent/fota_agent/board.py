@@ -1,0 +1,24 @@
+"""The board that this program runs on, behind one interface (``fota_agent.seams.Board``)."""
+
+import sys
+
+from fota_wire.errors import DeviceError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fota_agent.seams import Board
+
+
+def detect() -> "Board":
+    """Return this board: ESP32, STM32L4, or a Linux gateway (its folder: FOTA_GATEWAY, or /var/lib/fota).
+
+    Raises:
+        DeviceError: no such board, or factory data or crypto element are not usable.
+        InputError: the gateway's folder is not usable.
+    """
+    platform = str(sys.platform)
+    if platform == "linux":
+        from fota_agent.linux.board import detect as detect_linux
+
+        return detect_linux()
+    raise DeviceError(f"no board support for {platform}: give Agent a board of your own")

@@ -1,0 +1,1 @@
+"""A Linux gateway as a board: slots in files or block devices, a launcher in the bootloader's place."""

@@ -1,0 +1,304 @@
+"""The launcher: what the bootloader is to a chip (ADR 0014). It verifies one of two slots and runs it.
+
+Each start of the program is a boot: the journal names the slot, the whole image is verified, the record of a
+trial is written before anything runs, the boot report is left in ``run/``. The verified bytes themselves are
+run, from sealed memory, so nothing can be swapped in between. SIGHUP is a reset, SIGTERM ends both.
+"""
+
+import ctypes
+import fcntl
+import os
+import signal
+import struct
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+from fota_agent.linux import policy, storage
+from fota_agent.linux.gateway import Gateway
+from fota_wire import bootreport, image, journal, layout, status
+from fota_wire.errors import DeviceError, FormatError, FotaError, VerifyError
+from fota_wire.files import write_atomic
+from fota_wire.host_crypto import verify
+from fota_wire.version import format_version
+
+STOP_S = 10.0
+CALM_S = 60.0
+LONGEST_PAUSE_S = 60.0
+WATCHED = (signal.SIGCHLD, signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+PR_SET_PDEATHSIG = 1
+TAIL = 1024  # room for the unprotected area
+
+Say = Callable[[str], None]
+
+
+class Boot(NamedTuple):
+    """What one boot came to."""
+
+    slot: int
+    trial: bool
+    program: image.Image
+    payload: bytes
+
+
+class Launcher:
+    """Runs the program of one gateway; use as a context manager.
+
+    Raises:
+        DeviceError: another launcher runs already, or the folder cannot be written.
+    """
+
+    def __init__(self, gateway: Gateway, arguments: list[str], say: Say) -> None:
+        self._gateway = gateway
+        self._arguments = arguments
+        self._say = say
+        self._journal = storage.JournalFile(gateway.folder / "journal")
+        self._stopping = False
+        try:
+            gateway.run.mkdir(exist_ok=True)
+            self._lock = os.open(gateway.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise DeviceError(f"{gateway.folder}: a launcher is running already") from exc
+        except OSError as exc:
+            raise DeviceError(f"{gateway.run}: {exc.strerror}") from exc
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, b"%d\n" % os.getpid(), 0)
+
+    def __enter__(self) -> "Launcher":
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """Release the lock; the boot report ends with the launcher."""
+        self._gateway.report_path.unlink(missing_ok=True)
+        os.close(self._lock)
+
+    def run(self) -> int:
+        """Boot again and again, until told to stop or the confirmed program ends with 0; return exit code 0.
+
+        Raises:
+            DeviceError: nothing bootable, or a fault of this machine.
+        """
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+        pause = 0.0
+        try:
+            while True:
+                boot = self.boot()
+                started = time.monotonic()
+                code, reset = self._run_once(boot, mask)
+                if self._stopping:
+                    return 0
+                if code == 0 and not reset and not self._in_trial(boot):
+                    return 0
+                if not reset:
+                    self._say(f"launch: the program ended with {code}")
+                calm = reset or time.monotonic() - started > CALM_S
+                pause = 0.0 if calm else min(LONGEST_PAUSE_S, max(0.5, pause * 2))
+                if pause and self._wait(pause) in (signal.SIGTERM, signal.SIGINT):
+                    return 0
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    # -- one boot ----------------------------------------------------------------------------------------
+
+    def boot(self) -> Boot:
+        """Choose and verify a slot, write what has to be written, leave the boot report.
+
+        Raises:
+            DeviceError: PO3, nothing bootable; JO1, FL3 and others, a fault of this machine.
+        """
+        gateway = self._gateway
+        gateway.report_path.unlink(missing_ok=True)
+        gateway.health_path.unlink(missing_ok=True)
+        floor = storage.read_floor(gateway.folder / "floor")
+        verdicts: dict[int, int] = {}
+        found: dict[int, tuple[image.Image, bytes]] = {}
+        while True:
+            state = self._journal.state()
+            step = policy.next_step(state, verdicts, gateway.tries)
+            if step.action == policy.VERIFY:
+                verdicts[step.slot] = self._look_at(step.slot, floor, found)
+            elif step.action == policy.WRITE:
+                self._journal.append(step.record, state)
+            elif step.action == policy.HALT:
+                raise DeviceError(f"nothing to run: {status.label(step.status)}", step.status)
+            else:
+                self._journal.append(step.record, state)
+                return self._hand_over(step, step.record or state, floor, verdicts, found[step.slot])
+
+    def _look_at(self, slot: int, floor: int, found: dict[int, tuple[image.Image, bytes]]) -> int:
+        try:
+            found[slot] = check_slot(self._gateway, slot, floor)
+        except FotaError as exc:
+            self._say(f"launch: slot {layout.SLOT_NAMES[slot]} is refused: {exc}")
+            return exc.code if isinstance(exc.code, int) else status.FL3
+        return status.OK
+
+    def _hand_over(
+        self,
+        step: policy.Step,
+        record: journal.Record,
+        floor: int,
+        verdicts: dict[int, int],
+        found: tuple[image.Image, bytes],
+    ) -> Boot:
+        program, payload = found
+        if step.slot == record.confirmed and program.sec_cnt > floor:
+            floor = program.sec_cnt
+            storage.raise_floor(self._gateway.folder / "floor", floor)
+        report = bootreport.BootReport()
+        report.running, report.confirmed, report.candidate = step.slot, record.confirmed, record.candidate
+        report.state, report.tries, report.reason = record.state, record.tries, record.reason
+        report.trial, report.sequence = step.trial, record.sequence
+        report.version, report.sec_cnt, report.floor = program.version, program.sec_cnt, floor
+        report.image_hash, report.status_element = program.image_hash, status.OK
+        report.status_a = verdicts.get(layout.SLOT_A, 0)
+        report.status_b = verdicts.get(layout.SLOT_B, 0)
+        write_atomic(self._gateway.report_path, bootreport.pack(report))
+        how = f"trial, tries left {record.tries}" if step.trial else "confirmed"
+        self._say(f"launch: slot {layout.SLOT_NAMES[step.slot]} {format_version(program.version)}, {how}")
+        return Boot(step.slot, step.trial, program, payload)
+
+    # -- the running program -----------------------------------------------------------------------------
+
+    def _run_once(self, boot: Boot, mask: set[int | signal.Signals]) -> tuple[int, bool]:
+        """Run the program until it ends or has to; return (exit code, whether it was a reset)."""
+        fd = sealed(boot.payload, format_version(boot.program.version))
+        try:
+            child = self._spawn(fd, mask)
+        finally:
+            os.close(fd)
+        deadline = time.monotonic() + self._gateway.trial_s if boot.trial else None
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            got = self._wait(left)
+            if child.poll() is not None:
+                return child.returncode, False
+            if got in (signal.SIGTERM, signal.SIGINT):
+                self._stopping = True
+            if got == signal.SIGCHLD:
+                continue
+            if got is None:
+                if not self._in_trial(boot):
+                    deadline = None
+                    continue
+                self._say("launch: the trial was not confirmed in time")
+            end(child)
+            return child.returncode, True
+
+    def _spawn(self, fd: int, mask: set[int | signal.Signals]) -> "subprocess.Popen[bytes]":
+        libc = ctypes.CDLL(None)
+        parent = os.getpid()
+
+        def prepare() -> None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # no second copy beside the next launcher's
+            if os.getppid() != parent:
+                os._exit(1)
+
+        path = f"/proc/self/fd/{fd}"
+        environment = {**os.environ, "FOTA_GATEWAY": str(self._gateway.folder.resolve())}
+        try:
+            return subprocess.Popen(
+                [path, *self._arguments],
+                pass_fds=(fd,),
+                env=environment,
+                preexec_fn=prepare,
+                start_new_session=True,
+            )
+        except OSError as exc:
+            raise DeviceError(f"the program cannot be started: {exc.strerror}", status.AP1) from exc
+
+    def _in_trial(self, boot: Boot) -> bool:
+        return self._journal.state().in_trial(boot.slot)
+
+    def _wait(self, seconds: float | None) -> int | None:
+        """Wait for one of the signals that concern us; None when time is up."""
+        if seconds is None:
+            return signal.sigwaitinfo(WATCHED).si_signo
+        got = signal.sigtimedwait(WATCHED, seconds)
+        return None if got is None else got.si_signo
+
+
+def check_slot(gateway: Gateway, slot: int, floor: int) -> tuple[image.Image, bytes]:
+    """Return the program in ``slot`` and its payload, if this gateway may run it.
+
+    Raises:
+        FotaError: with its status code: IM1 to IM11, PO1, PO2, FL3.
+    """
+    place = storage.FileSlot(gateway.slots[slot], gateway.slot_size, gateway.page_size)
+    _, _, _, protected, size = struct.unpack("<IIHHI", place.read(0, 16))
+    length = min(layout.HEADER_SIZE + size + protected + TAIL, gateway.slot_size)
+    data = place.read(0, length)
+    try:
+        program = image.parse_image(data, in_flash=True, programs=True)
+    except FormatError as exc:
+        raise VerifyError(str(exc), exc.code or status.IM1) from exc
+    if program.flags != image.PROGRAM:
+        raise VerifyError("firmware of a microcontroller, not a program", status.IM2)
+    if program.class_id != gateway.trust.class_id:
+        raise VerifyError("made for another device class", status.IM7)
+    if program.sec_cnt < floor:
+        raise VerifyError(f"security counter {program.sec_cnt} is below the floor {floor}", status.PO1)
+    if program.sec_cnt > floor + gateway.max_step:
+        raise VerifyError(f"security counter {program.sec_cnt} is too far above {floor}", status.PO2)
+    key = gateway.roots.get(program.key_hash)
+    if key is None:
+        raise VerifyError("signed by a key that is not this gateway's", status.IM8)
+    if not verify(key, program.image_hash, program.signature):
+        raise VerifyError("its signature is wrong", status.IM10)
+    return program, data[layout.HEADER_SIZE : layout.HEADER_SIZE + program.img_size]
+
+
+def sealed(payload: bytes, name: str) -> int:
+    """Return a descriptor of memory that holds ``payload`` and cannot be changed any more. DeviceError."""
+    try:
+        fd = os.memfd_create(f"fota-{name}", os.MFD_ALLOW_SEALING)
+        view = memoryview(payload)
+        while view:
+            view = view[os.write(fd, view) :]
+        seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    except OSError as exc:
+        raise DeviceError(f"no memory for the program: {exc.strerror}") from exc
+    return fd
+
+
+def end(child: "subprocess.Popen[bytes]") -> None:
+    """End the program and what it started: SIGTERM, and SIGKILL after ten seconds."""
+    try:
+        os.killpg(child.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(STOP_S)
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    child.wait()
+
+
+def running_launcher(gateway: Gateway) -> int | None:
+    """Return the process id of the launcher that holds this gateway, or None."""
+    try:
+        fd = os.open(gateway.lock_path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.pread(fd, 32, 0).strip()
+        return int(text) if text.isdigit() else None
+    else:
+        return None
+    finally:
+        os.close(fd)
+
+
+def reset(gateway: Gateway) -> None:
+    """Have the launcher boot anew. DeviceError if none runs."""
+    pid = running_launcher(gateway)
+    if pid is None:
+        raise DeviceError(f"{gateway.folder}: no launcher is running: fota gateway launch")
+    os.kill(pid, signal.SIGHUP)

@@ -1,0 +1,150 @@
+"""Slots, journal, floor and the agent's memory of a gateway, in files or on block devices.
+
+What was acknowledged is on the disk: every write ends in fdatasync, small files are replaced whole.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from fota_wire import journal
+from fota_wire.errors import DeviceError, StorageError
+from fota_wire.files import write_atomic
+from fota_wire.layout import PAGE_SIZE, SEC_CNT_MAX
+from fota_wire.status import FL1, FL2, FL3, JO1
+
+BLANK = b"\xff"
+
+
+class FileSlot:
+    """The ``Slot`` of ``fota_agent.seams`` in a file or block device; blank is 0xFF, or behind its end."""
+
+    def __init__(self, path: Path, size: int, page_size: int) -> None:
+        self.path = path
+        self.size = size
+        self.page_size = page_size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes, 0xFF where the file has ended. DeviceError FL3."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(offset)
+                data = file.read(length)
+        except FileNotFoundError:
+            data = b""
+        except OSError as exc:
+            raise DeviceError(f"{self.path}: {exc.strerror}", FL3) from exc
+        return data + BLANK * (length - len(data))
+
+    def is_blank(self, offset: int) -> bool:
+        """Return True if the page at ``offset`` is wholly erased."""
+        return not self.read(offset, self.page_size).strip(BLANK)
+
+    def erase(self, offset: int) -> None:
+        """Fill the page at ``offset`` with 0xFF. DeviceError FL2."""
+        self._write(offset, BLANK * self.page_size, FL2)
+
+    def program(self, offset: int, data: bytearray | memoryview) -> None:
+        """Write one erased page from its start, and read it back. DeviceError FL1."""
+        wanted = bytes(data)
+        self._write(offset, wanted, FL1)
+        if self.read(offset, len(wanted)) != wanted:
+            raise DeviceError(f"{self.path}: does not read back as written", FL1)
+
+    def _write(self, offset: int, data: bytes, code: int) -> None:
+        if offset < 0 or offset + len(data) > -(-self.size // self.page_size) * self.page_size:
+            raise DeviceError(f"{self.path}: write outside the slot", code)
+        try:
+            fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                if os.pwrite(fd, data, offset) != len(data):
+                    raise DeviceError(f"{self.path}: no room", code)
+                os.fdatasync(fd)
+            finally:
+                os.close(fd)
+        except OSError as exc:
+            raise DeviceError(f"{self.path}: {exc.strerror}", code) from exc
+
+
+class JournalFile:
+    """The boot journal (SPEC 3) in a file; one writer at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def state(self) -> journal.Record:
+        """Return the newest valid record. DeviceError JO1."""
+        with self._open() as fd:
+            return self._scan(fd)[0]
+
+    def append(self, record_of: "journal.Record | None", expected: journal.Record) -> None:
+        """Write ``record_of`` (None: nothing) if the state still is ``expected``. DeviceError JO1."""
+        if record_of is None:
+            return
+        with self._open() as fd:
+            found, page, cell = self._scan(fd)
+            if found != expected:
+                raise DeviceError("boot journal: somebody else has written it meanwhile", JO1)
+            if cell == 0:
+                self._write(fd, page * PAGE_SIZE, BLANK * PAGE_SIZE)
+            self._write(fd, page * PAGE_SIZE + cell * journal.RECORD_SIZE, journal.pack(record_of))
+            if self._scan(fd)[0] != record_of:
+                raise DeviceError("boot journal: the record is not there after writing it", JO1)
+
+    @contextmanager
+    def _open(self) -> Iterator[int]:
+        try:
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                yield fd
+            finally:
+                os.close(fd)
+        except OSError as exc:
+            raise DeviceError(f"boot journal {self._path}: {exc.strerror}", JO1) from exc
+
+    @staticmethod
+    def _scan(fd: int) -> tuple[journal.Record, int, int]:
+        data = os.pread(fd, 2 * PAGE_SIZE, 0)
+        data += BLANK * (2 * PAGE_SIZE - len(data))
+        return journal.scan(data[:PAGE_SIZE], data[PAGE_SIZE:])
+
+    @staticmethod
+    def _write(fd: int, offset: int, data: bytes) -> None:
+        os.pwrite(fd, data, offset)
+        os.fdatasync(fd)
+
+
+def read_floor(path: Path) -> int:
+    """Return the security floor, 0 if none was ever written. DeviceError if the file is damaged."""
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return 0
+    except (OSError, UnicodeDecodeError) as exc:
+        raise DeviceError(f"{path}: cannot be read") from exc
+    if not (text.strip().isascii() and text.strip().isdigit() and int(text) <= SEC_CNT_MAX):
+        raise DeviceError(f"{path}: damaged: not a number")
+    return int(text)
+
+
+def raise_floor(path: Path, floor: int) -> None:
+    """Write a floor that is above the old one. StorageError."""
+    write_atomic(path, f"{floor}\n".encode())
+
+
+def read_store(path: Path) -> bytes | None:
+    """Return what was saved last, or None."""
+    with suppress(OSError):
+        return path.read_bytes()
+    return None
+
+
+def write_store(path: Path, data: bytes) -> None:
+    """Replace what was saved. DeviceError."""
+    try:
+        write_atomic(path, data, 0o600)
+    except StorageError as exc:
+        raise DeviceError(str(exc)) from exc

@@ -1,0 +1,102 @@
+"""``fota gateway``: set up a Linux gateway, launch its program, look at it."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from fota_agent.linux.gateway import Gateway
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@click.group()
+def gateway() -> None:
+    """Set up a Linux gateway, and launch its program."""
+
+
+@gateway.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--image", type=FILE, required=True, help="First program: fota sign --program.")
+@click.option(
+    "--image-key", "image_keys", type=FILE, multiple=True, required=True, help="Key that signs programs."
+)
+@click.option("--root", type=FILE, required=True, help="Genesis ROOT document.")
+@click.option("--server", required=True, help="Base URL of the update server, https://...")
+@click.option("--server-ca", type=FILE, required=True, help="CA certificate of the server, PEM.")
+@click.option("--vendor-domain", required=True, help="As for fota sign.")
+@click.option("--model", required=True, help="As for fota sign.")
+@click.option("--module", required=True, help="PKCS#11 module, e.g. /usr/lib/softhsm/libsofthsm2.so.")
+@click.option("--token", required=True, help="Label of the token.")
+@click.option("--pin-file", type=FILE, required=True, help="File with the user PIN; it is named, not copied.")
+@click.option(
+    "--label", default="device", show_default=True, help="Label of the key pair; made if it is not there."
+)
+@click.option("--device-ca-key", type=FILE, required=True, help="Key of the device CA, PEM.")
+@click.option("--device-ca-cert", type=FILE, required=True, help="Its certificate, PEM.")
+@click.option("--password-file", type=FILE, help="File whose first line is that key's password.")
+@click.option("--allow-example-keys", is_flag=True, help="Accept the published throw-away keys.")
+def init(folder: Path, **options: object) -> None:
+    """Make the gateway in FOLDER: its key in the token, its certificate, its first program."""
+    from fota_cli import gateway_setup
+
+    click.echo(gateway_setup.make(folder, gateway_setup.Options(**options)))  # type: ignore[arg-type]
+
+
+@gateway.command(context_settings={"ignore_unknown_options": True})
+@click.argument("folder", type=FOLDER)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def launch(folder: Path, arguments: tuple[str, ...]) -> None:
+    """Verify and run the program of the gateway in FOLDER, with ARGUMENTS; the service to be started at boot.
+
+    SIGHUP starts it anew, as a reset does a chip; SIGTERM ends it.
+    """
+    from fota_agent.linux.gateway import Gateway
+    from fota_agent.linux.launcher import Launcher
+
+    with Launcher(Gateway(folder), list(arguments), lambda line: click.echo(line, err=True)) as launcher:
+        sys.exit(launcher.run())
+
+
+@gateway.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def show(folder: Path, as_json: bool) -> None:
+    """Show what the gateway in FOLDER runs and holds."""
+    from fota_agent.linux.gateway import Gateway
+
+    state = summary(Gateway(folder))
+    if as_json:
+        click.echo(json.dumps(state))
+        return
+    for name, value in state.items():
+        click.echo(f"{name:10} {'-' if value is None else value}")
+
+
+def summary(gateway: "Gateway") -> dict[str, object]:
+    """Return what journal, boot report and floor say."""
+    from fota_agent.linux import storage
+    from fota_agent.linux.launcher import running_launcher
+    from fota_wire import bootreport, journal, layout, status
+    from fota_wire.errors import FormatError
+
+    record = storage.JournalFile(gateway.folder / "journal").state()
+    try:
+        boot = bootreport.unpack(gateway.report_path.read_bytes())
+    except (OSError, FormatError):
+        boot = None
+    return {
+        "device": gateway.device_id.hex(),
+        "launcher": running_launcher(gateway),
+        "slot": layout.SLOT_NAMES[boot.running] if boot else None,
+        "version": boot.version_text if boot else None,
+        "confirmed": layout.SLOT_NAMES[record.confirmed],
+        "candidate": layout.SLOT_NAMES[record.candidate],
+        "state": journal.STATE_NAMES[record.state],
+        "reason": status.label(record.reason) if record.reason else None,
+        "floor": storage.read_floor(gateway.folder / "floor"),
+    }

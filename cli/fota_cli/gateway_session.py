@@ -1,0 +1,133 @@
+"""The agent beside a gateway's program: boots are the launcher's, steps are ours."""
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from fota_agent.agent import Agent
+from fota_agent.linux.board import LinuxBoard, open_element
+from fota_agent.linux.gateway import Gateway
+from fota_agent.schedule import AUTO, Schedule, parse_window
+from fota_cli.agent_words import Say, Words, WordyHooks
+from fota_cli.gateway import summary
+from fota_wire.errors import DeviceError, InputError
+from fota_wire.layout import SLOT_NAMES
+
+if TYPE_CHECKING:
+    from fota_agent.seams import Element
+
+BOOT_S = 30.0
+SLICE_S = 0.2
+
+
+class GatewaySession:
+    """One gateway; use as a context manager. ``say`` takes the lines for people.
+
+    Raises:
+        InputError: its folder or settings are not usable.
+    """
+
+    def __init__(self, folder: Path, server_url: str | None, say: Say) -> None:
+        self._gateway = Gateway(folder)
+        self._server_url = server_url
+        self._say = say
+        self._hooks = WordyHooks(say)
+        self._words = Words(say)
+        self._element: Element | None = None
+        self._booted: bytes | None = None
+        self.agent: Agent
+        self._live: Agent | None = None
+
+    def __enter__(self) -> "GatewaySession":
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Save and hang up."""
+        self.save()
+
+    @property
+    def fell_back(self) -> str:
+        """Why the gateway refused an update or went back, or an empty string."""
+        return self._hooks.fell_back
+
+    @property
+    def needs_boot(self) -> bool:
+        """True once the program was started anew: the agent's world has ended."""
+        return self.agent.rebooting or self._report() not in (None, self._booted)
+
+    def boot(self) -> None:
+        """Wait for the launcher to have booted, and start the agent's next life.
+
+        Raises:
+            DeviceError: no launcher boots a program, or the element is not usable.
+            InputError: the settings are not usable.
+        """
+        self.save()
+        end = time.monotonic() + BOOT_S
+        while (report := self._report()) is None:
+            if time.monotonic() > end:
+                raise DeviceError(f"{self._gateway.folder}: nothing is booted: fota gateway launch")
+            time.sleep(0.05)
+        self._booted = report
+        updates = self._gateway.updates
+        self._element = self._element or open_element(self._gateway)
+        board = LinuxBoard(self._gateway, self._element, beside=True)
+        self.agent = self._live = Agent(
+            board,
+            hooks=self._hooks,
+            server_url=self._server_url,
+            mirror=updates.get("mirror"),
+            schedule=schedule_of(updates),
+            tls12=updates.get("tls12") is True,
+        )
+        boot = board.boot_report()
+        how = "trial" if boot.trial else "confirmed"
+        self._say(f"agent: slot {SLOT_NAMES[boot.running]} runs {boot.version_text}, {how}")
+
+    def step(self) -> float:
+        """Let the agent do one thing; return the seconds that the next step may wait."""
+        self._words.say_phase(self.agent)
+        return self.agent.step() / 1000
+
+    def idle(self, wait_s: float) -> None:
+        """Let time pass: at most ``wait_s``, and never long."""
+        time.sleep(min(wait_s, SLICE_S))
+
+    def save(self) -> None:
+        """End the agent's present life; what it knows is saved."""
+        if self._live is not None:
+            self._live.close()
+            self._live = None
+
+    def summary(self) -> dict[str, object]:
+        """Return the final state, for ``--json``."""
+        engine = self.agent.engine
+        return summary(self._gateway) | {
+            "installed": engine.state.installed.hex() if engine.state.installed else None,
+            "root_version": engine.root.version,
+            "settled": engine.settled,
+            "outcome": engine.outcome,
+            "fell_back": self.fell_back or None,
+            "error": str(engine.error) if engine.error else None,
+            "events": [{"code": code, "detail": detail} for code, detail in engine.state.events],
+        }
+
+    def _report(self) -> bytes | None:
+        try:
+            return self._gateway.report_path.read_bytes()
+        except OSError:
+            return None
+
+
+def schedule_of(updates: dict[str, object]) -> Schedule:
+    """Return the schedule in the table [updates] of gateway.toml. InputError if it makes no sense."""
+    windows, until = updates.get("windows", []), updates.get("until", 0)
+    if not isinstance(windows, list) or type(until) is not int:
+        raise InputError('[updates]: windows is a list like ["02:00-04:30"], until seconds since 1970')
+    return Schedule(
+        str(updates.get("mode", AUTO)), until, tuple(parse_window(str(window)) for window in windows)
+    )

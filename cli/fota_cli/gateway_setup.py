@@ -1,0 +1,127 @@
+"""How a Linux gateway comes about: what a factory line does for a chip, for one machine."""
+
+import hashlib
+import json
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from fota_agent.linux.gateway import Gateway
+from fota_agent.linux.launcher import check_slot
+from fota_agent.linux.pkcs11 import Pkcs11Element
+from fota_signer.factory import ca, request
+from fota_signer.identity import device_class
+from fota_wire import image, layout, pkcs10, settings
+from fota_wire.errors import FotaError, InputError, StorageError
+from fota_wire.files import read_input, write_atomic
+from fota_wire.host_crypto import load_public_key
+
+SERIAL_HEAD = b"\xf0"  # crypto elements begin with 01: no gateway can take one's id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """As for ``fota gateway init``."""
+
+    image: Path
+    image_keys: tuple[Path, ...]
+    root: Path
+    server: str
+    server_ca: Path
+    vendor_domain: str
+    model: str
+    module: str
+    token: str
+    pin_file: Path
+    label: str
+    device_ca_key: Path
+    device_ca_cert: Path
+    password_file: Path | None
+    allow_example_keys: bool
+
+
+def make(folder: Path, options: Options) -> str:
+    """Make the gateway in ``folder`` and return one line about it; its program is checked last.
+
+    Raises:
+        FotaError: with the reason; ``folder`` is then no gateway.
+    """
+    settings_path = folder / "gateway.toml"
+    if settings_path.exists():
+        raise InputError(f"{folder} holds a gateway already")
+    identity = device_class(class_uuid=None, domain=options.vendor_domain, model=options.model)
+    if identity.vendor_id is None:
+        raise InputError("name the vendor's domain")
+    first = read_input(options.image)
+    program = image.parse_image(first, programs=True)
+    keys = [load_public_key(path) for path in options.image_keys]
+    serial = SERIAL_HEAD + secrets.token_bytes(8)
+    certificate = _certificate(options, serial)
+    trust = settings.TrustStore(
+        genesis_root=read_input(options.root, 4096),
+        server_ca=ca.load_certificate(options.server_ca).public_bytes(Encoding.DER),
+        device_cert=certificate,
+        server_url=options.server,
+        vendor_id=identity.vendor_id,
+        class_id=identity.class_id,
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise StorageError(f"{folder}: {exc.strerror}") from exc
+    write_atomic(folder / "trust.cbor", settings.pack_trust_store(trust))
+    write_atomic(folder / "slot-a", first, 0o600)
+    write_atomic(settings_path, _settings(options, serial, keys).encode())
+    try:
+        check_slot(Gateway(folder), layout.SLOT_A, 0)
+    except FotaError as exc:
+        settings_path.unlink()
+        raise type(exc)(f"{options.image}: this gateway would not run it: {exc}", exc.code) from exc
+    version = ".".join(str(part) for part in program.version[:3])
+    return f"{folder}: gateway {serial.hex()}, program {version}; next: fota gateway launch {folder}"
+
+
+def _certificate(options: Options, serial: bytes) -> bytes:
+    """Return the device certificate over the token's key, which is made if it is not there."""
+    authority = ca.load_ca(
+        options.device_ca_key,
+        options.device_ca_cert,
+        options.password_file,
+        allow_example_keys=options.allow_example_keys,
+    )
+    pin = read_input(options.pin_file, 4096).decode().strip()
+    element = Pkcs11Element(options.module, options.token, options.label, pin, serial)
+    public = element.public_key(0) if element.has_key(0) else element.generate_key(0)
+    digest = hashlib.sha256(pkcs10.request_info(serial.hex(), public)).digest()
+    signed = request.certificate_request(serial.hex(), public, element.sign(digest))
+    return ca.issue(signed, serial, authority)
+
+
+def _settings(options: Options, serial: bytes, keys: list[bytes]) -> str:
+    lines = [
+        "# The gateway's settings: what is write-protected flash on a chip. For root alone to write.",
+        f"device_id = {_text(serial.hex())}",
+        "",
+        "[image]",
+        f"keys = [{', '.join(_text(xy.hex()) for xy in keys)}]",
+        f"tries = {settings.DEFAULT_TRIES}",
+        "",
+        "[element]",
+        'kind = "pkcs11"',
+        f"module = {_text(options.module)}",
+        f"token = {_text(options.token)}",
+        f"label = {_text(options.label)}",
+        f"pin_file = {_text(str(options.pin_file.resolve()))}",
+        "",
+        "# [health]  command = [...]: exit code 0 = the new program is healthy; else it writes run/health",
+        '# [updates] mode = "auto", "notify", "defer" (until = ...) or "off"; windows = ["02:00-04:30"]',
+        '#           mirror = "http://..."; tls12 = true',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _text(value: str) -> str:
+    """Return a TOML string; JSON's are."""
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,251 @@
+"""The launcher's decisions beside those of the bootloader's C, and what it refuses to run."""
+
+import ctypes
+import itertools
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from fota_agent.linux import launcher, policy, storage
+from fota_agent.linux.gateway import Gateway
+from fota_signer.identity import DeviceClass
+from fota_signer.images import sign_payload
+from fota_wire import journal, layout, settings, status
+from fota_wire.errors import DeviceError, FotaError, InputError
+from fota_wire.host_crypto import public_xy
+
+REPO = Path(__file__).parents[2]
+A, B, NONE = layout.SLOT_A, layout.SLOT_B, layout.SLOT_NONE
+STATES = (journal.NONE, journal.STAGED, journal.TRIAL, journal.REJECTED, journal.REVERTED)
+VERDICTS = (0, status.OK, status.IM6, status.PO1, status.FL3, status.CE1)
+VENDOR, CLASS = bytes(16), bytes(range(16))
+
+
+class Record(ctypes.Structure):
+    _fields_ = [
+        ("sequence", ctypes.c_uint32),
+        ("confirmed", ctypes.c_uint8),
+        ("candidate", ctypes.c_uint8),
+        ("state", ctypes.c_uint8),
+        ("tries", ctypes.c_uint8),
+        ("reason", ctypes.c_uint32),
+        ("crc", ctypes.c_uint32),
+    ]
+
+
+class View(ctypes.Structure):
+    _fields_ = [
+        ("record", ctypes.POINTER(Record)),
+        ("status", ctypes.c_uint32 * 2),
+        ("tries", ctypes.c_uint8),
+        ("writable", ctypes.c_bool),
+    ]
+
+
+class Step(ctypes.Structure):
+    _fields_ = [
+        ("action", ctypes.c_int),
+        ("slot", ctypes.c_uint8),
+        ("trial", ctypes.c_bool),
+        ("write", ctypes.c_bool),
+        ("status", ctypes.c_uint32),
+        ("record", Record),
+    ]
+
+
+ACTIONS = {0x35: policy.VERIFY, 0x56: policy.WRITE, 0x6A: policy.BOOT, 0x9C: policy.HALT}
+
+
+@pytest.fixture(scope="module")
+def core():
+    subprocess.run(["make", "-s", "-C", REPO / "bootloader", "host"], check=True, capture_output=True)
+    return ctypes.CDLL(str(REPO / "build/bootloader/host/libfota_boot.so"))
+
+
+def fields(record):
+    return (record.confirmed, record.candidate, record.state, record.tries, record.reason)
+
+
+def of_c(core, state, verdicts):
+    record = Record(state.sequence, *fields(state), 0)
+    seen = (ctypes.c_uint32 * 2)(verdicts.get(A, 0), verdicts.get(B, 0))
+    step = Step()
+    core.fota_policy_next(ctypes.byref(View(ctypes.pointer(record), seen, 3, True)), ctypes.byref(step))
+    action = ACTIONS[step.action]
+    if action == policy.VERIFY:
+        return action, step.slot
+    if action == policy.WRITE:
+        return action, fields(step.record)
+    if action == policy.BOOT:
+        return action, step.slot, bool(step.trial), fields(step.record) if step.write else None
+    return action, step.status
+
+
+def of_python(state, verdicts):
+    step = policy.next_step(state, verdicts, 3)
+    if step.action == policy.VERIFY:
+        return step.action, step.slot
+    if step.action == policy.WRITE:
+        return step.action, fields(step.record)
+    if step.action == policy.BOOT:
+        return step.action, step.slot, step.trial, fields(step.record) if step.record else None
+    return step.action, step.status
+
+
+def test_launcher_decides_as_the_bootloader_does_in_every_situation(core):
+    count = 0
+    for confirmed, candidate, state, tries, reason in itertools.product(
+        (NONE, A, B), (NONE, A, B), STATES, (0, 1, 2), (0, status.AP1)
+    ):
+        for seen in itertools.product(VERDICTS, repeat=2):
+            record = journal.Record(7, confirmed, candidate, state, tries, reason)
+            verdicts = {slot: code for slot, code in zip((A, B), seen, strict=True) if code}
+            assert of_python(record, verdicts) == of_c(core, record, verdicts), (record, verdicts)
+            count += 1
+    assert count == 3 * 3 * 5 * 3 * 2 * 36
+
+
+# What may run
+
+
+@pytest.fixture(scope="module")
+def keys():
+    return [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
+
+
+def signed(key, counter=5, program=True, device_class=CLASS, payload=b"#!/bin/true\n"):
+    if not program:
+        payload = (0x20010000).to_bytes(4, "little") + (layout.VECTOR_ADDRESS + 1).to_bytes(4, "little")
+    made = DeviceClass(class_id=device_class, vendor_id=VENDOR)
+    return sign_payload(
+        payload, key=key, version=(1, 0, 0, 0), sec_cnt=counter, device_class=made, program=program
+    )
+
+
+@pytest.fixture
+def gateway(tmp_path, keys):
+    (tmp_path / "gateway.toml").write_text(
+        f'device_id = "{"f0" * 9}"\n[image]\nkeys = ["{public_xy(keys[0]).hex()}"]\n[element]\nkind = "-"\n'
+    )
+    trust = settings.TrustStore(
+        genesis_root=b"-", server_ca=b"-", device_cert=b"-", server_url="https://localhost",
+        vendor_id=VENDOR, class_id=CLASS,
+    )  # fmt: skip
+    (tmp_path / "trust.cbor").write_bytes(settings.pack_trust_store(trust))
+    return Gateway(tmp_path)
+
+
+def refusal(gateway, data, floor=5):
+    gateway.slots[A].write_bytes(data)
+    with pytest.raises(FotaError) as caught:
+        launcher.check_slot(gateway, A, floor)
+    return caught.value.code
+
+
+def test_slot_is_refused_with_the_bootloaders_code(gateway, keys):
+    good = signed(keys[0])
+    assert refusal(gateway, b"") == status.IM1
+    assert refusal(gateway, signed(keys[1])) == status.IM8
+    assert refusal(gateway, signed(keys[0], program=False)) == status.IM2
+    assert refusal(gateway, signed(keys[0], device_class=bytes(16))) == status.IM7
+    assert refusal(gateway, signed(keys[0], counter=4)) == status.PO1
+    assert refusal(gateway, signed(keys[0], counter=261)) == status.PO2
+    assert refusal(gateway, good[:600]) in (status.IM3, status.IM4)
+    gateway.slots[A].write_bytes(signed(keys[0], counter=260))
+    assert launcher.check_slot(gateway, A, 5)[0].sec_cnt == 260
+
+
+def test_any_flipped_byte_of_a_program_keeps_it_from_running(gateway, keys):
+    good = signed(keys[0])
+    for at in [*range(0, 32, 3), *range(0x200, len(good), 5)]:
+        data = bytearray(good)
+        data[at] ^= 0x10
+        assert refusal(gateway, bytes(data)) in status.STATUS
+
+
+def test_program_runs_from_memory_that_nobody_can_change(gateway, keys):
+    fd = launcher.sealed(b"#!/bin/sh\nexit 7\n", "x")
+    try:
+        assert subprocess.run([f"/proc/self/fd/{fd}"], pass_fds=(fd,), check=False).returncode == 7
+        with pytest.raises(OSError, match="not permitted"):
+            os.pwrite(fd, b"x", 0)
+    finally:
+        os.close(fd)
+
+
+def test_boot_is_the_same_again_after_a_cut_before_the_program_ran(gateway, keys):
+    gateway.slots[A].write_bytes(signed(keys[0]))
+    gateway.slots[B].write_bytes(signed(keys[0], counter=6))
+    said = []
+    with launcher.Launcher(gateway, [], said.append) as run:
+        assert (run.boot().slot, run.boot().trial) == (A, False)
+        assert storage.read_floor(gateway.folder / "floor") == 5
+        book = storage.JournalFile(gateway.folder / "journal")
+        state = book.state()
+        book.append(journal.request(state, A, B), state)
+        for left in (2, 1, 0):
+            boot = run.boot()
+            assert (boot.slot, boot.trial, book.state().tries) == (B, True, left)
+        assert storage.read_floor(gateway.folder / "floor") == 5, "a trial raises nothing"
+        assert run.boot().slot == A
+        state = book.state()
+        assert (state.state, state.reason) == (journal.REVERTED, status.PO4)
+
+
+def test_torn_journal_record_is_an_absent_one(gateway):
+    book = storage.JournalFile(gateway.folder / "journal")
+    for number in range(300):  # over both pages
+        state = book.state()
+        assert state.sequence == number
+        book.append(journal.Record(number + 1, A, NONE, journal.NONE), state)
+    raw = bytearray((gateway.folder / "journal").read_bytes())
+    _, page, cell = journal.scan(bytes(raw[:2048]), bytes(raw[2048:]))
+    raw[page * 2048 + (cell - 1) * 16 + 9] ^= 1
+    (gateway.folder / "journal").write_bytes(raw)
+    assert book.state().sequence == 299
+    with pytest.raises(DeviceError, match="somebody else"):
+        book.append(journal.Record(9, A, NONE, journal.NONE), journal.EMPTY)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ("", "missing or unusable"),
+        ("device_id = 5", "missing or unusable"),
+        ("x = [", "gateway.toml"),
+        ('device_id = "00"\n[image]\nkeys=[]\n[element]', "18 hex digits"),
+        (f'device_id = "{"00" * 9}"\n[image]\nkeys=["00"]\n[element]', "image.keys"),
+        (f'device_id = "{"00" * 9}"\n[image]\ntries=16\nkeys=["{"00" * 64}"]\n[element]', "image.tries"),
+    ],
+)
+def test_settings_that_are_not_usable_are_one_clear_line(gateway, change, word):
+    (gateway.folder / "gateway.toml").write_text(change)
+    with pytest.raises(InputError, match=word):
+        Gateway(gateway.folder)
+
+
+@pytest.mark.parametrize("text", ["x", "", "-1", "99999999", "٣"])
+def test_damaged_floor_stops_the_launcher(gateway, text):
+    (gateway.folder / "floor").write_text(text)
+    with pytest.raises(DeviceError, match="damaged"):
+        storage.read_floor(gateway.folder / "floor")
+
+
+def test_slot_file_programs_reads_back_and_knows_blank(tmp_path):
+    slot = storage.FileSlot(tmp_path / "slot", 10_000, 4096)
+    assert slot.is_blank(0)
+    slot.program(4096, memoryview(b"x" * 4096))
+    assert slot.read(4096, 4096) == b"x" * 4096
+    assert not slot.is_blank(4096)
+    assert slot.is_blank(0) is False, "a hole in a file reads as zeros: to be erased"
+    slot.erase(4096)
+    assert slot.is_blank(4096)
+    slot.program(8192, memoryview(b"y" * 4096))
+    with pytest.raises(DeviceError, match="outside"):
+        slot.program(12_288, memoryview(b"y"))
+    with pytest.raises(DeviceError) as caught:
+        storage.FileSlot(tmp_path / "none" / "slot", 10_000, 4096).program(0, memoryview(b"y"))
+    assert caught.value.code == status.FL1
