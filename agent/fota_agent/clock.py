@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from fota_agent.state import State
 
 DAY_S = 86_400
+LAST_S = 1 << 40  # beyond is no time but a lie, which must not get into what is stored and sent
 
 
 class Clock:
@@ -24,6 +25,8 @@ class Clock:
         of the certificate over which it came: else one stolen ASSIGN key could make every later server
         look expired, for good.
         """
+        if time_s > LAST_S:
+            return
         self._told = (time_s, now_ms)
         if self._state.time + DAY_S <= time_s <= valid_until:
             self._state.time = time_s
