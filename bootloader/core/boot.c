@@ -41,6 +41,8 @@ __attribute__((weak)) void fota_recover(fota_status_t why) {
   (void)why;
 }
 
+__attribute__((weak)) void fota_release(void) {}
+
 __attribute__((weak)) void fota_port_map(const uint8_t *base) {
   (void)base;
 }
@@ -262,6 +264,7 @@ static noreturn void jump(boot_t *b) {
   const uint32_t expected = FOTA_PROOF((uintptr_t)base);
   b->proof += second_look(b);
   if (b->proof != expected) halt(FOTA_IMAGE_SIGNATURE);
+  fota_release();
   if (fota_launder(b->proof) == fota_launder(expected)) fota_port_boot(base, b->proof);
   halt(FOTA_IMAGE_SIGNATURE);
 }

@@ -56,6 +56,10 @@ noreturn void fota_port_boot(const uint8_t *base, uint32_t proof);
  * before a boot, and with the reason before a halt. Returns if it is not wanted. */
 void fota_recover(fota_status_t why);
 
+/* Called right before a verified image is started. Does nothing unless the latch option is linked
+ * in (latch/latch.c). */
+void fota_release(void);
+
 /* Stops until the watchdog resets the chip, which tries everything again. */
 noreturn void fota_port_halt(void);
 
