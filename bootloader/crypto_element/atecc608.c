@@ -29,7 +29,7 @@ enum {
   MAC_TEMPKEY = 0x01, /* second block of the message is TempKey */
   COUNTER_INCREMENT = 1,
   NUM_IN_SIZE = 20,
-  MAX_DATA = 64,
+  MAX_DATA = 77,   /* CheckMac, in the latch build */
   STATUS_SIZE = 4, /* sizes of answers */
   HASH_SIZE = 35,  /* count, 32 bytes, CRC */
   COUNTER_SIZE = 7,
@@ -50,9 +50,6 @@ uint32_t atecc_crc(const uint8_t *data, uint32_t length) {
   }
   return crc;
 }
-
-/* For run(): bytes of data that go with a command, and of the answer if all is well. */
-#define SIZES(data, answer) ((uint32_t)(data) << 8 | (uint32_t)(answer))
 
 /* Judges an answer; `expected` is its size if all is well. Only status answers are shorter. */
 static fota_status_t check_answer(uint32_t command, const uint8_t *answer, uint32_t expected) {
@@ -75,8 +72,7 @@ static fota_status_t check_answer(uint32_t command, const uint8_t *answer, uint3
   }
 }
 
-/* Sends a command with the data it takes, and waits for its answer. `sizes`: of data and answer. */
-static fota_status_t run(uint32_t command, uint32_t sizes, const uint8_t *data, uint8_t *answer) {
+fota_status_t atecc_run(uint32_t command, uint32_t sizes, const uint8_t *data, uint8_t *answer) {
   const uint8_t address = settings[FOTA_SETTINGS_ADDRESS];
   const uint32_t length = sizes >> 8;
   const uint32_t expected = sizes & 0xff;
@@ -184,12 +180,13 @@ fota_status_t fota_element_counter(uint32_t counter, uint32_t *value) {
   s.command = ATECC_COMMAND(OP_GENDIG, GENDIG_COUNTER, counter);
   uint8_t answer[8];
   FOTA_TRY(fresh_nonce(s.num_in));
-  FOTA_TRY(run(ATECC_COMMAND(OP_NONCE, NONCE_RANDOM, 0), SIZES(NUM_IN_SIZE, HASH_SIZE), s.num_in,
-               s.random));
-  FOTA_TRY(run(s.command, SIZES(0, STATUS_SIZE), NULL, answer));
-  FOTA_TRY(run(ATECC_COMMAND(OP_MAC, MAC_TEMPKEY, ATECC_SLOT_MAC_KEY), SIZES(0, HASH_SIZE), NULL,
-               s.mac));
-  FOTA_TRY(run(ATECC_COMMAND(OP_COUNTER, 0, counter), SIZES(0, COUNTER_SIZE), NULL, answer));
+  FOTA_TRY(atecc_run(ATECC_COMMAND(OP_NONCE, NONCE_RANDOM, 0), ATECC_SIZES(NUM_IN_SIZE, HASH_SIZE),
+                     s.num_in, s.random));
+  FOTA_TRY(atecc_run(s.command, ATECC_SIZES(0, STATUS_SIZE), NULL, answer));
+  FOTA_TRY(atecc_run(ATECC_COMMAND(OP_MAC, MAC_TEMPKEY, ATECC_SLOT_MAC_KEY),
+                     ATECC_SIZES(0, HASH_SIZE), NULL, s.mac));
+  FOTA_TRY(
+      atecc_run(ATECC_COMMAND(OP_COUNTER, 0, counter), ATECC_SIZES(0, COUNTER_SIZE), NULL, answer));
   fota_copy4(value, answer + 1);
   /* Twice, each from scratch (hardened.h 3). */
   const uint32_t first = check_counter(&s, value);
@@ -198,8 +195,8 @@ fota_status_t fota_element_counter(uint32_t counter, uint32_t *value) {
 
 fota_status_t fota_element_increment(uint32_t counter) {
   uint8_t answer[8];
-  return run(ATECC_COMMAND(OP_COUNTER, COUNTER_INCREMENT, counter), SIZES(0, COUNTER_SIZE), NULL,
-             answer);
+  return atecc_run(ATECC_COMMAND(OP_COUNTER, COUNTER_INCREMENT, counter),
+                   ATECC_SIZES(0, COUNTER_SIZE), NULL, answer);
 }
 
 static uint32_t verify_command(const fota_claim_t *claim) {
@@ -212,9 +209,9 @@ fota_status_t fota_element_verify(const fota_claim_t *claim, fota_evidence_t *ev
   FOTA_TRY(fresh_nonce(evidence->nonce));
   memcpy(buffer, claim->digest, 32);
   memcpy(buffer + 32, evidence->nonce, 32);
-  FOTA_TRY(
-      run(ATECC_COMMAND(OP_NONCE, NONCE_TO_BUFFER, 0), SIZES(64, STATUS_SIZE), buffer, answer));
-  FOTA_TRY(run(verify_command(claim), SIZES(64, HASH_SIZE), claim->rs, answer));
+  FOTA_TRY(atecc_run(ATECC_COMMAND(OP_NONCE, NONCE_TO_BUFFER, 0), ATECC_SIZES(64, STATUS_SIZE),
+                     buffer, answer));
+  FOTA_TRY(atecc_run(verify_command(claim), ATECC_SIZES(64, HASH_SIZE), claim->rs, answer));
   memcpy(evidence->mac, answer + 1, 32);
   return fota_element_proves(claim, evidence);
 }

@@ -153,16 +153,20 @@ def export(ledger: Path, output: Path | None, force: bool) -> None:
 @click.option("--root-a", type=FILE, required=True, help="Public key of firmware root A, PEM.")
 @click.option("--root-b", type=FILE, required=True, help="Public key of firmware root B, PEM.")
 @click.option("--floor", type=click.IntRange(0, 262143), default=0, show_default=True)
+@click.option("--latch", is_flag=True, help="As for `device`.")
 @click.option("-o", "--output", type=FILE, required=True, help="File to write, JSON.")
 @FORCE
-def plan(root_a: Path, root_b: Path, floor: int, output: Path, force: bool) -> None:
+def plan(root_a: Path, root_b: Path, floor: int, latch: bool, output: Path, force: bool) -> None:
     """Write every packet of a blank chip's way and its answer, for a line with its own programmer."""
     from fota_signer.factory.plan import make_plan
     from fota_signer.factory.steps import all_steps
     from fota_wire.host_crypto import load_public_key
 
     steps = all_steps(
-        root_a_xy=load_public_key(root_a), root_b_xy=load_public_key(root_b), counters=(8 * floor, 0)
+        root_a_xy=load_public_key(root_a),
+        root_b_xy=load_public_key(root_b),
+        counters=(8 * floor, 0),
+        latched=latch,
     )
     _write(output, make_plan(steps).decode(), force)
 

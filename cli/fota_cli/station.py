@@ -156,6 +156,11 @@ def with_job(function: Function) -> Function:
     @click.option("--allow-example-keys", is_flag=True, help="Accept the published throw-away keys.")
     @click.option("--floor", type=click.IntRange(0, 262143), default=0, show_default=True,
                   help="Lowest security counter that may ever boot.")  # fmt: skip
+    @click.option(
+        "--latch",
+        is_flag=True,
+        help="The chip's keys work only after a verified boot, by the bootloader's latch build; for ever.",
+    )
     @wraps(function)
     def command(
         *args: Any,  # noqa: ANN401
@@ -166,6 +171,7 @@ def with_job(function: Function) -> Function:
         ca_password_file: Path | None,
         allow_example_keys: bool,
         floor: int,
+        latch: bool,
         **rest: Any,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401
         def load_job(work: Path) -> "Job":
@@ -182,6 +188,7 @@ def with_job(function: Function) -> Function:
                 ca=load_ca(ca_key, ca_cert, ca_password_file, allow_example_keys=allow_example_keys),
                 work=work,
                 floor=floor,
+                latched=latch,
             )
 
         return function(*args, load_job=load_job, **rest)

@@ -367,6 +367,30 @@ def test_hex_of_other_addresses_is_not_loaded(device, tmp_path):
     assert "not an Intel HEX" in one_line(fota("provision", "load", device, tmp_path / "x.hex", code=3)[1])
 
 
+# -- keys that need a verified boot ------------------------------------------------------------------------
+
+
+def test_latch_is_for_ever_and_a_rerun_has_to_say_the_same(device, options, factory, tmp_path):
+    args = "provision", "device", device, *options, "--work", tmp_path / "work"
+    fota(*args, "--latch", "--certificate-out", tmp_path / "d.crt")
+    look = json.loads(fota("provision", "look", device, "--json")[0])
+    assert (look["kind"], look["keys_need_latch"]) == ("ours", True)
+    assert json.loads(fota(*args, "--latch", "--json")[0])["changed"] == []
+    assert "configured with --latch" in one_line(fota(*args, code=1)[1])
+    checked = subprocess.run(
+        ["openssl", "verify", "-CAfile", factory / "ca.crt", tmp_path / "d.crt"],
+        capture_output=True,
+        text=True,
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_plan_with_latch_is_run_to_its_end(device, roots, options, tmp_path):
+    fota("provision", "plan", *roots, "--latch", "-o", tmp_path / "plan.json")
+    args = "provision", "run-plan", tmp_path / "plan.json", device, *options, "--work", tmp_path / "work"
+    assert "provisioned by the plan" in fota(*args, "--latch")[0]
+
+
 # -- what went over the bus --------------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ from fota_wire.element import crc16
 from fota_wire.errors import DeviceError, FormatError, FotaError, InputError, StorageError, VerifyError
 from fota_wire.host_crypto import public_xy
 
-CUTS = range(1, 66)
+CUTS = range(1, 68)
 
 
 @pytest.fixture(scope="module")
@@ -374,7 +374,7 @@ def test_plan_cut_half_way_is_completed_by_the_steps(job):
     chip = blank()
     bus = chip.bus
     chip.machine.cut_power_at(element_command=40, torn=1)
-    with pytest.raises(DeviceError, match=r"command \d+ of 54.*go on with: fota provision device"):
+    with pytest.raises(DeviceError, match=r"command \d+ of 56.*go on with: fota provision device"):
         provision_by_plan(bus, job, plan)
     require_finished(chip, job, provision_chip(chip.bus, job))
 

@@ -31,8 +31,9 @@ LATCHED_SLOTS = (IDENTITY_SLOT, ATTESTATION_SLOT, NEXT_SLOT)
 PERSIST_DISABLE = 0x10  # in the second byte of KeyConfig: usable only while the persistent latch is set
 SECURE_BOOT = b"\x03\xf7"
 CHIP_OPTIONS = b"\x02\x60"
+LATCH_PERMISSION = 0x80 | IO_SLOT  # byte 69: the persistent latch is set only after proof of the IO key
 # parts of the zone that a locked chip of ours has: (offset, end); counters move, locks and serial are its own
-FIXED = ((20, 52), (70, 72), (90, 92), (96, 128))
+FIXED = ((18, 52), (68, 72), (90, 128))
 
 
 def slot_rules(slot: int, latched: bool = False) -> "tuple[bytes, bytes]":
@@ -41,6 +42,11 @@ def slot_rules(slot: int, latched: bool = False) -> "tuple[bytes, bytes]":
     if latched and slot in LATCHED_SLOTS:
         key_config = bytes((key_config[0], key_config[1] | PERSIST_DISABLE))
     return slot_config, key_config
+
+
+def is_latched(zone: bytes) -> bool:
+    """Tell whether a configuration zone of ours asks for the persistent latch."""
+    return zone[69] == LATCH_PERMISSION
 
 
 def counter_bytes(value: int) -> bytes:
@@ -54,14 +60,21 @@ def counter_bytes(value: int) -> bytes:
     return b"".join(word.to_bytes(2, "big") for word in words)
 
 
-def wanted_config(zone: bytes, counters: tuple[int, int] = (0, 0)) -> bytes:
-    """Return the configuration zone that a chip whose zone is ``zone`` now has to have before its lock."""
+def wanted_config(zone: bytes, counters: tuple[int, int] = (0, 0), latched: bool = False) -> bytes:
+    """Return the configuration zone that a chip whose zone is ``zone`` now has to have before its lock.
+
+    ``latched``: its private keys are usable only while the persistent latch is set.
+    """
     out = bytearray(zone)
     for slot in range(16):
-        slot_config, key_config = slot_rules(slot)
+        slot_config, key_config = slot_rules(slot, latched)
         out[20 + 2 * slot : 22 + 2 * slot] = slot_config
         out[96 + 2 * slot : 98 + 2 * slot] = key_config
     out[52:68] = counter_bytes(counters[0]) + counter_bytes(counters[1])
+    out[18:20] = bytes(2)  # CountMatch off; ChipMode: short watchdog, fastest clock, byte 16 is the address
+    out[68] = 0  # UseLock off
+    out[69] = LATCH_PERMISSION if latched else 0
+    out[92:96] = bytes(4)  # no certificate validates a key
     out[70:72] = SECURE_BOOT
     out[90:92] = CHIP_OPTIONS
     return bytes(out)

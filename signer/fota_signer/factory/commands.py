@@ -45,11 +45,12 @@ class Command:
 class Values:
     """The values of one chip, by name: given, kept from its answers, or computed from these.
 
-    Given: ``io_key``, ``mac_key`` (secret), ``counters`` wanted. Computed: see `FORMULAS`.
+    Given: ``io_key``, ``mac_key`` (secret), ``counters`` wanted, ``latched``. Computed: see `FORMULAS`.
     """
 
     def __init__(self, counters: tuple[int, int] = (0, 0)) -> None:
         self.counters = counters
+        self.latched = False
         self._known: dict[str, bytes] = {}
 
     def __contains__(self, name: str) -> bool:
@@ -84,7 +85,7 @@ class Values:
 
 
 FORMULAS = {
-    "config_68": "bytes 68..69 of the configuration zone as read",
+    "config_16": "bytes 16..17 of the configuration zone as read",
     "config_88": "bytes 88..89 of the configuration zone as read",
     "wanted_0": "block 0 of the wanted configuration zone",
     "wanted_1": "block 1 of the wanted configuration zone",
@@ -94,6 +95,9 @@ FORMULAS = {
     "challenge": "32 random bytes of the host, fresh for each chip",
     "mac_answer": "SHA-256(mac_key | challenge | 08 00 04 00 | 00*11 | SN8 | 00*4 | SN0 SN1 | 00*2)",
     "io_response": "SHA-256(io_key | challenge | 00*4 | 00*8 | 00*3 | SN8 | 00*4 | SN0 SN1 | 00*2)",
+    "num_in": "the first 20 bytes of challenge",
+    "latch_proof": "SHA-256(io_key | T0 | 00*15 | SN8 | 00*4 | SN0 SN1 | 00*2), "
+    "T0 = SHA-256(nonce_random | num_in | 16 00 00)",
     "request_digest": "SHA-256 of the CertificationRequestInfo for CN = serial number (hex), and identity",
 }
 
@@ -105,16 +109,29 @@ def _compute(values: Values, name: str) -> bytes:
     if name == "request_digest":
         info = pkcs10.request_info(values.serial.hex(), values["identity"])
         return hashlib.sha256(info).digest()
+    if name == "num_in":
+        return values["challenge"][:20]
     if name in ("mac_answer", "io_response"):
         key, head = ("mac_key", b"\x08\0\x04\0") if name == "mac_answer" else ("io_key", bytes(4))
         sn = values.serial
         parts = (values[key], values["challenge"], head, bytes(11), sn[8:9], bytes(4), sn[0:2], bytes(2))
         return hashlib.sha256(b"".join(parts)).digest()
-    wanted = element.wanted_config(values.zone, values.counters)
+    if name == "latch_proof":
+        return _latch_proof(values)
+    wanted = element.wanted_config(values.zone, values.counters, values.latched)
     if name == "config_crc":
         return element.crc16(wanted)
     block = int(name[-1])
     return wanted[32 * block : 32 * block + 32]
+
+
+def _latch_proof(values: Values) -> bytes:
+    """Return what CheckMac of the IO key wants over TempKey after Nonce(random) with `challenge`."""
+    number = values["challenge"][:20]
+    temp_key = hashlib.sha256(values["nonce_random"] + number + b"\x16\0\0").digest()
+    sn = values.serial
+    tail = bytes(15) + sn[8:9] + bytes(4) + sn[0:2] + bytes(2)
+    return hashlib.sha256(values["io_key"] + temp_key + tail).digest()
 
 
 def read_zone() -> tuple[Command, ...]:

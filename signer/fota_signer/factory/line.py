@@ -23,13 +23,17 @@ Gate = Callable[[ChipFacts], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What all devices of a batch have in common. ``floor``: the first security counter that may boot."""
+    """What all devices of a batch have in common. ``floor``: the first security counter that may boot.
+
+    ``latched``: the chip's keys are usable only after a verified boot.
+    """
 
     root_a_xy: bytes
     root_b_xy: bytes
     ca: DeviceCa
     work: Path
     floor: int = 0
+    latched: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no chip can hold. Raises InputError."""
@@ -109,6 +113,7 @@ def provision_chip(
     """
     facts, session = look(transport)
     require_usable(facts)
+    _require_latch(facts, job)
     gate(facts)
     record = _record(facts, job)
     if record.io_key is not None and record.mac_key is not None:
@@ -125,6 +130,7 @@ def provision_chip(
         root_b_xy=job.root_b_xy,
         counters=job.counters,
         secrets=record.has_secrets,
+        latched=job.latched,
     )
     run_steps(steps, session, note)
     known = bool(record.certificate)
@@ -160,9 +166,19 @@ def provision_by_plan(
     if record.io_key is None or record.mac_key is None:
         raise VerifyError(f"{record.path} holds no pairing keys: take another chip")
     session.values["io_key"], session.values["mac_key"] = record.io_key, record.mac_key
-    session.values.counters = job.counters
+    session.values.counters, session.values.latched = job.counters, job.latched
     run_plan(plan, session, tell)
     return provision_chip(transport, job)
+
+
+def _require_latch(facts: ChipFacts, job: Job) -> None:
+    """Return unless the chip was configured the other way: that is for ever. Raises VerifyError."""
+    if facts.config_locked and facts.latched != job.latched:
+        word = "with" if facts.latched else "without"
+        raise VerifyError(
+            f"step recognise: chip {facts.serial.hex()} was configured {word} --latch, and that is for ever",
+            "latch",
+        )
 
 
 def _record(facts: ChipFacts, job: Job) -> DeviceRecord:
@@ -193,10 +209,10 @@ def _record(facts: ChipFacts, job: Job) -> DeviceRecord:
 def _certify(session: Session, record: DeviceRecord, job: Job) -> DeviceRecord:
     """Return the record with the chip's certificate; issue and save it unless it is there."""
     identity, serial = session.values["identity"], session.values.serial
-    request = certificate_request(serial.hex(), identity, session.values["signature"])
     if record.certificate is not None:
         require_issued(record.certificate, identity, job.ca)
         return record
+    request = certificate_request(serial.hex(), identity, session.values["signature"])
     return replace(
         record,
         identity=identity,

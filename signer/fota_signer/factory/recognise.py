@@ -33,6 +33,7 @@ class ChipFacts:
     data_locked: bool
     locked_slots: tuple[int, ...]
     differs_at: int | None
+    latched: bool
 
     def as_dict(self) -> dict[str, object]:
         """Return the facts for printing."""
@@ -43,6 +44,7 @@ class ChipFacts:
             "i2c_address": f"0x{self.address:02x}",
             "configuration_locked": self.config_locked,
             "data_locked": self.data_locked,
+            "keys_need_latch": self.latched,
             "locked_slots": " ".join(map(str, self.locked_slots)) or "none",
             "advice": ADVICE.get(self.kind, "-"),
         }
@@ -53,7 +55,7 @@ def recognise(zone: bytes) -> ChipFacts:
     config_locked, data_locked = zone[87] != OPEN, zone[86] != OPEN
     bits = int.from_bytes(zone[88:90], "little")
     locked_slots = tuple(slot for slot in range(16) if not bits >> slot & 1)
-    wanted = element.wanted_config(zone)
+    wanted = element.wanted_config(zone, latched=element.is_latched(zone))
     differs = next((at for a, b in element.FIXED for at in range(a, b) if zone[at] != wanted[at]), None)
     if zone[12] == SN8_TRUST or zone[16] in TRUST_ADDRESSES:
         kind = TRUST_ADDRESSES.get(zone[16], "TrustFLEX")
@@ -70,6 +72,7 @@ def recognise(zone: bytes) -> ChipFacts:
         data_locked=data_locked,
         locked_slots=locked_slots,
         differs_at=differs,
+        latched=config_locked and element.is_latched(zone),
     )
 
 

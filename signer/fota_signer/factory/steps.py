@@ -22,7 +22,7 @@ from fota_wire.element import (
 )
 from fota_wire.errors import DeviceError, FotaError, VerifyError
 
-READ, GENKEY, NONCE, SIGN = 0x02, 0x40, 0x16, 0x41
+READ, GENKEY, NONCE, SIGN, INFO = 0x02, 0x40, 0x16, 0x41, 0x30
 MAC, CHECKMAC, COUNTER = 0x08, 0x28, 0x24
 Done = Callable[[Session], bool]
 Tell = Callable[[str, bool], None]
@@ -79,25 +79,27 @@ def _config_block(block: int) -> Command:
     return Command(name=name, opcode=WRITE, p1=0x80, p2=block << 3, data=(Value(f"wanted_{block}"),))
 
 
-def configure(counters: tuple[int, int]) -> Step:
+def configure(counters: tuple[int, int], latched: bool = False) -> Step:
     """Write SlotConfig, KeyConfig, SecureBoot, ChipOptions and the counters' first values (SPEC 1.4)."""
-    zone = element.wanted_config(bytes(element.CONFIG_SIZE), counters)
+    zone = element.wanted_config(bytes(element.CONFIG_SIZE), counters, latched)
 
     def done(session: Session) -> bool:
         now = session.zone
         if session.config_locked:
             return True
-        session.values.counters = counters
-        return now == element.wanted_config(now, counters)
+        session.values.counters, session.values.latched = counters, latched
+        return now == element.wanted_config(now, counters, latched)
 
     return Step(
         name="configure",
         commands=(
+            _config_word(16, Value("config_16"), zone[18:20]),
             *(_config_word(at, zone[at : at + 4]) for at in (20, 24, 28)),
             _config_block(1),
             _config_word(64, zone[64:68]),
-            _config_word(68, Value("config_68"), zone[70:72]),
+            _config_word(68, zone[68:72]),
             _config_word(88, Value("config_88"), zone[90:92]),
+            _config_word(92, zone[92:96]),
             _config_block(3),
         ),
         done=done,
@@ -222,6 +224,16 @@ def check_counters(counters: tuple[int, int]) -> Step:
     return Step(name="check-counters", commands=commands, done=done)
 
 
+def set_latch() -> Step:
+    """Set the persistent latch, as the bootloader does at each power-up: now the keys can sign."""
+    nonce = Command(name="Nonce (random)", opcode=NONCE, p1=0x00, data=(Value("num_in"),),
+                    answer=Keep("nonce_random", 32))  # fmt: skip
+    proof = Command(name="CheckMac with the IO key over TempKey", opcode=CHECKMAC, p1=0x01, p2=IO_SLOT,
+                    data=(bytes(32), Value("latch_proof"), OTHER_DATA))  # fmt: skip
+    latch = Command(name="Info (set the latch)", opcode=INFO, p1=4, p2=3, answer=b"\x01\0\0\0")
+    return Step(name="set-latch", commands=(nonce, proof, latch))
+
+
 def sign_request() -> Step:
     """Have the identity key sign its certificate request."""
     nonce = Command(name="Nonce (digest)", opcode=NONCE, p1=0x43, data=(Value("request_digest"),))
@@ -232,11 +244,19 @@ def sign_request() -> Step:
 
 
 def all_steps(
-    *, root_a_xy: bytes, root_b_xy: bytes, counters: tuple[int, int] = (0, 0), secrets: bool = True
+    *,
+    root_a_xy: bytes,
+    root_b_xy: bytes,
+    counters: tuple[int, int] = (0, 0),
+    secrets: bool = True,
+    latched: bool = False,
 ) -> tuple[Step, ...]:
     """Return the steps in their order. ``secrets`` False: the pairing keys are in the factory HEX alone,
-    so nothing is stored or proved that needs them.
+    so nothing is stored or proved that needs them. ``latched``: keys are usable only after a verified boot.
     """
+    signing = [set_latch(), sign_request()] if latched else [sign_request()]
+    if latched and not secrets:
+        signing = []  # the record has request and certificate, or its keys would not be gone
     stored = [
         (ROOT_A_SLOT, "root-a", _root_writes(ROOT_A_SLOT, root_a_xy), _root_proof(ROOT_A_SLOT, root_a_xy)),
         (ROOT_B_SLOT, "root-b", _root_writes(ROOT_B_SLOT, root_b_xy), _root_proof(ROOT_B_SLOT, root_b_xy)),
@@ -244,7 +264,7 @@ def all_steps(
     if secrets:
         stored += [(MAC_SLOT, "pairing-key", MAC_WRITE, MAC_PROOF), (IO_SLOT, "io-key", IO_WRITE, IO_PROOF)]
     return (
-        configure(counters),
+        configure(counters, latched),
         lock_config(),
         make_key(IDENTITY_SLOT, "identity"),
         make_key(ATTESTATION_SLOT, "attestation"),
@@ -254,6 +274,6 @@ def all_steps(
         *(Step(name=f"prove-{name}", commands=proof) for _, name, _, proof in stored),
         *(lock_slot(slot) for slot in LOCKED_SLOTS),
         check_counters(counters),
-        sign_request(),
+        *signing,
         Step(name="read-back", commands=read_zone()),
     )

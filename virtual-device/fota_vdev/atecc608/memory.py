@@ -175,7 +175,7 @@ class Nvm:
                 if dice.random() < 0.5:
                     new[at : at + 4] = old[at : at + 4]
         for i, (before, value) in enumerate(zip(self.counters, after.counters, strict=True)):
-            if value != before:
+            if value != before and self.config_locked:  # until the lock they are bytes of the zone
                 mixed.counters[i] = dice.choice([before, value, min(value + may_add, COUNTER_MAX)])
         return mixed
 
