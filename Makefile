@@ -33,7 +33,7 @@ format: $(READY)
 size: $(READY) toolchain
 	$(MAKE) --no-print-directory -C bootloader size PYTHON=$(CURDIR)/$(BIN)/python
 
-bench: $(READY) firmware
+bench: $(READY) firmware oracles
 	$(BIN)/python tests/bench/bench.py
 
 campaign: $(READY) firmware oracles

@@ -15,6 +15,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import bench_agent
+
 from fota_signer.examples import example_files, example_key
 from fota_signer.firmware import load_firmware
 from fota_signer.identity import DeviceClass
@@ -178,10 +180,12 @@ def signing() -> dict[str, float]:
 
 def main() -> int:
     """Measure, print a table, write the report."""
-    results = {**bootloader(), **signing()}
+    results: dict[str, Any] = {**bootloader(), **signing()}
+    rows = [(what, value, BUDGETS.get(what)) for what, value in results.items()]
+    results["agent"] = bench_agent.measure()
+    rows += [(f"agent {what}", value, bench_agent.BUDGETS[what]) for what, value in results["agent"].items()]
     print(f"{'what':34}{'measured':>14}{'budget':>14}")
-    for what, value in results.items():
-        budget = BUDGETS.get(what)
+    for what, value, budget in rows:
         over = budget is not None and value > budget
         print(f"{what:34}{value:>14,}{budget if budget is not None else '-':>14}{'   over' if over else ''}")
     report = BUILD / "reports" / "bench.json"

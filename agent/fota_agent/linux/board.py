@@ -1,13 +1,11 @@
 """A Linux gateway as the ``Board`` of ``fota_agent.seams``."""
 
 import os
-import secrets
-import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fota_agent.linux import launcher, storage
+from fota_agent.linux import storage
 from fota_agent.linux.gateway import Gateway
 from fota_wire import bootreport, journal, layout
 from fota_wire.errors import DeviceError, FormatError, InputError
@@ -83,6 +81,8 @@ class LinuxBoard:
     @staticmethod
     def _ask_health(command: list[str]) -> bool | None:
         """Return True for exit code 0; anything else may still become that."""
+        import subprocess
+
         quiet = subprocess.DEVNULL
         try:
             done = subprocess.run(
@@ -124,12 +124,14 @@ class LinuxBoard:
         return time.monotonic_ns() // 1_000_000
 
     def random_below(self, limit: int) -> int:
-        """Return an integer from 0 to ``limit`` - 1."""
-        return secrets.randbelow(limit)
+        """Return an integer from 0 to ``limit`` - 1, for jitter; not for keys."""
+        return int.from_bytes(os.urandom(8), "big") % limit
 
     def reset(self) -> None:
         """Have the launcher boot anew; this boot's report is taken away first."""
         self._gateway.report_path.unlink(missing_ok=True)
+        from fota_agent.linux import launcher  # brings what a start need not wait for
+
         launcher.reset(self._gateway)
 
     def _slot(self, slot: int) -> storage.FileSlot:
