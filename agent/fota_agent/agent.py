@@ -120,7 +120,7 @@ class Agent:
 
     @property
     def renewing(self) -> bool:
-        """True while the next steps are about the device's key or certificate."""
+        """True while the next step is about the device's key, its certificate, or the key epoch."""
         return self._runner.renewing
 
     def step(self) -> int:

@@ -136,6 +136,18 @@ class Atecc608:
         )
         return random, int.from_bytes(counter, "little"), signature
 
+    def count_up(self, counter: int, target: int) -> int:
+        """Count until ``counter`` (0, 1) is at least ``target``; return where it stands. Raises DeviceError.
+
+        One count a session: a power cut costs nothing but time, and may leave one count more than was asked.
+        """
+        value = int.from_bytes(self._session([(OP_COUNTER, 0, counter, b"", 4)]), "little")
+        while value < target:
+            before, value = value, int.from_bytes(self._session([(OP_COUNTER, 1, counter, b"", 4)]), "little")
+            if value <= before:
+                break
+        return value
+
     def _session(self, commands: "list[tuple[int, int, int, bytes, int]]") -> bytes:
         """Wake, run ``commands``, sleep; return the answer to the last one."""
         return self._answers(commands)[-1]

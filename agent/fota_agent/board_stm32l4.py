@@ -60,7 +60,7 @@ class Stm32L4Board:
         self.vendor_id, self.class_id = trust.vendor_id, paired.class_id
         self.genesis_root, self.server_url = trust.genesis_root, trust.server_url
         self.server_ca, self.certificate = trust.server_ca, trust.device_cert
-        self.max_counter_step = paired.max_step
+        self.max_counter_step, self.root_b = paired.max_step, paired.root_b
         self.slot_size = layout.SLOT_SIZE
         self.store_size = COPY_SIZE - store.HEADER_SIZE
         self.running: Slot = FlashSlot(self._flash, layout.SLOT_ADDRESS, layout.SLOT_SIZE)

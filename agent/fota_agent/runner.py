@@ -1,6 +1,6 @@
 """Carries out what the engine decides: network, flash, crypto element, journal. No decision is made here."""
 
-from fota_agent import actions, download
+from fota_agent import actions, download, epoch
 from fota_agent.attest import attest
 from fota_agent.engine import Engine
 from fota_agent.http import is_decimal
@@ -49,6 +49,7 @@ class Runner:
         self._source: Folder | None = None
         self._told: bytes | None = None
         self._saved_at = board.ticks_ms()
+        self._epoch_done = False  # tried in this boot
         self.engine = Engine(board, self._boot, self._load(), verify, board.random_below)
         self._renewal = Renewal(board, transport, hooks, self.engine.state.keys)
         self._handlers = {
@@ -80,8 +81,14 @@ class Runner:
 
     @property
     def renewing(self) -> bool:
-        """True while the next step is about the device's key or certificate."""
-        return self._action.kind == actions.IDLE and self._renewal.due and not self.engine.trial
+        """True while the next step is about the device's key, its certificate, or the key epoch."""
+        if self._action.kind != actions.IDLE or self.engine.trial:
+            return False
+        return self._renewal.due or self._epoch_due
+
+    @property
+    def _epoch_due(self) -> bool:
+        return not self._epoch_done and epoch.due(self.engine.root.epoch, self._boot)
 
     def step(self) -> int:
         """Do one thing, of a download at most one page; return the milliseconds until there is something to
@@ -92,7 +99,7 @@ class Runner:
         now = self._board.ticks_ms()
         if action.kind == actions.IDLE:
             if self.renewing:
-                self._renewal.step()
+                self._raise_epoch() if self._epoch_due else self._renewal.step()
                 self._keep_keys()
                 return 0
             if now < action.until:
@@ -294,6 +301,14 @@ class Runner:
         except FotaError as exc:
             self._hooks.log(f"agent store ignored: {exc}")
             return State()
+
+    def _raise_epoch(self) -> None:
+        """Once a boot, and after what the boot was for: a failure is told, and the next boot tries again."""
+        self._epoch_done = True
+        try:
+            epoch.raise_epoch(self._board, self.engine.root.epoch, self.engine.state, self._hooks)
+        except FotaError as exc:
+            self._hooks.log(f"key epoch: {exc}")
 
     def _keep_keys(self) -> None:
         if self._renewal.changed:

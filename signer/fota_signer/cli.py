@@ -146,6 +146,13 @@ def root() -> None:
 @click.option("--min-sequence", type=UINT32, default=0, show_default=True, help="Lowest manifest sequence.")
 @click.option("--min-security-counter", type=UINT32, default=0, show_default=True, help="Lowest SEC_CNT.")
 @click.option("--revoke", multiple=True, help="Manifest digest (hex) that nobody may install.")
+@click.option(
+    "--key-epoch",
+    type=click.IntRange(0, 1),
+    default=0,
+    show_default=True,
+    help="1: devices that run an image of firmware root B retire root A, for good.",
+)
 @click.option("--sign", "signing", type=FILE, multiple=True, help="Private key to sign with; repeat.")
 @output_option
 @force_option

@@ -115,6 +115,7 @@ def _root(data: bytes) -> Table:
         **roles,
         "min_sequence": root.min_sequence,
         "min_security_counter": root.min_secver,
+        "key_epoch": root.epoch,
         "revoked": [digest.hex() for digest in root.revoked],
         "signed_by": [kid.hex() for kid in roots.signers_of(data)],
         "size": len(data),

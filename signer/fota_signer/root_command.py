@@ -29,6 +29,7 @@ def new_root(options: Mapping[str, Any]) -> bytes:
         options["min_sequence"],
         options["min_security_counter"],
         tuple(_digest(text) for text in options["revoke"]),
+        options["key_epoch"],
     )
     return sign_root(raw, options["signing"], options["password_file"], options["allow_example_keys"])
 

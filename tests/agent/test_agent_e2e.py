@@ -95,7 +95,7 @@ class Factory:
         fota("manifest", "sign", signed[0], "--key", KEYS / "release-3.pem", "-o", signed[1])
         self.operate("release", "publish", image, signed[1])
 
-    def device(self, image):
+    def device(self, image, seed=21):
         from cryptography.hazmat.primitives.serialization import Encoding
         from cryptography.x509 import load_pem_x509_certificate
 
@@ -106,7 +106,7 @@ class Factory:
         from fota_wire.host_crypto import load_public_key
 
         made = device_class(class_uuid=None, domain=VENDOR, model=MODEL)
-        machine = Machine(element=Atecc608(seed=21), seed=21)
+        machine = Machine(element=Atecc608(seed=seed), seed=seed)
         ca = load_pem_x509_certificate((KEYS / "server-ca.crt").read_bytes())
         provision(
             machine,
@@ -123,7 +123,7 @@ class Factory:
             device_ca_cert=KEYS / "device-ca.crt",
             allow_example_keys=True,
         )
-        path = self.folder / "device.vdev"
+        path = self.folder / f"device-{seed}.vdev"
         machine.save(path)
         machine.close()
         return path, machine.element.serial.hex()
@@ -273,6 +273,44 @@ def test_key_is_rotated_over_the_air_and_used_by_the_next_boot(factory, device_f
     assert (state["settled"], state["error"]) == (True, None)
     shown = json.loads(factory.operate("device", "show", device, "--json"))
     assert (shown["refused_report"], shown["attested"]["floor"]) == (None, state["floor"])
+
+
+def test_root_b_takes_over_and_images_of_root_a_are_refused_afterwards(factory, tmp_path):
+    """ROOT says epoch 1 early: a device on root A must not brick itself; on root B it retires root A."""
+    path, device = factory.device(factory.image("1.0.0", 1), seed=33)
+    agent(path, "--until-idle")
+    keys = [arg for n in (1, 2, 3) for arg in ("--root-key", KEYS / f"root-{n}.pub.pem")]
+    keys += [arg for n in (1, 2, 3) for arg in ("--release-key", KEYS / f"release-{n}.pub.pem")]
+    signers = [arg for n in (1, 3) for arg in ("--sign", KEYS / f"root-{n}.pem")]
+    second = tmp_path / "root2.cbor"
+    fota("root", "new", *keys, "--assign-key", KEYS / "assign.pub.pem", *signers, "-o", second,
+         "--root-version", 2, "--key-epoch", 1)  # fmt: skip
+    factory.operate("release", "root", second)
+    state = agent(path, "--until-idle")
+    assert (state["root_version"], counter1(path)) == (2, 0), "it runs an image of root A"
+    agent(path, "--until-idle")
+    assert counter1(path) == 0
+
+    factory.publish("1.6.0", 2, 9, key="image-b")
+    factory.operate("rollout", "start", "1.6.0", "--device", device)
+    state = agent(path, "--until-confirmed")
+    assert (state["version"], counter1(path)) == ("1.6.0", 0), "its trial is not the time"
+    state = agent(path, "--until-idle")
+    assert counter1(path) == 8
+    assert any(event["code"] == "epoch" for event in state["events"]) or "epoch" in factory.operate(
+        "device", "show", device
+    )
+
+    factory.publish("1.7.0", 2, 10)  # root A again
+    factory.operate("rollout", "start", "1.7.0", "--device", device)
+    state = agent(path, "--until-confirmed", code=1)
+    assert (state["version"], state["state"]) == ("1.6.0", "confirmed")
+    assert "IM9 image-key-retired" in state["fell_back"]
+
+
+def counter1(path):
+    status = json.loads(fota("vdev", "status", path, "--json"))
+    return status["element"]["counter1"]
 
 
 WATCH = """

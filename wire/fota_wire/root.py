@@ -17,13 +17,15 @@ MAX_ROOT = 4096
 MAX_KEYS = 16
 MAX_SIGNATURES = 8
 MAX_REVOKED = 64
+MAX_EPOCH = 1
 
 
 class Root:
     """What a ROOT says. Only :func:`open_genesis` and :func:`step` return a verified one.
 
     ``version`` >= 1; ``keys`` {kid: x||y}; ``roles`` {role: (threshold, [kid])}; ``min_sequence`` of
-    manifests, ``min_secver`` of images; ``revoked`` [manifest digest]; ``raw`` the document itself.
+    manifests, ``min_secver`` of images; ``revoked`` [manifest digest]; ``epoch`` 1 retires firmware root A;
+    ``raw`` the document itself.
     """
 
     def __init__(self, payload: "dict[object, object]", raw: bytes) -> None:
@@ -38,6 +40,7 @@ class Root:
         self.min_secver = check.uint(payload[6], "ROOT minimum security counter", 0xFFFFFFFF)
         revoked = check.array(payload.get(7, []), "ROOT revocations", 0, MAX_REVOKED)
         self.revoked = [check.bstr(digest, "revoked manifest digest", 32) for digest in revoked]
+        self.epoch = check.uint(payload.get(8, 0), "ROOT key epoch", MAX_EPOCH)
         self.raw = raw
 
     def role_keys(self, role: int) -> "dict[bytes, bytes]":
@@ -55,6 +58,7 @@ def build_root(
     min_sequence: int = 0,
     min_secver: int = 0,
     revoked: "tuple[bytes, ...]" = (),
+    epoch: int = 0,
 ) -> bytes:
     """Return an unsigned ROOT; ``roles`` is {role: (threshold, [x||y])}.
 
@@ -71,6 +75,8 @@ def build_root(
     payload: dict[int, object] = {1: 1, 2: version, 3: keys, 4: named, 5: min_sequence, 6: min_secver}
     if revoked:
         payload[7] = list(revoked)
+    if epoch:
+        payload[8] = epoch
     raw = cbor.encode([cbor.encode(payload)])
     unsafe_read_root(raw)
     return raw
@@ -116,7 +122,8 @@ def step(root: Root, raw: bytes, verify: "Verify") -> Root:
     if new.version != root.version + 1:
         raise VerifyError(f"ROOT {new.version} does not follow ROOT {root.version}", "root-version")
     _check(new, payload, signatures, verify)  # (2) the new keys are in use
-    if new.min_sequence < root.min_sequence or new.min_secver < root.min_secver:
+    lowered = new.min_sequence < root.min_sequence or new.min_secver < root.min_secver
+    if lowered or new.epoch < root.epoch:
         raise VerifyError("ROOT lowers a minimum", "root-floor")
     return new
 
@@ -141,7 +148,7 @@ def _parse(raw: bytes) -> "tuple[bytes, list[cose.Sign1], list[bytes]]":
 
 
 def _read(payload: bytes, raw: bytes) -> Root:
-    return Root(check.fields(cbor.decode(payload), "ROOT", (1, 2, 3, 4, 5, 6), (7,)), raw)
+    return Root(check.fields(cbor.decode(payload), "ROOT", (1, 2, 3, 4, 5, 6), (7, 8)), raw)
 
 
 def _check(root: Root, payload: bytes, signatures: "list[cose.Sign1]", verify: "Verify") -> None:
