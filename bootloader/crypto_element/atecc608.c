@@ -40,7 +40,7 @@ enum {
 
 static const uint8_t *const settings = fota_port_settings;
 
-uint32_t atecc_crc(const uint8_t *data, uint32_t length) {
+__attribute__((noinline)) uint32_t atecc_crc(const uint8_t *data, uint32_t length) {
   uint32_t crc = 0;
   for (uint32_t i = 0; i < length; i++) {
     for (uint32_t bit = 0; bit < 8; bit++) {

@@ -48,7 +48,8 @@ HELPERS = {
     "fota_sha256_blocks", "fota_sha256_update", "fota_sha256_final", "atecc_crc", "fota_crc32", "memcpy",
     "memset", "memcmp", "strlen", "read", "scan_page", "transfer", "wait_for", "fota_port_wait_us",
     "fota_port_bus_wake", "fota_port_put", "fota_flash_ecc_fault", "fota_port_random", "free_bus",
-    "fota_port_bus_read", "fota_port_bus_write",
+    "fota_port_bus_read", "fota_port_bus_write", "__aeabi_memclr", "__aeabi_memclr4", "__aeabi_memclr8",
+    "__aeabi_memcpy", "__aeabi_memcpy4",
 }  # fmt: skip
 STRIDE = 48
 WHOLE = ("bad-signature", "raise-floor")
