@@ -21,4 +21,8 @@ def detect() -> "Board":
         from fota_agent.linux.board import detect as detect_linux
 
         return detect_linux()
+    if platform == "esp32":
+        from fota_agent import board_esp32
+
+        return board_esp32.detect()
     raise DeviceError(f"no board support for {platform}: give Agent a board of your own")

@@ -39,6 +39,74 @@ class I2c(Protocol):
         ...
 
 
+class Partition(Protocol):
+    """``esp32.Partition`` of MicroPython, as far as it is used; every failure is an OSError."""
+
+    def info(self) -> tuple[int, int, int, int, str, bool]:
+        """Return (type, subtype, address, size, label, encrypted)."""
+        ...
+
+    def readblocks(self, block_num: int, buf: bytearray, offset: int = 0, /) -> object:
+        """Fill ``buf`` from ``offset`` in block ``block_num``."""
+        ...
+
+    def writeblocks(self, block_num: int, buf: "bytearray | memoryview", offset: int, /) -> object:
+        """Write ``buf``; with an offset given, without erasing."""
+        ...
+
+    def ioctl(self, cmd: int, arg: int, /) -> object:
+        """Do as MicroPython's block protocol says; 6 erases a block."""
+        ...
+
+    def set_boot(self) -> None:
+        """Have this partition booted next."""
+        ...
+
+
+class Partitions(Protocol):
+    """The class ``esp32.Partition``."""
+
+    RUNNING: int
+
+    def __call__(self, id: int, /) -> Partition:
+        """Return the partition of that kind."""
+        ...
+
+    def find(self, type: int, *, subtype: int, label: str | None) -> list[Partition]:
+        """Return the partitions that fit; subtype 0xFF: any."""
+        ...
+
+    def mark_app_valid_cancel_rollback(self) -> None:
+        """End the trial of the running partition well."""
+        ...
+
+
+class Esp32(Protocol):
+    """MicroPython's module ``esp32``."""
+
+    Partition: Partitions
+
+    def NVS(self, namespace: str, /) -> "Nvs":
+        """Return the non-volatile storage of that name."""
+        ...
+
+
+class Nvs(Protocol):
+    """``esp32.NVS``."""
+
+    def get_i32(self, key: str, /) -> int:
+        """Return a number; OSError if there is none."""
+        ...
+
+    def set_i32(self, key: str, value: int, /) -> None:
+        """Set a number, to be committed."""
+        ...
+
+    def commit(self) -> None:
+        """Write what was set."""
+        ...
+
+
 class Slot(Protocol):
     """One firmware slot; offsets and lengths in bytes from its start."""
 

@@ -12,8 +12,17 @@ import fota_agent
 FOLDER = Path(fota_agent.__file__).parent
 HOST_ONLY = {"tls_cpython.py", "seams.py", "background.py"}
 ALLOWED = {"asyncio", "binascii", "hashlib", "json", "socket", "struct", "sys", "time"}
-ALLOWED |= {"fota_agent", "fota_wire"}
-AT_USE = {"asyncio", "json", "socket", "sys", "time"}  # what not every device has, or needs: not at import
+ALLOWED |= {"fota_agent", "fota_wire", "os", "esp32", "machine"}
+AT_USE = {
+    "os",
+    "esp32",
+    "machine",
+    "asyncio",
+    "json",
+    "socket",
+    "sys",
+    "time",
+}  # what not every device has, or needs: not at import
 LAZY = {"fota_agent.tls_cpython", "fota_agent.background", "fota_wire.host_crypto", "fota_wire.files"}
 LAZY_IN = {"agent.py": LAZY - {"fota_wire.files"}}
 CLEAN = sorted(path for path in FOLDER.glob("*.py") if path.name not in HOST_ONLY)
