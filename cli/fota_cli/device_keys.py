@@ -9,38 +9,60 @@ import click
 
 from fota_cli.client import OperatorClient
 from fota_cli.options import connected, print_json
-from fota_wire.errors import FormatError, FotaError, VerifyError
+from fota_wire.errors import FormatError, FotaError, InputError, VerifyError
 
 if TYPE_CHECKING:
     from fota_signer.factory.ca import DeviceCa
 
 FILE = click.Path(path_type=Path, dir_okay=False)
-IDS = click.argument("device_ids", metavar="ID...", nargs=-1, required=True)
+IDS = click.argument("device_ids", metavar="[ID...]", nargs=-1)
+GROUP = click.option("--group", "-g", metavar="NAME", help="All devices of a group, retired ones left out.")
 
 
 @click.command()
 @IDS
+@GROUP
 @connected
-def rotate(client: OperatorClient, device_ids: tuple[str, ...], as_json: bool) -> None:
+def rotate(client: OperatorClient, device_ids: tuple[str, ...], group: str | None, as_json: bool) -> None:
     """Have devices make a new TLS key in their element and order a certificate for it."""
-    _want(client, device_ids, "rotate", as_json)
+    _want(client, device_ids, group, "rotate", as_json)
 
 
 @click.command()
 @IDS
+@GROUP
 @connected
-def renew(client: OperatorClient, device_ids: tuple[str, ...], as_json: bool) -> None:
+def renew(client: OperatorClient, device_ids: tuple[str, ...], group: str | None, as_json: bool) -> None:
     """Have devices order a new certificate for the key that they use."""
-    _want(client, device_ids, "renew", as_json)
+    _want(client, device_ids, group, "renew", as_json)
 
 
-def _want(client: OperatorClient, device_ids: tuple[str, ...], kind: str, as_json: bool) -> None:
+def _want(
+    client: OperatorClient, named: tuple[str, ...], group: str | None, kind: str, as_json: bool
+) -> None:
+    if bool(named) == (group is not None):
+        raise click.UsageError("name devices by their ids, or one --group")
+    device_ids = named if group is None else _members(client, group)
     answers = [client.post(f"devices/{quote(one, safe='')}/key", {"kind": kind}) for one in device_ids]
     if as_json:
         print_json({"devices": answers})
         return
     for answer in answers:
         click.echo(f"device {answer['id']}: will {kind} at its next check-in")
+
+
+def _members(client: OperatorClient, group: str) -> tuple[str, ...]:
+    found: list[str] = []
+    after: str | None = None
+    while True:
+        page = client.get("devices", group=group, after=after)
+        found += [item["id"] for item in page["devices"] if item["status"] not in ("retired", "revoked")]
+        after = page["next"]
+        if after is None:
+            break
+    if not found:
+        raise InputError(f"group {group} has no devices in service: see 'fota group list'", "empty-group")
+    return tuple(found)
 
 
 @click.command()

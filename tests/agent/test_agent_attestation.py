@@ -71,6 +71,15 @@ def test_firmware_that_owns_the_bus_cannot_have_another_message_signed(board):
         board.element.sign(bytes(32), 1)
 
 
+def test_element_that_would_not_sign_a_digested_counter_is_told_and_breaks_nothing(device, board):
+    from fota_vdev.atecc608.assumptions import Assumptions
+
+    device.element._executor._assume = Assumptions(gendig_counter_feeds_sign=False)
+    with pytest.raises(FotaError, match="refused command 0x41"):
+        attest(board, REPORT)
+    assert len(board.element.random()) == 32
+
+
 def test_nothing_is_attested_where_the_certificate_names_no_key(board):
     named = board.certificate
     board.certificate = b"-"

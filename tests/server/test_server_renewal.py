@@ -237,3 +237,23 @@ def test_what_is_wanted_has_to_be_one_of_two(server: Server, body: dict[str, obj
     device.check_in()
     assert server.api("POST", f"devices/{device.id}/key", body)[0] == 400
     assert server.api("POST", "devices/0123ffffffffffffee/key", {"kind": "renew"})[0] == 404
+
+
+def test_whole_group_is_told_to_rotate_but_not_its_retired_devices(
+    server: Server, operator: dict[str, str]
+) -> None:
+    devices = [Device(server) for _ in range(3)]
+    for device in devices:
+        device.check_in()
+    server.api("POST", "groups", {"name": "rotating"})
+    server.api("POST", "groups/rotating/devices", {"devices": [device.id for device in devices]})
+    server.api("POST", f"devices/{devices[0].id}/retire", {})
+    said = fota("device", "rotate", "--group", "rotating", env=operator)
+    assert said.returncode == 0, said.stderr
+    assert sorted(line.split()[1] for line in said.stdout.splitlines()) == sorted(
+        f"{device.id}:" for device in devices[1:]
+    )
+    assert [wanted_key(device) for device in devices[1:]] == [certify.ROTATE] * 2
+    assert fota("device", "rotate", env=operator).returncode == 2
+    assert fota("device", "renew", devices[1].id, "--group", "rotating", env=operator).returncode == 2
+    assert fota("device", "renew", "--group", "none-such", env=operator).returncode == 3

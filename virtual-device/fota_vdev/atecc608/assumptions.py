@@ -46,6 +46,9 @@ class Assumptions:
     gendig_counter_feeds_mac: bool = _because(
         True, "GenDig zone 4 hashes the counter into TempKey, and MAC may use that TempKey"
     )
+    gendig_counter_feeds_sign: bool = _because(
+        True, "Sign(internal) takes the TempKey of GenDig zone 4, as one that names slot 0, flags 0"
+    )
     kdf_and_aes_keep_temp_key: bool = _because(
         True, "KDF and AES may use one TempKey many times, as the library's own tests do"
     )

@@ -63,7 +63,7 @@ class DigestCommands(StateCommands):
             key_id=p2 & 15 if p1 == DATA else 0,
             gen_dig=p1 == DATA,
             no_mac=key.no_mac or no_mac,
-            digested=True,
+            digested=p1 != COUNTER or self._assume.gendig_counter_feeds_sign,
         )
         return bytes([OK])
 
