@@ -175,9 +175,9 @@ class Renewal:
         """Have TLS and REPORT use this key and certificate; the next request connects with them."""
         board, (slot, certificate) = self._board, key
         if (board.element.key_slot, board.certificate) != (slot, certificate or self._factory_certificate):
+            board.public_key = board.element.public_key(slot)  # first: it may fail
             board.element.key_slot = slot
             board.certificate = certificate or self._factory_certificate
-            board.public_key = board.element.public_key(slot)
             self._transport.close()
         self._acting = key
 

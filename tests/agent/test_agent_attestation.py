@@ -77,7 +77,13 @@ def test_element_that_would_not_sign_a_digested_counter_is_told_and_breaks_nothi
     device.element._executor._assume = Assumptions(gendig_counter_feeds_sign=False)
     with pytest.raises(FotaError, match="refused command 0x41"):
         attest(board, REPORT)
-    assert len(board.element.random()) == 32
+    from fota_agent.agent import Agent
+
+    agent = Agent(board, device.network, device.hooks)
+    for _ in range(12):
+        device.now += agent.step()
+    assert device.network.reports, "it goes on checking in and reporting"
+    assert any(line.startswith("no attestation: ") for line in device.hooks.lines)
 
 
 def test_nothing_is_attested_where_the_certificate_names_no_key(board):

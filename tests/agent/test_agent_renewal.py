@@ -265,6 +265,26 @@ def test_damaged_store_leaves_the_factory_key(rotating, world):
     assert acts_by(server) == world.device.xy
 
 
+def test_element_that_fails_while_the_key_is_changed_mixes_no_two_keys(rotating, world):
+    server = rotating.server
+    server.wanted = certify.ROTATE
+    agent = rotating.agent()
+    board, element = server.board, server.board.element
+    usual, failures = element.public_key, [0]
+
+    def fails_for_slot_2(slot=None):
+        if slot == 2 and server.issued is not None and not failures[0]:
+            failures[0] += 1
+            raise DeviceError("noise on the bus")
+        return usual(slot)
+
+    element.public_key = fails_for_slot_2
+    rotating.run(agent_=agent)
+    assert failures == [1]
+    assert (board.public_key, element.key_slot) == (rotating.key_in_slot(2), 2)
+    assert server.wanted == 0
+
+
 # -- the CA -------------------------------------------------------------------------------------------------
 
 
