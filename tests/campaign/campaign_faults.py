@@ -49,6 +49,7 @@ CLOSE_LOOKS = 16  # after so many functions that met no known state, only the co
 # how much longer than the undisturbed boot a boot with a fault may take before it counts as stuck; three
 # sessions with the element are 0.5 million instructions and 10,000 accesses to registers
 MORE_INSTRUCTIONS, MORE_ACCESSES = 800_000, 20_000
+RECHECK_PATIENCE = 3  # times as much again for an outcome that is checked: it was met with more time left
 RECHECK = 400  # one remembered outcome in so many is run to its end
 NOPS = {2: b"\x00\xbf", 4: b"\xaf\xf3\x00\x80"}
 SAFE = ("good", "halt", "reset", "lockup", "stuck")
@@ -273,9 +274,11 @@ class Walk:
         try:
             while not self._verdict:
                 m._service()
+                more = RECHECK_PATIENCE if self._expect else 0
+                late = m.instructions > end + more * MORE_INSTRUCTIONS
                 if len(m.resets) > resets:
                     self._verdict = "reset"
-                elif m.instructions > end or self.accesses > last_access:
+                elif late or self.accesses > last_access + more * MORE_ACCESSES:
                     self._verdict = "stuck"
                 elif not m._step(50_000):
                     self._verdict = "lockup"
