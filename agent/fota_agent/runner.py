@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 KEY_REFUSED = (401, 403)
 
 
-SAVE_MS = 1_800_000  # between two writes of the store that nothing depends on: flash wears
+SAVE_MS = 1_800_000  # between two writes of the store that nothing depends on: flash wears; boards may differ
 
 
 class Runner:
@@ -49,6 +49,7 @@ class Runner:
         self._source: Folder | None = None
         self._told: bytes | None = None
         self._saved_at = board.ticks_ms()
+        self._save_ms = getattr(board, "save_ms", SAVE_MS)
         self._epoch_done = False  # tried in this boot
         self.engine = Engine(board, self._boot, self._load(), verify, board.random_below)
         self._renewal = Renewal(board, transport, hooks, self.engine.state.keys)
@@ -331,7 +332,7 @@ class Runner:
 
     def _save_if_due(self) -> None:
         state = self.engine.state
-        if state.urgent or (state.dirty and self._now() - self._saved_at >= SAVE_MS):
+        if state.urgent or (state.dirty and self._now() - self._saved_at >= self._save_ms):
             self.save()
 
 

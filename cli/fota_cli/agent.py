@@ -1,6 +1,8 @@
 """``fota agent``: the update agent, on a Linux gateway or beside a virtual device."""
 
 import hashlib
+import signal
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,6 +95,7 @@ def run(
     def say(line: str) -> None:
         click.echo(line, err=as_json)
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # a service is told to end: save, and do
     with _open(device, folder, server, say) as session:
         try:
             done = _drive(session, mode, deadline, interval, card)

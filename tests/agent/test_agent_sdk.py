@@ -548,3 +548,23 @@ def test_store_that_is_worn_out_costs_memory_over_resets_and_no_update(device, w
     rest(device, agent, HOUR_MS)
     assert agent.rebooting
     assert "agent store not written: flash is worn" in device.hooks.lines
+
+
+def test_end_of_the_process_after_any_step_is_made_good_by_the_next_life(device, world):
+    """The agent is gone between two steps, its memory with it; what it saved is all that the next one has."""
+    device.network.wanted = world.v2
+    start = device.machine.snapshot()
+    for steps in range(1, 100):
+        device.machine.restore(start)
+        device.network.report_nonce = None
+        agent = device.agent()
+        for _ in range(steps):
+            device.now += agent.step()
+        if agent.rebooting:
+            break
+        agent = device.run(device.agent())
+        assert agent.rebooting
+        assert device.slot(2, len(world.v2.image)) == world.v2.image
+        record = device.journal()
+        assert (record.candidate, record.state) == (layout.SLOT_B, journal.STAGED)
+    assert 20 < steps < 99

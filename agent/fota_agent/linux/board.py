@@ -31,6 +31,8 @@ class LinuxBoard:
         InputError: the settings are not usable.
     """
 
+    save_ms = 10_000  # a disk takes more than flash does
+
     def __init__(self, gateway: Gateway, element: "Element | None" = None, beside: bool = False) -> None:
         self._gateway = gateway
         self._beside = beside
