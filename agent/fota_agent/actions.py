@@ -1,4 +1,23 @@
-"""What the update engine may ask of its runner."""
+"""What the update engine may ask of its runner; each action is named by the engine's state.
+
+| State | Action | Outcome: next state |
+|---|---|---|
+| IDLE | wait until a time | timer: NONCE, or HEALTH in a trial |
+| HEALTH | ask whether the trial is healthy | health: NONCE, HEALTH, REJECT; CONFIRM if local |
+| NONCE | draw 16 bytes from the element | nonce: CHECKIN |
+| CHECKIN | send the check-in | response: IDLE, CONFIRM, COMPARE_RUNNING, ASK_* |
+| CONFIRM | write the journal: confirmed | confirmed: IDLE |
+| REJECT | write the journal: trial over | rejected: REBOOT |
+| COMPARE_* | hash a slot | hashed: IDLE (runs already), INSPECT, ASK_DOWNLOAD; refused |
+| ASK_DOWNLOAD | ask the application | allowed: RESUME, ERASE; asked again later |
+| RESUME | find the last complete page | resumed: FETCH |
+| ERASE | erase the pages of the image | erased: FETCH |
+| FETCH | download into the slot | fetched: COMPARE_WRITTEN |
+| INSPECT | read the image's own counters | inspected: ASK_INSTALL; malformed: refused |
+| ASK_INSTALL | ask the application | allowed: REQUEST; asked again later |
+| REQUEST | write the journal: staged | requested: REBOOT |
+| REBOOT | reset | none: the next boot begins anew |
+"""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

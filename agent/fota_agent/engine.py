@@ -2,25 +2,7 @@
 
 The runner carries the action out and calls the method of its outcome, or ``failed``. Before it carries an
 action out it saves ``engine.state`` if that is urgent: so nothing is done that a power cut could make us
-forget.
-
-| State | Action | Outcome: next state |
-|---|---|---|
-| IDLE | wait until a time | timer: NONCE, or HEALTH in a trial |
-| HEALTH | ask whether the trial is healthy | health: NONCE, HEALTH, REJECT; CONFIRM if local |
-| NONCE | draw 16 bytes from the element | nonce: CHECKIN |
-| CHECKIN | send the check-in | response: IDLE, CONFIRM, COMPARE_RUNNING, ASK_* |
-| CONFIRM | write the journal: confirmed | confirmed: IDLE |
-| REJECT | write the journal: trial over | rejected: REBOOT |
-| COMPARE_* | hash a slot | hashed: IDLE (runs already), INSPECT, ASK_DOWNLOAD; refused |
-| ASK_DOWNLOAD | ask the application | allowed: RESUME, ERASE; asked again later |
-| RESUME | find the last complete page | resumed: FETCH |
-| ERASE | erase the pages of the image | erased: FETCH |
-| FETCH | download into the slot | fetched: COMPARE_WRITTEN |
-| INSPECT | read the image's own counters | inspected: ASK_INSTALL; malformed: refused |
-| ASK_INSTALL | ask the application | allowed: REQUEST; asked again later |
-| REQUEST | write the journal: staged | requested: REBOOT |
-| REBOOT | reset | none: the next boot begins anew |
+forget. The table of states is in ``fota_agent.actions``.
 
 Times are integer milliseconds of a clock that never goes back.
 """

@@ -3,6 +3,7 @@
 import ctypes
 import itertools
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -249,3 +250,31 @@ def test_slot_file_programs_reads_back_and_knows_blank(tmp_path):
     with pytest.raises(DeviceError) as caught:
         storage.FileSlot(tmp_path / "none" / "slot", 10_000, 4096).program(0, memoryview(b"y"))
     assert caught.value.code == status.FL1
+
+
+@pytest.fixture
+def block_device(tmp_path):
+    """A loop device of 256 KiB."""
+    if os.geteuid() != 0 or shutil.which("losetup") is None:
+        pytest.skip("no block device: needs root and losetup")
+    (tmp_path / "disk").write_bytes(bytes(256 << 10))
+    command = ["losetup", "--find", "--show", str(tmp_path / "disk")]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        pytest.skip(f"no block device: {made.stderr.strip()}")
+    yield Path(made.stdout.strip())
+    subprocess.run(["losetup", "--detach", made.stdout.strip()], check=True)
+
+
+def test_slot_may_be_a_block_device(gateway, keys, block_device):
+    gateway.slots[B] = block_device
+    data = signed(keys[0], payload=b"#!/bin/true\n" * 9000)
+    slot = storage.FileSlot(block_device, 256 << 10, 65536)
+    for at in range(0, len(data), 65536):
+        slot.erase(at)
+        page = data[at : at + 65536]
+        slot.program(at, bytearray(page + b"\xff" * (65536 - len(page))))
+    assert launcher.check_slot(gateway, B, 5)[1] == b"#!/bin/true\n" * 9000
+    assert block_device.is_block_device()
+    with pytest.raises(DeviceError):
+        slot.program(256 << 10, bytearray(65536))
