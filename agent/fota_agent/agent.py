@@ -34,8 +34,9 @@ LONGEST_SLEEP_MS = 200  # so that ``check_in`` and ``publish`` from elsewhere ar
 class Agent:
     """The update agent of one device, for one boot.
 
-    ``transport`` and ``verify`` (P-256 by public key) default to those of CPython: ``ssl`` with the key in
-    the element, and ``cryptography``. ``server_url`` overrides the trust store's; trust stays the same.
+    ``transport`` and ``verify`` (P-256 by public key) default to the board's own, ``board.transport(url)``
+    and ``board.verify``, where it has them; else to those of CPython: ``ssl`` with the key in the element,
+    and ``cryptography``. ``server_url`` overrides the trust store's; trust stays the same.
     ``mirror``: base URL, http too, of a copy of the server's payloads nearby, which is asked first; what it
     sends is checked like everything else. ``schedule``: when updates are welcome. ``tls12``: offer TLS 1.2
     too, where a network needs it.
@@ -58,6 +59,8 @@ class Agent:
         schedule: "Schedule | None" = None,
         tls12: bool = False,
     ) -> None:
+        if transport is None and hasattr(board, "transport"):
+            transport = board.transport(server_url)
         if transport is None:
             from fota_agent.tls_cpython import transport_for
 
@@ -66,6 +69,7 @@ class Agent:
             from fota_agent.mirror import Mirrored, plain_transport
 
             transport = Mirrored(transport, plain_transport(mirror, board.ticks_ms))
+        verify = verify or getattr(board, "verify", None)
         if verify is None:
             from fota_wire.host_crypto import verify as host_verify
 

@@ -18,6 +18,11 @@ class WordyHooks(Hooks):
         self._quarter = 0
         self.fell_back = ""
 
+    def available(self, manifest: object) -> None:
+        """Say that there is an update."""
+        text = getattr(manifest, "text", None) or {}
+        self._say(f"agent: {text.get('version', 'an update')} is available")
+
     def progress(self, done: int, total: int) -> None:
         """Say every quarter of a download."""
         quarter = done * 4 // total

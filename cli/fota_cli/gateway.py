@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fota_wire.errors import InputError
+
 if TYPE_CHECKING:
     from fota_agent.linux.gateway import Gateway
 
@@ -60,6 +62,23 @@ def launch(folder: Path, arguments: tuple[str, ...]) -> None:
 
     with Launcher(Gateway(folder), list(arguments), lambda line: click.echo(line, err=True)) as launcher:
         sys.exit(launcher.run())
+
+
+@gateway.command()
+@click.argument("folder", type=FOLDER)
+def approve(folder: Path) -> None:
+    """Agree to the update that the agent of the gateway in FOLDER has told of (mode "notify")."""
+    from fota_agent.linux.gateway import Gateway
+    from fota_wire.files import read_input, write_atomic
+
+    found = Gateway(folder)
+    if not found.available_path.exists():
+        raise InputError(f"{folder}: no update waits for consent")
+    digest, _, version = (
+        read_input(found.available_path, 1024).decode("ascii", "replace").strip().partition(" ")
+    )
+    write_atomic(found.approved_path, f"{digest}\n".encode())
+    click.echo(f"{folder}: agreed to {version or digest[:16]}; the agent goes on within a minute")
 
 
 @gateway.command()

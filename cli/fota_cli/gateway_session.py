@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 from fota_agent.agent import Agent
 from fota_agent.linux.board import LinuxBoard, open_element
 from fota_agent.linux.gateway import Gateway
-from fota_agent.schedule import AUTO, Schedule, parse_window
+from fota_agent.schedule import AUTO, NOTIFY, Schedule, parse_window
 from fota_cli.agent_words import Say, Words, WordyHooks
 from fota_cli.gateway import summary
 from fota_wire.errors import DeviceError, InputError
+from fota_wire.files import write_atomic
 from fota_wire.layout import SLOT_NAMES
 
 if TYPE_CHECKING:
     from fota_agent.seams import Element
+    from fota_wire.suit import Manifest
 
 BOOT_S = 30.0
 SLICE_S = 0.2
@@ -81,7 +83,7 @@ class GatewaySession:
             hooks=self._hooks,
             server_url=self._server_url,
             mirror=updates.get("mirror"),
-            schedule=schedule_of(updates),
+            schedule=schedule_of(self._gateway),
             tls12=updates.get("tls12") is True,
         )
         boot = board.boot_report()
@@ -123,11 +125,32 @@ class GatewaySession:
             return None
 
 
-def schedule_of(updates: dict[str, object]) -> Schedule:
+class Consent(Schedule):
+    """A schedule whose consent is a file, for whoever types ``fota gateway approve``."""
+
+    def __init__(self, gateway: Gateway, mode: str, until: int, windows: tuple[tuple[int, int], ...]) -> None:
+        super().__init__(mode, until, windows)
+        self._gateway = gateway
+
+    def may_download(self, manifest: "Manifest") -> bool:
+        """Tell whether the image may be fetched; in mode NOTIFY say in a file what there is."""
+        if self.mode == NOTIFY:
+            digest = manifest.manifest_digest.hex()
+            version = (manifest.text or {}).get("version", "")
+            write_atomic(self._gateway.available_path, f"{digest} {version}\n".encode())
+            try:
+                if self._gateway.approved_path.read_text(encoding="ascii").strip() == digest:
+                    self.approve(manifest.manifest_digest)
+            except (OSError, UnicodeDecodeError):
+                pass
+        return super().may_download(manifest)
+
+
+def schedule_of(gateway: Gateway) -> Schedule:
     """Return the schedule in the table [updates] of gateway.toml. InputError if it makes no sense."""
+    updates = gateway.updates
     windows, until = updates.get("windows", []), updates.get("until", 0)
     if not isinstance(windows, list) or type(until) is not int:
         raise InputError('[updates]: windows is a list like ["02:00-04:30"], until seconds since 1970')
-    return Schedule(
-        str(updates.get("mode", AUTO)), until, tuple(parse_window(str(window)) for window in windows)
-    )
+    parsed = tuple(parse_window(str(window)) for window in windows)
+    return Consent(gateway, str(updates.get("mode", AUTO)), until, parsed)

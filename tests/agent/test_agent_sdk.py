@@ -14,7 +14,7 @@ from fota_agent.mirror import Mirrored
 from fota_agent.runner import SAVE_MS
 from fota_agent.schedule import Schedule, parse_window
 from fota_agent.state import State
-from fota_wire import checkin, journal, layout, root
+from fota_wire import checkin, host_crypto, journal, layout, root
 from fota_wire.errors import FotaError, InputError, TransportError, VerifyError
 
 HOUR_MS = 3_600_000
@@ -568,3 +568,14 @@ def test_end_of_the_process_after_any_step_is_made_good_by_the_next_life(device,
         record = device.journal()
         assert (record.candidate, record.state) == (layout.SLOT_B, journal.STAGED)
     assert 20 < steps < 99
+
+
+def test_board_with_a_network_and_a_verifier_of_its_own_brings_them_along(device, world):
+    board, asked = device.board(), []
+    board.transport = lambda url: asked.append(url) or device.network
+    board.verify = lambda *args: asked.append("verify") or host_crypto.verify(*args)
+    device.network.wanted = world.v2
+    device.run(Agent(board, hooks=device.hooks))
+    assert asked[0] is None
+    assert "verify" in asked
+    assert device.network.requests

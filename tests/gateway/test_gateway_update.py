@@ -185,3 +185,34 @@ def test_second_launcher_is_refused_and_agent_without_launcher_is_told(world, fi
     assert "a launcher is running already" in world.fota("gateway", "launch", path, code=6)
     stop(launcher)
     assert not (path / "run/boot-report").exists()
+
+
+def test_mode_notify_waits_for_consent_and_takes_what_was_agreed_to(world, first):
+    path = world.gateway("notify", first)
+    with (path / "gateway.toml").open("a") as settings:
+        settings.write('[updates]\nmode = "notify"\n')
+    launcher = launch(world, path)
+    device = world.agent(path, "--until-idle")["device"]
+    assert "no update waits" in world.fota("gateway", "approve", path, code=3)
+    world.publish("6.0.0")
+    world.fota("rollout", "start", "6.0.0", "--device", device)
+    state = world.agent(path, "--until-idle")
+    assert (state["version"], state["installed"]) == ("1.0.0", None)
+    assert "agreed to 6.0.0" in world.fota("gateway", "approve", path)
+    assert world.agent(path, "--until-confirmed")["version"] == "6.0.0"
+    stop(launcher)
+
+
+def test_second_agent_is_refused(world, first):
+    path = world.gateway("twice", first)
+    launcher = launch(world, path)
+    agent = world.spawn("agent", "run", "--gateway", path)
+    end = time.monotonic() + 20
+    while not (path / "run/agent.lock").exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert "another agent is running" in world.fota("agent", "run", "--gateway", path, "--once", code=6)
+    agent.send_signal(signal.SIGTERM)
+    assert agent.wait(20) == 0
+    assert (path / "store").exists(), "a service that is told to end saves what it knows"
+    stop(launcher)

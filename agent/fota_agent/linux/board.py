@@ -27,7 +27,8 @@ class LinuxBoard:
     ``element`` holds the device key; by default the one that gateway.toml names.
 
     Raises:
-        DeviceError: no launcher has booted the program, or the element is not usable.
+        DeviceError: no launcher has booted the program, another agent is running, or the element is not
+            usable.
         InputError: the settings are not usable.
     """
 
@@ -46,6 +47,7 @@ class LinuxBoard:
         self.slot_size = gateway.slot_size
         self.store_size = STORE_SIZE
         running = self.boot_report().running
+        storage.claim(gateway.agent_lock_path)
         self.running: Slot = self._slot(running)
         self.inactive: Slot = self._slot(layout.other_slot(running))
         self.element: Element = element or open_element(gateway)

@@ -89,6 +89,21 @@ class Gateway:
         return self.run / "health"
 
     @property
+    def agent_lock_path(self) -> Path:
+        """Held by the running agent."""
+        return self.run / "agent.lock"
+
+    @property
+    def available_path(self) -> Path:
+        """The update that waits for consent: manifest digest in hex, version."""
+        return self.run / "available"
+
+    @property
+    def approved_path(self) -> Path:
+        """The manifest digest, in hex, that somebody has agreed to."""
+        return self.folder / "approved"
+
+    @property
     def lock_path(self) -> Path:
         """Held by the running launcher, whose process id is in it."""
         return self.run / "launcher.lock"

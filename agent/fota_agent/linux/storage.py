@@ -148,3 +148,22 @@ def write_store(path: Path, data: bytes) -> None:
         write_atomic(path, data, 0o600)
     except StorageError as exc:
         raise DeviceError(str(exc)) from exc
+
+
+_held: dict[str, int] = {}
+
+
+def claim(path: Path) -> None:
+    """Make this process the one agent of a gateway, until it ends. DeviceError if another one is."""
+    name = str(path.resolve())
+    if name in _held:
+        return
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        os.close(fd)
+        raise DeviceError(f"{path.parent.parent}: another agent is running for this gateway") from exc
+    except OSError as exc:
+        raise DeviceError(f"{path}: {exc.strerror}") from exc
+    _held[name] = fd
