@@ -122,6 +122,10 @@ class Engine:
         self._in(IDLE)
         return self._fetch() if self._fetching and now < self._expires else self._begin(now)
 
+    def hurry(self, now: int) -> None:
+        """Have the next ``timer`` ask the server, even while an update waits for consent."""
+        self._poll_at = min(self._poll_at, now)
+
     def health(self, now: int, healthy: "bool | None") -> Action:
         """The application in its trial is healthy, has failed, or does not know yet."""
         self._in(HEALTH)
@@ -188,9 +192,8 @@ class Engine:
         if phase == COMPARE_WRITTEN:
             self.state.writing = None
             self.state.dirty = True
-            return self._refuse(
-                now, VerifyError("the download is not the image of the manifest", "image-digest")
-            )
+            error = VerifyError("the download is not the image of the manifest", "image-digest")
+            return self._refuse(now, error)
         self._found = (wanted.manifest_digest, MISSING)
         return self._ask(now, ASK_DOWNLOAD)
 
@@ -269,9 +272,7 @@ class Engine:
         return self._back_off(now, retry_after_s)
 
     def offer(self, now: int, steps: "list[bytes]", envelope: bytes) -> Action:
-        """Somebody on the spot offers an update, with ROOT steps. FormatError, VerifyError: not this one, or
-        not now.
-        """
+        """Somebody on the spot offers an update. FormatError, VerifyError: not this one, or not now."""
         if self.phase not in (IDLE, NONCE) or self._fetching or self.trial:
             raise VerifyError("an update is under way: offer it again later", JO2)
         self.trust.step_known_roots(steps)
@@ -379,9 +380,8 @@ class Engine:
 
     def _back_off(self, now: int, retry_after_s: int) -> Action:
         self.settled = False
-        return self._wait(
-            now + policy.back_off_ms(self.failures, self.trial, retry_after_s, self._random_below)
-        )
+        wait_ms = policy.back_off_ms(self.failures, self.trial, retry_after_s, self._random_below)
+        return self._wait(now + wait_ms)
 
     def _wait(self, until: int) -> Action:
         return self._go(Action(IDLE, until=until))

@@ -8,7 +8,7 @@ from fota_agent.renewal import Renewal
 from fota_agent.state import State
 from fota_agent.state import decode as decode_state
 from fota_wire import checkin, cose, report
-from fota_wire.errors import FotaError, TransportError
+from fota_wire.errors import DeviceError, FotaError, TransportError
 from fota_wire.layout import SLOT_NAMES
 
 TYPE_CHECKING = False
@@ -112,6 +112,9 @@ class Runner:
             self._action = self._handlers[action.kind](action)
         except FotaError as exc:
             self._action = self.engine.failed(self._now(), exc)
+        except Exception as exc:  # a mistake in a hook, or no memory: later again, and the server hears of it
+            self._drop_job()
+            self._action = self.engine.failed(self._now(), DeviceError(f"{type(exc).__name__}: {exc}"))
         if self.engine.outcome != outcome:
             self._hooks.log(self.engine.outcome)
         self._save_if_due()
@@ -121,6 +124,7 @@ class Runner:
         """Let a wait end now."""
         if self._action.kind == actions.IDLE:
             self._action.until = self._now()
+            self.engine.hurry(self._now())
 
     def offer(self, source: "Folder") -> None:
         """Take the update in ``source`` instead of the server's.
@@ -145,9 +149,13 @@ class Runner:
 
     def close(self) -> None:
         """Close the connection to the server."""
+        self._drop_job()
+        self._transport.close()
+
+    def _drop_job(self) -> None:
         if self._job is not None:
             self._job.close()
-        self._transport.close()
+            self._job = None
 
     def _now(self) -> int:
         return self._board.ticks_ms()
@@ -155,9 +163,17 @@ class Runner:
     # -- one method per action ---------------------------------------------------------------------------
 
     def _health(self, _action: "Action") -> "Action":
-        verdicts = (self._board.health(), self._hooks.health_check())
+        verdicts = (self._board.health(), self._asked_health())
         healthy = None if None in verdicts else True
         return self.engine.health(self._now(), False if False in verdicts else healthy)
+
+    def _asked_health(self) -> "bool | None":
+        """Return the hook's verdict; one that fails is none yet, and none for long is the end of a trial."""
+        try:
+            return self._hooks.health_check()
+        except Exception as exc:
+            self._hooks.log(f"health check: {type(exc).__name__}: {exc}")
+            return None
 
     def _nonce(self, _action: "Action") -> "Action":
         self._source = None

@@ -14,7 +14,7 @@ from fota_agent.mirror import Mirrored
 from fota_agent.runner import SAVE_MS
 from fota_agent.schedule import Schedule, parse_window
 from fota_agent.state import State
-from fota_wire import checkin, host_crypto, journal, layout, root
+from fota_wire import checkin, host_crypto, journal, layout, root, status
 from fota_wire.errors import FotaError, InputError, TransportError, VerifyError
 
 HOUR_MS = 3_600_000
@@ -579,3 +579,57 @@ def test_board_with_a_network_and_a_verifier_of_its_own_brings_them_along(device
     assert asked[0] is None
     assert "verify" in asked
     assert device.network.requests
+
+
+class Buggy(Hooks):
+    """An application whose hooks fail: ``where`` names the one that does."""
+
+    def __init__(self, where):
+        self.lines = []
+        setattr(self, where, self.fail)
+
+    def fail(self, *_args):
+        raise ZeroDivisionError("a mistake")
+
+    def log(self, line):
+        self.lines.append(line)
+
+
+@pytest.mark.parametrize("where", ["may_download", "progress", "may_install"])
+def test_mistake_in_a_hook_is_told_and_tried_again_later_and_ends_no_agent(device, world, where):
+    device.network.wanted = world.v2
+    hooks = Buggy(where)
+    agent = Agent(device.board(), device.network, hooks)
+    rest(device, agent, HOUR_MS)
+    assert "ZeroDivisionError: a mistake" in hooks.lines
+    assert ("failed", "ZeroDivisionError: a mistake") in agent.engine.state.events
+    assert len([line for line in hooks.lines if "mistake" in line]) <= 12
+    assert not agent.rebooting
+    setattr(hooks, where, lambda *_args: True)
+    rest(device, agent, 2 * HOUR_MS)
+    assert agent.rebooting
+    assert device.slot(2, len(world.v2.image)) == world.v2.image
+
+
+def test_mistake_on_hearing_of_an_update_does_not_stop_it(device, world):
+    device.network.wanted = world.v2
+    agent = Agent(device.board(), device.network, Buggy("available"))
+    rest(device, agent, HOUR_MS)
+    assert agent.rebooting
+
+
+def test_health_check_that_fails_ends_the_trial(device, world):
+    trial = journal.Record(5, layout.SLOT_A, layout.SLOT_B, journal.TRIAL, 2)
+    device.machine.flash.write_phys(2, 0, journal.pack(trial))
+    device.boot(world.v2, layout.SLOT_B, trial=True, candidate=layout.SLOT_B, state=journal.TRIAL)
+    agent = Agent(device.board(), device.network, Buggy("health_check"))
+    rest(device, agent, 120_000)
+    assert agent.rebooting
+    assert device.journal().reason == status.AP2
+
+
+def test_urgent_value_goes_out_even_while_an_update_waits_for_consent(device, told):
+    agent = scheduled(device, Schedule("off"))
+    agent.publish("alarm", True, urgent=True)
+    rest(device, agent, 50)
+    assert told[-1][0] == "alarm"
