@@ -75,7 +75,7 @@ def plug(wire):
 
 
 def main(scenario, work):
-    chip, job, out = blank(seed=6), new_job(work), {}
+    chip, job, out = blank(seed=6), new_job(work, latched=scenario == "latched"), {}
     chip.machine.power_on()
     wire = Wire(chip)
     keep = plug(wire)
