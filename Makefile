@@ -3,19 +3,20 @@
 #   make check   format, lint, types, import directions    make size   flash, RAM and stack of the bootloader
 #   make bench   instructions and times, beside imgtool    make campaign  every power cut, glitch and bus attack
 #   make fuzz    every parser, SECONDS=60 for each         make prove  parsers by CBMC, up to stated bounds
+#   make agent-firmware   the agent as the chip's own firmware: MicroPython, mbedTLS, frozen Python
 #   make clean   forget everything built
 
 VENV  := .venv
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
-C_SOURCES = $(shell git ls-files 'bootloader/*.c' 'bootloader/*.h')
+C_SOURCES = $(shell git ls-files 'bootloader/*.c' 'bootloader/*.h' 'agent/firmware/*.c' 'agent/firmware/*.h')
 
-.PHONY: demo test check format size bench campaign fuzz prove firmware toolchain oracles clean
+.PHONY: demo test check format size bench campaign fuzz prove firmware agent-firmware agent-firmware-if-any agent-toolchain toolchain oracles clean
 
-demo: $(READY) firmware
+demo: $(READY) firmware agent-firmware-if-any
 	$(BIN)/python tests/demo/demo.py
 
-test: $(READY) firmware oracles
+test: $(READY) firmware agent-firmware-if-any oracles
 	$(BIN)/pytest -n 2 --dist loadfile tests
 
 check: $(READY)
@@ -33,10 +34,10 @@ format: $(READY)
 size: $(READY) toolchain
 	$(MAKE) --no-print-directory -C bootloader size PYTHON=$(CURDIR)/$(BIN)/python
 
-bench: $(READY) firmware oracles
+bench: $(READY) firmware agent-firmware-if-any oracles
 	$(BIN)/python tests/bench/bench.py
 
-campaign: $(READY) firmware oracles
+campaign: $(READY) firmware agent-firmware-if-any oracles
 	$(BIN)/python tests/campaign/run.py
 
 fuzz: $(READY) toolchain
@@ -50,6 +51,23 @@ firmware: toolchain $(READY)
 	@$(MAKE) --no-print-directory -C bootloader bootloader recovery host
 	@for version in 1.0.0 1.1.0 1.3.0; do $(MAKE) --no-print-directory -C bootloader sample VERSION=$$version || exit 1; done
 	@$(MAKE) --no-print-directory -C bootloader sample VERSION=1.2.0 SELF_TEST=fail
+
+# The agent as the chip's own firmware, in the versions that demo, tests and benchmark use. The sources of
+# MicroPython and mbedTLS come from Debian's archive (agent/firmware/README.md).
+AGENT_VERSIONS := 1.0.0 1.1.0 1.2.0-fail
+agent-firmware: agent-toolchain
+	@for version in $(AGENT_VERSIONS); do $(MAKE) --no-print-directory -C agent/firmware VERSION=$$version || exit 1; done
+	@$(MAKE) --no-print-directory -C agent/firmware unix
+
+# The same, but no error where the sources cannot be had: whoever needs them says so and goes on.
+agent-firmware-if-any: agent-toolchain
+	@if agent/firmware/fetch_sources.sh build/micropython; then $(MAKE) --no-print-directory agent-firmware; fi
+
+agent-toolchain: toolchain
+	@[ -f /usr/lib/picolibc/arm-none-eabi/picolibc.specs ] || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq picolibc-arm-none-eabi xz-utils bzip2; \
+	} || { echo "make: needs Debian's packages picolibc-arm-none-eabi, xz-utils and bzip2: apt-get install them as root" >&2; exit 1; }
 
 # The compiler comes from Debian; without the right to install it, say its name and stop.
 toolchain:

@@ -45,9 +45,10 @@ class Stm32L4Board:
         sleep_us: "Sleep",
         ticks_ms: "Clock",
         random_below: "Random",
+        flash: "Flash | None" = None,
     ) -> None:
         self._mem32 = mem32
-        self._flash = Flash(mem32, read, sleep_us)
+        self._flash = flash or Flash(mem32, read, sleep_us)
         self.ticks_ms = ticks_ms
         self.random_below = random_below
         try:
@@ -147,7 +148,7 @@ class Stm32L4Board:
             raise DeviceError(f"agent store: {len(data)} bytes are too many")
         start = self._copy_address(0 if best is None else 1 - best)
         for page in range(0, len(raw), layout.PAGE_SIZE):
-            if self._flash.read_sound(start + page, layout.PAGE_SIZE) != b"\xff" * layout.PAGE_SIZE:
+            if not self._flash.is_blank(start + page):
                 self._flash.erase(start + page)
         self._flash.program(start, raw)
 

@@ -76,6 +76,10 @@ class Flash:
         data = self.read(address, length)
         return None if self.take_fault() else data
 
+    def is_blank(self, address: int) -> bool:
+        """Return True if the page at the mapped ``address`` is wholly erased."""
+        return self.read_sound(address, PAGE_SIZE) == b"\xff" * PAGE_SIZE
+
     def erase(self, address: int) -> None:
         """Erase the page at the mapped ``address``, a multiple of PAGE_SIZE.
 
@@ -181,7 +185,7 @@ class FlashSlot:
     def is_blank(self, offset: int) -> bool:
         """Return True if the page at ``offset`` is wholly erased."""
         self._inside(offset, PAGE_SIZE)
-        return self._flash.read_sound(self._address + offset, PAGE_SIZE) == b"\xff" * PAGE_SIZE
+        return self._flash.is_blank(self._address + offset)
 
     def erase(self, offset: int) -> None:
         """Erase the page at ``offset``. DeviceError FL2."""

@@ -3,7 +3,7 @@
 from fota_wire import root as roots
 from fota_wire import suit
 from fota_wire.errors import DeviceError, FotaError, VerifyError
-from fota_wire.status import IM7, PO1, PO2, STATUS, label
+from fota_wire.status import IM7, PO1, PO2, label, short_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ def back_off_ms(failures: int, trial: bool, retry_after_s: int, random_below: "R
 def describe(error: FotaError) -> str:
     """Return one short line for an event: the status of SPEC 6 first, where the error carries one."""
     code, text = error.code, str(error)
-    if isinstance(code, int) and code in STATUS and not text.startswith(STATUS[code][0]):
+    short = short_of(code) if isinstance(code, int) else ""
+    if isinstance(code, int) and short and not text.startswith(short):
         return f"{label(code)}: {text}"
     return text

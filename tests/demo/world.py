@@ -144,10 +144,17 @@ class World:
             self._server = None
 
     def sign(
-        self, version: str, counter: int, *, key: str = "image-a", model: str = MODEL, app: str = ""
+        self,
+        version: str,
+        counter: int,
+        *,
+        key: str = "image-a",
+        model: str = MODEL,
+        app: str = "",
+        elf: Path | None = None,
     ) -> Path:
-        """Pack and sign the application of ``version``; return the image's file."""
-        elf = BUILD / "sample" / f"app-{app or version}.elf"
+        """Pack and sign the sample application of ``version``, or ``elf``; return the image's file."""
+        elf = elf or BUILD / "sample" / f"app-{app or version}.elf"
         image = self.folder / f"{version}-{counter}-{key}-{model}.img"
         if image.exists():
             return image

@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 # What a MicroPython interpreter does not have; modules for hosts alone are named here, with the reason.
 NOT_ON_DEVICES = {"typing", "dataclasses", "enum", "abc", "__future__", "collections", "functools", "pathlib"}
-OF_MICROPYTHON = {"esp32", "machine"}
+OF_MICROPYTHON = {"chip", "esp32", "machine", "tls"}  # `chip` is of agent/firmware
 HOST_ONLY = {
     "fota_wire/files.py": "atomic files of workstations",
     "fota_wire/host_crypto.py": "P-256 by OpenSSL",

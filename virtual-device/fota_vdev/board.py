@@ -79,6 +79,13 @@ class Board:
     def power_off(self) -> None:
         """Forget what only the supply keeps, so that flash is mapped as a reader off-chip expects."""
         self.syscfg.reset()
+        if "MODEM" in self._by_name:
+            self._by_name["MODEM"].reset()
+
+    def attach_modem(self, base: int, size: int, modem: Peripheral) -> None:
+        """Put a modem on the external bus."""
+        self.bus.attach(base, modem, size)
+        self._by_name[modem.name] = modem
 
     def _attach(self, seed: int) -> None:
         dbgmcu = Storage("DBGMCU", {0x00: 0x1000_6415, 0x04: 0, 0x08: 0, 0x0C: 0, 0x10: 0})

@@ -153,6 +153,7 @@ def _certificate_der(path: Path) -> bytes:
 @click.option("--input", "typed", help="Type this into the UART at --input-at-ms.")
 @click.option("--input-at-ms", type=click.IntRange(1), default=1000, show_default=True)
 @click.option("--bus-log", type=FILE, help="Capture the element's bus here, for `fota vdev trace`.")
+@click.option("--network", is_flag=True, help="Give it a modem: outbound TCP, to this machine only.")
 @JSON
 def run(
     file: Path,
@@ -161,12 +162,18 @@ def run(
     typed: str | None,
     input_at_ms: int,
     bus_log: Path | None,
+    network: bool,
     as_json: bool,
 ) -> None:
     """Power on, run, print the UART as it comes, power off. Exit code 6 if the run ended in a fault."""
     from fota_vdev.bus_log import listening
 
     with _powered(file, live=not as_json) as machine, listening(machine, bus_log):
+        if network:
+            from fota_vdev import modem
+            from fota_vdev.network import HostNetwork
+
+            modem.attach(machine, HostNetwork(), pace=True)
         if typed is not None:
             machine.run(time_ms=input_at_ms)
             machine.uart_input(typed.encode())

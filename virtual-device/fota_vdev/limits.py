@@ -20,6 +20,12 @@ CHIP = (
     "The ROM loader (system memory boot, BFB2) is not there.",
     "No power analysis, no glitch physics, no real noise: random numbers come from a seeded generator.",
 )
+MODEM = (
+    "No device of that name exists: a socket-offload modem on the external bus, one outbound connection.",
+    "Commands take no virtual time; a wait for the peer takes the real time that it lasts.",
+    "Where it may connect is the host's word: the loopback, unless a test or a program says more.",
+    "Its memory is not modelled: it is empty after a reset or a power cut, and the peer sees the end.",
+)
 ELEMENT = (
     f"Commands answered as not modelled: {', '.join(sorted(NOT_MODELLED.values()))}.",
     "GPIO, UseLock, transport keys, the copy of CheckMac's password check, KDF messages in a slot.",
@@ -31,6 +37,7 @@ def as_dict() -> dict[str, object]:
     """Return all limits and assumptions for JSON."""
     return {
         "chip": list(CHIP),
+        "modem": list(MODEM),
         "element": list(ELEMENT),
         "assumptions": {name: {"value": _plain(name), "why": why} for name, why in Assumptions.explain()},
     }
@@ -44,6 +51,7 @@ def _plain(name: str) -> object:
 def as_text() -> str:
     """Return the same as lines for people."""
     lines = ["Not modelled, STM32L476:", *(f"  - {line}" for line in CHIP)]
+    lines += ["Modem, where one is attached:", *(f"  - {line}" for line in MODEM)]
     lines += ["Not modelled, ATECC608:", *(f"  - {line}" for line in ELEMENT)]
     lines += ["Assumed, unverified on silicon (fota_vdev.atecc608.Assumptions):"]
     lines += [f"  - {name} = {_plain(name)}: {why}" for name, why in Assumptions.explain()]

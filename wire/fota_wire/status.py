@@ -5,46 +5,77 @@ A code is a u32: two letters of the module in the high half, a number in the low
 
 OK = 0x5A3C96E1
 
-_TABLE = (
-    # short, name, meaning
-    ("IM1", "image-magic", "no image in the slot"),
-    ("IM2", "image-header", "header field not allowed"),
-    ("IM3", "image-size", "sizes do not fit the slot"),
-    ("IM4", "image-tlv", "TLV area malformed, or an entry missing, doubled or of the wrong length"),
-    ("IM5", "image-tlv-not-allowed", "unprotected entry outside the allow list"),
-    ("IM6", "image-hash", "content does not match its hash"),
-    ("IM7", "image-class", "made for another device class"),
-    ("IM8", "image-key", "KEYHASH is not one of this device's roots"),
-    ("IM9", "image-key-retired", "key epoch has left this root behind"),
-    ("IM10", "image-signature", "the crypto element says: bad signature"),
-    ("IM11", "image-der", "signature is not strict DER"),
-    ("IM12", "image-vector", "stack pointer or reset vector outside"),
-    ("PO1", "rollback", "security counter below the floor"),
-    ("PO2", "counter-step", "security counter too far above the floor"),
-    ("PO3", "no-image", "nothing bootable"),
-    ("PO4", "tries-exhausted", "the trial was not confirmed in its tries"),
-    ("CE1", "element-absent", "no answer on the bus"),
-    ("CE2", "element-crc", "damaged answers"),
-    ("CE3", "element-timeout", "busy for too long"),
-    (
-        "CE4",
-        "element-forged",
-        "an answer's MAC is wrong: somebody is on the bus, or the pairing key is not this chip's",
-    ),
-    ("CE5", "element-refused", "the element refused a command"),
-    ("CE6", "element-self-test", "power-on self-test failed"),
-    ("FL1", "flash-program", "program failed or did not read back"),
-    ("FL2", "flash-erase", "erase failed"),
-    ("FL3", "flash-ecc", "ECC fault while reading"),
-    ("JO1", "journal-write", "record could not be written"),
-    ("JO2", "journal-in-trial", "a trial is running: confirm or reject first"),
-    ("JO3", "journal-running-slot", "the running slot cannot be requested"),
-    ("JO4", "journal-no-trial", "no trial is running"),
-    ("SE1", "settings", "settings page missing or damaged"),
-    ("RN1", "random", "the random number generator failed"),
-    ("AP1", "self-test", "the application's self-test failed"),
-    ("AP2", "health", "the application was not healthy in time"),
-    ("AP3", "no-check-in", "healthy, but the server could not be reached in time to confirm"),
+_NAMES = (
+    ("IM1", "image-magic"),
+    ("IM2", "image-header"),
+    ("IM3", "image-size"),
+    ("IM4", "image-tlv"),
+    ("IM5", "image-tlv-not-allowed"),
+    ("IM6", "image-hash"),
+    ("IM7", "image-class"),
+    ("IM8", "image-key"),
+    ("IM9", "image-key-retired"),
+    ("IM10", "image-signature"),
+    ("IM11", "image-der"),
+    ("IM12", "image-vector"),
+    ("PO1", "rollback"),
+    ("PO2", "counter-step"),
+    ("PO3", "no-image"),
+    ("PO4", "tries-exhausted"),
+    ("CE1", "element-absent"),
+    ("CE2", "element-crc"),
+    ("CE3", "element-timeout"),
+    ("CE4", "element-forged"),
+    ("CE5", "element-refused"),
+    ("CE6", "element-self-test"),
+    ("FL1", "flash-program"),
+    ("FL2", "flash-erase"),
+    ("FL3", "flash-ecc"),
+    ("JO1", "journal-write"),
+    ("JO2", "journal-in-trial"),
+    ("JO3", "journal-running-slot"),
+    ("JO4", "journal-no-trial"),
+    ("SE1", "settings"),
+    ("RN1", "random"),
+    ("AP1", "self-test"),
+    ("AP2", "health"),
+    ("AP3", "no-check-in"),
+)
+_MEANINGS = (
+    "no image in the slot",
+    "header field not allowed",
+    "sizes do not fit the slot",
+    "TLV area malformed, or an entry missing, doubled or of the wrong length",
+    "unprotected entry outside the allow list",
+    "content does not match its hash",
+    "made for another device class",
+    "KEYHASH is not one of this device's roots",
+    "key epoch has left this root behind",
+    "the crypto element says: bad signature",
+    "signature is not strict DER",
+    "stack pointer or reset vector outside",
+    "security counter below the floor",
+    "security counter too far above the floor",
+    "nothing bootable",
+    "the trial was not confirmed in its tries",
+    "no answer on the bus",
+    "damaged answers",
+    "busy for too long",
+    "an answer's MAC is wrong: somebody is on the bus, or the pairing key is not this chip's",
+    "the element refused a command",
+    "power-on self-test failed",
+    "program failed or did not read back",
+    "erase failed",
+    "ECC fault while reading",
+    "record could not be written",
+    "a trial is running: confirm or reject first",
+    "the running slot cannot be requested",
+    "no trial is running",
+    "settings page missing or damaged",
+    "the random number generator failed",
+    "the application's self-test failed",
+    "the application was not healthy in time",
+    "healthy, but the server could not be reached in time to confirm",
 )
 
 
@@ -53,7 +84,8 @@ def by_short(short: str) -> int:
     return ord(short[0]) << 24 | ord(short[1]) << 16 | int(short[2:])
 
 
-STATUS = {by_short(row[0]): row for row in _TABLE}
+# a device has no use for the meanings, and no room: its firmware leaves out what is not mentioned
+STATUS = {by_short(row[0]): row + (_MEANINGS[at],) for at, row in enumerate(_NAMES)}
 """u32 code -> (short, name, meaning)."""
 
 IM1, IM2, IM3, IM4, IM5, IM6, IM7, IM8, IM9, IM10, IM11, IM12 = (0x494D0000 + n for n in range(1, 13))
@@ -70,8 +102,18 @@ def label(code: int) -> str:
     """Return ``IM6 image-hash``, ``ok``, or the number in hex when it is not in the list."""
     if code == OK:
         return "ok"
-    row = STATUS.get(code)
-    return f"{row[0]} {row[1]}" if row else f"0x{code:08x}"
+    for short, name in _NAMES:
+        if by_short(short) == code:
+            return f"{short} {name}"
+    return f"0x{code:08x}"
+
+
+def short_of(code: int) -> str:
+    """Return ``IM6``, or an empty string when the code is not in the list."""
+    for short, _ in _NAMES:
+        if by_short(short) == code:
+            return short
+    return ""
 
 
 def describe(code: int) -> str:

@@ -1,0 +1,70 @@
+/* MicroPython as the update agent needs it: frozen byte code only; no compiler, no REPL, no file
+ * system, no floats, no threads, and no network but the sockets of modem.c. */
+#include <alloca.h>
+#include <stdint.h>
+
+#define MICROPY_CONFIG_ROM_LEVEL (MICROPY_CONFIG_ROM_LEVEL_BASIC_FEATURES)
+#define MICROPY_QSTR_BYTES_IN_HASH (0)
+#define MICROPY_ENABLE_COMPILER (0)
+#define MICROPY_ENABLE_EXTERNAL_IMPORT (1) /* packages, of frozen modules */
+#define MICROPY_ENABLE_GC (1)
+#define MICROPY_GC_CONSERVATIVE_CLEAR (1)
+#define MICROPY_ENABLE_FINALISER (1)
+#define MICROPY_STACK_CHECK (1)
+#define MICROPY_ERROR_REPORTING (MICROPY_ERROR_REPORTING_TERSE)
+#define MICROPY_ENABLE_SOURCE_LINE (0) /* nor has the byte code line numbers */
+#define MICROPY_OPT_COMPUTED_GOTO (0)
+#define MICROPY_LONGINT_IMPL (MICROPY_LONGINT_IMPL_MPZ)
+#define MICROPY_FLOAT_IMPL (MICROPY_FLOAT_IMPL_NONE)
+#define MICROPY_KBD_EXCEPTION (0)
+#define MICROPY_ENABLE_SCHEDULER (0)
+#define MICROPY_REPL_INFO (0)
+#define MICROPY_HELPER_REPL (0)
+#define MICROPY_BUILTIN_METHOD_CHECK_SELF_ARG (0)
+#define MICROPY_MODULE_GETATTR (0)
+
+#define MICROPY_PY_ARRAY (0)
+#define MICROPY_PY_ARRAY_SLICE_ASSIGN (1)
+#define MICROPY_PY_ASYNC_AWAIT (0)
+#define MICROPY_PY_ASYNCIO (0)
+#define MICROPY_PY_BUILTINS_BYTES_HEX (1)
+#define MICROPY_PY_BUILTINS_COMPLEX (0)
+#define MICROPY_PY_BUILTINS_MEMORYVIEW (1)
+#define MICROPY_PY_BUILTINS_SET (0)
+#define MICROPY_PY_BUILTINS_STR_PARTITION (1)
+#define MICROPY_PY_BUILTINS_STR_UNICODE (1)
+#define MICROPY_PY_COLLECTIONS (0)
+#define MICROPY_PY_CMATH (0)
+#define MICROPY_PY_CRYPTOLIB (0)
+#define MICROPY_PY_ERRNO (0)
+#define MICROPY_PY_BINASCII (0) /* binascii.c */
+#define MICROPY_PY_HASHLIB (1)
+#define MICROPY_PY_HASHLIB_SHA1 (0)
+#define MICROPY_PY_HASHLIB_MD5 (0)
+#define MICROPY_PY_IO (0)
+#define MICROPY_PY_MACHINE (1)
+#define MICROPY_PY_MACHINE_MEMX (1)
+#define MICROPY_PY_MACHINE_RESET (0)
+#define MICROPY_PY_MACHINE_INCLUDEFILE "machine.c"
+#define MICROPY_PY_MATH (0)
+#define MICROPY_PY_MICROPYTHON_MEM_INFO (0)
+#define MICROPY_PY_SELECT (0)
+#define MICROPY_PY_STRUCT (1)
+#define MICROPY_PY_SYS_MAXSIZE (0)
+#define MICROPY_PY_SYS_STDFILES (0)
+#define MICROPY_PY_SYS_STDIO_BUFFER (0)
+#define MICROPY_PY_SYS_PLATFORM "fota-stm32l4"
+#define MICROPY_PY_TIME (0)
+#define MICROPY_PY_SSL_FINALISER (1)
+#define MICROPY_STREAMS_NON_BLOCK (1)
+#define MICROPY_STREAMS_POSIX_API (0)
+#define MICROPY_USE_INTERNAL_PRINTF (1)
+
+#define MICROPY_HW_BOARD_NAME "fota reference device"
+#define MICROPY_HW_MCU_NAME "STM32L476"
+
+typedef intptr_t mp_int_t;
+typedef uintptr_t mp_uint_t;
+typedef long mp_off_t;
+#define MP_SSIZE_MAX (0x7fffffff)
+#define MP_STATE_PORT MP_STATE_VM

@@ -1,0 +1,97 @@
+"""The reference firmware's program: self-test, then the agent, for ever; the device only ever calls out."""
+
+import gc
+
+gc.threshold(1024)  # while modules load: what stays gets packed at the start of the heap
+
+import chip
+import modem
+
+# leaves first: an import inside an import takes a kilobyte of stack
+import fota_wire.cose  # isort: skip
+import fota_wire.suit  # isort: skip
+import fota_wire.root  # isort: skip
+import fota_agent.policy  # isort: skip
+import fota_agent.engine  # isort: skip
+
+from fota_agent.agent import Agent, Hooks
+from fota_agent.board_chip import ChipBoard, verify
+from fota_agent.tls_micropython import transport_for
+from fota_wire.errors import FotaError
+from fota_wire.layout import SLOT_NAMES
+
+LONGEST_WAIT_MS = 1000  # the watchdog is fed between two waits
+SELF_TEST_FAILS = chip.VERSION.endswith("-fail")  # a release that was built broken
+
+
+class DeviceHooks(Hooks):
+    """Says on the UART what happens, and keeps the watchdog fed while a download lasts."""
+
+    def __init__(self) -> None:
+        self._quarter = 0
+
+    def health_check(self) -> "bool | None":
+        """Return what the self-test says; a real application looks at its own parts here."""
+        return not SELF_TEST_FAILS
+
+    def progress(self, done: int, total: int) -> None:
+        """Say every quarter of a download."""
+        chip.feed()
+        quarter = done * 4 // total
+        if quarter != self._quarter:
+            self._quarter = quarter
+            say(f"{done} of {total} bytes")
+
+    def log(self, line: str) -> None:
+        """Say one thing that happened."""
+        say(line)
+
+
+def say(text: str) -> None:
+    """Print one line."""
+    print(f"agent {chip.VERSION}: {text}")
+
+
+def open_socket(host: str, port: int) -> "modem.Socket":
+    """Return a connected socket of the modem. OSError."""
+    chip.feed()
+    sock = modem.Socket()
+    sock.connect(host, port)
+    return sock
+
+
+def wait(ms: int) -> None:
+    """Wait for the network."""
+    chip.feed()
+    modem.wait(ms)
+
+
+def run() -> None:
+    """Start the agent and step it."""
+    board = ChipBoard()
+    board.tell_health(not SELF_TEST_FAILS)
+    boot = board.boot_report()
+    how = "trial" if boot.trial else "confirmed" if boot.running == boot.confirmed else "fallback"
+    say(f"slot {SLOT_NAMES[boot.running]} runs {boot.version_text}, {how}")
+    agent = Agent(board, transport_for(board, open_socket, wait), DeviceHooks(), verify)
+    gc.collect()
+    gc.threshold(8192)
+    phase = ""
+    while True:
+        if agent.engine.phase != phase:
+            phase = agent.engine.phase
+            say("settled" if agent.engine.settled and phase == "idle" else phase)
+        chip.feed()
+        left = agent.step()
+        while left > 0:
+            part = min(left, LONGEST_WAIT_MS)
+            wait(part)
+            left -= part
+        if left == 0:
+            gc.collect()
+
+
+try:
+    run()
+except FotaError as exc:
+    say(f"cannot run: {exc}")

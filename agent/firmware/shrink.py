@@ -1,0 +1,512 @@
+"""Makes the Python that is frozen into the firmware: what `main` can reach, and nothing else.
+
+    shrink.py MAIN OUT NAME=FOLDER...   modules `main` (the file MAIN), and the packages NAME in FOLDER
+
+Sources stay as they are, for people and for CPython. Here a linker's work is done on them: modules that
+nobody imports, functions, classes and methods that nobody mentions, type annotations and docstrings are
+left out; constants that are integers or strings are put where they are used, so that they take no room in
+a module's dictionary, which is RAM. Whether a name is mentioned is asked of all modules together: too much
+may stay, never too little, as long as nobody looks a name up by a computed string.
+"""
+
+import ast
+import operator
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# imported inside functions that the firmware does not call, or on CPython only
+LEFT_OUT = {"fota_agent.background", "fota_agent.folder", "fota_agent.mirror", "fota_agent.tls_cpython"}
+LEFT_OUT |= {"fota_wire.host_crypto"}
+LONGEST_STRING = 40
+OPERATORS = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
+    ast.LShift: operator.lshift, ast.RShift: operator.rshift,
+    ast.BitOr: operator.or_, ast.BitAnd: operator.and_,
+}  # fmt: skip
+Constant = int | str
+Definition = ast.FunctionDef | ast.ClassDef | ast.Assign
+
+
+@dataclass(slots=True)
+class Module:
+    """One module on its way into the firmware."""
+
+    name: str
+    tree: ast.Module
+    is_package: bool
+    constants: dict[str, Constant] = field(default_factory=dict)
+
+
+# -- reading -----------------------------------------------------------------------------------------------
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    """Tell whether ``node`` is of the idiom that only type checkers look into."""
+    if isinstance(node, ast.If):
+        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "TYPE_CHECKING"
+
+
+class Strip(ast.NodeTransformer):
+    """Removes annotations, docstrings and what is for type checkers."""
+
+    def visit(self, node: ast.AST) -> ast.AST | None:
+        if is_type_checking(node):
+            return None
+        return super().visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        if node.value is None:
+            return None
+        return self.generic_visit(ast.Assign([node.target], node.value, lineno=node.lineno))
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.annotation = None
+        return node
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        return None if isinstance(node.value, ast.Constant) else self.generic_visit(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        return self._filled(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        return self._filled(node)
+
+    def _filled(self, node: ast.FunctionDef | ast.ClassDef) -> ast.AST:
+        self.generic_visit(node)
+        node.body = node.body or [ast.Pass()]
+        return node
+
+
+class Reader:
+    """Finds modules by name and reads what they import."""
+
+    def __init__(self, main: Path, packages: dict[str, Path]) -> None:
+        self._main = main
+        self._packages = packages
+        self.modules: dict[str, Module] = {}
+
+    def _source(self, name: str) -> Path | None:
+        if name == "main":
+            return self._main
+        folder = self._packages.get(name.partition(".")[0])
+        if folder is None or name in LEFT_OUT:
+            return None
+        path = folder / name.replace(".", "/")
+        return next(
+            (file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None
+        )
+
+    def read(self, name: str) -> None:
+        """Read a module and, in turn, all that it imports."""
+        source = self._source(name)
+        if source is None or name in self.modules:
+            return
+        tree = Strip().visit(ast.parse(source.read_text()))
+        self.modules[name] = Module(name, tree, source.name == "__init__.py")
+        for wanted in imported(tree):
+            self.read(wanted)
+        if "." in name:
+            self.read(name.rpartition(".")[0])
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Yield what may be the name of an imported module: ``from a import b`` may mean ``a.b``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+# -- constants ---------------------------------------------------------------------------------------------
+
+
+class Constants:
+    """Finds the constants of all modules, and puts them where they are used."""
+
+    def __init__(self, modules: dict[str, Module]) -> None:
+        self._modules = modules
+        for module in modules.values():
+            self._collect(module, set())
+
+    def _collect(self, module: Module, busy: set[str]) -> None:
+        if module.name in busy or module.constants:
+            return
+        for name in imported(module.tree):
+            if name in self._modules:
+                self._collect(self._modules[name], busy | {module.name})
+        bound = bindings(module.tree)
+        known = self._visible(module)
+        for node in module.tree.body:
+            for name, value in assigned(node):
+                found = evaluate(value, known)
+                if found is not None and bound[name] == 1:
+                    known[name] = module.constants[name] = found
+
+    def _visible(self, module: Module) -> dict[str, Constant]:
+        """Return the constants that ``module`` has imported, by the name that it uses."""
+        found: dict[str, Constant] = {}
+        bound = bindings(module.tree)
+        for node in module.tree.body:
+            if isinstance(node, ast.ImportFrom) and node.module in self._modules:
+                for alias in node.names:
+                    value = self._modules[node.module].constants.get(alias.name)
+                    if value is not None and bound[alias.asname or alias.name] == 1:
+                        found[alias.asname or alias.name] = value
+        return found
+
+    def _aliases(self, module: Module) -> dict[str, Module]:
+        """Return the modules that ``module`` has imported, by the name that it uses."""
+        found = {}
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    other = self._modules.get(f"{node.module}.{alias.name}")
+                    if other is not None:
+                        found[alias.asname or alias.name] = other
+        return found
+
+    def place(self, module: Module) -> None:
+        """Replace the constants in ``module``; drop their assignments and imports."""
+        names = self._visible(module) | module.constants
+        module.tree = Place(names, self._aliases(module)).visit(module.tree)
+
+
+class Place(ast.NodeTransformer):
+    """Puts constants in place of their names."""
+
+    def __init__(self, names: dict[str, Constant], modules: dict[str, Module]) -> None:
+        self._names = names
+        self._modules = modules
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        if isinstance(node.ctx, ast.Load) and node.id in self._names:
+            return ast.Constant(self._names[node.id])
+        return node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        if isinstance(node.value, ast.Name) and node.value.id in self._modules:
+            value = self._modules[node.value.id].constants.get(node.attr)
+            if value is not None:
+                return ast.Constant(value)
+        return self.generic_visit(node)
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
+        pairs = list(assigned(node))
+        if pairs and all(name in self._names for name, _ in pairs):
+            return None
+        return self.generic_visit(node)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        node.names = [alias for alias in node.names if (alias.asname or alias.name) not in self._names]
+        return node if node.names else None
+
+
+def assigned(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+    """Yield (name, value) of ``A = x`` and ``A, B = x, y``."""
+    if not isinstance(node, ast.Assign) or len(node.targets) != 1:
+        return
+    target, value = node.targets[0], node.value
+    if isinstance(target, ast.Name):
+        yield target.id, value
+    elif isinstance(target, ast.Tuple):
+        values = value.elts if isinstance(value, ast.Tuple) else numbered(value)
+        for one, its in zip(target.elts, values, strict=False):
+            if isinstance(one, ast.Name):
+                yield one.id, its
+
+
+def numbered(value: ast.expr) -> list[ast.expr]:
+    """Return the items of ``range(...)``, and of ``(x + n for n in range(...))``."""
+    if not re.fullmatch(r"(\(\w+ \+ (\w+) for \2 in )?range\([\w, ]+\)\)?", ast.unparse(value)):
+        return []
+    return [ast.Constant(item) for item in eval(ast.unparse(value), {"range": range})]  # noqa: S307  see above
+
+
+def bindings(tree: ast.AST) -> dict[str, int]:
+    """Return how often each name is bound anywhere in a module, parameters and imports included."""
+    found: dict[str, int] = {}
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
+            names = [node.id]
+        elif isinstance(node, ast.arg):
+            names = [node.arg]
+        elif isinstance(node, ast.alias):
+            names = [(node.asname or node.name).partition(".")[0]]
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names = [node.name]
+        elif isinstance(node, ast.Global | ast.Nonlocal):
+            names = node.names * 2
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            names = [node.name]
+        for name in names:
+            found[name] = found.get(name, 0) + 1
+    return found
+
+
+def evaluate(node: ast.expr, known: dict[str, Constant]) -> Constant | None:
+    """Return the integer or short string that an expression is, or None."""
+    if isinstance(node, ast.Constant):
+        if isinstance(node.value, str):
+            return node.value if len(node.value) <= LONGEST_STRING else None
+        return node.value if type(node.value) is int else None
+    if isinstance(node, ast.Name):
+        return known.get(node.id)
+    if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
+        left, right = evaluate(node.left, known), evaluate(node.right, known)
+        if isinstance(left, int) and isinstance(right, int):
+            return int(OPERATORS[type(node.op)](left, right))
+    return None
+
+
+# -- what is reached ---------------------------------------------------------------------------------------
+
+
+class Live:
+    """What stays: definitions that code which stays mentions, and methods whose name it mentions anywhere."""
+
+    def __init__(self, modules: dict[str, Module]) -> None:
+        self._modules = modules
+        self.names: set[tuple[str, str]] = set()  # (module, name)
+        self.methods: set[str] = set()
+        self._imports = {name: self._origins(module) for name, module in modules.items()}
+        waiting: list[tuple[str, Definition, bool]] = []
+        for name, module in modules.items():
+            for node in module.tree.body:
+                if is_definition(node):
+                    waiting.append((name, node, False))
+                elif not isinstance(node, ast.Import | ast.ImportFrom):
+                    self._mention(name, node)
+        while ready := [item for item in waiting if self.has(*item)]:
+            waiting = [item for item in waiting if not self.has(*item)]
+            for name, node, _ in ready:
+                self._open(name, node, waiting)
+
+    def has(self, module: str, node: Definition, is_method: bool) -> bool:
+        """Tell whether a definition stays."""
+        name = name_of(node)
+        return name in self.methods if is_method else (module, name) in self.names
+
+    def _origins(self, module: Module) -> dict[str, tuple[str, str]]:
+        """Return what the imported names of a module are: (module, name), or (module, "") for a module."""
+        found = {}
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                for alias in node.names:
+                    whole = f"{node.module}.{alias.name}"
+                    origin = (whole, "") if whole in self._modules else (node.module, alias.name)
+                    found[alias.asname or alias.name] = origin
+        return found
+
+    def _mention(self, module: str, tree: ast.AST) -> None:
+        imports = self._imports[module]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name):
+                self.names.add((module, node.id))
+                self.names.add(imports.get(node.id, ("", "")))
+            elif isinstance(node, ast.Attribute):
+                origin = imports.get(node.value.id) if isinstance(node.value, ast.Name) else None
+                if origin is not None and not origin[1]:
+                    self.names.add((origin[0], node.attr))
+                self.methods.add(node.attr)
+
+    def _open(self, module: str, node: Definition, waiting: list[tuple[str, Definition, bool]]) -> None:
+        """Account for a definition that stays; the methods of a class wait to be mentioned themselves."""
+        if not isinstance(node, ast.ClassDef):
+            self._mention(module, node.value if isinstance(node, ast.Assign) else node)
+            return
+        for part in (*node.bases, *node.decorator_list):
+            self._mention(module, part)
+        for part in node.body:
+            if isinstance(part, ast.FunctionDef) and not is_special(part.name):
+                waiting.append((module, part, True))
+            else:
+                self._mention(module, part)
+
+
+def is_definition(node: ast.AST) -> bool:
+    """Tell whether a statement of a module only gives something a name."""
+    if isinstance(node, ast.Assign):
+        return isinstance(node.targets[0], ast.Name)
+    return isinstance(node, ast.FunctionDef | ast.ClassDef)
+
+
+def name_of(node: Definition) -> str:
+    """Return the name that a definition gives."""
+    return ast.unparse(node.targets[0]) if isinstance(node, ast.Assign) else node.name
+
+
+def is_special(name: str) -> bool:
+    """Tell whether the interpreter calls it."""
+    return name.startswith("__") and name.endswith("__")
+
+
+class Drop(ast.NodeTransformer):
+    """Removes from a module what nobody mentions."""
+
+    def __init__(self, live: Live, module: Module) -> None:
+        self._live = live
+        self._module = module
+        module.tree.body = [
+            node for node in module.tree.body if not is_definition(node) or live.has(module.name, node, False)
+        ]
+        self.visit(module.tree)
+        used = {node.id for node in ast.walk(module.tree) if isinstance(node, ast.Name)}
+        module.tree = DropImports(used).visit(module.tree)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        node.body = [
+            part
+            for part in node.body
+            if not isinstance(part, ast.FunctionDef)
+            or is_special(part.name)
+            or part.name in self._live.methods
+        ] or [ast.Pass()]
+        return node
+
+
+class DropImports(ast.NodeTransformer):
+    """Removes imports of names that a module does not use."""
+
+    def __init__(self, used: set[str]) -> None:
+        self._used = used
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        node.names = [alias for alias in node.names if (alias.asname or alias.name) in self._used]
+        return node if node.names else None
+
+
+# -- names -------------------------------------------------------------------------------------------------
+
+
+class Shorten(ast.NodeTransformer):
+    """Gives private names short ones, the same in all modules, and parameters `q0`, `q1`...
+
+    Each different name takes some 17 bytes of flash. Parameters that some call names stay.
+    """
+
+    def __init__(self, modules: dict[str, Module]) -> None:
+        trees = [module.tree for module in modules.values()]
+        private = sorted({name for tree in trees for name in all_names(tree) if is_private(name)})
+        self.names = {name: f"_{number}" for number, name in enumerate(private)}
+        self._named = {node.arg for tree in trees for node in ast.walk(tree) if isinstance(node, ast.keyword)}
+        self._depth = 0
+        for module in modules.values():
+            module.tree = self.visit(module.tree)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        plain = [arg.arg for arg in (*node.args.posonlyargs, *node.args.args)]
+        new = {name: f"q{self._depth + at}" for at, name in enumerate(plain) if self._is_ours(name)}
+        for part in ast.walk(node):
+            if isinstance(part, ast.Name) and part.id in new:
+                part.id = new[part.id]
+            elif isinstance(part, ast.arg) and part.arg in new:
+                part.arg = new[part.arg]
+        node.name = self.names.get(node.name, node.name)
+        self._depth += len(plain)
+        self.generic_visit(node)
+        self._depth -= len(plain)
+        return node
+
+    def _is_ours(self, name: str) -> bool:
+        return name != "self" and name not in self._named and not re.fullmatch(r"q\d+", name)
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        node.id = self.names.get(node.id, node.id)
+        return node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        node.attr = self.names.get(node.attr, node.attr)
+        return self.generic_visit(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        node.name = self.names.get(node.name, node.name)
+        return self.generic_visit(node)
+
+    def visit_alias(self, node: ast.alias) -> ast.alias:
+        node.name = self.names.get(node.name, node.name)
+        return node
+
+
+def is_private(name: str) -> bool:
+    """Tell whether a name is one of our own that begins with one underscore."""
+    return name.startswith("_") and not name.startswith("__") and len(name) > 2
+
+
+def all_names(tree: ast.AST) -> Iterator[str]:
+    """Yield every name in a module, bound or mentioned."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+
+
+def shrink(main: Path, packages: dict[str, Path]) -> tuple[dict[str, Module], dict[str, str]]:
+    """Return the modules of the firmware, by name, and what became of private names."""
+    reader = Reader(main, packages)
+    reader.read("main")
+    constants = Constants(reader.modules)
+    for module in reader.modules.values():
+        constants.place(module)
+    modules = reader.modules
+    while True:
+        before = sum(len(ast.dump(module.tree)) for module in modules.values())
+        live = Live(modules)
+        for module in modules.values():
+            Drop(live, module)
+        modules = reached(modules)
+        if sum(len(ast.dump(module.tree)) for module in modules.values()) == before:
+            return modules, Shorten(modules).names
+
+
+def reached(modules: dict[str, Module]) -> dict[str, Module]:
+    """Return the modules that `main` still imports, and their packages."""
+    found: dict[str, Module] = {}
+    todo = ["main"]
+    while todo:
+        name = todo.pop()
+        if name in found or name not in modules:
+            continue
+        found[name] = modules[name]
+        todo += [*imported(modules[name].tree), name.rpartition(".")[0]]
+    return found
+
+
+def write(modules: dict[str, Module], out: Path) -> None:
+    """Write the sources into ``out``; files that do not change keep their time."""
+    wanted = set()
+    for module in modules.values():
+        file = module.name.replace(".", "/") + ("/__init__.py" if module.is_package else ".py")
+        path = out / file
+        wanted.add(path)
+        text = ast.unparse(ast.fix_missing_locations(module.tree)) + "\n"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+    for path in set(out.rglob("*.py")) - wanted:
+        path.unlink()
+
+
+def main() -> None:
+    """Run the command line of the docstring."""
+    source, out, *packages = sys.argv[1:]
+    named = dict(package.split("=", 1) for package in packages)
+    modules, names = shrink(Path(source), {name: Path(folder) for name, folder in named.items()})
+    write(modules, Path(out))
+    table = "".join(f"{new} {old}\n" for old, new in names.items())
+    Path(out).with_suffix(".names").write_text(table)  # to read a traceback with
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The STM32L4 reference board as the chip itself sees it: the modules ``chip`` and ``modem`` of the firmware.
+
+The board code is that of ``board_stm32l4``; what differs is who reads and programs flash.
+"""
+
+import chip
+import machine
+
+from fota_agent.board_stm32l4 import Stm32L4Board
+from fota_agent.flash_stm32l4 import Flash
+from fota_agent.i2c_stm32l4 import I2c
+from fota_wire.errors import DeviceError
+from fota_wire.layout import HEALTH_ADDRESS, HEALTH_BAD, HEALTH_GOOD, PAGE_SIZE
+from fota_wire.status import FL1
+
+
+class ChipFlash(Flash):
+    """Flash with its stores in C, and torn double words as the NMI tells of them."""
+
+    def take_fault(self) -> bool:
+        """Return True if a read since the last call hit a torn double word."""
+        return bool(chip.ecc_fault())
+
+    def is_blank(self, address: int) -> bool:
+        """Return True if the page at the mapped ``address`` is wholly erased."""
+        return bool(chip.is_blank(address, PAGE_SIZE))
+
+    def program(self, address: int, data: "bytes | bytearray | memoryview") -> None:
+        """Program erased flash at the mapped ``address``, whole double words; DeviceError FL1."""
+        try:
+            chip.program(address, data)
+        except OSError as exc:
+            raise DeviceError(f"flash: error at 0x{address:08x}, or it does not read back", FL1) from exc
+
+
+class ChipBoard(Stm32L4Board):
+    """The ``Board`` of ``fota_agent.seams``, on the chip."""
+
+    def __init__(self) -> None:
+        flash = ChipFlash(machine.mem32, chip.read, chip.sleep_us)
+        super().__init__(
+            machine.mem32,
+            I2c(machine.mem32),
+            chip.read,
+            chip.sleep_us,
+            chip.ticks_ms,
+            chip.random_below,
+            flash,
+        )
+
+    def tell_health(self, healthy: bool) -> None:
+        """Write the application's verdict where the agent's engine looks for it."""
+        machine.mem32[HEALTH_ADDRESS] = HEALTH_GOOD if healthy else HEALTH_BAD
+
+
+def verify(public_xy: bytes, digest: bytes, signature: bytes) -> bool:
+    """P-256 verification by mbedTLS; the watchdog is fed, since a check-in may hold twenty of them."""
+    chip.feed()
+    return bool(chip.p256_verify(public_xy, digest, signature))
