@@ -25,4 +25,8 @@ def detect() -> "Board":
         from fota_agent import board_esp32
 
         return board_esp32.detect()
+    if platform == "fota-stm32l4":
+        from fota_agent.board_chip import ChipBoard
+
+        return ChipBoard()
     raise DeviceError(f"no board support for {platform}: give Agent a board of your own")
