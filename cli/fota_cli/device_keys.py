@@ -1,4 +1,4 @@
-"""``fota device rotate``, ``renew`` and ``certify``: keys and certificates of devices over the air."""
+"""``fota device rotate``, ``renew``, ``certify``: keys and certificates over the air; ``retire``."""
 
 import time
 from pathlib import Path
@@ -9,6 +9,7 @@ import click
 
 from fota_cli.client import OperatorClient
 from fota_cli.options import connected, print_json
+from fota_cli.table import ago, date
 from fota_wire.errors import FormatError, FotaError, InputError, VerifyError
 
 if TYPE_CHECKING:
@@ -17,6 +18,22 @@ if TYPE_CHECKING:
 FILE = click.Path(path_type=Path, dir_okay=False)
 IDS = click.argument("device_ids", metavar="[ID...]", nargs=-1)
 GROUP = click.option("--group", "-g", metavar="NAME", help="All devices of a group, retired ones left out.")
+
+
+@click.command()
+@click.argument("device_id", metavar="ID")
+@click.option("--reason", default="", help="Why, for whoever looks it up later.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@connected
+def retire(client: OperatorClient, device_id: str, reason: str, yes: bool, as_json: bool) -> None:
+    """End the life of device ID, for good: its handshakes and check-ins are refused from now on."""
+    if not yes:
+        click.confirm(f"Retire {device_id}? There is no way back", abort=True, err=True)
+    answer = client.post(f"devices/{quote(device_id, safe='')}/retire", {"reason": reason})
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(f"device {answer['id']}: {answer['status']}")
 
 
 @click.command()
@@ -134,3 +151,16 @@ def _tell(result: dict[str, Any], as_json: bool, *, quiet: bool) -> None:
         click.echo(f"device {device_id}: refused: {reason}", err=True)
     if not quiet and not result["certified"] and not result["refused"]:
         click.echo("no orders")
+
+
+def attested_text(said: dict[str, Any] | None) -> str:
+    """Return what the element said itself, in one line."""
+    return "no" if said is None else f"by the element {ago(said['at'])}: floor {said['floor']}"
+
+
+def key_text(key: dict[str, Any]) -> str:
+    """Return which key a device acts by, and what is under way with it, in one line."""
+    since = f" since {date(key['since'])}" if key["since"] else ""
+    wanted = f", to {key['wanted']}" if key["wanted"] else ""
+    order = f", certificate {key['order']}" if key["order"] else ""
+    return f"{key['in_use']}{since}{wanted}{order}"

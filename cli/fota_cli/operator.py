@@ -10,7 +10,7 @@ from urllib.parse import quote
 import click
 
 from fota_cli.client import OperatorClient
-from fota_cli.device_keys import certify, renew, rotate
+from fota_cli.device_keys import attested_text, certify, key_text, renew, retire, rotate
 from fota_cli.options import PATH, connected, print_json, scope, scope_options, wait_options
 from fota_cli.progress import conclude, follow, progress_line
 from fota_cli.table import ago, date, table
@@ -295,12 +295,12 @@ def show_device(client: OperatorClient, device_id: str, as_json: bool) -> None:
     else:
         click.echo("wanted     -")
     click.echo(f"floor      {_or_dash(answer['floor'])}")
-    click.echo(f"attested   {_attested(answer['attested'])}")
+    click.echo(f"attested   {attested_text(answer['attested'])}")
     click.echo(f"ROOT       {_or_dash(answer['root_version'])}")
     click.echo(
         f"seen       {ago(answer['last_seen']) or 'never'}, last report {ago(answer['report_at']) or 'never'}"
     )
-    click.echo(f"key        {_key_text(answer['key'])}")
+    click.echo(f"key        {key_text(answer['key'])}")
     click.echo(f"groups     {', '.join(answer['groups']) or '-'}")
     if answer["refused_report"]:
         click.echo(f"report     {answer['refused_report']}")
@@ -308,17 +308,6 @@ def show_device(client: OperatorClient, device_id: str, as_json: bool) -> None:
         click.echo(f"published  {item['topic']} {json.dumps(item['value'])}, {ago(item['at'])}")
     for told in answer["events"]:
         click.echo(f"event      {date(told['at'])} {told['code']} {told['detail']}")
-
-
-def _attested(said: dict[str, Any] | None) -> str:
-    return "no" if said is None else f"by the element {ago(said['at'])}: floor {said['floor']}"
-
-
-def _key_text(key: dict[str, Any]) -> str:
-    since = f" since {date(key['since'])}" if key["since"] else ""
-    wanted = f", to {key['wanted']}" if key["wanted"] else ""
-    order = f", certificate {key['order']}" if key["order"] else ""
-    return f"{key['in_use']}{since}{wanted}{order}"
 
 
 def _or_dash(value: object) -> str:
@@ -347,19 +336,7 @@ def admit(client: OperatorClient, device_id: str, as_json: bool) -> None:
     _tell_status(client.post(f"devices/{quote(device_id, safe='')}/admit"), as_json)
 
 
-@device.command("retire")
-@click.argument("device_id", metavar="ID")
-@click.option("--reason", default="", help="Why, for whoever looks it up later.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@connected
-def retire(client: OperatorClient, device_id: str, reason: str, yes: bool, as_json: bool) -> None:
-    """End the life of device ID, for good: its handshakes and check-ins are refused from now on."""
-    if not yes:
-        click.confirm(f"Retire {device_id}? There is no way back", abort=True, err=True)
-    _tell_status(client.post(f"devices/{quote(device_id, safe='')}/retire", {"reason": reason}), as_json)
-
-
-for _command in (rotate, renew, certify):
+for _command in (retire, rotate, renew, certify):
     device.add_command(_command)
 
 

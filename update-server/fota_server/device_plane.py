@@ -19,8 +19,9 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from fota_server import renewals, schema
+from fota_server.admission import KEY_COLUMNS, Forbidden, refuse
 from fota_server.artifacts import ArtifactStore, is_digest
-from fota_server.checkins import KEY_COLUMNS, Busy, CheckIns, Forbidden, refuse
+from fota_server.checkins import Busy, CheckIns
 from fota_server.database import Database, DatabaseUnavailable
 from fota_server.devices import may_fetch
 from fota_server.identity import Identity, IdentityError, identify

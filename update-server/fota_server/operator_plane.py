@@ -38,16 +38,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from fota_server import devices, renewals, retirement, rollouts, schema
+from fota_server import devices, retirement, rollouts, schema
 from fota_server.artifacts import ArtifactStore
 from fota_server.catalog import check_release, find_release, open_release, store_release
 from fota_server.crypto import AssignSigner
 from fota_server.database import Database, DatabaseUnavailable, now, record_audit
 from fota_server.device_plane import TooLarge, TooSlow, read_body
+from fota_server.operator_devices import DeviceHandlers
 from fota_server.operator_input import BODY_S, number_of, read_json, scope_of, text_of
 from fota_server.tokens import Operator, find_operator
 from fota_server.trust import TrustChain
-from fota_wire import certify
 from fota_wire import root as roots
 from fota_wire.errors import FormatError, FotaError, InputError, StorageError, VerifyError
 
@@ -123,16 +123,15 @@ class OperatorPlane:
         retired: retirement.Retired,
         device_ca: Certificate,
     ) -> None:
-        self._device_ca = device_ca
         self._database = database
-        self._retired = retired
+        self._devices = DeviceHandlers(database, retired, device_ca)
         self._artifacts = artifacts
         self._trust = trust
         self._signer = signer
 
     def app(self) -> Starlette:
         """Return the ASGI application."""
-        read, operate = self._reading, self._operating
+        read, operate, of_devices = self._reading, self._operating, self._devices
         return Starlette(
             routes=[
                 Route("/api/v1/health/live", self.live, methods=["GET"]),
@@ -143,14 +142,14 @@ class OperatorPlane:
                 Route("/api/v1/releases/{version}", read(self.show_release), methods=["GET"]),
                 Route("/api/v1/roots", read(self.list_roots), methods=["GET"]),
                 Route("/api/v1/roots", operate(self.add_root), methods=["POST"]),
-                Route("/api/v1/devices", read(self.list_devices), methods=["GET"]),
-                Route("/api/v1/devices/{id}", read(self.show_device), methods=["GET"]),
-                Route("/api/v1/devices/{id}/revoke", operate(self.revoke_device), methods=["POST"]),
-                Route("/api/v1/devices/{id}/admit", operate(self.admit_device), methods=["POST"]),
-                Route("/api/v1/devices/{id}/retire", operate(self.retire_device), methods=["POST"]),
-                Route("/api/v1/devices/{id}/key", operate(self.want_key), methods=["POST"]),
-                Route("/api/v1/devices/{id}/certificate", operate(self.certificate), methods=["POST"]),
-                Route("/api/v1/orders", operate(self.list_orders), methods=["GET"]),
+                Route("/api/v1/devices", read(of_devices.list_devices), methods=["GET"]),
+                Route("/api/v1/devices/{id}", read(of_devices.show_device), methods=["GET"]),
+                Route("/api/v1/devices/{id}/revoke", operate(of_devices.revoke_device), methods=["POST"]),
+                Route("/api/v1/devices/{id}/admit", operate(of_devices.admit_device), methods=["POST"]),
+                Route("/api/v1/devices/{id}/retire", operate(of_devices.retire_device), methods=["POST"]),
+                Route("/api/v1/devices/{id}/key", operate(of_devices.want_key), methods=["POST"]),
+                Route("/api/v1/devices/{id}/certificate", operate(of_devices.certificate), methods=["POST"]),
+                Route("/api/v1/orders", operate(of_devices.list_orders), methods=["GET"]),
                 Route("/api/v1/groups", read(self.list_groups), methods=["GET"]),
                 Route("/api/v1/groups", operate(self.create_group), methods=["POST"]),
                 Route("/api/v1/groups/{name}/devices", operate(self.add_to_group), methods=["POST"]),
@@ -301,66 +300,7 @@ class OperatorPlane:
         self._trust.append(raw)
         return JSONResponse({"version": new.version}, 201)
 
-    # Devices and groups
-
-    async def list_devices(self, request: Request, _operator: Operator) -> JSONResponse:
-        """GET devices?group&after&limit; ``next`` is the ``after`` of the next page."""
-        limit = max(number_of(request, "limit", devices.MAX_PAGE), 1)
-        query = request.query_params
-        async with self._database.read() as connection:
-            views = await devices.list_devices(
-                connection, group=query.get("group"), after=query.get("after", ""), limit=limit
-            )
-        return JSONResponse({"devices": views, "next": views[-1]["id"] if len(views) == limit else None})
-
-    async def show_device(self, request: Request, _operator: Operator) -> JSONResponse:
-        """GET devices/{id}."""
-        async with self._database.read() as connection:
-            return JSONResponse(await devices.show_device(connection, request.path_params["id"]))
-
-    async def revoke_device(self, request: Request, operator: Operator) -> JSONResponse:
-        """POST devices/{id}/revoke."""
-        async with self._database.write() as connection:
-            return JSONResponse(await devices.revoke(connection, request.path_params["id"], operator.name))
-
-    async def admit_device(self, request: Request, operator: Operator) -> JSONResponse:
-        """POST devices/{id}/admit."""
-        async with self._database.write() as connection:
-            return JSONResponse(await devices.admit(connection, request.path_params["id"], operator.name))
-
-    async def retire_device(self, request: Request, operator: Operator) -> JSONResponse:
-        """POST devices/{id}/retire {? "reason"}; when this returns, the device's connections are closed."""
-        device_id = request.path_params["id"]
-        reason = str((await read_json(request, {"reason"})).get("reason", ""))
-        async with self._database.write() as connection:
-            await retirement.retire(connection, device_id, reason, operator.name)
-            answer = await devices.show_device(connection, device_id)
-        self._retired.add(device_id)
-        return JSONResponse(answer)
-
-    async def want_key(self, request: Request, operator: Operator) -> JSONResponse:
-        """POST devices/{id}/key {"kind": "renew" or "rotate"}."""
-        kinds = {"renew": certify.RENEW, "rotate": certify.ROTATE}
-        kind = kinds.get(str((await read_json(request, {"kind"})).get("kind")))
-        if kind is None:
-            raise InputError('kind has to be "renew" or "rotate"', "json")
-        device_id = request.path_params["id"]
-        async with self._database.write() as connection:
-            await renewals.want(connection, device_id, kind, operator.name)
-            return JSONResponse(await devices.show_device(connection, device_id))
-
-    async def list_orders(self, _request: Request, _operator: Operator) -> JSONResponse:
-        """GET orders: what waits for the device CA."""
-        async with self._database.read() as connection:
-            return JSONResponse({"orders": await renewals.list_orders(connection)})
-
-    async def certificate(self, request: Request, operator: Operator) -> JSONResponse:
-        """POST devices/{id}/certificate, DER: the CA's answer to an order."""
-        raw = await read_body(request, certify.MAX_CERTIFICATE, BODY_S)
-        device_id = request.path_params["id"]
-        async with self._database.write() as connection:
-            await renewals.deliver(connection, device_id, raw, self._device_ca, operator.name)
-            return JSONResponse(await devices.show_device(connection, device_id))
+    # Groups
 
     async def list_groups(self, _request: Request, _operator: Operator) -> JSONResponse:
         """GET groups."""

@@ -14,7 +14,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fota_server import schema
-from fota_server.checkins import Forbidden, key_order
+from fota_server.admission import Forbidden, key_order
 from fota_server.database import now, record_audit
 from fota_server.identity import Identity
 from fota_wire import certify

@@ -1,0 +1,81 @@
+"""The operator plane's handlers of devices: twins, in and out, end of life, keys and certificates."""
+
+from cryptography.x509 import Certificate
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from fota_server import devices, renewals, retirement
+from fota_server.database import Database
+from fota_server.device_plane import read_body
+from fota_server.operator_input import BODY_S, number_of, read_json
+from fota_server.tokens import Operator
+from fota_wire import certify
+from fota_wire.errors import InputError
+
+
+class DeviceHandlers:
+    """What they need: the database, who is retired, and the CA whose certificates count."""
+
+    def __init__(self, database: Database, retired: retirement.Retired, device_ca: Certificate) -> None:
+        self._database = database
+        self._retired = retired
+        self._device_ca = device_ca
+
+    async def list_devices(self, request: Request, _operator: Operator) -> JSONResponse:
+        """GET devices?group&after&limit; ``next`` is the ``after`` of the next page."""
+        limit = max(number_of(request, "limit", devices.MAX_PAGE), 1)
+        query = request.query_params
+        async with self._database.read() as connection:
+            views = await devices.list_devices(
+                connection, group=query.get("group"), after=query.get("after", ""), limit=limit
+            )
+        return JSONResponse({"devices": views, "next": views[-1]["id"] if len(views) == limit else None})
+
+    async def show_device(self, request: Request, _operator: Operator) -> JSONResponse:
+        """GET devices/{id}."""
+        async with self._database.read() as connection:
+            return JSONResponse(await devices.show_device(connection, request.path_params["id"]))
+
+    async def revoke_device(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST devices/{id}/revoke."""
+        async with self._database.write() as connection:
+            return JSONResponse(await devices.revoke(connection, request.path_params["id"], operator.name))
+
+    async def admit_device(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST devices/{id}/admit."""
+        async with self._database.write() as connection:
+            return JSONResponse(await devices.admit(connection, request.path_params["id"], operator.name))
+
+    async def retire_device(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST devices/{id}/retire {? "reason"}; when this returns, the device's connections are closed."""
+        device_id = request.path_params["id"]
+        reason = str((await read_json(request, {"reason"})).get("reason", ""))
+        async with self._database.write() as connection:
+            await retirement.retire(connection, device_id, reason, operator.name)
+            answer = await devices.show_device(connection, device_id)
+        self._retired.add(device_id)
+        return JSONResponse(answer)
+
+    async def want_key(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST devices/{id}/key {"kind": "renew" or "rotate"}."""
+        kinds = {"renew": certify.RENEW, "rotate": certify.ROTATE}
+        kind = kinds.get(str((await read_json(request, {"kind"})).get("kind")))
+        if kind is None:
+            raise InputError('kind has to be "renew" or "rotate"', "json")
+        device_id = request.path_params["id"]
+        async with self._database.write() as connection:
+            await renewals.want(connection, device_id, kind, operator.name)
+            return JSONResponse(await devices.show_device(connection, device_id))
+
+    async def list_orders(self, _request: Request, _operator: Operator) -> JSONResponse:
+        """GET orders: what waits for the device CA."""
+        async with self._database.read() as connection:
+            return JSONResponse({"orders": await renewals.list_orders(connection)})
+
+    async def certificate(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST devices/{id}/certificate, DER: the CA's answer to an order."""
+        raw = await read_body(request, certify.MAX_CERTIFICATE, BODY_S)
+        device_id = request.path_params["id"]
+        async with self._database.write() as connection:
+            await renewals.deliver(connection, device_id, raw, self._device_ca, operator.name)
+            return JSONResponse(await devices.show_device(connection, device_id))
