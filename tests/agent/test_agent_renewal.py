@@ -305,6 +305,13 @@ def test_ca_signs_what_the_factory_key_has_signed(world, ca):
     assert 90 <= (certificate.not_valid_after_utc - certificate.not_valid_before_utc).days <= 91
 
 
+def test_certificate_that_was_ordered_cannot_order_others(world, ca):
+    """Who has a rotated key, and the server too, gets no further."""
+    rotated = certify_order(order_by(world.device, world.stranger, certificate_for(ca, world.device)), ID, ca)
+    with pytest.raises(VerifyError, match="was ordered itself"):
+        certify_order(order_by(world.stranger, world.device, rotated), ID, ca)
+
+
 def test_ca_refuses_what_a_server_could_make_up(world, ca):
     mine = certificate_for(ca, world.device)
     forged = {

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from fota_wire.seams import Sign, Verify
 
 AAD = b"fota/certify/1"
+RENEWED_OID = "2.25.227366713270874209771199653954150578590"
+"""Of the extension that marks a certificate ordered over the air: it cannot order others."""
 RENEW, ROTATE = 1, 2
 """What the server wants, key 16 of its answer to a check-in: a new certificate, or a new key as well."""
 PENDING, ISSUED, CURRENT = "pending", "issued", "current"

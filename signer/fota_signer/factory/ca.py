@@ -11,13 +11,14 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fota_signer import passwords
-from fota_wire import attestation
+from fota_wire import attestation, certify
 from fota_wire.cose import kid_of
 from fota_wire.errors import InputError, VerifyError
 from fota_wire.files import read_input
 from fota_wire.host_crypto import load_public_key, public_xy
 
 ATTESTATION_OID = x509.ObjectIdentifier(attestation.EXTENSION_OID)
+RENEWED_OID = x509.ObjectIdentifier(certify.RENEWED_OID)
 FOR_EVER = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 """RFC 5280: no well-defined end; a device does not know the date, and the server can revoke it."""
 
@@ -123,10 +124,13 @@ def issue(
     ca: DeviceCa,
     until: datetime = FOR_EVER,
     attestation_value: bytes | None = None,
+    *,
+    renewed: bool = False,
 ) -> bytes:
     """Return the device certificate for a request, DER: CN = 18 hex digits of the serial, TLS client only.
 
-    ``attestation_value``: of the extension that names the attestation key (SPEC 5.7).
+    ``attestation_value``: of the extension that names the attestation key (SPEC 5.7). ``renewed``: ordered
+    over the air (SPEC 5.6).
 
     Raises:
         VerifyError: the request is not signed by its key, or is for another name.
@@ -147,7 +151,14 @@ def issue(
         builder = builder.add_extension(
             x509.UnrecognizedExtension(ATTESTATION_OID, attestation_value), critical=False
         )
+    if renewed:
+        builder = builder.add_extension(x509.UnrecognizedExtension(RENEWED_OID, b"\x05\x00"), critical=False)
     return builder.sign(ca.key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+def is_renewed(certificate: x509.Certificate) -> bool:
+    """Tell whether a certificate was ordered over the air, not issued by the factory."""
+    return any(extension.oid == RENEWED_OID for extension in certificate.extensions)
 
 
 def attestation_value_of(certificate: x509.Certificate) -> bytes | None:

@@ -11,7 +11,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fota_signer.factory.ca import FOR_EVER, DeviceCa, attestation_value_of, issue, now
+from fota_signer.factory.ca import FOR_EVER, DeviceCa, attestation_value_of, is_renewed, issue, now
 from fota_wire import certify
 from fota_wire.errors import VerifyError
 from fota_wire.host_crypto import public_xy, verify
@@ -29,6 +29,10 @@ def certify_order(raw: bytes, device_id: str, ca: DeviceCa, days: int | None = N
         factory.verify_directly_issued_by(ca.certificate)
     except (ValueError, TypeError, InvalidSignature) as exc:
         raise VerifyError("the order comes with a certificate that this CA has not issued", "ca") from exc
+    if is_renewed(factory):
+        raise VerifyError(
+            "the order comes with a certificate that was ordered itself, not the factory's", "ca"
+        )
     key = factory.public_key()
     names = factory.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     if not isinstance(key, ec.EllipticCurvePublicKey) or len(names) != 1:
@@ -39,7 +43,7 @@ def certify_order(raw: bytes, device_id: str, ca: DeviceCa, days: int | None = N
     order = certify.open_order(raw, public_xy(key), serial, verify)
     until = FOR_EVER if days is None else _end(days)
     try:
-        return issue(order.csr, serial, ca, until, attestation_value_of(factory))
+        return issue(order.csr, serial, ca, until, attestation_value_of(factory), renewed=True)
     except ValueError as exc:
         raise VerifyError("the certificate request of the order cannot be read", "csr") from exc
 
