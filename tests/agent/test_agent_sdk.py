@@ -1,6 +1,8 @@
 """The SDK on the virtual device's flash: publishing, loops, schedules, local updates, wear."""
 
 import asyncio
+import functools
+import http.server
 import itertools
 import threading
 import time
@@ -489,6 +491,44 @@ def test_mirror_nearby_is_asked_first_for_payloads_and_never_believed(device, wo
     assert device.slot(2, len(image)) == image
     assert mirror.asked == [("GET", "/v1/payload/" + world.v2.digest.hex())]
     assert (device.network.payload_bytes >= len(image)) is (content != "right")
+
+
+@pytest.fixture
+def lan(tmp_path):
+    """A plain web server of this machine's loopback, as a cache on a LAN would be; its URL and its folder."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_args):
+            pass
+
+    handler = functools.partial(Quiet, directory=str(tmp_path))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/fota", tmp_path / "fota/v1/payload"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("state", ["holds-it", "lacks-it", "gone"])
+def test_mirror_over_real_sockets(device, world, lan, state):
+    url, folder = lan
+    folder.mkdir(parents=True)
+    if state == "holds-it":
+        (folder / world.v2.digest.hex()).write_bytes(world.v2.image)
+    if state == "gone":
+        url = "http://127.0.0.1:1/fota"
+    device.network.wanted = world.v2
+    agent = Agent(device.board(), device.network, device.hooks, mirror=url)
+    rest(device, agent, HOUR_MS)
+    assert agent.rebooting
+    assert device.slot(2, len(world.v2.image)) == world.v2.image
+    assert (device.network.payload_bytes < len(world.v2.image)) is (state == "holds-it")
+
+
+@pytest.mark.parametrize("url", ["https://cache", "ftp://x", "http://", "http://x:99999", "cache"])
+def test_mirror_with_an_unusable_url_is_refused(device, url):
+    with pytest.raises(TransportError):
+        Agent(device.board(), device.network, device.hooks, mirror=url)
 
 
 # The time
