@@ -79,7 +79,8 @@ class Server:
         certificate.verify_directly_issued_by(self.ca.certificate)
         public = host_crypto.public_xy(certificate.public_key())
         digest = hashlib.sha256(b"handshake" + path.encode()).digest()
-        assert host_crypto.verify(public, digest, self.board.element.sign(digest)), "not its key"
+        if not host_crypto.verify(public, digest, self.board.element.sign(digest)):
+            raise TransportError("the handshake failed: not the key of this certificate")
         allowed = [self.factory, self.current]
         if proving and self.issued is not None and not self.refuse_new:
             allowed.append(self.issued[0])
@@ -253,6 +254,27 @@ def test_certificate_for_another_key_or_device_is_not_taken(rotating, world, ca)
     assert _fits(raw, key.xy, ID)
     assert not _fits(raw, world.device.xy, ID)
     assert not _fits(raw, key.xy, "0123a1a2a3a4a5a6ef")
+
+
+@pytest.mark.parametrize("reset", [True, False], ids=["before-a-boot", "while-it-runs"])
+def test_key_that_somebody_on_the_bus_made_anew_is_given_up_for_the_factorys(rotating, world, reset):
+    """GenKey of slot 2 is open to whoever has the bus: he ends the rotated key, and no more."""
+    server = rotating.server
+    server.wanted = certify.ROTATE
+    agent = rotating.run()
+    rotating.device.board().element.generate_key(2)
+    if reset:
+        rotating.device.boot(world.v1)
+        agent = rotating.agent()
+    for _ in range(20 * FALL_BACK_AFTER):
+        agent.check_in()
+        rotating.device.now += agent.step()
+    assert acts_by(server) == world.device.xy
+    server.wanted = certify.ROTATE
+    for _ in range(40):
+        agent.check_in()
+        rotating.device.now += agent.step()
+    assert server.current == rotating.key_in_slot(2)
 
 
 def test_damaged_store_leaves_the_factory_key(rotating, world):
