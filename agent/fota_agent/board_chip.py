@@ -7,7 +7,7 @@ import chip
 import machine
 
 from fota_agent.board_stm32l4 import Stm32L4Board
-from fota_agent.flash_stm32l4 import Flash
+from fota_agent.flash_stm32l4 import Flash, FlashSlot
 from fota_agent.i2c_stm32l4 import I2c
 from fota_wire.errors import DeviceError
 from fota_wire.layout import HEALTH_ADDRESS, HEALTH_BAD, HEALTH_GOOD, PAGE_SIZE
@@ -33,8 +33,22 @@ class ChipFlash(Flash):
             raise DeviceError(f"flash: error at 0x{address:08x}, or it does not read back", FL1) from exc
 
 
+class ChipSlot(FlashSlot):
+    """A slot whose pages are hashed where they lie: a copy of each would cost more than its hash."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes at ``offset``; of a whole page a view, good until it is erased."""
+        if length < PAGE_SIZE:
+            return super().read(offset, length)
+        self._inside(offset, length)
+        page: bytes = chip.view(self._address + offset, length)
+        return page
+
+
 class ChipBoard(Stm32L4Board):
     """The ``Board`` of ``fota_agent.seams``, on the chip."""
+
+    slot_kind = ChipSlot
 
     def __init__(self) -> None:
         flash = ChipFlash(machine.mem32, chip.read, chip.sleep_us)

@@ -37,6 +37,8 @@ class Stm32L4Board:
             is not the one this board was paired with.
     """
 
+    slot_kind = FlashSlot
+
     def __init__(
         self,
         mem32: "Memory",
@@ -64,8 +66,8 @@ class Stm32L4Board:
         self.max_counter_step, self.root_b = paired.max_step, paired.root_b
         self.slot_size = layout.SLOT_SIZE
         self.store_size = COPY_SIZE - store.HEADER_SIZE
-        self.running: Slot = FlashSlot(self._flash, layout.SLOT_ADDRESS, layout.SLOT_SIZE)
-        self.inactive: Slot = FlashSlot(self._flash, layout.INACTIVE_SLOT_ADDRESS, layout.SLOT_SIZE)
+        self.running: Slot = self.slot_kind(self._flash, layout.SLOT_ADDRESS, layout.SLOT_SIZE)
+        self.inactive: Slot = self.slot_kind(self._flash, layout.INACTIVE_SLOT_ADDRESS, layout.SLOT_SIZE)
         self.element: Element = Atecc608(i2c, sleep_us, paired.address)
         self.device_id = self.element.serial_number()
         if self.device_id != paired.serial or trust.class_id != paired.class_id:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import bench_agent
+import bench_chip
 
 from fota_signer.examples import example_files, example_key
 from fota_signer.firmware import load_firmware
@@ -182,8 +183,9 @@ def main() -> int:
     """Measure, print a table, write the report."""
     results: dict[str, Any] = {**bootloader(), **signing()}
     rows = [(what, value, BUDGETS.get(what)) for what, value in results.items()]
-    results["agent"] = bench_agent.measure()
-    rows += [(f"agent {what}", value, bench_agent.BUDGETS[what]) for what, value in results["agent"].items()]
+    results["agent"] = {**bench_agent.measure(), **bench_chip.measure()}
+    budgets = bench_agent.BUDGETS | bench_chip.BUDGETS
+    rows += [(f"agent {what}", value, budgets[what]) for what, value in results["agent"].items()]
     print(f"{'what':34}{'measured':>14}{'budget':>14}")
     for what, value, budget in rows:
         over = budget is not None and value > budget

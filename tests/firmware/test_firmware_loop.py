@@ -14,7 +14,7 @@ def version(value):
 
 def test_chip_updates_itself_and_is_rolled_back(chip):
     # 1.0.0 boots, checks in over TLS 1.3 with the key in the element, and the server hears of it
-    said = chip.run("agent 1.0.0: settled")
+    said = chip.run_chip("agent 1.0.0: settled")
     assert "fota-boot: slot A 1.0.0 confirmed" in said
     assert "agent 1.0.0: slot A runs 1.0.0, confirmed" in said
     row = chip.row()
@@ -22,13 +22,13 @@ def test_chip_updates_itself_and_is_rolled_back(chip):
     first = len(chip.net.events)
 
     # 1.1.0, its successor: into the other bank, tried, confirmed, reported
-    image = chip.release("1.1.0", 2)
+    image = chip.release_chip("1.1.0", 2)
     chip.fota("rollout", "start", "1.1.0", "--device", chip.device_id)
-    said = chip.run("agent 1.1.0: settled")
+    said = chip.run_chip("agent 1.1.0: settled")
     assert "fota-boot: slot B 1.1.0 trial" in said
     assert "agent 1.1.0: slot B runs 1.1.0, trial" in said
     assert "agent 1.1.0: confirmed" in said
-    assert chip.report().running == SLOT_B
+    assert chip.boot_report().running == SLOT_B
     row = chip.row()
     assert (version(row["confirmed"]), row["status"]) == ("1.1.0", "confirmed")
     size = image.stat().st_size
@@ -38,18 +38,18 @@ def test_chip_updates_itself_and_is_rolled_back(chip):
     # back to 1.0.0, which still lies in slot A: nothing is downloaded
     before = chip.modem.received
     chip.fota("rollback", "--device", chip.device_id)
-    said = chip.run("agent 1.0.0: settled")
+    said = chip.run_chip("agent 1.0.0: settled")
     assert "fota-boot: slot A 1.0.0 trial" in said
-    assert chip.report().running == SLOT_A
+    assert chip.boot_report().running == SLOT_A
     assert version(chip.row()["confirmed"]) == "1.0.0"
     assert chip.modem.received - before < 40_000
     assert chip.machine.faults == []
 
 
 def test_release_that_fails_its_self_test_on_the_chip_is_reverted_and_reported(chip):
-    chip.release("1.2.0", 3, app="1.2.0-fail")
+    chip.release_chip("1.2.0", 3, app="1.2.0-fail")
     chip.fota("rollout", "start", "1.2.0", "--device", chip.device_id)
-    said = chip.run("agent 1.0.0: settled")
+    said = chip.run_chip("agent 1.0.0: settled")
     assert "fota-boot: slot B reverted: AP1" in said
     row = chip.row()
     assert (version(row["running"]), row["status"]) == ("1.0.0", "reverted")

@@ -27,6 +27,21 @@ static bool inside(uint32_t address, uint32_t length, uint32_t base, uint32_t si
   return address >= base && address - base <= size && length <= size - (address - base);
 }
 
+/* Returns where `length` bytes of flash or RAM lie. ValueError if they are neither. */
+static byte *memory(mp_obj_t address_in, uint32_t length) {
+  const uint32_t address = (uint32_t)mp_obj_get_int_truncated(address_in);
+  if (!inside(address, length, BANK_LOW, FLASH_SIZE) && !inside(address, length, RAM_LOW, RAM_SIZE))
+    mp_raise_ValueError(MP_ERROR_TEXT("neither flash nor RAM"));
+  return (byte *)(uintptr_t)address;
+}
+
+/* view(address, length) -> memoryview of flash or RAM, to read from where it lies. */
+static mp_obj_t chip_view(mp_obj_t address_in, mp_obj_t length_in) {
+  const uint32_t length = (uint32_t)mp_obj_get_int(length_in);
+  return mp_obj_new_memoryview('B', length, memory(address_in, length));
+}
+static MP_DEFINE_CONST_FUN_OBJ_2(chip_view_obj, chip_view);
+
 /* read(address, length) -> bytes of flash or RAM. A torn double word shows in ecc_fault(). */
 static mp_obj_t chip_read(mp_obj_t address_in, mp_obj_t length_in) {
   const uint32_t address = (uint32_t)mp_obj_get_int_truncated(address_in);
@@ -166,6 +181,7 @@ static const mp_rom_map_elem_t table[] = {
     {MP_ROM_QSTR(MP_QSTR___name__), MP_ROM_QSTR(MP_QSTR_chip)},
     {MP_ROM_QSTR(MP_QSTR_VERSION), MP_ROM_PTR(&fota_version)},
     {MP_ROM_QSTR(MP_QSTR_read), MP_ROM_PTR(&chip_read_obj)},
+    {MP_ROM_QSTR(MP_QSTR_view), MP_ROM_PTR(&chip_view_obj)},
     {MP_ROM_QSTR(MP_QSTR_is_blank), MP_ROM_PTR(&chip_is_blank_obj)},
     {MP_ROM_QSTR(MP_QSTR_ecc_fault), MP_ROM_PTR(&chip_ecc_fault_obj)},
     {MP_ROM_QSTR(MP_QSTR_program), MP_ROM_PTR(&chip_program_obj)},

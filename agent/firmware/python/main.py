@@ -75,11 +75,12 @@ def run() -> None:
     say(f"slot {SLOT_NAMES[boot.running]} runs {boot.version_text}, {how}")
     agent = Agent(board, transport_for(board, open_socket, wait), DeviceHooks(), verify)
     gc.collect()
-    gc.threshold(8192)
+    gc.threshold(16384)
     phase = ""
     while True:
         if agent.engine.phase != phase:
             phase = agent.engine.phase
+            gc.collect()
             say("settled" if agent.engine.settled and phase == "idle" else phase)
         chip.feed()
         left = agent.step()
@@ -87,8 +88,6 @@ def run() -> None:
             part = min(left, LONGEST_WAIT_MS)
             wait(part)
             left -= part
-        if left == 0:
-            gc.collect()
 
 
 try:

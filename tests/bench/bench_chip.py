@@ -1,0 +1,96 @@
+"""The agent on the chip: text, RAM, instructions of a TLS 1.3 handshake and of a 256 KiB download.
+
+Real server, real TLS, the key in the modelled element; the chip counts instructions exactly. ``bench.py``
+puts this under ``agent``; where MicroPython's sources cannot be had it says so and leaves it out.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "demo"))
+
+import chip_world
+
+BUDGETS = {
+    "chip_text_bytes": 200 * 1024,
+    "chip_ram_bytes": 96 * 1024,
+    "chip_handshake_instructions": 70_000_000,
+    "chip_download_256k_instructions": 90_000_000,
+}
+IMAGE = 256 * 1024
+RAM_PARTS = (".data", ".bss")
+HEAP_AND_STACK = ("linker_heap_start", "linker_stack_top")
+
+
+def sizes(elf: Path) -> dict[str, int]:
+    """Return flash of the image, and all RAM that it takes: variables, heap and stack."""
+    tool = ["arm-none-eabi-size", "-A", "-d", str(elf)]
+    out = subprocess.run(tool, capture_output=True, text=True, check=True).stdout
+    rows = {row[0]: int(row[1]) for row in map(str.split, out.splitlines()) if row and row[0][0] == "."}
+    ends = chip_world.Machine.symbols(elf)
+    rest = ends[HEAP_AND_STACK[1]] - ends[HEAP_AND_STACK[0]]
+    return {
+        "chip_text_bytes": rows[".text"] + rows[".data"],
+        "chip_ram_bytes": sum(rows[part] for part in RAM_PARTS) + rest,
+    }
+
+
+def padded(elf: Path, folder: Path, size: int) -> Path:
+    """Return the firmware as a binary whose signed image has ``size`` bytes."""
+    out = folder / "padded.bin"
+    subprocess.run(["arm-none-eabi-objcopy", "-O", "binary", str(elf), str(out)], check=True)
+    tail = 0x200 + 230  # header, and the TLV areas of our images, rounded up
+    out.write_bytes(out.read_bytes().ljust(size - tail, b"\xa5"))
+    return out
+
+
+def measure() -> dict[str, int]:
+    """Return all values, or nothing where there is no firmware."""
+    if chip_world.why_not():
+        print(f"left out: {chip_world.why_not()}", file=sys.stderr)
+        return {}
+    elf = chip_world.firmware("1.0.0")
+    with tempfile.TemporaryDirectory() as folder:
+        world = chip_world.ChipWorld(Path(folder))
+        try:
+            world.make_keys()
+            world.start_server()
+            world.provision(world.sign("1.0.0", 2, elf=elf))
+            world.release_chip("1.0.0", 1)
+            world.switch_on()
+            handshake = measure_handshake(world)
+            download = measure_download(world, elf)
+            world.switch_off()
+        finally:
+            world.stop()
+    return {
+        **sizes(elf),
+        "chip_handshake_instructions": handshake,
+        "chip_download_256k_instructions": download,
+    }
+
+
+def measure_handshake(world: chip_world.ChipWorld) -> int:
+    """From the connection to the first request on it: an upper bound, the request's encryption included."""
+    world.run_chip("settled")
+    events = world.net.events
+    flights = [n for n, event in enumerate(events) if event[0] == "receive" and n > 2]
+    return events[flights[0] - 1][1] - events[0][1]
+
+
+def measure_download(world: chip_world.ChipWorld, elf: Path) -> int:
+    """From the erase of the slot to the good digest of what was written: TLS, flash, and the hash of it."""
+    image = world.release_chip("1.4.0", 2, app=padded(elf, world.folder, IMAGE))
+    size = image.stat().st_size
+    world.fota("rollout", "start", "1.4.0", "--device", world.device_id)
+    world.run_chip(": erase\r\n")
+    start = world.machine.instructions
+    world.run_chip(": inspect\r\n")
+    return (world.machine.instructions - start) * IMAGE // size
+
+
+if __name__ == "__main__":
+    for name, value in measure().items():
+        print(f"{name:34}{value:>14,}{BUDGETS[name]:>14,}")

@@ -1,0 +1,126 @@
+"""A world with one more device: a chip whose firmware is the agent itself (`make agent-firmware`)."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from world import BUILD, StepFailed, World
+
+from fota_vdev import modem
+from fota_vdev.machine import Machine, StopReason
+from fota_vdev.network import HostLink, HostNetwork
+from fota_wire.bootreport import BootReport, unpack
+from fota_wire.errors import InputError
+from fota_wire.layout import BOOT_REPORT_ADDRESS, BOOT_REPORT_SIZE
+
+RELEASES = ("release-1", "release-2")
+WALL_S = 150
+
+
+def why_not() -> str:
+    """Return why there is no firmware of the chip, or an empty string."""
+    why = BUILD / "micropython/unavailable"
+    return why.read_text().strip() if why.exists() else ""
+
+
+def firmware(version: str) -> Path:
+    """Return the ELF of one version of the firmware.
+
+    Raises:
+        InputError: it was not built.
+    """
+    elf = BUILD / f"agent-firmware/firmware-{version}.elf"
+    if not elf.exists():
+        raise InputError(f"{elf.name} is missing: make agent-firmware")
+    return elf
+
+
+class CountedLink(HostLink):
+    """A connection that notes the chip's count of instructions at each of its events."""
+
+    net: "CountedNetwork"
+
+    def send(self, data: bytes) -> None:
+        """Send."""
+        self.net.note("send", len(data))
+        super().send(data)
+
+    def receive(self, limit: int, wait_ms: int) -> bytes | None:
+        """Receive."""
+        data = super().receive(limit, wait_ms)
+        if data is not None:
+            self.net.note("receive", len(data))
+        return data
+
+
+class CountedNetwork(HostNetwork):
+    """Real sockets, counted: `events` are (what, instructions so far, bytes)."""
+
+    def __init__(self, machine: Machine, now_s: int | None = None) -> None:
+        super().__init__(now_s=now_s)
+        self._machine = machine
+        self.events: list[tuple[str, int, int]] = []
+
+    def note(self, what: str, size: int = 0) -> None:
+        """Note one event."""
+        self.events.append((what, self._machine.instructions, size))
+
+    def connect(self, host: str, port: int) -> HostLink:
+        """Open a connection; OSError."""
+        self.note("connect")
+        link = super().connect(host, port)
+        link.__class__ = CountedLink
+        link.net = self  # type: ignore[attr-defined]
+        return link
+
+
+class ChipWorld(World):
+    """One server, and a chip that is kept switched on in ``machine``."""
+
+    machine: Machine
+    net: CountedNetwork
+    modem: modem.Modem
+
+    def release_chip(self, version: str, sequence: int, app: Any = "") -> Path:
+        """Sign and publish one release of the firmware, of the ELF or binary ``app``; return its image."""
+        elf = app if isinstance(app, Path) else firmware(app or version)
+        image = self.sign(version, 2, elf=elf)
+        self.fota("release", "publish", image, self.manifest(image, sequence, RELEASES))
+        return image
+
+    def switch_on(self, now_s: int | None = None) -> None:
+        """Load the device, give it a modem and power."""
+        self.machine = Machine.load(self.device)
+        self.net = CountedNetwork(self.machine, now_s)
+        self.modem = modem.attach(self.machine, self.net)
+        self.machine.power_on()
+
+    def switch_off(self) -> None:
+        """Take the power away, and let go of the device's file."""
+        self.machine.power_off()
+        self.machine.close()
+
+    def run_chip(self, text: str) -> str:
+        """Run the chip until its UART says ``text`` anew; return what it said since.
+
+        Raises:
+            StepFailed: it did not say that in time, or stopped.
+        """
+        said = len(self.machine.uart)
+        deadline = time.monotonic() + WALL_S
+        wanted = text.encode()
+        result = self.machine.run(
+            until=lambda m: m.uart.find(wanted, said) >= 0 or time.monotonic() > deadline
+        )
+        new = bytes(self.machine.uart[said:]).decode()
+        if result.reason is not StopReason.UNTIL or text not in new:
+            raise StepFailed(f"the chip did not say '{text}': {result.reason.value} {result.detail}\n{new}")
+        return new
+
+    def boot_report(self) -> BootReport:
+        """Return what the bootloader left in RAM."""
+        return unpack(self.machine.read(BOOT_REPORT_ADDRESS, BOOT_REPORT_SIZE))
+
+    def row(self) -> Any:
+        """Return what the server knows of the device."""
+        return self.json("device", "show", self.device_id)

@@ -1,0 +1,191 @@
+"""The modem: outbound only, to allowed addresses only; what reset, power cut and snapshot leave of it."""
+
+import socket
+import struct
+import threading
+from contextlib import suppress
+
+import pytest
+
+from fota_vdev import modem
+from fota_vdev.bus import UnmodelledError
+from fota_vdev.machine import Machine
+from fota_vdev.network import HostNetwork, Recorder, Replay, Tape
+
+REGISTERS = {name: modem.BASE + getattr(modem, name) for name in
+             ("ID", "COMMAND", "STATUS", "AVAILABLE", "LENGTH", "DATA", "PORT", "WAIT", "TIME")}  # fmt: skip
+
+
+class Echo:
+    """A server on the loopback that sends back what it gets, in capitals."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._serve)
+        self.thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            connection, _ = self.listener.accept()
+            with connection, suppress(ConnectionError):
+                while data := connection.recv(100):
+                    if data == b"quit":
+                        return
+                    connection.sendall(data.upper())
+            self.ended.set()
+
+    def close(self) -> None:
+        with socket.create_connection(("127.0.0.1", self.port)) as last:
+            last.sendall(b"quit")
+            self.thread.join(5)
+        self.listener.close()
+
+
+@pytest.fixture
+def echo():
+    server = Echo()
+    yield server
+    server.close()
+
+
+class Driver:
+    """What the firmware's modem.c does, from the host."""
+
+    def __init__(self, machine) -> None:
+        self.m = machine.mem32
+
+    def __getattr__(self, name):
+        return self.m[REGISTERS[name]]
+
+    def message(self, data):
+        self.m[REGISTERS["LENGTH"]] = len(data)
+        for at in range(0, len(data), 4):
+            self.m[REGISTERS["DATA"]] = int.from_bytes(data[at : at + 4], "little")
+
+    def connect(self, host, port):
+        self.m[REGISTERS["PORT"]] = port
+        self.message(host.encode())
+        self.m[REGISTERS["COMMAND"]] = modem.CONNECT
+
+    def send(self, data):
+        self.message(data)
+        self.m[REGISTERS["COMMAND"]] = modem.SEND
+
+    def wait(self, ms):
+        self.m[REGISTERS["WAIT"]] = ms
+
+    def receive(self):
+        n = self.AVAILABLE
+        self.m[REGISTERS["LENGTH"]] = n
+        words = [self.DATA for _ in range(0, n, 4)]
+        return struct.pack(f"<{len(words)}I", *words)[:n]
+
+
+@pytest.fixture
+def made():
+    machines = []
+
+    def make(network):
+        machine = Machine(seed=1)
+        machines.append(machine)
+        parts = modem.attach(machine, network)
+        machine.power_on()
+        return machine, parts, Driver(machine)
+
+    yield make
+    for machine in machines:
+        machine.power_off()
+
+
+def test_what_is_sent_arrives_and_what_comes_is_read(echo, made):
+    machine, parts, d = made(HostNetwork())
+    assert d.ID == modem.ID_VALUE
+    d.connect("localhost", echo.port)
+    assert d.STATUS == modem.OPEN
+    d.send(b"hello, world")
+    d.wait(5000)
+    assert d.receive() == b"HELLO, WORLD"
+    assert parts.connections == [("localhost", echo.port)]
+    machine.power_off()
+    assert echo.ended.wait(5)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+def test_address_that_is_not_allowed_is_refused_before_any_packet(made, host, monkeypatch):
+    monkeypatch.setattr(socket.socket, "connect", lambda *a: pytest.fail("a connection was tried"))
+    _, _, d = made(HostNetwork())
+    d.connect(host, 443)
+    assert d.STATUS == modem.BROKEN
+
+
+def test_there_is_no_command_to_listen(made):
+    machine, parts, _ = made(HostNetwork())
+    for command in (0, *range(4, 256)):
+        with pytest.raises(UnmodelledError, match="connect, send and close"):
+            parts.write(modem.COMMAND, command)
+    assert not [name for name in dir(modem) if "listen" in name.lower() or "accept" in name.lower()]
+    assert machine.powered
+
+
+@pytest.mark.parametrize("end", ["reset", "cut"])
+def test_reset_and_power_cut_end_the_connection_and_empty_the_buffers(echo, made, end):
+    machine, _, d = made(HostNetwork())
+    d.connect("127.0.0.1", echo.port)
+    d.send(b"x" * 50)
+    d.wait(5000)
+    if end == "cut":
+        machine.power_off()
+        machine.power_on()
+    else:
+        machine.reset("pin")
+    assert echo.ended.wait(5)
+    assert (d.STATUS, d.AVAILABLE) == (0, 0)
+
+
+def test_waiting_without_a_connection_takes_virtual_time_only(made):
+    machine, _, d = made(HostNetwork())
+    before = machine.time_us
+    d.wait(30_000)
+    assert machine.time_us - before == 30_000_000
+
+
+def test_live_connection_is_broken_after_going_back_to_a_snapshot(echo, made):
+    machine, _, d = made(HostNetwork())
+    d.connect("127.0.0.1", echo.port)
+    then = machine.snapshot()
+    machine.restore(then)
+    assert d.STATUS == modem.BROKEN
+
+
+def test_recording_is_replayed_from_any_snapshot(echo, made):
+    tape = Tape()
+    first, _, d = made(Recorder(HostNetwork(now_s=1_800_000_000), tape))
+
+    def talk(d):
+        d.send(b"abc")
+        d.wait(5000)
+        return d.receive()
+
+    d.connect("localhost", echo.port)
+    assert d.TIME == 1_800_000_000
+    said = [talk(d), talk(d)]
+    first.power_off()
+    machine, _, d = made(Replay(tape))
+    d.connect("localhost", echo.port)
+    assert d.TIME == 1_800_000_000
+    assert talk(d) == said[0]
+    then = machine.snapshot()
+    assert [talk(d)] == said[1:]
+    machine.restore(then)
+    assert [talk(d)] == said[1:]
+    d.send(b"more")
+    assert d.STATUS == modem.BROKEN  # the tape is at its end
+
+
+def test_message_longer_than_the_buffer_ends_the_run(made):
+    _, parts, _ = made(HostNetwork())
+    parts.write(modem.LENGTH, modem.LONGEST)
+    with pytest.raises(UnmodelledError, match="at most"):
+        parts.write(modem.LENGTH, modem.LONGEST + 1)
