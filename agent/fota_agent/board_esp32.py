@@ -11,7 +11,7 @@ import binascii
 import struct
 
 from fota_agent import state as store
-from fota_wire import bootreport, journal, layout, settings
+from fota_wire import bootreport, journal, layout, p256, settings
 from fota_wire.errors import DeviceError, FormatError, VerifyError
 from fota_wire.status import FL1, FL2, IM1, IM3, JO1, JO2, OK, PO4, SE1
 from fota_wire.version import parse_version
@@ -87,6 +87,7 @@ class Esp32Board:
     ) -> None:
         self._esp32 = esp32
         self._reset = reset
+        self.verify = p256.verify
         self.ticks_ms = ticks_ms
         self.random_below = random_below
         self._store = self._data("fota_store")
