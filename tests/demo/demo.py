@@ -1,4 +1,5 @@
-"""make demo: one release from `fota sign` to a confirmed boot and back, and the attacks on the way.
+"""make demo: one release from `fota sign` to a confirmed boot and back, and the attacks on the way; then two
+devices that need nothing beside them.
 
 Every line printed is read from the device or the server. The story stops with exit code 1 at the first
 thing that is not as it has to be.
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import two_devices
 from attacks import Between, ForgedOk, OtherEnvelope, Replay
 from world import BUILD, StepFailed, World
 
@@ -246,6 +248,7 @@ def main(folder: Path) -> int:
         return exc.exit_code
     try:
         story(world)
+        two_devices.story(folder / "two", tell, chapter, expect)
     except FotaError as exc:
         click.echo(f"demo: {exc}", err=True)
         return 1

@@ -65,6 +65,20 @@ def test_attack_is_refused_with_its_reason(told: str, attack: str, reason: str) 
     assert reason in lines[0]
 
 
+def test_two_devices_update_and_go_back_or_the_demo_says_why_not(told: str) -> None:
+    part = told[told.index("Two devices, one agent") :]
+    if "left out: MicroPython" in part:
+        pytest.skip(part.splitlines()[1].strip())
+    for line in (
+        "agent 1.0.0: slot A runs 1.0.0, confirmed",
+        "fota-boot: slot B 1.1.0 trial",
+        "agent 1.1.0: confirmed",
+        "chip: confirmed 1.1.0, status confirmed",
+        "chip: confirmed 1.0.0, status confirmed",
+    ):
+        assert line in part
+
+
 def test_second_demo_at_the_same_time_is_refused_in_one_line(tmp_path: Path) -> None:
     marker = tmp_path / "kept"
     marker.write_text("x")

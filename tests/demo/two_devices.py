@@ -1,0 +1,187 @@
+"""The demo's last part: two devices, one agent. A chip whose own firmware is the agent, and a Linux gateway
+that runs the same modules on CPython, under one server; nothing stands beside the chip but its network.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from chip_world import RELEASES, ChipWorld, firmware, why_not
+
+GATEWAY_MODEL = "gateway-demo"
+MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
+PIN = "493827"
+SAID = ("fota-boot: ", "agent ")
+PROGRAM = """#!{python}
+import time
+from fota_agent import board, Agent
+agent = Agent(board.detect())
+agent.start()
+agent.publish("climate", {{"t": 21.5}})
+time.sleep(1e9)
+"""
+Tell = Callable[[str, str], None]
+
+
+class TwoDevices(ChipWorld):
+    """One server, the chip, and the gateway."""
+
+    def __init__(self, folder: Path, tell: Tell) -> None:
+        super().__init__(folder)
+        self._tell = tell
+        self._launcher: subprocess.Popen[bytes] | None = None
+        self.gateway_id = ""
+
+    # -- the chip ----------------------------------------------------------------------------------------
+
+    def make_chip(self) -> None:
+        """Factory and first release of the chip."""
+        self.provision(self.sign("1.0.0", 2, elf=firmware("1.0.0")))
+        self.release_chip("1.0.0", 1)
+        self._tell("factory", f"chip {self.device_id}: its firmware is MicroPython, mbedTLS and the agent")
+        self.switch_on()
+
+    def chip_until(self, text: str) -> str:
+        """Run the chip; print its lines that matter."""
+        said = self.run_chip(text)
+        for line in said.splitlines():
+            if line.startswith(SAID) and not line.endswith((": nonce", ": idle", ": health")):
+                self._tell("chip", line)
+        return said
+
+    # -- the gateway -------------------------------------------------------------------------------------
+
+    def make_gateway(self) -> bool:
+        """Set up and launch the gateway, its key in a SoftHSM2 token; False if there is no SoftHSM2."""
+        if not MODULE.exists() or shutil.which("softhsm2-util") is None:
+            self._tell("gateway", "left out: install Debian's package softhsm2")
+            return False
+        home = self.folder / "hsm"
+        (home / "tokens").mkdir(parents=True)
+        (home / "softhsm2.conf").write_text(f"directories.tokendir = {home}/tokens\nlog.level = ERROR\n")
+        (home / "pin").write_text(PIN + "\n")
+        self._env["SOFTHSM2_CONF"] = str(home / "softhsm2.conf")
+        token = ["softhsm2-util", "--init-token", "--free", "--label", "fota", "--pin", PIN, "--so-pin", PIN]
+        subprocess.run(token, check=True, capture_output=True, env={**os.environ, **self._env})
+        image = self.release_gateway("2.0.0", 11)
+        path = self.folder / "gateway"
+        self.fota("gateway", "init", path, "--image", image, "--image-key", self.keys / "image-a.pub.pem",
+                  "--root", self.root, "--server", self.device_url,
+                  "--server-ca", self.keys / "server-ca.crt", "--vendor-domain", "fota.example",
+                  "--model", GATEWAY_MODEL, "--module", MODULE, "--token", "fota", "--pin-file", home / "pin",
+                  "--device-ca-key", self.keys / "device-ca.pem",
+                  "--device-ca-cert", self.keys / "device-ca.crt")  # fmt: skip
+        self.gateway_id = self.json("gateway", "show", path)["device"]
+        self._tell("factory", f"gateway {self.gateway_id[:18]}: Linux, its key in a PKCS#11 token")
+        with (self.folder / "gateway.log").open("wb") as log:
+            self._launcher = subprocess.Popen(
+                [sys.executable, "-m", "fota_cli", "gateway", "launch", str(path)],
+                stdout=log, stderr=log, env={**os.environ, **self._env},
+            )  # fmt: skip
+        return True
+
+    def release_gateway(self, version: str, sequence: int) -> Path:
+        """Write, sign and publish one release of the gateway's program; return its image."""
+        source, image = self.folder / f"gateway-{version}.py", self.folder / f"gateway-{version}.img"
+        source.write_text(PROGRAM.format(python=sys.executable))
+        whom = ("--vendor-domain", "fota.example", "--model", GATEWAY_MODEL)
+        self.fota("sign", source, "--program", "-o", image, "--key", self.keys / "image-a.pem", "--version",
+                  version, "--security-counter", 1, *whom)  # fmt: skip
+        last = image.with_suffix(".suit0")
+        self.fota("manifest", "new", image, "-o", last, "--sequence", sequence, *whom)
+        for number, signer in enumerate(RELEASES, start=1):
+            signed = image.with_suffix(f".suit{number}")
+            self.fota("manifest", "sign", last, "--key", self.keys / f"{signer}.pem", "-o", signed)
+            last = signed
+        self.fota("release", "publish", image, last)
+        return image
+
+    def close(self) -> None:
+        """Stop everything."""
+        if self._launcher is not None:
+            self._launcher.send_signal(signal.SIGTERM)
+            self._launcher.wait(20)
+        if hasattr(self, "machine"):
+            self.switch_off()
+        self.stop()
+
+
+def both(
+    world: TwoDevices, gateway: bool, command: tuple[str, ...], gateway_command: tuple[str, ...]
+) -> None:
+    """Give both devices an order; the gateway obeys while the chip runs."""
+    rows: list[str] = []
+    waiting = threading.Thread(
+        target=lambda: rows.append(
+            world.fota(*gateway_command, "--device", world.gateway_id, "--wait", "--timeout", 60)
+        )
+    )
+    world.fota(*command, "--device", world.device_id)
+    if gateway:
+        waiting.start()
+    world.chip_until("settled")
+    if gateway:
+        waiting.join()
+
+
+def show(world: TwoDevices, gateway: bool, tell: Tell, expect: Any, chip: str, other: str) -> None:
+    """Print what the server knows of both; it has to be these versions, confirmed."""
+    ids = [("chip", world.device_id, chip)] + ([("gateway", world.gateway_id, other)] if gateway else [])
+    for name, device, version in ids:
+        row = world.json("device", "show", device)
+        confirmed = (
+            row["confirmed"].get("version") if isinstance(row["confirmed"], dict) else row["confirmed"]
+        )
+        tell("server", f"{name}: confirmed {confirmed}, status {row['status']}")
+        expect(confirmed == version, f"the {name} has confirmed {version}")
+
+
+def story(folder: Path, tell: Tell, chapter: Callable[[str], None], expect: Any) -> None:
+    """Tell it; one line where it cannot be told."""
+    chapter("Two devices, one agent: a chip that runs nothing else, and a Linux gateway")
+    if why_not():
+        tell("demo", f"left out: {why_not()}")
+        return
+    world = TwoDevices(folder, tell)
+    try:
+        world.make_keys()
+        world.start_server()
+        world.make_chip()
+        gateway = world.make_gateway()
+        world.chip_until("settled")
+        chapter("Both update: the chip fetches its own successor over TLS 1.3, the key in the element")
+        world.release_chip("1.1.0", 2)
+        if gateway:
+            world.release_gateway("2.1.0", 12)
+        both(world, gateway, ("rollout", "start", "1.1.0"), ("rollout", "start", "2.1.0"))
+        show(world, gateway, tell, expect, "1.1.0", "2.1.0")
+        chapter("Both go back: one command each")
+        both(world, gateway, ("rollback",), ("rollback",))
+        show(world, gateway, tell, expect, "1.0.0", "2.0.0")
+        tell("chip", f"connections: {len(world.modem.connections)}, all outbound; it cannot listen")
+    finally:
+        world.close()
+
+
+def main() -> None:
+    """Run this part alone, for development."""
+
+    def expect(fact: bool, what: str) -> None:
+        if not fact:
+            raise click.ClickException(what)
+
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        story(Path(folder), lambda who, text: click.echo(f"{who:>8}  {text}"), click.echo, expect)
+
+
+if __name__ == "__main__":
+    main()
