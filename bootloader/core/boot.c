@@ -221,7 +221,9 @@ static fota_status_t raise_some(boot_t *b) {
     FOTA_TRY(fota_element_increment(FOTA_COUNTER_FLOOR));
   }
   FOTA_TRY(fota_element_counter(FOTA_COUNTER_FLOOR, &after));
-  if (after <= before && after < goal(b)) return FOTA_ELEMENT_REFUSED;
+  if (after <= before && after / COUNTS_PER_STEP < fota_load_le32(b->image.sec_cnt)) {
+    return FOTA_ELEMENT_REFUSED;
+  }
   b->counter[FOTA_COUNTER_FLOOR] = after;
   return FOTA_OK;
 }
@@ -294,6 +296,8 @@ static void prepare(boot_t *b, uint8_t reset_cause) {
   const bool whole = fota_settings_check(settings) == FOTA_OK && !fota_port_ecc_fault();
   guard();
   fota_journal_open(&b->journal, fota_port_journal);
+  /* "Nothing there" lets slot A be confirmed without a trial: that is looked at twice. */
+  if (b->journal.record.sequence == 0) fota_journal_open(&b->journal, fota_port_journal);
   b->view = (fota_view_t){
       .record = &b->journal.record, .tries = settings[FOTA_SETTINGS_TRIES], .writable = true};
   note_record(b);

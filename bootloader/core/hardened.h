@@ -19,6 +19,12 @@
  *  7. The floor is counted up under the proof of the confirmed image only, which is computed anew,
  *     twice, before each count: a count too many is for ever.
  *
+ *  8. No word that others may choose lies where a function would take its return address from after
+ *     one skip: buffers that held commands, answers or message words are cleared or closed off
+ *     before a frame is left, and a journal record brings no word that could be an address of code.
+ *     A second comparison works on a copy made before the first (fota_launder), or the compiler,
+ *     which knows that they are equal by then, would leave nothing of it.
+ *
  * What this does not cover: two well-placed faults in one boot. tests/campaign skips every executed
  * instruction of the decision path, one at a time. */
 #ifndef FOTA_HARDENED_H

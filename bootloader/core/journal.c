@@ -22,10 +22,16 @@ static bool is_state(uint8_t value) {
          value == FOTA_STATE_REJECTED || value == FOTA_STATE_REVERTED;
 }
 
+/* Nothing, or two letters and a number: no record brings a word that could be an address of code.
+ */
+static bool is_reason(uint32_t value) {
+  return value - 1u >= FOTA_MODULE('A', 0u) - 1u;
+}
+
 static bool is_valid(const fota_record_t *r) {
   return r->crc == fota_crc32(r, offsetof(fota_record_t, crc)) && r->sequence - 1u < SEQUENCE_MAX &&
-         is_slot_or_none(r->confirmed) && is_slot_or_none(r->candidate) && is_state(r->state) &&
-         (r->state == FOTA_STATE_NONE || r->candidate != r->confirmed) &&
+         is_reason(r->reason) && is_slot_or_none(r->confirmed) && is_slot_or_none(r->candidate) &&
+         is_state(r->state) && (r->state == FOTA_STATE_NONE || r->candidate != r->confirmed) &&
          (r->state == FOTA_STATE_TRIAL || r->tries == 0);
 }
 

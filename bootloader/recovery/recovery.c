@@ -27,6 +27,7 @@ static void answer(session_t *s) {
 static void serve(session_t *s) {
   uint32_t idle = 0;
   while (idle < PATIENCE) {
+    fota_port_feed(); /* idle is bounded, and so is this */
     const int byte = fota_port_get();
     idle++;
     if (byte >= 0 && fota_frame_take(&s->frame, (uint8_t)byte)) {

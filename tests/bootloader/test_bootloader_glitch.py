@@ -162,5 +162,20 @@ def test_stray_jump_before_the_decision_restarts_the_chip(
 def test_application_finds_the_memory_protection_off(device: Any) -> None:
     device.boot()
     assert device.machine.mem32[0xE000ED94] == 0
-    device.machine.mem32[0xE000ED98] = 0
-    assert device.machine.mem32[0xE000EDA0] == 0  # region 0, which forbids everything
+    device.machine.mem32[0xE000ED98] = 5
+    assert device.machine.mem32[0xE000EDA0] == 0  # the region that forbids everything
+
+
+def test_bootloader_executes_in_its_flash_and_its_function_in_ram_and_nowhere_else(device: Any) -> None:
+    """To the byte, which the emulated core is not held to; and whatever an application's regions permit."""
+    machine = device.machine
+    machine.power_on()
+    for region in range(8):
+        machine.mem32[0xE000ED9C] = 0x10 | region
+        machine.mem32[0xE000EDA0] = 0x0302_003F  # 4 GiB, executable
+    machine.run(time_ms=100)
+    assert machine.mem32[0xE000ED94] == 7
+    edges = {0: False, 0x07FF_FFFE: False, 0x0800_0000: True, 0x0800_3FFE: True, 0x0800_4000: False,
+             0x0808_4200: False, 0x2000_03FE: False, 0x2000_0400: True, 0x2000_049E: True,
+             0x2000_04A0: False, 0x3FFF_FFFE: False}  # fmt: skip
+    assert {address: machine.board.scs.mpu.executes(address) for address in edges} == edges

@@ -7,10 +7,13 @@ these exceptions, and no others:
 
 * the helpers in `HELPERS` move, sum or wait for bytes and decide nothing. Of them every `STRIDE`-th
   executed instruction is skipped, in the scenarios `WHOLE`, beginning at a seeded one.
-* `WHOLE` are attacked from the first instruction of fota_boot() to the jump. The other scenarios are
-  attacked from there to the end of what is done about slot B (its refusal is in the journal), or to the
-  end of the first session with the element where the boot ends in a halt: what follows is the same code
-  on the same data.
+* The scenarios `pattern` begin with the reset, and there the first, a middle and the last execution of
+  every instruction is skipped, helpers included: what is at stake is where a function returns to when its
+  stack is not as it should be.
+* `WHOLE` and `TO_THE_JUMP` are attacked from the first instruction of fota_boot() to the jump. The other
+  scenarios are attacked from there to the end of what is done about slot B (its refusal is in the
+  journal), or to the end of the first session with the element where the boot ends in a halt: what
+  follows is the same code on the same data.
 
 A bad boot is any instruction executed inside the slot of the bad image. A brick is a device that, after
 the fault and a power cycle, does not run a good image, or whose floor is above the confirmed image. A
@@ -18,25 +21,35 @@ fault may well stop the chip until the watchdog, or who made the fault, resets i
 details): no bootloader can prevent that.
 """
 
+import hashlib
 import random
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from campaign_device import (
+    CLASS_ID,
     NONE,
     A,
     B,
     append,
     bootloader,
     factory_machine,
+    host_crypto,
+    image,
     install,
     journal,
     journal_pages,
+    key,
+    key_hash,
     make_image,
+    payload,
 )
 from campaign_faults import REGISTERS, CampaignError, Tally, Walk, is_it
+from elftools.elf.elffile import ELFFile
 from unicorn.arm_const import UC_ARM_REG_XPSR
 
 from fota_vdev.atecc608.crc import group
@@ -44,6 +57,9 @@ from fota_vdev.host import ChipHost
 from fota_vdev.machine import Machine
 from fota_vdev.snapshot import Snapshot
 
+# what an application may leave at the place of enter(): MPU off, and on into slot A
+PLANTED = struct.pack("<8H2I", 0x4803, 0x2100, 0x6001, 0xF3BF, 0x8F4F, 0x4802, 0x4700, 0xBF00,
+                      0xE000ED94, 0x08004241)  # fmt: skip
 HELPERS = {
     "fota_sha256_blocks", "fota_sha256_update", "fota_sha256_final", "atecc_crc", "fota_crc32", "memcpy",
     "memset", "memcmp", "strlen", "read", "scan_page", "transfer", "wait_for", "fota_port_wait_us",
@@ -53,6 +69,7 @@ HELPERS = {
 }  # fmt: skip
 STRIDE = 48
 WHOLE = ("bad-signature", "raise-floor")
+TO_THE_JUMP = ("mirrored",)  # to its end, but without helpers
 NO_SESSION = ("unknown-key", "wrong-class")  # refused before the element is asked
 FLIPS = 4  # bit flips tried at one place
 
@@ -78,7 +95,8 @@ class Scenario:
     """What slot B holds (``image``), the ``floor`` it meets, and what the bus says instead of the element.
 
     ``counter`` is the security counter of the confirmed image in slot A; ``bad`` tells whether slot B may
-    never run. Without an image nothing is requested.
+    never run. Without an image nothing is requested. ``mirrored`` has the slots change places. With
+    ``pattern`` every word that an attacker is free to choose is an address behind the last check.
     """
 
     image: Callable[[], bytes] | None
@@ -86,6 +104,8 @@ class Scenario:
     counter: int | None = None
     bad: bool = True
     forged: bytes | None = None
+    mirrored: bool = False
+    pattern: bool = False
 
 
 SCENARIOS: dict[str, Scenario] = {
@@ -98,7 +118,45 @@ SCENARIOS: dict[str, Scenario] = {
     "raise-floor": Scenario(None, counter=2),
     "good-update": Scenario(lambda: make_image(2, sec_cnt=3), bad=False),
     "forged-mac": Scenario(lambda: make_image(2, sec_cnt=2, bad_signature=True), forged=bytes(32)),
+    "mirrored": Scenario(lambda: make_image(2, sec_cnt=2, bad_signature=True), mirrored=True),
+    "mirrored-update": Scenario(lambda: make_image(2, sec_cnt=3), bad=False, mirrored=True),
+    "pattern": Scenario(lambda: b"", mirrored=True, pattern=True),
+    "pattern-forged": Scenario(lambda: b"", mirrored=True, pattern=True, forged=b"*"),
 }
+
+
+def behind_the_check(elf: Path) -> int:
+    """Address (with the Thumb bit) right behind the last conditional branch of enter(), before the jump."""
+    with elf.open("rb") as f:
+        file: Any = ELFFile(f)
+        symbol = file.get_section_by_name(".symtab").get_symbol_by_name("enter")[0]
+        section = file.get_section_by_name(".data")
+        begin = symbol["st_value"] & ~1
+        code = section.data()[begin - section["sh_addr"] :]
+    at, last = 0, 0
+    while at < symbol["st_size"]:
+        half = int.from_bytes(code[at : at + 2], "little")
+        if half & 0xFF87 == 0x4700:  # BX
+            break
+        at += 4 if half >> 11 in (0x1D, 0x1E, 0x1F) else 2
+        if half >> 12 == 0xD and half >> 8 & 15 < 14:
+            last = at
+    return begin + last | 1
+
+
+def pattern_image(target: int) -> bytes:
+    """An image that no key signed, full of ``target``: as SHA-256 reads it, as it is copied, in r and s."""
+    as_hashed, as_copied = struct.pack(">I", target), struct.pack("<I", target)
+    body = payload(2)
+    body += bytes(-len(body) % 64) + as_hashed * 32
+    protected = image.build_protected(2, CLASS_ID)
+    entry = struct.pack("<HH", 0xA0, 60) + as_copied * 15  # behind the last whole block of 64 bytes
+    protected = protected[:2] + struct.pack("<H", len(protected) + len(entry)) + protected[4:] + entry
+    signed = image.build_header(len(body), len(protected), (1, 2, 0, 0)) + body + protected
+    rs = bytearray((as_copied * 17)[2:66])  # a packet has r at 6: aligned words there
+    rs[0], rs[32] = 0x11, 0x22
+    names = key_hash(host_crypto.public_xy(key("a")))
+    return signed + image.build_unprotected(hashlib.sha256(signed).digest(), names, bytes(rs))
 
 
 @cache
@@ -106,19 +164,24 @@ def walk(build: str, name: str) -> Walk:
     """The path of a scenario on one build; made once in a process."""
     scenario = SCENARIOS[name]
     elf = bootloader(build)
-    machine = factory_machine(elf, make_image(1, sec_cnt=scenario.counter or scenario.floor))
-    append(machine, journal.Record(1, A, NONE, journal.NONE))
+    good, other = (B, A) if scenario.mirrored else (A, B)
+    machine = factory_machine(elf)
+    install(machine, good, make_image(1, sec_cnt=scenario.counter or scenario.floor))
+    append(machine, journal.Record(1, good, NONE, journal.NONE))
+    target = behind_the_check(elf)
     if scenario.image is not None:
-        install(machine, B, scenario.image())
-        append(machine, journal.Record(2, A, B, journal.STAGED))
+        install(machine, other, pattern_image(target) if scenario.pattern else scenario.image())
+        append(machine, journal.Record(2, good, other, journal.STAGED))
     machine.power_on()
     host = ChipHost(machine.i2c, machine.sleep_us)
     while machine.element.counters[0] < 8 * scenario.floor:  # type: ignore[union-attr]
         host.increment(0)
     machine.power_off()
     if scenario.forged is not None:
-        machine.i2c_tamper = Forger(machine, scenario.forged)
-    made = Walk(machine, elf, bad=(B,) if scenario.bad else ())
+        words = struct.pack("<I", target) * 9
+        machine.i2c_tamper = Forger(machine, words[3:35] if scenario.pattern else scenario.forged)
+    start, planted = ("fota_reset", PLANTED) if scenario.pattern else ("fota_boot", b"")
+    made = Walk(machine, elf, bad=(other,) if scenario.bad else (), start=start, planted=planted)
     expected = "good" if scenario.forged is None else "halt"
     outcome = made.golden()
     if outcome != expected:
@@ -150,7 +213,7 @@ class Attack:
     def end(self) -> int:
         """Number of instructions of the path that are attacked (see the head of this file)."""
         trace = self.walk.trace
-        if self.name in WHOLE:
+        if self.name in (*WHOLE, *TO_THE_JUMP):
             return len(trace)
         opened = self.walk.by_name["fota_element_open"].begin
         opens = [index for index, pc in enumerate(trace) if pc == opened]
@@ -159,6 +222,8 @@ class Attack:
 
     def targets(self, campaign: str) -> list[int]:
         """Numbers of the instructions to attack, in order."""
+        if SCENARIOS[self.name].pattern:
+            return self.ends()
         trace = self.walk.trace[: self.end()]
         if campaign == "bit_flip":
             return [i for i, pc in enumerate(trace) if not self._helps(pc) and decides(self.walk, pc)]
@@ -169,6 +234,13 @@ class Attack:
             for i, pc in enumerate(trace)
             if not self._helps(pc) or (helpers and i % STRIDE == turn)
         ]  # fmt: skip
+
+    def ends(self) -> list[int]:
+        """The first, a middle and the last execution of every instruction on the path, helpers too."""
+        executions: dict[int, list[int]] = {}
+        for index, pc in enumerate(self.walk.trace):
+            executions.setdefault(pc, []).append(index)
+        return sorted({e[n] for e in executions.values() for n in (0, len(e) // 2, -1)})
 
     def _helps(self, pc: int) -> bool:
         return self.function_at(pc) in HELPERS

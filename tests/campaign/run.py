@@ -32,8 +32,8 @@ PART = 1_500  # places of the decision path in one job
 FLIP_SCENARIOS = ("bad-signature", "low-counter", "wrong-class", "forged-mac")
 # clang's row leaves out what takes the same path as another scenario
 CLANG_SCENARIOS = ("bad-signature", "unknown-key", "low-counter", "wrong-class", "forged-mac", "raise-floor",
-                   "good-update")  # fmt: skip
-I2C_SAMPLE = 0.5
+                   "good-update", "mirrored", "pattern", "pattern-forged")  # fmt: skip
+I2C_SAMPLE = 0.2
 OUTCOMES = {"bad": "bad_boots", "brick": "bricks"}
 
 

@@ -34,6 +34,16 @@ def hold_button(machine: Any) -> None:
     port.read = lambda offset: read(port, offset) & ~((offset == 0x10) << 13)
 
 
+def test_session_may_take_longer_than_the_watchdog(dead_device: Any) -> None:
+    """An image takes a minute at 115,200 baud; the watchdog runs since before recovery began."""
+    assert dead_device.machine.board.iwdg.expires_ps is not None
+    resets = len(dead_device.machine.resets)
+    for _ in range(7):  # 21 seconds, the watchdog has 16
+        assert echoed(dead_device.ask(ECHO))
+        dead_device.machine.run(time_ms=3000)
+    assert len(dead_device.machine.resets) == resets
+
+
 def test_bootable_device_does_not_enter_recovery(device: Any) -> None:
     said = device.run("journal: record")
     assert "recovery" not in said

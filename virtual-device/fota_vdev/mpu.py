@@ -91,6 +91,14 @@ class Mpu:
         part = size // 8
         return [(begin + n * part, begin + (n + 1) * part, never) for n in range(8) if not out >> n & 1]
 
+    def executes(self, address: int) -> bool:
+        """Return what the regions say about one address, to the byte; the core is held to whole pages."""
+        if not self.ctrl & ENABLE:
+            return True
+        regions = [part for pair in reversed(self.pairs) for part in self._decode(*pair)]
+        never = next((never for begin, end, never in regions if begin <= address < end), None)
+        return bool(self.ctrl & PRIVDEFENA) and address < CODE_AND_SRAM if never is None else not never
+
     def never(self, begin: int, end: int) -> list[tuple[int, int]]:
         """Return the stretches (begin, end) of [begin, end), whole pages, that execute-never covers now."""
         if not self.ctrl & ENABLE:

@@ -86,6 +86,8 @@ def unpack(cell: bytes) -> "Record | None":
         return None
     if record.tries and record.state != TRIAL:
         return None
+    if 0 < record.reason < 0x4100_0000:  # no status code begins below "A": no word of a record is an address
+        return None
     if record.candidate == record.confirmed and record.state != NONE:
         return None
     return record

@@ -128,6 +128,7 @@ fota_sha256_blocks:
   str   r0, [sp, #COUNT]
   bne   .Lblock
 
+  str   r0, [sp, #32]   /* r0 = 0, where a skipped ADD would find words of the message: PC */
   add   sp, sp, #268
   pop   {r4-r11, pc}
   .pool

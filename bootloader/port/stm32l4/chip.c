@@ -5,15 +5,16 @@
 
 enum { BAUD_115200 = 139 }; /* 16 MHz / 115200 */
 
-/* Nothing executes but the bootloader: its 16 KiB of flash, and its function in RAM. Code and SRAM
- * areas are 1 GiB, the alias of flash at 0 with them. */
+/* Nothing executes but the bootloader: its 16 KiB of flash, and its function in RAM, 160 bytes.
+ * Code and SRAM areas are 1 GiB, the alias of flash at 0 with them. The highest regions, which go
+ * first: whether those of an application survive a reset is not for us to find out. */
 static void fence(void) {
-  MPU_RBAR = RBAR(0, 0);
+  MPU_RBAR = RBAR(0, 5);
   MPU_RASR = RASR_XN | RASR(30);
-  MPU_RBAR = RBAR(0x08000000, 1);
+  MPU_RBAR = RBAR(0x08000000, 6);
   MPU_RASR = RASR(14);
-  MPU_RBAR = RBAR(0x20000400, 2); /* bootloader.ld */
-  MPU_RASR = RASR(8);
+  MPU_RBAR = RBAR(0x20000400, 7); /* bootloader.ld */
+  MPU_RASR = RASR(8) | RASR_WITHOUT(0xe0);
   MPU_CTRL = MPU_ON;
   barrier();
 }

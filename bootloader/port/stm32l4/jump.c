@@ -20,20 +20,26 @@ const fota_layout_t fota_layout = {
 };
 
 /* Runs in RAM: the flash under the caller changes. `proof` must fit the bank that is mapped in the
- * end, so a remap that did not happen starts nothing. */
+ * end, so a remap that did not happen starts nothing. The addresses come from the caller: one that
+ * was not loaded would be the last register's, so both are compared along with the proof. */
 __attribute__((section(".ramfunc"), noinline)) static noreturn void enter(uint32_t remap,
-                                                                          uint32_t proof) {
-  SYSCFG_MEMRMP = remap;
+                                                                          uint32_t proof,
+                                                                          volatile uint32_t *memrmp,
+                                                                          uint32_t vectors) {
+  *memrmp = remap;
   barrier();
-  const uint32_t bank = SYSCFG_MEMRMP & MEMRMP_FB ? (uint32_t)BANK_HIGH : (uint32_t)BANK_LOW;
-  const uint32_t expected = FOTA_PROOF(bank + SLOT_OFFSET);
+  const uint32_t bank = *memrmp & MEMRMP_FB ? (uint32_t)BANK_HIGH : (uint32_t)BANK_LOW;
+  const uint32_t expected =
+      FOTA_PROOF(bank + SLOT_OFFSET) + VECTORS + (uint32_t)(uintptr_t)&SYSCFG_MEMRMP;
+  proof += vectors + (uint32_t)(uintptr_t)memrmp;
+  const uint32_t again = fota_launder(proof);
   FLASH_ACR = ACR_RESET;
   RCC_APB2ENR = 0;
   barrier();
   if (proof == expected) {
-    if (fota_launder(proof) == fota_launder(expected)) {
+    if (again == fota_launder(expected)) {
       MPU_CTRL = 0; /* only here may a slot execute */
-      MPU_RBAR = RBAR(0, 0);
+      MPU_RBAR = RBAR(0, 5);
       MPU_RASR = 0;
       barrier();
       __asm__ volatile(
@@ -41,7 +47,7 @@ __attribute__((section(".ramfunc"), noinline)) static noreturn void enter(uint32
           "msr msp, r0\n\t"
           "cpsie i\n\t"
           "bx r1\n\t"
-          "udf #0" ::"r"(VECTORS)
+          "udf #0" ::"r"(vectors)
           : "r0", "r1", "memory");
     }
   }
@@ -51,11 +57,11 @@ __attribute__((section(".ramfunc"), noinline)) static noreturn void enter(uint32
 
 noreturn void fota_port_boot(const uint8_t *base, uint32_t proof) {
   /* Also here for the long call: RAM is out of reach of a branch. */
-  void (*volatile const from_ram)(uint32_t, uint32_t) = enter;
+  void (*volatile const from_ram)(uint32_t, uint32_t, volatile uint32_t *, uint32_t) = enter;
   fota_chip_stop();
   FLASH_ACR = 0; /* caches off, no wait states: 4 MHz */
   FLASH_ACR = ACR_ICRST | ACR_DCRST;
   SCB_VTOR = VECTORS; /* before the remap, so that an NMI never goes through the journal */
-  from_ram(base == fota_layout.slot[1] ? MEMRMP_FB : 0, proof);
+  from_ram(base == fota_layout.slot[1] ? MEMRMP_FB : 0, proof, &SYSCFG_MEMRMP, VECTORS);
   fota_port_halt();
 }

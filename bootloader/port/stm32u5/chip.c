@@ -14,6 +14,10 @@ enum {
 /* Nothing executes but the bootloader and what the factory wrote behind it (memory.h): region 0 is
  * all of code and SRAM areas from the slot on. */
 static void fence(void) {
+  for (uint32_t region = 8; region-- != 0;) { /* regions must not overlap: none of an application */
+    MPU_RNR = region;
+    MPU_RLAR = 0;
+  }
   MPU_MAIR0 = MAIR_NORMAL;
   MPU_RBAR = (BANK_LOW + SLOT_OFFSET) | RBAR_RW_XN;
   MPU_RLAR = 0x3fffffe0 | 1u;

@@ -15,11 +15,12 @@ const fota_flash_t *const fota_port_journal = &fota_journal_flash;
 noreturn void fota_port_boot(const uint8_t *base, uint32_t proof) {
   (void)base;
   const uint32_t expected = FOTA_PROOF(BANK_LOW + SLOT_OFFSET);
+  const uint32_t again = fota_launder(proof);
   fota_chip_stop();
   SCB_VTOR = VECTORS;
   barrier();
   if (proof == expected) {
-    if (fota_launder(proof) == fota_launder(expected)) {
+    if (again == fota_launder(expected)) {
       MPU_CTRL = 0; /* only here may a slot execute */
       MPU_RLAR = 0;
       barrier();

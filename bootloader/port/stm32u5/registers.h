@@ -36,6 +36,7 @@ enum { CORE_MHZ = 16 };
 #define WRP_NONE 0x0000007fu
 
 /* ARMv8-M MPU: first and last 32 bytes of a region */
+#define MPU_RNR REG(0xe000ed98)
 #define MPU_RLAR REG(0xe000eda0)
 #define MPU_MAIR0 REG(0xe000edc0)
 #define RBAR_RW_XN (1u << 1 | 1u)
