@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from gateway_world import KEYS
 
 pytestmark = pytest.mark.slow
 
@@ -215,4 +216,22 @@ def test_second_agent_is_refused(world, first):
     agent.send_signal(signal.SIGTERM)
     assert agent.wait(20) == 0
     assert (path / "store").exists(), "a service that is told to end saves what it knows"
+    stop(launcher)
+
+
+def test_key_in_the_token_is_rotated_over_the_air(world, first):
+    """SPEC 5.6 on a gateway: a second pair in the token, a certificate for it, and check-ins by it."""
+    path = world.gateway("rotate", first)
+    launcher = launch(world, path)
+    device = world.agent(path, "--until-idle")["device"]
+    assert world.twin(path)["key"]["in_use"] == "factory"
+    world.fota("device", "rotate", device)
+    world.agent(path, "--once")
+    world.fota("device", "certify", "--ca-key", KEYS / "device-ca.pem", "--ca-cert", KEYS / "device-ca.crt",
+               "--allow-example-keys")  # fmt: skip
+    end = time.monotonic() + 60
+    while world.twin(path)["key"]["in_use"] != "rotated":
+        assert time.monotonic() < end, world.twin(path)["key"]
+        world.agent(path, "--once")
+    assert world.agent(path, "--until-idle")["settled"]
     stop(launcher)
