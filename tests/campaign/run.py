@@ -1,4 +1,5 @@
-"""All exhaustive campaigns on the bootloader's machine code, in two processes; `make campaign` runs this.
+"""All exhaustive campaigns on the machine code of bootloader and agent, in two processes; `make campaign`
+runs this.
 
     run.py                     everything; writes build/reports/campaign.json
     run.py --only skip_gcc     one campaign
@@ -20,6 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import campaign_agent as agent
 import campaign_device as device
 import campaign_glitch as glitch
 import campaign_i2c as i2c
@@ -66,6 +68,9 @@ def work(job: Job) -> Done:
     if job.campaign == "power_cut":
         r = power.campaign(job.build, job.scenario, job.low, job.high, only=job.only)
         cases, failures, outcomes = r.cases, r.failures, {"boots": r.boots}
+    elif job.campaign == "agent_power":
+        r = agent.campaign(job.low, job.high, only=job.only)
+        cases, failures, outcomes = r.cases, r.failures, {"boots": r.boots}
     elif job.campaign == "i2c_adversary":
         r = i2c.campaign(job.build, job.scenario, job.low, job.high, only=job.only, sample=I2C_SAMPLE)
         cases, failures, outcomes = r.cases, r.failures, {"boots": r.boots}
@@ -93,6 +98,8 @@ def jobs(wanted: tuple[str, ...]) -> Iterator[Job]:
     """All jobs of the campaigns in ``wanted``."""
     if "power_cut" in wanted:
         yield from (Job("power_cut", "gcc", name, 0, 1) for name in power.SCENARIOS)
+    if "agent_power" in wanted:
+        yield from (Job("agent_power", "gcc", "update", part, agent.PARTS) for part in range(agent.PARTS))
     if "i2c_adversary" in wanted:
         yield from (Job("i2c_adversary", "gcc", n, part, 6) for n in i2c.SITUATIONS for part in range(6))
     if "bit_flip" in wanted:
@@ -134,6 +141,8 @@ def run(wanted: tuple[str, ...], processes: int) -> dict[str, Any]:
     device.bootloader("gcc")
     if "skip_clang" in wanted:
         device.bootloader("clang")
+    if "agent_power" in wanted:
+        agent.prepare()
     todo = list(jobs(wanted))
     found: dict[str, Any] = {
         name: dict.fromkeys(("cases", *KINDS), 0) | {"failures": [], "outcomes": {}, "cpu_s": 0.0}
@@ -177,7 +186,7 @@ def replay(case: str) -> int:
     scenario, _, place = name.partition("/")
     if (device.BUILD / build / device.ELF).exists():
         device.use_built()  # an id is good for the build that it was found on
-    if campaign in ("power_cut", "i2c_adversary"):
+    if campaign in ("power_cut", "i2c_adversary", "agent_power"):
         high = 1
         done = work(Job(campaign, build, scenario, 0, high, name))
     else:
@@ -193,7 +202,7 @@ def replay(case: str) -> int:
 
 def main() -> int:
     """Parse the command line."""
-    names = ("power_cut", "skip_gcc", "skip_clang", "bit_flip", "i2c_adversary")
+    names = ("power_cut", "skip_gcc", "skip_clang", "bit_flip", "i2c_adversary", "agent_power")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--only", choices=names, action="append", help="run this campaign (may be repeated)")
     parser.add_argument("--replay", metavar="ID", help="run one case again")
@@ -208,6 +217,9 @@ def main() -> int:
     if "skip_clang" in wanted and not device.has_clang():
         print("skip_clang left out: clang is not installed", file=sys.stderr)
         wanted = tuple(name for name in wanted if name != "skip_clang")
+    if "agent_power" in wanted and agent.why_not():
+        print(f"agent_power left out: {agent.why_not()}", file=sys.stderr)
+        wanted = tuple(name for name in wanted if name != "agent_power")
     found = run(wanted, options.processes)
     write_reports(found, "campaign" if not options.only else "campaign-part")
     return 1 if any(row[kind] for row in found.values() for kind in KINDS) else 0

@@ -50,6 +50,9 @@ class Network(Protocol):
     def now(self) -> int:
         """Return the network's time, seconds since 1970; 0 if it is not known."""
 
+    def stopwatch_ms(self) -> int:
+        """Return milliseconds of a clock that never goes back: how long the chip waited."""
+
     def position(self) -> int:
         """Return what `go_back` takes: where in its recording this network is; 0 for a live one."""
 
@@ -149,7 +152,8 @@ class Modem(Peripheral):
     @_position.setter
     def _position(self, position: int) -> None:
         self._hang_up()
-        self._link = self._network.go_back(position)
+        link = self._network.go_back(position)
+        self._link = link if self._status & OPEN else None  # of the snapshot: STATE has it before this
 
     def _check_life(self) -> None:
         """A live connection is not the one that the chip had in a snapshot gone back to: it is broken."""
@@ -222,9 +226,9 @@ class Modem(Peripheral):
                 time.sleep(wait_ms / 1000)
             self._clock.advance(wait_ms * PS_PER_MS)
             return
-        started = time.monotonic()
+        started = self._network.stopwatch_ms()
         came = self._fill(wait_ms)
-        waited_ms = wait_ms if not came else int((time.monotonic() - started) * 1000)
+        waited_ms = self._network.stopwatch_ms() - started if came else wait_ms
         self._clock.advance(waited_ms * PS_PER_MS)
 
 

@@ -69,6 +69,10 @@ class HostNetwork:
         """Return seconds since 1970."""
         return int(time.time()) if self._now_s is None else self._now_s
 
+    def stopwatch_ms(self) -> int:
+        """Return milliseconds."""
+        return time.monotonic_ns() // 1_000_000
+
     def position(self) -> int:
         """Return 0: it cannot go back."""
         return 0
@@ -110,6 +114,12 @@ class Recorder:
         """Return the network's time."""
         value = self._network.now()
         self.note("now", value)
+        return value
+
+    def stopwatch_ms(self) -> int:
+        """Return milliseconds."""
+        value = self._network.stopwatch_ms()
+        self.note("stopwatch", value)
         return value
 
     def position(self) -> int:
@@ -180,7 +190,14 @@ class Replay:
 
     def now(self) -> int:
         """Return the network's time, as it was then."""
-        value = self._next("now")[1]
+        return self._number("now")
+
+    def stopwatch_ms(self) -> int:
+        """Return milliseconds, as they were then."""
+        return self._number("stopwatch")
+
+    def _number(self, kind: str) -> int:
+        value = self._next(kind)[1]
         return value if isinstance(value, int) else 0
 
     def send(self, _data: bytes) -> None:

@@ -1,0 +1,111 @@
+"""The agent's TLS for MicroPython, on the unix build of the same sources: 1.2 and 1.3, the key elsewhere."""
+
+import ssl
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import chip_world
+import pytest
+
+from fota_wire import host_crypto
+
+REPO = Path(__file__).parents[2]
+sys.path.insert(0, str(REPO / "tests/agent"))
+
+from test_agent_tls import DER, Pki, Server  # noqa: E402
+
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+MICROPYTHON = REPO / "build/agent-firmware/unix/micropython"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    if chip_world.why_not():
+        pytest.skip(chip_world.why_not())
+    return tmp_path_factory.mktemp("tls")
+
+
+@pytest.fixture(scope="module")
+def pki(folder):
+    made = Pki(folder)
+    (folder / "ca.der").write_bytes(made.ca.public_bytes(DER))
+    (folder / "device.der").write_bytes(made.device.public_bytes(DER))
+    return made
+
+
+@pytest.fixture(params=VERSIONS, ids=["1.2", "1.3"])
+def server(request, pki):
+    made = Server(pki, request.param)
+    yield made
+    made.close()
+
+
+def talk(server, folder, answer, host="localhost"):
+    """Run the program; ``answer(digest)`` returns what it is told. Return (its last lines, digests)."""
+    command = [MICROPYTHON, Path(__file__).with_name("tls_suite.py"), REPO, server.port, host, folder]
+    digests, lines = [], []
+    with subprocess.Popen(
+        list(map(str, command)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        for line in process.stdout:
+            if line.startswith("sign "):
+                digests.append(bytes.fromhex(line.split()[1]))
+                process.stdin.write(answer(digests[-1]) + "\n")
+                process.stdin.flush()
+            else:
+                lines.append(line.strip())
+    return lines, digests
+
+
+def signing(key):
+    return lambda digest: host_crypto.signer(key)(digest).hex()
+
+
+def refused(server):
+    """Tell whether the server's side of the handshake failed, which its thread may learn a little later."""
+    end = time.monotonic() + 5
+    while not server.errors and time.monotonic() < end:
+        time.sleep(0.02)
+    return bool(server.errors)
+
+
+def test_two_requests_on_one_connection_with_one_signature_from_outside(server, pki, folder):
+    lines, digests = talk(server, folder, signing(pki.device_key))
+    assert lines == ["answer 200 0123456789abcdef01"] * 2 + ["connections 1"]
+    assert [len(digest) for digest in digests] == [32]
+    assert server.connections == 1
+
+
+def test_element_that_does_not_sign_is_an_error_of_the_element_and_no_handshake(server, pki, folder):
+    lines, digests = talk(server, folder, lambda digest: "refuse")
+    assert "error DeviceError the element does not sign" in lines
+    assert len(digests) == 1
+    assert refused(server)
+
+
+def test_signature_of_another_key_is_refused_by_the_server(server, pki, folder):
+    lines, _ = talk(server, folder, signing(pki.ca_key))
+    assert any(line.startswith("error TransportError") for line in lines)
+    assert not any(line.startswith("answer") for line in lines)
+    assert refused(server)
+
+
+def test_server_of_another_name_is_refused(server, pki, folder):
+    lines, digests = talk(server, folder, signing(pki.device_key), host="elsewhere")
+    assert any(line.startswith("error TransportError elsewhere:") for line in lines)
+    assert digests == []
+
+
+def test_server_of_another_ca_is_refused(server, pki, folder, tmp_path):
+    other = Pki(tmp_path)
+    (tmp_path / "ca.der").write_bytes(other.ca.public_bytes(DER))
+    (tmp_path / "device.der").write_bytes(pki.device.public_bytes(DER))
+    lines, digests = talk(server, tmp_path, signing(pki.device_key))
+    assert any(line.startswith("error TransportError localhost:") for line in lines)
+    assert digests == []
