@@ -247,6 +247,16 @@ def test_brown_out_in_the_trial_is_the_end_of_it_as_the_chip_has_it(chip, device
     assert (report.running, report.state, report.reason) == (layout.SLOT_A, journal.REVERTED, status.PO4)
 
 
+def test_otadata_record_that_is_torn_counts_for_nothing(chip, device, world):
+    offer(device, world, "1.2.0", 3, esp_image("1.2.0"))
+    run(chip, device)
+    chip.boot()
+    assert board(chip, device).boot_report().trial
+    for sector in (0, 1):
+        chip.flash["otadata"][sector * BLOCK + 28] ^= 1
+    assert not board(chip, device).boot_report().trial
+
+
 def test_file_that_is_no_esp_image_is_never_asked_for(chip, device, world):
     offer(device, world, "1.3.0", 4, b"MZ" + esp_image("1.3.0"))
     agent = run(chip, device)

@@ -138,7 +138,7 @@ def test_stolen_assign_key_wears_neither_store_nor_slots(device, world):
     slot, running = layout.SLOT_A, world.v1
     end = device.now + 24 * HOUR_MS
     installs = 0
-    while device.now < end:
+    while device.now < end and installs < 2 * haste.BURST:
         device.network.campaign += 1
         device.network.wanted = versions[installs % 3]
         agent = device.agent()
@@ -619,6 +619,18 @@ def test_board_with_a_network_and_a_verifier_of_its_own_brings_them_along(device
     assert asked[0] is None
     assert "verify" in asked
     assert device.network.requests
+
+
+def test_download_that_a_cut_ended_is_known_to_the_next_life(device, world):
+    device.network.wanted = world.v2
+    agent = device.agent()
+    while agent.engine.phase != "fetch":
+        device.now += agent.step()
+    for _ in range(4):  # the request, and three pages
+        agent.step()
+    device.run(device.agent())
+    assert f"resuming at {2 * layout.PAGE_SIZE} of {len(world.v2.image)} bytes" in device.hooks.lines
+    assert device.network.payload_bytes < len(world.v2.image) + 2 * layout.PAGE_SIZE
 
 
 class Buggy(Hooks):
