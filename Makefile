@@ -60,8 +60,9 @@ agent-firmware: agent-toolchain
 	@$(MAKE) --no-print-directory -C agent/firmware unix
 
 # The same, but no error where the sources cannot be had: whoever needs them says so and goes on.
-agent-firmware-if-any: agent-toolchain
-	@if agent/firmware/fetch_sources.sh build/micropython; then $(MAKE) --no-print-directory agent-firmware; fi
+agent-firmware-if-any: toolchain
+	@if $(MAKE) --no-print-directory agent-toolchain && agent/firmware/fetch_sources.sh build/micropython; \
+	  then $(MAKE) --no-print-directory agent-firmware; fi
 
 agent-toolchain: toolchain
 	@[ -f /usr/lib/picolibc/arm-none-eabi/picolibc.specs ] || { \
