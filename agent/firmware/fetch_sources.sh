@@ -49,7 +49,8 @@ echo "$wanted" | while read -r package file digest; do
   echo "$digest  $out/apt/files/$file" | sha256sum --check --status ||
     unavailable "MicroPython's sources: $file is not the one of sources.lock"
   mkdir -p "$out/apt/$package"
-  tar -C "$out/apt/$package" --strip-components=1 -xf "$out/apt/files/$file"
+  tar -C "$out/apt/$package" --strip-components=1 -xf "$out/apt/files/$file" ||
+    unavailable "MicroPython's sources: $file cannot be unpacked: are xz-utils and bzip2 installed?"
 done || exit 4
 
 tree=$out/apt/micropython
