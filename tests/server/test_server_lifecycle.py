@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from server_world import (
     Built,
     Device,
@@ -174,6 +175,23 @@ def test_published_example_key_is_refused_unless_allowed(keys: Keys, tmp_path: P
     assert not (tmp_path / "data").exists()
     assert fota("server", "init", *arguments, "--allow-example-keys").returncode == 0
     assert json.loads((tmp_path / "data" / "config.json").read_text())["allow_example_keys"] is True
+
+
+def test_encrypted_assign_key_needs_its_password_to_be_set_up(keys: Keys, tmp_path: Path) -> None:
+    path, data = tmp_path / "assign.pem", tmp_path / "data"
+    path.write_bytes(
+        keys.assign.private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"correct horse")
+        )
+    )
+    arguments = ["--data", str(data), "--keys", str(keys.folder), "--assign-key", str(path)]
+    for env in ({}, {"FOTA_ASSIGN_PASSWORD": "wrong"}):
+        done = fota("server", "init", *arguments, env=env)
+        assert done.returncode == 3
+        assert "password" in done.stderr
+        assert not data.exists()
+    assert fota("server", "init", *arguments, env={"FOTA_ASSIGN_PASSWORD": "correct horse"}).returncode == 0
+    assert (data / "keys").is_dir()
 
 
 def test_sigterm_lets_a_running_download_finish(own: Server, keys: Keys) -> None:

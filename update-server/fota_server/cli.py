@@ -1,6 +1,7 @@
 """``fota server``: run the update server, set it up, manage its tokens."""
 
 import json
+import os
 from collections.abc import Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,7 +79,6 @@ def run(data: Path, **options: Any) -> None:  # noqa: ANN401 - click passes what
     """Run the server until it is told to stop; sets up an empty folder on the way."""
     import asyncio
     import logging
-    import os
 
     from fota_server.service import data_lock, serve
 
@@ -105,15 +105,22 @@ def _say_ready(running: "Running") -> None:
 @_file_options
 @_setting_options
 def init(data: Path, keys: Path | None, **options: Any) -> None:  # noqa: ANN401 - click passes what it parsed
-    """Copy keys and certificates into the data folder and write its config.json."""
+    """Copy keys and certificates into the data folder and write its config.json.
+
+    The password of an encrypted ASSIGN key comes from FOTA_ASSIGN_PASSWORD, here and when the server runs.
+    """
     given = {name: options.pop(name) for name in FILES}
     sources = (find_in_folder(keys) if keys else {}) | {name: path for name, path in given.items() if path}
     if not options["allow_example_keys"]:
         from fota_wire.host_crypto import load_public_key, refuse_example_key
 
-        for name in ("assign_key", "tls_cert", "device_ca"):
+        for name in ("tls_cert", "device_ca"):
             if name in sources:
                 refuse_example_key(load_public_key(sources[name]), False, str(sources[name]))
+        if "assign_key" in sources:
+            from fota_server.crypto import load_assign_signer
+
+            load_assign_signer(sources["assign_key"], password=os.environ.get("FOTA_ASSIGN_PASSWORD"))
     init_data(data, sources, options)
     click.echo(f"set up {data}: start it with 'fota server run --data {data}'")
 
