@@ -61,7 +61,10 @@ agent-firmware: agent-toolchain
 
 # The same, but no error where the sources cannot be had: whoever needs them says so and goes on.
 agent-firmware-if-any: toolchain
-	@if $(MAKE) --no-print-directory agent-toolchain && agent/firmware/fetch_sources.sh build/micropython; \
+	@mkdir -p build/micropython; \
+	if ! $(MAKE) --no-print-directory agent-toolchain; \
+	  then echo "no picolibc-arm-none-eabi, xz-utils or bzip2 on this machine" > build/micropython/unavailable; \
+	elif agent/firmware/fetch_sources.sh build/micropython; \
 	  then $(MAKE) --no-print-directory agent-firmware; fi
 
 agent-toolchain: toolchain
