@@ -29,7 +29,8 @@ enum {
   MAC_TEMPKEY = 0x01, /* second block of the message is TempKey */
   COUNTER_INCREMENT = 1,
   NUM_IN_SIZE = 20,
-  MAX_DATA = 77,   /* CheckMac, in the latch build */
+  MAX_DATA = 77, /* CheckMac, in the latch build */
+  SPARE = 4,     /* one skip makes a clearing one byte longer: nothing of a caller may lie there */
   STATUS_SIZE = 4, /* sizes of answers */
   HASH_SIZE = 35,  /* count, 32 bytes, CRC */
   COUNTER_SIZE = 7,
@@ -83,7 +84,7 @@ fota_status_t atecc_run(uint32_t command, uint32_t sizes, const uint8_t *data, u
   const uint8_t address = settings[FOTA_SETTINGS_ADDRESS];
   const uint32_t length = sizes >> 8;
   const uint32_t expected = sizes & 0xff;
-  uint8_t packet[6 + MAX_DATA + 2];
+  uint8_t packet[6 + MAX_DATA + 2 + SPARE];
   packet[0] = WORD_COMMAND;
   packet[1] = (uint8_t)(7 + length);
   fota_copy4(packet + 2, &command);
@@ -92,7 +93,7 @@ fota_status_t atecc_run(uint32_t command, uint32_t sizes, const uint8_t *data, u
   packet[6 + length] = (uint8_t)crc;
   packet[7 + length] = (uint8_t)(crc >> 8);
   const fota_status_t sent = fota_port_bus_write(address, packet, 8 + length);
-  forget(packet, sizeof packet);
+  forget(packet, sizeof packet - SPARE);
   FOTA_TRY(sent);
   for (int poll = 0; poll < POLLS; poll++) {
     fota_port_wait_us(POLL_US);
@@ -222,7 +223,7 @@ fota_status_t fota_element_verify(const fota_claim_t *claim, fota_evidence_t *ev
                      buffer, answer));
   FOTA_TRY(atecc_run(verify_command(claim), ATECC_SIZES(64, HASH_SIZE), claim->rs, answer));
   memcpy(evidence->mac, answer + 1, 32);
-  forget(answer, sizeof answer);
+  forget(answer, HASH_SIZE);
   return fota_element_proves(claim, evidence);
 }
 
