@@ -24,8 +24,7 @@ enum {
 typedef struct boot {
   volatile uint32_t proof; /* hardened.h 2; of the slot looked at last, and so are the following */
   uint32_t counter[2];     /* authenticated; all ones = not known */
-  volatile uint32_t
-      counted; /* the floor's counter while it is raised: here, where no stack reaches */
+  uint32_t counted;        /* the floor's while it is raised: here, where no stack reaches */
   fota_image_t image;
   fota_claim_t claim;
   fota_evidence_t evidence;
@@ -215,12 +214,11 @@ __attribute__((noinline)) static uint32_t goal(const boot_t *b) {
 /* Counts on from what the element says now: a session that failed half-way has counted, too. The
  * goal is found anew before each count, and twice: a count too many is for ever. */
 static fota_status_t raise_some(boot_t *b) {
-  uint32_t before = UINT32_MAX;
   uint32_t after = UINT32_MAX;
   b->counted = UINT32_MAX;
   FOTA_TRY(fota_element_open());
-  FOTA_TRY(fota_element_counter(FOTA_COUNTER_FLOOR, &before));
-  b->counted = before;
+  FOTA_TRY(fota_element_counter(FOTA_COUNTER_FLOOR, &b->counted));
+  const uint32_t before = b->counted;
   while (b->counted < goal(b) && b->counted < goal(b) && b->counted < before + COUNTS_PER_SESSION) {
     b->counted++;
     FOTA_TRY(fota_element_increment(FOTA_COUNTER_FLOOR));

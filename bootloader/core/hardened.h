@@ -17,7 +17,8 @@
  *  6. Until then nothing but the bootloader executes: the MPU forbids both slots and RAM. A skipped
  *     prologue or epilogue, whose return goes to a stale address, ends in a fault and a reset.
  *  7. The floor is counted up under the proof of the confirmed image only, which is computed anew,
- *     twice, before each count: a count too many is for ever.
+ *     twice, before each count: a count too many is for ever. The count itself lies in static
+ *     memory, where no frame that is not as it should be reaches.
  *
  *  8. No word that others may choose lies where a function would take its return address from after
  *     one skip: buffers that held commands, answers or message words are cleared or closed off
