@@ -20,14 +20,15 @@
  *     twice, before each count: a count too many is for ever. The count itself lies in static
  *     memory, where no frame that is not as it should be reaches.
  *
- *  8. No word that others may choose lies where a function would take its return address from after
- *     one skip: buffers that held commands, answers or message words are cleared or closed off
- *     before a frame is left, and a journal record brings no word that could be an address of code.
- *     A second comparison works on a copy made before the first (fota_launder), or the compiler,
- *     which knows that they are equal by then, would leave nothing of it.
+ *  8. Where a skip was seen to make a function take its return address from a buffer that others
+ *     fill, the buffer is cleared or closed off: words of a message under SHA-256, packets, the
+ *     answer to Verify. A journal record's reason cannot be an address of code. A second comparison
+ *     works on a copy made before the first (fota_launder), or the compiler, which knows that they
+ *     are equal by then, would leave nothing of it.
  *
- * What this does not cover: two well-placed faults in one boot. tests/campaign skips every executed
- * instruction of the decision path, one at a time. */
+ * What this does not cover: two well-placed faults in one boot, and what the campaign has not
+ * skipped. tests/campaign/campaign_glitch.py says which instructions it skips, README what it still
+ * finds. */
 #ifndef FOTA_HARDENED_H
 #define FOTA_HARDENED_H
 
