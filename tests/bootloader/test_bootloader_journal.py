@@ -273,3 +273,18 @@ def test_application_rules_are_those_of_python(core: ctypes.CDLL, seed: int) -> 
     assert needed.value == (expected is not None)
     if expected is not None:
         same(OK, journal.confirm, running)
+
+
+@pytest.mark.parametrize(
+    ("reason", "valid"),
+    [(0, True), (1, False), (0x2000043F, False), (0x40FFFFFF, False), (0x41000000, True), (0xFFFFFFFF, True)],
+)
+def test_reason_that_could_be_an_address_of_code_is_no_record(
+    core: ctypes.CDLL, reason: int, valid: bool
+) -> None:
+    """SPEC 3, for both readers: a skipped instruction may take such a word for a return address."""
+    record = journal.Record(1, A, B, journal.REVERTED, 0, reason)
+    flash = SimFlash()
+    flash.cells[0:16] = journal.pack(record)
+    assert_same_view(core, flash)
+    assert (as_python(opened(core, flash).record) == record) is valid
