@@ -21,7 +21,8 @@ NOT_AFTER = datetime.datetime(2036, 1, 1, tzinfo=datetime.UTC)
 README = """# Throw-away keys
 
 Made by `fota keys example` from a constant that everybody can read. They protect nothing.
-Every command refuses them unless it is told `--allow-example-keys` (or `FOTA_ALLOW_EXAMPLE_KEYS=1`).
+Whatever signs, provisions, makes a ROOT or runs a server refuses them
+unless it is told `--allow-example-keys` (or `FOTA_ALLOW_EXAMPLE_KEYS=1`).
 """
 
 
