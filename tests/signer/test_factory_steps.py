@@ -9,16 +9,16 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from factory_world import blank, new_device_ca, new_job, new_root
+from factory_world import blank, new_device_ca, new_job, new_root, require_finished
 
 from fota_signer.factory.line import look, provision_chip
-from fota_signer.factory.plan import load_plan, make_plan
+from fota_signer.factory.packets import packet
+from fota_signer.factory.plan import make_plan
 from fota_signer.factory.record import find_record, load_record
 from fota_signer.factory.steps import all_steps
 from fota_wire import element
 from fota_wire.element import crc16
-from fota_wire.errors import DeviceError, FormatError, FotaError, InputError, StorageError, VerifyError
-from fota_wire.host_crypto import public_xy
+from fota_wire.errors import DeviceError, FormatError, InputError, StorageError, VerifyError
 
 CUTS = range(1, 68)
 
@@ -31,30 +31,6 @@ def shared_job(tmp_path_factory):
 @pytest.fixture
 def job(shared_job, tmp_path):
     return replace(shared_job, work=tmp_path / "work")
-
-
-def require_finished(chip, job, report):
-    """The chip holds everything, locked, and the record is its."""
-    from cryptography.x509 import load_der_x509_certificate
-
-    nvm, record = chip.nvm, load_record(report.record.path)
-    assert nvm.config_locked
-    assert nvm.data_locked
-    assert [slot for slot in range(16) if nvm.slot_locked(slot)] == sorted(element.LOCKED_SLOTS)
-    zone = nvm.read_config()
-    assert zone[20:52] == element.wanted_config(bytes(128))[20:52]
-    assert zone[96:] == element.wanted_config(bytes(128))[96:]
-    assert (zone[70:72], zone[90:92]) == (b"\x03\xf7", b"\x02\x60")
-    assert chip.machine.element.counters == (8 * job.floor, 0)
-    assert nvm.public_key(15) == job.root_a_xy
-    assert nvm.public_key(14) == job.root_b_xy
-    assert bytes(nvm.slots[4][:32]) == record.mac_key
-    assert nvm.io_key == record.io_key
-    certificate = load_der_x509_certificate(record.certificate)
-    certificate.verify_directly_issued_by(job.ca.certificate)
-    assert public_xy(certificate.public_key()) == report.identity == record.identity
-    assert len({report.identity, report.attestation}) == 2
-    assert chip.machine.element.unmodelled == []
 
 
 def test_blank_chip_becomes_a_locked_paired_certified_one(job):
@@ -172,6 +148,21 @@ def test_locked_root_that_does_not_match_is_named(job):
     replace(report.record, root_b=key_hash(other)).save()
     with pytest.raises(VerifyError, match="prove-root-b"):
         provision_chip(chip.bus, replace(job, root_b_xy=other))
+
+
+def test_open_chip_whose_counters_were_counted_on_is_refused_before_its_data_lock(job):
+    """Somebody counted between two runs: such a board would refuse its first image, or root A for ever."""
+    chip = blank()
+    bus = chip.bus
+    chip.machine.cut_power_at(element_command=30)
+    with pytest.raises(DeviceError):
+        provision_chip(bus, job)
+    bus = chip.bus
+    for _ in range(8):
+        bus.execute(packet(0x24, 1, 1))
+    with pytest.raises(VerifyError, match="check-counters"):
+        provision_chip(bus, job)
+    assert not chip.nvm.data_locked
 
 
 def test_certificate_of_another_ca_is_refused(job):
@@ -344,53 +335,3 @@ def test_no_secret_shows_in_report_plan_or_repr(job):
     for secret in (report.record.io_key, report.record.mac_key):
         assert secret.hex() not in shown
         assert repr(secret) not in shown
-
-
-# -- plan ----------------------------------------------------------
-
-
-def test_plan_file_read_back_is_the_same_commands(job):
-    steps = all_steps(root_a_xy=job.root_a_xy, root_b_xy=job.root_b_xy, counters=job.counters)
-    commands = [(name, command) for name, command in load_plan(make_plan(steps), "p") if name != "recognise"]
-    assert [command for _, command in commands] == [command for step in steps for command in step.commands]
-
-
-def test_plan_brings_a_blank_chip_to_the_end(job):
-    from fota_signer.factory.line import provision_by_plan
-
-    steps = all_steps(root_a_xy=job.root_a_xy, root_b_xy=job.root_b_xy, counters=job.counters)
-    plan = load_plan(make_plan(steps), "p")
-    chip = blank()
-    report = provision_by_plan(chip.bus, job, plan)
-    require_finished(chip, job, report)
-    assert report.changed == ("certificate",)
-
-
-def test_plan_cut_half_way_is_completed_by_the_steps(job):
-    from fota_signer.factory.line import provision_by_plan
-
-    steps = all_steps(root_a_xy=job.root_a_xy, root_b_xy=job.root_b_xy, counters=job.counters)
-    plan = load_plan(make_plan(steps), "p")
-    chip = blank()
-    bus = chip.bus
-    chip.machine.cut_power_at(element_command=40, torn=1)
-    with pytest.raises(DeviceError, match=r"command \d+ of 56.*go on with: fota provision device"):
-        provision_by_plan(bus, job, plan)
-    require_finished(chip, job, provision_chip(chip.bus, job))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda plan: plan.pop("format"),
-        lambda plan: plan["commands"][0].pop("opcode"),
-        lambda plan: plan["commands"][0].update(p2="zz"),
-        lambda plan: plan["commands"][0].update(answer={"keep": "io_key", "length": 4}),
-        lambda plan: plan["commands"][0].update(answer={}),
-    ],
-)
-def test_damaged_plan_is_refused(job, change):
-    plan = json.loads(make_plan(all_steps(root_a_xy=job.root_a_xy, root_b_xy=job.root_b_xy)))
-    change(plan)
-    with pytest.raises(FotaError):
-        load_plan(json.dumps(plan).encode(), "p")

@@ -7,11 +7,11 @@ from pathlib import Path
 from fota_signer.factory.ca import DeviceCa, issue, pem, require_issued
 from fota_signer.factory.commands import INFO, Command, Session, Values
 from fota_signer.factory.packets import Transport
-from fota_signer.factory.plan import run_plan
+from fota_signer.factory.plan import load_plan, make_plan, run_plan
 from fota_signer.factory.recognise import ChipFacts, recognise, require_usable
 from fota_signer.factory.record import DeviceRecord, find_record, new_record
 from fota_signer.factory.request import certificate_request
-from fota_signer.factory.steps import Tell, all_steps, run_steps
+from fota_signer.factory.steps import Step, Tell, all_steps, run_steps
 from fota_wire.attestation import extension_value
 from fota_wire.cose import key_hash
 from fota_wire.element import COUNTER_MAX
@@ -46,6 +46,16 @@ class Job:
     def counters(self) -> tuple[int, int]:
         """First values of Counter0 (SPEC 1.4: div 8 is the floor) and Counter1 (key epoch 0)."""
         return 8 * self.floor, 0
+
+    def steps(self, *, secrets: bool = True) -> tuple[Step, ...]:
+        """Return the steps of these devices; ``secrets``: as for `all_steps`."""
+        return all_steps(
+            root_a_xy=self.root_a_xy,
+            root_b_xy=self.root_b_xy,
+            counters=self.counters,
+            secrets=secrets,
+            latched=self.latched,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,14 +135,7 @@ def provision_chip(
             changed.append(name)
         tell(name, did)
 
-    steps = all_steps(
-        root_a_xy=job.root_a_xy,
-        root_b_xy=job.root_b_xy,
-        counters=job.counters,
-        secrets=record.has_secrets,
-        latched=job.latched,
-    )
-    run_steps(steps, session, note)
+    run_steps(job.steps(secrets=record.has_secrets), session, note)
     known = bool(record.certificate)
     record = _certify(session, record, job)
     note("certificate", not known)
@@ -156,8 +159,14 @@ def provision_by_plan(
     """Send a plan to a blank chip; then check it by the steps, which find nothing left to do, and certify it.
 
     Raises:
+        InputError: it is not the plan of this job, word for word; then the chip was not touched.
         DeviceError, VerifyError: the chip is not blank, or a command failed: `provision_chip` goes on.
     """
+    if plan != load_plan(make_plan(job.steps()), "plan"):
+        raise InputError(
+            "the plan was made for other roots, --floor or --latch, by another version, or was changed: "
+            "make it again with fota provision plan"
+        )
     facts, session = look(transport)
     require_usable(facts)
     if facts.kind != "blank":
