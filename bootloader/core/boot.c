@@ -17,14 +17,13 @@ enum {
   ATTEMPTS = 3,      /* sessions with the element before giving up */
   PAUSE_US = 200000, /* before the next: longer than any command it may still be busy with */
   HALT_WATCHDOG_S = 8,
-  COUNTS_PER_STEP = 8,     /* a power cut may add a spurious count: eight are one step */
-  COUNTS_PER_SESSION = 24, /* 24 x 25 ms stays inside the element's own 1.3 s watchdog */
+  COUNTS_PER_STEP = 8, /* a power cut may add a spurious count: eight are one step */
 };
 
 typedef struct boot {
   volatile uint32_t proof; /* hardened.h 2; of the slot looked at last, and so are the following */
   uint32_t counter[2];     /* authenticated; all ones = not known */
-  uint32_t counted;        /* the floor's while it is raised: here, where no stack reaches */
+  uint32_t counted;        /* the floor's, as read last while it is raised; all ones = not known */
   fota_image_t image;
   fota_claim_t claim;
   fota_evidence_t evidence;
@@ -211,24 +210,14 @@ __attribute__((noinline)) static uint32_t goal(const boot_t *b) {
   return fota_load_le32(b->image.sec_cnt) * COUNTS_PER_STEP;
 }
 
-/* Counts on from what the element says now: a session that failed half-way has counted, too. The
- * goal is found anew before each count, and twice: a count too many is for ever. */
-static fota_status_t raise_some(boot_t *b) {
-  uint32_t after = UINT32_MAX;
-  b->counted = UINT32_MAX;
+/* One count, after what the element proves anew: whatever one fault does in here, it adds one count
+ * at most, and eight are a step. The goal is found twice, for a count cannot be taken back. */
+__attribute__((noinline)) static fota_status_t count_once(boot_t *b) {
   FOTA_TRY(fota_element_open());
   FOTA_TRY(fota_element_counter(FOTA_COUNTER_FLOOR, &b->counted));
-  const uint32_t before = b->counted;
-  while (b->counted < goal(b) && b->counted < goal(b) && b->counted < before + COUNTS_PER_SESSION) {
-    b->counted++;
-    FOTA_TRY(fota_element_increment(FOTA_COUNTER_FLOOR));
-  }
-  FOTA_TRY(fota_element_counter(FOTA_COUNTER_FLOOR, &after));
-  if (after <= before && after / COUNTS_PER_STEP < fota_load_le32(b->image.sec_cnt)) {
-    return FOTA_ELEMENT_REFUSED;
-  }
-  b->counter[FOTA_COUNTER_FLOOR] = after;
-  return FOTA_OK;
+  b->counter[FOTA_COUNTER_FLOOR] = b->counted;
+  if (b->counted >= goal(b) || b->counted >= goal(b)) return FOTA_OK;
+  return fota_element_increment(FOTA_COUNTER_FLOOR);
 }
 
 /* Raises the floor to the counter of the image that was confirmed, or does not boot: a floor that
@@ -237,11 +226,15 @@ static void raise_floor(boot_t *b) {
   const uint32_t sec_cnt = fota_load_le32(b->image.sec_cnt);
   int attempts = ATTEMPTS;
   if (floor_of(b) >= sec_cnt) return;
+  b->counted = UINT32_MAX;
   while (floor_of(b) < sec_cnt) {
+    const uint32_t before = b->counted;
     guard();
-    const fota_status_t status = raise_some(b);
+    fota_status_t status = count_once(b);
     fota_element_close();
+    if (status == FOTA_OK && b->counted == before) status = FOTA_ELEMENT_REFUSED;
     if (status == FOTA_OK) continue;
+    b->counted = UINT32_MAX;
     pause(status);
     fota_port_report.status_element = status;
     if (--attempts == 0) halt(status);

@@ -17,8 +17,9 @@
  *  6. Until then nothing but the bootloader executes: the MPU forbids both slots and RAM. A skipped
  *     prologue or epilogue, whose return goes to a stale address, ends in a fault and a reset.
  *  7. The floor is counted up under the proof of the confirmed image only, which is computed anew,
- *     twice, before each count: a count too many is for ever. The count itself lies in static
- *     memory, where no frame that is not as it should be reaches.
+ *     twice, before each count: a count too many is for ever. Each count comes after its own proven
+ *     reading of the counter, in a function of its own, so that one fault adds one count at most;
+ *     eight are a step.
  *
  *  8. Where a skip was seen to make a function take its return address from a buffer that others
  *     fill, the buffer is cleared or closed off: words of a message under SHA-256, packets, the

@@ -95,13 +95,15 @@ class Scenario:
     """What slot B holds (``image``), the ``floor`` it meets, and what the bus says instead of the element.
 
     ``counter`` is the security counter of the confirmed image in slot A; ``bad`` tells whether slot B may
-    never run. Without an image nothing is requested. ``mirrored`` has the slots change places. With
-    ``pattern`` every word that an attacker is free to choose is an address behind the last check.
+    never run. ``counted`` of the eight counts of the next step are there already, as a cut leaves them.
+    Without an image nothing is requested. ``mirrored`` has the slots change places. With ``pattern`` every
+    word that an attacker is free to choose is an address behind the last check.
     """
 
     image: Callable[[], bytes] | None
     floor: int = 1
     counter: int | None = None
+    counted: int = 0
     bad: bool = True
     forged: bytes | None = None
     mirrored: bool = False
@@ -115,7 +117,7 @@ SCENARIOS: dict[str, Scenario] = {
     "low-counter": Scenario(lambda: make_image(2, sec_cnt=2), floor=3),
     "wrong-class": Scenario(lambda: make_image(2, sec_cnt=2, class_id=bytes(16))),
     "forged-ok": Scenario(lambda: make_image(2, sec_cnt=2, bad_signature=True), forged=b"\x00"),
-    "raise-floor": Scenario(None, counter=2),
+    "raise-floor": Scenario(None, counter=2, counted=5),
     "good-update": Scenario(lambda: make_image(2, sec_cnt=3), bad=False),
     "forged-mac": Scenario(lambda: make_image(2, sec_cnt=2, bad_signature=True), forged=bytes(32)),
     "mirrored": Scenario(lambda: make_image(2, sec_cnt=2, bad_signature=True), mirrored=True),
@@ -174,7 +176,7 @@ def walk(build: str, name: str) -> Walk:
         append(machine, journal.Record(2, good, other, journal.STAGED))
     machine.power_on()
     host = ChipHost(machine.i2c, machine.sleep_us)
-    while machine.element.counters[0] < 8 * scenario.floor:  # type: ignore[union-attr]
+    while machine.element.counters[0] < 8 * scenario.floor + scenario.counted:  # type: ignore[union-attr]
         host.increment(0)
     machine.power_off()
     if scenario.forged is not None:
