@@ -48,7 +48,7 @@ COARSE = {"fota_policy_next": 2, "fota_element_open": 0, "fota_element_close": 0
 CLOSE_LOOKS = 16  # after so many functions that met no known state, only the coarse ones are looked at
 # how much longer than the undisturbed boot a boot with a fault may take before it counts as stuck; three
 # sessions with the element are 0.5 million instructions and 10,000 accesses to registers
-MORE_INSTRUCTIONS, MORE_ACCESSES = 800_000, 20_000
+MORE_INSTRUCTIONS, MORE_ACCESSES = 800_000, 15_000
 RECHECK_PATIENCE = 3  # times as much again for an outcome that is checked: it was met with more time left
 RECHECK = 400  # one remembered outcome in so many is run to its end
 NOPS = {2: b"\x00\xbf", 4: b"\xaf\xf3\x00\x80"}
@@ -274,13 +274,14 @@ class Walk:
         self.machine._service()
         self.machine._step(1)
 
-    def finish(self, looks: int = CLOSE_LOOKS) -> str:
-        """Run on until the outcome is known; return it."""
+    def finish(self, looks: int = CLOSE_LOOKS, anew: bool = False) -> str:
+        """Run on until the outcome is known; return it. ``anew``: a whole boot is ahead."""
         self._watching, self._looks, self._expect = True, looks, ""
         self._trail.clear()
         m = self.machine
         resets = len(m.resets)
-        end = m.instructions + len(self.trace) + MORE_INSTRUCTIONS
+        usual_end = m.instructions + len(self.trace) if anew else self.last
+        end = usual_end + MORE_INSTRUCTIONS
         last_access = self.accesses + self.usual_accesses + MORE_ACCESSES
         try:
             while not self._verdict:
@@ -323,7 +324,7 @@ class Walk:
         self.uc.hook_del(handle)
         self.uc.ctl_flush_tb()
         self.back(self.start)
-        outcome = self.finish(looks=1 << 30)
+        outcome = self.finish(looks=1 << 30, anew=True)
         self.last = self.machine.instructions
         self.back(self.start)
         return outcome

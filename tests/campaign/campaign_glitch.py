@@ -1,8 +1,9 @@
 """Campaigns `skip_gcc`, `skip_clang` and `bit_flip`: single faults while a bad image asks to be booted.
 
-Slot A holds a good image, confirmed; slot B a bad one, requested. In two scenarios it is the floor that
-is at stake: `raise-floor`, where A's counter is ahead of the element's, and `good-update`, where B is good
-but on trial, so that nobody may count to its counter yet. Every executed instruction is skipped once, with
+Slot A holds a good image, confirmed; slot B a bad one, requested. The bad one is the confirmed one in
+`fallback`, and in slot A of a device that was never booted in `first-boot`. In two scenarios it is the floor
+that is at stake: `raise-floor`, where A's counter is ahead of the element's, and `good-update`, where B is
+good but on trial, so that nobody may count to its counter yet. Every executed instruction is skipped once, with
 these exceptions, and no others:
 
 * the helpers in `HELPERS` move, sum or wait for bytes and decide nothing. Of them every `STRIDE`-th
@@ -67,7 +68,7 @@ HELPERS = {
     "fota_port_bus_read", "fota_port_bus_write", "__aeabi_memclr", "__aeabi_memclr4", "__aeabi_memclr8",
     "__aeabi_memcpy", "__aeabi_memcpy4",
 }  # fmt: skip
-STRIDE = 48
+STRIDE = 97
 WHOLE = ("bad-signature", "raise-floor")
 TO_THE_JUMP = ("mirrored",)  # to its end, but without helpers
 NO_SESSION = ("unknown-key", "wrong-class")  # refused before the element is asked
@@ -90,14 +91,37 @@ class Forger:
         return data
 
 
+Records = tuple[journal.Record, ...]
+
+
+def confirmed(good: int, other: int) -> Records:
+    """Nothing is requested."""
+    return (journal.Record(1, good, NONE, journal.NONE),)
+
+
+def staged(good: int, other: int) -> Records:
+    """The other slot is requested."""
+    return (*confirmed(good, other), journal.Record(2, good, other, journal.STAGED))
+
+
+def on_trial(good: int, other: int) -> Records:
+    """The other slot has a boot of its trial left."""
+    return (*staged(good, other), journal.Record(3, good, other, journal.TRIAL, 1))
+
+
+def page_full(good: int, other: int) -> Records:
+    """The other slot is requested, and the next record needs a new page."""
+    return tuple(journal.Record(n, good, other, journal.STAGED) for n in range(1, 129))
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """What slot B holds (``image``), the ``floor`` it meets, and what the bus says instead of the element.
 
     ``counter`` is the security counter of the confirmed image in slot A; ``bad`` tells whether slot B may
     never run. ``counted`` of the eight counts of the next step are there already, as a cut leaves them.
-    Without an image nothing is requested. ``mirrored`` has the slots change places. With ``pattern`` every
-    word that an attacker is free to choose is an address behind the last check.
+    ``mirrored`` has the slots change places. With ``pattern`` every word that an attacker is free to choose
+    is an address behind the last check. ``records`` gives what the journal holds.
     """
 
     image: Callable[[], bytes] | None
@@ -108,20 +132,30 @@ class Scenario:
     forged: bytes | None = None
     mirrored: bool = False
     pattern: bool = False
+    records: Callable[[int, int], Records] = staged
+
+
+def forged_image() -> bytes:
+    """A newer image, whole, of this class, with one wrong bit in its signature."""
+    return make_image(2, sec_cnt=2, bad_signature=True)
 
 
 SCENARIOS: dict[str, Scenario] = {
-    "bad-signature": Scenario(lambda: make_image(2, sec_cnt=2, bad_signature=True)),
+    "bad-signature": Scenario(forged_image),
     "wrong-key": Scenario(lambda: make_image(2, sec_cnt=2, signer="thief", claim="a")),
     "unknown-key": Scenario(lambda: make_image(2, sec_cnt=2, signer="thief")),
     "low-counter": Scenario(lambda: make_image(2, sec_cnt=2), floor=3),
     "wrong-class": Scenario(lambda: make_image(2, sec_cnt=2, class_id=bytes(16))),
-    "forged-ok": Scenario(lambda: make_image(2, sec_cnt=2, bad_signature=True), forged=b"\x00"),
-    "raise-floor": Scenario(None, counter=2, counted=5),
+    "forged-ok": Scenario(forged_image, forged=b"\x00"),
+    "raise-floor": Scenario(None, counter=2, counted=5, records=confirmed),
     "good-update": Scenario(lambda: make_image(2, sec_cnt=3), bad=False),
-    "forged-mac": Scenario(lambda: make_image(2, sec_cnt=2, bad_signature=True), forged=bytes(32)),
-    "mirrored": Scenario(lambda: make_image(2, sec_cnt=2, bad_signature=True), mirrored=True),
+    "forged-mac": Scenario(forged_image, forged=bytes(32)),
+    "mirrored": Scenario(forged_image, mirrored=True),
     "mirrored-update": Scenario(lambda: make_image(2, sec_cnt=3), bad=False, mirrored=True),
+    "first-boot": Scenario(forged_image, mirrored=True, records=lambda good, other: ()),
+    "fallback": Scenario(forged_image, records=lambda good, other: confirmed(other, good)),
+    "on-trial": Scenario(forged_image, records=on_trial),
+    "page-full": Scenario(forged_image, records=page_full),
     "pattern": Scenario(lambda: b"", mirrored=True, pattern=True),
     "pattern-forged": Scenario(lambda: b"", mirrored=True, pattern=True, forged=b"*"),
 }
@@ -169,11 +203,11 @@ def walk(build: str, name: str) -> Walk:
     good, other = (B, A) if scenario.mirrored else (A, B)
     machine = factory_machine(elf)
     install(machine, good, make_image(1, sec_cnt=scenario.counter or scenario.floor))
-    append(machine, journal.Record(1, good, NONE, journal.NONE))
+    for record in scenario.records(good, other):
+        append(machine, record)
     target = behind_the_check(elf)
     if scenario.image is not None:
         install(machine, other, pattern_image(target) if scenario.pattern else scenario.image())
-        append(machine, journal.Record(2, good, other, journal.STAGED))
     machine.power_on()
     host = ChipHost(machine.i2c, machine.sleep_us)
     while machine.element.counters[0] < 8 * scenario.floor + scenario.counted:  # type: ignore[union-attr]
@@ -303,7 +337,7 @@ class Attack:
         try:
             m.power_off()
             m.power_on()
-            return w.finish() == "good"
+            return w.finish(anew=True) == "good"
         finally:
             w.known, m.i2c_tamper = attacked, tamper
 
