@@ -72,21 +72,23 @@ STRIDE = 97
 WHOLE = ("bad-signature", "raise-floor")
 TO_THE_JUMP = ("mirrored",)  # to its end, but without helpers
 NO_SESSION = ("unknown-key", "wrong-class")  # refused before the element is asked
+HASH_ANSWER = 35  # bytes of an answer that carries 32: count, CRC
 FLIPS = 4  # bit flips tried at one place
 
 
 class Forger:
-    """On the bus: answers every Verify of the element with ``payload``. Holds no state of its own."""
+    """On the bus: answers these ``commands`` with ``payload`` in the element's place. Holds no state."""
 
-    def __init__(self, machine: Machine, payload: bytes) -> None:
-        self._machine, self._payload = machine, payload
+    def __init__(self, machine: Machine, payload: bytes, commands: tuple[str, ...]) -> None:
+        self._machine, self._payload, self._commands = machine, payload, commands
 
     def on_write(self, address: int, data: bytes) -> bytes:
         return data
 
     def on_read(self, address: int, data: bytes) -> bytes:
         commands = self._machine.element.commands  # type: ignore[union-attr]
-        if commands and commands[-1][0] == "Verify" and data[:1] == b"\x04" and data[1] != 0x11:
+        last = commands[-1][0] if commands else ""
+        if last in self._commands and len(data) == HASH_ANSWER:
             return (group(self._payload) + b"\xff" * len(data))[: len(data)]
         return data
 
@@ -130,6 +132,7 @@ class Scenario:
     counted: int = 0
     bad: bool = True
     forged: bytes | None = None
+    forges: tuple[str, ...] = ("Verify",)
     mirrored: bool = False
     pattern: bool = False
     records: Callable[[int, int], Records] = staged
@@ -158,6 +161,9 @@ SCENARIOS: dict[str, Scenario] = {
     "page-full": Scenario(forged_image, records=page_full),
     "pattern": Scenario(lambda: b"", mirrored=True, pattern=True),
     "pattern-forged": Scenario(lambda: b"", mirrored=True, pattern=True, forged=b"*"),
+    "pattern-counter": Scenario(
+        lambda: b"", mirrored=True, pattern=True, forged=b"*", forges=("Nonce", "MAC")
+    ),
 }
 
 
@@ -215,7 +221,8 @@ def walk(build: str, name: str) -> Walk:
     machine.power_off()
     if scenario.forged is not None:
         words = struct.pack("<I", target) * 9
-        machine.i2c_tamper = Forger(machine, words[3:35] if scenario.pattern else scenario.forged)
+        forged = words[3:35] if scenario.pattern else scenario.forged
+        machine.i2c_tamper = Forger(machine, forged, scenario.forges)
     start, planted = ("fota_reset", PLANTED) if scenario.pattern else ("fota_boot", b"")
     made = Walk(machine, elf, bad=(other,) if scenario.bad else (), start=start, planted=planted)
     expected = "good" if scenario.forged is None else "halt"
