@@ -1,10 +1,10 @@
 """Campaigns `skip_gcc`, `skip_clang` and `bit_flip`: single faults while a bad image asks to be booted.
 
 Slot A holds a good image, confirmed; slot B a bad one, requested. The bad one is the confirmed one in
-`fallback`, and in slot A of a device that was never booted in `first-boot`. In two scenarios it is the floor
-that is at stake: `raise-floor`, where A's counter is ahead of the element's, and `good-update`, where B is
-good but on trial, so that nobody may count to its counter yet. Every executed instruction is skipped once, with
-these exceptions, and no others:
+`fallback`, and in slot A of a device that was never booted in `first-boot`. In two scenarios it is the
+floor that is at stake: `raise-floor`, where A's counter is ahead of the element's, and `good-update`, where
+B is good but on trial, so that nobody may count to its counter yet. Every executed instruction is skipped
+once, with these exceptions, and no others:
 
 * the helpers in `HELPERS` move, sum or wait for bytes and decide nothing. Of them every `STRIDE`-th
   executed instruction is skipped, in the scenarios `WHOLE`, beginning at a seeded one.
