@@ -10,7 +10,7 @@ import click
 from fota_cli.client import OperatorClient
 from fota_cli.options import connected, print_json
 from fota_cli.table import ago, date
-from fota_wire.errors import FormatError, FotaError, InputError, VerifyError
+from fota_wire.errors import FotaError, InputError, TransportError, VerifyError
 
 if TYPE_CHECKING:
     from fota_signer.factory.ca import DeviceCa
@@ -129,14 +129,17 @@ def _round(client: OperatorClient, ca: "DeviceCa", days: int | None) -> dict[str
     from fota_signer.factory.certify import certify_order
 
     certified, refused = [], {}
-    for item in client.get("orders")["orders"]:
-        device_id = str(item["device"])
+    orders = client.get("orders").get("orders")
+    if not isinstance(orders, list) or not all(isinstance(item, dict) for item in orders):
+        raise TransportError("the server's list of orders is none")
+    for item in orders:
+        device_id = str(item.get("device"))
         try:
-            certificate = certify_order(bytes.fromhex(item["order"]), device_id, ca, days)
-        except (VerifyError, FormatError, ValueError) as exc:
+            certificate = certify_order(bytes.fromhex(str(item.get("order"))), device_id, ca, days)
+            client.post(f"devices/{quote(device_id, safe='')}/certificate", certificate)
+        except (VerifyError, InputError, ValueError) as exc:  # of this order; the next one may be good
             refused[device_id] = str(exc)
             continue
-        client.post(f"devices/{quote(device_id, safe='')}/certificate", certificate)
         certified.append(device_id)
     return {"certified": certified, "refused": refused}
 

@@ -46,12 +46,9 @@ def _pem(path: Path, data: bytes) -> Table:
 
 
 def _certificate(data: bytes) -> Table:
-    from cryptography import x509
+    from fota_wire.host_x509 import pem_certificate
 
-    try:
-        certificate = x509.load_pem_x509_certificate(data)
-    except ValueError as exc:
-        raise InputError("damaged certificate") from exc
+    certificate = pem_certificate(data, "this file")
     return {
         "subject": certificate.subject.rfc4514_string(),
         "issuer": certificate.issuer.rfc4514_string(),

@@ -14,7 +14,7 @@ from fota_agent.renewal import FALL_BACK_AFTER, PROOFS, _fits
 from fota_signer.factory.ca import DeviceCa, issue
 from fota_signer.factory.certify import certify_order
 from fota_wire import certify, checkin, host_crypto, layout, settings
-from fota_wire.errors import DeviceError, TransportError, VerifyError
+from fota_wire.errors import DeviceError, TransportError
 
 ID = "0123a1a2a3a4a5a6ee"
 
@@ -305,58 +305,6 @@ def test_element_that_fails_while_the_key_is_changed_mixes_no_two_keys(rotating,
     assert failures == [1]
     assert (board.public_key, element.key_slot) == (rotating.key_in_slot(2), 2)
     assert server.wanted == 0
-
-
-# -- the CA -------------------------------------------------------------------------------------------------
-
-
-def order_by(key, new, factory_certificate, device_id=ID, signer=None):
-    from fota_wire import pkcs10
-
-    digest = hashlib.sha256(pkcs10.request_info(device_id, new.xy)).digest()
-    csr = pkcs10.assemble(device_id, new.xy, new.sign(digest))
-    signer = signer or key
-    return certify.build_order(bytes.fromhex(device_id), csr, factory_certificate, signer.kid, signer.sign)
-
-
-def test_ca_signs_what_the_factory_key_has_signed(world, ca):
-    raw = order_by(world.device, world.stranger, certificate_for(ca, world.device))
-    certificate = x509.load_der_x509_certificate(certify_order(raw, ID, ca, 90))
-    certificate.verify_directly_issued_by(ca.certificate)
-    assert host_crypto.public_xy(certificate.public_key()) == world.stranger.xy
-    assert 90 <= (certificate.not_valid_after_utc - certificate.not_valid_before_utc).days <= 91
-
-
-def test_certificate_that_was_ordered_cannot_order_others(world, ca):
-    """Who has a rotated key, and the server too, gets no further."""
-    rotated = certify_order(order_by(world.device, world.stranger, certificate_for(ca, world.device)), ID, ca)
-    with pytest.raises(VerifyError, match="was ordered itself"):
-        certify_order(order_by(world.stranger, world.device, rotated), ID, ca)
-
-
-def test_ca_refuses_what_a_server_could_make_up(world, ca):
-    mine = certificate_for(ca, world.device)
-    forged = {
-        "signed by the new key": order_by(world.device, world.stranger, mine, signer=world.stranger),
-        "other CA": order_by(world.device, world.stranger, certificate_for(_other(ca), world.device)),
-        "not a certificate": order_by(world.device, world.stranger, b"-"),
-    }
-    for what, raw in forged.items():
-        with pytest.raises(VerifyError):
-            certify_order(raw, ID, ca)
-        assert what
-    with pytest.raises(VerifyError):
-        certify_order(order_by(world.device, world.stranger, mine), "0123a1a2a3a4a5a6ef", ca)
-
-
-def _other(ca):
-    import datetime
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = ca.certificate.subject
-    start = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-    made = x509.CertificateBuilder(name, name, key.public_key(), 1, start, start.replace(year=2046))
-    return DeviceCa(key=key, certificate=made.sign(key, hashes.SHA256()))
 
 
 # -- power ---------------------------------------------------------------------------------------------------

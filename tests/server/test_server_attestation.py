@@ -74,6 +74,18 @@ def test_attested_report_counts_and_the_floor_is_the_elements_own(server: Server
     assert server.api("GET", f"devices/{device.id}")[1]["attested"]["floor"] == 6
 
 
+def test_floor_of_a_device_is_what_its_element_says_and_not_its_firmware(
+    server: Server, device: Attesting
+) -> None:
+    device.counter, device.floor = 8 * 5, 0
+    report = device.report()
+    assert device.tell(device.attest(report), report) == "accepted"
+    assert server.api("GET", f"devices/{device.id}")[1]["floor"] == 5
+    status, answer = server.api("POST", "rollouts", {"version": "1.1.0", "device": device.id})
+    assert status == 409, answer
+    assert "below the device's floor 5" in answer["error"]["message"]
+
+
 def test_report_without_its_attestation_or_with_an_old_one_is_refused(
     server: Server, device: Attesting
 ) -> None:

@@ -356,7 +356,7 @@ def _facts(item: _Judged, report: Report, now: int) -> dict[str, object]:
         "running_slot": report.slot,
         "state": report.state,
         "sec_cnt": report.sec_cnt,
-        "floor": report.floor,
+        "floor": item.verdict.attested.floor if item.verdict.attested else report.floor,
         "reset_cause": report.reset_cause,
         "confirmed_hash": confirmed.hex() if confirmed else None,
     }

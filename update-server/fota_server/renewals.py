@@ -8,8 +8,6 @@ A device may always act by its factory key: whatever is lost on the way, it can 
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,7 +17,8 @@ from fota_server.database import now, record_audit
 from fota_server.identity import Identity
 from fota_wire import certify
 from fota_wire.errors import InputError, VerifyError
-from fota_wire.host_crypto import public_xy, verify
+from fota_wire.host_crypto import verify
+from fota_wire.host_x509 import issued_certificate, key_for, requested_key
 
 MAX_LISTED = 256
 _keys = schema.device_keys
@@ -78,14 +77,8 @@ async def deliver(
     row = await _row(connection, device_id)
     if row is None or row.order is None:
         raise InputError(f"device {device_id} has no order", "unknown-order")
-    try:
-        certificate = x509.load_der_x509_certificate(raw)
-        certificate.verify_directly_issued_by(ca)
-    except (ValueError, TypeError, InvalidSignature) as exc:
-        raise VerifyError("not a certificate of the device CA", "certificate") from exc
-    key = certificate.public_key()
-    mine = isinstance(key, ec.EllipticCurvePublicKey) and public_xy(key) == row.order_key
-    if not mine or certificate.subject.rfc4514_string() != f"CN={device_id}":
+    certificate = issued_certificate(raw, ca, "the certificate")
+    if key_for(certificate, device_id) != row.order_key:
         raise VerifyError("the certificate is for another key or device", "certificate")
     await _change(connection, device_id, certificate=raw)
     await record_audit(
@@ -132,15 +125,7 @@ async def answer(
 def _ordered_key(raw: bytes, device_id: str, factory_xy: bytes) -> bytes:
     """Return x||y of the key that an order is for."""
     order = certify.open_order(raw, factory_xy, bytes.fromhex(device_id), verify)
-    try:
-        request = x509.load_der_x509_csr(order.csr)
-        key = request.public_key()
-        good = request.is_signature_valid and request.subject.rfc4514_string() == f"CN={device_id}"
-    except ValueError as exc:
-        raise VerifyError("the certificate request cannot be read", "csr") from exc
-    if not good or not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise VerifyError("the certificate request is not signed by its key, or of another device", "csr")
-    return public_xy(key)
+    return requested_key(order.csr, device_id)
 
 
 async def _prove(connection: AsyncConnection, identity: Identity, device: Any, row: Any) -> bytes:  # noqa: ANN401

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.x509 import load_pem_x509_certificate
 from sqlalchemy import func, insert, select
 
 from fota_server import device_plane, operator_plane, schema, tls
@@ -28,6 +27,7 @@ from fota_server.trust import TrustChain
 from fota_wire.errors import InputError, StorageError, VerifyError
 from fota_wire.files import read_input, write_atomic
 from fota_wire.host_crypto import load_public_key, refuse_example_key
+from fota_wire.host_x509 import pem_certificate
 
 log = logging.getLogger("fota.server")
 
@@ -128,7 +128,7 @@ async def serve(
         policy = Policy(auto_admission=auto, interval_s=config.interval_s)
         checkins = CheckIns(database, Catalog(), trust, signer, policy, now)
         device_app = device_plane.DevicePlane(database, checkins, artifacts, auto).app()
-        device_ca = load_pem_x509_certificate(read_input(config.device_ca, 65536))
+        device_ca = pem_certificate(read_input(config.device_ca, 65536), str(config.device_ca))
         retired = Retired()
         async with database.read() as connection:
             await retired.load(connection)

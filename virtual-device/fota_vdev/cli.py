@@ -138,12 +138,10 @@ def _genesis(path: Path) -> bytes:
 
 def _certificate_der(path: Path) -> bytes:
     from cryptography.hazmat.primitives.serialization import Encoding
-    from cryptography.x509 import load_pem_x509_certificate
 
-    try:
-        return load_pem_x509_certificate(read_input(path, 65536)).public_bytes(Encoding.DER)
-    except ValueError as exc:
-        raise InputError(f"{path}: not a certificate in PEM") from exc
+    from fota_wire.host_x509 import pem_certificate
+
+    return pem_certificate(read_input(path, 65536), str(path)).public_bytes(Encoding.DER)
 
 
 @vdev.command()

@@ -75,6 +75,7 @@ def load_private_key(
         VerifyError: one of the published example keys, and neither ``allow_example_keys`` nor
             FOTA_ALLOW_EXAMPLE_KEYS=1; code ``example-key``.
     """
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec
 
     pem = read_input(path, 65536)
@@ -83,7 +84,7 @@ def load_private_key(
         raise InputError(f"{path}: the key is encrypted: give its password", "password")
     try:
         key = _plain_key(pem) or _pem_key(pem, password if encrypted else None)
-    except (ValueError, TypeError) as exc:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
         what = "wrong password, or a damaged file" if encrypted else "not a private key in PEM"
         raise InputError(f"{path}: {what}", "password" if encrypted else "key") from exc
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
@@ -141,6 +142,7 @@ def load_public_key(path: Path) -> bytes:
     Raises:
         InputError: no such file, or no such key in it.
     """
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
@@ -148,14 +150,14 @@ def load_public_key(path: Path) -> bytes:
     key: object
     try:
         if b"BEGIN CERTIFICATE" in pem:
-            from cryptography.x509 import load_pem_x509_certificate
+            from fota_wire.host_x509 import pem_certificate
 
-            key = load_pem_x509_certificate(pem).public_key()
+            key = pem_certificate(pem, str(path)).public_key()
         elif b"PRIVATE KEY" in pem:
             key = load_pem_private_key(pem, None).public_key()
         else:
             key = load_pem_public_key(pem)
-    except (ValueError, TypeError) as exc:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
         raise InputError(f"{path}: no public key in PEM", "key") from exc
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
         raise InputError(f"{path}: not a P-256 key", "key")

@@ -16,6 +16,7 @@ from fota_wire.cose import kid_of
 from fota_wire.errors import InputError, VerifyError
 from fota_wire.files import read_input
 from fota_wire.host_crypto import load_public_key, public_xy
+from fota_wire.host_x509 import issued_certificate, key_for, pem_certificate, requested_key
 
 ATTESTATION_OID = x509.ObjectIdentifier(attestation.EXTENSION_OID)
 RENEWED_OID = x509.ObjectIdentifier(certify.RENEWED_OID)
@@ -86,10 +87,7 @@ def _builder(
 
 def load_certificate(path: Path) -> x509.Certificate:
     """Return the certificate in a PEM file. Raises InputError: there is none."""
-    try:
-        return x509.load_pem_x509_certificate(read_input(path, 65536))
-    except ValueError as exc:
-        raise InputError(f"{path}: not a certificate in PEM") from exc
+    return pem_certificate(read_input(path, 65536), str(path))
 
 
 def load_ca(
@@ -133,16 +131,12 @@ def issue(
     over the air (SPEC 5.6).
 
     Raises:
-        VerifyError: the request is not signed by its key, or is for another name.
+        VerifyError: the request is not signed by its key, for another name, or not for a P-256 key.
     """
-    request = x509.load_der_x509_csr(request_der)
-    name, public = _name(serial.hex()), request.public_key()
-    if not request.is_signature_valid or request.subject != name:
-        raise VerifyError("the certificate request is not this chip's")
-    if not isinstance(public, ec.EllipticCurvePublicKey):
-        raise VerifyError("the certificate request is not for a P-256 key")
+    xy = requested_key(request_der, serial.hex())
+    public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + xy)
     builder = (
-        _builder(name, ca.certificate.subject, public, ca.key, until)
+        _builder(_name(serial.hex()), ca.certificate.subject, public, ca.key, until)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(ca=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
@@ -170,22 +164,17 @@ def attestation_value_of(certificate: x509.Certificate) -> bytes | None:
     return value.value if isinstance(value, x509.UnrecognizedExtension) else None
 
 
-def require_issued(certificate_der: bytes, identity_xy: bytes, ca: DeviceCa) -> None:
-    """Return if a recorded certificate is this CA's, for this key.
+def require_issued(certificate_der: bytes, serial: bytes, identity_xy: bytes, ca: DeviceCa) -> None:
+    """Return if a recorded certificate is this CA's, for this chip and key.
 
     Raises:
         VerifyError: it is not.
     """
-    from cryptography.exceptions import InvalidSignature
-
-    certificate = x509.load_der_x509_certificate(certificate_der)
-    public = certificate.public_key()
-    if not isinstance(public, ec.EllipticCurvePublicKey) or public_xy(public) != identity_xy:
+    certificate = issued_certificate(
+        certificate_der, ca.certificate, "step certificate: the recorded certificate"
+    )
+    if key_for(certificate, serial.hex()) != identity_xy:
         raise VerifyError("step certificate: the recorded certificate is for another key than the chip's")
-    try:
-        certificate.verify_directly_issued_by(ca.certificate)
-    except (ValueError, TypeError, InvalidSignature) as exc:
-        raise VerifyError("step certificate: the recorded certificate is of another CA") from exc
 
 
 def pem(certificate_der: bytes) -> str:

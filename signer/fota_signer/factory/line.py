@@ -219,7 +219,7 @@ def _certify(session: Session, record: DeviceRecord, job: Job) -> DeviceRecord:
     """Return the record with the chip's certificate; issue and save it unless it is there."""
     identity, serial = session.values["identity"], session.values.serial
     if record.certificate is not None:
-        require_issued(record.certificate, identity, job.ca)
+        require_issued(record.certificate, serial, identity, job.ca)
         return record
     request = certificate_request(serial.hex(), identity, session.values["signature"])
     return replace(
