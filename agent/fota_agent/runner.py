@@ -8,7 +8,7 @@ from fota_agent.renewal import Renewal
 from fota_agent.state import State
 from fota_agent.state import decode as decode_state
 from fota_wire import checkin, cose, report
-from fota_wire.errors import DeviceError, FotaError, TransportError
+from fota_wire.errors import DeviceError, FotaError, TransportError, VerifyError
 from fota_wire.layout import SLOT_NAMES
 
 TYPE_CHECKING = False
@@ -197,7 +197,8 @@ class Runner:
         if status != 200:
             if status in KEY_REFUSED:
                 self._renewal.refused()
-            error = TransportError(f"server answers {status}{_server_words(raw)}", status)
+            kind = VerifyError if status in KEY_REFUSED else TransportError
+            error = kind(f"server answers {status}{_server_words(raw)}", status)
             return self.engine.failed(
                 self._now(), error, retry_after_s=_seconds(answer.get("retry-after", ""))
             )

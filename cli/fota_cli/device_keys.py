@@ -1,5 +1,6 @@
 """``fota device rotate``, ``renew``, ``certify``: keys and certificates over the air; ``retire``."""
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,10 +24,12 @@ GROUP = click.option("--group", "-g", metavar="NAME", help="All devices of a gro
 @click.command()
 @click.argument("device_id", metavar="ID")
 @click.option("--reason", default="", help="Why, for whoever looks it up later.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask; needed where no terminal is there to ask on.")
 @connected
 def retire(client: OperatorClient, device_id: str, reason: str, yes: bool, as_json: bool) -> None:
     """End the life of device ID, for good: its handshakes and check-ins are refused from now on."""
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError(f"nobody can be asked whether to retire {device_id} for good: pass --yes")
     if not yes:
         click.confirm(f"Retire {device_id}? There is no way back", abort=True, err=True)
     answer = client.post(f"devices/{quote(device_id, safe='')}/retire", {"reason": reason})

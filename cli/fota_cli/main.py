@@ -5,6 +5,7 @@ import importlib
 import sys
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from fota_wire.errors import FotaError
 
@@ -70,7 +71,14 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; every known failure ends in one line and its exit code."""
     try:
-        sys.exit(cli.main(standalone_mode=False) or 0)
+        sys.exit(cli.main(prog_name="fota", standalone_mode=False) or 0)
+    except click.UsageError as exc:
+        if isinstance(exc, NoArgsIsHelpError):
+            exc.show()
+        else:
+            where = exc.ctx.command_path if exc.ctx else "fota"
+            click.echo(f"fota: error: {exc.format_message().rstrip('.')} (see '{where} --help')", err=True)
+        sys.exit(exc.exit_code)
     except click.ClickException as exc:
         exc.show()
         sys.exit(exc.exit_code)

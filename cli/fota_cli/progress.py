@@ -55,6 +55,6 @@ def conclude(answer: dict[str, Any]) -> None:
     """
     if answer["status"] == "done":
         return
-    bad = [item for item in answer["devices"] if item["state"] in ("reverted", "failed")]
+    bad = [item for item in answer["devices"] if item["state"] in ("reverted", "rejected", "failed")]
     told = "; ".join(f"{item['device_id']} {item['state']}: {item['reason']}" for item in bad[:3])
     raise NotReached(f"{answer['kind']} {answer['id']} {answer['status']}" + (f": {told}" if told else ""))

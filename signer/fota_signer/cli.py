@@ -3,6 +3,8 @@ out.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,18 @@ example_option = click.option(
 vendor_option = click.option("--vendor-domain", help="Vendor's domain name, e.g. example.com.")
 class_option = click.option("--class", "class_uuid", help="Device class as a UUID.")
 model_option = click.option("--model", help="Model name; with --vendor-domain it gives the class.")
+
+
+@contextmanager
+def _about(file: Path) -> Iterator[None]:
+    """Have every error about what is in ``file`` begin with its name, and its status where there is one."""
+    try:
+        yield
+    except FotaError as exc:
+        from fota_wire import status
+
+        text = f"{status.label(exc.code)}: {exc}" if isinstance(exc.code, int) else str(exc)
+        raise type(exc)(text if text.startswith(f"{file}: ") else f"{file}: {text}", exc.code) from exc
 
 
 def _print(table: dict[str, Any], as_json: bool) -> None:
@@ -203,7 +217,9 @@ def root_show(file: Path, as_json: bool) -> None:
     """Show a ROOT, and check its own signatures."""
     from fota_signer import root_command
 
-    _print(root_command.summary(file, read_input(file, MAX_DOCUMENT)), as_json)
+    with _about(file):
+        table = root_command.summary(file, read_input(file, MAX_DOCUMENT))
+    _print(table, as_json)
 
 
 @click.command()
@@ -250,7 +266,6 @@ def verify(
 ) -> None:
     """Check a signed image as the bootloader does. Exit code 1: refused."""
     from fota_signer import identity, images
-    from fota_wire import status
     from fota_wire.host_crypto import load_public_key
     from fota_wire.version import format_version
 
@@ -259,12 +274,8 @@ def verify(
         class_id = identity.device_class(class_uuid=class_uuid, domain=vendor_domain, model=model).class_id
     roots = tuple(load_public_key(path) for path in key)
     device = images.Device(roots, class_id, floor, max_step, program)
-    try:
+    with _about(file):
         image = images.check_image(read_input(file), device)
-    except FotaError as exc:
-        if not isinstance(exc.code, int):
-            raise
-        raise type(exc)(f"{file}: {status.label(exc.code)}: {exc}", exc.code) from exc
     table = {"file": str(file), "verified": True, "version": format_version(image.version)}
     table.update({"security_counter": image.sec_cnt, "class": identity.format_uuid(image.class_id)})
     table.update({"image_hash": image.image_hash.hex(), "file_digest": image.file_digest.hex()})
@@ -278,7 +289,9 @@ def inspect(file: Path, as_json: bool) -> None:
     """Show what is in an image, manifest, ROOT, assignment, report or PEM key. No signature is checked."""
     from fota_signer.describe import describe
 
-    _print(describe(file, read_input(file)), as_json)
+    with _about(file):
+        table = describe(file, read_input(file))
+    _print(table, as_json)
 
 
 @click.group()
@@ -311,7 +324,8 @@ def manifest_new(
 
     refuse_existing(output, force)
     device_class = identity.device_class(class_uuid=class_uuid, domain=vendor_domain, model=model)
-    raw = manifests.new_envelope(read_input(image_file), sequence=sequence, device_class=device_class)
+    with _about(image_file):
+        raw = manifests.new_envelope(read_input(image_file), sequence=sequence, device_class=device_class)
     write_atomic(output, raw)
     _print(describe(output, raw), as_json)
 
@@ -341,7 +355,8 @@ def manifest_sign(
     if file.resolve() != output.resolve():
         refuse_existing(output, force)
     raw = read_input(file, MAX_DOCUMENT)
-    suit.unsafe_read_manifest(raw)  # refuse before asking for a password
+    with _about(file):
+        suit.unsafe_read_manifest(raw)  # refuse before asking for a password
     private = passwords.open_key(key, password_file, allow_example_keys)
     kid = cose.kid_of(host_crypto.public_xy(private))
     signed = suit.add_signature(raw, kid, host_crypto.signer(private))
@@ -361,10 +376,12 @@ def manifest_verify(file: Path, root_file: Path, image_file: Path | None, as_jso
     from fota_wire import host_crypto
     from fota_wire import root as roots
 
-    trusted = roots.open_genesis(read_input(root_file, MAX_DOCUMENT), host_crypto.verify)
+    with _about(root_file):
+        trusted = roots.open_genesis(read_input(root_file, MAX_DOCUMENT), host_crypto.verify)
     raw = read_input(file, MAX_DOCUMENT)
     image = read_input(image_file) if image_file else None
     if not raw:
         raise InputError(f"{file}: empty")
-    manifests.verify_envelope(raw, trusted, image)
+    with _about(file):
+        manifests.verify_envelope(raw, trusted, image)
     _print({**describe(file, raw), "verified": True}, as_json)

@@ -121,6 +121,16 @@ def test_each_checkin_draws_a_fresh_nonce_from_the_element(device, world):
     assert len(drawn) >= len(nonces)
 
 
+@pytest.mark.parametrize(
+    ("status", "exit_code"), [pytest.param(401, 1), pytest.param(403, 1), pytest.param(500, 4)]
+)
+def test_device_that_is_not_wanted_is_refused_and_the_server_not_unreachable(device, status, exit_code):
+    device.network.refuse_checkin = (status, {})
+    agent = device.run(seconds=1)
+    assert agent.engine.error.exit_code == exit_code
+    assert str(agent.engine.error) == f"server answers {status}: busy: try later"
+
+
 def test_server_that_is_busy_is_left_alone_as_long_as_it_says(device):
     network = device.network
     network.refuse_checkin = (503, {"retry-after": "600"})

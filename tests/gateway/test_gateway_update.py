@@ -183,7 +183,7 @@ def test_damaged_confirmed_image_is_not_run_but_the_other_one(world, first):
 def test_second_launcher_is_refused_and_agent_without_launcher_is_told(world, first):
     path = world.gateway("alone", first)
     launcher = launch(world, path)
-    assert "a launcher is running already" in world.fota("gateway", "launch", path, code=6)
+    assert "a launcher is running already" in world.fota("gateway", "launch", path, code=5)
     stop(launcher)
     assert not (path / "run/boot-report").exists()
 
@@ -212,7 +212,7 @@ def test_second_agent_is_refused(world, first):
     while not (path / "run/agent.lock").exists():
         assert time.monotonic() < end
         time.sleep(0.05)
-    assert "another agent is running" in world.fota("agent", "run", "--gateway", path, "--once", code=6)
+    assert "another agent is running" in world.fota("agent", "run", "--gateway", path, "--once", code=5)
     agent.send_signal(signal.SIGTERM)
     assert agent.wait(20) == 0
     assert (path / "store").exists(), "a service that is told to end saves what it knows"

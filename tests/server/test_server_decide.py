@@ -98,7 +98,7 @@ STATES = {"trying": "trial", "falling": "fallback"}
         pytest.param("trial", "old", True, AP3, "offered", "AP3", True, id="trial-without-network"),
         pytest.param("installed", "falling", True, [], "installed", "runs in place", True, id="fallback"),
         pytest.param(
-            "installed", "old", True, [("rejected", "IM6 image-hash")], "reverted", "IM6", False,
+            "installed", "old", True, [("rejected", "IM6 image-hash")], "rejected", "IM6", False,
             id="bootloader-refused",
         ),
         pytest.param(

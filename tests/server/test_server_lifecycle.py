@@ -74,7 +74,7 @@ def test_second_start_keeps_token_and_data(own: Server) -> None:
 def test_second_server_on_the_same_folder_is_one_clear_error(own: Server) -> None:
     own.start()
     done = fota("server", "run", "--data", str(own.data), "--port", "0")
-    assert done.returncode == 3
+    assert done.returncode == 5
     assert done.stdout == ""
     pid = own.process.pid  # type: ignore[union-attr]
     assert done.stderr == (

@@ -45,22 +45,22 @@ def _setting_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of clic
         ),
         (
             ("--interval", "interval_s"),
-            {"type": click.IntRange(1, 604800), "help": "Seconds between check-ins."},
+            {"type": click.IntRange(1, 604800), "help": "Seconds between check-ins [300]."},
         ),
         (
             ("--admission",),
             {
                 "type": click.Choice(["auto", "known"]),
-                "help": "Who may check in: any device with a certificate, or those an operator admitted.",
+                "help": "Who may check in: any device with a certificate, or those admitted [auto].",
             },
         ),
         (
             ("--operator-port",),
-            {"type": click.IntRange(0, 65535), "help": "Operator plane; 0: any free one."},
+            {"type": click.IntRange(0, 65535), "help": "Operator plane; 0: any free one [8444]."},
         ),
-        (("--operator-host",), {"help": "Operator plane; 127.0.0.1 unless told."}),
-        (("--port",), {"type": click.IntRange(0, 65535), "help": "Device plane; 0: any free one."}),
-        (("--host",), {"help": "Address of the device plane."}),
+        (("--operator-host",), {"help": "Address of the operator plane [127.0.0.1]."}),
+        (("--port",), {"type": click.IntRange(0, 65535), "help": "Device plane; 0: any free one [8443]."}),
+        (("--host",), {"help": "Address of the device plane [0.0.0.0: every one of this machine]."}),
     ):
         command = click.option(*args, **kwargs)(command)
     return command
@@ -76,7 +76,11 @@ def server() -> None:
 @_file_options
 @_setting_options
 def run(data: Path, **options: Any) -> None:  # noqa: ANN401 - click passes what it parsed
-    """Run the server until it is told to stop; sets up an empty folder on the way."""
+    """Run the server until it is told to stop.
+
+    Options come before what 'fota server init' wrote into config.json, and are not written there. Database,
+    artifacts and the first token are made where they are missing.
+    """
     import asyncio
     import logging
 
@@ -94,7 +98,10 @@ def run(data: Path, **options: Any) -> None:  # noqa: ANN401 - click passes what
 
 
 def _say_ready(running: "Running") -> None:
-    click.echo(f"fota-server ready: devices {running.device_url}, operators {running.operator_url}")
+    everywhere = f" (listening on {running.everywhere})" if running.everywhere else ""
+    click.echo(
+        f"fota-server ready: devices {running.device_url}{everywhere}, operators {running.operator_url}"
+    )
 
 
 @server.command()

@@ -8,11 +8,12 @@ DIR/server.json  URLs while running
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from fota_wire.errors import InputError
+from fota_wire.errors import InputError, StorageError
 from fota_wire.files import read_input, write_atomic
 
 FILES = ("tls_cert", "tls_key", "device_ca", "root", "assign_key")
@@ -113,7 +114,7 @@ def init_data(data: Path, sources: Mapping[str, Path], settings: Mapping[str, An
 
     Raises:
         InputError: set up already, or a source is missing.
-        StorageError: the disk refused.
+        StorageError: the disk refused; nothing is left behind.
     """
     if (data / "config.json").exists():
         raise InputError(f"{data} is set up already: edit {data / 'config.json'}, or choose another folder")
@@ -121,12 +122,23 @@ def init_data(data: Path, sources: Mapping[str, Path], settings: Mapping[str, An
     if missing:
         raise InputError("no file for " + ", ".join("--" + name.replace("_", "-") for name in missing))
     folder = data / "keys"
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
     values: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+    files: dict[Path, tuple[bytes, int]] = {}
     for name in FILES:
         secret = name in ("tls_key", "assign_key")
         target = folder / f"{name.replace('_', '-')}{sources[name].suffix}"
-        write_atomic(target, read_input(sources[name], 65536), 0o600 if secret else 0o644)
+        files[target] = read_input(sources[name], 65536), 0o600 if secret else 0o644
         values[name] = str(target.relative_to(data))
-    write_atomic(data / "config.json", json.dumps(values, indent=2, sort_keys=True).encode() + b"\n")
+    files[data / "config.json"] = json.dumps(values, indent=2, sort_keys=True).encode() + b"\n", 0o644
+    new = [place for place in (*files, folder, data) if not place.exists()]
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        for target, (content, mode) in files.items():
+            write_atomic(target, content, mode)
+    except (OSError, StorageError) as exc:
+        for place in new:
+            with suppress(OSError):
+                place.unlink() if place in files else place.rmdir()
+        why = f"cannot use {data}: {exc.strerror}" if isinstance(exc, OSError) else str(exc)
+        raise StorageError(why) from exc

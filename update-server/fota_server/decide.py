@@ -9,15 +9,17 @@ A target is what a rollout wants of one device:
 | any | the release runs, state "trial" | TRIAL |
 | any | the release runs, state "confirmed" | CONFIRMED |
 | TRIAL, CONFIRMED | another image runs | REVERTED |
-| OFFERED, INSTALLED | `reverted` or `rejected`, and the release was installed | REVERTED |
+| OFFERED, INSTALLED | `reverted`, and the release was installed | REVERTED |
+| OFFERED, INSTALLED | `rejected`, and the release was installed: it was never started | REJECTED |
 | OFFERED to CONFIRMED | `reverted` for AP3: healthy, but could not reach us in time | OFFERED |
 | any | the release runs, state "fallback" | unchanged: it runs, and nobody confirmed it |
 | OFFERED | `refused` with a status code, or a second time for the same reason | FAILED |
 | OFFERED, INSTALLED | `refused` once, `failed` | unchanged; the reason is shown |
 
-REVERTED and FAILED stay until an operator acts: the release is not offered again. Only CONFIRMED is success.
-A release is offered unasked once. Every later ASSIGNMENT that names it follows a report verified in the same
-check-in, so that a device that went back is never sent into the same trial again by an answer to old facts.
+REVERTED, REJECTED and FAILED stay until an operator acts: the release is not offered again. Only CONFIRMED is
+success. A release is offered unasked once. Every later ASSIGNMENT that names it follows a report verified in
+the same check-in, so that a device that went back is never sent into the same trial again by an answer to old
+facts.
 """
 
 import re
@@ -44,12 +46,13 @@ class TargetState(StrEnum):
     TRIAL = "trial"
     CONFIRMED = "confirmed"
     REVERTED = "reverted"
+    REJECTED = "rejected"
     FAILED = "failed"
     SUPERSEDED = "superseded"
 
 
 UNDER_WAY = (TargetState.PENDING, TargetState.OFFERED, TargetState.INSTALLED, TargetState.TRIAL)
-GIVEN_UP = (TargetState.REVERTED, TargetState.FAILED)
+GIVEN_UP = (TargetState.REVERTED, TargetState.REJECTED, TargetState.FAILED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +186,8 @@ def advance(target: Target, report: Report) -> tuple[TargetState, str | None]:
         return TargetState.REVERTED, fallen_back or "another image runs; the device gave no reason"
     if report.installed == release.manifest_digest:
         if fallen_back:
-            return TargetState.REVERTED, fallen_back
+            never_ran = _last_event(report, ("rejected",)) == fallen_back
+            return (TargetState.REJECTED if never_ran else TargetState.REVERTED), fallen_back
         return TargetState.INSTALLED, _last_event(report, ("failed",)) or target.reason
     refused = _last_event(report, ("refused",))
     if refused and (_STATUS.match(refused) or refused == target.reason):

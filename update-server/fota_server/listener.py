@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -30,13 +31,16 @@ Gate = Callable[[Mapping[object, object]], tuple[int, str, str] | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one connection may take. Times in seconds, sizes in bytes."""
+    """What one connection may take. Times in seconds, sizes in bytes. ``per_client``: connections of one
+    client certificate at a time.
+    """
 
     header_bytes: int = 8192
     header_s: float = 10.0
     handshake_s: float = 10.0
     keep_alive_s: int = 75
     connections: int = 16384
+    per_client: int = 8
     drain_s: float = 5.0
 
 
@@ -46,6 +50,7 @@ class PlaneProtocol(HttpToolsProtocol):
     limits: Limits
     error_body: ErrorBody
     gate: Gate
+    clients: "Counter[str]"
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Read the TLS facts once; a connection has one client for its life."""
@@ -55,8 +60,13 @@ class PlaneProtocol(HttpToolsProtocol):
         self._first = True
         self._deadline: asyncio.TimerHandle | None = None
         self._tls = _tls_extension(transport)
+        self._client = str(self._tls.get("client_cert_chain") or "")
+        self.clients[self._client] += 1
         if len(self.connections) > self.limits.connections:
             self._refuse(503, "busy", "too many connections; try again later")
+            return
+        if self._client and self.clients[self._client] > self.limits.per_client:
+            self._refuse(503, "busy", "too many connections of this client; close some")
             return
         if not self.refuse_at_gate():
             self._arm()
@@ -69,8 +79,11 @@ class PlaneProtocol(HttpToolsProtocol):
         return refusal is not None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timer."""
+        """Forget the timer, and one connection of this client."""
         self._disarm()
+        self.clients[self._client] -= 1
+        if self.clients[self._client] <= 0:
+            del self.clients[self._client]
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -94,6 +107,16 @@ class PlaneProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self.scope["extensions"] = {"tls": dict(self._tls)}
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Collect a header field; one behind a body would be collected without an end.
+
+        Raises:
+            ValueError: a trailer field.
+        """
+        if not self._in_header:
+            raise ValueError("trailer fields are not taken")
+        super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """Stop the clock of the header."""
         self._in_header = False
@@ -105,6 +128,12 @@ class PlaneProtocol(HttpToolsProtocol):
         super().on_message_complete()
         self._in_header = True
         self._header_size = 0
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request; a client that has its answer and still sends a body is cut off."""
+        super().on_response_complete()
+        if self.cycle.response_complete and self.cycle.more_body:
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, in the words of this plane."""
@@ -180,7 +209,12 @@ class Listener:
         self._protocol = type(
             "Protocol",
             (PlaneProtocol,),
-            {"limits": limits, "error_body": staticmethod(error_body), "gate": staticmethod(gate)},
+            {
+                "limits": limits,
+                "error_body": staticmethod(error_body),
+                "gate": staticmethod(gate),
+                "clients": Counter(),
+            },
         )
         self._state = ServerState()
         self._sock = sock

@@ -5,6 +5,7 @@ import fcntl
 import json
 import logging
 import os
+import resource
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,20 +25,26 @@ from fota_server.listener import Limits, Listener, bind
 from fota_server.retirement import Retired
 from fota_server.tokens import create_token
 from fota_server.trust import TrustChain
-from fota_wire.errors import InputError, StorageError, VerifyError
+from fota_wire.errors import StorageError, VerifyError
 from fota_wire.files import read_input, write_atomic
 from fota_wire.host_crypto import load_public_key, refuse_example_key
 from fota_wire.host_x509 import pem_certificate
 
 log = logging.getLogger("fota.server")
 
+ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared, not listened on
+MAX_FILES, OWN_FILES = 65536, 128
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """Where a started server listens."""
+    """Where a started server is reached from this machine. ``everywhere``: the device plane's address if that
+    stands for every one of this machine, else empty.
+    """
 
     device_url: str
     operator_url: str
+    everywhere: str
 
 
 @contextmanager
@@ -45,8 +52,7 @@ def data_lock(data: Path) -> Iterator[None]:
     """Hold the data folder for this process.
 
     Raises:
-        InputError: another server has it.
-        StorageError: the folder cannot be written.
+        StorageError: another server has it, or it cannot be written.
     """
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -58,7 +64,7 @@ def data_lock(data: Path) -> Iterator[None]:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
             pid = os.pread(fd, 20, 0).decode(errors="replace").strip() or "unknown"
-            raise InputError(
+            raise StorageError(
                 f"{data} is in use by another server (process {pid}): stop it first", "locked"
             ) from exc
         os.ftruncate(fd, 0)
@@ -114,7 +120,7 @@ async def serve(
     config: ServerConfig, on_ready: Callable[[Running], None], limits: Limits | None = None
 ) -> None:
     """Run until SIGTERM or SIGINT; ``on_ready`` is called once both planes accept connections."""
-    limits = limits or Limits()
+    limits = limits or Limits(connections=room_for_connections())
     signer = load_keys(config)
     operator_tls = tls.operator_context(config.tls_cert, config.tls_key)
     device_tls = tls.device_context(config.tls_cert, config.tls_key, config.device_ca)
@@ -152,6 +158,7 @@ async def serve(
         running = Running(
             device_url=_url(config.host, device_socket.getsockname()[1]),
             operator_url=_url(config.operator_host, operator_socket.getsockname()[1]),
+            everywhere=config.host if config.host in ANYWHERE else "",
         )
         _publish_urls(config.data, running)
         on_ready(running)
@@ -163,9 +170,19 @@ async def serve(
         await database.close()
 
 
+def room_for_connections() -> int:
+    """Take all the open files that this process may have; return how many connections those are enough for.
+
+    A connection may hold an artifact open, and there are two planes.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    return max(1, (files - OWN_FILES) // 3)
+
+
 def _url(host: str, port: int) -> str:
-    anywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared, not listened on
-    return f"https://{anywhere.get(host, f'[{host}]' if ':' in host else host)}:{port}"
+    return f"https://{ANYWHERE.get(host, f'[{host}]' if ':' in host else host)}:{port}"
 
 
 def _publish_urls(data: Path, running: Running) -> None:

@@ -54,12 +54,15 @@ async def read(connection: AsyncConnection, device_id: str) -> list[dict[str, An
             "value": json.loads(row.value),
         }
         for row in await connection.execute(query)
+        if _is_json(row.value)
     ]
 
 
 def _is_json(text: str) -> bool:
+    """Tell whether it is JSON that can be said again: no infinite number (1e999), no half of a character."""
     try:
-        json.loads(text, parse_constant=_refuse)
+        value = json.loads(text, parse_constant=_refuse)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
         return False
     return True

@@ -5,7 +5,7 @@ FotaError                 anything we report; carries the process exit code
 │   └── FormatError (3)   bytes do not follow their format
 ├── VerifyError     (1)   well formed, and refused: the answer is "no"
 ├── TransportError  (4)   the other side cannot be reached, or broke off
-├── StorageError    (5)   this machine's disk or permissions
+├── StorageError    (5)   this machine's disk or permissions, or another process is at it
 └── DeviceError     (6)   the device or its crypto element failed
 """
 

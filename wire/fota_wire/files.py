@@ -1,6 +1,7 @@
 """Files of the host (not for devices): atomic writes and one-line errors."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from fota_wire.errors import InputError, StorageError
@@ -41,6 +42,9 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
             os.fsync(dir_fd)
         finally:
             os.close(dir_fd)
-    except OSError as exc:
-        tmp.unlink(missing_ok=True)
-        raise StorageError(f"cannot write {path}: {exc.strerror}") from exc
+    except BaseException as exc:  # a signal that ends the process, too
+        with suppress(OSError):  # no such folder, say: then it was not made either
+            tmp.unlink()
+        if isinstance(exc, OSError):
+            raise StorageError(f"cannot write {path}: {exc.strerror}") from exc
+        raise

@@ -27,8 +27,8 @@ class LinuxBoard:
     ``element`` holds the device key; by default the one that gateway.toml names.
 
     Raises:
-        DeviceError: no launcher has booted the program, another agent is running, or the element is not
-            usable.
+        DeviceError: no launcher has booted the program, or the element is not usable.
+        StorageError: another agent is running.
         InputError: the settings are not usable.
     """
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from fota_agent.linux import policy, storage
 from fota_agent.linux.gateway import Gateway
 from fota_wire import bootreport, image, journal, layout, status
-from fota_wire.errors import DeviceError, FormatError, FotaError, VerifyError
+from fota_wire.errors import DeviceError, FormatError, FotaError, StorageError, VerifyError
 from fota_wire.files import write_atomic
 from fota_wire.host_crypto import verify
 from fota_wire.version import format_version
@@ -47,7 +47,7 @@ class Launcher:
     """Runs the program of one gateway; use as a context manager.
 
     Raises:
-        DeviceError: another launcher runs already, or the folder cannot be written.
+        StorageError: another launcher runs already, or the folder cannot be written.
     """
 
     def __init__(self, gateway: Gateway, arguments: list[str], say: Say) -> None:
@@ -61,9 +61,9 @@ class Launcher:
             self._lock = os.open(gateway.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
-            raise DeviceError(f"{gateway.folder}: a launcher is running already") from exc
+            raise StorageError(f"{gateway.folder}: a launcher is running already") from exc
         except OSError as exc:
-            raise DeviceError(f"{gateway.run}: {exc.strerror}") from exc
+            raise StorageError(f"{gateway.run}: {exc.strerror}") from exc
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, b"%d\n" % os.getpid(), 0)
 

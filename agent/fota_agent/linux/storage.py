@@ -154,7 +154,7 @@ _held: dict[str, int] = {}
 
 
 def claim(path: Path) -> None:
-    """Make this process the one agent of a gateway, until it ends. DeviceError if another one is."""
+    """Make this process the one agent of a gateway, until it ends. StorageError if another one is."""
     name = str(path.resolve())
     if name in _held:
         return
@@ -163,7 +163,7 @@ def claim(path: Path) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as exc:
         os.close(fd)
-        raise DeviceError(f"{path.parent.parent}: another agent is running for this gateway") from exc
+        raise StorageError(f"{path.parent.parent}: another agent is running for this gateway") from exc
     except OSError as exc:
-        raise DeviceError(f"{path}: {exc.strerror}") from exc
+        raise StorageError(f"{path}: {exc.strerror}") from exc
     _held[name] = fd

@@ -1,0 +1,85 @@
+"""One stolen device, with its key: what it can send, and what that may cost the others."""
+
+import resource
+from pathlib import Path
+from typing import Any
+
+import pytest
+from server_world import Built, Device, Keys, Server, wait_until
+from test_server_devices import assigned, raw_connection, read_all
+from test_server_telemetry import publish, shown
+
+from fota_server.listener import Limits
+from fota_wire import checkin
+
+
+@pytest.mark.parametrize("text", ['"\\ud800"', "1e999", "[-1e999]", '{"\\udc00": 1}'])
+def test_value_that_cannot_be_said_again_never_reaches_the_operator(
+    server: Server, device: Device, text: str
+) -> None:
+    assert publish(device, [["bad", 0, text], ["good", 0, "1"]]) == 200
+    assert set(shown(server, device)) == {"good"}
+
+
+def flood(connection: Any) -> int:
+    """Send up to 4 MB of trailer fields; return how many bytes went out before the server hung up."""
+    fields = b"".join(b"x-%d: %s\r\n" % (number, b"a" * 900) for number in range(20))
+    sent = 0
+    try:
+        for _ in range(200):
+            connection.sendall(fields)
+            sent += len(fields)
+    except OSError:
+        pass
+    return sent
+
+
+def test_endless_trailer_fields_are_cut_in_a_check_in(server: Server, device: Device) -> None:
+    with raw_connection(server, device) as connection:
+        connection.sendall(b"POST /v1/checkin HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\n")
+        assert flood(connection) < 3_000_000
+    device.check_in()
+
+
+def test_answered_client_that_still_sends_is_cut(
+    server: Server, device: Device, releases: dict[str, Built]
+) -> None:
+    path = assigned(server, device, releases["1.1.0"]).encode()
+    head = b"GET %s HTTP/1.1\r\nhost: x\r\nrange: bytes=0-9\r\ntransfer-encoding: chunked\r\n\r\n" % path
+    with raw_connection(server, device) as connection:
+        connection.sendall(head)
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 206 ")
+    assert answer.partition(b"\r\n\r\n")[2] == releases["1.1.0"].file[:10]
+
+
+def test_one_device_cannot_take_all_connections(server: Server, device: Device) -> None:
+    limit = Limits().per_client
+    held = [raw_connection(server, device) for _ in range(limit)]
+    with raw_connection(server, device) as connection:
+        head, _, body = read_all(connection).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert checkin.parse_error(body)[0] == "busy"
+    Device(server).check_in()
+    for connection in held:
+        connection.close()
+
+    def again() -> bool:
+        try:
+            return bool(device.check_in())
+        except OSError:
+            return False
+
+    wait_until(again)
+
+
+def test_server_takes_the_open_files_it_may_have(keys: Keys, tmp_path: Path) -> None:
+    def few_at_first() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 4096))
+
+    own = Server(keys, tmp_path / "data").init().start(preexec_fn=few_at_first)
+    try:
+        limits = Path(f"/proc/{own.process.pid}/limits").read_text()  # type: ignore[union-attr]
+        assert "Max open files            4096                 4096" in limits
+    finally:
+        own.stop()
