@@ -36,7 +36,7 @@ def _pem(path: Path, data: bytes) -> Table:
     table: Table = {"kind": "key", "private": b"PRIVATE KEY" in data, "encrypted": b"ENCRYPTED" in data}
     if b"BEGIN CERTIFICATE" in data:
         table["kind"] = "certificate"
-        table.update(_certificate(data))
+        table.update(_certificate(path, data))
     if b"ENCRYPTED" not in data:
         from fota_signer.keys import show
 
@@ -45,10 +45,10 @@ def _pem(path: Path, data: bytes) -> Table:
     return table
 
 
-def _certificate(data: bytes) -> Table:
+def _certificate(path: Path, data: bytes) -> Table:
     from fota_wire.host_x509 import pem_certificate
 
-    certificate = pem_certificate(data, "this file")
+    certificate = pem_certificate(data, str(path))
     return {
         "subject": certificate.subject.rfc4514_string(),
         "issuer": certificate.issuer.rfc4514_string(),

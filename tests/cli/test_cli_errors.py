@@ -39,7 +39,7 @@ def test_usage_mistake_is_one_line_that_names_the_help(args: tuple[str, ...], wh
         (b"junk", ("manifest", "new", "FILE", "--sequence", "1"), "IM1 image-magic: not a firmware image"),
         (b"\x3d\xb8\xf3\x96junk", ("inspect", "FILE"), "IM3 image-size: image is truncated"),
         (b"\xd8\x6b\xa1", ("inspect", "FILE"), "CBOR: ends too early"),
-        (b"-----BEGIN CERTIFICATE-----\n", ("inspect", "FILE"), "damaged certificate"),
+        (b"-----BEGIN CERTIFICATE-----\n", ("inspect", "FILE"), "not a certificate in PEM"),
         (b"\xd8\x6b\xa1", ("manifest", "sign", "FILE", "--key", "no.pem"), "CBOR: ends too early"),
     ],
 )
