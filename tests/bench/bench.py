@@ -1,7 +1,8 @@
 """make bench: what the project claims about speed, measured; writes build/reports/bench.json.
 
 Instruction counts are exact (the virtual device counts). Times are medians over alternating runs of ours and
-the rival, whole processes, on whatever machine this is.
+the rival, whole processes, on whatever machine this is. An exact figure over its budget ends this with 1; a
+time over its budget is said, and may be the machine's doing.
 """
 
 import json
@@ -34,6 +35,7 @@ VENDOR_ID, CLASS_ID = uuid.UUID(int=1).bytes, uuid.UUID(int=2).bytes
 VTOR = 0xE000ED08
 A, B = layout.SLOT_A, layout.SLOT_B
 RUNS = 15
+Rows = list[tuple[str, float, float | None]]
 BUDGETS = {
     "boot_instructions_256k": 10_000_000,
     "sha256_instructions_per_byte": 36,
@@ -179,22 +181,37 @@ def signing() -> dict[str, float]:
         return {label: round(statistics.median(values), 1) for label, values in times.items()}
 
 
+def is_wall_clock(what: str) -> bool:
+    """Tell whether the figure depends on what else the machine does; budgets of these are for an idle one."""
+    return what.endswith("_ms")
+
+
+def judged(rows: Rows) -> bool:
+    """Print the table; tell whether every exact figure is within its budget."""
+    print(f"{'what':36}{'measured':>14}{'budget':>14}")
+    exact_are_good = True
+    for what, value, budget in rows:
+        over = budget is not None and value > budget
+        verdict = "" if not over else "   over (idle machine?)" if is_wall_clock(what) else "   over"
+        exact_are_good = exact_are_good and (not over or is_wall_clock(what))
+        print(f"{what:36}{value:>14,}{budget if budget is not None else '-':>14}{verdict}")
+    print("budgets in ms are for an idle machine")
+    return exact_are_good
+
+
 def main() -> int:
-    """Measure, print a table, write the report."""
+    """Measure, print a table, write the report; return 1 if an exact figure is over its budget."""
     results: dict[str, Any] = {**bootloader(), **signing()}
-    rows = [(what, value, BUDGETS.get(what)) for what, value in results.items()]
+    rows: Rows = [(what, value, BUDGETS.get(what)) for what, value in results.items()]
     results["agent"] = {**bench_agent.measure(), **bench_chip.measure()}
     budgets = bench_agent.BUDGETS | bench_chip.BUDGETS
     rows += [(f"agent {what}", value, budgets[what]) for what, value in results["agent"].items()]
-    print(f"{'what':34}{'measured':>14}{'budget':>14}")
-    for what, value, budget in rows:
-        over = budget is not None and value > budget
-        print(f"{what:34}{value:>14,}{budget if budget is not None else '-':>14}{'   over' if over else ''}")
     report = BUILD / "reports" / "bench.json"
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(json.dumps(results, indent=2) + "\n")
+    good = judged(rows)
     print(f"written to {report.relative_to(REPO)}")
-    return 0
+    return 0 if good else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""The agent on the chip: text, RAM, instructions of a TLS 1.3 handshake and of a 256 KiB download.
+"""The agent on the chip: text, RAM, instructions of a TLS 1.3 handshake and of a 256 KiB download; the heap
+of a whole update.
 
 Real server, real TLS, the key in the modelled element; the chip counts instructions exactly. ``bench.py``
 puts this under ``agent``; where MicroPython's sources cannot be had it says so and leaves it out.
@@ -12,13 +13,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "demo"))
 
 import chip_world
+import unix_agent
 
 BUDGETS = {
     "chip_text_bytes": 200 * 1024,
     "chip_ram_bytes": 96 * 1024,
     "chip_handshake_instructions": 70_000_000,
     "chip_download_256k_instructions": 90_000_000,
+    "unix_heap_bytes": 64 * 1024,
 }
+HEAP_STEP = 4 * 1024
 IMAGE = 256 * 1024
 RAM_PARTS = (".data", ".bss")
 HEAP_AND_STACK = ("linker_heap_start", "linker_stack_top")
@@ -69,7 +73,34 @@ def measure() -> dict[str, int]:
         **sizes(elf),
         "chip_handshake_instructions": handshake,
         "chip_download_256k_instructions": download,
+        **measure_heap(elf),
     }
+
+
+def measure_heap(elf: Path) -> dict[str, int]:
+    """Return the smallest heap, by steps of 4 KiB, where this machine's MicroPython does a whole update."""
+    if unix_agent.why_not():
+        print(f"left out: {unix_agent.why_not()}", file=sys.stderr)
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        world = chip_world.ChipWorld(Path(folder, "world"))
+        try:
+            world.make_keys()
+            world.start_server()
+            world.provision(world.sign("1.0.0", 2, elf=elf))
+            world.release_chip("1.0.0", 1)
+            world.release_chip("1.1.0", 2)
+            world.fota("device", "admit", world.device_id)
+            world.fota("rollout", "start", "1.1.0", "--device", world.device_id)
+            world.switch_on()
+            agent = unix_agent.UnixAgent(world, Path(folder))
+            heap = BUDGETS["unix_heap_bytes"]
+            while agent.update(heap)[0]:
+                heap -= HEAP_STEP
+            world.switch_off()
+        finally:
+            world.stop()
+    return {"unix_heap_bytes": heap + HEAP_STEP}
 
 
 def measure_handshake(world: chip_world.ChipWorld) -> int:

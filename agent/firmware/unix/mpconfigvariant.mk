@@ -1,5 +1,5 @@
 # MicroPython for this machine, with TLS 1.2 and 1.3 and the signing callback: the agent's suites run on it.
-FROZEN_MANIFEST ?=
+FROZEN_MANIFEST := $(VARIANT_DIR)/manifest.py
 MICROPY_PY_BTREE = 0
 MICROPY_PY_FFI = 0
 MICROPY_SSL_AXTLS = 0
