@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fota_cli.station import FILE, FOLDER, Target, virtual, with_job, with_target
+from fota_cli.station import FILE, FOLDER, Target, require_replaceable, virtual, with_job, with_target
 from fota_wire.errors import InputError
 from fota_wire.files import read_input, write_atomic
 
@@ -69,6 +69,8 @@ def device(
     from fota_signer.factory.ca import pem
     from fota_signer.factory.ledger import provision_noted
 
+    require_replaceable(certificate_out, b"-----BEGIN CERTIFICATE-----")
+    require_replaceable(request_out, b"\x30")
     job = load_job(work)
     book = _open_ledger(ledger)
     try:
@@ -110,6 +112,7 @@ def batch(
     from fota_cli.batch import run_batch
     from fota_signer.factory.ledger import Ledger
 
+    require_replaceable(csv_out, b"serial,")
     job = load_job(work or ledger.with_name(f"{ledger.name}.work"))
     if devices is not None:
         devices.mkdir(parents=True, exist_ok=True)
@@ -226,6 +229,8 @@ def factory_hex(
     from fota_signer.sign_command import refuse_existing
 
     refuse_existing(output, force)
+    if output.resolve() == record.resolve():
+        raise InputError(f"{output} is the record itself, and holds the only keys: choose another name")
     made_of = load_record(record)
     firmware = _firmware(**given)
     text = build(firmware, made_of)

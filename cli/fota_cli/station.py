@@ -20,6 +20,19 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 Function = Callable[..., Any]
 
 
+def require_replaceable(path: Path | None, head: bytes) -> None:
+    """Return if ``path`` may be written by a run that is repeated: it is new, or of the kind that begins so.
+
+    Raises:
+        InputError: something else is there.
+    """
+    if path is None or not path.exists():
+        return
+    with path.open("rb") as file:
+        if not path.is_file() or file.read(len(head)) != head:
+            raise InputError(f"{path} exists and is something else: choose another name")
+
+
 class Target:
     """One chip: in a virtual device's file, on an I2C bus of this computer, or on a USB kit."""
 

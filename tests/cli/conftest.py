@@ -6,7 +6,9 @@ from subprocess import CompletedProcess
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))
+sys.path.insert(0, str(Path(__file__).parent))
 
+from cli_factory import fota as run_fota
 from server_world import ALL_DEVICES, Built, Keys, Server, build_release, fota
 
 Run = Callable[..., CompletedProcess[str]]
@@ -69,3 +71,30 @@ def closed_connections() -> Iterator[None]:
     yield
     while ALL_DEVICES:
         ALL_DEVICES.pop().close()
+
+
+@pytest.fixture(scope="module")
+def factory(tmp_path_factory):
+    """Options that every provisioning command needs: two roots and a CA, made by the commands themselves."""
+    folder = tmp_path_factory.mktemp("factory")
+    run_fota("ca", "new", "-o", folder / "ca.pem", "--cert", folder / "ca.crt", "--name", "Factory 1")
+    for name in "ab":
+        run_fota("keys", "new", f"image/{name}", "-o", folder / f"{name}.pem")
+        run_fota("keys", "public", folder / f"{name}.pem", "-o", folder / f"{name}.pub")
+    return folder
+
+
+@pytest.fixture
+def roots(factory):
+    return "--root-a", factory / "a.pub", "--root-b", factory / "b.pub"
+
+
+@pytest.fixture
+def options(roots, factory):
+    return *roots, "--ca-key", factory / "ca.pem", "--ca-cert", factory / "ca.crt"
+
+
+@pytest.fixture
+def device(tmp_path):
+    run_fota("vdev", "create", tmp_path / "d.vdev", "--seed", 5)
+    return tmp_path / "d.vdev"

@@ -2,71 +2,22 @@
 
 import csv
 import json
-import os
 import sqlite3
 import subprocess
-import sys
 import uuid
 from pathlib import Path
 
 import pytest
+from cli_factory import fota, one_line
 
 from fota_vdev.machine import Machine
 from fota_wire.settings import unpack_trust_store
 
-PASSWORD = "correct horse"
 BOOTLOADER = Path(__file__).resolve().parents[2] / "build/bootloader/stm32l4/bootloader.elf"
 RECOVERY = BOOTLOADER.with_name("bootloader-recovery.elf")
 SAMPLE = BOOTLOADER.parents[2] / "sample/app-1.0.0.elf"
 VENDOR_ID = uuid.uuid5(uuid.NAMESPACE_DNS, "example.com")
 CLASS_ID = uuid.uuid5(VENDOR_ID, "demo")
-
-
-def fota(*words, code=0, password=PASSWORD, cwd=None):
-    """Run the command in its own process; return (stdout, stderr)."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("FOTA_")}
-    if password:
-        env["FOTA_KEY_PASSWORD"] = password
-    done = subprocess.run(
-        [sys.executable, "-m", "fota_cli", *map(str, words)],
-        capture_output=True, text=True, env=env, cwd=cwd, timeout=170, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    assert done.returncode == code, (words, done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr
-    return done.stdout, done.stderr
-
-
-@pytest.fixture(scope="module")
-def factory(tmp_path_factory):
-    """Options that every provisioning command needs: two roots and a CA, made by the commands themselves."""
-    folder = tmp_path_factory.mktemp("factory")
-    fota("ca", "new", "-o", folder / "ca.pem", "--cert", folder / "ca.crt", "--name", "Factory 1")
-    for name in "ab":
-        fota("keys", "new", f"image/{name}", "-o", folder / f"{name}.pem")
-        fota("keys", "public", folder / f"{name}.pem", "-o", folder / f"{name}.pub")
-    return folder
-
-
-@pytest.fixture
-def roots(factory):
-    return "--root-a", factory / "a.pub", "--root-b", factory / "b.pub"
-
-
-@pytest.fixture
-def options(roots, factory):
-    return *roots, "--ca-key", factory / "ca.pem", "--ca-cert", factory / "ca.crt"
-
-
-@pytest.fixture
-def device(tmp_path):
-    fota("vdev", "create", tmp_path / "d.vdev", "--seed", 5)
-    return tmp_path / "d.vdev"
-
-
-def one_line(stderr):
-    lines = [line for line in stderr.splitlines() if line.startswith("fota: error: ")]
-    assert len(lines) == 1, stderr
-    return lines[0]
 
 
 # -- ca ------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from fota_signer.sign_command import refuse_existing
+from fota_wire.errors import InputError, StorageError
 from fota_wire.files import write_atomic
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -36,11 +37,19 @@ def ca_new(
     from fota_signer.factory.ca import new_ca
     from fota_signer.passwords import new_password
 
+    if output.resolve() == cert.resolve():
+        raise InputError("key and certificate are two files: name another with --cert")
     refuse_existing(output, force)
     refuse_existing(cert, force)
     key_pem, certificate = new_ca(name, days, new_password(password_file))
+    replaced = output.exists()
     write_atomic(output, key_pem, 0o600)
-    write_atomic(cert, certificate)
+    try:
+        write_atomic(cert, certificate)
+    except StorageError:
+        if not replaced:
+            output.unlink()  # a key without its certificate is of no use, and would stop the next run
+        raise
     _print({"key": str(output), **_certificate_table(cert)}, as_json)
 
 

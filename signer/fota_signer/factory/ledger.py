@@ -48,6 +48,7 @@ class Ledger:
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = FULL")
                 self._db.execute(_SCHEMA)
+                self._db.execute(f"SELECT {', '.join(COLUMNS)} FROM device LIMIT 0")  # noqa: S608
                 self._db.execute("BEGIN IMMEDIATE")  # not writable has to show before a chip is touched
                 self._db.execute("ROLLBACK")
             except sqlite3.Error:
