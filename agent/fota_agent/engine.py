@@ -380,8 +380,8 @@ class Engine:
 
     def _back_off(self, now: int, retry_after_s: int) -> Action:
         self.settled = False
-        wait_ms = policy.back_off_ms(self.failures, self.trial, retry_after_s, self._random_below)
-        return self._wait(now + wait_ms)
+        until = now + policy.back_off_ms(self.failures, self.trial, retry_after_s, self._random_below)
+        return self._wait(min(until, self._deadlines.end) if self.trial else until)
 
     def _wait(self, until: int) -> Action:
         return self._go(Action(IDLE, until=until))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 MAX_ROOTS = 64
+FILE_KIND, REGULAR = 0xF000, 0x8000  # of st_mode
 
 
 class Folder:
@@ -59,14 +60,19 @@ class Folder:
         try:
             if size > limit:
                 raise TransportError(f"{self._path}/{name}: longer than {limit} bytes")
-            return file.read()
+            return file.read(limit)
         except OSError as exc:
             raise TransportError(f"{self._path}/{name}: cannot be read") from exc
         finally:
             file.close()
 
     def _open(self, name: str) -> "tuple[BinaryIO, int]":
+        import os
+
         try:
+            kind = os.stat(f"{self._path}/{name}")[0] & FILE_KIND  # noqa: PTH116  as below
+            if kind != REGULAR:  # a FIFO would never open, and /dev/zero never end
+                raise TransportError(f"{self._path}/{name}: not a regular file")
             file = open(f"{self._path}/{name}", "rb")  # noqa: PTH123, SIM115  MicroPython has no pathlib
             size = file.seek(0, 2)
             file.seek(0)

@@ -226,6 +226,6 @@ def split_url(url: str) -> "tuple[str, int, str]":
         port = port[1:]
     else:
         host, _, port = authority.partition(":")
-    if not host or (port and (not port.isdigit() or not 0 < int(port) < 65536)) or "@" in authority:
+    if not host or (port and (not is_decimal(port) or not 0 < int(port) < 65536)) or "@" in authority:
         raise TransportError(f"{url}: not a usable URL")
     return host, int(port or "443"), (slash + path).rstrip("/")

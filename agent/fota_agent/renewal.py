@@ -17,7 +17,7 @@ import hashlib
 from fota_agent import download
 from fota_wire import cbor, certify, check, checkin, cose, pkcs10
 from fota_wire.element import IDENTITY_SLOT, NEXT_SLOT
-from fota_wire.errors import DeviceError, FormatError, FotaError, TransportError
+from fota_wire.errors import DeviceError, FotaError, TransportError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,9 +91,9 @@ class Renewal:
                 self._order(candidate[0])
             else:
                 self._prove(candidate[0], candidate[1])
-        except FotaError as exc:
+        except Exception as exc:  # no memory, too: later again
             self._wanted = 0
-            self._hooks.log(f"key: {exc}")
+            self._hooks.log(f"key: {exc if isinstance(exc, FotaError) else repr(exc)}")
 
     def _drop_candidate(self) -> None:
         self.candidate, self._proofs = None, 0
@@ -197,11 +197,12 @@ class Renewal:
         try:
             body = check.fields(cbor.decode(saved), "keys", (1, 2))
             in_use = _key(body[1])
-            self.candidate = None if body[2] is None else _key(body[2])
-        except FormatError:
+            candidate = None if body[2] is None else _key(body[2])
+            public = self._board.element.public_key(in_use[0])
+        except FotaError as exc:  # the key may be gone: the factory's is always taken
+            self._hooks.log(f"key: the factory's instead: {exc}")
             return
-        certificate = in_use[1]
-        public = self._board.element.public_key(in_use[0])
+        self.candidate, certificate = candidate, in_use[1]
         if certificate is None or _fits(certificate, public, self._board.device_id.hex()):
             self.in_use = in_use
 

@@ -3,6 +3,7 @@
 from fota_agent import actions, download, epoch
 from fota_agent.attest import attest
 from fota_agent.engine import Engine
+from fota_agent.heard import Heard
 from fota_agent.http import is_decimal
 from fota_agent.renewal import Renewal
 from fota_agent.state import State
@@ -42,12 +43,13 @@ class Runner:
         self.schedule: Schedule | None = None
         self._board = board
         self._transport = transport
-        self._hooks = hooks
+        self._hooks = hooks = Heard(hooks)
         self._buffer = bytearray(board.inactive.page_size)
         self._boot = board.boot_report()
         self._job: download.Download | None = None
         self._source: Folder | None = None
         self._told: bytes | None = None
+        self._said = ""
         self._saved_at = board.ticks_ms()
         self._save_ms = getattr(board, "save_ms", SAVE_MS)
         self._epoch_done = False  # tried in this boot
@@ -145,7 +147,13 @@ class Runner:
             try:
                 self._board.save_store(state.encode(self._board.store_size))
             except FotaError as exc:  # without a store the agent still updates, it only forgets why
-                self._hooks.log(f"agent store not written: {exc}")
+                state.dirty = True  # the disk may have room later
+                self._say_once(f"agent store not written: {exc}")
+
+    def _say_once(self, line: str) -> None:
+        if line != self._said:
+            self._said = line
+            self._hooks.log(line)
 
     def close(self) -> None:
         """Close the connection to the server."""

@@ -53,7 +53,7 @@ class ElementKey:
     """
 
     def __init__(self, public_xy: bytes, sign: Sign) -> None:
-        self.error: FotaError | None = None
+        self.error: BaseException | None = None
         self._sign = sign
         self._lib = _openssl()
         self._callback = _SIGN(self._on_sign)
@@ -76,7 +76,7 @@ class ElementKey:
         if done != 1:
             raise InputError("OpenSSL refuses ECDSA with SHA-256")
 
-    def take_error(self) -> FotaError | None:
+    def take_error(self) -> BaseException | None:
         """Return why the last signature failed, and forget it."""
         error, self.error = self.error, None
         return error
@@ -98,8 +98,11 @@ class ElementKey:
         except FotaError as exc:
             self.error = exc
             return 0
-        except Exception as exc:  # a digest of another length, or a bug: it must end here
+        except Exception as exc:  # a digest of another length, or a bug
             self.error = DeviceError(f"crypto element: {exc}")
+            return 0
+        except BaseException as exc:  # the process is told to end
+            self.error = exc
             return 0
         ctypes.memmove(out, signature, len(signature))
         out_size[0] = len(signature)

@@ -33,19 +33,19 @@ def account(state: "State", boot: "BootReport") -> str:
 
 
 class Deadlines:
-    """Of the trial that runs, from ``start`` on."""
+    """Of the trial that runs, from ``start`` on. ``end``: when it is given up for want of a check-in."""
 
     def __init__(self, state: "State") -> None:
         self._state = state
-        self._health_by = self._trial_by = 0
+        self._health_by = self.end = 0
 
     def start(self, now: int) -> None:
         """The device has booted."""
-        self._health_by, self._trial_by = now + HEALTH_MS, now + TRIAL_MS
+        self._health_by, self.end = now + HEALTH_MS, now + TRIAL_MS
 
     def missed(self, now: int) -> int:
         """Return the reason to end the trial for want of a check-in, or 0."""
-        return AP3 if now >= self._trial_by else 0
+        return AP3 if now >= self.end else 0
 
     def judge(self, now: int, healthy: "bool | None") -> int:
         """Return the reason to end the trial for the application's verdict, or 0."""

@@ -95,7 +95,7 @@ def run(
     def say(line: str) -> None:
         click.echo(line, err=as_json)
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # a service is told to end: save, and do
+    signal.signal(signal.SIGTERM, _end)
     with _open(device, folder, server, say) as session:
         try:
             done = _drive(session, mode, deadline, interval, card)
@@ -107,6 +107,12 @@ def run(
             click.echo(json.dumps(session.summary()))
         if mode is not None:
             _judge(session, mode, done)
+
+
+def _end(*_: object) -> None:
+    """A service is told to end: save, and do; it need not be told twice."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(0)
 
 
 @agent.command()

@@ -4,6 +4,8 @@ import hashlib
 import os
 import random
 import struct
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -29,6 +31,8 @@ from fota_wire import (
     suit,
 )
 from fota_wire.errors import TransportError
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 VENDOR, CLASS = bytes(range(16)), bytes(range(16, 32))
 DEVICE_ID = bytes.fromhex("0123456789abcdef01")

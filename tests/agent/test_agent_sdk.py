@@ -647,7 +647,7 @@ class Buggy(Hooks):
         self.lines.append(line)
 
 
-@pytest.mark.parametrize("where", ["may_download", "progress", "may_install"])
+@pytest.mark.parametrize("where", ["may_download", "may_install"])
 def test_mistake_in_a_hook_is_told_and_tried_again_later_and_ends_no_agent(device, world, where):
     device.network.wanted = world.v2
     hooks = Buggy(where)
@@ -661,13 +661,6 @@ def test_mistake_in_a_hook_is_told_and_tried_again_later_and_ends_no_agent(devic
     rest(device, agent, 2 * HOUR_MS)
     assert agent.rebooting
     assert device.slot(2, len(world.v2.image)) == world.v2.image
-
-
-def test_mistake_on_hearing_of_an_update_does_not_stop_it(device, world):
-    device.network.wanted = world.v2
-    agent = Agent(device.board(), device.network, Buggy("available"))
-    rest(device, agent, HOUR_MS)
-    assert agent.rebooting
 
 
 def test_health_check_that_fails_ends_the_trial(device, world):
