@@ -56,7 +56,7 @@ def make(folder: Path, options: Options) -> str:
         raise InputError("name the vendor's domain")
     first = read_input(options.image)
     program = image.parse_image(first, programs=True)
-    keys = [load_public_key(path) for path in options.image_keys]
+    keys = [load_public_key(path, "image") for path in options.image_keys]
     serial = SERIAL_HEAD + secrets.token_bytes(8)
     certificate = _certificate(options, serial)
     trust = settings.TrustStore(

@@ -166,8 +166,8 @@ def plan(root_a: Path, root_b: Path, floor: int, latch: bool, output: Path, forc
     from fota_wire.host_crypto import load_public_key
 
     steps = all_steps(
-        root_a_xy=load_public_key(root_a),
-        root_b_xy=load_public_key(root_b),
+        root_a_xy=load_public_key(root_a, "image"),
+        root_b_xy=load_public_key(root_b, "image"),
         counters=(8 * floor, 0),
         latched=latch,
     )
@@ -292,8 +292,8 @@ def _firmware(**given: Any) -> "Firmware":  # noqa: ANN401
         image=read_input(given["image"], 1 << 20),
         class_id=given["class_id"].bytes,
         vendor_id=given["vendor_id"].bytes,
-        root_a_xy=load_public_key(given["root_a"]),
-        root_b_xy=load_public_key(given["root_b"]),
+        root_a_xy=load_public_key(given["root_a"], "image"),
+        root_b_xy=load_public_key(given["root_b"], "image"),
         genesis_root=read_input(given["genesis_root"], 4096),
         server_ca_der=load_certificate(given["server_ca"]).public_bytes(Encoding.DER),
         server_url=given["server_url"],

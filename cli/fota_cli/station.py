@@ -192,7 +192,7 @@ def with_job(function: Function) -> Function:
             from fota_signer.factory.line import Job
             from fota_wire.host_crypto import load_public_key, refuse_example_key
 
-            roots = load_public_key(root_a), load_public_key(root_b)
+            roots = load_public_key(root_a, "image"), load_public_key(root_b, "image")
             for path, xy in zip((root_a, root_b), roots, strict=True):
                 refuse_example_key(xy, allow_example_keys, str(path))
             return Job(

@@ -119,10 +119,12 @@ def keys_show(file: Path, password_file: Path | None, as_json: bool) -> None:
 @force_option
 @password_option
 def keys_public(file: Path, output: Path | None, force: bool, password_file: Path | None) -> None:
-    """Write the public half as PEM."""
+    """Write the public half as PEM, with its label."""
+    from fota_wire.host_crypto import label_of
+
     if output is not None:
         refuse_existing(output, force)
-    pem = _open_public(file, password_file).pem()
+    pem = label_of(read_input(file, MAX_DOCUMENT)) + _open_public(file, password_file).pem()
     if output is None:
         click.echo(pem.decode(), nl=False)
     else:
@@ -272,7 +274,7 @@ def verify(
     class_id = None
     if class_uuid or model:
         class_id = identity.device_class(class_uuid=class_uuid, domain=vendor_domain, model=model).class_id
-    roots = tuple(load_public_key(path) for path in key)
+    roots = tuple(load_public_key(path, "image") for path in key)
     device = images.Device(roots, class_id, floor, max_step, program)
     with _about(file):
         image = images.check_image(read_input(file), device)
@@ -357,7 +359,7 @@ def manifest_sign(
     raw = read_input(file, MAX_DOCUMENT)
     with _about(file):
         suit.unsafe_read_manifest(raw)  # refuse before asking for a password
-    private = passwords.open_key(key, password_file, allow_example_keys)
+    private = passwords.open_key(key, password_file, allow_example_keys, role="release")
     kid = cose.kid_of(host_crypto.public_xy(private))
     signed = suit.add_signature(raw, kid, host_crypto.signer(private))
     write_atomic(output, signed)

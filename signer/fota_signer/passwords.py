@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fota_wire.errors import InputError
 from fota_wire.files import read_input
-from fota_wire.host_crypto import load_private_key
+from fota_wire.host_crypto import load_private_key, require_role
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -61,15 +61,17 @@ def new_password(password_file: Path | None) -> bytes:
 
 
 def open_key(
-    path: Path, password_file: Path | None = None, allow_example_keys: bool = False
+    path: Path, password_file: Path | None = None, allow_example_keys: bool = False, *, role: str
 ) -> "EllipticCurvePrivateKey":
-    """Return the private key in ``path``, asking for its password if it needs one and none is given.
+    """Return the private key of a ``role`` in ``path``, asking for its password if it needs one.
 
     Raises:
-        InputError: no P-256 key in PEM, or the password is wrong.
+        InputError: no P-256 key in PEM, one of another role, or the password is wrong.
         VerifyError: a published example key, and these are not allowed.
     """
+    pem = read_input(path, 65536)
+    require_role(pem, role, path)  # before anybody is asked for a password
     password = given_password(password_file)
-    if password is None and b"ENCRYPTED" in read_input(path, 65536):
+    if password is None and b"ENCRYPTED" in pem:
         password = ask(f"Password of {path}: ")
-    return load_private_key(path, password, allow_example_keys)
+    return load_private_key(path, password, allow_example_keys, role=role)

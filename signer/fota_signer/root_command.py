@@ -19,9 +19,9 @@ def new_root(options: Mapping[str, Any]) -> bytes:
     """
     allow = options["allow_example_keys"]
     roles = {
-        roots.ROOT: (options["root_threshold"], _public(options["root_key"], allow)),
-        roots.RELEASE: (options["release_threshold"], _public(options["release_key"], allow)),
-        roots.ASSIGN: (1, _public(options["assign_key"], allow)),
+        roots.ROOT: (options["root_threshold"], _public(options["root_key"], "root", allow)),
+        roots.RELEASE: (options["release_threshold"], _public(options["release_key"], "release", allow)),
+        roots.ASSIGN: (1, _public(options["assign_key"], "assign", allow)),
     }
     raw = roots.build_root(
         options["root_version"],
@@ -45,7 +45,7 @@ def sign_root(
     """
     known = roots.unsafe_read_root(raw)
     for path in keys:
-        key = passwords.open_key(path, password_file, allow_example_keys)
+        key = passwords.open_key(path, password_file, allow_example_keys, role="root")
         kid = cose.kid_of(host_crypto.public_xy(key))
         if known.version == 1 and kid not in known.role_keys(roots.ROOT):
             raise InputError(f"{path}: not one of the ROOT keys of this document")
@@ -67,8 +67,8 @@ def summary(path: Path, raw: bytes) -> dict[str, Any]:
     return table
 
 
-def _public(paths: Iterable[Path], allow_example_keys: bool) -> list[bytes]:
-    found = [(path, host_crypto.load_public_key(path)) for path in paths]
+def _public(paths: Iterable[Path], role: str, allow_example_keys: bool) -> list[bytes]:
+    found = [(path, host_crypto.load_public_key(path, role)) for path in paths]
     for path, xy in found:
         host_crypto.refuse_example_key(xy, allow_example_keys, str(path))
     return [xy for _, xy in found]

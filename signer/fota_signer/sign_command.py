@@ -72,7 +72,7 @@ def run(options: SignOptions) -> str:
     else:
         payload = firmware.load_firmware(source, options.source)
     password_file = Path(options.password_file) if options.password_file else None
-    key = passwords.open_key(Path(options.key), password_file, options.allow_example_keys)
+    key = passwords.open_key(Path(options.key), password_file, options.allow_example_keys, role="image")
     data = images.sign_payload(
         payload,
         key=key,

@@ -22,8 +22,8 @@ def load_assign_signer(
     """Return the signer whose key is in a PEM file, encrypted or not.
 
     Raises:
-        InputError: no P-256 key, or the password is missing or wrong.
+        InputError: no P-256 key, one of another role, or the password is missing or wrong.
         VerifyError: it is one of the published example keys, and these are not allowed (``example-key``).
     """
     secret = password.encode() if password else None
-    return AssignSigner(host_crypto.load_private_key(path, secret, allow_example_keys))
+    return AssignSigner(host_crypto.load_private_key(path, secret, allow_example_keys, role="assign"))

@@ -86,7 +86,7 @@ def provision(file: Path, as_json: bool, certificate_out: Path | None, **given: 
     from fota_wire.files import write_atomic
     from fota_wire.host_crypto import load_public_key, refuse_example_key
 
-    roots = [load_public_key(given[name]) for name in ("root_a", "root_b")]
+    roots = [load_public_key(given[name], "image") for name in ("root_a", "root_b")]
     for name, xy in zip(("root_a", "root_b"), roots, strict=True):
         refuse_example_key(xy, given["allow_example_keys"], str(given[name]))
     if roots[0] == roots[1]:

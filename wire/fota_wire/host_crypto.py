@@ -5,6 +5,7 @@ Imports are inside the functions: most commands need none of this, and it is the
 
 import binascii
 import os
+import re
 from pathlib import Path
 
 from fota_wire import example_keys
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 ALLOW_EXAMPLE_KEYS = "FOTA_ALLOW_EXAMPLE_KEYS"
 """Environment variable: ``1`` lets the published throw-away keys be used."""
+
+_LABEL = re.compile(rb"\A# fota ([a-z-]+)(/[A-Za-z0-9._-]+)? ([0-9a-f]{16})\r?\n")
+"""First line of the files of ``fota keys`` and ``fota ca``: role, name, key id."""
 
 _PKCS8_HEAD = bytes.fromhex("308187020100301306072a8648ce3d020106082a8648ce3d030107046d306b0201010420")
 _PKCS8_PUBLIC = bytes.fromhex("a14403420004")
@@ -66,12 +70,12 @@ def public_xy(key: "EllipticCurvePrivateKey | EllipticCurvePublicKey") -> bytes:
 
 
 def load_private_key(
-    path: Path, password: bytes | None = None, allow_example_keys: bool = False
+    path: Path, password: bytes | None = None, allow_example_keys: bool = False, *, role: str | None = None
 ) -> "EllipticCurvePrivateKey":
-    """Return the P-256 private key in a PEM file.
+    """Return the P-256 private key in a PEM file. ``role``: what it is to be used for, see `require_role`.
 
     Raises:
-        InputError: no such file, not a P-256 key, password wrong or missing.
+        InputError: no such file, not a P-256 key, password wrong or missing, a key of another role.
         VerifyError: one of the published example keys, and neither ``allow_example_keys`` nor
             FOTA_ALLOW_EXAMPLE_KEYS=1; code ``example-key``.
     """
@@ -79,6 +83,7 @@ def load_private_key(
     from cryptography.hazmat.primitives.asymmetric import ec
 
     pem = read_input(path, 65536)
+    require_role(pem, role, path)
     encrypted = b"ENCRYPTED" in pem
     if encrypted and password is None:
         raise InputError(f"{path}: the key is encrypted: give its password", "password")
@@ -136,17 +141,41 @@ def refuse_example_key(xy: bytes, allow_example_keys: bool, where: str) -> None:
         )
 
 
-def load_public_key(path: Path) -> bytes:
-    """Return x||y of the P-256 key in a PEM file: a public key, a certificate, or an unencrypted private key.
+def label_of(pem: bytes) -> bytes:
+    """Return the line with role and name at the head of a key file, b"" if there is none."""
+    found = _LABEL.match(pem)
+    return found[0] if found else b""
+
+
+def require_role(pem: bytes, role: str | None, path: Path) -> None:
+    """Return unless a key file says of itself that it is for something else; one that says nothing passes.
+
+    It guards against a wrong file, not against a forger: each key has one role (DESIGN 4), and the roots in
+    an element are for ever.
 
     Raises:
-        InputError: no such file, or no such key in it.
+        InputError: it is of another role; code ``key-role``.
+    """
+    found = _LABEL.match(pem)
+    if role is not None and found and found[1].decode() != role:
+        label = (found[1] + (found[2] or b"")).decode()
+        raise InputError(f"{path}: the key {label}; what is wanted here is a key of role {role}", "key-role")
+
+
+def load_public_key(path: Path, role: str | None = None) -> bytes:
+    """Return x||y of the P-256 key in a PEM file: a public key, a certificate, or an unencrypted private key.
+
+    ``role``: what it is to be used for, see `require_role`.
+
+    Raises:
+        InputError: no such file, no such key in it, or one of another role.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
     pem = read_input(path, 65536)
+    require_role(pem, role, path)
     key: object
     try:
         if b"BEGIN CERTIFICATE" in pem:

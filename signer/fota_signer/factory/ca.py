@@ -100,7 +100,7 @@ def load_ca(
         VerifyError: a published example key, which was not allowed.
     """
     loaded = load_certificate(certificate)
-    private = passwords.open_key(key, password_file, allow_example_keys)
+    private = passwords.open_key(key, password_file, allow_example_keys, role="device-ca")
     if load_public_key(certificate) != public_xy(private):
         raise InputError(f"{key} is not the key of the certificate {certificate}")
     if not is_ca(loaded):
