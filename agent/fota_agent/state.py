@@ -161,6 +161,10 @@ def newest(copies: "list[tuple[int, bytes] | None]") -> "int | None":
 
 def _clip(detail: str) -> str:
     """Return ``detail`` in at most MAX_DETAIL bytes of UTF-8."""
+    try:
+        detail.encode()
+    except UnicodeError:  # a file's name may be no text
+        detail = repr(detail)
     while len(detail.encode()) > MAX_DETAIL:
         detail = detail[: len(detail) - 1]
     return detail

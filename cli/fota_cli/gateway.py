@@ -100,14 +100,10 @@ def summary(gateway: "Gateway") -> dict[str, object]:
     """Return what journal, boot report and floor say."""
     from fota_agent.linux import storage
     from fota_agent.linux.launcher import running_launcher
-    from fota_wire import bootreport, journal, layout, status
-    from fota_wire.errors import FormatError
+    from fota_wire import journal, layout, status
 
     record = storage.JournalFile(gateway.folder / "journal").state()
-    try:
-        boot = bootreport.unpack(gateway.report_path.read_bytes())
-    except (OSError, FormatError):
-        boot = None
+    boot = gateway.boot_report()
     return {
         "device": gateway.device_id.hex(),
         "launcher": running_launcher(gateway),

@@ -11,6 +11,7 @@ from fota_agent.linux.gateway import Gateway
 from fota_agent.schedule import AUTO, NOTIFY, Schedule, parse_window
 from fota_cli.agent_words import Say, Words, WordyHooks
 from fota_cli.gateway import summary
+from fota_wire import bootreport
 from fota_wire.errors import DeviceError, InputError
 from fota_wire.files import write_atomic
 from fota_wire.layout import SLOT_NAMES
@@ -119,10 +120,8 @@ class GatewaySession:
         }
 
     def _report(self) -> bytes | None:
-        try:
-            return self._gateway.report_path.read_bytes()
-        except OSError:
-            return None
+        report = self._gateway.boot_report()
+        return None if report is None else bootreport.pack(report)
 
 
 class Consent(Schedule):

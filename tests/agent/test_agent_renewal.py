@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from fota_agent.agent import Agent
 from fota_agent.renewal import FALL_BACK_AFTER, PROOFS, _fits
 from fota_signer.factory.ca import DeviceCa, issue
 from fota_signer.factory.certify import certify_order
@@ -285,6 +286,26 @@ def test_damaged_store_leaves_the_factory_key(rotating, world):
     rotating.device.boot(world.v1)
     rotating.run()
     assert acts_by(server) == world.device.xy
+
+
+def test_key_that_is_gone_from_the_element_keeps_no_agent_from_starting(rotating, world):
+    """A token that was set up anew, say: the store still names a key in it."""
+    server = rotating.server
+    server.wanted = certify.ROTATE
+    rotating.run()
+    rotating.device.boot(world.v1)
+    board = rotating.device.board()
+    usual = board.element.public_key
+
+    def gone(slot=None):
+        if slot == 2:
+            raise DeviceError("the token has no such key")
+        return usual(slot)
+
+    board.element.public_key = gone
+    Agent(board, server, rotating.device.hooks)
+    assert board.public_key == world.device.xy
+    assert "key: the factory's instead: the token has no such key" in rotating.device.hooks.lines
 
 
 def test_element_that_fails_while_the_key_is_changed_mixes_no_two_keys(rotating, world):

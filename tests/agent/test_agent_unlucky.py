@@ -12,6 +12,7 @@ from test_agent_tls import Element, Pki, Server, get, transport
 from fota_agent.agent import Agent
 from fota_agent.folder import Folder
 from fota_agent.http import split_url
+from fota_agent.state import State, decode
 from fota_wire import journal, layout, status
 from fota_wire.errors import DeviceError, TransportError
 from fota_wire.files import write_atomic
@@ -89,6 +90,14 @@ def test_store_that_could_not_be_written_once_is_written_later(device, world):
     refusing.clear()
     rest(device, agent, HOUR_MS)
     assert saved
+
+
+def test_name_that_is_no_text_can_be_reported():
+    state = State()
+    state.add_event("failed", "/media/st\udcffck/manifest.suit: cannot be read")
+    assert decode(state.encode(8192)).events == [
+        ("failed", r"'/media/st\udcffck/manifest.suit: cannot be read'")
+    ]
 
 
 # -- a crafted card ------------------------------------------------------------------------------------------

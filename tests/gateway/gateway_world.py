@@ -155,6 +155,12 @@ class World:
             process.wait(30)
 
 
+def booted(path):
+    """Tell whether a launcher has left the report of a boot."""
+    report = path / "run/boot-report"
+    return report.exists() and any(report.read_bytes())
+
+
 def wait_for(condition, what, seconds=20):
     end = time.monotonic() + seconds
     while not condition():

@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import pytest
-from gateway_world import FOTA
+from gateway_world import FOTA, booted
 
 from fota_wire import image
 
@@ -29,7 +29,7 @@ def test_kill_anywhere_leaves_the_old_program_or_the_new_one(world, first):
     device = world.show(path)["device"]
     launcher = spawn(world, "gateway", "launch", path)
     end = time.monotonic() + 20
-    while not (path / "run/boot-report").exists():
+    while not booted(path):
         assert time.monotonic() < end
         time.sleep(0.05)
     world.agent(path, "--until-idle")
@@ -50,7 +50,7 @@ def test_kill_anywhere_leaves_the_old_program_or_the_new_one(world, first):
         if launcher.poll() is not None:
             launcher = spawn(world, "gateway", "launch", path)
             end = time.monotonic() + 20
-            while world.show(path)["launcher"] is None or not (path / "run/boot-report").exists():
+            while world.show(path)["launcher"] is None or not booted(path):
                 assert launcher.poll() is None
                 assert time.monotonic() < end
                 time.sleep(0.05)

@@ -211,6 +211,9 @@ def test_torn_journal_record_is_an_absent_one(gateway):
         book.append(journal.Record(9, A, NONE, journal.NONE), journal.EMPTY)
 
 
+GOOD = f'device_id = "{"00" * 9}"\nimage.keys = ["{"00" * 64}"]\nelement.kind = "-"\n'
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [
@@ -220,6 +223,12 @@ def test_torn_journal_record_is_an_absent_one(gateway):
         ('device_id = "00"\n[image]\nkeys=[]\n[element]', "18 hex digits"),
         (f'device_id = "{"00" * 9}"\n[image]\nkeys=["00"]\n[element]', "image.keys"),
         (f'device_id = "{"00" * 9}"\n[image]\ntries=16\nkeys=["{"00" * 64}"]\n[element]', "image.tries"),
+        (f"{GOOD}slots = 5", "missing or unusable"),
+        (f"{GOOD}health = 5", "missing or unusable"),
+        (f'{GOOD}health.command = "curl x"', "list of words"),
+        (f"{GOOD}health.command = []", "list of words"),
+        (f"{GOOD}updates.mirror = 5", "updates.mirror is a text"),
+        (f'{GOOD}updates.tls12 = "yes"', "updates.tls12 true or false"),
     ],
 )
 def test_settings_that_are_not_usable_are_one_clear_line(gateway, change, word):

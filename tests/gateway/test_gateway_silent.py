@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from gateway_world import FOTA, wait_for
+from gateway_world import FOTA, booted, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -110,7 +110,7 @@ def test_nothing_listens_through_a_whole_update(world, first, strace, tmp_path):
     world.processes.append(launcher)
     watch.roots.add(launcher.pid)
     watch.start()
-    wait_for((path / "run/boot-report").exists, "the launcher")
+    wait_for(lambda: booted(path), "the launcher")
     device = world.agent(path, "--until-idle")["device"]
     world.publish("4.0.0")
     world.fota("rollout", "start", "4.0.0", "--device", device)

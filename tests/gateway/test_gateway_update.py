@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from gateway_world import KEYS
+from gateway_world import KEYS, booted
 
 pytestmark = pytest.mark.slow
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 def launch(world, path, *args):
     process = world.spawn("gateway", "launch", path, *args)
     end = time.monotonic() + 20
-    while not (path / "run/boot-report").exists():
+    while not booted(path):
         assert process.poll() is None, "the launcher has ended"
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -185,7 +185,7 @@ def test_second_launcher_is_refused_and_agent_without_launcher_is_told(world, fi
     launcher = launch(world, path)
     assert "a launcher is running already" in world.fota("gateway", "launch", path, code=5)
     stop(launcher)
-    assert not (path / "run/boot-report").exists()
+    assert not booted(path)
 
 
 def test_mode_notify_waits_for_consent_and_takes_what_was_agreed_to(world, first):

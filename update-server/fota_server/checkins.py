@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import Table, bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fota_server import schema, telemetry
@@ -34,7 +34,8 @@ log = logging.getLogger("fota.server")
 
 MAX_BATCH = 256
 MAX_WAITING = 8192
-EVENTS_KEPT = 100
+EVENTS_KEPT = 100  # of one device, the newest
+CONFIRMATIONS_KEPT = 64
 
 
 class Busy(FotaError):
@@ -304,6 +305,8 @@ async def _store(connection: AsyncConnection, judged: list[_Judged], now: int) -
     ]
     if confirmed:
         await connection.execute(insert(schema.confirmations), confirmed)
+        for row in confirmed:
+            await _prune(connection, schema.confirmations, str(row["device_id"]), CONFIRMATIONS_KEPT)
     for item in judged:
         if item.verdict.report and item.verdict.report.events:
             await _store_events(connection, item.twin.device_id, item.verdict.report.events, now)
@@ -380,11 +383,16 @@ async def _store_events(
     table = schema.events
     rows = [{"device_id": device_id, "at": now, "code": code, "detail": detail} for code, detail in reported]
     await connection.execute(insert(table), rows)
+    await _prune(connection, table, device_id, EVENTS_KEPT)
+
+
+async def _prune(connection: AsyncConnection, table: Table, device_id: str, kept: int) -> None:
+    """Leave the newest ``kept`` rows of a device: whoever holds its key can make up as many as it likes."""
     oldest_kept = (
         select(table.c.id)
         .where(table.c.device_id == device_id)
         .order_by(table.c.id.desc())
-        .offset(EVENTS_KEPT - 1)
+        .offset(kept - 1)
         .limit(1)
     ).scalar_subquery()
     await connection.execute(delete(table).where(table.c.device_id == device_id, table.c.id < oldest_kept))

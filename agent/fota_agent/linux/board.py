@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fota_agent.linux import storage
 from fota_agent.linux.gateway import Gateway
 from fota_wire import bootreport, journal, layout
-from fota_wire.errors import DeviceError, FormatError, InputError
+from fota_wire.errors import DeviceError, InputError
 from fota_wire.files import read_input
 from fota_wire.status import CE1
 
@@ -60,10 +60,9 @@ class LinuxBoard:
 
         An agent may be started anew within one boot: a trial that was confirmed since is none any more.
         """
-        try:
-            report = bootreport.unpack(self._gateway.report_path.read_bytes())
-        except (OSError, FormatError) as exc:
-            raise DeviceError(f"{self._gateway.folder}: no boot report: fota gateway launch") from exc
+        report = self._gateway.boot_report()
+        if report is None:
+            raise DeviceError(f"{self._gateway.folder}: no boot report: fota gateway launch")
         state = self._journal.state()
         if report.trial and not state.in_trial(report.running):
             report.trial = False
@@ -133,7 +132,7 @@ class LinuxBoard:
 
     def reset(self) -> None:
         """Have the launcher boot anew; this boot's report is taken away first."""
-        self._gateway.report_path.unlink(missing_ok=True)
+        storage.blank(self._gateway.report_path)
         from fota_agent.linux import launcher  # brings what a start need not wait for
 
         launcher.reset(self._gateway)

@@ -13,7 +13,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from fota_wire import cose, layout, settings
+from fota_wire import bootreport, cose, layout, settings
 from fota_wire.errors import FormatError, InputError
 from fota_wire.files import read_input
 from fota_wire.image import MAX_PROGRAM
@@ -43,7 +43,7 @@ class Gateway:
             raise InputError(f"{path}: {exc}") from exc
         try:
             self._read(table)
-        except (KeyError, TypeError, ValueError) as exc:
+        except (KeyError, TypeError, ValueError, AttributeError) as exc:  # a number where a table has to be
             raise InputError(f"{path}: missing or unusable: {exc}") from exc
         try:
             self.trust = settings.unpack_trust_store(read_input(folder / "trust.cbor", 65536))
@@ -70,7 +70,14 @@ class Gateway:
         self.page_size = DEFAULT_PAGE
         self.element: dict[str, Any] = dict(table["element"])
         self.updates: dict[str, Any] = dict(table.get("updates", {}))
+        if (
+            type(self.updates.get("mirror", "")) is not str
+            or type(self.updates.get("tls12", True)) is not bool
+        ):
+            raise ValueError("updates.mirror is a text, updates.tls12 true or false")
         command = table.get("health", {}).get("command")
+        if command is not None and (not isinstance(command, list) or not command):
+            raise ValueError('health.command is a list of words: ["curl", "..."]')
         self.health_command: list[str] | None = None if command is None else [str(word) for word in command]
 
     @property
@@ -80,8 +87,15 @@ class Gateway:
 
     @property
     def report_path(self) -> Path:
-        """The boot report."""
+        """The boot report; it stays between two boots, and holds zeros then: a full disk takes the next."""
         return self.run / "boot-report"
+
+    def boot_report(self) -> bootreport.BootReport | None:
+        """Return what the launcher left of this boot, or None: nothing is booted."""
+        try:
+            return bootreport.unpack(self.report_path.read_bytes())
+        except (OSError, FormatError):
+            return None
 
     @property
     def health_path(self) -> Path:

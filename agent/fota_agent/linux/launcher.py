@@ -20,7 +20,6 @@ from fota_agent.linux import policy, storage
 from fota_agent.linux.gateway import Gateway
 from fota_wire import bootreport, image, journal, layout, status
 from fota_wire.errors import DeviceError, FormatError, FotaError, StorageError, VerifyError
-from fota_wire.files import write_atomic
 from fota_wire.host_crypto import verify
 from fota_wire.version import format_version
 
@@ -29,6 +28,7 @@ CALM_S = 60.0
 LONGEST_PAUSE_S = 60.0
 WATCHED = (signal.SIGCHLD, signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
 PR_SET_PDEATHSIG = 1
+NOT_STARTED = 126  # as a shell has it
 TAIL = 1024  # room for the unprotected area
 
 Say = Callable[[str], None]
@@ -60,12 +60,11 @@ class Launcher:
             gateway.run.mkdir(exist_ok=True)
             self._lock = os.open(gateway.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.pwrite(self._lock, b"%-15d\n" % os.getpid(), 0)  # in place, as all that a boot depends on
         except BlockingIOError as exc:
             raise StorageError(f"{gateway.folder}: a launcher is running already") from exc
         except OSError as exc:
             raise StorageError(f"{gateway.run}: {exc.strerror}") from exc
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, b"%d\n" % os.getpid(), 0)
 
     def __enter__(self) -> "Launcher":
         """Return itself."""
@@ -73,7 +72,7 @@ class Launcher:
 
     def __exit__(self, *_exc: object) -> None:
         """Release the lock; the boot report ends with the launcher."""
-        self._gateway.report_path.unlink(missing_ok=True)
+        storage.blank(self._gateway.report_path)
         os.close(self._lock)
 
     def run(self) -> int:
@@ -111,7 +110,7 @@ class Launcher:
             DeviceError: PO3, nothing bootable; JO1, FL3 and others, a fault of this machine.
         """
         gateway = self._gateway
-        gateway.report_path.unlink(missing_ok=True)
+        storage.blank(gateway.report_path)
         gateway.health_path.unlink(missing_ok=True)
         floor = storage.read_floor(gateway.folder / "floor")
         verdicts: dict[int, int] = {}
@@ -147,8 +146,7 @@ class Launcher:
     ) -> Boot:
         program, payload = found
         if step.slot == record.confirmed and program.sec_cnt > floor:
-            floor = program.sec_cnt
-            storage.raise_floor(self._gateway.folder / "floor", floor)
+            floor = self._raise_floor(floor, program.sec_cnt)
         report = bootreport.BootReport()
         report.running, report.confirmed, report.candidate = step.slot, record.confirmed, record.candidate
         report.state, report.tries, report.reason = record.state, record.tries, record.reason
@@ -157,10 +155,19 @@ class Launcher:
         report.image_hash, report.status_element = program.image_hash, status.OK
         report.status_a = verdicts.get(layout.SLOT_A, 0)
         report.status_b = verdicts.get(layout.SLOT_B, 0)
-        write_atomic(self._gateway.report_path, bootreport.pack(report))
+        storage.overwrite(self._gateway.report_path, bootreport.pack(report))
         how = f"trial, tries left {record.tries}" if step.trial else "confirmed"
         self._say(f"launch: slot {layout.SLOT_NAMES[step.slot]} {format_version(program.version)}, {how}")
         return Boot(step.slot, step.trial, program, payload)
+
+    def _raise_floor(self, floor: int, wanted: int) -> int:
+        """Return the floor from now on; a disk that is full keeps no confirmed program from running."""
+        try:
+            storage.raise_floor(self._gateway.folder / "floor", wanted)
+        except StorageError as exc:
+            self._say(f"launch: the floor stays at {floor} until the next boot: {exc}")
+            return floor
+        return wanted
 
     # -- the running program -----------------------------------------------------------------------------
 
@@ -169,6 +176,12 @@ class Launcher:
         fd = sealed(boot.payload, format_version(boot.program.version))
         try:
             child = self._spawn(fd, mask)
+        except DeviceError as exc:
+            self._say(f"launch: {exc}")
+            state = self._journal.state()
+            if state.in_trial(boot.slot):
+                self._journal.append(journal.reject(state, boot.slot, status.AP1), state)
+            return NOT_STARTED, False
         finally:
             os.close(fd)
         deadline = time.monotonic() + self._gateway.trial_s if boot.trial else None

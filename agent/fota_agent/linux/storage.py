@@ -135,6 +135,26 @@ def raise_floor(path: Path, floor: int) -> None:
     write_atomic(path, f"{floor}\n".encode())
 
 
+def overwrite(path: Path, data: bytes) -> None:
+    """Write ``data`` where the file's beginning is: a full disk takes that, once the file is there. A cut
+    leaves a torn one. StorageError.
+    """
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            os.pwrite(fd, data, 0)
+        finally:
+            os.close(fd)
+    except OSError as exc:
+        raise StorageError(f"cannot write {path}: {exc.strerror}") from exc
+
+
+def blank(path: Path) -> None:
+    """Fill the file with zeros, if it is there."""
+    if path.exists():
+        overwrite(path, bytes(path.stat().st_size))
+
+
 def read_store(path: Path) -> bytes | None:
     """Return what was saved last, or None."""
     with suppress(OSError):
@@ -166,4 +186,6 @@ def claim(path: Path) -> None:
         raise StorageError(f"{path.parent.parent}: another agent is running for this gateway") from exc
     except OSError as exc:
         raise StorageError(f"{path}: {exc.strerror}") from exc
+    for leftover in path.parent.parent.glob(".store.*.tmp"):  # of an agent that was cut while it saved
+        leftover.unlink(missing_ok=True)
     _held[name] = fd
