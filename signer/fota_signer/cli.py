@@ -169,6 +169,12 @@ def root() -> None:
     show_default=True,
     help="1: devices that run an image of firmware root B retire root A, for good.",
 )
+@click.option(
+    "--retire-image-key",
+    type=FILE,
+    multiple=True,
+    help="Public IMAGE key, root A say: servers offer nothing signed by it any more; for good.",
+)
 @click.option("--sign", "signing", type=FILE, multiple=True, help="Private key to sign with; repeat.")
 @output_option
 @force_option

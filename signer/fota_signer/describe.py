@@ -113,6 +113,7 @@ def _root(data: bytes) -> Table:
         "min_sequence": root.min_sequence,
         "min_security_counter": root.min_secver,
         "key_epoch": root.epoch,
+        "retired_image_keys": [key_hash.hex() for key_hash in root.retired],
         "revoked": [digest.hex() for digest in root.revoked],
         "signed_by": [kid.hex() for kid in roots.signers_of(data)],
         "size": len(data),

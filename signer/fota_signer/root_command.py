@@ -30,6 +30,7 @@ def new_root(options: Mapping[str, Any]) -> bytes:
         options["min_security_counter"],
         tuple(_digest(text) for text in options["revoke"]),
         options["key_epoch"],
+        tuple(cose.key_hash(xy) for xy in _public(options["retire_image_key"], "image", allow)),
     )
     return sign_root(raw, options["signing"], options["password_file"], options["allow_example_keys"])
 

@@ -137,6 +137,7 @@ class Keys:
         revoked: tuple[bytes, ...] = (),
         assign: Any = None,
         signers: int = 2,
+        retired: tuple[bytes, ...] = (),
     ) -> bytes:
         publics = [[host_crypto.public_xy(key) for key in group] for group in (self.root, self.release)]
         assign_xy = host_crypto.public_xy(assign or self.assign)
@@ -145,7 +146,7 @@ class Keys:
             roots.RELEASE: (2, publics[1]),
             roots.ASSIGN: (1, [assign_xy]),
         }
-        raw = roots.build_root(version, roles, min_sequence, min_secver, revoked)
+        raw = roots.build_root(version, roles, min_sequence, min_secver, revoked, retired=retired)
         for key in self.root[:signers]:
             raw = roots.add_signature(raw, cose.kid_of(host_crypto.public_xy(key)), host_crypto.signer(key))
         return raw

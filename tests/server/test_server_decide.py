@@ -42,6 +42,7 @@ def release_of(built: Built, number: int = 7, sequence: int = 2) -> Release:
         image_hash=image.image_hash,
         sec_cnt=image.sec_cnt,
         envelope=built.envelope,
+        key_hash=image.key_hash,
     )
 
 

@@ -1,5 +1,7 @@
 """Each key has one role: a key file that says what it is for is taken for nothing else."""
 
+import json
+
 import pytest
 
 PASSWORD = {"FOTA_KEY_PASSWORD": "correct horse"}
@@ -54,6 +56,13 @@ def test_root_names_no_key_for_another_role(fota, refused, keys, role):
         *root_words(**{role: "image"}),
         says=f"image.pub: the key image/x; what is wanted here is a key of role {role}",
     )
+
+
+def test_root_names_a_retired_image_key_and_no_other_key_as_one(fota, refused, keys):
+    told = fota(*root_words(), "--retire-image-key", "image.pub", "--json")
+    shown = json.loads(fota("keys", "show", "image.pub", "--json").stdout)
+    assert json.loads(told.stdout)["retired_image_keys"] == [shown["keyhash"]]
+    refused(3, *root_words(), "--retire-image-key", "root.pub", says="a key of role image")
 
 
 def test_root_is_signed_by_no_key_of_another_role(fota, refused, keys):

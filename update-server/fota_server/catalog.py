@@ -15,6 +15,12 @@ from fota_wire.image import Image, parse_image
 from fota_wire.suit import Manifest, open_envelope
 from fota_wire.version import format_version
 
+_keys = schema.release_keys
+RELEASES = select(schema.releases, _keys.c.key_hash).outerjoin(
+    _keys, _keys.c.release_id == schema.releases.c.id
+)
+"""The rows that `release_of` reads."""
+
 
 class Catalog:
     """Published releases by row id, kept in memory."""
@@ -27,14 +33,14 @@ class Catalog:
         wanted = set(ids)
         missing = wanted - self._by_id.keys()
         if missing:
-            query = select(schema.releases).where(schema.releases.c.id.in_(missing))
+            query = RELEASES.where(schema.releases.c.id.in_(missing))
             for row in (await connection.execute(query)).mappings():
                 self._by_id[row["id"]] = release_of(row)
         return {release_id: self._by_id[release_id] for release_id in wanted}
 
 
 def release_of(row: RowMapping) -> Release:
-    """Return the release in a row of ``releases``."""
+    """Return the release in a row of `RELEASES`."""
     return Release(
         id=row["id"],
         version=row["version"],
@@ -47,6 +53,7 @@ def release_of(row: RowMapping) -> Release:
         image_hash=bytes.fromhex(row["image_hash"]),
         sec_cnt=row["sec_cnt"],
         envelope=row["envelope"],
+        key_hash=bytes.fromhex(row["key_hash"]) if row["key_hash"] else None,
     )
 
 
@@ -92,6 +99,7 @@ def check_release(manifest: Manifest, envelope: bytes, image_file: bytes, root: 
         image_hash=image.image_hash,
         sec_cnt=image.sec_cnt,
         envelope=envelope,
+        key_hash=image.key_hash,
     )
     refusal = why_not(release, root, floor=None)
     if refusal:
@@ -117,7 +125,7 @@ async def store_release(connection: AsyncConnection, release: Release, actor: st
             f"version {release.version} is published already, with other content: take a new version",
             "version-taken",
         )
-    await connection.execute(
+    stored = await connection.execute(
         insert(table).values(
             version=release.version,
             vendor_id=release.vendor_id.hex(),
@@ -133,6 +141,10 @@ async def store_release(connection: AsyncConnection, release: Release, actor: st
             published_by=actor,
         )
     )
+    (release_id,) = stored.inserted_primary_key or (None,)
+    if release.key_hash is not None:
+        row = {"release_id": release_id, "key_hash": release.key_hash.hex()}
+        await connection.execute(insert(_keys).values(**row))
     await record_audit(
         connection, actor, "release.publish", release.version, manifest_digest=release.manifest_digest.hex()
     )
@@ -150,10 +162,10 @@ async def find_release(connection: AsyncConnection, name: str) -> Release:
         version.
     """
     table = schema.releases
-    query = select(table).where(table.c.version == name).order_by(table.c.sequence.desc())
+    query = RELEASES.where(table.c.version == name).order_by(table.c.sequence.desc())
     rows: Sequence[RowMapping] = (await connection.execute(query)).mappings().all()
     if not rows and len(name) >= 8 and all(digit in "0123456789abcdef" for digit in name):
-        query = select(table).where(table.c.manifest_digest.startswith(name))
+        query = RELEASES.where(table.c.manifest_digest.startswith(name))
         rows = (await connection.execute(query)).mappings().all()
     if not rows:
         raise InputError(

@@ -57,7 +57,10 @@ GIVEN_UP = (TargetState.REVERTED, TargetState.REJECTED, TargetState.FAILED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """A published release. Digests: 32 bytes, ids: 16, ``file_size`` in bytes; ``version`` is for people."""
+    """A published release. Digests: 32 bytes, ids: 16, ``file_size`` in bytes; ``version`` is for people.
+
+    ``key_hash``: of the IMAGE key that signed it; None: not known.
+    """
 
     id: int
     version: str
@@ -70,6 +73,7 @@ class Release:
     image_hash: bytes
     sec_cnt: int
     envelope: bytes
+    key_hash: bytes | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +219,8 @@ def why_not(release: Release, root: Root, floor: int | None) -> str | None:
     """Return why a device with this ``floor`` (None: not known) must not get ``release``, or None."""
     if release.manifest_digest in root.revoked:
         return f"release {release.version} is revoked by ROOT {root.version}"
+    if release.key_hash in root.retired:
+        return f"release {release.version} is signed by an IMAGE key that ROOT {root.version} retired"
     if release.sequence < root.min_sequence:
         return f"manifest sequence {release.sequence} is below {root.min_sequence}, the minimum of the ROOT"
     if release.sec_cnt < root.min_secver:

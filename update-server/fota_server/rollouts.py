@@ -13,7 +13,7 @@ from sqlalchemy import RowMapping, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fota_server import schema
-from fota_server.catalog import find_release, release_of
+from fota_server.catalog import RELEASES, find_release, release_of
 from fota_server.database import now, record_audit
 from fota_server.decide import GIVEN_UP, UNDER_WAY, Release, TargetState, why_not
 from fota_wire.errors import InputError, VerifyError
@@ -125,13 +125,13 @@ async def _before(connection: AsyncConnection, device: RowMapping) -> tuple[Rele
 
 
 async def _release_by_id(connection: AsyncConnection, release_id: int) -> Release:
-    query = select(schema.releases).where(schema.releases.c.id == release_id)
+    query = RELEASES.where(schema.releases.c.id == release_id)
     return release_of((await connection.execute(query)).mappings().one())
 
 
 async def _release_by_image(connection: AsyncConnection, image_hash: str) -> Release | None:
     table = schema.releases
-    query = select(table).where(table.c.image_hash == image_hash).order_by(table.c.sequence.desc()).limit(1)
+    query = RELEASES.where(table.c.image_hash == image_hash).order_by(table.c.sequence.desc()).limit(1)
     row = (await connection.execute(query)).mappings().first()
     return release_of(row) if row else None
 

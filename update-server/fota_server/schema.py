@@ -62,6 +62,13 @@ releases = Table(
     Index("releases_version", "class_id", "version"),
 )
 
+release_keys = Table(  # which IMAGE key has signed; no row: published before the server kept this
+    "release_keys",
+    metadata,
+    Column("release_id", BigInteger, ForeignKey("releases.id"), primary_key=True, autoincrement=False),
+    Column("key_hash", String(64), nullable=False),
+)
+
 devices = Table(
     "devices",
     metadata,

@@ -18,6 +18,7 @@ MAX_KEYS = 16
 MAX_SIGNATURES = 8
 MAX_REVOKED = 64
 MAX_EPOCH = 1
+MAX_RETIRED = 4
 
 
 class Root:
@@ -25,7 +26,7 @@ class Root:
 
     ``version`` >= 1; ``keys`` {kid: x||y}; ``roles`` {role: (threshold, [kid])}; ``min_sequence`` of
     manifests, ``min_secver`` of images; ``revoked`` [manifest digest]; ``epoch`` 1 retires firmware root A;
-    ``raw`` the document itself.
+    ``retired`` [KEYHASH] of image keys whose releases a server offers no more; ``raw`` the document itself.
     """
 
     def __init__(self, payload: "dict[object, object]", raw: bytes) -> None:
@@ -41,6 +42,8 @@ class Root:
         revoked = check.array(payload.get(7, []), "ROOT revocations", 0, MAX_REVOKED)
         self.revoked = [check.bstr(digest, "revoked manifest digest", 32) for digest in revoked]
         self.epoch = check.uint(payload.get(8, 0), "ROOT key epoch", MAX_EPOCH)
+        retired = check.array(payload.get(9, []), "ROOT retired image keys", 0, MAX_RETIRED)
+        self.retired = [check.bstr(key_hash, "retired image key", 32) for key_hash in retired]
         self.raw = raw
 
     def role_keys(self, role: int) -> "dict[bytes, bytes]":
@@ -59,6 +62,7 @@ def build_root(
     min_secver: int = 0,
     revoked: "tuple[bytes, ...]" = (),
     epoch: int = 0,
+    retired: "tuple[bytes, ...]" = (),
 ) -> bytes:
     """Return an unsigned ROOT; ``roles`` is {role: (threshold, [x||y])}.
 
@@ -77,6 +81,8 @@ def build_root(
         payload[7] = list(revoked)
     if epoch:
         payload[8] = epoch
+    if retired:
+        payload[9] = list(retired)
     raw = cbor.encode([cbor.encode(payload)])
     unsafe_read_root(raw)
     return raw
@@ -123,7 +129,8 @@ def step(root: Root, raw: bytes, verify: "Verify") -> Root:
         raise VerifyError(f"ROOT {new.version} does not follow ROOT {root.version}", "root-version")
     _check(new, payload, signatures, verify)  # (2) the new keys are in use
     lowered = new.min_sequence < root.min_sequence or new.min_secver < root.min_secver
-    if lowered or new.epoch < root.epoch:
+    taken_back = [key_hash for key_hash in root.retired if key_hash not in new.retired]
+    if lowered or taken_back or new.epoch < root.epoch:
         raise VerifyError("ROOT lowers a minimum", "root-floor")
     return new
 
@@ -148,7 +155,7 @@ def _parse(raw: bytes) -> "tuple[bytes, list[cose.Sign1], list[bytes]]":
 
 
 def _read(payload: bytes, raw: bytes) -> Root:
-    return Root(check.fields(cbor.decode(payload), "ROOT", (1, 2, 3, 4, 5, 6), (7, 8)), raw)
+    return Root(check.fields(cbor.decode(payload), "ROOT", (1, 2, 3, 4, 5, 6), (7, 8, 9)), raw)
 
 
 def _check(root: Root, payload: bytes, signatures: "list[cose.Sign1]", verify: "Verify") -> None:
