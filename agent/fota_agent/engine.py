@@ -258,7 +258,9 @@ class Engine:
         self.failures += 1
         self._exchange.drop()
         if self.phase == FETCH:
-            if offset > self._offset:
+            if offset > self._offset and not isinstance(
+                error, DeviceError
+            ):  # a bad page is met anew each time
                 self.failures = 1
             self._offset = offset
             self._fetching = self.failures < REPORTED_FAILURES

@@ -92,6 +92,34 @@ def test_store_that_could_not_be_written_once_is_written_later(device, world):
     assert saved
 
 
+def test_one_worn_page_or_a_full_disk_hammers_neither_the_pages_before_it_nor_the_network(device, world):
+    """Each try gets as far as that page: what it wrote before is no progress."""
+    device.network.wanted = world.v2
+    board = device.board()
+    slot = board.inactive
+    program, erase, worn, erased = slot.program, slot.erase, 3 * slot.page_size, []
+
+    def program_but_one(offset, data):
+        if offset == worn:
+            raise DeviceError("program failed", status.FL1)
+        program(offset, data)
+
+    def count(offset):
+        erased.append(offset)
+        erase(offset)
+
+    slot.program, slot.erase = program_but_one, count
+    agent = Agent(board, device.network, device.hooks)
+    rest(device, agent, 24 * HOUR_MS)
+    assert ("failed", "FL1 flash-program: program failed") in agent.engine.state.events
+    assert len(erased) < 150
+    assert len(device.network.requests) < 300
+    slot.program = program  # somebody has made room
+    rest(device, agent, 4 * HOUR_MS)
+    assert agent.rebooting
+    assert device.slot(2, len(world.v2.image)) == world.v2.image
+
+
 def test_name_that_is_no_text_can_be_reported():
     state = State()
     state.add_event("failed", "/media/st\udcffck/manifest.suit: cannot be read")

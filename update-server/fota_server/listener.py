@@ -10,7 +10,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -50,7 +50,7 @@ class PlaneProtocol(HttpToolsProtocol):
     limits: Limits
     error_body: ErrorBody
     gate: Gate
-    clients: "Counter[str]"
+    clients: "defaultdict[str, list[PlaneProtocol]]"
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Read the TLS facts once; a connection has one client for its life."""
@@ -61,13 +61,13 @@ class PlaneProtocol(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._tls = _tls_extension(transport)
         self._client = str(self._tls.get("client_cert_chain") or "")
-        self.clients[self._client] += 1
+        self.clients[self._client].append(self)
         if len(self.connections) > self.limits.connections:
             self._refuse(503, "busy", "too many connections; try again later")
             return
-        if self._client and self.clients[self._client] > self.limits.per_client:
-            self._refuse(503, "busy", "too many connections of this client; close some")
-            return
+        if self._client and len(self.clients[self._client]) > self.limits.per_client:
+            # The oldest goes: it may be one that the network lost, and the device is not to wait for that.
+            self.clients[self._client].pop(0).transport.abort()
         if not self.refuse_at_gate():
             self._arm()
 
@@ -81,8 +81,10 @@ class PlaneProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timer, and one connection of this client."""
         self._disarm()
-        self.clients[self._client] -= 1
-        if self.clients[self._client] <= 0:
+        mine = self.clients[self._client]
+        if self in mine:
+            mine.remove(self)
+        if not mine:
             del self.clients[self._client]
         super().connection_lost(exc)
 
@@ -213,7 +215,7 @@ class Listener:
                 "limits": limits,
                 "error_body": staticmethod(error_body),
                 "gate": staticmethod(gate),
-                "clients": Counter(),
+                "clients": defaultdict(list),
             },
         )
         self._state = ServerState()
