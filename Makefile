@@ -57,6 +57,7 @@ firmware: toolchain $(READY)
 AGENT_VERSIONS := 1.0.0 1.1.0 1.2.0-fail
 agent-firmware: agent-toolchain
 	@for version in $(AGENT_VERSIONS); do $(MAKE) --no-print-directory -C agent/firmware VERSION=$$version || exit 1; done
+	@$(MAKE) --no-print-directory -C agent/firmware TLS12=1
 	@$(MAKE) --no-print-directory -C agent/firmware unix
 
 # The same, but no error where the sources cannot be had: whoever needs them says so and goes on.

@@ -4,6 +4,8 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 REPO = Path(__file__).parents[2]
 TEXT, IMAGE, RAM = 200 * 1024, 256 * 1024, 96 * 1024
 
@@ -40,7 +42,8 @@ def test_image_has_no_compiler_and_no_prompt(symbols):
     assert not {name for name in symbols if name.startswith(("pyexec_", "mp_lexer_next"))}
 
 
-def test_two_trees_give_the_same_bytes(elf, tmp_path):
+@pytest.mark.parametrize("tls12", ["0", "1"])
+def test_two_trees_give_the_same_bytes(elf, tmp_path, tls12):
     """Another copy of the repository, other folders, another object directory: the same image."""
     copy = tmp_path / "elsewhere" / "fota"
     for part in ("agent", "wire", "bootloader"):
@@ -48,11 +51,15 @@ def test_two_trees_give_the_same_bytes(elf, tmp_path):
     sources = make_folder(copy / "build")
     subprocess.run(["cp", "-r", REPO / "build/micropython", sources], check=True)
     done = subprocess.run(
-        ["make", "-s", "-C", copy / "agent/firmware", "-j2"], capture_output=True, text=True, check=False
+        ["make", "-s", "-C", copy / "agent/firmware", "-j2", f"TLS12={tls12}"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    other = copy / "build/agent-firmware/firmware-1.0.0.elf"
-    assert flashed(other, tmp_path) == flashed(elf, tmp_path)
+    name = "firmware-1.0.0-tls12.elf" if tls12 == "1" else elf.name
+    other = copy / "build/agent-firmware" / name
+    assert flashed(other, tmp_path) == flashed(elf.with_name(name), tmp_path)
 
 
 def make_folder(path):
