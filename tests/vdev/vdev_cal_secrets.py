@@ -63,6 +63,11 @@ def check_mac_tells_right_from_wrong_and_opens_what_it_guards(lab):
     assert lab.prove() == OK
     assert lab.lib.out("atcab_mac", 0, 10, challenge, size=32) == mac_of(lab, 10, challenge, 0)
     assert lab.lib("atcab_mac", 0, 10, challenge, buffer(32)) == EXECUTION, "one use for one proof"
+    assert lab.prove() == OK
+    assert lab.lib("atcab_checkmac", 0, 4, challenge, bytes(32), other) == MISCOMPARE
+    assert lab.lib("atcab_mac", 0, 10, challenge, buffer(32)) == EXECUTION, (
+        "a wrong proof ends the one before"
+    )
     assert lab.prove(13) == OK
     assert lab.lib("atcab_mac", 0, 10, challenge, buffer(32)) == EXECUTION, "proof of another key"
 

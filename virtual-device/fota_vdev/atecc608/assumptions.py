@@ -63,7 +63,9 @@ class Assumptions:
         True, "CheckMac and Verify prove a key (ReqAuth) only over a TempKey that the chip had a part in"
     )
     authorisation_serves_once: bool = _because(
-        True, "a proven key lets one command use a slot that asks for it; then it has to be proven again"
+        True,
+        "a proven key lets one command use a slot that asks for it; then, or after an error, it has to be "
+        "proven again",
     )
     permission_is_for_uses_only: bool = _because(
         True, "ReqAuth and PersistDisable bind the use of a key, not Read and Write of its slot"

@@ -60,7 +60,7 @@ class Executor(
     def run(self, opcode: int, p1: int, p2: int, data: bytes) -> bytes:
         """Return the payload of the response: a status byte or the command's output.
 
-        TempKey and the message digest buffer do not survive a refused command.
+        TempKey, the message digest buffer and a proven key do not survive a refused command.
         """
         if opcode not in self._commands:
             return bytes([self._assume.not_modelled_status])
@@ -74,4 +74,6 @@ class Executor(
                 self.nvm = before
             if self._assume.clear_after_use:
                 self.sram.temp_key, self.sram.message = TempKey(), b""
+            if self._assume.authorisation_serves_once:
+                self.sram.authorised = None
             return bytes([exc.status])
