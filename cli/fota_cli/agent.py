@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fota_cli.table import printable
 from fota_wire.errors import FotaError, InputError, StorageError, VerifyError
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def run(
     deadline = time.monotonic() + duration if duration is not None else float("inf")
 
     def say(line: str) -> None:
-        click.echo(line, err=as_json)
+        click.echo(printable(line), err=as_json)  # servers, mirrors and the device's UART have words in it
 
     signal.signal(signal.SIGTERM, _end)
     with _open(device, folder, server, say) as session:

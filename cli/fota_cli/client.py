@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from fota_cli.table import printable
 from fota_wire.errors import FotaError, InputError, StorageError, TransportError, VerifyError
 
 TIMEOUT_S = 30
@@ -100,20 +101,6 @@ def _send(
             return  # the server has said no already: its answer tells why
         if progress:
             progress(len(chunk))
-
-
-def printable(value: Any) -> Any:  # noqa: ANN401  JSON
-    """Return JSON with what a terminal would obey in place of show turned into question marks.
-
-    Versions and events are words of devices: they must not draw an operator's table.
-    """
-    if isinstance(value, str):
-        return "".join(character if character.isprintable() else "?" for character in value)
-    if isinstance(value, list):
-        return [printable(item) for item in value]
-    if isinstance(value, dict):
-        return {key: printable(item) for key, item in value.items()}
-    return value
 
 
 def _read_answer(url: str, status: int, raw: bytes) -> dict[str, Any]:

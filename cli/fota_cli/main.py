@@ -7,6 +7,7 @@ import sys
 import click
 from click.exceptions import NoArgsIsHelpError
 
+from fota_cli.table import printable
 from fota_wire.errors import FotaError
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -86,7 +87,7 @@ def main() -> None:
         click.echo("fota: stopped", err=True)
         sys.exit(130)
     except FotaError as exc:
-        click.echo(f"fota: error: {exc}", err=True)
+        click.echo(printable(f"fota: error: {exc}"), err=True)
         sys.exit(exc.exit_code)
     except BrokenPipeError:
         sys.exit(141)
