@@ -16,12 +16,16 @@ noreturn void fota_chip_restart(void) {
     SCB_AIRCR = AIRCR_RESET;
 }
 
+/* Brings the function in RAM. Not inlined: each call finds place and length anew. */
+__attribute__((noinline)) static void load_data(void) {
+  memcpy(linker_data_start, linker_data_load, (size_t)(linker_data_end - linker_data_start));
+}
+
 noreturn void fota_reset(void);
 noreturn void fota_reset(void) {
   __asm__ volatile("cpsid i");
-  /* Twice: an application may have left code of its own where the function in RAM goes. */
-  memcpy(linker_data_start, linker_data_load, (size_t)(linker_data_end - linker_data_start));
-  memcpy(linker_data_start, linker_data_load, (size_t)(linker_data_end - linker_data_start));
+  load_data();
+  load_data(); /* twice: an application may have left code of its own there */
   memset(linker_bss_start, 0, (size_t)(linker_bss_end - linker_bss_start));
   const uint32_t cause = RCC_CSR >> 24;
   RCC_CSR = CSR_RMVF;
