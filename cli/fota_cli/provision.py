@@ -91,7 +91,7 @@ def device(
 @click.option("--count", type=click.IntRange(1, 1_000_000), required=True, help="Number of virtual boards.")
 @click.option("--ledger", type=FILE, required=True, help="SQLite file to note the boards in.")
 @click.option("--seed", type=click.IntRange(0), help="Make boards that repeat; without it, unique ones.")
-@click.option("--resume", is_flag=True, help="Skip boards that the ledger has as finished.")
+@click.option("--resume", is_flag=True, help="Skip boards that the ledger has as finished; needs --seed.")
 @click.option("--devices", type=FOLDER, help="Keep the boards here, one file each; their records too.")
 @click.option("--csv", "csv_out", type=FILE, help="Write the whole ledger here as CSV at the end.")
 @with_job
@@ -112,6 +112,8 @@ def batch(
     from fota_cli.batch import run_batch
     from fota_signer.factory.ledger import Ledger
 
+    if resume and seed is None:
+        raise click.UsageError("--resume needs --seed: without it every board is a new one")
     require_replaceable(csv_out, b"serial,")
     job = load_job(work or ledger.with_name(f"{ledger.name}.work"))
     if devices is not None:

@@ -11,6 +11,7 @@ from unicorn.arm_const import UC_ARM_REG_CPSR, UC_ARM_REG_PC
 
 from fota_vdev.machine import Machine
 
+RAM = 0x2000_0000
 Steps = list[tuple[int, int]]
 # loops whose every round is alike: one place in them is enough
 DULL = (
@@ -70,3 +71,15 @@ def skip_each(
         machine.restore(before)
         if tamper:
             vars(tamper).update(memory)
+
+
+def stray_jump(machine: Any, address: int) -> tuple[list[str], str]:
+    """Send a machine that has just been switched on to ``address``, in the middle of its first session with
+    the element. Return the causes of the resets that follow, and the last fault."""
+    machine.run(time_ms=100)
+    if address >= RAM:
+        machine.mem32[address] = 0xE7FEE7FE  # b . ; b .
+    resets = len(machine.resets)
+    machine.cpu.uc.reg_write(UC_ARM_REG_PC, address | 1)
+    machine.run(time_ms=50, until=lambda m: len(m.resets) > resets)
+    return [cause for _, cause in machine.resets[resets:]], machine.faults[-1][1]

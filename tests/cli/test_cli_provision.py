@@ -169,6 +169,12 @@ def test_serials_seen_before_are_refused_and_resume_skips_them(options, tmp_path
     assert (resumed["ok"], resumed["skipped"], resumed["failed"]) == (1, 3, 0)
 
 
+def test_resume_without_a_seed_would_skip_nothing_and_is_refused(options, tmp_path):
+    args = "provision", "batch", *options, "--ledger", tmp_path / "l.sqlite", "--count", 1, "--resume"
+    assert "--resume needs --seed" in one_line(fota(*args, code=2)[1])
+    assert not (tmp_path / "l.sqlite").exists()
+
+
 def test_ledger_that_cannot_be_written_is_exit_five_and_no_chip_is_touched(device, options, tmp_path):
     work = tmp_path / "work"
     for ledger in (Path("/proc/l.sqlite"), tmp_path / "none/l.sqlite"):

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unicorn.arm_const import UC_ARM_REG_PC
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bootloader"))
 
-from skips import places, skip_each, trace
+from skips import places, skip_each, stray_jump, trace
 
 from fota_wire import journal
 
@@ -41,14 +40,9 @@ def test_bootloader_executes_in_its_own_flash_only_whatever_regions_were_left(de
 def test_stray_jump_before_the_decision_restarts_the_chip(staged: Any, address: int) -> None:
     machine = staged.machine
     machine.power_on()
-    machine.run(time_ms=100)  # in the middle of the first session with the element
-    if address == RAM:
-        machine.mem32[address] = 0xE7FEE7FE  # b . ; b .
-    resets = len(machine.resets)
-    machine.cpu.uc.reg_write(UC_ARM_REG_PC, address | 1)
-    machine.run(time_ms=50, until=lambda m: len(m.resets) > resets)
-    assert [cause for _, cause in machine.resets[resets:]] == ["software"]
-    assert f"MPU forbids to execute 0x{address:08x}" in machine.faults[-1][1]
+    causes, fault = stray_jump(machine, address)
+    assert causes == ["software"]
+    assert f"MPU forbids to execute 0x{address:08x}" in fault
 
 
 def test_application_finds_the_memory_protection_off(device: Any) -> None:

@@ -4,6 +4,7 @@ import os
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,17 @@ def sign(fota, key_dir):
         return output
 
     return run
+
+
+@pytest.fixture(scope="module")
+def shared_job(tmp_path_factory):
+    """What a factory line works with; keys and CA are made once for a file of tests."""
+    from factory_world import new_job
+
+    return new_job(tmp_path_factory.mktemp("work"))
+
+
+@pytest.fixture
+def job(shared_job, tmp_path):
+    """The same with a record folder of its own."""
+    return replace(shared_job, work=tmp_path / "work")

@@ -8,20 +8,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from factory_world import blank, new_job
+from factory_world import blank
 
 from fota_signer.factory.ledger import Ledger, provision_noted
 from fota_wire.errors import DeviceError, StorageError, VerifyError
-
-
-@pytest.fixture(scope="module")
-def shared_job(tmp_path_factory):
-    return new_job(tmp_path_factory.mktemp("work"))
-
-
-@pytest.fixture
-def job(shared_job, tmp_path):
-    return replace(shared_job, work=tmp_path / "work")
 
 
 @pytest.fixture

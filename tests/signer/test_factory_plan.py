@@ -2,29 +2,18 @@
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from factory_world import blank, new_job, new_root, require_finished
+from factory_world import blank, new_root, require_finished
 
 from fota_signer.factory.line import provision_by_plan, provision_chip
 from fota_signer.factory.plan import load_plan, make_plan
 from fota_signer.factory.steps import all_steps
 from fota_wire.errors import DeviceError, FotaError, InputError
-
-
-@pytest.fixture(scope="module")
-def shared_job(tmp_path_factory):
-    return new_job(tmp_path_factory.mktemp("work"))
-
-
-@pytest.fixture
-def job(shared_job, tmp_path):
-    return replace(shared_job, work=tmp_path / "work")
 
 
 def plan_of(job, **changes):

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from factory_world import blank, new_device_ca, new_job, new_root, require_finished
+from factory_world import blank, new_device_ca, new_root, require_finished
 
 from fota_signer.factory.line import look, provision_chip
 from fota_signer.factory.packets import packet
@@ -21,16 +21,6 @@ from fota_wire.element import crc16
 from fota_wire.errors import DeviceError, FormatError, InputError, StorageError, VerifyError
 
 CUTS = range(1, 68)
-
-
-@pytest.fixture(scope="module")
-def shared_job(tmp_path_factory):
-    return new_job(tmp_path_factory.mktemp("work"))
-
-
-@pytest.fixture
-def job(shared_job, tmp_path):
-    return replace(shared_job, work=tmp_path / "work")
 
 
 def test_blank_chip_becomes_a_locked_paired_certified_one(job):
