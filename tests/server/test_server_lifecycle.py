@@ -390,3 +390,19 @@ def test_released_files_are_read_only_if_intact(tmp_path: Path) -> None:
 
 def test_build_of_world_is_a_firmware_image(releases: dict[str, Built]) -> None:
     assert releases["1.2.0"].image.version == (1, 2, 0, 0)
+
+
+@pytest.mark.parametrize("wrong", ["--root", "--tls-key", "--device-ca"])
+def test_init_takes_no_file_that_run_would_refuse(keys: Keys, tmp_path: Path, wrong: str) -> None:
+    other = {
+        "--root": keys.folder / "server.crt",
+        "--tls-key": keys.folder / "assign.pem",
+        "--device-ca": keys.folder / "root.cbor",
+    }[wrong]
+    arguments = ["--data", str(tmp_path / "d"), "--keys", str(keys.folder), "--allow-example-keys"]
+    done = fota("server", "init", *arguments, wrong, str(other))
+    assert done.returncode in (1, 3), done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert str(other) in done.stderr
+    assert not (tmp_path / "d").exists()
+    assert fota("server", "init", *arguments).returncode == 0

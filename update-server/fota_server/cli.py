@@ -128,6 +128,10 @@ def init(data: Path, keys: Path | None, **options: Any) -> None:  # noqa: ANN401
             from fota_server.crypto import load_assign_signer
 
             load_assign_signer(sources["assign_key"], password=os.environ.get("FOTA_ASSIGN_PASSWORD"))
+    if all(name in sources for name in FILES):
+        from fota_server.service import require_usable
+
+        require_usable(sources)
     init_data(data, sources, options)
     click.echo(f"set up {data}: start it with 'fota server run --data {data}'")
 

@@ -7,7 +7,7 @@ import logging
 import os
 import resource
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from fota_server.listener import Limits, Listener, bind
 from fota_server.retirement import Retired
 from fota_server.tokens import create_token
 from fota_server.trust import TrustChain
-from fota_wire.errors import StorageError, VerifyError
+from fota_wire.errors import InputError, StorageError, VerifyError
 from fota_wire.files import read_input, write_atomic
 from fota_wire.host_crypto import load_public_key, refuse_example_key
 from fota_wire.host_x509 import pem_certificate
@@ -114,6 +114,21 @@ def load_keys(config: ServerConfig) -> AssignSigner:
     return load_assign_signer(
         config.assign_key, password=password, allow_example_keys=config.allow_example_keys
     )
+
+
+def require_usable(files: Mapping[str, Path]) -> None:
+    """Return if a server can start with these files (names as in config.json): TLS pair, device CA, ROOT.
+
+    Raises:
+        InputError, VerifyError: it could not; the file is named.
+    """
+    tls.operator_context(files["tls_cert"], files["tls_key"])
+    tls.device_context(files["tls_cert"], files["tls_key"], files["device_ca"])
+    genesis = read_input(files["root"], 4096)
+    try:
+        TrustChain([genesis])
+    except (InputError, VerifyError) as exc:
+        raise type(exc)(f"{files['root']}: not a genesis ROOT: {exc}", exc.code) from exc
 
 
 async def serve(
