@@ -17,7 +17,7 @@ once, with these exceptions, and no others:
   follows is the same code on the same data.
 
 A bad boot is any instruction executed inside the slot of the bad image. A brick is a device that, after
-the fault and a power cycle, does not run a good image, or whose floor is above the confirmed image. A
+the fault and a power cycle, does not run a good image, or whose floor was counted on by more than one. A
 fault may well stop the chip until the watchdog, or who made the fault, resets it ("lockup", "stuck" in the
 details): no bootloader can prevent that.
 """
@@ -326,7 +326,7 @@ class Attack:
         """Power the device off and on: it runs the good image again, unless the fault did lasting harm."""
         w, m = self.walk, self.walk.machine
         counters = tuple(m.element.counters)  # type: ignore[union-attr]
-        if counters[0] // 8 > self.highest:
+        if counters[0] > 8 * self.highest + 1:  # one count too many is harmless, eight are a step
             return "brick"
         if w.snapshots._version == w._home_version and counters == self.counters:
             return outcome
