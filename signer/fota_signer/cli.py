@@ -241,6 +241,13 @@ def root_show(file: Path, as_json: bool) -> None:
 @model_option
 @click.option("--password-file", type=click.Path(), help="File whose first line is the key's password.")
 @click.option("--program", is_flag=True, help="Sign a program of Linux gateways: ELF, or a script with #!.")
+@click.option("--linked-for", metavar="ADDRESS", help="Of a raw binary: the address of its first byte.")
+@click.option(
+    "--header-size", metavar="BYTES", help="Empty bytes at the begin that the linker left for the header."
+)
+@click.option(
+    "--leave-out", multiple=True, metavar="SECTION", help="ELF section that is no firmware; repeat."
+)
 @force_option
 @example_option
 @json_option

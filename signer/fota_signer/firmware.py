@@ -1,37 +1,54 @@
 """Reads what a linker made (ELF, Intel HEX, raw binary) into the payload of an image, and checks where it is
 linked.
 
-Nothing is signed that could not run: the first byte belongs at 0x0800_4200 (SPEC 1, 2), and is a vector
-table.
+Nothing is left out without a word, and nothing is signed that could not run: the first byte belongs at
+0x0800_4200 (SPEC 1, 2), and is a vector table.
 """
 
-import io
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
+from fota_signer import elf, intel_hex
+from fota_signer.chunk import Chunk
+from fota_signer.foreign import foreign_kind
 from fota_wire import image, layout
 from fota_wire.errors import InputError, VerifyError
 
-Chunk = tuple[int, bytes]
-"""(load address, content)."""
-
 MAX_PAYLOAD = layout.SLOT_SIZE - layout.HEADER_SIZE
+SLOT_END = layout.SLOT_ADDRESS + layout.SLOT_SIZE
 GAP = b"\xff"
-_SHF_ALLOC = 2
+_BLANK = b"\x00\xff"
 
 
-def load_firmware(data: bytes, name: str) -> bytes:
-    """Return the payload in ``data``; ``name`` is for messages.
+class Hints(NamedTuple):
+    """What the one who signs knows of a file: ``linked_for`` the address of its first byte; ``header_size``
+    bytes of room for the header at its begin; ``leave_out`` names of ELF sections that are no firmware.
+    """
+
+    linked_for: int | None = None
+    header_size: int | None = None
+    leave_out: Sequence[str] = ()
+
+
+NO_HINTS = Hints()
+
+
+def load_firmware(
+    data: bytes, name: str, hints: Hints = NO_HINTS, say: Callable[[str], object] = lambda note: None
+) -> bytes:
+    """Return the payload in ``data``; ``name`` is for messages, ``say`` is told what was filled or taken off.
 
     Raises:
-        InputError: not firmware, linked for another address, overlapping, too large, or no vector table.
+        InputError: not firmware, linked for another address, overlapping, too large, no vector table; or
+            something in it would be left out.
     """
-    if data[:4] == b"\x7fELF":
-        payload = flatten(elf_chunks(data, name), name)
-    elif data[:1] == b":":
-        payload = flatten(_hex_chunks(data, name), name)
-    elif data[:4] == image.MAGIC.to_bytes(4, "little"):
-        raise InputError(f"{name}: is a signed image already; give what the linker made")
+    chunks = read_chunks(data, name, hints.leave_out)
+    if chunks is None:
+        payload = _raw_binary(data, name, hints, say)
     else:
-        payload = data
+        _check_hints(chunks, name, hints)
+        payload = flatten(_without_header_room(chunks, name, hints, say), name, say)
     if len(payload) > MAX_PAYLOAD:
         raise InputError(f"{name}: {len(payload)} bytes do not fit a slot (at most {MAX_PAYLOAD})")
     try:
@@ -41,83 +58,119 @@ def load_firmware(data: bytes, name: str) -> bytes:
     return payload
 
 
-def check_program(data: bytes, name: str) -> bytes:
-    """Return ``data``, a program that Linux can start: an ELF file, or a script that names its interpreter.
+def read_chunks(data: bytes, name: str, leave_out: Sequence[str] = ()) -> list[Chunk] | None:
+    """Return all that an ELF or Intel HEX file loads, by address and without an overlap; None: of another
+    kind.
+
+    ``leave_out``: names of ELF sections that are known not to be firmware.
 
     Raises:
-        InputError: it is neither.
+        InputError: damaged, truncated, something overlaps, or would be left out; nothing to load in it.
     """
-    if data[:4] == b"\x7fELF" or (data[:2] == b"#!" and len(data) >= 8):
-        return data
-    raise InputError(f"{name}: neither an ELF program nor a script that begins with #!")
-
-
-def flatten(chunks: list[Chunk], name: str) -> bytes:
-    """Return ``chunks`` as one run from 0x0800_4200 on; gaps become 0xFF.
-
-    Raises:
-        InputError: nothing in it, another start address, an overlap, or an end behind the slot.
-    """
-    chunks = sorted(chunk for chunk in chunks if chunk[1])
+    if data[:4] == elf.MAGIC:
+        chunks = elf.read(data, name, leave_out)
+    elif intel_hex.looks_like_hex(data):
+        chunks = intel_hex.read(data, name)
+    else:
+        return None
+    chunks.sort(key=lambda chunk: chunk.address)
     if not chunks:
         raise InputError(f"{name}: nothing to load in it")
-    start = layout.VECTOR_ADDRESS
-    if chunks[0][0] != start:
-        raise InputError(f"{name}: linked for 0x{chunks[0][0]:08x}; link it for 0x{start:08x}")
-    payload = bytearray()
-    for address, content in chunks:
-        gap = address - start - len(payload)
-        if gap < 0:
-            raise InputError(f"{name}: segments overlap at 0x{address:08x}")
-        if len(payload) + gap + len(content) > MAX_PAYLOAD:
-            raise InputError(f"{name}: 0x{address:08x} + {len(content)} bytes is behind the slot's end")
-        payload += GAP * gap + content
-    return bytes(payload)
-
-
-def elf_chunks(data: bytes, name: str) -> list[Chunk]:
-    """Return the allocated sections with their load addresses, as objcopy does: segments may hold ELF
-    headers too.
-    """
-    from elftools.common.exceptions import ELFError
-    from elftools.construct import ConstructError
-    from elftools.elf.elffile import ELFFile
-
-    try:
-        elf = ELFFile(io.BytesIO(data))
-        if elf.elfclass != 32 or not elf.little_endian or elf["e_machine"] != "EM_ARM":
-            raise InputError(f"{name}: not an ELF for 32-bit little-endian ARM")
-        segments = [segment for segment in elf.iter_segments() if segment["p_type"] == "PT_LOAD"]
-        chunks: list[Chunk] = []
-        for section in elf.iter_sections():
-            if not section["sh_flags"] & _SHF_ALLOC or section["sh_type"] == "SHT_NOBITS":
-                continue
-            for segment in segments:
-                if section["sh_size"] and segment.section_in_segment(section):
-                    load = section["sh_addr"] - segment["p_vaddr"] + segment["p_paddr"]
-                    chunks.append((load, _exact(section.data(), section["sh_size"], name)))
-                    break
-    except (ELFError, ConstructError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as exc:
-        raise InputError(f"{name}: damaged ELF file") from exc
+    for one, two in pairwise(chunks):
+        if two.address < one.end:
+            raise InputError(f"{name}: {one.label} and {two.label} overlap at 0x{two.address:08x}")
     return chunks
 
 
-def _exact(content: bytes, size: int, name: str) -> bytes:
-    if len(content) != size:
-        raise InputError(f"{name}: truncated ELF file")
-    return content
+def flatten(chunks: list[Chunk], name: str, say: Callable[[str], object] = lambda note: None) -> bytes:
+    """Return sorted ``chunks`` as one run from 0x0800_4200 on; gaps become 0xFF.
+
+    Raises:
+        InputError: another start address, or something outside the slot.
+    """
+    start = layout.VECTOR_ADDRESS
+    if any(chunk.address == start for chunk in chunks):
+        for chunk in chunks:
+            if chunk.address < start or chunk.end > SLOT_END:
+                raise InputError(
+                    f"{name}: {chunk.label}: {len(chunk.content)} bytes at 0x{chunk.address:08x} are outside"
+                    f" the slot, 0x{start:08x} to 0x{SLOT_END - 1:08x}"
+                )
+    else:
+        raise InputError(f"{name}: linked for 0x{chunks[0].address:08x}; link it for 0x{start:08x}")
+    payload = bytearray()
+    gaps = []
+    for chunk in chunks:
+        gap = chunk.address - start - len(payload)
+        if gap:
+            gaps.append(gap)
+        payload += GAP * gap + chunk.content
+    if gaps:
+        say(f"{len(gaps)} gap{'s' * (len(gaps) > 1)}, {sum(gaps)} bytes in all, filled with 0xff")
+    return bytes(payload)
 
 
-def _hex_chunks(data: bytes, name: str) -> list[Chunk]:
-    from intelhex import AddressOverlapError, IntelHex, IntelHexError
+def _check_hints(chunks: list[Chunk], name: str, hints: Hints) -> None:
+    begin = chunks[0].address
+    if hints.linked_for not in (None, begin):
+        raise InputError(f"{name}: linked for 0x{begin:08x}, not for 0x{hints.linked_for:08x}")
+    if hints.header_size is not None:
+        _check_room(begin, hints.header_size, name)
 
-    if b":00000001FF" not in data.upper():
-        raise InputError(f"{name}: truncated Intel HEX file: no end record")
-    reader = IntelHex()
-    try:
-        reader.loadhex(io.StringIO(data.decode("ascii")))
-    except AddressOverlapError as exc:
-        raise InputError(f"{name}: records overlap") from exc
-    except (IntelHexError, ValueError) as exc:
-        raise InputError(f"{name}: damaged Intel HEX file") from exc
-    return [(start, bytes(reader.tobinarray(start=start, end=end - 1))) for start, end in reader.segments()]
+
+def _check_room(begin: int, size: int, name: str) -> None:
+    if begin + size != layout.VECTOR_ADDRESS:
+        raise InputError(
+            f"{name}: linked for 0x{begin:08x}; with 0x{size:x} bytes of room for the header link it for"
+            f" 0x{layout.VECTOR_ADDRESS - size:08x}"
+        )
+
+
+def _without_header_room(
+    chunks: list[Chunk], name: str, hints: Hints, say: Callable[[str], object]
+) -> list[Chunk]:
+    """Return the chunks without the room that a linker left for the header, as Zephyr's and MCUboot's do."""
+    begin = layout.VECTOR_ADDRESS - (layout.HEADER_SIZE if hints.header_size is None else hints.header_size)
+    kept = []
+    for chunk in chunks:
+        if begin <= chunk.address < layout.VECTOR_ADDRESS:
+            size = min(layout.VECTOR_ADDRESS - chunk.address, len(chunk.content))
+            if _is_signed(chunk.content):
+                raise InputError(f"{name}: is a signed image already; give what the linker made")
+            if not _is_blank(chunk.content[:size]):
+                raise InputError(
+                    f"{name}: {chunk.label}: 0x{chunk.address:08x} is the header's place, and is not empty:"
+                    f" link it for 0x{layout.VECTOR_ADDRESS:08x}"
+                )
+            say(f"{size} empty bytes at 0x{chunk.address:08x}, where the header goes, taken off")
+            chunk = Chunk(chunk.address + size, chunk.content[size:], chunk.label)
+        if chunk.content:
+            kept.append(chunk)
+    if not kept:
+        raise InputError(f"{name}: nothing to load in it but room for a header")
+    return kept
+
+
+def _raw_binary(data: bytes, name: str, hints: Hints, say: Callable[[str], object]) -> bytes:
+    """Return the payload of a file that carries no addresses."""
+    kind = foreign_kind(data)
+    if kind:
+        raise InputError(f"{name}: is {kind}")
+    room = hints.header_size
+    if room is None:
+        room = layout.HEADER_SIZE if _is_blank(data[: layout.HEADER_SIZE]) else 0
+    if not _is_blank(data[:room]):
+        raise InputError(f"{name}: its first 0x{room:x} bytes are not empty: there is no room for the header")
+    if hints.linked_for is not None and hints.linked_for + room != layout.VECTOR_ADDRESS:
+        _check_room(hints.linked_for, room, name)
+    if room:
+        say(f"{room} empty bytes at its begin, where the header goes, taken off")
+    return data[room:]
+
+
+def _is_blank(content: bytes) -> bool:
+    return not content.strip(_BLANK)
+
+
+def _is_signed(content: bytes) -> bool:
+    return content[:4] == image.MAGIC.to_bytes(4, "little")

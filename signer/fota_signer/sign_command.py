@@ -23,7 +23,10 @@ VALUES = {
     "--class": "class_uuid",
     "--model": "model",
     "--password-file": "password_file",
+    "--linked-for": "linked_for",
+    "--header-size": "header_size",
 }
+REPEATED = {"--leave-out": "leave_out"}
 FLAGS = {
     "--force": "force",
     "--allow-example-keys": "allow_example_keys",
@@ -45,6 +48,9 @@ class SignOptions(NamedTuple):
     class_uuid: str | None = None
     model: str | None = None
     password_file: str | None = None
+    linked_for: str | None = None
+    header_size: str | None = None
+    leave_out: tuple[str, ...] = ()
     force: bool = False
     allow_example_keys: bool = False
     as_json: bool = False
@@ -57,7 +63,7 @@ def run(options: SignOptions) -> str:
     Raises:
         FotaError: with nothing written.
     """
-    from fota_signer import firmware, identity, images, passwords
+    from fota_signer import identity, images, passwords
     from fota_wire.version import parse_version
 
     output = Path(options.output)
@@ -66,11 +72,7 @@ def run(options: SignOptions) -> str:
     device_class = identity.device_class(
         class_uuid=options.class_uuid, domain=options.vendor_domain, model=options.model
     )
-    source = read_input(Path(options.source))
-    if options.program:
-        payload = firmware.check_program(source, options.source)
-    else:
-        payload = firmware.load_firmware(source, options.source)
+    payload, notes = _payload(options)
     password_file = Path(options.password_file) if options.password_file else None
     key = passwords.open_key(Path(options.key), password_file, options.allow_example_keys, role="image")
     data = images.sign_payload(
@@ -82,7 +84,45 @@ def run(options: SignOptions) -> str:
         program=options.program,
     )
     write_atomic(output, data)
-    return _summary(options, data, device_class.class_id)
+    return _summary(options, data, device_class.class_id, notes)
+
+
+def _payload(options: SignOptions) -> tuple[bytes, list[str]]:
+    """Return what is to be signed, and what there is to say about it."""
+    from fota_signer import firmware
+
+    source = read_input(Path(options.source))
+    hints = firmware.Hints(
+        number(options.linked_for, "--linked-for"),
+        number(options.header_size, "--header-size"),
+        options.leave_out,
+    )
+    if not options.program:
+        notes: list[str] = []
+        return firmware.load_firmware(source, options.source, hints, notes.append), notes
+    if hints != firmware.NO_HINTS:
+        raise InputError("--linked-for, --header-size and --leave-out are for firmware, not for a --program")
+    from fota_signer.program import check_program
+
+    return source, [check_program(source, options.source)]
+
+
+def number(text: str | None, option: str) -> int | None:
+    """Return the value of an option, decimal or 0x..., below 2**32.
+
+    Raises:
+        InputError: it is no such number.
+    """
+    if text is None:
+        return None
+    digits, base = (text[2:], 16) if text[:2].lower() == "0x" else (text, 10)
+    try:
+        value = int(digits, base) if digits.isalnum() and digits.isascii() and len(digits) <= 10 else -1
+    except ValueError:
+        value = -1
+    if not 0 <= value < 1 << 32:
+        raise InputError(f"{option}: {text!r} is not a number like 512 or 0x200")
+    return value
 
 
 def refuse_existing(path: Path, force: bool) -> None:
@@ -99,28 +139,32 @@ def refuse_existing(path: Path, force: bool) -> None:
 
 def parse(argv: list[str]) -> SignOptions | None:
     """Return the options of a complete and correct command line, None for any other."""
-    found: dict[str, str | int | bool] = {}
+    found: dict[str, str | bool] = {}
+    repeated: dict[str, tuple[str, ...]] = {}
     rest = iter(argv)
     for word in rest:
         name, equals, value = word.partition("=")
         if word in FLAGS:
             key: str = FLAGS[word]
             found[key] = True
-        elif name in VALUES and (equals or word == name):
+        elif (name in VALUES or name in REPEATED) and (equals or word == name):
             text = value if equals else next(rest, None)
-            if not text or text.startswith("-") or VALUES[name] in found:
+            if not text or text.startswith("-") or VALUES.get(name) in found:
                 return None
-            found[VALUES[name]] = text
+            if name in REPEATED:
+                repeated[REPEATED[name]] = (*repeated.get(REPEATED[name], ()), text)
+            else:
+                found[VALUES[name]] = text
         elif word.startswith("-") or "source" in found:
             return None
         else:
             found["source"] = word
     if any(name not in found for name in ("source", *REQUIRED)):
         return None
-    if not str(found["security_counter"]).isdecimal():
+    counter = str(found.pop("security_counter"))
+    if not counter.isdecimal():
         return None
-    found["security_counter"] = int(found["security_counter"])
-    return SignOptions(**found)  # type: ignore[arg-type]
+    return SignOptions(security_counter=int(counter), **found, **repeated)  # type: ignore[arg-type]
 
 
 def main(argv: list[str]) -> int | None:
@@ -142,19 +186,21 @@ def main(argv: list[str]) -> int | None:
     return 0
 
 
-def _summary(options: SignOptions, data: bytes, class_id: bytes) -> str:
+def _summary(options: SignOptions, data: bytes, class_id: bytes, notes: list[str]) -> str:
     import hashlib
 
     file_digest = hashlib.sha256(data).hexdigest()
     if options.as_json:
         import json
 
-        fields = {"output": options.output, "size": len(data), "version": options.version}
+        fields: dict[str, object] = {"output": options.output, "size": len(data), "version": options.version}
         fields["security_counter"] = options.security_counter
         fields["class"] = class_id.hex()
         fields["file_digest"] = file_digest
+        fields["notes"] = notes
         return json.dumps(fields)
-    return (
+    line = (
         f"{options.output}: {options.version}, security counter {options.security_counter},"
         f" {len(data)} bytes, file digest {file_digest[:16]}"
     )
+    return "\n".join([line, *(f"{options.source}: {note}" for note in notes)])

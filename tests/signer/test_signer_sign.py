@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from intelhex import IntelHex
 
 from fota_signer import cli, firmware, identity, sign_command
+from fota_signer.chunk import Chunk
 from fota_wire import files, image
 from fota_wire.errors import InputError, StorageError
 
@@ -88,11 +89,15 @@ def test_sign_hex_with_a_gap_fills_it_with_ff(sign, tmp_path):
 def test_sign_elf_takes_load_addresses_and_fills_gaps(sign, tmp_path):
     elf = build_elf(tmp_path / "app.elf", START)
     parsed = sign(elf, tmp_path / "out").read_bytes()
-    objcopy = GCC.replace("gcc", "objcopy")
-    subprocess.run([objcopy, "-O", "binary", "--gap-fill", "0xff", elf, tmp_path / "ref.bin"], check=True)
-    reference = (tmp_path / "ref.bin").read_bytes()
-    assert parsed[0x200 : 0x200 + len(reference)] == reference
-    assert image.parse_image(parsed).img_size == len(reference) == 0x114
+    payload = parsed[0x200 : 0x200 + image.parse_image(parsed).img_size]
+    objcopy = [GCC.replace("gcc", "objcopy"), "-O", "binary"]
+    filled = {}
+    for fill in (0x00, 0xFF):
+        subprocess.run([*objcopy, "--gap-fill", str(fill), elf, tmp_path / "ref.bin"], check=True)
+        filled[fill] = (tmp_path / "ref.bin").read_bytes()
+    assert len(payload) == len(filled[0]) == 0x114
+    for ours, zeros, ones in zip(payload, filled[0x00], filled[0xFF], strict=True):
+        assert ours in (zeros, ones)  # they differ in the gaps alone: there a segment's own bytes count
 
 
 @pytest.mark.skipif(GCC is None, reason="arm-none-eabi-gcc is not installed")
@@ -122,7 +127,7 @@ def test_elf_of_another_machine_refused(refused, key_dir, tmp_path):
     ("content", "says"),
     [
         (b"", "not firmware"),
-        (b"hello, world", "not firmware"),
+        (b"hello, world", "a text"),
         (b"\xff" * 4096, "not firmware"),
         (struct.pack("<II", 0x20010000, 0x08000101) + bytes(99), "reset vector 0x08000101"),
         (VECTORS + bytes(firmware.MAX_PAYLOAD - 7), "do not fit a slot"),
@@ -148,18 +153,13 @@ def test_hex_at_another_address_refused(refused, key_dir, tmp_path):
     refused(3, "sign", "app.hex", "-o", "out", *options(key_dir), says="linked for 0x08000000")
 
 
-def test_overlapping_segments_refused():
-    with pytest.raises(InputError, match="overlap at 0x08004208"):
-        firmware.flatten([(START, bytes(9)), (START + 8, b"x")], "app")
-
-
 @pytest.mark.parametrize(("end", "accepted"), [(0, True), (1, False)])
 def test_segment_at_the_end_of_the_slot(end, accepted):
-    chunks = [(START, VECTORS), (START + firmware.MAX_PAYLOAD - 4 + end, bytes(4))]
+    chunks = [Chunk(START, VECTORS), Chunk(START + firmware.MAX_PAYLOAD - 4 + end, bytes(4), "segment 1")]
     if accepted:
         assert len(firmware.flatten(chunks, "app")) == firmware.MAX_PAYLOAD
     else:
-        with pytest.raises(InputError, match="behind the slot's end"):
+        with pytest.raises(InputError, match="segment 1: 4 bytes at 0x0807fffd are outside the slot"):
             firmware.flatten(chunks, "app")
 
 
@@ -233,7 +233,7 @@ def test_class_is_the_name_based_uuid():
 
 def test_quick_parser_and_click_know_the_same_options():
     known = {flag: param.name for param in cli.sign.params for flag in param.opts if flag.startswith("-")}
-    assert known == sign_command.VALUES | sign_command.FLAGS
+    assert known == sign_command.VALUES | sign_command.FLAGS | sign_command.REPEATED
     required = {param.name for param in cli.sign.params if param.required}
     assert required == {"source", *sign_command.REQUIRED}
 

@@ -3,8 +3,9 @@
 import io
 from dataclasses import dataclass
 
+from fota_signer import intel_hex
 from fota_signer.factory.record import DeviceRecord
-from fota_signer.firmware import elf_chunks
+from fota_signer.firmware import read_chunks
 from fota_wire.cose import key_hash
 from fota_wire.errors import InputError, VerifyError
 from fota_wire.host_crypto import verify
@@ -56,12 +57,13 @@ def bootloader_image(elf: bytes, name: str) -> bytes:
     """Return the bootloader's bytes from its first on. With recovery, there is a hole for the trust store.
 
     Raises:
-        InputError: not an ELF of a bootloader for this layout.
+        InputError: not an ELF (or HEX) of a bootloader for this layout, or something in it would be left out.
     """
-    if elf[:4] != b"\x7fELF":
+    chunks = read_chunks(elf, name)
+    if chunks is None:
         raise InputError(f"{name}: not an ELF")
     out = bytearray()
-    for address, data in sorted(elf_chunks(elf, name)):
+    for address, data, _ in chunks:
         offset = address - FLASH_BASE
         room = next((end for begin, end in ROOM if begin <= offset < end), 0)
         if offset < len(out) or offset + len(data) > room:
@@ -69,8 +71,6 @@ def bootloader_image(elf: bytes, name: str) -> bytes:
                 f"{name}: 0x{address:08x} + {len(data)} bytes is outside the bootloader's room (SPEC 1)"
             )
         out += b"\xff" * (offset - len(out)) + data
-    if not out:
-        raise InputError(f"{name}: nothing to load")
     return bytes(out)
 
 
@@ -164,15 +164,9 @@ def load_hex(text: str, name: str) -> list[tuple[int, bytes]]:
     """Return [(address, bytes)] of an Intel HEX.
 
     Raises:
-        InputError: it is none.
+        InputError: it is none, or something in it would be left out.
     """
-    from intelhex import HexReaderError, IntelHex
-
-    try:
-        read = IntelHex(io.StringIO(text))
-    except (HexReaderError, ValueError) as exc:
-        raise InputError(f"{name}: not an Intel HEX: {exc}") from exc
-    return [(start, read.gets(start, end - start)) for start, end in read.segments()]
+    return [(chunk.address, chunk.content) for chunk in intel_hex.read(text.encode(), name)]
 
 
 PROGRAMMERS: dict[str, tuple[str, ...]] = {

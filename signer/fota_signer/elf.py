@@ -1,0 +1,235 @@
+"""Reads what a 32-bit ARM ELF file loads: what PT_LOAD says, byte for byte, at its physical addresses.
+
+Sections tell what would be left behind: content that a linker placed and that no segment loads is refused by
+its name. A reader of our own: pyelftools, the tests' oracle, also takes damaged and truncated files, and to
+import it costs a ``fota sign`` more than all the rest.
+"""
+
+import struct
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from fota_signer.chunk import Chunk
+from fota_wire.errors import InputError
+
+MAGIC = b"\x7fELF"
+_HEADER, _SEGMENT, _SECTION = "<16sHHIIIIIHHHHHH", "<8I", "<10I"
+_PT_LOAD = 1
+_ET_EXEC, _EM_ARM = 2, 40
+_SHT_PROGBITS, _SHT_NOBITS = 1, 8
+_SHF_ALLOC = 2
+_OTHER_TYPES = {1: "an object file: link it first", 3: "a shared or position-independent program"}
+_DESCRIPTIVE_TYPES = (2, 3, 4, 7, 9, 17, 18)
+"""SYMTAB, STRTAB, RELA, NOTE, REL, GROUP, SYMTAB_SHNDX: nothing of it is ever loaded."""
+_TOOLS_TYPES = range(0x6000_0000, 0x8000_0000)
+"""Of an operating system or processor: attributes, address tables."""
+_DESCRIPTIVE_NAMES = (
+    *(".debug", ".zdebug", ".comment", ".note", ".stab", ".line", ".gnu", ".ARM.", ".iar."),
+    *(".defmt", ".llvm", ".mdebug"),
+)
+"""How the names of sections begin that compilers write for people and debuggers."""
+
+
+class _Header(NamedTuple):
+    ident: bytes
+    kind: int
+    machine: int
+    version: int
+    entry: int
+    phoff: int
+    shoff: int
+    flags: int
+    ehsize: int
+    phentsize: int
+    phnum: int
+    shentsize: int
+    shnum: int
+    shstrndx: int
+
+
+class _Segment(NamedTuple):
+    kind: int
+    offset: int
+    vaddr: int
+    paddr: int
+    filesz: int
+    memsz: int
+    flags: int
+    align: int
+
+
+class _Section(NamedTuple):
+    name_at: int
+    kind: int
+    flags: int
+    addr: int
+    offset: int
+    size: int
+    link: int
+    info: int
+    align: int
+    entsize: int
+
+    @property
+    def content(self) -> range:
+        """Its place in the file."""
+        return range(self.offset, self.offset + (0 if self.kind in (0, _SHT_NOBITS) else self.size))
+
+    def lies_in(self, segment: _Segment) -> bool:
+        """Tell whether ``segment`` loads all of it."""
+        end = segment.offset + segment.filesz
+        return segment.offset <= self.content.start and self.content.stop <= end
+
+
+class _File(NamedTuple):
+    name: str
+    data: bytes
+    header: _Header
+    segments: list[_Segment]
+    sections: list[tuple[str, _Section]]
+
+    def describe(self, segment: _Segment) -> str:
+        found = [name for name, section in self.sections if section.content and section.lies_in(segment)]
+        return f"segment {self.segments.index(segment)} ({', '.join(found) or 'of no section'})"
+
+
+def read(data: bytes, name: str, leave_out: Sequence[str] = ()) -> list[Chunk]:
+    """Return what the ELF file ``data`` loads; ``name`` is for messages.
+
+    ``leave_out``: names of sections that are known not to be firmware.
+
+    Raises:
+        InputError: not a linked program for 32-bit little-endian ARM; damaged, truncated; or something in it
+            would be left out.
+    """
+    file = _parse(data, name)
+    _refuse_unloaded_sections(file, leave_out)
+    _refuse_unclaimed_bytes(file)
+    chunks = [_chunk(file, segment) for segment in file.segments if segment.kind == _PT_LOAD]
+    return [chunk for chunk in chunks if chunk.content]
+
+
+def _parse(data: bytes, name: str) -> _File:
+    if len(data) < struct.calcsize(_HEADER):
+        raise InputError(f"{name}: truncated ELF file")
+    header = _Header._make(struct.unpack_from(_HEADER, data))
+    if header.ident[4:6] != b"\x01\x01" or header.machine != _EM_ARM:
+        raise InputError(f"{name}: not an ELF for 32-bit little-endian ARM")
+    if header.kind != _ET_EXEC:
+        what = _OTHER_TYPES.get(header.kind, f"of type {header.kind}, not a linked program")
+        raise InputError(f"{name}: an ELF file, but {what}")
+    if header.ident[6] != 1 or header.version != 1 or header.ehsize < struct.calcsize(_HEADER):
+        raise InputError(f"{name}: damaged ELF file: its header is of another version")
+    segments = [
+        _Segment._make(fields)
+        for fields in _table(data, name, "program", _SEGMENT, header.phoff, header.phentsize, header.phnum)
+    ]
+    if not segments:
+        raise InputError(f"{name}: an ELF file without program headers: link it first")
+    for number, segment in enumerate(segments):
+        if segment.offset + segment.filesz > len(data):
+            raise InputError(f"{name}: truncated ELF file: segment {number} is not all there")
+        if segment.kind == _PT_LOAD and not segment.filesz <= segment.memsz <= (1 << 32) - segment.paddr:
+            raise InputError(f"{name}: damaged ELF file: segment {number} has more content than room")
+    return _File(name, data, header, segments, _sections(data, name, header))
+
+
+def _sections(data: bytes, name: str, header: _Header) -> list[tuple[str, _Section]]:
+    sections = [
+        _Section._make(fields)
+        for fields in _table(data, name, "section", _SECTION, header.shoff, header.shentsize, header.shnum)
+    ]
+    for number, section in enumerate(sections):
+        if section.content.stop > len(data):
+            raise InputError(f"{name}: truncated ELF file: section {number} is not all there")
+    if not sections:
+        return []
+    if header.shstrndx >= len(sections):
+        raise InputError(f"{name}: damaged ELF file: its sections have no names")
+    names = sections[header.shstrndx].content
+    found = []
+    for number, section in enumerate(sections):
+        text, end, _ = data[names.start + section.name_at : names.stop].partition(b"\0")
+        if not end:
+            raise InputError(f"{name}: damaged ELF file: section {number} has no name")
+        found.append((text.decode("ascii", "backslashreplace") or f"section {number}", section))
+    return found
+
+
+def _table(
+    data: bytes, name: str, what: str, layout: str, offset: int, size: int, count: int
+) -> Iterator[tuple[int, ...]]:
+    """Return the entries of a table of headers."""
+    if (
+        (count == 0 and offset and what == "section")
+        or count == 0xFFFF
+        or (count and size != struct.calcsize(layout))
+    ):
+        raise InputError(f"{name}: damaged ELF file: {count} {what} headers of {size} bytes")
+    if offset + count * size > len(data):
+        raise InputError(f"{name}: truncated ELF file: its {what} headers are not all there")
+    return struct.iter_unpack(layout, data[offset : offset + count * size])
+
+
+def _refuse_unloaded_sections(file: _File, leave_out: Sequence[str]) -> None:
+    names = [name for name, _ in file.sections]
+    for name in leave_out:
+        if name not in names:
+            raise InputError(f"{file.name}: has no section {name} that could be left out")
+    loads = [segment for segment in file.segments if segment.kind == _PT_LOAD]
+    for name, section in file.sections:
+        loaded = any(section.lies_in(segment) for segment in loads)
+        if name in leave_out and loaded and section.content:
+            raise InputError(f"{file.name}: section {name} is part of a segment and cannot be left out")
+        if section.content and not loaded and name not in leave_out and _holds_content(name, section):
+            raise InputError(
+                f"{file.name}: section {name} ({section.size} bytes) is in no segment, and not loaded;"
+                f" link it into one, or say --leave-out {name}"
+            )
+
+
+def _holds_content(name: str, section: _Section) -> bool:
+    if section.flags & _SHF_ALLOC:
+        return True
+    if section.kind in _DESCRIPTIVE_TYPES or section.kind in _TOOLS_TYPES:
+        return False
+    return not name.startswith(_DESCRIPTIVE_NAMES)
+
+
+def _refuse_unclaimed_bytes(file: _File) -> None:
+    """Return if all that no header, segment or section describes is zero."""
+    head = file.header
+    claimed = [
+        range(head.ehsize),
+        range(head.phoff, head.phoff + head.phnum * head.phentsize),
+        range(head.shoff, head.shoff + head.shnum * head.shentsize),
+        *(range(segment.offset, segment.offset + segment.filesz) for segment in file.segments),
+        *(section.content for _, section in file.sections),
+    ]
+    claimed.sort(key=lambda part: part.start)
+    end = 0
+    for part in [*claimed, range(len(file.data), len(file.data))]:
+        rest = file.data[end : part.start].lstrip(b"\0")
+        if rest:
+            raise InputError(
+                f"{file.name}: bytes at 0x{part.start - len(rest):x} of the ELF file are in no segment and no"
+                " section, and would not be loaded"
+            )
+        end = max(end, part.stop)
+
+
+def _chunk(file: _File, segment: _Segment) -> Chunk:
+    """Return what a segment loads. Linkers let the first one begin with the headers of the file itself, which
+    are no firmware: it begins with its first section then.
+    """
+    skip = 0
+    headers_end = max(file.header.ehsize, file.header.phoff + file.header.phnum * file.header.phentsize)
+    if segment.offset < headers_end and segment.filesz:
+        inside = [
+            section.offset for _, section in file.sections if section.content and section.lies_in(segment)
+        ]
+        begin = min(inside, default=segment.offset + segment.filesz)
+        if not file.data[headers_end:begin].strip(b"\0") and (inside or begin <= headers_end):
+            skip = begin - segment.offset
+    content = file.data[segment.offset + skip : segment.offset + segment.filesz]
+    return Chunk(segment.paddr + skip, content, file.describe(segment))
