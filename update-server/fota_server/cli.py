@@ -217,6 +217,7 @@ def revoke(name: str, data: Path) -> None:
 def _in_database(data: Path, work: Any) -> Any:  # noqa: ANN401 - passes through whatever ``work`` returns
     import asyncio
 
+    from fota_server.migrations import require_current
     from fota_server.service import open_database
 
     url = database_url(data)
@@ -227,6 +228,7 @@ def _in_database(data: Path, work: Any) -> Any:  # noqa: ANN401 - passes through
         database = open_database(url, data)
         try:
             async with database.write() as connection:
+                await connection.run_sync(require_current)
                 return await work(connection)
         finally:
             await database.close()

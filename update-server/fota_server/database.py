@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import event, insert, select
+from sqlalchemy import event, insert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from fota_server import schema
-from fota_wire.errors import FotaError, InputError, StorageError
+from fota_server import migrations, schema
+from fota_wire.errors import FotaError, StorageError
 
 
 class DatabaseUnavailable(FotaError):
@@ -89,26 +89,20 @@ class Database:
         except (DBAPIError, SQLAlchemyError) as exc:
             raise _unavailable(exc) from exc
 
-    async def create(self) -> bool:
-        """Make the tables if there are none yet; return whether they were made now.
+    async def bring_up_to_date(self) -> bool:
+        """Make the tables if there are none, else lead them to today's schema; return whether they were made.
 
         Raises:
-            InputError: the database has another schema version.
+            InputError: a newer server has used this database.
         """
         async with self.write() as connection:
-            await connection.run_sync(schema.meta.create, checkfirst=True)
-            query = select(schema.meta.c.value).where(schema.meta.c.key == "schema")
-            found = (await connection.execute(query)).scalar_one_or_none()
-            if found in (None, str(schema.SCHEMA_VERSION)):
-                await connection.run_sync(
-                    schema.metadata.create_all
-                )  # tables that are new in this version, too
-            if found is None:
-                row = {"key": "schema", "value": str(schema.SCHEMA_VERSION)}
-                await connection.execute(insert(schema.meta).values(**row))
+            if await connection.run_sync(migrations.version_of) is None:
+                await connection.run_sync(migrations.create)
                 return True
-        if found != str(schema.SCHEMA_VERSION):
-            raise InputError(f"database has schema {found}, this server needs {schema.SCHEMA_VERSION}")
+        behind = True
+        while behind:
+            async with self.write() as connection:
+                behind = await connection.run_sync(migrations.take_step)
         return False
 
     async def close(self) -> None:

@@ -2,7 +2,8 @@
 
 What a device *is* stands in ``devices`` and comes from verified reports only; what is *wanted* of it stands
 in ``targets``: one row per device and rollout, and ``devices.target_id`` names the one in force. ``audit`` is
-append-only. Nothing here is particular to SQLite but the triggers that enforce that, which are marked so.
+append-only. A change here needs a step in ``migrations.py``. Nothing here is particular to SQLite but the
+triggers that enforce that, which are marked so.
 """
 
 from sqlalchemy import (
@@ -21,8 +22,6 @@ from sqlalchemy import (
     UniqueConstraint,
     event,
 )
-
-SCHEMA_VERSION = 1
 
 metadata = MetaData()
 _SERIAL = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only a column of type INTEGER
@@ -216,6 +215,7 @@ tokens = Table(
     Column("role", String(16), nullable=False),  # "read" or "operate"
     Column("created_at", BigInteger, nullable=False),
     Column("revoked_at", BigInteger),
+    Column("expires_at", BigInteger),  # null: never
 )
 
 audit = Table(

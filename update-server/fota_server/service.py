@@ -85,7 +85,7 @@ async def prepare(config: ServerConfig, database: Database, genesis: bytes) -> T
     Raises:
         VerifyError: the database was begun with another genesis ROOT.
     """
-    await database.create()
+    await database.bring_up_to_date()
     async with database.write() as connection:
         rows = (await connection.execute(select(schema.roots).order_by(schema.roots.c.version))).all()
         documents = [row.raw for row in rows] or [genesis]

@@ -1,0 +1,95 @@
+"""How a database that an earlier server made becomes one of today: an ordered list of steps.
+
+``STEPS[0]`` leads from schema 1 to 2, and so on; the newest schema is what ``schema.py`` describes. Each step
+runs once, in one transaction with the new number, so a crash leaves a whole earlier schema. Steps are never
+changed once they are released: a database may be at any of them.
+
+Tables that are missing are made as ``schema.py`` has them *before* a step runs. So a step only mends tables
+that were there: ``add_column``, ``Index.create(checkfirst=True)``, rows by plain SQL. Each has to bear that
+its work is done already, on a table that was missing.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Column, Connection, insert, inspect, select, text, update
+from sqlalchemy.schema import CreateColumn
+
+from fota_server import schema
+from fota_wire.errors import InputError
+
+Step = Callable[[Connection], None]
+
+
+def _tokens_expire(connection: Connection) -> None:
+    add_column(connection, schema.tokens.c.expires_at)
+
+
+STEPS: tuple[Step, ...] = (_tokens_expire,)
+"""Append only."""
+
+SCHEMA_VERSION = 1 + len(STEPS)
+
+
+def version_of(connection: Connection) -> int | None:
+    """Return the schema of a database, or None: it has no tables of ours.
+
+    Raises:
+        InputError: the number is none, or newer than this server.
+    """
+    if not inspect(connection).has_table(schema.meta.name):
+        return None
+    found = connection.execute(select(schema.meta.c.value).where(_IS_SCHEMA)).scalar_one_or_none()
+    if found is None:
+        return None
+    if not (found.isascii() and found.isdigit() and 1 <= int(found[:9]) <= SCHEMA_VERSION):
+        raise InputError(
+            f"the database has schema {found[:20]}, this server knows up to {SCHEMA_VERSION}: "
+            "it was used by a newer server; run that one",
+            "schema",
+        )
+    return int(found)
+
+
+def require_current(connection: Connection) -> None:
+    """Return if the database has today's schema.
+
+    Raises:
+        InputError: it has not, and only a server that starts may change that.
+    """
+    found = version_of(connection)
+    if found != SCHEMA_VERSION:
+        raise InputError(
+            f"the database has schema {found or 'none'}, this program needs {SCHEMA_VERSION}: "
+            "start the server once, it brings it up to date",
+            "schema",
+        )
+
+
+def create(connection: Connection) -> None:
+    """Make all tables, as they are today."""
+    schema.metadata.create_all(connection)
+    connection.execute(insert(schema.meta).values(key="schema", value=str(SCHEMA_VERSION)))
+
+
+def take_step(connection: Connection) -> bool:
+    """Lead the database one schema on; return whether it was behind. One call, one transaction."""
+    version = version_of(connection) or 1
+    if version == SCHEMA_VERSION:
+        return False
+    schema.metadata.create_all(connection)
+    STEPS[version - 1](connection)
+    connection.execute(update(schema.meta).where(_IS_SCHEMA).values(value=str(version + 1)))
+    return True
+
+
+def add_column(connection: Connection, column: Column[Any]) -> None:
+    """Add a column of ``schema.py`` to its table, unless it is there. It has to be nullable."""
+    table = column.table.name
+    if column.name in {found["name"] for found in inspect(connection).get_columns(table)}:
+        return
+    wording = CreateColumn(column).compile(dialect=connection.dialect)
+    connection.execute(text(f"ALTER TABLE {table} ADD COLUMN {wording}"))
+
+
+_IS_SCHEMA = schema.meta.c.key == "schema"
