@@ -115,9 +115,28 @@ def _root(data: bytes) -> Table:
         "key_epoch": root.epoch,
         "retired_image_keys": [key_hash.hex() for key_hash in root.retired],
         "revoked": [digest.hex() for digest in root.revoked],
+        "servers": root.servers,
+        "server_cas": [_server_ca(raw) for raw in root.server_cas],
         "signed_by": [kid.hex() for kid in roots.signers_of(data)],
         "size": len(data),
     }
+
+
+def _server_ca(raw: bytes) -> str:
+    """Return whose certificate it is, until when it holds, and its fingerprint."""
+    import hashlib
+
+    from cryptography import x509
+
+    from fota_wire.host_x509 import UNREADABLE
+
+    fingerprint = hashlib.sha256(raw).hexdigest()
+    try:
+        certificate = x509.load_der_x509_certificate(raw)
+        name, end = certificate.subject.rfc4514_string(), certificate.not_valid_after_utc
+    except UNREADABLE:
+        return f"unreadable, SHA-256 {fingerprint}"
+    return f"{name}, until {end:%Y-%m-%d}, SHA-256 {fingerprint}"
 
 
 def _signed_message(data: bytes) -> Table:

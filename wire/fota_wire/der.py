@@ -1,7 +1,9 @@
-"""ECDSA signatures in strict DER (SPEC 2): SEQUENCE { INTEGER r, INTEGER s } <-> 64 bytes r||s."""
+"""ECDSA signatures in strict DER (SPEC 2): SEQUENCE { INTEGER r, INTEGER s } <-> 64 bytes r||s. And the outer
+frame of certificates.
+"""
 
 from fota_wire import status
-from fota_wire.errors import VerifyError
+from fota_wire.errors import FormatError, VerifyError
 
 MAX_SIZE = 72
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256
@@ -27,6 +29,20 @@ def to_raw(der: bytes) -> bytes:
     if pos != len(der):
         raise _refused()
     return r + s
+
+
+def require_sequence(raw: bytes, what: str) -> None:
+    """Return if ``raw`` is one DER SEQUENCE of 128 to 65,535 bytes, with nothing behind it; content unseen.
+
+    Raises:
+        FormatError: it is not; code ``der``.
+    """
+    for width, shortest in ((1, 0x80), (2, 0x100)):
+        size = len(raw) - 2 - width
+        head = bytes([0x30, 0x80 | width])
+        if size >= shortest and raw[:2] == head and int.from_bytes(raw[2 : 2 + width], "big") == size:
+            return
+    raise FormatError(f"{what} is not in DER", "der")
 
 
 def _integer(value: bytes) -> bytes:

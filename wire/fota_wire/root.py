@@ -3,12 +3,17 @@
 ``[payload bstr, + bstr COSE_Sign1 (payload nil)]``, external_aad "fota/root/1".
 """
 
-from fota_wire import cbor, check, cose, suit
+from fota_wire import cbor, check, cose, der, suit
+from fota_wire.address import MAX_ADDRESS, parse_address
 from fota_wire.errors import FormatError, VerifyError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import TypeVar
+
     from fota_wire.seams import Sign, Verify
+
+    Item = TypeVar("Item", str, bytes)
 
 AAD = b"fota/root/1"
 ROOT, RELEASE, ASSIGN = 0, 1, 2
@@ -19,6 +24,9 @@ MAX_SIGNATURES = 8
 MAX_REVOKED = 64
 MAX_EPOCH = 1
 MAX_RETIRED = 4
+MAX_SERVERS = 4
+MAX_SERVER_CAS = 4
+MAX_CA = 1024
 
 
 class Root:
@@ -26,7 +34,9 @@ class Root:
 
     ``version`` >= 1; ``keys`` {kid: x||y}; ``roles`` {role: (threshold, [kid])}; ``min_sequence`` of
     manifests, ``min_secver`` of images; ``revoked`` [manifest digest]; ``epoch`` 1 retires firmware root A;
-    ``retired`` [KEYHASH] of image keys whose releases a server offers no more; ``raw`` the document itself.
+    ``retired`` [KEYHASH] of image keys whose releases a server offers no more; ``servers`` [address] where
+    the update server is and ``server_cas`` [certificate, DER] of the CAs that its certificate may come from,
+    each [] where the trust store's own holds; ``raw`` the document itself.
     """
 
     def __init__(self, payload: "dict[object, object]", raw: bytes) -> None:
@@ -44,6 +54,8 @@ class Root:
         self.epoch = check.uint(payload.get(8, 0), "ROOT key epoch", MAX_EPOCH)
         retired = check.array(payload.get(9, []), "ROOT retired image keys", 0, MAX_RETIRED)
         self.retired = [check.bstr(key_hash, "retired image key", 32) for key_hash in retired]
+        self.servers = _servers(payload[11]) if 11 in payload else []
+        self.server_cas = _server_cas(payload[12]) if 12 in payload else []
         self.raw = raw
 
     def role_keys(self, role: int) -> "dict[bytes, bytes]":
@@ -63,6 +75,8 @@ def build_root(
     revoked: "tuple[bytes, ...]" = (),
     epoch: int = 0,
     retired: "tuple[bytes, ...]" = (),
+    servers: "tuple[str, ...]" = (),
+    server_cas: "tuple[bytes, ...]" = (),
 ) -> bytes:
     """Return an unsigned ROOT; ``roles`` is {role: (threshold, [x||y])}.
 
@@ -83,6 +97,10 @@ def build_root(
         payload[8] = epoch
     if retired:
         payload[9] = list(retired)
+    if servers:
+        payload[11] = list(servers)
+    if server_cas:
+        payload[12] = list(server_cas)
     raw = cbor.encode([cbor.encode(payload)])
     unsafe_read_root(raw)
     return raw
@@ -155,7 +173,32 @@ def _parse(raw: bytes) -> "tuple[bytes, list[cose.Sign1], list[bytes]]":
 
 
 def _read(payload: bytes, raw: bytes) -> Root:
-    return Root(check.fields(cbor.decode(payload), "ROOT", (1, 2, 3, 4, 5, 6), (7, 8, 9)), raw)
+    return Root(check.fields(cbor.decode(payload), "ROOT", (1, 2, 3, 4, 5, 6), (7, 8, 9, 11, 12)), raw)
+
+
+def _servers(value: object) -> "list[str]":
+    servers = []
+    for item in check.array(value, "ROOT servers", 1, MAX_SERVERS):
+        address = check.tstr(item, "server address", MAX_ADDRESS)
+        parse_address(address)
+        servers.append(address)
+    return _distinct(servers, "a server")
+
+
+def _server_cas(value: object) -> "list[bytes]":
+    cas = []
+    for item in check.array(value, "ROOT server CAs", 1, MAX_SERVER_CAS):
+        certificate = check.bstr(item, "server CA certificate", None, MAX_CA)
+        der.require_sequence(certificate, "server CA certificate")
+        cas.append(certificate)
+    return _distinct(cas, "a server CA")
+
+
+def _distinct(items: "list[Item]", what: str) -> "list[Item]":
+    for item in items:
+        if items.count(item) != 1:
+            raise FormatError(f"ROOT names {what} twice", "root-servers")
+    return items
 
 
 def _check(root: Root, payload: bytes, signatures: "list[cose.Sign1]", verify: "Verify") -> None:
