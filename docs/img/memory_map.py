@@ -69,7 +69,8 @@ def _column(x: int, title: str, subtitle: str, parts: tuple[Part, ...], base: in
     for part in parts:
         size = f"{part.size / KIB:g} KiB" if part.size >= KIB else f"{part.size} B"
         lines += [
-            f'<rect x="{x}" y="{y}" width="{COLUMN}" height="{part.height}" fill="{part.colour}" stroke="{LINE}"/>',
+            f'<rect x="{x}" y="{y}" width="{COLUMN}" height="{part.height}" '
+            f'fill="{part.colour}" stroke="{LINE}"/>',
             _text(x + 10, y + 19, f"{part.name}, {size}", weight="bold"),
             _text(x + 10, y + 36, part.note, 11),
             _text(
@@ -100,7 +101,8 @@ def draw() -> str:
         _text(
             x1,
             bottom + 70,
-            f"Whichever runs, runs at {layout.SLOT_ADDRESS:#010x} (vectors at {layout.VECTOR_ADDRESS:#010x}); "
+            f"Whichever runs, runs at {layout.SLOT_ADDRESS:#010x}, "
+            f"vectors at {layout.VECTOR_ADDRESS:#010x}; "
             f"the other one is at {layout.INACTIVE_SLOT_ADDRESS:#010x}.",
         ),
         _text(x1, bottom + 92, "Orange is written by the factory and locked. Heights are not to scale.", 12),
