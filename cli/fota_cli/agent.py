@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fota_cli.table import printable
 from fota_wire.errors import FotaError, InputError, StorageError, VerifyError
+from fota_wire.host_options import FILE, FOLDER, OWN_FILE, Seconds
+from fota_wire.host_print import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,19 +42,19 @@ def agent() -> None:
 @click.option(
     "--vdev",
     "device",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=OWN_FILE,
     help="File of the virtual device.",
 )
 @click.option(
     "--gateway",
     "folder",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=FOLDER,
     help="Folder of the gateway, whose program 'fota gateway launch' runs.",
 )
 @click.option(
     "--from",
     "card",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=FOLDER,
     help="Take the update in this folder instead of the server's, if it is newer: docs/agent.md.",
 )
 @click.option("--server", help="Base URL instead of the trust store's; trust stays the same.")
@@ -69,10 +70,8 @@ def agent() -> None:
 @click.option(
     "--until-idle", "mode", flag_value=UNTIL_IDLE, help="Until nothing is left to do, whatever came of it."
 )
-@click.option(
-    "--duration", type=click.FloatRange(min=0), help="At most so many seconds [600 with --until-...]."
-)
-@click.option("--interval", type=click.FloatRange(min=0.1), help="Check in at least every so many seconds.")
+@click.option("--duration", type=Seconds(), help="At most so many seconds [600 with --until-...].")
+@click.option("--interval", type=Seconds(0.1), help="Check in at least every so many seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print the final state as one JSON object.")
 def run(
     device: Path | None,
@@ -117,14 +116,10 @@ def _end(*_: object) -> None:
 
 
 @agent.command()
-@click.argument("image", type=click.Path(path_type=Path))
-@click.argument("envelope", type=click.Path(path_type=Path))
-@click.option(
-    "--root", "roots", multiple=True, type=click.Path(path_type=Path), help="ROOT that devices may lack."
-)
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder."
-)
+@click.argument("image", type=FILE)
+@click.argument("envelope", type=FILE)
+@click.option("--root", "roots", multiple=True, type=FILE, help="ROOT that devices may lack.")
+@click.option("-o", "--output", required=True, type=FOLDER, help="Folder.")
 def card(image: Path, envelope: Path, roots: tuple[Path, ...], output: Path) -> None:
     """Put a release (IMAGE and signed ENVELOPE) into a folder, for updates without a server."""
     from fota_wire.files import read_input, write_atomic

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from fota_cli.table import printable
 from fota_wire.errors import FotaError, InputError, StorageError, TransportError, VerifyError
+from fota_wire.host_print import printable
 
 TIMEOUT_S = 30
 UPLOAD_CHUNK = 65536

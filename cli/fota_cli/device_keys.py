@@ -12,11 +12,11 @@ from fota_cli.client import OperatorClient
 from fota_cli.options import connected, print_json
 from fota_cli.table import ago, date
 from fota_wire.errors import FotaError, InputError, TransportError, VerifyError
+from fota_wire.host_options import FILE, Seconds, Whole
 
 if TYPE_CHECKING:
     from fota_signer.factory.ca import DeviceCa
 
-FILE = click.Path(path_type=Path, dir_okay=False)
 IDS = click.argument("device_ids", metavar="[ID...]", nargs=-1)
 GROUP = click.option("--group", "-g", metavar="NAME", help="All devices of a group, retired ones left out.")
 
@@ -92,10 +92,8 @@ def _members(client: OperatorClient, group: str) -> tuple[str, ...]:
     "--ca-password-file", type=FILE, help="First line is the CA key's password (else FOTA_KEY_PASSWORD)."
 )
 @click.option("--allow-example-keys", is_flag=True, help="Accept the published throw-away keys.")
-@click.option(
-    "--days", type=click.IntRange(1, 36500), help="Validity of the certificates; without it, no end."
-)
-@click.option("--watch", type=click.FloatRange(min=0.1), metavar="S", help="Go on, asking every S seconds.")
+@click.option("--days", type=Whole(1, 36500), help="Validity of the certificates; without it, no end.")
+@click.option("--watch", type=Seconds(0.1), metavar="S", help="Go on, asking every S seconds.")
 @connected
 def certify(
     client: OperatorClient,

@@ -1,6 +1,5 @@
 """``fota gateway``: set up a Linux gateway, launch its program, look at it."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,12 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from fota_wire.errors import InputError
+from fota_wire.host_options import FILE, FOLDER, JSON
+from fota_wire.host_print import print_result
 
 if TYPE_CHECKING:
     from fota_agent.linux.gateway import Gateway
-
-FOLDER = click.Path(path_type=Path, file_okay=False)
-FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 @click.group()
@@ -83,17 +81,12 @@ def approve(folder: Path) -> None:
 
 @gateway.command()
 @click.argument("folder", type=FOLDER)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@JSON
 def show(folder: Path, as_json: bool) -> None:
     """Show what the gateway in FOLDER runs and holds."""
     from fota_agent.linux.gateway import Gateway
 
-    state = summary(Gateway(folder))
-    if as_json:
-        click.echo(json.dumps(state))
-        return
-    for name, value in state.items():
-        click.echo(f"{name:10} {'-' if value is None else value}")
+    print_result(summary(Gateway(folder)), as_json)
 
 
 def summary(gateway: "Gateway") -> dict[str, object]:

@@ -1,14 +1,11 @@
 """The root of the ``fota`` command: finds each package's commands by name, when they are called."""
 
-import errno
 import importlib
-import sys
 
 import click
 from click.exceptions import NoArgsIsHelpError
 
-from fota_cli.table import printable
-from fota_wire.errors import FotaError
+from fota_cli import net
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # command: (module:object, one line for --help, so that help imports nothing)
@@ -69,29 +66,33 @@ def cli() -> None:
     """Secure firmware updates: sign, publish, roll out, roll back, rehearse."""
 
 
-def main() -> None:
-    """Run the command line; every known failure ends in one line and its exit code."""
+def command() -> int:
+    """Run the command line of this process; return its exit code.
+
+    Raises:
+        BaseException: whatever the command raised, but click's own refusals, which are told here.
+    """
     try:
-        sys.exit(cli.main(prog_name="fota", standalone_mode=False) or 0)
-    except click.UsageError as exc:
-        if isinstance(exc, NoArgsIsHelpError):
-            exc.show()
-        else:
-            where = exc.ctx.command_path if exc.ctx else "fota"
-            click.echo(f"fota: error: {exc.format_message().rstrip('.')} (see '{where} --help')", err=True)
-        sys.exit(exc.exit_code)
-    except click.ClickException as exc:
+        return int(cli.main(prog_name="fota", standalone_mode=False) or 0)
+    except NoArgsIsHelpError as exc:
         exc.show()
-        sys.exit(exc.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("fota: stopped", err=True)
-        sys.exit(130)
-    except FotaError as exc:
-        click.echo(printable(f"fota: error: {exc}"), err=True)
-        sys.exit(exc.exit_code)
-    except BrokenPipeError:
-        sys.exit(141)
-    except OSError as exc:
-        where = f"{exc.filename}: " if exc.filename else ""
-        click.echo(f"fota: error: {where}{exc.strerror or exc}", err=True)
-        sys.exit(5 if exc.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT) else 3)
+        return exc.exit_code
+    except click.UsageError as exc:
+        where = exc.ctx.command_path if exc.ctx else "fota"
+        return _refuse(f"{exc.format_message().rstrip('.')} (see '{where} --help')", exc.exit_code)
+    except click.ClickException as exc:
+        return _refuse(exc.format_message(), exc.exit_code)
+    except click.Abort as exc:
+        if isinstance(exc.__context__, EOFError):
+            return _refuse("a question was asked, and standard input ended", 3)
+        raise KeyboardInterrupt from exc
+
+
+def _refuse(message: str, code: int) -> int:
+    click.echo(f"fota: error: {net.one_line(message)}", err=True)
+    return code
+
+
+def main() -> None:
+    """Run the command line and end the process."""
+    net.run(command)

@@ -11,11 +11,12 @@ import click
 
 from fota_cli.client import OperatorClient
 from fota_cli.device_keys import attested_text, certify, key_text, renew, retire, rotate
-from fota_cli.options import PATH, connected, print_json, scope, scope_options, wait_options
+from fota_cli.options import connected, print_json, scope, scope_options, wait_options
 from fota_cli.progress import conclude, follow, progress_line
 from fota_cli.table import ago, date, table
 from fota_wire.errors import VerifyError
 from fota_wire.files import read_input
+from fota_wire.host_options import FILE, Whole
 
 PROGRESS_FROM = 128 << 10
 
@@ -29,8 +30,8 @@ def release() -> None:
 
 
 @release.command("publish")
-@click.argument("image", type=PATH)
-@click.argument("envelope", type=PATH)
+@click.argument("image", type=FILE)
+@click.argument("envelope", type=FILE)
 @connected
 def publish(client: OperatorClient, image: Path, envelope: Path, as_json: bool) -> None:
     """Upload a signed IMAGE and the signed ENVELOPE of its manifest; the server checks both."""
@@ -81,7 +82,7 @@ def list_releases(client: OperatorClient, as_json: bool) -> None:
 
 
 @release.command("root")
-@click.argument("document", type=PATH)
+@click.argument("document", type=FILE)
 @connected
 def add_root(client: OperatorClient, document: Path, as_json: bool) -> None:
     """Hand the next ROOT DOCUMENT to the server, for all devices."""
@@ -159,7 +160,7 @@ def _started(
 
 
 @rollout.command("show")
-@click.argument("number", type=int)
+@click.argument("number", type=Whole())
 @connected
 def show_rollout(client: OperatorClient, number: int, as_json: bool) -> None:
     """Show rollout NUMBER with its devices."""
@@ -201,7 +202,7 @@ def list_rollouts(client: OperatorClient, as_json: bool) -> None:
 
 
 @rollout.command("pause")
-@click.argument("number", type=int)
+@click.argument("number", type=Whole())
 @connected
 def pause(client: OperatorClient, number: int, as_json: bool) -> None:
     """Offer rollout NUMBER to no further device."""
@@ -209,7 +210,7 @@ def pause(client: OperatorClient, number: int, as_json: bool) -> None:
 
 
 @rollout.command("resume")
-@click.argument("number", type=int)
+@click.argument("number", type=Whole())
 @connected
 def resume(client: OperatorClient, number: int, as_json: bool) -> None:
     """Let rollout NUMBER go on."""

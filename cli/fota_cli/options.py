@@ -11,31 +11,26 @@ import click
 
 from fota_cli.client import OperatorClient
 from fota_wire.errors import InputError
-from fota_wire.files import read_input
-
-PATH = click.Path(path_type=Path)
+from fota_wire.files import read_line
+from fota_wire.host_options import FILE, JSON, Seconds
 
 
 def connected(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that lead to a server, and its client as first argument."""
 
     @click.option("--server", envvar="FOTA_SERVER", help="Operator plane, https://host:8444 [FOTA_SERVER].")
-    @click.option("--token-file", type=PATH, help="File with an API token; or put the token in FOTA_TOKEN.")
+    @click.option("--token-file", type=FILE, help="File with an API token; or put the token in FOTA_TOKEN.")
     @click.option(
-        "--ca", type=PATH, envvar="FOTA_CA", help="Authority (PEM) of the server's certificate [FOTA_CA]."
+        "--ca", type=FILE, envvar="FOTA_CA", help="Authority (PEM) of the server's certificate [FOTA_CA]."
     )
-    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+    @JSON
     @wraps(function)
     def command(
         *args: object, server: str | None, token_file: Path | None, ca: Path | None, **options: object
     ) -> None:
         if not server:
             raise InputError("which server? pass --server https://host:8444, or set FOTA_SERVER")
-        token = (
-            read_input(token_file, 4096).decode(errors="replace")
-            if token_file
-            else os.environ.get("FOTA_TOKEN")
-        )
+        token = read_line(token_file, "token") if token_file else os.environ.get("FOTA_TOKEN")
         if not token or not token.strip():
             raise InputError("no API token: pass --token-file FILE, or set FOTA_TOKEN")
         if not token.strip().isascii() or not token.strip().isprintable():
@@ -51,19 +46,11 @@ def scope_options(function: Callable[..., None]) -> Callable[..., None]:
     return click.option("--group", "-g", metavar="NAME", help="All devices of a group.")(function)
 
 
-def _finite(_ctx: click.Context, _param: click.Parameter, value: float | None) -> float | None:
-    """Refuse "nan", which is outside no range."""
-    if value is not None and value != value:
-        raise click.BadParameter("not a number of seconds")
-    return value
-
-
 def wait_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add --wait and --timeout."""
     function = click.option(
         "--timeout",
-        type=click.FloatRange(0, 1e9),
-        callback=_finite,
+        type=Seconds(),
         help="With --wait: seconds to wait at most.",
     )(function)
     return click.option("--wait", is_flag=True, help="Follow it to its end; exit code 1 unless all confirm.")(

@@ -1,23 +1,22 @@
 """``fota provision``: what a factory does with a chip, a batch of them, a plan, and a board's flash."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fota_cli.station import FILE, FOLDER, Target, require_replaceable, virtual, with_job, with_target
+from fota_cli.station import Target, require_replaceable, virtual, with_job, with_target
 from fota_wire.errors import InputError
-from fota_wire.files import read_input, write_atomic
+from fota_wire.files import STREAM, check_output, read_input, read_text, write_output
+from fota_wire.host_options import FILE, FOLDER, FORCE, JSON, OWN_FILE, UUID, Whole
+from fota_wire.host_print import print_result
 
 if TYPE_CHECKING:
     from fota_signer.factory.flash import Firmware
     from fota_signer.factory.ledger import Ledger
     from fota_signer.factory.line import Job
 
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-FORCE = click.option("--force", is_flag=True, help="Replace the output if it exists.")
 WORK = click.option(
     "--work",
     type=FOLDER,
@@ -43,16 +42,14 @@ def look(target: Target, as_json: bool) -> None:
 
     with target.open() as transport:
         table = look_at(transport)[0].as_dict()
-    width = max(map(len, table)) + 2
-    text = "\n".join(f"{name.replace('_', ' '):{width}}{value}" for name, value in table.items())
-    _print(table, text, as_json)
+    print_result(table, as_json)
 
 
 @provision.command()
 @with_target
 @with_job
 @WORK
-@click.option("--ledger", type=FILE, help="SQLite file to note the device in.")
+@click.option("--ledger", type=OWN_FILE, help="SQLite file to note the device in.")
 @click.option("--certificate-out", type=FILE, help="Write the device certificate here, PEM.")
 @click.option("--request-out", type=FILE, help="Write the certificate request here, DER.")
 @JSON
@@ -80,17 +77,17 @@ def device(
         if book is not None:
             book.close()
     if certificate_out is not None:
-        write_atomic(certificate_out, pem(report.certificate).encode())
+        write_output(certificate_out, pem(report.certificate).encode(), force=True)
     if request_out is not None and report.record.request is not None:
-        write_atomic(request_out, report.record.request)
+        write_output(request_out, report.record.request, force=True)
     done = "provisioned" if report.changed else "was provisioned before; checked, nothing changed"
-    _print(report.as_dict(), f"{report.device_id}: {done}; record {report.record.path}", as_json)
+    print_result(report.as_dict(), as_json, f"{report.device_id}: {done}; record {report.record.path}")
 
 
 @provision.command()
-@click.option("--count", type=click.IntRange(1, 1_000_000), required=True, help="Number of virtual boards.")
-@click.option("--ledger", type=FILE, required=True, help="SQLite file to note the boards in.")
-@click.option("--seed", type=click.IntRange(0), help="Make boards that repeat; without it, unique ones.")
+@click.option("--count", type=Whole(1, 1_000_000), required=True, help="Number of virtual boards.")
+@click.option("--ledger", type=OWN_FILE, required=True, help="SQLite file to note the boards in.")
+@click.option("--seed", type=Whole(), help="Make boards that repeat; without it, unique ones.")
 @click.option("--resume", is_flag=True, help="Skip boards that the ledger has as finished; needs --seed.")
 @click.option("--devices", type=FOLDER, help="Keep the boards here, one file each; their records too.")
 @click.option("--csv", "csv_out", type=FILE, help="Write the whole ledger here as CSV at the end.")
@@ -122,7 +119,7 @@ def batch(
     try:
         tally = run_batch(count, job, book, seed=seed, resume=resume, devices=devices)
         if csv_out is not None:
-            write_atomic(csv_out, book.as_csv().encode())
+            write_output(csv_out, book.as_csv().encode(), force=True)
     finally:
         book.close()
     result = tally.as_dict()
@@ -131,13 +128,13 @@ def batch(
         f"{result['seconds']:.1f} s, {result['seconds_per_board']:.3f} s per board",
         *tally.failed[:5],
     ]
-    _print(result, "\n".join(lines), as_json)
+    print_result(result, as_json, "\n".join(lines))
     if tally.failed:
         click.get_current_context().exit(1)
 
 
 @provision.command()
-@click.argument("ledger", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("ledger", type=OWN_FILE)
 @click.option("-o", "--output", type=FILE, help="File to write; else standard output.")
 @FORCE
 def export(ledger: Path, output: Path | None, force: bool) -> None:
@@ -151,13 +148,13 @@ def export(ledger: Path, output: Path | None, force: bool) -> None:
         text = book.as_csv()
     finally:
         book.close()
-    _write(output, text, force)
+    write_output(output or STREAM, text.encode(), force=force)
 
 
 @provision.command()
 @click.option("--root-a", type=FILE, required=True, help="Public key of firmware root A, PEM.")
 @click.option("--root-b", type=FILE, required=True, help="Public key of firmware root B, PEM.")
-@click.option("--floor", type=click.IntRange(0, 262143), default=0, show_default=True)
+@click.option("--floor", type=Whole(0, 262143), default=0, show_default=True)
 @click.option("--latch", is_flag=True, help="As for `device`.")
 @click.option("-o", "--output", type=FILE, required=True, help="File to write, JSON.")
 @FORCE
@@ -173,7 +170,7 @@ def plan(root_a: Path, root_b: Path, floor: int, latch: bool, output: Path, forc
         counters=(8 * floor, 0),
         latched=latch,
     )
-    _write(output, make_plan(steps).decode(), force)
+    write_output(output, make_plan(steps), force=force)
 
 
 @provision.command("run-plan")
@@ -192,23 +189,23 @@ def run_plan(plan_file: Path, target: Target, load_job: LoadJob, work: Path, as_
     with target.open() as transport:
         report = provision_by_plan(transport, job, commands, _teller(target, as_json))
     text = f"{report.device_id}: provisioned by the plan; record {report.record.path}"
-    _print(report.as_dict(), text, as_json)
+    print_result(report.as_dict(), as_json, text)
 
 
 @provision.command("hex")
-@click.argument("record", type=FILE)
+@click.argument("record", type=OWN_FILE)
 @click.option("--bootloader", type=FILE, required=True, help="bootloader.elf.")
 @click.option("--image", type=FILE, required=True, help="First signed image, for slot A.")
-@click.option("--class-id", type=click.UUID, required=True)
-@click.option("--vendor-id", type=click.UUID, required=True)
+@click.option("--class-id", type=UUID, required=True)
+@click.option("--vendor-id", type=UUID, required=True)
 @click.option("--root-a", type=FILE, required=True, help="Public key of firmware root A, PEM.")
 @click.option("--root-b", type=FILE, required=True, help="Public key of firmware root B, PEM.")
 @click.option("--genesis-root", type=FILE, required=True, help="First ROOT document.")
 @click.option("--server-ca", type=FILE, required=True, help="Certificate of the server's CA, PEM.")
 @click.option("--server-url", required=True, help="Like https://updates.example:8443.")
-@click.option("--tries", type=click.IntRange(1, 15), default=3, show_default=True)
-@click.option("--watchdog-s", type=click.IntRange(1, 30), default=16, show_default=True)
-@click.option("--max-step", type=click.IntRange(1), default=255, show_default=True)
+@click.option("--tries", type=Whole(1, 15), default=3, show_default=True)
+@click.option("--watchdog-s", type=Whole(1, 30), default=16, show_default=True)
+@click.option("--max-step", type=Whole(1), default=255, show_default=True)
 @click.option("--watchdog-in-trials-only", is_flag=True, help="Else it is armed in every boot.")
 @click.option(
     "--keep-keys", is_flag=True, help="Leave the pairing keys in the record, to make this HEX again."
@@ -228,15 +225,14 @@ def factory_hex(
     from fota_signer.factory.flash import check_image, option_commands
     from fota_signer.factory.flash import factory_hex as build
     from fota_signer.factory.record import load_record
-    from fota_signer.sign_command import refuse_existing
 
-    refuse_existing(output, force)
+    check_output(output, force)
     if output.resolve() == record.resolve():
         raise InputError(f"{output} is the record itself, and holds the only keys: choose another name")
     made_of = load_record(record)
     firmware = _firmware(**given)
     text = build(firmware, made_of)
-    write_atomic(output, text.encode(), 0o600)
+    write_output(output, text.encode(), force=force, secret=True)
     if not keep_keys:
         made_of.without_secrets().save()
     commands = option_commands(output.name)
@@ -253,11 +249,11 @@ def factory_hex(
     shown.append(f"Option bytes: RDP level 1, WRP1A pages 0-7, BFB2=0, IWDG_SW=1. {CONFIRM.capitalize()}.")
     for tool, lines in commands.items():
         shown += ["", f"{tool}:", *(f"  {line}" for line in lines)]
-    _print(table, "\n".join(shown), as_json)
+    print_result(table, as_json, "\n".join(shown))
 
 
 @provision.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=OWN_FILE)
 @click.argument("hex_file", metavar="HEX", type=FILE)
 @JSON
 def load(file: Path, hex_file: Path, as_json: bool) -> None:
@@ -266,7 +262,7 @@ def load(file: Path, hex_file: Path, as_json: bool) -> None:
     from fota_wire.layout import BANK_SIZE, FLASH_BASE, PAGE_SIZE, SLOT_OFFSET
 
     machine_class, _ = virtual()
-    parts = load_hex(read_input(hex_file, 4 << 20).decode("ascii", "replace"), str(hex_file))
+    parts = load_hex(read_text(hex_file, 4 << 20), str(hex_file))
     for address, data in parts:
         if not FLASH_BASE <= address <= address + len(data) <= FLASH_BASE + BANK_SIZE:
             raise InputError(f"{hex_file}: 0x{address:08x} + {len(data)} bytes is outside bank 1")
@@ -276,7 +272,9 @@ def load(file: Path, hex_file: Path, as_json: bool) -> None:
         machine.flash.protect(1, 0, SLOT_OFFSET // PAGE_SIZE - 1)
         machine.save(file)
     size = sum(len(data) for _, data in parts)
-    _print({"file": str(file), "bytes": size}, f"{file}: {size} bytes written, pages 0-7 protected", as_json)
+    print_result(
+        {"file": str(file), "bytes": size}, as_json, f"{file}: {size} bytes written, pages 0-7 protected"
+    )
 
 
 # -- shared ------------------------------------------------------------------------------------------------
@@ -292,8 +290,8 @@ def _firmware(**given: Any) -> "Firmware":  # noqa: ANN401
     return Firmware(
         bootloader=bootloader_image(read_input(given["bootloader"], 4 << 20), str(given["bootloader"])),
         image=read_input(given["image"], 1 << 20),
-        class_id=given["class_id"].bytes,
-        vendor_id=given["vendor_id"].bytes,
+        class_id=given["class_id"],
+        vendor_id=given["vendor_id"],
         root_a_xy=load_public_key(given["root_a"], "image"),
         root_b_xy=load_public_key(given["root_b"], "image"),
         genesis_root=read_input(given["genesis_root"], 4096),
@@ -322,17 +320,3 @@ def _teller(target: Target, quiet: bool) -> Callable[[str, bool], None]:
             click.echo(f"  {text}", err=True)
 
     return tell
-
-
-def _write(output: Path | None, text: str, force: bool) -> None:
-    from fota_signer.sign_command import refuse_existing
-
-    if output is None:
-        click.echo(text, nl=False)
-        return
-    refuse_existing(output, force)
-    write_atomic(output, text.encode())
-
-
-def _print(values: dict[str, Any], text: str, as_json: bool) -> None:
-    click.echo(json.dumps(values) if as_json else text)

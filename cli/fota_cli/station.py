@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fota_wire.errors import InputError
+from fota_wire.files import check_output
+from fota_wire.host_options import FILE, OWN_FILE, Whole
 
 if TYPE_CHECKING:
     from fota_signer.factory.line import Job
     from fota_signer.factory.packets import Transport
     from fota_vdev.machine import Machine
 
-FILE = click.Path(path_type=Path, dir_okay=False)
-FOLDER = click.Path(path_type=Path, file_okay=False)
 Function = Callable[..., Any]
 
 
@@ -26,11 +26,13 @@ def require_replaceable(path: Path | None, head: bytes) -> None:
     Raises:
         InputError: something else is there.
     """
-    if path is None or not path.exists():
+    if path is None:
         return
-    with path.open("rb") as file:
-        if not path.is_file() or file.read(len(head)) != head:
-            raise InputError(f"{path} exists and is something else: choose another name")
+    check_output(path, force=True)
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(len(head)) != head:
+                raise InputError(f"{path} exists and is something else: choose another name")
 
 
 class Target:
@@ -113,28 +115,15 @@ def on_machine(machine: "Machine", address: int = 0x60) -> "Transport":
     return I2cTransport(machine.i2c, machine.sleep_us, address)
 
 
-class _Address(click.ParamType[int]):
-    name = "address"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401
-        try:
-            address = value if isinstance(value, int) else int(value, 0)
-        except ValueError:
-            address = 0
-        if not 0x08 <= address <= 0x77:
-            self.fail(f"{value!r} is not a 7-bit I2C address like 0x60", param, ctx)
-        return address
-
-
 def with_target(function: Function) -> Function:
     """Give a command FILE, --i2c, --kit and --address, as its keyword ``target``."""
 
-    @click.argument("file", type=FILE, required=False)
-    @click.option(
-        "--i2c", type=click.IntRange(0), metavar="BUS", help="Chip on /dev/i2c-BUS of this computer."
-    )
+    @click.argument("file", type=OWN_FILE, required=False)
+    @click.option("--i2c", type=Whole(), metavar="BUS", help="Chip on /dev/i2c-BUS of this computer.")
     @click.option("--kit", is_flag=True, help="Chip on a USB kit of Microchip's.")
-    @click.option("--address", type=_Address(), default="0x60", show_default=True, help="7-bit I2C address.")
+    @click.option(
+        "--address", type=Whole(0x08, 0x77), default="0x60", show_default=True, help="7-bit I2C address."
+    )
     @click.option("--bus-log", type=FILE, help="Capture a virtual device's bus here, for `fota vdev trace`.")
     @click.option("--bus-log-secrets", is_flag=True, help="Do not mask the pairing keys in that log.")
     @wraps(function)
@@ -167,7 +156,7 @@ def with_job(function: Function) -> Function:
         help="First line is the password of the CA's key (else FOTA_KEY_PASSWORD, else asked for).",
     )
     @click.option("--allow-example-keys", is_flag=True, help="Accept the published throw-away keys.")
-    @click.option("--floor", type=click.IntRange(0, 262143), default=0, show_default=True,
+    @click.option("--floor", type=Whole(0, 262143), default=0, show_default=True,
                   help="Lowest security counter that may ever boot.")  # fmt: skip
     @click.option(
         "--latch",

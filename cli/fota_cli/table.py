@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -12,21 +11,6 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
     return "\n".join(line.rstrip() for line in lines)
-
-
-def printable(value: Any) -> Any:  # noqa: ANN401  JSON
-    """Return JSON with what a terminal would obey in place of show turned into question marks.
-
-    Versions and events are words of devices, errors those of servers and mirrors: none of them may draw an
-    operator's table or an agent's log.
-    """
-    if isinstance(value, str):
-        return "".join(character if character.isprintable() else "?" for character in value)
-    if isinstance(value, list):
-        return [printable(item) for item in value]
-    if isinstance(value, dict):
-        return {key: printable(item) for key, item in value.items()}
-    return value
 
 
 def ago(seconds: int | None) -> str | None:

@@ -2,7 +2,6 @@
 out.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,16 +10,15 @@ from typing import Any
 import click
 
 from fota_signer import sign_command
-from fota_signer.sign_command import refuse_existing
 from fota_wire.errors import FotaError, InputError
-from fota_wire.files import read_input, write_atomic
+from fota_wire.files import STREAM, check_output, name_of, read_input, write_output
+from fota_wire.host_options import FILE, FOLDER, FORCE, JSON, Whole
+from fota_wire.host_print import print_result
+from fota_wire.host_values import uuid_text
 
 MAX_DOCUMENT = 65536
-FILE = click.Path(path_type=Path)
-UINT32 = click.IntRange(0, 0xFFFFFFFF)
+UINT32 = Whole(0, 0xFFFFFFFF)
 output_option = click.option("-o", "--output", type=FILE, required=True, help="File to write.")
-force_option = click.option("--force", is_flag=True, help="Replace the output if it exists.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 password_option = click.option(
     "--password-file",
     type=FILE,
@@ -37,34 +35,14 @@ model_option = click.option("--model", help="Model name; with --vendor-domain it
 @contextmanager
 def _about(file: Path) -> Iterator[None]:
     """Have every error about what is in ``file`` begin with its name, and its status where there is one."""
+    name = name_of(file)
     try:
         yield
     except FotaError as exc:
         from fota_wire import status
 
         text = f"{status.label(exc.code)}: {exc}" if isinstance(exc.code, int) else str(exc)
-        raise type(exc)(text if text.startswith(f"{file}: ") else f"{file}: {text}", exc.code) from exc
-
-
-def _print(table: dict[str, Any], as_json: bool) -> None:
-    """Print a table of fields, or one JSON object."""
-    if as_json:
-        click.echo(json.dumps(table))
-        return
-    width = max(len(name) for name in table) + 2
-    for name, value in table.items():
-        lines = value if isinstance(value, list) else [value]
-        for number, line in enumerate(lines or ["-"]):
-            label = name.replace("_", " ") if number == 0 else ""
-            click.echo(f"{label:{width}}{_text(line)}")
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {item}" for name, item in value.items())
-    return "-" if value is None else str(value)
+        raise type(exc)(text if text.startswith(f"{name}: ") else f"{name}: {text}", exc.code) from exc
 
 
 def _key_table(public: Any) -> dict[str, Any]:  # noqa: ANN401  keys is imported lazily
@@ -79,19 +57,19 @@ def keys() -> None:
 @keys.command("new")
 @click.argument("label", metavar="ROLE/NAME")
 @output_option
-@force_option
+@FORCE
 @password_option
-@json_option
+@JSON
 def keys_new(label: str, output: Path, force: bool, password_file: Path | None, as_json: bool) -> None:
     """Make a P-256 key in an encrypted PEM file."""
     from fota_signer import keys as key_files
     from fota_signer import passwords
 
     key_files.check_label(label)
-    refuse_existing(output, force)
+    check_output(output, force)
     pem, public = key_files.new_key_pem(label, passwords.new_password(password_file))
-    write_atomic(output, pem, 0o600)
-    _print({"file": str(output), **_key_table(public)}, as_json)
+    write_output(output, pem, force=force, secret=True)
+    print_result({"file": str(output), **_key_table(public)}, as_json, output=output)
 
 
 def _open_public(file: Path, password_file: Path | None) -> Any:  # noqa: ANN401  keys is imported lazily
@@ -107,43 +85,40 @@ def _open_public(file: Path, password_file: Path | None) -> Any:  # noqa: ANN401
 @keys.command("show")
 @click.argument("file", type=FILE)
 @password_option
-@json_option
+@JSON
 def keys_show(file: Path, password_file: Path | None, as_json: bool) -> None:
     """Show the public half: key id, KEYHASH, x||y."""
-    _print({"file": str(file), **_key_table(_open_public(file, password_file))}, as_json)
+    print_result({"file": name_of(file), **_key_table(_open_public(file, password_file))}, as_json)
 
 
 @keys.command("public")
 @click.argument("file", type=FILE)
 @click.option("-o", "--output", type=FILE, help="File to write; else standard output.")
-@force_option
+@FORCE
 @password_option
 def keys_public(file: Path, output: Path | None, force: bool, password_file: Path | None) -> None:
     """Write the public half as PEM, with its label."""
     from fota_wire.host_crypto import label_of
 
-    if output is not None:
-        refuse_existing(output, force)
+    output = output or STREAM
+    check_output(output, force)
     pem = label_of(read_input(file, MAX_DOCUMENT)) + _open_public(file, password_file).pem()
-    if output is None:
-        click.echo(pem.decode(), nl=False)
-    else:
-        write_atomic(output, pem)
+    write_output(output, pem, force=force)
 
 
 @keys.command("example")
-@click.argument("directory", type=FILE)
-@force_option
+@click.argument("directory", type=FOLDER)
+@FORCE
 def keys_example(directory: Path, force: bool) -> None:
     """Write the published throw-away keys: for rehearsals, never for products."""
     from fota_signer import examples
 
     files = examples.example_files()
     for name in files:
-        refuse_existing(directory / name, force)
+        check_output(directory / name, force)
     directory.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        write_atomic(directory / name, content)
+        write_output(directory / name, content, force=force)
     click.echo(f"{directory}: {len(files)} files of throw-away keys, known to everybody")
 
 
@@ -156,15 +131,15 @@ def root() -> None:
 @click.option("--root-key", type=FILE, multiple=True, required=True, help="Public key of role ROOT.")
 @click.option("--release-key", type=FILE, multiple=True, required=True, help="Public key of role RELEASE.")
 @click.option("--assign-key", type=FILE, multiple=True, required=True, help="Public key of role ASSIGN.")
-@click.option("--root-threshold", type=click.IntRange(1, 255), default=2, show_default=True)
-@click.option("--release-threshold", type=click.IntRange(1, 255), default=2, show_default=True)
+@click.option("--root-threshold", type=Whole(1, 255), default=2, show_default=True)
+@click.option("--release-threshold", type=Whole(1, 255), default=2, show_default=True)
 @click.option("--root-version", type=UINT32, default=1, show_default=True)
 @click.option("--min-sequence", type=UINT32, default=0, show_default=True, help="Lowest manifest sequence.")
 @click.option("--min-security-counter", type=UINT32, default=0, show_default=True, help="Lowest SEC_CNT.")
 @click.option("--revoke", multiple=True, help="Manifest digest (hex) that nobody may install.")
 @click.option(
     "--key-epoch",
-    type=click.IntRange(0, 1),
+    type=Whole(0, 1),
     default=0,
     show_default=True,
     help="1: devices that run an image of firmware root B retire root A, for good.",
@@ -177,28 +152,28 @@ def root() -> None:
 )
 @click.option("--sign", "signing", type=FILE, multiple=True, help="Private key to sign with; repeat.")
 @output_option
-@force_option
+@FORCE
 @password_option
 @example_option
-@json_option
+@JSON
 def root_new(**options: Any) -> None:  # noqa: ANN401  handed on as they are
     """Build a ROOT, and sign it with the keys given."""
     from fota_signer import root_command
 
-    refuse_existing(options["output"], options["force"])
+    check_output(options["output"], options["force"])
     raw = root_command.new_root(options)
-    write_atomic(options["output"], raw)
-    _print(root_command.summary(options["output"], raw), options["as_json"])
+    write_output(options["output"], raw, force=options["force"])
+    print_result(root_command.summary(options["output"], raw), options["as_json"], output=options["output"])
 
 
 @root.command("sign")
 @click.argument("file", type=FILE)
 @click.option("--key", type=FILE, required=True, help="Private key to sign with.")
 @output_option
-@force_option
+@FORCE
 @password_option
 @example_option
-@json_option
+@JSON
 def root_sign(
     file: Path,
     key: Path,
@@ -211,35 +186,35 @@ def root_sign(
     """Add one signature to a ROOT."""
     from fota_signer import root_command
 
-    refuse_existing(output, force)
+    check_output(output, force)
     raw = read_input(file, MAX_DOCUMENT)
     raw = root_command.sign_root(raw, [key], password_file, allow_example_keys)
-    write_atomic(output, raw)
-    _print(root_command.summary(output, raw), as_json)
+    write_output(output, raw, force=force)
+    print_result(root_command.summary(output, raw), as_json, output=output)
 
 
 @root.command("show")
 @click.argument("file", type=FILE)
-@json_option
+@JSON
 def root_show(file: Path, as_json: bool) -> None:
     """Show a ROOT, and check its own signatures."""
     from fota_signer import root_command
 
     with _about(file):
         table = root_command.summary(file, read_input(file, MAX_DOCUMENT))
-    _print(table, as_json)
+    print_result(table, as_json)
 
 
 @click.command()
-@click.argument("source", metavar="FIRMWARE", type=click.Path())
-@click.option("-o", "--output", type=click.Path(), required=True, help="Image to write.")
-@click.option("--key", type=click.Path(), required=True, help="IMAGE key, PEM.")
+@click.argument("source", metavar="FIRMWARE", type=FILE)
+@click.option("-o", "--output", type=FILE, required=True, help="Image to write.")
+@click.option("--key", type=FILE, required=True, help="IMAGE key, PEM.")
 @click.option("--version", required=True, help="Version for people, e.g. 1.1.0 or 1.1.0+7.")
-@click.option("--security-counter", type=int, required=True, help="Rollback counter, 1..262143.")
+@click.option("--security-counter", type=Whole(1, 262143), required=True, help="Rollback counter, 1..262143.")
 @vendor_option
 @class_option
 @model_option
-@click.option("--password-file", type=click.Path(), help="File whose first line is the key's password.")
+@click.option("--password-file", type=FILE, help="File whose first line is the key's password.")
 @click.option("--program", is_flag=True, help="Sign a program of Linux gateways: ELF, or a script with #!.")
 @click.option("--linked-for", metavar="ADDRESS", help="Of a raw binary: the address of its first byte.")
 @click.option(
@@ -248,12 +223,13 @@ def root_show(file: Path, as_json: bool) -> None:
 @click.option(
     "--leave-out", multiple=True, metavar="SECTION", help="ELF section that is no firmware; repeat."
 )
-@force_option
+@FORCE
 @example_option
-@json_option
+@JSON
 def sign(**options: Any) -> None:  # noqa: ANN401  the names are those of SignOptions
     """Pack and sign a firmware image: ELF, Intel HEX or raw binary in."""
-    click.echo(sign_command.run(sign_command.SignOptions(**options)))
+    said = sign_command.run(sign_command.SignOptions(**options))
+    click.echo(said, err=options["output"] == STREAM)
 
 
 @click.command()
@@ -264,10 +240,10 @@ def sign(**options: Any) -> None:  # noqa: ANN401  the names are those of SignOp
 @vendor_option
 @class_option
 @model_option
-@click.option("--floor", type=int, default=0, help="Security counter floor of the device.")
-@click.option("--max-step", type=int, help="Largest step above the floor that the device allows.")
+@click.option("--floor", type=Whole(0, 262143), default=0, help="Security counter floor of the device.")
+@click.option("--max-step", type=Whole(1), help="Largest step above the floor that the device allows.")
 @click.option("--program", is_flag=True, help="The device is a Linux gateway.")
-@json_option
+@JSON
 def verify(
     file: Path,
     key: tuple[Path, ...],
@@ -291,22 +267,22 @@ def verify(
     device = images.Device(roots, class_id, floor, max_step, program)
     with _about(file):
         image = images.check_image(read_input(file), device)
-    table = {"file": str(file), "verified": True, "version": format_version(image.version)}
-    table.update({"security_counter": image.sec_cnt, "class": identity.format_uuid(image.class_id)})
+    table = {"file": name_of(file), "verified": True, "version": format_version(image.version)}
+    table.update({"security_counter": image.sec_cnt, "class": uuid_text(image.class_id)})
     table.update({"image_hash": image.image_hash.hex(), "file_digest": image.file_digest.hex()})
-    _print(table, as_json)
+    print_result(table, as_json)
 
 
 @click.command()
 @click.argument("file", type=FILE)
-@json_option
+@JSON
 def inspect(file: Path, as_json: bool) -> None:
     """Show what is in an image, manifest, ROOT, assignment, report or PEM key. No signature is checked."""
     from fota_signer.describe import describe
 
     with _about(file):
         table = describe(file, read_input(file))
-    _print(table, as_json)
+    print_result(table, as_json)
 
 
 @click.group()
@@ -321,8 +297,8 @@ def manifest() -> None:
 @vendor_option
 @class_option
 @model_option
-@force_option
-@json_option
+@FORCE
+@JSON
 def manifest_new(
     image_file: Path,
     output: Path,
@@ -337,22 +313,22 @@ def manifest_new(
     from fota_signer import identity, manifests
     from fota_signer.describe import describe
 
-    refuse_existing(output, force)
+    check_output(output, force)
     device_class = identity.device_class(class_uuid=class_uuid, domain=vendor_domain, model=model)
     with _about(image_file):
         raw = manifests.new_envelope(read_input(image_file), sequence=sequence, device_class=device_class)
-    write_atomic(output, raw)
-    _print(describe(output, raw), as_json)
+    write_output(output, raw, force=force)
+    print_result(describe(output, raw), as_json, output=output)
 
 
 @manifest.command("sign")
 @click.argument("file", metavar="ENVELOPE", type=FILE)
 @click.option("--key", type=FILE, required=True, help="RELEASE key, PEM.")
 @output_option
-@force_option
+@FORCE
 @password_option
 @example_option
-@json_option
+@JSON
 def manifest_sign(
     file: Path,
     key: Path,
@@ -367,23 +343,22 @@ def manifest_sign(
     from fota_signer.describe import describe
     from fota_wire import cose, host_crypto, suit
 
-    if file.resolve() != output.resolve():
-        refuse_existing(output, force)
+    check_output(output, force, over=file)
     raw = read_input(file, MAX_DOCUMENT)
     with _about(file):
         suit.unsafe_read_manifest(raw)  # refuse before asking for a password
     private = passwords.open_key(key, password_file, allow_example_keys, role="release")
     kid = cose.kid_of(host_crypto.public_xy(private))
     signed = suit.add_signature(raw, kid, host_crypto.signer(private))
-    write_atomic(output, signed)
-    _print(describe(output, signed), as_json)
+    write_output(output, signed, force=force, over=file)
+    print_result(describe(output, signed), as_json, output=output)
 
 
 @manifest.command("verify")
 @click.argument("file", metavar="ENVELOPE", type=FILE)
 @click.option("--root", "root_file", type=FILE, required=True, help="ROOT that names the RELEASE keys.")
 @click.option("--image", "image_file", type=FILE, help="Image file that it must be about.")
-@json_option
+@JSON
 def manifest_verify(file: Path, root_file: Path, image_file: Path | None, as_json: bool) -> None:
     """Check signatures (as many as ROOT asks for), revocation, minima and the image. Exit code 1: refused."""
     from fota_signer import manifests
@@ -396,7 +371,7 @@ def manifest_verify(file: Path, root_file: Path, image_file: Path | None, as_jso
     raw = read_input(file, MAX_DOCUMENT)
     image = read_input(image_file) if image_file else None
     if not raw:
-        raise InputError(f"{file}: empty")
+        raise InputError(f"{name_of(file)}: empty")
     with _about(file):
         manifests.verify_envelope(raw, trusted, image)
-    _print({**describe(file, raw), "verified": True}, as_json)
+    print_result({**describe(file, raw), "verified": True}, as_json)

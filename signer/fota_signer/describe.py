@@ -4,10 +4,10 @@ inside images.
 
 from pathlib import Path
 
-from fota_signer.identity import format_uuid
 from fota_wire import assignment, cbor, cose, image, report, suit
 from fota_wire import root as roots
 from fota_wire.errors import FormatError, InputError
+from fota_wire.host_values import uuid_text
 from fota_wire.version import format_version
 
 Table = dict[str, object]
@@ -68,7 +68,7 @@ def _image(data: bytes) -> Table:
         "kind": "image",
         "version": format_version(parsed.version),
         "security_counter": parsed.sec_cnt,
-        "class": format_uuid(parsed.class_id),
+        "class": uuid_text(parsed.class_id),
         "size": parsed.size,
         "payload_size": parsed.img_size,
         "flags": f"0x{parsed.flags:x}",
@@ -88,8 +88,8 @@ def _envelope(data: bytes) -> Table:
     return {
         "kind": "manifest",
         "sequence": manifest.sequence,
-        "vendor": format_uuid(manifest.vendor_id),
-        "class": format_uuid(manifest.class_id),
+        "vendor": uuid_text(manifest.vendor_id),
+        "class": uuid_text(manifest.class_id),
         "image_digest": manifest.digest.hex(),
         "image_size": manifest.size,
         "uri": manifest.uri,

@@ -8,6 +8,7 @@ import hashlib
 from typing import NamedTuple
 
 from fota_wire.errors import InputError
+from fota_wire.host_values import uuid_bytes, uuid_text
 
 _DNS_NAMESPACE = bytes.fromhex("6ba7b8109dad11d180b400c04fd430c8")
 
@@ -31,27 +32,6 @@ def uuid5(namespace: bytes, name: str) -> bytes:
     return bytes(raw)
 
 
-def parse_uuid(text: str) -> bytes:
-    """Return the 16 bytes of a UUID in hex, with or without hyphens.
-
-    Raises:
-        InputError: it is not one.
-    """
-    digits = text.replace("-", "")
-    try:
-        if len(digits) == 32 and digits.isalnum():
-            return bytes.fromhex(digits)
-    except ValueError:
-        pass
-    raise InputError(f"{text!r} is not a UUID")
-
-
-def format_uuid(raw: bytes) -> str:
-    """Return the usual text of 16 bytes."""
-    text = raw.hex()
-    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
-
-
 def device_class(*, class_uuid: str | None, domain: str | None, model: str | None) -> DeviceClass:
     """Return the class that the options name: a class UUID, or a vendor domain and a model, or both if they
     agree.
@@ -63,9 +43,9 @@ def device_class(*, class_uuid: str | None, domain: str | None, model: str | Non
     if model and vendor_id is None:
         raise InputError("--model needs --vendor-domain")
     named = uuid5(vendor_id, model) if vendor_id and model else None
-    given = parse_uuid(class_uuid) if class_uuid else None
+    given = uuid_bytes(class_uuid, "--class") if class_uuid else None
     if named and given and named != given:
-        raise InputError(f"--class is not the class of {domain} {model}, which is {format_uuid(named)}")
+        raise InputError(f"--class is not the class of {domain} {model}, which is {uuid_text(named)}")
     class_id = given or named
     if class_id is None:
         raise InputError("say which device class: --class UUID, or --vendor-domain NAME and --model NAME")

@@ -6,12 +6,13 @@ command.
 Named tuples here and in what it imports, because ``dataclasses`` would add a quarter to the start.
 """
 
-import sys
+import re
 from pathlib import Path
 from typing import NamedTuple
 
-from fota_wire.errors import FotaError, InputError
-from fota_wire.files import read_input, write_atomic
+from fota_wire.errors import InputError
+from fota_wire.files import STREAM, check_output, name_of, read_input, write_output
+from fota_wire.host_values import whole
 
 VALUES = {
     "-o": "output",
@@ -33,21 +34,22 @@ FLAGS = {
     "--json": "as_json",
     "--program": "program",
 }
+FILES = ("output", "key", "password_file")
 REQUIRED = ("output", "key", "version", "security_counter")
 
 
 class SignOptions(NamedTuple):
     """Arguments of ``fota sign``, as typed."""
 
-    source: str
-    output: str
-    key: str
+    source: Path
+    output: Path
+    key: Path
     version: str
     security_counter: int
     vendor_domain: str | None = None
     class_uuid: str | None = None
     model: str | None = None
-    password_file: str | None = None
+    password_file: Path | None = None
     linked_for: str | None = None
     header_size: str | None = None
     leave_out: tuple[str, ...] = ()
@@ -66,15 +68,13 @@ def run(options: SignOptions) -> str:
     from fota_signer import identity, images, passwords
     from fota_wire.version import parse_version
 
-    output = Path(options.output)
-    refuse_existing(output, options.force)
+    check_output(options.output, options.force)
     version = parse_version(options.version)
     device_class = identity.device_class(
         class_uuid=options.class_uuid, domain=options.vendor_domain, model=options.model
     )
     payload, notes = _payload(options)
-    password_file = Path(options.password_file) if options.password_file else None
-    key = passwords.open_key(Path(options.key), password_file, options.allow_example_keys, role="image")
+    key = passwords.open_key(options.key, options.password_file, options.allow_example_keys, role="image")
     data = images.sign_payload(
         payload,
         key=key,
@@ -83,7 +83,7 @@ def run(options: SignOptions) -> str:
         device_class=device_class,
         program=options.program,
     )
-    write_atomic(output, data)
+    write_output(options.output, data, force=options.force)
     return _summary(options, data, device_class.class_id, notes)
 
 
@@ -91,55 +91,29 @@ def _payload(options: SignOptions) -> tuple[bytes, list[str]]:
     """Return what is to be signed, and what there is to say about it."""
     from fota_signer import firmware
 
-    source = read_input(Path(options.source))
+    source, name = read_input(options.source), name_of(options.source)
     hints = firmware.Hints(
-        number(options.linked_for, "--linked-for"),
-        number(options.header_size, "--header-size"),
+        _number(options.linked_for, "--linked-for"),
+        _number(options.header_size, "--header-size"),
         options.leave_out,
     )
     if not options.program:
         notes: list[str] = []
-        return firmware.load_firmware(source, options.source, hints, notes.append), notes
+        return firmware.load_firmware(source, name, hints, notes.append), notes
     if hints != firmware.NO_HINTS:
         raise InputError("--linked-for, --header-size and --leave-out are for firmware, not for a --program")
     from fota_signer.program import check_program
 
-    return source, [check_program(source, options.source)]
+    return source, [check_program(source, name)]
 
 
-def number(text: str | None, option: str) -> int | None:
-    """Return the value of an option, decimal or 0x..., below 2**32.
-
-    Raises:
-        InputError: it is no such number.
-    """
-    if text is None:
-        return None
-    digits, base = (text[2:], 16) if text[:2].lower() == "0x" else (text, 10)
-    try:
-        value = int(digits, base) if digits.isalnum() and digits.isascii() and len(digits) <= 10 else -1
-    except ValueError:
-        value = -1
-    if not 0 <= value < 1 << 32:
-        raise InputError(f"{option}: {text!r} is not a number like 512 or 0x200")
-    return value
-
-
-def refuse_existing(path: Path, force: bool) -> None:
-    """Return if ``path`` may be written.
-
-    Raises:
-        InputError: it exists, and ``force`` was not given; or it is no file that could be replaced.
-    """
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise InputError(f"{path} is not a regular file: name another")
-    if not force and path.exists():
-        raise InputError(f"{path} exists: choose another name, or say --force")
+def _number(text: str | None, option: str) -> int | None:
+    return None if text is None else whole(text, option, 0, 0xFFFFFFFF)
 
 
 def parse(argv: list[str]) -> SignOptions | None:
     """Return the options of a complete and correct command line, None for any other."""
-    found: dict[str, str | bool] = {}
+    found: dict[str, object] = {}
     repeated: dict[str, tuple[str, ...]] = {}
     rest = iter(argv)
     for word in rest:
@@ -154,35 +128,29 @@ def parse(argv: list[str]) -> SignOptions | None:
             if name in REPEATED:
                 repeated[REPEATED[name]] = (*repeated.get(REPEATED[name], ()), text)
             else:
-                found[VALUES[name]] = text
+                found[VALUES[name]] = Path(text) if VALUES[name] in FILES else text
         elif word.startswith("-") or "source" in found:
             return None
         else:
-            found["source"] = word
+            found["source"] = Path(word)
     if any(name not in found for name in ("source", *REQUIRED)):
         return None
     counter = str(found.pop("security_counter"))
-    if not counter.isdecimal():
+    if not re.fullmatch("[1-9][0-9]{0,5}", counter) or STREAM in found.values():
         return None
     return SignOptions(security_counter=int(counter), **found, **repeated)  # type: ignore[arg-type]
 
 
 def main(argv: list[str]) -> int | None:
-    """Run ``fota sign`` with the arguments behind that word; None = not understood, let click have it."""
+    """Run ``fota sign`` with the arguments behind that word; None = not understood, let click have it.
+
+    Raises:
+        FotaError: as `run`.
+    """
     options = parse(argv)
     if options is None:
         return None
-    try:
-        print(run(options))
-    except FotaError as exc:
-        print(f"fota: error: {exc}", file=sys.stderr)
-        return exc.exit_code
-    except OSError as exc:
-        print(f"fota: error: {exc.filename or options.output}: {exc.strerror or exc}", file=sys.stderr)
-        return 5
-    except KeyboardInterrupt:
-        print("fota: stopped", file=sys.stderr)
-        return 130
+    print(run(options))
     return 0
 
 
@@ -193,7 +161,8 @@ def _summary(options: SignOptions, data: bytes, class_id: bytes, notes: list[str
     if options.as_json:
         import json
 
-        fields: dict[str, object] = {"output": options.output, "size": len(data), "version": options.version}
+        fields: dict[str, object] = {"output": str(options.output), "size": len(data)}
+        fields["version"] = options.version
         fields["security_counter"] = options.security_counter
         fields["class"] = class_id.hex()
         fields["file_digest"] = file_digest

@@ -39,8 +39,8 @@ def one_line(done):
     return lines[0]
 
 
-def test_missing_file_is_a_usage_error(tmp_path):
-    assert run("--vdev", tmp_path / "none.vdev").returncode == 2
+def test_missing_file_is_bad_input(tmp_path):
+    assert run("--vdev", tmp_path / "none.vdev").returncode == 3
 
 
 def test_file_that_is_no_device_is_bad_input(tmp_path):

@@ -108,10 +108,11 @@ def test_device_of_another_factory_is_refused(device, options, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", [(), ("--kit", "--i2c", "1"), ("--i2c", "x"), ("--kit", "--address", "0x90")]
+    ("words", "code"),
+    [((), 2), (("--kit", "--i2c", "1"), 2), (("--i2c", "x"), 3), (("--kit", "--address", "0x90"), 3)],
 )
-def test_command_that_names_no_or_two_chips_is_a_usage_error(options, words):
-    fota("provision", "device", *words, *options, code=2)
+def test_command_that_names_no_chip_or_two_or_none_that_can_be_is_refused(options, words, code):
+    fota("provision", "device", *words, *options, code=code)
 
 
 def test_hardware_that_is_not_there_is_one_line(options, tmp_path):

@@ -32,6 +32,9 @@ OF_MICROPYTHON = {"chip", "esp32", "machine", "tls"}  # `chip` is of agent/firmw
 HOST_ONLY = {
     "fota_wire/files.py": "atomic files of workstations",
     "fota_wire/host_crypto.py": "P-256 by OpenSSL",
+    "fota_wire/host_options.py": "the command-line library",
+    "fota_wire/host_print.py": "the command-line library",
+    "fota_wire/host_values.py": "regular expressions that MicroPython lacks",
     "fota_wire/host_x509.py": "certificates by OpenSSL",
     "fota_wire/seams.py": "types alone",
     "fota_agent/seams.py": "types alone",

@@ -39,7 +39,7 @@ def fota(tmp_path, monkeypatch):
         monkeypatch.delenv(name)
 
     def run(*words, env=None, allow=True):
-        out, err = io.StringIO(), io.StringIO()
+        out, err = (io.TextIOWrapper(io.BytesIO(), write_through=True) for _ in range(2))
         allowed = {"FOTA_ALLOW_EXAMPLE_KEYS": "1"} if allow else {}
         with monkeypatch.context() as patch, open(os.devnull) as nothing:  # noqa: PTH123
             for name, value in (allowed | (env or {})).items():
@@ -52,9 +52,13 @@ def fota(tmp_path, monkeypatch):
                 pytest.raises(SystemExit) as end,
             ):
                 main()
-        return subprocess.CompletedProcess(words, end.value.code or 0, out.getvalue(), err.getvalue())
+        return subprocess.CompletedProcess(words, end.value.code or 0, _text(out), _text(err))
 
     return run
+
+
+def _text(stream):
+    return stream.buffer.getvalue().decode()
 
 
 @pytest.fixture

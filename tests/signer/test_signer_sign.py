@@ -195,7 +195,15 @@ def test_full_disk_leaves_nothing_behind(monkeypatch, key_dir, firmware, tmp_pat
 
 @pytest.mark.parametrize("counter", [0, 262144])
 def test_counter_out_of_range_refused(refused, firmware, key_dir, counter):
-    refused(3, "sign", firmware, "-o", "out", *options(key_dir, counter=counter), says="is not in 1..262143")
+    refused(
+        3,
+        "sign",
+        firmware,
+        "-o",
+        "out",
+        *options(key_dir, counter=counter),
+        says="is not a whole number of 1 to 262143",
+    )
 
 
 def test_malformed_version_refused(refused, firmware, key_dir):

@@ -220,7 +220,7 @@ def test_flash_image_and_hexdump_reach_the_cells(device_file, tmp_path):
     assert run_cli("hexdump", device_file, "--bank", 2, "--offset", "0x4000", "--length", 16).stdout == (
         "004000  ab 63 64" + " ff" * 13 + "\n"
     )
-    assert run_cli("hexdump", device_file, "--bank", 1, "--offset", "zz", code=2).stderr
+    assert run_cli("hexdump", device_file, "--bank", 1, "--offset", "zz", code=3).stderr
     assert run_cli("report", device_file, code=1).stdout
 
 

@@ -258,7 +258,7 @@ def test_command_line_provisions_and_the_device_reports_what_it_is(factory, tmp_
     ]
     vdev("create", device)
     blank = device.read_bytes()
-    vdev("provision", device, *common, "--class-id", "nonsense", code=2)
+    vdev("provision", device, *common, "--class-id", "nonsense", code=3)
     vdev("provision", device, *common, "--class-id", uuid.UUID(int=1), code=3)
     assert device.read_bytes() == blank
     told = json.loads(

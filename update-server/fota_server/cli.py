@@ -11,18 +11,17 @@ import click
 
 from fota_server.config import FILES, database_url, find_in_folder, init_data, load_config
 from fota_wire.errors import InputError
-from fota_wire.files import write_atomic
+from fota_wire.files import check_output, write_output
+from fota_wire.host_options import FILE, FOLDER, JSON, Whole
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from fota_server.service import Running
 
-_PATH = click.Path(path_type=Path)
 _data = click.option(
-    "--data", type=_PATH, required=True, help="Folder of the server's database, artifacts, config."
+    "--data", type=FOLDER, required=True, help="Folder of the server's database, artifacts, config."
 )
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 def _file_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of click's own types
@@ -33,7 +32,7 @@ def _file_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of click's
         ("--tls-key", "Private key (PEM) of the server certificate."),
         ("--tls-cert", "Server certificate (PEM), with its chain."),
     ):
-        command = click.option(name, type=_PATH, help=text)(command)
+        command = click.option(name, type=FILE, help=text)(command)
     return command
 
 
@@ -45,7 +44,7 @@ def _setting_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of clic
         ),
         (
             ("--interval", "interval_s"),
-            {"type": click.IntRange(1, 604800), "help": "Seconds between check-ins [300]."},
+            {"type": Whole(1, 604800), "help": "Seconds between check-ins [300]."},
         ),
         (
             ("--admission",),
@@ -56,10 +55,10 @@ def _setting_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of clic
         ),
         (
             ("--operator-port",),
-            {"type": click.IntRange(0, 65535), "help": "Operator plane; 0: any free one [8444]."},
+            {"type": Whole(0, 65535), "help": "Operator plane; 0: any free one [8444]."},
         ),
         (("--operator-host",), {"help": "Address of the operator plane [127.0.0.1]."}),
-        (("--port",), {"type": click.IntRange(0, 65535), "help": "Device plane; 0: any free one [8443]."}),
+        (("--port",), {"type": Whole(0, 65535), "help": "Device plane; 0: any free one [8443]."}),
         (("--host",), {"help": "Address of the device plane [0.0.0.0: every one of this machine]."}),
     ):
         command = click.option(*args, **kwargs)(command)
@@ -90,7 +89,7 @@ def run(data: Path, **options: Any) -> None:  # noqa: ANN401 - click passes what
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # clients that misbehave are no news of ours
     for name in FILES:
         if options[name] is not None:
-            options[name] = options[name].resolve()
+            options[name] = options[name].absolute()
     config = load_config(data, options)
     os.umask(0o077)  # the database tells who has what; it is nobody else's business
     with data_lock(data):
@@ -106,9 +105,7 @@ def _say_ready(running: "Running") -> None:
 
 @server.command()
 @_data
-@click.option(
-    "--keys", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder to take all from."
-)
+@click.option("--keys", type=FOLDER, help="Folder to take all from.")
 @_file_options
 @_setting_options
 def init(data: Path, keys: Path | None, **options: Any) -> None:  # noqa: ANN401 - click passes what it parsed
@@ -138,7 +135,7 @@ def init(data: Path, keys: Path | None, **options: Any) -> None:  # noqa: ANN401
 
 @server.command()
 @_data
-@_as_json
+@JSON
 def audit(data: Path, as_json: bool) -> None:
     """Print what operators did, oldest first."""
     from sqlalchemy import select
@@ -168,18 +165,17 @@ def token() -> None:
 @_data
 @click.option("--role", type=click.Choice(["read", "operate"]), default="read", show_default=True)
 @click.option(
-    "-o", "--output", type=_PATH, required=True, help="File for the token, mode 0600; it is never printed."
+    "-o", "--output", type=FILE, required=True, help="File for the token, mode 0600; it is never printed."
 )
 def create(name: str, data: Path, role: str, output: Path) -> None:
     """Make a token and write it to a file."""
     from fota_server import tokens
 
-    if output.exists():
-        raise InputError(f"{output} exists already")
+    check_output(output, force=False)
 
     async def work(connection: "AsyncConnection") -> None:
         secret = await tokens.create_token(connection, name, role, "server-cli")
-        write_atomic(output, secret.encode() + b"\n", 0o600)
+        write_output(output, secret.encode() + b"\n", secret=True)
 
     _in_database(data, work)
     click.echo(f"token {name} ({role}) is in {output}")
@@ -187,7 +183,7 @@ def create(name: str, data: Path, role: str, output: Path) -> None:
 
 @token.command("list")
 @_data
-@_as_json
+@JSON
 def list_(data: Path, as_json: bool) -> None:
     """List tokens; their secrets are not known to anybody but their holders."""
     from fota_server import tokens

@@ -1,36 +1,20 @@
 """``fota vdev``: create, provision, run, reset and cut the power of a virtual device."""
 
 import json
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fota_wire.errors import FotaError, InputError
-from fota_wire.files import read_input
+from fota_wire.files import check_output, read_input, read_line, write_output
+from fota_wire.host_options import FILE, FORCE, JSON, OWN_FILE, UUID, Whole
+from fota_wire.host_print import print_result
 
 if TYPE_CHECKING:
     from fota_vdev.machine import Machine, RunResult
 
-FILE = click.Path(path_type=Path, dir_okay=False)
-JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-TIME = click.option(
-    "--time-ms", type=click.IntRange(1), default=3000, show_default=True, help="Virtual time."
-)
-
-
-class Uuid(click.ParamType[bytes]):
-    """A UUID on the command line, 16 bytes in the program."""
-
-    name = "uuid"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:  # noqa: ANN401
-        """Return the 16 bytes."""
-        try:
-            return value if isinstance(value, bytes) else uuid.UUID(value).bytes
-        except ValueError:
-            self.fail(f"{value!r} is not a UUID", param, ctx)
+TIME = click.option("--time-ms", type=Whole(1), default=3000, show_default=True, help="Virtual time.")
 
 
 @click.group()
@@ -39,9 +23,9 @@ def vdev() -> None:
 
 
 @vdev.command()
-@click.argument("file", type=FILE)
-@click.option("--seed", type=click.IntRange(0), help="Make a device that repeats; without it, a unique one.")
-@click.option("--force", is_flag=True, help="Replace an existing file.")
+@click.argument("file", type=OWN_FILE)
+@click.option("--seed", type=Whole(), help="Make a device that repeats; without it, a unique one.")
+@FORCE
 @JSON
 def create(file: Path, seed: int | None, force: bool, as_json: bool) -> None:
     """Make a blank device: erased flash, a crypto element as it leaves its factory."""
@@ -50,21 +34,20 @@ def create(file: Path, seed: int | None, force: bool, as_json: bool) -> None:
     from fota_vdev.atecc608 import Atecc608
     from fota_vdev.machine import Machine
 
-    if file.exists() and not force:
-        raise InputError(f"{file}: exists; say --force to replace it")
+    check_output(file, force)
     chosen = secrets.randbits(63) if seed is None else seed
     machine = Machine(element=Atecc608(seed=chosen), seed=chosen)
     machine.save(file)
     serial = machine.element.serial.hex() if machine.element else ""
-    _print({"file": str(file), "serial": serial}, f"{file}: blank device, element {serial}", as_json)
+    print_result({"file": str(file), "serial": serial}, as_json, f"{file}: blank device, element {serial}")
 
 
 @vdev.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=OWN_FILE)
 @click.option("--bootloader", type=FILE, required=True, help="bootloader.elf.")
 @click.option("--image", type=FILE, required=True, help="First signed image, for slot A.")
-@click.option("--class-id", type=Uuid(), required=True)
-@click.option("--vendor-id", type=Uuid(), required=True)
+@click.option("--class-id", type=UUID, required=True)
+@click.option("--vendor-id", type=UUID, required=True)
 @click.option("--root-a", type=FILE, required=True, help="Public key of firmware root A, PEM.")
 @click.option("--root-b", type=FILE, required=True, help="Public key of firmware root B, PEM.")
 @click.option("--genesis-root", type=FILE, required=True, help="First ROOT document.")
@@ -74,8 +57,8 @@ def create(file: Path, seed: int | None, force: bool, as_json: bool) -> None:
 @click.option("--device-ca-cert", type=FILE, required=True, help="Certificate of the device CA, PEM.")
 @click.option("--ca-password-file", type=FILE, help="File with the password of the device CA's key.")
 @click.option("--allow-example-keys", is_flag=True, help="Accept the published throw-away keys.")
-@click.option("--tries", type=click.IntRange(1, 15), default=3, show_default=True)
-@click.option("--watchdog-s", type=click.IntRange(1, 30), default=16, show_default=True)
+@click.option("--tries", type=Whole(1, 15), default=3, show_default=True)
+@click.option("--watchdog-s", type=Whole(1, 30), default=16, show_default=True)
 @click.option("--certificate-out", type=FILE, help="Write the device certificate here, PEM.")
 @JSON
 def provision(file: Path, as_json: bool, certificate_out: Path | None, **given: Any) -> None:  # noqa: ANN401
@@ -83,7 +66,6 @@ def provision(file: Path, as_json: bool, certificate_out: Path | None, **given: 
     from fota_vdev.machine import Machine
     from fota_vdev.provision import certificate_pem
     from fota_vdev.provision import provision as run_provision
-    from fota_wire.files import write_atomic
     from fota_wire.host_crypto import load_public_key, refuse_example_key
 
     roots = [load_public_key(given[name], "image") for name in ("root_a", "root_b")]
@@ -94,8 +76,8 @@ def provision(file: Path, as_json: bool, certificate_out: Path | None, **given: 
     genesis = _genesis(given["genesis_root"])
     if not given["server_url"].startswith("https://"):
         raise InputError(f"--server-url {given['server_url']}: has to begin with https://")
-    if certificate_out is not None and certificate_out.exists():
-        raise InputError(f"{certificate_out} exists: choose another name")
+    if certificate_out is not None:
+        check_output(certificate_out, force=False)
     password_file = given["ca_password_file"]
     with Machine.load(file) as machine:
         report = run_provision(
@@ -113,14 +95,14 @@ def provision(file: Path, as_json: bool, certificate_out: Path | None, **given: 
             device_ca_cert=given["device_ca_cert"],
             tries=given["tries"],
             watchdog_s=given["watchdog_s"],
-            ca_password=read_input(password_file, 1024).rstrip(b"\r\n") if password_file else None,
+            ca_password=read_line(password_file, "password").encode() if password_file else None,
             allow_example_keys=given["allow_example_keys"],
         )
         machine.save(file)
     if certificate_out is not None:
-        write_atomic(certificate_out, certificate_pem(report.certificate_der).encode())
+        write_output(certificate_out, certificate_pem(report.certificate_der).encode())
     text = f"{report.device_id}: provisioned, image {report.image_version} in slot A"
-    _print(report.as_dict(), text, as_json)
+    print_result(report.as_dict(), as_json, text)
 
 
 def _genesis(path: Path) -> bytes:
@@ -145,11 +127,11 @@ def _certificate_der(path: Path) -> bytes:
 
 
 @vdev.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=OWN_FILE)
 @TIME
 @click.option("--until", "text", help="Stop when the UART has printed this text.")
 @click.option("--input", "typed", help="Type this into the UART at --input-at-ms.")
-@click.option("--input-at-ms", type=click.IntRange(1), default=1000, show_default=True)
+@click.option("--input-at-ms", type=Whole(1), default=1000, show_default=True)
 @click.option("--bus-log", type=FILE, help="Capture the element's bus here, for `fota vdev trace`.")
 @click.option("--network", is_flag=True, help="Give it a modem: outbound TCP, to this machine only.")
 @JSON
@@ -181,7 +163,7 @@ def run(
 
 
 @vdev.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=OWN_FILE)
 @TIME
 @JSON
 def reset(file: Path, time_ms: int, as_json: bool) -> None:
@@ -194,11 +176,11 @@ def reset(file: Path, time_ms: int, as_json: bool) -> None:
 
 
 @vdev.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=OWN_FILE)
+@click.option("--at", type=Whole(1), required=True, help="Cut at this flash operation, from power-on.")
 @click.option(
-    "--at", type=click.IntRange(1), required=True, help="Cut at this flash operation, from power-on."
+    "--torn", type=Whole(), help="Seed: cut in the middle of the operation. Without: right before it."
 )
-@click.option("--torn", type=int, help="Seed: cut in the middle of the operation. Without: right before it.")
 @TIME
 @JSON
 def cut(file: Path, at: int, torn: int | None, time_ms: int, as_json: bool) -> None:
@@ -254,7 +236,7 @@ def trace(log: Path, brief: bool, show_secrets: bool, as_json: bool) -> None:
 
 
 @vdev.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=OWN_FILE)
 @JSON
 def status(file: Path, as_json: bool) -> None:
     """Show journal, slots, last boot report, element and flash wear of a device."""
@@ -263,11 +245,11 @@ def status(file: Path, as_json: bool) -> None:
 
     with Machine.load(file) as machine:
         view = status_view(machine)
-    _print(view, "\n".join(as_lines(view)), as_json)
+    print_result(view, as_json, "\n".join(as_lines(view)))
 
 
 @vdev.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=OWN_FILE)
 @JSON
 def report(file: Path, as_json: bool) -> None:
     """Show the boot report of the last run. Exit code 1 if there is none."""
@@ -277,10 +259,10 @@ def report(file: Path, as_json: bool) -> None:
     with Machine.load(file) as machine:
         view = report_view(machine.last_report)
     if view is None:
-        _print({}, "no boot report: the bootloader has not run yet", as_json)
+        print_result({}, as_json, "no boot report: the bootloader has not run yet")
         click.get_current_context().exit(1)
     else:
-        _print(view, "\n".join(as_lines(view)), as_json)
+        print_result(view, as_json, "\n".join(as_lines(view)))
 
 
 @vdev.command()
@@ -289,11 +271,11 @@ def limits(as_json: bool) -> None:
     """Say what the virtual device does not model, and what it assumes about silicon."""
     from fota_vdev import limits as texts
 
-    _print(texts.as_dict(), texts.as_text(), as_json)
+    print_result(texts.as_dict(), as_json, texts.as_text())
 
 
 @vdev.command("flash-image")
-@click.argument("file", type=FILE)
+@click.argument("file", type=OWN_FILE)
 @click.argument("image", type=FILE)
 @click.option("--slot", type=click.Choice(["A", "B"]), required=True)
 @JSON
@@ -307,31 +289,35 @@ def flash_image(file: Path, image: Path, slot: str, as_json: bool) -> None:
         bank = SLOT_BANKS[SLOT_A if slot == "A" else SLOT_B]
         machine.flash.write_phys(bank, SLOT_OFFSET, data.ljust(SLOT_SIZE, b"\xff"))
         machine.save(file)
-    _print({"slot": slot, "bytes": len(data)}, f"slot {slot}: {len(data)} bytes written", as_json)
+    print_result({"slot": slot, "bytes": len(data)}, as_json, f"slot {slot}: {len(data)} bytes written")
 
 
 @vdev.command()
-@click.argument("file", type=FILE)
-@click.option("--bank", type=click.IntRange(1, 2), required=True, help="Physical bank.")
-@click.option("--offset", type=str, default="0", show_default=True, help="In the bank; 0x for hexadecimal.")
-@click.option("--length", type=click.IntRange(1, 65536), default=256, show_default=True)
+@click.argument("file", type=OWN_FILE)
+@click.option("--bank", type=Whole(1, 2), required=True, help="Physical bank.")
+@click.option(
+    "--offset",
+    type=Whole(0, (1 << 20) - 1),
+    default=0,
+    show_default=True,
+    help="In the bank; 0x for hexadecimal.",
+)
+@click.option("--length", type=Whole(1, 65536), default=256, show_default=True)
 @JSON
-def hexdump(file: Path, bank: int, offset: str, length: int, as_json: bool) -> None:
+def hexdump(file: Path, bank: int, offset: int, length: int, as_json: bool) -> None:
     """Show flash cells; a double word that ECC cannot correct is marked with !."""
     from fota_vdev.machine import Machine
 
-    try:
-        start = int(offset, 0)
-    except ValueError:
-        raise click.BadParameter(f"{offset!r} is not a number", param_hint="--offset") from None
     with Machine.load(file) as machine:
-        data = machine.flash.read_phys(bank, start, length)
-        torn = sorted(o for b, o in machine.flash.ecc_bad if b == bank and start - 8 < o < start + length)
+        data = machine.flash.read_phys(bank, offset, length)
+        torn = sorted(o for b, o in machine.flash.ecc_bad if b == bank and offset - 8 < o < offset + length)
     lines = []
     for at in range(0, length, 16):
-        mark = "!" if any(start + at - 8 < o < start + at + 16 for o in torn) else " "
-        lines.append(f"{start + at:06x}{mark} {data[at : at + 16].hex(' ')}")
-    _print({"bank": bank, "offset": start, "data": data.hex(), "torn": torn}, "\n".join(lines), as_json)
+        mark = "!" if any(offset + at - 8 < o < offset + at + 16 for o in torn) else " "
+        lines.append(f"{offset + at:06x}{mark} {data[at : at + 16].hex(' ')}")
+    print_result(
+        {"bank": bank, "offset": offset, "data": data.hex(), "torn": torn}, as_json, "\n".join(lines)
+    )
 
 
 # -- shared ----------------------------------------------------------------------------------------------
@@ -374,7 +360,3 @@ def _finish(machine: "Machine", file: Path, result: "RunResult", as_json: bool, 
             click.echo(f"-- warning: {warning}", err=True)
     if result.reason is StopReason.FAULT:
         raise DeviceError(f"the run ended in a fault: {result.detail}")
-
-
-def _print(values: dict[str, Any], text: str, as_json: bool) -> None:
-    click.echo(json.dumps(values) if as_json else text)

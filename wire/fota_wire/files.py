@@ -1,42 +1,176 @@
-"""Files of the host (not for devices): atomic writes and one-line errors."""
+"""Files of the host (not for devices): the one home of all that a command line names, and atomic writes.
 
+``-`` is standard input or output. What can be read once (a pipe, ``<(...)``, ``/dev/stdin``) is read once,
+and kept for whoever in this process names it again. A file that was read or written is not replaced by the
+same run: inputs are never outputs.
+"""
+
+import errno
 import os
+import stat
+import sys
 from contextlib import suppress
 from pathlib import Path
 
-from fota_wire.errors import InputError, StorageError
+from fota_wire.errors import FotaError, InputError, StorageError
+
+STREAM = Path("-")
+LIMIT = 64 << 20
+_NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO)
+_NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
+
+_streams: dict[tuple[int, int], bytes] = {}
+_used: set[Path] = set()
 
 
-def read_input(path: Path, max_size: int = 64 << 20) -> bytes:
-    """Return the content of ``path``.
+def begin() -> None:
+    """Forget what was read and written: a command begins."""
+    _streams.clear()
+    _used.clear()
+
+
+def name_of(path: Path) -> str:
+    """Return how messages call ``path`` as an input."""
+    return "standard input" if path == STREAM else str(path)
+
+
+def read_input(path: Path, limit: int = LIMIT) -> bytes:
+    """Return the content of ``path``, at most ``limit`` bytes.
 
     Raises:
-        InputError: there is no such regular file, or it is longer than ``max_size`` bytes.
+        InputError: there is no such file, it is a folder, or longer.
+        StorageError: it is there and cannot be read.
+    """
+    name = name_of(path)
+    try:
+        data = _read(path, limit + 1)
+    except OSError as exc:
+        raise _of_system(exc, name) from exc
+    if len(data) > limit:
+        raise InputError(f"{name}: larger than {limit} bytes")
+    return data
+
+
+def read_text(path: Path, limit: int = LIMIT) -> str:
+    """Return the content of a text file, UTF-8 with or without a byte order mark; raises as `read_input`."""
+    try:
+        return read_input(path, limit).decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        raise InputError(f"{name_of(path)}: not text in UTF-8 (byte {exc.start})") from exc
+
+
+def read_line(path: Path, what: str) -> str:
+    """Return the first line of a file that holds one: a password, PIN or token, ``what`` says which.
+
+    Raises:
+        InputError, StorageError: as `read_input`; or the line is empty.
+    """
+    line, _, _ = read_text(path, 4096).partition("\n")
+    line = line.rstrip("\r")
+    if not line:
+        raise InputError(f"{name_of(path)}: no {what} in its first line", what)
+    return line
+
+
+def _of_system(exc: OSError, name: str) -> FotaError:
+    """Return the error of ours: a name that leads to no file is the caller's, all else this machine's."""
+    kind = InputError if exc.errno in _NO_SUCH_FILE else StorageError
+    return kind(f"{name}: {exc.strerror}")
+
+
+def _read(path: Path, count: int) -> bytes:
+    if path == STREAM and sys.__stdin__ is None:
+        raise InputError("standard input is closed")
+    found = os.fstat(0) if path == STREAM else path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if stat.S_ISREG(found.st_mode) and path != STREAM:
+        _used.add(path.resolve())
+        return _read_all(path, count)
+    key = found.st_dev, found.st_ino
+    if key not in _streams:
+        _streams[key] = _read_all(path, count)
+    return _streams[key]
+
+
+def _read_all(path: Path, count: int) -> bytes:
+    fd = os.dup(0) if path == STREAM else os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+    with os.fdopen(fd, "rb") as file:
+        return file.read(count)
+
+
+def check_output(path: Path, force: bool, over: Path | None = None) -> None:
+    """Return if `write_output` may write ``path``: asked before work is done and people are asked.
+
+    ``over``: the one input that may be replaced, by its next form, and without ``force``.
+
+    Raises:
+        InputError: it exists, and ``force`` was not given; or it is no file that could be written.
+        StorageError: its folder cannot be looked into.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise InputError(f"{path}: not a regular file")
-        if path.stat().st_size > max_size:
-            raise InputError(f"{path}: larger than {max_size} bytes")
-        return path.read_bytes()
+        if path == STREAM or _is_stream(path):
+            return
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise InputError(f"{path} is not a regular file: name another")
+        if over is not None and _is_same(path, over):
+            return
+        if not force and path.exists():
+            raise InputError(f"{path} exists: choose another name, or say --force")
+        if any(_is_same(path, used) for used in _used):
+            raise InputError(f"{path} is used by this command already: name another output")
     except OSError as exc:
-        raise InputError(f"{path}: {exc.strerror}") from exc
+        raise _of_system(exc, str(path)) from exc
+
+
+def write_output(
+    path: Path, data: bytes, *, force: bool = False, secret: bool = False, over: Path | None = None
+) -> None:
+    """Write what a command makes; ``-`` is standard output. A file is whole or is not there.
+
+    ``force`` replaces a file that exists; else of several processes that write the same name one does.
+    ``secret``: mode 0600. ``over``: as for `check_output`.
+
+    Raises:
+        InputError: as `check_output`.
+        StorageError: it cannot be written; nothing is left behind.
+    """
+    check_output(path, force, over)
+    if path == STREAM or _is_stream(path):
+        _write_stream(path, data)
+        return
+    _write(
+        path,
+        data,
+        0o600 if secret else 0o644,
+        exclusive=not (force or (over is not None and _is_same(path, over))),
+    )
+    _used.add(path.resolve())
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Replace ``path`` with ``data``; a crash or a full disk leaves the old file or the new one.
 
+    For files that are ours: state, settings. What a person names as an output goes through `write_output`.
+
     Raises:
         StorageError: the file cannot be written; nothing is left behind.
     """
-    tmp = path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")
+    _write(path, data, mode, exclusive=False)
+
+
+def _write(path: Path, data: bytes, mode: int, *, exclusive: bool) -> None:
+    tmp = path.with_name(f".{path.name[:200]}.{os.urandom(8).hex()}.tmp")
     try:
         fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
         with os.fdopen(fd, "wb") as f:
             f.write(data)
             f.flush()
             os.fsync(f.fileno())
-        tmp.replace(path)
+        if exclusive:
+            _claim(tmp, path)
+        else:
+            tmp.replace(path)
         dir_fd = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(dir_fd)
@@ -45,6 +179,53 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
     except BaseException as exc:  # a signal that ends the process, too
         with suppress(OSError):  # no such folder, say: then it was not made either
             tmp.unlink()
+        if isinstance(exc, FileExistsError):
+            raise InputError(f"{path} exists: choose another name, or say --force") from exc
         if isinstance(exc, OSError):
             raise StorageError(f"cannot write {path}: {exc.strerror}") from exc
         raise
+
+
+def _claim(tmp: Path, path: Path) -> None:
+    """Give ``tmp`` its name, unless somebody has it. Raises FileExistsError."""
+    try:
+        os.link(tmp, path)
+    except OSError as exc:
+        if exc.errno not in _NO_HARD_LINKS:
+            raise
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+        tmp.replace(path)
+    else:
+        tmp.unlink()
+
+
+def _write_stream(path: Path, data: bytes) -> None:
+    name = "standard output" if path == STREAM else str(path)
+    try:
+        if path == STREAM:
+            if sys.__stdout__ is None:
+                raise StorageError("standard output is closed: nothing was written")
+            sys.stdout.flush()
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        else:
+            with path.open("wb") as file:
+                file.write(data)
+    except OSError as exc:
+        raise StorageError(f"cannot write {name}: {exc.strerror}") from exc
+
+
+def _is_stream(path: Path) -> bool:
+    """Tell whether ``path`` is a pipe, a terminal or such: written as it is, never replaced."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:
+        return False

@@ -1,16 +1,13 @@
 """Commands ``fota ca``: the device CA of a factory."""
 
-import json
 from pathlib import Path
 
 import click
 
-from fota_signer.sign_command import refuse_existing
 from fota_wire.errors import InputError, StorageError
-from fota_wire.files import write_atomic
-
-FILE = click.Path(path_type=Path, dir_okay=False)
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+from fota_wire.files import check_output, name_of, write_output
+from fota_wire.host_options import FILE, FORCE, JSON, Whole
+from fota_wire.host_print import print_result
 
 
 @click.group()
@@ -22,13 +19,11 @@ def ca() -> None:
 @click.option("-o", "--output", type=FILE, required=True, help="Key file to write: encrypted PEM, mode 0600.")
 @click.option("--cert", type=FILE, required=True, help="Certificate to write, PEM.")
 @click.option("--name", required=True, help="Common name, e.g. 'Example factory 1'.")
-@click.option(
-    "--days", type=click.IntRange(1, 36500), default=10950, show_default=True, help="Validity of the CA."
-)
+@click.option("--days", type=Whole(1, 36500), default=10950, show_default=True, help="Validity of the CA.")
 @click.option(
     "--password-file", type=FILE, help="First line is the password (else FOTA_KEY_PASSWORD, else asked for)."
 )
-@click.option("--force", is_flag=True, help="Replace files that exist.")
+@FORCE
 @JSON
 def ca_new(
     output: Path, cert: Path, name: str, days: int, password_file: Path | None, force: bool, as_json: bool
@@ -39,18 +34,18 @@ def ca_new(
 
     if output.resolve() == cert.resolve():
         raise InputError("key and certificate are two files: name another with --cert")
-    refuse_existing(output, force)
-    refuse_existing(cert, force)
+    check_output(output, force)
+    check_output(cert, force)
     key_pem, certificate = new_ca(name, days, new_password(password_file))
     replaced = output.exists()
-    write_atomic(output, key_pem, 0o600)
+    write_output(output, key_pem, force=force, secret=True)
     try:
-        write_atomic(cert, certificate)
-    except StorageError:
+        write_output(cert, certificate, force=force)
+    except (InputError, StorageError):
         if not replaced:
             output.unlink()  # a key without its certificate is of no use, and would stop the next run
         raise
-    _print({"key": str(output), **_certificate_table(cert)}, as_json)
+    print_result({"key": str(output), **_certificate_table(cert)}, as_json)
 
 
 @ca.command("show")
@@ -58,7 +53,7 @@ def ca_new(
 @JSON
 def ca_show(certificate: Path, as_json: bool) -> None:
     """Show a CA's certificate."""
-    _print(_certificate_table(certificate), as_json)
+    print_result(_certificate_table(certificate), as_json)
 
 
 def _certificate_table(path: Path) -> dict[str, object]:
@@ -70,7 +65,7 @@ def _certificate_table(path: Path) -> dict[str, object]:
 
     certificate = load_certificate(path)
     return {
-        "certificate": str(path),
+        "certificate": name_of(path),
         "subject": certificate.subject.rfc4514_string(),
         "issuer": certificate.issuer.rfc4514_string(),
         "serial": f"{certificate.serial_number:x}",
@@ -80,11 +75,3 @@ def _certificate_table(path: Path) -> dict[str, object]:
         "kid": kid_of(load_public_key(path)).hex(),
         "sha256": certificate.fingerprint(hashes.SHA256()).hex(),
     }
-
-
-def _print(table: dict[str, object], as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(table))
-        return
-    for name, value in table.items():
-        click.echo(f"{name.replace('_', ' '):13}{value}")

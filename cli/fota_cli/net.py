@@ -1,0 +1,136 @@
+"""The outermost place: whatever happens in a command ends here, in one line and a documented exit code.
+
+Exit codes: 0 done, 1 refused, 2 no such command line, 3 bad input, 4 server not reachable, 5 this machine's
+disk, permissions or memory, 6 device or element, 70 unforeseen (a bug), 130 stopped by hand, 143 told to end.
+Nobody needs click here: ``fota sign`` starts without it.
+"""
+
+import errno
+import io
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn, TextIO
+
+from fota_wire import files
+from fota_wire.errors import FotaError, StorageError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
+
+STORAGE, UNFORESEEN, STOPPED, ENDED = 5, 70, 130, 143
+LONGEST = 600
+DEBUG = "FOTA_DEBUG"
+"""Environment variable: ``1`` shows where in the program an error came from."""
+_OF_THIS_MACHINE = (
+    errno.ENOSPC,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.EMFILE,
+)
+
+
+class _Output(io.FileIO):
+    """A standard stream whose reader may go: what nobody reads any more is dropped, and the work goes on."""
+
+    def write(self, data: "Buffer") -> int:
+        """Write; all of it counts as written once nobody reads."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return memoryview(data).nbytes
+
+
+def prepare_streams() -> None:
+    """Make the three standard streams usable: closed ones lead nowhere, no character is too much for them.
+
+    A command whose output is cut (``| head``) or closed (``>&-``) does its work, and says how that went.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:  # closed: what we open next must not be taken for it
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  for the whole process
+    sys.stdout, sys.stderr = _stream(sys.stdout, 1), _stream(sys.stderr, 2)
+
+
+def _stream(old: TextIO | None, fd: int) -> io.TextIOWrapper:
+    encoding = "utf-8" if old is None else old.encoding
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Output(fd, "wb", closefd=False)),
+        encoding=encoding,
+        errors="backslashreplace",
+        line_buffering=fd == 2 or (old is not None and old.isatty()),
+    )
+
+
+def run(command: Callable[[], int | None]) -> NoReturn:
+    """Run a command and end the process by its exit code."""
+    files.begin()
+    try:
+        code = command() or 0
+        _flush()
+    except BaseException as exc:  # the outermost place; panics are no Exception
+        code, text = judge(exc)
+        if os.environ.get(DEBUG) == "1" and not isinstance(exc, SystemExit):
+            import traceback
+
+            traceback.print_exc()
+        if text:
+            with suppress(OSError, ValueError):
+                print(f"fota: {text}", file=sys.stderr)
+    _let_go()
+    sys.exit(code)
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError as exc:
+        raise StorageError(f"cannot write standard output: {exc.strerror}") from exc
+
+
+def judge(exc: BaseException) -> tuple[int, str]:
+    """Return exit code and line of what ended a command; no line if it has said all."""
+    match exc:
+        case SystemExit():
+            return (exc.code, "") if isinstance(exc.code, int) else (0 if exc.code is None else 1, "")
+        case KeyboardInterrupt():
+            return STOPPED, "stopped"
+        case FotaError():
+            return exc.exit_code, f"error: {one_line(str(exc))}"
+        case OSError():
+            where = f"{os.fsdecode(exc.filename)}: " if isinstance(exc.filename, str | bytes) else ""
+            code = STORAGE if exc.errno in _OF_THIS_MACHINE else 3
+            return code, f"error: {one_line(where + (exc.strerror or str(exc) or type(exc).__name__))}"
+        case MemoryError():
+            return STORAGE, "error: out of memory"
+        case RecursionError():
+            return 3, "error: the input is nested too deeply"
+    what = one_line(f"{type(exc).__name__}: {exc}"[:LONGEST])
+    return (
+        UNFORESEEN,
+        f"unforeseen: {what}; a bug, please report it with what {DEBUG}=1 shows (CONTRIBUTING.md)",
+    )
+
+
+def one_line(text: str) -> str:
+    """Return ``text`` without what a terminal would obey in place of show, and not too long for a line."""
+    shown = "".join(character if character.isprintable() else "?" for character in text)
+    return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 3]}..."
+
+
+def _let_go() -> None:
+    """Leave nothing to flush to the interpreter's end: what cannot be written would change the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,0 +1,57 @@
+"""What a command says of its result (not for devices): one table or one JSON object, everywhere alike."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fota_wire.files import STREAM
+
+
+def printable(value: Any) -> Any:  # noqa: ANN401  JSON
+    """Return JSON with what a terminal would obey in place of show turned into question marks.
+
+    Versions and events are words of devices, errors those of servers and mirrors, names of files those of
+    whoever sent them: none of them may draw an operator's table or an agent's log.
+    """
+    if isinstance(value, str):
+        return "".join(character if character.isprintable() else "?" for character in value)
+    if isinstance(value, list | tuple):
+        return [printable(item) for item in value]
+    if isinstance(value, dict):
+        return {key: printable(item) for key, item in value.items()}
+    return value
+
+
+def print_result(
+    values: Mapping[str, Any], as_json: bool, text: str | None = None, *, output: Path | None = None
+) -> None:
+    """Print a result: one JSON object, else ``text``, else a line for each value.
+
+    ``output``: where the command wrote to; if that was standard output, this goes to standard error.
+    """
+    told = lines_of(values) if text is None else text
+    click.echo(json.dumps(dict(values)) if as_json else told, err=output == STREAM)
+
+
+def lines_of(values: Mapping[str, Any]) -> str:
+    """Return names and values in two columns; lists take a line for each item."""
+    width = max(map(len, values), default=0) + 2
+    lines = []
+    for name, value in values.items():
+        items = value if isinstance(value, list) else [value]
+        for number, item in enumerate(items or ["-"]):
+            label = name.replace("_", " ") if number == 0 else ""
+            lines.append(f"{label:{width}}{in_words(item)}")
+    return "\n".join(lines)
+
+
+def in_words(value: object) -> str:
+    """Return one value for people: yes and no, a dash for what is not there."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {in_words(item)}" for name, item in value.items())
+    return "-" if value is None else str(printable(str(value)))

@@ -1,0 +1,53 @@
+"""Values that people type (not for devices): numbers, times and UUIDs, with the same words everywhere.
+
+A value that is not usable is an `InputError` (exit code 3), whoever finds it.
+"""
+
+import re
+
+from fota_wire.errors import InputError
+
+_SHOWN = 40
+_DIGITS = re.compile(r"-?[0-9]{1,30}|0[xX][0-9a-fA-F]{1,16}")
+_DECIMAL = re.compile(r"-?[0-9]{1,30}(\.[0-9]{0,30})?")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-?)[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{12}")
+
+
+def shown(value: object) -> str:
+    """Return a value as a message repeats it: in quotes, and cut where it is too long for a line."""
+    text = repr(str(value))
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 4]}...'"
+
+
+def whole(text: str, what: str, low: int = 0, high: int | None = None) -> int:
+    """Return decimal or 0x hexadecimal digits as a number of ``low`` to ``high``.
+
+    Raises:
+        InputError: it is none; the message begins with ``what``.
+    """
+    number = int(text, 16 if text[:2] in ("0x", "0X") else 10) if _DIGITS.fullmatch(text) else None
+    if number is None or number < low or (high is not None and number > high):
+        limits = f"from {low} on" if high is None else f"of {low} to {high}"
+        raise InputError(f"{what}: {shown(text)} is not a whole number {limits}")
+    return number
+
+
+def seconds(text: str, what: str, low: float = 0, high: float = 1e9) -> float:
+    """Return a number of seconds. InputError as `whole`."""
+    number = float(text) if _DECIMAL.fullmatch(text) else None
+    if number is None or not low <= number <= high:
+        raise InputError(f"{what}: {shown(text)} is not a number of seconds, {low:g} to {high:.0f}")
+    return number
+
+
+def uuid_bytes(text: str, what: str) -> bytes:
+    """Return the 16 bytes of a UUID, typed with or without hyphens. InputError: it is none."""
+    if not _UUID.fullmatch(text):
+        raise InputError(f"{what}: {shown(text)} is not a UUID")
+    return bytes.fromhex(text.replace("-", ""))
+
+
+def uuid_text(raw: bytes) -> str:
+    """Return 16 bytes as a UUID with hyphens."""
+    digits = raw.hex()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
