@@ -109,9 +109,11 @@ def certify(
 
     Every order is checked against this CA, not believed. Exit code 1 if one was refused.
     """
-    from fota_signer.factory.ca import load_ca
+    from fota_signer.factory.ca import load_ca, require_in_force
+    from fota_signer.factory.certify import end_of
 
     ca = load_ca(ca_key, ca_cert, ca_password_file, allow_example_keys=allow_example_keys)
+    require_in_force(ca, end_of(days))
     while True:
         try:
             result = _round(client, ca, days)

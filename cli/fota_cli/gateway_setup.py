@@ -16,6 +16,7 @@ from fota_signer.identity import device_class
 from fota_wire import image, layout, pkcs10, settings
 from fota_wire.errors import FotaError, InputError, StorageError
 from fota_wire.files import read_input, write_atomic
+from fota_wire.host_ca import GATEWAYS_SERVER_CA, require_ca
 from fota_wire.host_crypto import load_public_key
 
 SERIAL_HEAD = b"\xf0"  # crypto elements begin with 01: no gateway can take one's id
@@ -61,7 +62,7 @@ def make(folder: Path, options: Options) -> str:
     certificate = _certificate(options, serial)
     trust = settings.TrustStore(
         genesis_root=read_input(options.root, 4096),
-        server_ca=ca.load_certificate(options.server_ca).public_bytes(Encoding.DER),
+        server_ca=_server_ca(options.server_ca),
         device_cert=certificate,
         server_url=options.server,
         vendor_id=identity.vendor_id,
@@ -81,6 +82,12 @@ def make(folder: Path, options: Options) -> str:
         raise type(exc)(f"{options.image}: this gateway would not run it: {exc}", exc.code) from exc
     version = ".".join(str(part) for part in program.version[:3])
     return f"{folder}: gateway {serial.hex()}, program {version}; next: fota gateway launch {folder}"
+
+
+def _server_ca(path: Path) -> bytes:
+    certificate = ca.load_certificate(path)
+    require_ca(certificate, GATEWAYS_SERVER_CA, str(path))
+    return certificate.public_bytes(Encoding.DER)
 
 
 def _certificate(options: Options, serial: bytes) -> bytes:

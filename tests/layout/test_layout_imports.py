@@ -31,6 +31,7 @@ NOT_ON_DEVICES = {"typing", "dataclasses", "enum", "abc", "__future__", "collect
 OF_MICROPYTHON = {"chip", "esp32", "machine", "tls"}  # `chip` is of agent/firmware
 HOST_ONLY = {
     "fota_wire/files.py": "atomic files of workstations",
+    "fota_wire/host_ca.py": "certificates by OpenSSL",
     "fota_wire/host_crypto.py": "P-256 by OpenSSL",
     "fota_wire/host_options.py": "the command-line library",
     "fota_wire/host_print.py": "the command-line library",

@@ -112,7 +112,7 @@ class Keys:
 
     def __post_init__(self) -> None:
         self.device_ca_key, server_ca_key, server_key = new_key(), new_key(), new_key()
-        self.device_ca = make_cert("test device CA", self.device_ca_key, ca=True)
+        self.device_ca = make_cert("test device CA", self.device_ca_key, ca=True, days=3650)
         server_ca = make_cert("test server CA", server_ca_key, ca=True)
         server_cert = make_cert("localhost", server_key, (server_ca, server_ca_key), server=True)
         self.genesis = self.root_document(1)

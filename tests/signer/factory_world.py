@@ -42,7 +42,7 @@ def new_root():
 
 
 def new_device_ca(name="factory"):
-    key, certificate = new_ca(name, 10, b"pw")
+    key, certificate = new_ca(name, 3650, b"pw")
     return DeviceCa(key=load_pem_private_key(key, b"pw"), certificate=load_pem_x509_certificate(certificate))
 
 

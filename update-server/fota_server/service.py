@@ -123,6 +123,7 @@ def require_usable(files: Mapping[str, Path]) -> None:
         InputError, VerifyError: it could not; the file is named.
     """
     tls.operator_context(files["tls_cert"], files["tls_key"])
+    tls.require_device_ca(files["device_ca"], every=True)
     tls.device_context(files["tls_cert"], files["tls_key"], files["device_ca"])
     genesis = read_input(files["root"], 4096)
     try:

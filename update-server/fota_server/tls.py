@@ -1,9 +1,14 @@
 """TLS of both planes: 1.2 and 1.3, one server certificate; the device plane asks for a client certificate."""
 
+import logging
 import ssl
 from pathlib import Path
 
 from fota_wire.errors import InputError
+from fota_wire.files import read_input
+from fota_wire.host_ca import DEVICE_CA, pem_certificates, require_ca
+
+log = logging.getLogger("fota.server")
 
 # TLS 1.2 with forward secrecy and authenticated encryption only, as 1.3 always is. CCM is for small devices.
 _CIPHERS_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AESCCM"
@@ -36,6 +41,7 @@ def device_context(cert: Path, key: Path, device_ca: Path) -> ssl.SSLContext:
     Raises:
         InputError: certificate, key or CA cannot be used.
     """
+    require_device_ca(device_ca)
     context = operator_context(cert, key)
     context.verify_mode = ssl.CERT_OPTIONAL
     # The factory's CA is the anchor even when a larger CA signed it: other branches of that CA are not
@@ -46,6 +52,27 @@ def device_context(cert: Path, key: Path, device_ca: Path) -> ssl.SSLContext:
     except (OSError, ValueError) as exc:
         raise InputError(f"device CA {device_ca}: {_why(exc)}") from exc
     return context
+
+
+def require_device_ca(path: Path, *, every: bool = False) -> None:
+    """Return if devices of a CA in ``path`` are believed; ``every``: of each of its CAs, not only of one.
+
+    One that is no good beside others is a warning: CAs end, and a server that runs has to start again.
+
+    Raises:
+        InputError: no CA in it is usable (``every``: one is not); says why.
+    """
+    certificates = pem_certificates(read_input(path, 65536), str(path))
+    refusals = []
+    for certificate in certificates:
+        try:
+            require_ca(certificate, DEVICE_CA, f"{path}, {certificate.subject.rfc4514_string()}")
+        except InputError as exc:
+            refusals.append(exc)
+    if refusals and (every or len(refusals) == len(certificates)):
+        raise refusals[0]
+    for refusal in refusals:
+        log.warning("%s", refusal)
 
 
 def _no_password() -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -15,6 +16,7 @@ from fota_wire import attestation, certify
 from fota_wire.cose import kid_of
 from fota_wire.errors import InputError, VerifyError
 from fota_wire.files import read_input
+from fota_wire.host_ca import DEVICE_CA, require_ca, time_faults
 from fota_wire.host_crypto import load_public_key, public_xy
 from fota_wire.host_x509 import issued_certificate, key_for, pem_certificate, requested_key
 
@@ -53,7 +55,7 @@ def new_ca(common_name: str, days: int, password: bytes) -> tuple[bytes, bytes]:
         raise InputError("the key of a CA needs a password", "password")
     key, name = ec.generate_private_key(ec.SECP256R1()), _name(common_name)
     certificate = (
-        _builder(name, name, key.public_key(), key, now() + timedelta(days=days))
+        _builder(name, name, key.public_key(), now() + timedelta(days=days), _authority(key.public_key()))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(ca=True), critical=True)
         .sign(key, hashes.SHA256())
@@ -72,10 +74,9 @@ def _builder(
     subject: x509.Name,
     issuer: x509.Name,
     public: ec.EllipticCurvePublicKey,
-    ca_key: ec.EllipticCurvePrivateKey,
     until: datetime,
+    authority: x509.AuthorityKeyIdentifier,
 ) -> x509.CertificateBuilder:
-    authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
     return (
         x509.CertificateBuilder(issuer, subject, public, x509.random_serial_number())
         .not_valid_before(now() - timedelta(days=1))
@@ -83,6 +84,19 @@ def _builder(
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(authority, critical=False)
     )
+
+
+def _authority(key: ec.EllipticCurvePublicKey) -> x509.AuthorityKeyIdentifier:
+    return x509.AuthorityKeyIdentifier.from_issuer_public_key(key)
+
+
+def _authority_of(ca: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """Return what names the key of a CA as its own certificate does: OpenSSL finds the issuer by that."""
+    try:
+        own = ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        return _authority(cast(ec.EllipticCurvePublicKey, ca.public_key()))
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
 
 
 def load_certificate(path: Path) -> x509.Certificate:
@@ -96,24 +110,16 @@ def load_ca(
     """Return the device CA in two PEM files.
 
     Raises:
-        InputError: a file is missing or no such thing, a wrong password, or the two do not belong together.
+        InputError: a file is missing or no such thing, nobody would believe what this CA issues, a wrong
+            password, or the two do not belong together.
         VerifyError: a published example key, which was not allowed.
     """
     loaded = load_certificate(certificate)
+    require_ca(loaded, DEVICE_CA, str(certificate))  # before anybody is asked for a password
     private = passwords.open_key(key, password_file, allow_example_keys, role="device-ca")
     if load_public_key(certificate) != public_xy(private):
         raise InputError(f"{key} is not the key of the certificate {certificate}")
-    if not is_ca(loaded):
-        raise InputError(f"{certificate}: not the certificate of a CA")
     return DeviceCa(key=private, certificate=loaded)
-
-
-def is_ca(certificate: x509.Certificate) -> bool:
-    """Tell whether a certificate may issue others."""
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        return False
 
 
 def issue(
@@ -131,12 +137,14 @@ def issue(
     over the air (SPEC 5.6).
 
     Raises:
-        VerifyError: the request is not signed by its key, for another name, or not for a P-256 key.
+        VerifyError: the request is not signed by its key, for another name, or not for a P-256 key; or the
+            CA has ended, or does so before ``until``.
     """
+    require_in_force(ca, until)
     xy = requested_key(request_der, serial.hex())
     public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + xy)
     builder = (
-        _builder(_name(serial.hex()), ca.certificate.subject, public, ca.key, until)
+        _builder(_name(serial.hex()), ca.certificate.subject, public, until, _authority_of(ca.certificate))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(ca=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
@@ -148,6 +156,22 @@ def issue(
     if renewed:
         builder = builder.add_extension(x509.UnrecognizedExtension(RENEWED_OID, b"\x05\x00"), critical=False)
     return builder.sign(ca.key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+def require_in_force(ca: DeviceCa, until: datetime = FOR_EVER) -> None:
+    """Return if a CA is in its time, and a certificate of it that ends at ``until`` does not outlive it.
+
+    Raises:
+        VerifyError: code ``ca``. A certificate for ever ends with its CA.
+    """
+    faults = time_faults(ca.certificate, now())
+    if faults:
+        raise VerifyError(f"the device CA {faults[0]}", "ca")
+    end = ca.certificate.not_valid_after_utc
+    if until != FOR_EVER and until > end:
+        raise VerifyError(
+            f"the certificate would outlive its CA, which ends on {end:%Y-%m-%d}: fewer days", "ca"
+        )
 
 
 def is_renewed(certificate: x509.Certificate) -> bool:

@@ -32,9 +32,9 @@ def certify_order(raw: bytes, device_id: str, ca: DeviceCa, days: int | None = N
         raise VerifyError("the order's factory certificate is another device's", "device")
     serial = bytes.fromhex(device_id)
     order = certify.open_order(raw, factory_xy, serial, verify)
-    until = FOR_EVER if days is None else _end(days)
-    return issue(order.csr, serial, ca, until, attestation_value_of(factory), renewed=True)
+    return issue(order.csr, serial, ca, end_of(days), attestation_value_of(factory), renewed=True)
 
 
-def _end(days: int) -> datetime:
-    return now() + timedelta(days=days)
+def end_of(days: int | None) -> datetime:
+    """Return when a certificate of so many days ends; None: never."""
+    return FOR_EVER if days is None else now() + timedelta(days=days)

@@ -1,5 +1,6 @@
 """Commands ``fota ca``: the device CA of a factory."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -59,12 +60,14 @@ def ca_show(certificate: Path, as_json: bool) -> None:
 def _certificate_table(path: Path) -> dict[str, object]:
     from cryptography.hazmat.primitives import hashes
 
-    from fota_signer.factory.ca import is_ca, load_certificate
+    from fota_signer.factory.ca import load_certificate
     from fota_wire.cose import kid_of
+    from fota_wire.host_ca import DEVICE_CA, ca_faults, is_ca
     from fota_wire.host_crypto import load_public_key
 
     certificate = load_certificate(path)
-    return {
+    faults = ca_faults(certificate, DEVICE_CA, datetime.now(UTC))
+    table: dict[str, object] = {
         "certificate": name_of(path),
         "subject": certificate.subject.rfc4514_string(),
         "issuer": certificate.issuer.rfc4514_string(),
@@ -72,6 +75,8 @@ def _certificate_table(path: Path) -> dict[str, object]:
         "not_before": certificate.not_valid_before_utc.isoformat(),
         "not_after": certificate.not_valid_after_utc.isoformat(),
         "ca": is_ca(certificate),
+        "usable": not faults,
         "kid": kid_of(load_public_key(path)).hex(),
         "sha256": certificate.fingerprint(hashes.SHA256()).hex(),
     }
+    return table | ({"because": f"it {'; it '.join(faults)}"} if faults else {})
