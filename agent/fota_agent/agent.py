@@ -14,21 +14,28 @@
 
 ``run`` is that loop for scripts, ``fota_agent.aio.serve`` for asyncio. Nothing listens: each connection goes
 out to the server of the trust store.
+
+Every call checks its arguments: TypeError or InputError, and nothing has happened. Where there are threads
+each call may come from any of them.
 """
 
 from fota_agent import Hooks, telemetry
 from fota_agent.runner import Runner
+from fota_wire.errors import InputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from os import PathLike
+
     from fota_agent.engine import Engine
     from fota_agent.schedule import Schedule
     from fota_agent.seams import Board, Transport
     from fota_agent.seams import Hooks as AnyHooks
     from fota_wire.seams import Verify
 
-MAX_UNTAKEN = 64
 LONGEST_SLEEP_MS = 200  # so that ``check_in`` and ``publish`` from elsewhere are noticed soon
+LATE_MS = 600_000  # longer than any step takes
+LONGEST_S = 10 * 366 * 86_400
 
 
 class Agent:
@@ -42,6 +49,7 @@ class Agent:
     too, where a network needs it.
 
     Raises:
+        TypeError: an argument is of another type.
         DeviceError: boot report, trust store or crypto element are not usable.
         InputError: a certificate of the trust store is not usable.
         TransportError: a URL is not usable.
@@ -59,6 +67,14 @@ class Agent:
         schedule: "Schedule | None" = None,
         tls12: bool = False,
     ) -> None:
+        import sys
+
+        make = Runner
+        if sys.implementation.name == "cpython":
+            from fota_agent.background import ThreadedRunner, check_parts
+
+            check_parts(board, transport, hooks, verify, server_url, mirror, schedule, tls12)
+            make = ThreadedRunner
         if transport is None and hasattr(board, "transport"):
             transport = board.transport(server_url)
         if transport is None:
@@ -76,9 +92,8 @@ class Agent:
             verify = host_verify
         self.server = server_url or board.server_url
         self._board = board
-        self._runner = Runner(board, transport, hooks or Hooks(), verify)
+        self._runner = make(board, transport, hooks or Hooks(), verify)
         self._runner.schedule = schedule
-        self._untaken: list[tuple[str, int | None, str]] = []
         self._threaded = False
 
     @property
@@ -91,6 +106,12 @@ class Agent:
         """True once the chip was told to reset."""
         return self._runner.rebooting
 
+    @property
+    def alive(self) -> bool:
+        """True while somebody steps: the last step began, or the next is due, less than ten minutes ago."""
+        due = self._runner.due
+        return due is not None and self._board.ticks_ms() < due + LATE_MS
+
     def start(self) -> None:
         """Connect and stay up to date: from a thread where there are threads, which ends with the process;
         elsewhere by the ``step`` calls of the application.
@@ -98,26 +119,27 @@ class Agent:
         import sys
 
         if sys.implementation.name == "cpython" and not self._threaded:
-            from fota_agent.background import spawn
+            from fota_agent.background import keep_stepping
 
+            keep_stepping(self)
             self._threaded = True
-            spawn(self.run)
 
-    def run(self, seconds: "int | None" = None) -> None:
-        """Step until the chip is told to reset, or for so many seconds."""
-        end = None if seconds is None else self._board.ticks_ms() + seconds * 1000
+    def run(self, seconds: "float | None" = None) -> None:
+        """Step until the chip is told to reset, or for so many seconds. TypeError, InputError."""
+        end = None if seconds is None else self._ticks_after(seconds)
         while not self.rebooting and (end is None or self._board.ticks_ms() < end):
             sleep_ms(min(self.step(), LONGEST_SLEEP_MS))
 
-    def sync(self, seconds: int = 60) -> bool:
+    def sync(self, seconds: float = 60) -> bool:
         """Check in now, and wait until the server has all that was published, and a report of what runs;
-        False if that was not so in time.
+        False if that was not so in time. TypeError, InputError; RuntimeError: called by a hook.
         """
-        end = self._board.ticks_ms() + seconds * 1000
+        end = self._ticks_after(seconds)
+        self._runner.not_in_a_step()
         self.check_in()
         while not self.rebooting and self._board.ticks_ms() < end:
             wait_ms = LONGEST_SLEEP_MS if self._threaded else self.step()
-            if self.engine.settled and not self._untaken and not self.engine.state.telemetry:
+            if self.engine.settled and self._runner.all_delivered:
                 return True
             sleep_ms(min(wait_ms, LONGEST_SLEEP_MS))
         return False
@@ -129,26 +151,26 @@ class Agent:
 
     def step(self) -> int:
         """Do one thing, of a download at most one page; return how many milliseconds the next call may
-        wait.
+        wait. What fails is tried again later. RuntimeError: called by a hook.
         """
-        while self._untaken:
-            topic, time, text = self._untaken.pop(0)
-            telemetry.add(self.engine.state, (topic, time or 0, text))
         return self._runner.step()
 
-    def publish(self, topic: str, value: object, urgent: bool = False) -> None:
+    def publish(self, topic: "str | dict[str, object]", value: object, urgent: bool = False) -> None:
         """Have the server show ``value``, anything that JSON says in 256 bytes, as the last of ``topic``.
 
-        It goes with the next check-in, at once if ``urgent``, and is kept over a reset and without network:
-        the last 24 values, 2 KiB. A power cut may lose those of the last half hour. Safe from any thread.
+        It goes with the next check-in, soon if ``urgent``, and is kept over a reset and without network:
+        the last 24 values, 2 KiB. A power cut may lose those of the last half hour. A map in front of a text
+        is the value, as other SDKs have it.
 
         Raises:
+            TypeError: topic is no text, or urgent not True or False.
             InputError: topic or value are not usable.
         """
+        if isinstance(topic, dict) and isinstance(value, str):
+            topic, value = value, topic  # no topic is a map
+        is_a("urgent", urgent, bool)
         text = telemetry.encode(topic, value)
-        self._untaken.append((topic, self.time(), text))
-        if len(self._untaken) > MAX_UNTAKEN:  # nobody steps
-            self._untaken.pop(0)
+        self._runner.publish((f"{topic}", self.time() or 0, text))
         if urgent:
             self.check_in()
 
@@ -157,19 +179,24 @@ class Agent:
         return self.engine.clock.time(self._board.ticks_ms())
 
     def check_in(self) -> None:
-        """Ask the server with the next step, whenever that was due; nothing while the agent is busy."""
+        """Ask the server with the next step, whenever that was due: once a second at most, and not before a
+        failure, or a server that wants to be left alone, allow it.
+        """
         self._runner.check_in()
 
-    def install_from(self, folder: str) -> None:
+    def install_from(self, folder: "str | PathLike[str]") -> None:
         """Take the update on a card or disk (docs/agent.md), verified like the server's, if it is newer than
         what was installed last. The next steps carry it out.
 
         Raises:
+            TypeError: folder is no path.
             FotaError: it is not there, not for this device, not signed, not newer; or an update is under way.
         """
         from fota_agent.folder import Folder
 
-        self._runner.offer(Folder(folder))
+        path = folder if isinstance(folder, str) else getattr(folder, "__fspath__", lambda: folder)()
+        is_a("folder", path, str)
+        self._runner.offer(Folder(str(path)))
 
     def close(self, save: bool = True) -> None:
         """Save what is not saved yet, and close the connection; the agent can go on, with a new one."""
@@ -177,9 +204,23 @@ class Agent:
             self._runner.save()
         self._runner.close()
 
+    def _ticks_after(self, seconds: float) -> int:
+        """Return the time that is so many seconds ahead. TypeError, InputError."""
+        if isinstance(seconds, bool):
+            raise TypeError("seconds is a bool, not a number")
+        if not 0 <= seconds <= LONGEST_S:
+            raise InputError(f"seconds is {seconds}, not 0 to {LONGEST_S}")
+        return self._board.ticks_ms() + int(seconds * 1000)
+
     def _passed_time(self) -> int:
         """Return a time in s since 1970 that has passed for sure, 0 = none known."""
         return self.engine.state.time
+
+
+def is_a(name: str, value: object, kind: type) -> None:
+    """Raise TypeError unless ``value`` is of type ``kind``."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is a {type(value).__name__}, not a {kind.__name__}")
 
 
 def sleep_ms(duration_ms: int) -> None:

@@ -1,9 +1,114 @@
-"""A thread for hosts that have them."""
+"""The agent where there are threads: one step at a time, and a thread that nothing but a reset ends."""
 
 import threading
-from collections.abc import Callable
+import time
+from typing import TYPE_CHECKING
+
+from fota_agent.runner import Runner
+
+if TYPE_CHECKING:
+    from fota_agent.agent import Agent
+    from fota_agent.folder import Folder
+    from fota_agent.seams import Board, Hooks, Transport
+    from fota_wire.seams import Verify
+
+LONGEST_PAUSE_S = 60.0
+HOOKS = ("health_check", "available", "may_download", "may_install", "progress", "before_reboot", "log")
 
 
-def spawn(work: Callable[[], None]) -> None:
-    """Run ``work`` in a thread that does not keep the process alive once its main thread ends."""
-    threading.Thread(target=work, name="fota-agent", daemon=True).start()
+class ThreadedRunner(Runner):
+    """A ``Runner`` that may be called from any thread: who comes second waits."""
+
+    def __init__(self, board: "Board", transport: "Transport", hooks: "Hooks", verify: "Verify") -> None:
+        self._turn = threading.RLock()
+        self._stepper = 0
+        self.due: int | None = None
+        super().__init__(board, transport, hooks, verify)
+
+    def step(self) -> int:
+        """As ``Runner.step``. RuntimeError: called by a hook, from within a step."""
+        self.not_in_a_step()
+        with self._turn:
+            self._stepper = threading.get_ident()
+            try:
+                self.due = self._board.ticks_ms()
+                wait_ms = super().step()
+                self.due = self._board.ticks_ms() + wait_ms
+            finally:
+                self._stepper = 0
+            return wait_ms
+
+    def not_in_a_step(self) -> None:
+        """Raise RuntimeError if a hook calls this, from within a step."""
+        if self._stepper == threading.get_ident():
+            raise RuntimeError("a hook may not step the agent: it is called from within a step")
+
+    def offer(self, source: "Folder") -> None:
+        """As ``Runner.offer``."""
+        with self._turn:
+            super().offer(source)
+
+    def save(self) -> None:
+        """As ``Runner.save``."""
+        with self._turn:
+            super().save()
+
+    def close(self) -> None:
+        """As ``Runner.close``."""
+        with self._turn:
+            super().close()
+
+
+def check_parts(
+    board: object,
+    transport: object,
+    hooks: object,
+    verify: object,
+    server_url: object,
+    mirror: object,
+    schedule: object,
+    tls12: object,
+) -> None:
+    """Return if an Agent may be made of these. TypeError."""
+    if board is None:
+        raise TypeError("board is None: board.detect() finds it")
+    _has("board", board, "boot_report", "ticks_ms", "save_store")
+    _has("transport", transport, "request", "close")
+    _has("hooks", hooks, *HOOKS)
+    _has("schedule", schedule, "may_download", "may_install")
+    if verify is not None and not callable(verify):
+        raise TypeError(f"verify is a {type(verify).__name__}, and cannot be called")
+    for name, value in (("server_url", server_url), ("mirror", mirror)):
+        if value is not None and not isinstance(value, str):
+            raise TypeError(f"{name} is a {type(value).__name__}, not a str")
+    if not isinstance(tls12, bool):
+        raise TypeError(f"tls12 is a {type(tls12).__name__}, not True or False")
+
+
+def _has(name: str, value: object, *methods: str) -> None:
+    if isinstance(value, type):
+        raise TypeError(f"{name} is a class, not one of its instances")
+    for method in methods:
+        if value is not None and not hasattr(value, method):
+            raise TypeError(f"{name} is a {type(value).__name__}, and has no {method}")
+
+
+def keep_stepping(agent: "Agent") -> None:
+    """Step ``agent`` in a thread that does not keep the process alive once its main thread ends."""
+    agent._runner.every_mistake_is_told()
+    threading.Thread(target=_step_for_ever, args=(agent,), name="fota-agent", daemon=True).start()
+
+
+def _step_for_ever(agent: "Agent") -> None:
+    """Whatever comes out of a step is no reason to end: told, and tried again, less and less often."""
+    from fota_agent.agent import LONGEST_SLEEP_MS
+
+    pause = 0.0
+    while not agent.rebooting:
+        try:
+            time.sleep(min(agent.step(), LONGEST_SLEEP_MS) / 1000)
+            pause = 0.0
+        except BaseException as exc:  # a board, a clock; sys.exit() would end this thread without a word
+            pause = min(LONGEST_PAUSE_S, max(0.5, pause * 2))
+            agent._runner.tell(f"the agent starts anew: {type(exc).__name__}: {exc}")
+            time.sleep(pause)

@@ -89,6 +89,7 @@ class Download:
         self._reader: Reader | None = None
         self._pace: Pace | None = None
         self._skip = 0  # bytes at the start of the body that lie in the slot already
+        self.retry_after = ""  # what the server said with a refusal
 
     def step(self, transport: "Transport") -> bool:
         """Ask for what is missing, or fetch and write one page of it; return True when all is written.
@@ -138,6 +139,7 @@ class Download:
         elif status == 200:  # the server does not do ranges, or holds something else: the digest tells
             expected, skip = size, self.offset
         else:
+            self.retry_after = headers.get("retry-after", "")
             raise TransportError(f"payload: server answers {status}", status)
         if length != expected:
             raise VerifyError(f"payload: {length} bytes offered, {expected} expected", "length")

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from fota_wire.seams import Verify
 
 HEALTH_POLL_MS = 500
+URGENT_MS = 1_000  # between two check-ins that somebody asks for
 DEFER_MS = 60_000
 OFFER_MS = 3_600_000  # how long a local update may wait for the application's consent
 FOLLOW_UPS = 3
@@ -96,7 +97,7 @@ class Engine:
         self.failures = 0
         self.wanted: suit.Manifest | None = None
         self._campaign = 0
-        self._expires = self._poll_at = 0
+        self._expires = self._poll_at = self._not_before = 0
         self._found: tuple[bytes, str] | None = None  # a manifest digest, and where its image was found
         self._fetching = False
         self._offset = 0
@@ -122,9 +123,17 @@ class Engine:
         self._in(IDLE)
         return self._fetch() if self._fetching and now < self._expires else self._begin(now)
 
-    def hurry(self, now: int) -> None:
-        """Have the next ``timer`` ask the server, even while an update waits for consent."""
-        self._poll_at = min(self._poll_at, now)
+    def hurry(self, now: int) -> int:
+        """Have the next ``timer`` ask the server, even while an update waits for consent; return from when on
+        that may be: nobody's haste undoes a back-off, or what the server has asked for.
+        """
+        at = max(now, self._not_before)
+        self._poll_at = min(self._poll_at, at)
+        return at
+
+    def unreadable(self) -> None:
+        """The server says of the check-in that it is malformed; ``failed`` follows."""
+        self._exchange.unreadable()
 
     def health(self, now: int, healthy: "bool | None") -> Action:
         """The application in its trial is healthy, has failed, or does not know yet."""
@@ -139,6 +148,7 @@ class Engine:
     def nonce(self, now: int, nonce: bytes) -> Action:
         """The element has drawn 16 bytes: they stand for exactly one check-in."""
         self._in(NONCE)
+        self._not_before = now + URGENT_MS
         request, claims = self._exchange.begin(now, nonce, self.trial)
         return self._go(Action(CHECKIN, request=request, claims=claims))
 
@@ -336,7 +346,7 @@ class Engine:
         self.settled = self._exchange.is_reported(self.trial)
         if not (self.settled and not self.state.telemetry) and self._follow_ups < FOLLOW_UPS:
             self._follow_ups += 1
-            return self._wait(now)
+            return self._wait(max(now, self._not_before) if self.settled else now)
         self._follow_ups = 0
         return self._wait(now + self._exchange.interval_ms)
 
@@ -383,7 +393,8 @@ class Engine:
     def _back_off(self, now: int, retry_after_s: int) -> Action:
         self.settled = False
         until = now + policy.back_off_ms(self.failures, self.trial, retry_after_s, self._random_below)
-        return self._wait(min(until, self._deadlines.end) if self.trial else until)
+        self._not_before = min(until, self._deadlines.end) if self.trial else until
+        return self._wait(self._not_before)
 
     def _wait(self, until: int) -> Action:
         return self._go(Action(IDLE, until=until))

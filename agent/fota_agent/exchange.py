@@ -24,6 +24,8 @@ class Exchange:
         self._nonce_at = 0
         self._claims: Claims | None = None
         self._values: list[tuple[str, int, str]] = []
+        self._most = checkin.MAX_TELEMETRY  # values in one check-in
+        self._bare = False  # the last good check-in carried none
         self._reported: tuple[object, ...] | None = None
         self._interval_s = 1
 
@@ -33,7 +35,7 @@ class Exchange:
         server_nonce, self._state.nonce = self._state.nonce, None
         self._claims = None if server_nonce is None else self._now_true(server_nonce, trial)
         request = checkin.Request(nonce, self._trust.root.version, self._trust.held)
-        request.telemetry = self._values = telemetry.batch(self._state)
+        request.telemetry = self._values = telemetry.batch(self._state, self._most)
         return request, self._claims
 
     def take_nonce(self, now: int) -> bytes:
@@ -47,6 +49,15 @@ class Exchange:
         """Forget the nonce: no answer to it counts any more."""
         self._nonce = None
 
+    def unreadable(self) -> None:
+        """The server cannot read the check-in. If that is for a value, fewer and fewer go, until it is found:
+        the one without which the check-in was good.
+        """
+        if self._bare and len(self._values) == 1:
+            telemetry.delivered(self._state, self._values)
+            self._tell_refused([self._values[0][0]])
+        self._most = len(self._values) // 2
+
     def accept(self, answer: "checkin.Response") -> None:
         """The answer has proved fresh and ours: what was sent with the question is with the server."""
         sent, self._claims = self._claims, None
@@ -59,6 +70,13 @@ class Exchange:
         telemetry.delivered(self._state, self._values)
         self._state.nonce = answer.nonce
         self._interval_s = answer.interval
+        self._bare = not self._values
+        self._most = min(2 * self._most + 1, checkin.MAX_TELEMETRY)
+        self._tell_refused([v[0] for place, v in enumerate(self._values) if place in answer.refused_values])
+
+    def _tell_refused(self, topics: "list[str]") -> None:
+        if topics:
+            self._state.add_event("value", "not taken by the server: " + ", ".join(topics))
 
     def is_reported(self, trial: bool) -> bool:
         """Tell whether the server has accepted a report of exactly what is true now."""

@@ -1,6 +1,6 @@
 """Carries out what the engine decides: network, flash, crypto element, journal. No decision is made here."""
 
-from fota_agent import actions, download, epoch
+from fota_agent import actions, download, epoch, telemetry
 from fota_agent.attest import attest
 from fota_agent.engine import Engine
 from fota_agent.heard import Heard
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fota_wire.seams import Verify
 
 KEY_REFUSED = (401, 403)
+UNREADABLE = (400, 413)
+MAX_UNTAKEN = 64  # published values that wait for the next step
 
 
 SAVE_MS = 1_800_000  # between two writes of the store that nothing depends on: flash wears; boards may differ
@@ -29,7 +31,11 @@ SAVE_MS = 1_800_000  # between two writes of the store that nothing depends on: 
 class Runner:
     """One boot of one device. Call ``step`` again and again; it returns how long that may wait.
 
-    ``schedule`` says when updates are welcome; None = always, as far as the hooks agree.
+    ``schedule`` says when updates are welcome; None = always, as far as the hooks agree. ``due``, where there
+    are threads: when a step last began, or the next one is to; None = none yet.
+
+    Nothing that the application, the disk or the network does ends it: a step that fails is told, in the log
+    and to the server, and tried again later.
 
     ``verify`` is P-256 verification by public key. ``rebooting`` is True once the chip has been told to
     reset: on an emulated chip the caller then starts it and makes a new Runner.
@@ -37,6 +43,8 @@ class Runner:
     Raises:
         DeviceError: boot report or trust store are not usable, or the element does not answer.
     """
+
+    due: "int | None" = None
 
     def __init__(self, board: "Board", transport: "Transport", hooks: "Hooks", verify: "Verify") -> None:
         self.rebooting = False
@@ -50,6 +58,8 @@ class Runner:
         self._source: Folder | None = None
         self._told: bytes | None = None
         self._said = ""
+        self._untaken: list[tuple[str, int, str]] = []
+        self._asked = False
         self._saved_at = board.ticks_ms()
         self._save_ms = getattr(board, "save_ms", SAVE_MS)
         self._epoch_done = False  # tried in this boot
@@ -97,36 +107,53 @@ class Runner:
         """Do one thing, of a download at most one page; return the milliseconds until there is something to
         do again, 0 for at once.
         """
-        self._save_if_due()
-        action = self._action
-        now = self._board.ticks_ms()
-        if action.kind == actions.IDLE:
-            if self.renewing:
-                self._raise_epoch() if self._epoch_due else self._renewal.step()
-                self._keep_keys()
-                return 0
-            if now < action.until:
-                return action.until - now
-            self._action = self.engine.timer(now)
-            return 0
-        outcome = self.engine.outcome
+        outcome, wait_ms = self.engine.outcome, 0
         try:
-            self._action = self._handlers[action.kind](action)
+            self._save_if_due()
+            if self._action.kind == actions.IDLE:
+                wait_ms = self._idle(self._action)
+            else:
+                self._action = self._handlers[self._action.kind](self._action)
         except FotaError as exc:
             self._action = self.engine.failed(self._now(), exc)
-        except Exception as exc:  # a mistake in a hook, or no memory: later again, and the server hears of it
+        except (
+            self._hooks.mistakes
+        ) as exc:  # of a hook, or no memory: later again, and the server hears of it
             self._drop_job()
             self._action = self.engine.failed(self._now(), DeviceError(f"{type(exc).__name__}: {exc}"))
         if self.engine.outcome != outcome:
             self._hooks.log(self.engine.outcome)
         self._save_if_due()
+        return wait_ms
+
+    def _idle(self, action: "Action") -> int:
+        now = self._now()
+        if self.renewing:
+            self._raise_epoch() if self._epoch_due else self._renewal.step()
+            self._keep_keys()
+            return 0
+        if self._asked:
+            self._asked = False
+            action.until = min(action.until, self.engine.hurry(now))
+        if now < action.until:
+            return action.until - now
+        self._action = self.engine.timer(now)
         return 0
 
     def check_in(self) -> None:
-        """Let a wait end now."""
-        if self._action.kind == actions.IDLE:
-            self._action.until = self._now()
-            self.engine.hurry(self._now())
+        """Let a wait end now, or as soon as may be. From any thread."""
+        self._asked = True
+
+    def publish(self, value: "tuple[str, int, str]") -> None:
+        """Queue (topic, time, JSON text), of `telemetry.encode`. From any thread."""
+        self._untaken.append(value)
+        if len(self._untaken) > MAX_UNTAKEN:  # nobody steps
+            self._untaken.pop(0)
+
+    @property
+    def all_delivered(self) -> bool:
+        """True once the server has all that was published."""
+        return not self._untaken and not self.engine.state.telemetry
 
     def offer(self, source: "Folder") -> None:
         """Take the update in ``source`` instead of the server's.
@@ -140,15 +167,32 @@ class Runner:
 
     def save(self) -> None:
         """Save what has changed since the last time, urgent or not."""
+        self._take()
         state = self.engine.state
         if state.dirty:
             state.dirty = state.urgent = False
             self._saved_at = self._now()
             try:
                 self._board.save_store(state.encode(self._board.store_size))
-            except FotaError as exc:  # without a store the agent still updates, it only forgets why
+            except Exception as exc:  # without a store the agent still updates, it only forgets why
                 state.dirty = True  # the disk may have room later
                 self._say_once(f"agent store not written: {exc}")
+
+    def not_in_a_step(self) -> None:
+        """Nothing to say where there are no threads: a step within a step fails by itself."""
+
+    def every_mistake_is_told(self) -> None:
+        """The steps come from a thread of the agent's own, which no hook may end, by ``sys.exit`` either."""
+        self._hooks.mistakes = BaseException
+
+    def tell(self, line: str) -> None:
+        """Say ``line`` in the log, and in the next report."""
+        self._say_once(line)
+        self.engine.state.add_event("failed", line)
+
+    def _take(self) -> None:
+        while self._untaken:
+            telemetry.add(self.engine.state, self._untaken.pop(0))
 
     def _say_once(self, line: str) -> None:
         if line != self._said:
@@ -179,8 +223,8 @@ class Runner:
         """Return the hook's verdict; one that fails is none yet, and none for long is the end of a trial."""
         try:
             return self._hooks.health_check()
-        except Exception as exc:
-            self._hooks.log(f"health check: {type(exc).__name__}: {exc}")
+        except self._hooks.mistakes as exc:
+            self.tell(f"health check: {type(exc).__name__}: {exc}")
             return None
 
     def _nonce(self, _action: "Action") -> "Action":
@@ -205,6 +249,8 @@ class Runner:
         if status != 200:
             if status in KEY_REFUSED:
                 self._renewal.refused()
+            if status in UNREADABLE:
+                self.engine.unreadable()
             kind = VerifyError if status in KEY_REFUSED else TransportError
             error = kind(f"server answers {status}{_server_words(raw)}", status)
             return self.engine.failed(
@@ -249,7 +295,7 @@ class Runner:
             done = job.step(self._source or self._transport)
         except FotaError as exc:
             self._job = None
-            return self.engine.failed(self._now(), exc, offset=job.offset)
+            return self.engine.failed(self._now(), exc, job.offset, _seconds(job.retry_after))
         if job.offset != before:
             self._hooks.progress(job.offset, action.manifest.size)
         if not done:
@@ -289,10 +335,14 @@ class Runner:
     def _reboot(self, action: "Action") -> "Action":
         if not self.rebooting:
             self._hooks.before_reboot()
-            self.rebooting = True
             self.save()
             self.close()
-            self._board.reset()
+            self.rebooting = True
+            try:
+                self._board.reset()
+            except FotaError:
+                self.rebooting = False  # later again
+                raise
         return action
 
     # -- report and store --------------------------------------------------------------------------------
@@ -331,14 +381,15 @@ class Runner:
         return "trial" if trial else "fallback" if fallback else "confirmed"
 
     def _load(self) -> State:
-        raw = self._board.load_store()
-        if raw is None:
-            return State()
         try:
-            return decode_state(raw)
-        except FotaError as exc:
+            raw = self._board.load_store()
+            state = State() if raw is None else decode_state(raw)
+        except Exception as exc:
             self._hooks.log(f"agent store ignored: {exc}")
             return State()
+        if state.lost:
+            self._hooks.log(f"agent store: {state.lost} published values ignored: malformed")
+        return state
 
     def _raise_epoch(self) -> None:
         """Once a boot, and after what the boot was for: a failure is told, and the next boot tries again."""
@@ -356,6 +407,7 @@ class Runner:
             self.save()
 
     def _save_if_due(self) -> None:
+        self._take()
         state = self.engine.state
         if state.urgent or (state.dirty and self._now() - self._saved_at >= self._save_ms):
             self.save()

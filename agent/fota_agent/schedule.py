@@ -23,16 +23,20 @@ class Schedule:
     def __init__(self, mode: str = AUTO, until: int = 0, windows: "tuple[tuple[int, int], ...]" = ()) -> None:
         if mode not in MODES:
             raise InputError(f"update mode {mode} is none of {', '.join(MODES)}")
-        for start, end in windows:
-            if not (0 <= start < DAY_S and 0 <= end <= DAY_S and start != end):
-                raise InputError(f"window {start}..{end} is not within the seconds of a day")
+        if type(until) is not int or until < 0:
+            raise InputError(f"until is {until}, not whole seconds since 1970")
+        for window in windows:
+            if not _is_window(window):
+                raise InputError(f"window {window} is not (from, to) within the seconds of a day")
         self.mode = mode
         self.until = until
         self.windows = windows
         self._approved: bytes | None = None
 
     def approve(self, manifest_digest: bytes) -> None:
-        """Agree to the one update that was told (mode NOTIFY)."""
+        """Agree to the one update that was told (mode NOTIFY). InputError: no digest of 32 bytes."""
+        if not isinstance(manifest_digest, bytes) or len(manifest_digest) != 32:
+            raise InputError("agree to a manifest digest, 32 bytes: Hooks.available tells it")
         self._approved = manifest_digest
 
     def may_download(self, manifest: "Manifest") -> bool:
@@ -56,6 +60,13 @@ class Schedule:
             if (start <= second < end) if start < end else (second >= start or second < end):
                 return True
         return False
+
+
+def _is_window(window: "tuple[int, int]") -> bool:
+    """Check what callers gave, whatever the annotation says."""
+    if [type(second) for second in window] != [int, int]:
+        return False
+    return 0 <= window[0] < DAY_S and 0 <= window[1] <= DAY_S and window[0] != window[1]
 
 
 def parse_window(text: str) -> "tuple[int, int]":

@@ -5,7 +5,6 @@ import struct
 
 from fota_agent import telemetry
 from fota_wire import cbor, check
-from fota_wire.checkin import parse_value
 from fota_wire.errors import FormatError
 
 MAGIC = 0x53474146  # "FAGS"
@@ -32,7 +31,8 @@ class State:
     ``telemetry``: [(topic, time in s since 1970 or 0, JSON text)] that the server has not got yet;
     ``time``: a time in s since 1970 that has passed, 0 = none known; ``haste``: installations in short order
     (``fota_agent.haste``); ``sequence`` of the manifest that was installed last, 0 = none.
-    ``keys``: what `fota_agent.renewal` keeps, or None.
+    ``keys``: what `fota_agent.renewal` keeps, or None. ``lost``: values of the stored queue that were no
+    good.
     ``dirty`` is set by whoever changes something that is to survive; ``urgent`` too if nothing may be done
     before it is saved.
     """
@@ -49,6 +49,7 @@ class State:
         self.telemetry: list[tuple[str, int, str]] = []
         self.time = self.haste = self.sequence = 0
         self.keys: bytes | None = None
+        self.lost = 0
         self.dirty = self.urgent = False
 
     def must_save(self) -> None:
@@ -114,9 +115,9 @@ def decode(raw: bytes) -> State:
     for item in check.array(body[9], "events", 0, MAX_EVENTS):
         pair = check.array(item, "event", 2, 2)
         state.events.append((check.tstr(pair[0], "event code", 32), check.tstr(pair[1], "event detail")))
-    state.telemetry = [
-        parse_value(item) for item in check.array(body.get(10, []), "telemetry", 0, telemetry.MAX_VALUES)
-    ]
+    values = check.array(body.get(10, []), "telemetry", 0, MAX_DATA)
+    state.telemetry = telemetry.sound(values)[-telemetry.MAX_VALUES :]
+    state.lost = len(values) - len(state.telemetry)
     state.time = check.uint(body.get(11, 0), "time")
     state.haste = check.uint(body.get(12, 0), "haste", 255)
     state.sequence = check.uint(body.get(13, 0), "sequence")

@@ -1,33 +1,74 @@
 """The bounded queue of what the application publishes, until the server has it (SPEC 5.5)."""
 
-from fota_wire.checkin import MAX_TELEMETRY, MAX_VALUE, is_topic
-from fota_wire.errors import InputError
+from fota_wire.checkin import MAX_TELEMETRY, MAX_VALUE, is_topic, parse_value
+from fota_wire.errors import FormatError, InputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
     from fota_agent.state import State
 
 MAX_VALUES = 24
 MAX_BYTES = 2048  # of topics and values together
 
 
-def encode(topic: str, value: object) -> str:
+def encode(topic: object, value: object) -> str:
     """Return the JSON text of ``value``.
 
     Raises:
+        TypeError: ``topic`` is no text.
         InputError: no usable topic, no JSON value, or longer than 256 bytes.
     """
     import json
 
+    if not isinstance(topic, str):
+        raise TypeError(f"topic is a {type(topic).__name__}, not a text: publish(topic, value)")
     if not is_topic(topic):
-        raise InputError(f"topic {topic}: use 1 to 32 letters, digits, '.', '_', '-', '/'")
+        raise InputError(f"topic {topic[:64]}: use 1 to 32 letters, digits, '.', '_', '-', '/'")
     try:
+        _check(topic, value)
         text = json.dumps(value)
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError, RuntimeError) as exc:  # nested without end, or changed meanwhile
         raise InputError(f"{topic}: not a JSON value: {exc}") from exc
     if len(text.encode()) > MAX_VALUE:
-        raise InputError(f"{topic}: longer than {MAX_VALUE} bytes as JSON")
+        raise _too_long(topic)
     return text
+
+
+def _check(topic: str, value: object) -> None:
+    """Return if JSON can say ``value``, whatever the interpreter's own ``json`` would make of it, and if it
+    may fit. InputError.
+    """
+    todo, left = [value], MAX_VALUE
+    while todo:
+        item = todo.pop()
+        left -= 1 + (len(item) if isinstance(item, (str, list, tuple, dict)) else 0)
+        if left < 0:  # JSON takes at least that much; so what holds itself ends here, too
+            raise _too_long(topic)
+        if isinstance(item, str):
+            item.encode()  # half a character is none
+        elif isinstance(item, dict):
+            if not all(isinstance(key, str) for key in item):
+                raise InputError(f"{topic}: not a JSON value: its keys are no texts")
+            todo.extend(item)
+            todo.extend(item.values())
+        elif isinstance(item, (list, tuple)):
+            todo.extend(item)
+        elif not (item is None or isinstance(item, int) or _is_finite(item)):
+            raise InputError(f"{topic}: not a JSON value: {type(item).__name__} {str(item)[:32]}")
+
+
+def _is_finite(item: object) -> bool:
+    try:
+        return isinstance(item, float) and item - item == 0
+    except NameError:  # an interpreter that was built without floats
+        return False
+
+
+def _too_long(topic: str) -> InputError:
+    return InputError(f"{topic}: longer than {MAX_VALUE} bytes as JSON")
 
 
 def add(state: "State", value: "tuple[str, int, str]") -> None:
@@ -39,9 +80,21 @@ def add(state: "State", value: "tuple[str, int, str]") -> None:
     state.dirty = True
 
 
-def batch(state: "State") -> "list[tuple[str, int, str]]":
+def batch(state: "State", limit: int = MAX_TELEMETRY) -> "list[tuple[str, int, str]]":
     """Return what the next check-in carries, the oldest first."""
-    return state.telemetry[:MAX_TELEMETRY]
+    state.telemetry = sound(state.telemetry)
+    return state.telemetry[:limit]
+
+
+def sound(items: "Iterable[Any]") -> "list[tuple[str, int, str]]":
+    """Return those of ``items`` that can be sent; a bad one costs itself and nothing else."""
+    kept = []
+    for item in items:
+        try:
+            kept.append(parse_value(list(item)))
+        except (FormatError, TypeError):
+            continue
+    return kept
 
 
 def delivered(state: "State", sent: "list[tuple[str, int, str]]") -> None:

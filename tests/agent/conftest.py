@@ -335,3 +335,17 @@ class Device:
 @pytest.fixture
 def device(world):
     return Device(world)
+
+
+@pytest.fixture
+def told(device):
+    """The values that the server got, in order."""
+    got = []
+    answer = device.network.checkin
+
+    def checkin_and_listen(body):
+        got.extend(checkin.parse_request(body).telemetry)
+        return answer(body)
+
+    device.network.checkin = checkin_and_listen
+    return got

@@ -112,6 +112,7 @@ def test_each_checkin_draws_a_fresh_nonce_from_the_element(device, world):
     device.network.wanted = world.v1
     agent = device.run()
     for _ in range(3):
+        device.now += 1000
         agent.check_in()
         while agent.step() == 0:
             pass

@@ -78,20 +78,42 @@ def test_value_that_is_no_json_is_dropped_and_the_check_in_counts(
         ([], 400),
         ([["t", 0, "1"]] * checkin.MAX_TELEMETRY, 200),
         ([["t", 0, "1"]] * (checkin.MAX_TELEMETRY + 1), 400),
-        ([["t" * 32, 0, "1"]], 200),
-        ([["t" * 33, 0, "1"]], 400),
-        ([["", 0, "1"]], 400),
-        ([["a b", 0, "1"]], 400),
-        ([["t", 0, '"' + "v" * 254 + '"']], 200),
-        ([["t", 0, '"' + "v" * 255 + '"']], 400),
-        ([["t", 0, '"' + "ä" * 128 + '"']], 400),
-        ([["t", -1, "1"]], 400),
-        ([["t", 0]], 400),
         ("t", 400),
     ],
 )
 def test_bounds_of_published_values(server: Server, device: Device, values: Any, status: int) -> None:
     assert publish(device, values) == status
+
+
+@pytest.mark.parametrize(
+    ("value", "taken"),
+    [
+        (["t" * 32, 0, "1"], True),
+        (["t" * 33, 0, "1"], False),
+        (["", 0, "1"], False),
+        (["a b", 0, "1"], False),
+        ([["t"], 0, "1"], False),
+        ([{"t": 1}, 0, '"climate"'], False),
+        (["t", 0, '"' + "v" * 254 + '"'], True),
+        (["t", 0, '"' + "v" * 255 + '"'], False),
+        (["t", 0, '"' + "ä" * 128 + '"'], False),
+        (["t", 0, "NaN"], False),
+        (["t", 0, 1], False),
+        (["t", -1, "1"], False),
+        (["t", 0], False),
+        (7, False),
+    ],
+)
+def test_value_that_is_not_taken_costs_itself_alone_and_the_device_hears_which(
+    server: Server, device: Device, value: Any, taken: bool
+) -> None:
+    good = [["first", 0, "1"], value, ["last", 0, "2"]]
+    body = {1: 1, 2: secrets.token_bytes(16), 3: 1, 4: None, 6: good}
+    status, raw = device.post(cbor.encode(body))
+    assert status == 200
+    assert checkin.parse_response(raw).refused_values == ([] if taken else [1])
+    assert {"first", "last"} <= set(shown(server, device))
+    assert len(shown(server, device)) == 2 + taken
 
 
 @pytest.mark.parametrize(("key", "status"), [(9, 400), (15, 400), (16, 200), (99, 200), ("x", 400)])

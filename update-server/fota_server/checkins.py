@@ -250,6 +250,7 @@ class CheckIns:
             item.verdict.report_status[:256],
         )
         response.key_order = item.key_order
+        response.refused_values = request.refused_values
         return encode_response(response, manifest_held=held)
 
     def _interval(self, hurry: bool) -> int:

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from fota_server import renewals, schema
+from fota_server import renewals, schema, telemetry
 from fota_server.admission import KEY_COLUMNS, Forbidden, refuse
 from fota_server.artifacts import ArtifactStore, is_digest
 from fota_server.checkins import Busy, CheckIns
@@ -131,6 +131,7 @@ class DevicePlane:
         """POST /v1/checkin."""
         identity = identify(request.scope)
         parsed = checkin.parse_request(await read_body(request, checkin.MAX_REQUEST, BODY_S))
+        telemetry.sort_out(parsed)
         body = await self._checkins.answer(identity, parsed)
         return Response(body, headers={"content-type": checkin.CONTENT_TYPE, "cache-control": "no-store"})
 

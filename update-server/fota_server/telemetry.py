@@ -7,27 +7,32 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fota_server import schema
+from fota_wire.checkin import Request
 
 TOPICS_KEPT = 32
 CLOCK_AHEAD_S = 300
 
 
+def sort_out(request: Request) -> None:
+    """Leave in ``request`` what can be stored; what is no JSON, or none that others can read (NaN), is told
+    as refused, by its place: the device cannot mend it by sending it again.
+    """
+    refused = set(request.refused_values)
+    places = [n for n in range(len(request.telemetry) + len(refused)) if n not in refused]
+    found = list(zip(places, request.telemetry, strict=True))
+    request.telemetry = [value for _, value in found if _is_json(value[2])]
+    request.refused_values = sorted(refused | {n for n, value in found if not _is_json(value[2])})
+
+
 async def store(
     connection: AsyncConnection, device_id: str, values: list[tuple[str, int, str]], now: int
 ) -> None:
-    """Keep the last of ``values`` per topic; of more than ``TOPICS_KEPT`` the least recently sent go.
-
-    What is no JSON, or none that others can read (NaN), is dropped: the device cannot mend it by sending it
-    again.
-    """
+    """Keep the last of ``values`` per topic; of more than ``TOPICS_KEPT`` the least recently sent go."""
     table = schema.telemetry
     latest: dict[str, tuple[int, str]] = {}
     for topic, at, text in values:
-        if _is_json(text):
-            latest.pop(topic, None)
-            latest[topic] = (at if 0 < at <= now + CLOCK_AHEAD_S else now, text)
-    if not latest:
-        return
+        latest.pop(topic, None)
+        latest[topic] = (at if 0 < at <= now + CLOCK_AHEAD_S else now, text)
     mine = table.c.device_id == device_id
     await connection.execute(delete(table).where(mine, table.c.topic.in_(list(latest))))
     rows = [

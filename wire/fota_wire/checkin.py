@@ -10,7 +10,7 @@ MAX_REQUEST = 8192
 MAX_RESPONSE = 32768
 MAX_ROOT_STEPS = 4
 FIRST_EXTENSION = 16
-KEY_ORDER, ATTESTATION = 16, 17
+KEY_ORDER, ATTESTATION, REFUSED_VALUES = 16, 17, 18
 MAX_TELEMETRY = 16
 MAX_TOPIC = 32
 MAX_VALUE = 256
@@ -18,7 +18,8 @@ MAX_VALUE = 256
 
 class Request:
     """``nonce`` 16 bytes; ``root_version``; ``manifest_digest`` that the device holds, or None; ``report``
-    or None; ``telemetry`` [(topic, time in s since 1970 or 0 for not known, JSON text)], the oldest first.
+    or None; ``telemetry`` [(topic, time in s since 1970 or 0 for not known, JSON text)], the oldest first;
+    ``refused_values``: of a parsed one, the places of published values that are malformed, and left out.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Request:
         self.report = report
         self.attestation: bytes | None = None  # SPEC 5.7
         self.telemetry: list[tuple[str, int, str]] = []
+        self.refused_values: list[int] = []
 
 
 class Response:
@@ -54,6 +56,7 @@ class Response:
         self.nonce = nonce
         self.report_status = report_status
         self.key_order = 0  # SPEC 5.6: 0 nothing, 1 renew, 2 rotate
+        self.refused_values: list[int] = []  # places in the request's telemetry that were not stored
 
 
 def encode_request(request: Request) -> bytes:
@@ -72,7 +75,7 @@ def parse_request(raw: bytes) -> Request:
     """Return a check-in request.
 
     Raises:
-        FormatError: malformed, or longer than 8 KiB.
+        FormatError: malformed, or longer than 8 KiB. Not for a published value: one bad value costs itself.
     """
     body = _body(raw, MAX_REQUEST, "check-in", (1, 2, 3, 4), (5, 6, ATTESTATION))
     digest, report = body[4], body.get(5)
@@ -85,9 +88,11 @@ def parse_request(raw: bytes) -> Request:
     if ATTESTATION in body:
         request.attestation = check.bstr(body[ATTESTATION], "ATTESTATION", None, 512)
     if 6 in body:
-        request.telemetry = [
-            parse_value(item) for item in check.array(body[6], "telemetry", 1, MAX_TELEMETRY)
-        ]
+        for place, item in enumerate(check.array(body[6], "telemetry", 1, MAX_TELEMETRY)):
+            try:
+                request.telemetry.append(parse_value(item))
+            except FormatError:
+                request.refused_values.append(place)
     return request
 
 
@@ -122,6 +127,8 @@ def encode_response(response: Response, manifest_held: bool = False) -> bytes:
     body[7] = response.report_status
     if response.key_order:
         body[KEY_ORDER] = response.key_order
+    if response.refused_values:
+        body[REFUSED_VALUES] = response.refused_values
     return cbor.encode(body)
 
 
@@ -131,10 +138,10 @@ def parse_response(raw: bytes) -> Response:
     Raises:
         FormatError: malformed, or longer than 32 KiB.
     """
-    body = _body(raw, MAX_RESPONSE, "check-in response", (1, 2, 3, 5, 6, 7), (4,))
-    manifest = body.get(4)
+    body = _body(raw, MAX_RESPONSE, "check-in response", (1, 2, 3, 5, 6, 7), (4, REFUSED_VALUES))
+    manifest, refused = body.get(4), body.get(REFUSED_VALUES)
     steps = check.array(body[3], "ROOT steps", 0, MAX_ROOT_STEPS)
-    return Response(
+    response = Response(
         check.bstr(body[2], "ASSIGNMENT", None, 512),
         [check.bstr(item, "ROOT", None, 4096) for item in steps],
         None if manifest is None else check.bstr(manifest, "manifest", None, 4096),
@@ -142,6 +149,8 @@ def parse_response(raw: bytes) -> Response:
         check.bstr(body[6], "nonce", 16),
         check.tstr(body[7], "report status"),
     )
+    response.refused_values = refused if isinstance(refused, list) else []
+    return response
 
 
 def key_order(raw: bytes) -> int:
