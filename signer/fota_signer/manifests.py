@@ -1,61 +1,121 @@
 """Makes, signs and checks the manifest of a release (SPEC 5.1) for an image that was signed before."""
 
-from fota_signer.identity import DeviceClass
-from fota_wire import host_crypto, suit
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from fota_signer.identity import DeviceClass, format_uuid
+from fota_wire import cose, host_crypto, release, suit
 from fota_wire import root as roots
-from fota_wire.errors import InputError, VerifyError
-from fota_wire.image import parse_image
+from fota_wire.errors import FotaError, InputError, VerifyError
+from fota_wire.files import read_input
+from fota_wire.image import Image
 from fota_wire.version import format_version
 
+UNCHECKED = "not checked: no IMAGE key is known; give --image-key FILE, or --root of a ROOT that names them"
 
-def new_envelope(image_file: bytes, *, sequence: int, device_class: DeviceClass) -> bytes:
+
+class Known(NamedTuple):
+    """What devices are known to trust: ``root``, if it was given, and ``keys`` {KEYHASH: x||y} for images."""
+
+    root: roots.Root | None
+    keys: dict[bytes, bytes]
+
+
+def load_known(root_file: Path | None, image_keys: Sequence[Path]) -> Known:
+    """Return what the files say.
+
+    Raises:
+        InputError: a file cannot be read, or is none of these. VerifyError: ROOT lacks signatures.
+    """
+    root = None
+    if root_file is not None:
+        try:
+            root = roots.open_genesis(read_input(root_file, roots.MAX_ROOT), host_crypto.verify)
+        except FotaError as exc:
+            text = str(exc)
+            raise type(exc)(text if text.startswith(str(root_file)) else f"{root_file}: {text}", exc.code) from exc
+    configured = tuple(host_crypto.load_public_key(path, "image") for path in image_keys)
+    return Known(root, release.image_keys(root, configured))
+
+
+def check_image(data: bytes, known: Known) -> Image:
+    """Return the image if devices would take it, as far as is known; see :func:`fota_wire.release.check_image`."""
+    return release.check_image(data, known.root, known.keys, host_crypto.verify)
+
+
+def new_envelope(image_file: bytes, *, sequence: int, device_class: DeviceClass, known: Known) -> bytes:
     """Return an unsigned envelope about the image file.
 
     Raises:
         InputError: vendor unknown, or the image is for another class.
-        FotaError: not an image that a bootloader would look at.
+        FotaError: no image that a bootloader would look at, or one that devices would refuse.
     """
-    image = parse_image(image_file, programs=True)
+    image = check_image(image_file, known)
     if image.class_id != device_class.class_id:
-        raise InputError(f"the image is for class {image.class_id.hex()}, not {device_class.class_id.hex()}")
+        raise InputError(
+            f"the image is for class {format_uuid(image.class_id)}, not {format_uuid(device_class.class_id)}"
+        )
     if device_class.vendor_id is None:
         raise InputError("say who the vendor is: --vendor-domain NAME")
     text = suit.build_text(device_class.domain or "", device_class.model or "", format_version(image.version))
     manifest = suit.build_manifest(
         sequence, device_class.vendor_id, device_class.class_id, image.file_digest, image.size, text
     )
-    return suit.build_envelope(manifest, [], text)
+    raw = suit.build_envelope(manifest, [], text)
+    if known.root is not None:
+        release.check_manifest(suit.unsafe_read_manifest(raw), known.root)
+    return raw
 
 
-def verify_envelope(raw: bytes, root: roots.Root, image_file: bytes | None = None) -> suit.Manifest:
-    """Return the manifest if ``root`` allows it and the image file, if given, is the one it names.
+def check_before_signing(raw: bytes, image_file: bytes | None, known: Known) -> Image | None:
+    """Return the image that a manifest is about, if it is given; nothing that devices would refuse is worth a
+    signature.
+
+    Raises:
+        FormatError: malformed. VerifyError: refused by ROOT, or about another image.
+    """
+    manifest = suit.unsafe_read_manifest(raw)
+    if known.root is not None:
+        release.check_manifest(manifest, known.root)
+    if image_file is None:
+        return None
+    image = check_image(image_file, known)
+    release.check_pair(manifest, image)
+    return image
+
+
+def require_release_key(kid: bytes, known: Known) -> None:
+    """Return unless ROOT is known and does not count signatures of this key.
+
+    Raises:
+        VerifyError: it does not.
+    """
+    if known.root is not None and kid not in known.root.role_keys(roots.RELEASE):
+        raise VerifyError(f"key {kid.hex()} is no RELEASE key of ROOT {known.root.version}: it would not count")
+
+
+def verify_envelope(raw: bytes, known: Known, image_file: bytes | None = None) -> Image | None:
+    """Return the image, if it is given, when ROOT allows the manifest and it is about this very image.
 
     Raises:
         FormatError: malformed.
         VerifyError: too few or wrong signatures, revoked, below the ROOT's minimum, or another image.
     """
-    keys, threshold = root.role_keys(roots.RELEASE), root.threshold(roots.RELEASE)
-    manifest = suit.open_envelope(raw, keys, threshold, host_crypto.verify)
-    if manifest.manifest_digest in root.revoked:
-        raise VerifyError(f"ROOT {root.version} revokes this manifest", "revoked")
-    if manifest.sequence < root.min_sequence:
-        raise VerifyError(
-            f"sequence {manifest.sequence} is below the minimum {root.min_sequence} of ROOT {root.version}",
-            "rollback",
-        )
-    if image_file is not None:
-        _check_image(manifest, root, image_file)
-    return manifest
+    if known.root is None:
+        raise InputError("a manifest is verified by a ROOT")
+    keys, threshold = known.root.role_keys(roots.RELEASE), known.root.threshold(roots.RELEASE)
+    suit.open_envelope(raw, keys, threshold, host_crypto.verify)
+    return check_before_signing(raw, image_file, known)
 
 
-def _check_image(manifest: suit.Manifest, root: roots.Root, image_file: bytes) -> None:
-    image = parse_image(image_file, programs=True)
-    if image.file_digest != manifest.digest or image.size != manifest.size:
-        raise VerifyError("the manifest is about another image file", "image-digest")
-    if image.class_id != manifest.class_id:
-        raise VerifyError("manifest and image name different classes", "class")
-    if image.sec_cnt < root.min_secver:
-        raise VerifyError(
-            f"SEC_CNT {image.sec_cnt} is below the minimum {root.min_secver} of ROOT {root.version}",
-            "rollback",
-        )
+def image_facts(image: Image | None, known: Known) -> dict[str, object]:
+    """Return what there is to show of the image behind a manifest."""
+    if image is None:
+        return {"image": "not looked at: give --image FILE"}
+    return {
+        "image_version": format_version(image.version),
+        "security_counter": image.sec_cnt,
+        "image_key": cose.kid_of(known.keys[image.key_hash]).hex() if known.keys else image.key_hash[:8].hex(),
+        "image_signature": "verified" if known.keys else UNCHECKED,
+    }

@@ -7,11 +7,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fota_server import schema
 from fota_server.database import now, record_audit
-from fota_server.decide import Release, why_not
+from fota_server.decide import Release
 from fota_wire import root as roots
 from fota_wire.errors import InputError, VerifyError
 from fota_wire.host_crypto import verify
-from fota_wire.image import Image, parse_image
+from fota_wire.release import check_image, check_manifest, check_pair
 from fota_wire.suit import Manifest, open_envelope
 from fota_wire.version import format_version
 
@@ -66,30 +66,23 @@ def open_release(envelope: bytes, root: roots.Root) -> Manifest:
     return open_envelope(envelope, root.role_keys(roots.RELEASE), root.threshold(roots.RELEASE), verify)
 
 
-def check_release(manifest: Manifest, envelope: bytes, image_file: bytes, root: roots.Root) -> Release:
+def check_release(
+    manifest: Manifest, envelope: bytes, image_file: bytes, root: roots.Root, keys: dict[bytes, bytes]
+) -> Release:
     """Return the release that a verified manifest and its image file make; ``id`` is 0.
+
+    ``keys``: {KEYHASH: x||y} that devices know images by; without any the image's signature is not checked.
 
     Raises:
         FormatError: the file is not an image.
-        VerifyError: manifest, image and ROOT do not agree; says where.
+        VerifyError: the image is signed by none of the keys; manifest, image and ROOT do not agree; says where.
     """
-    if len(image_file) != manifest.size:
-        raise VerifyError(f"the manifest says {manifest.size} bytes, the image has {len(image_file)}", "size")
-    image: Image = parse_image(image_file, programs=True)
-    if image.file_digest != manifest.digest:
-        raise VerifyError("the manifest was made for another image file: digests differ", "digest")
-    if image.class_id != manifest.class_id:
-        raise VerifyError(
-            f"the manifest is for class {manifest.class_id.hex()}, the image for {image.class_id.hex()}",
-            "class",
-        )
-    version = format_version(image.version)
-    named = (manifest.text or {}).get("version", version)
-    if named not in (version, f"{version}+0"):
-        raise VerifyError(f"the manifest calls the release {named}, the image says {version}", "version")
-    release = Release(
+    check_manifest(manifest, root)
+    image = check_image(image_file, root, keys, verify)
+    check_pair(manifest, image)
+    return Release(
         id=0,
-        version=version,
+        version=format_version(image.version),
         vendor_id=manifest.vendor_id,
         class_id=manifest.class_id,
         sequence=manifest.sequence,
@@ -101,10 +94,6 @@ def check_release(manifest: Manifest, envelope: bytes, image_file: bytes, root: 
         envelope=envelope,
         key_hash=image.key_hash,
     )
-    refusal = why_not(release, root, floor=None)
-    if refusal:
-        raise VerifyError(f"no device would take it: {refusal}", "root-minimum")
-    return release
 
 
 async def store_release(connection: AsyncConnection, release: Release, actor: str) -> bool:

@@ -29,6 +29,7 @@ from enum import StrEnum
 from fota_wire.attestation import Attestation, open_attestation
 from fota_wire.checkin import MAX_ROOT_STEPS, Request
 from fota_wire.errors import FotaError
+from fota_wire.release import root_refuses_image, root_refuses_manifest
 from fota_wire.report import Report, open_report
 from fota_wire.root import Root
 from fota_wire.seams import Verify
@@ -217,14 +218,10 @@ def offer(target: Target, state: TargetState, *, reported: bool, root: Root) -> 
 
 def why_not(release: Release, root: Root, floor: int | None) -> str | None:
     """Return why a device with this ``floor`` (None: not known) must not get ``release``, or None."""
-    if release.manifest_digest in root.revoked:
-        return f"release {release.version} is revoked by ROOT {root.version}"
-    if release.key_hash in root.retired:
-        return f"release {release.version} is signed by an IMAGE key that ROOT {root.version} retired"
-    if release.sequence < root.min_sequence:
-        return f"manifest sequence {release.sequence} is below {root.min_sequence}, the minimum of the ROOT"
-    if release.sec_cnt < root.min_secver:
-        return f"security counter {release.sec_cnt} is below {root.min_secver}, the minimum of the ROOT"
+    refusal = root_refuses_manifest(root, release.manifest_digest, release.sequence)
+    refusal = refusal or root_refuses_image(root, release.key_hash, release.sec_cnt)
+    if refusal:
+        return f"release {release.version}: {refusal}"
     if floor is not None and release.sec_cnt < floor:
         return f"PO1 rollback: security counter {release.sec_cnt} is below the device's floor {floor}"
     return None

@@ -24,6 +24,7 @@ MAX_SIGNATURES = 8
 MAX_REVOKED = 64
 MAX_EPOCH = 1
 MAX_RETIRED = 4
+MAX_IMAGE_KEYS = 4
 MAX_SERVERS = 4
 MAX_SERVER_CAS = 4
 MAX_CA = 1024
@@ -34,7 +35,8 @@ class Root:
 
     ``version`` >= 1; ``keys`` {kid: x||y}; ``roles`` {role: (threshold, [kid])}; ``min_sequence`` of
     manifests, ``min_secver`` of images; ``revoked`` [manifest digest]; ``epoch`` 1 retires firmware root A;
-    ``retired`` [KEYHASH] of image keys whose releases a server offers no more; ``servers`` [address] where
+    ``retired`` [KEYHASH] of image keys whose releases a server offers no more; ``image_keys`` {KEYHASH:
+    x||y} that devices know images by, empty if it does not say; ``servers`` [address] where
     the update server is and ``server_cas`` [certificate, DER] of the CAs that its certificate may come from,
     each [] where the trust store's own holds; ``raw`` the document itself.
     """
@@ -54,6 +56,11 @@ class Root:
         self.epoch = check.uint(payload.get(8, 0), "ROOT key epoch", MAX_EPOCH)
         retired = check.array(payload.get(9, []), "ROOT retired image keys", 0, MAX_RETIRED)
         self.retired = [check.bstr(key_hash, "retired image key", 32) for key_hash in retired]
+        self.image_keys: dict[bytes, bytes] = {}
+        if 10 in payload:
+            for value in check.array(payload[10], "ROOT image keys", 1, MAX_IMAGE_KEYS):
+                xy = check.bstr(value, "ROOT image key", 64)
+                self.image_keys[cose.key_hash(xy)] = xy
         self.servers = _servers(payload[11]) if 11 in payload else []
         self.server_cas = _server_cas(payload[12]) if 12 in payload else []
         self.raw = raw
@@ -75,10 +82,11 @@ def build_root(
     revoked: "tuple[bytes, ...]" = (),
     epoch: int = 0,
     retired: "tuple[bytes, ...]" = (),
+    image_keys: "tuple[bytes, ...]" = (),
     servers: "tuple[str, ...]" = (),
     server_cas: "tuple[bytes, ...]" = (),
 ) -> bytes:
-    """Return an unsigned ROOT; ``roles`` is {role: (threshold, [x||y])}.
+    """Return an unsigned ROOT; ``roles`` is {role: (threshold, [x||y])}, the rest as in :class:`Root`.
 
     Raises:
         FormatError: what devices would refuse, e.g. a threshold above the number of keys.
@@ -97,6 +105,8 @@ def build_root(
         payload[8] = epoch
     if retired:
         payload[9] = list(retired)
+    if image_keys:
+        payload[10] = list(image_keys)
     if servers:
         payload[11] = list(servers)
     if server_cas:
@@ -173,7 +183,7 @@ def _parse(raw: bytes) -> "tuple[bytes, list[cose.Sign1], list[bytes]]":
 
 
 def _read(payload: bytes, raw: bytes) -> Root:
-    return Root(check.fields(cbor.decode(payload), "ROOT", (1, 2, 3, 4, 5, 6), (7, 8, 9, 11, 12)), raw)
+    return Root(check.fields(cbor.decode(payload), "ROOT", (1, 2, 3, 4, 5, 6), (7, 8, 9, 10, 11, 12)), raw)
 
 
 def _servers(value: object) -> "list[str]":
