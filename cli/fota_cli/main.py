@@ -14,7 +14,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sign": ("fota_signer.cli:sign", "Pack and sign a firmware image."),
     "verify": ("fota_signer.cli:verify", "Check a signed image as the bootloader does."),
     "inspect": ("fota_signer.cli:inspect", "Show what a file of ours contains."),
-    "manifest": ("fota_signer.cli:manifest", "Make, sign and check the manifest of a release."),
+    "manifest": ("fota_signer.manifest_cli:manifest", "Make, sign and check the manifest of a release."),
     "server": ("fota_server.cli:server", "Run the update server."),
     "release": ("fota_cli.operator:release", "Publish and list releases."),
     "rollout": ("fota_cli.operator:rollout", "Start, watch, pause and resume rollouts."),

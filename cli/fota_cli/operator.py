@@ -53,6 +53,12 @@ def publish(client: OperatorClient, image: Path, envelope: Path, as_json: bool) 
     click.echo(
         f"{said} {answer['version']} (sequence {answer['sequence']}, security counter {answer['sec_cnt']})"
     )
+    if answer.get("image_signature") == "unchecked":
+        click.echo(
+            "fota: warning: the server knows no IMAGE key, and has not checked the image's signature:"
+            " name the keys in ROOT (fota root new --image-key)",
+            err=True,
+        )
 
 
 @release.command("list")

@@ -1,6 +1,4 @@
-"""Commands ``fota keys | root | sign | verify | inspect | manifest``: options in, one call, a line or JSON
-out.
-"""
+"""Commands ``fota keys | root | sign | verify | inspect``: options in, one call, a line or JSON out."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +8,7 @@ from typing import Any
 import click
 
 from fota_signer import sign_command
-from fota_wire.errors import FotaError, InputError
+from fota_wire.errors import FotaError
 from fota_wire.files import STREAM, check_output, name_of, read_input, write_output
 from fota_wire.host_options import FILE, FOLDER, FORCE, JSON, Whole
 from fota_wire.host_print import print_result
@@ -33,7 +31,7 @@ model_option = click.option("--model", help="Model name; with --vendor-domain it
 
 
 @contextmanager
-def _about(file: Path) -> Iterator[None]:
+def about(file: Path) -> Iterator[None]:
     """Have every error about what is in ``file`` begin with its name, and its status where there is one."""
     name = name_of(file)
     try:
@@ -145,6 +143,12 @@ def root() -> None:
     help="1: devices that run an image of firmware root B retire root A, for good.",
 )
 @click.option(
+    "--image-key",
+    type=FILE,
+    multiple=True,
+    help="Public IMAGE key that devices know; 1 to 4. Signer and server check images by it.",
+)
+@click.option(
     "--retire-image-key",
     type=FILE,
     multiple=True,
@@ -200,7 +204,7 @@ def root_show(file: Path, as_json: bool) -> None:
     """Show a ROOT, and check its own signatures."""
     from fota_signer import root_command
 
-    with _about(file):
+    with about(file):
         table = root_command.summary(file, read_input(file, MAX_DOCUMENT))
     print_result(table, as_json)
 
@@ -265,7 +269,7 @@ def verify(
         class_id = identity.device_class(class_uuid=class_uuid, domain=vendor_domain, model=model).class_id
     roots = tuple(load_public_key(path, "image") for path in key)
     device = images.Device(roots, class_id, floor, max_step, program)
-    with _about(file):
+    with about(file):
         image = images.check_image(read_input(file), device)
     table = {"file": name_of(file), "verified": True, "version": format_version(image.version)}
     table.update({"security_counter": image.sec_cnt, "class": uuid_text(image.class_id)})
@@ -280,98 +284,6 @@ def inspect(file: Path, as_json: bool) -> None:
     """Show what is in an image, manifest, ROOT, assignment, report or PEM key. No signature is checked."""
     from fota_signer.describe import describe
 
-    with _about(file):
+    with about(file):
         table = describe(file, read_input(file))
     print_result(table, as_json)
-
-
-@click.group()
-def manifest() -> None:
-    """Make, sign and check the manifest of a release."""
-
-
-@manifest.command("new")
-@click.argument("image_file", metavar="IMAGE", type=FILE)
-@output_option
-@click.option("--sequence", type=UINT32, required=True, help="Higher than any released before.")
-@vendor_option
-@class_option
-@model_option
-@FORCE
-@JSON
-def manifest_new(
-    image_file: Path,
-    output: Path,
-    sequence: int,
-    vendor_domain: str | None,
-    class_uuid: str | None,
-    model: str | None,
-    force: bool,
-    as_json: bool,
-) -> None:
-    """Make an unsigned manifest about a signed image."""
-    from fota_signer import identity, manifests
-    from fota_signer.describe import describe
-
-    check_output(output, force)
-    device_class = identity.device_class(class_uuid=class_uuid, domain=vendor_domain, model=model)
-    with _about(image_file):
-        raw = manifests.new_envelope(read_input(image_file), sequence=sequence, device_class=device_class)
-    write_output(output, raw, force=force)
-    print_result(describe(output, raw), as_json, output=output)
-
-
-@manifest.command("sign")
-@click.argument("file", metavar="ENVELOPE", type=FILE)
-@click.option("--key", type=FILE, required=True, help="RELEASE key, PEM.")
-@output_option
-@FORCE
-@password_option
-@example_option
-@JSON
-def manifest_sign(
-    file: Path,
-    key: Path,
-    output: Path,
-    force: bool,
-    password_file: Path | None,
-    allow_example_keys: bool,
-    as_json: bool,
-) -> None:
-    """Add one signature; everybody signs apart, on their own machine."""
-    from fota_signer import passwords
-    from fota_signer.describe import describe
-    from fota_wire import cose, host_crypto, suit
-
-    check_output(output, force, over=file)
-    raw = read_input(file, MAX_DOCUMENT)
-    with _about(file):
-        suit.unsafe_read_manifest(raw)  # refuse before asking for a password
-    private = passwords.open_key(key, password_file, allow_example_keys, role="release")
-    kid = cose.kid_of(host_crypto.public_xy(private))
-    signed = suit.add_signature(raw, kid, host_crypto.signer(private))
-    write_output(output, signed, force=force, over=file)
-    print_result(describe(output, signed), as_json, output=output)
-
-
-@manifest.command("verify")
-@click.argument("file", metavar="ENVELOPE", type=FILE)
-@click.option("--root", "root_file", type=FILE, required=True, help="ROOT that names the RELEASE keys.")
-@click.option("--image", "image_file", type=FILE, help="Image file that it must be about.")
-@JSON
-def manifest_verify(file: Path, root_file: Path, image_file: Path | None, as_json: bool) -> None:
-    """Check signatures (as many as ROOT asks for), revocation, minima and the image. Exit code 1: refused."""
-    from fota_signer import manifests
-    from fota_signer.describe import describe
-    from fota_wire import host_crypto
-    from fota_wire import root as roots
-
-    with _about(root_file):
-        trusted = roots.open_genesis(read_input(root_file, MAX_DOCUMENT), host_crypto.verify)
-    raw = read_input(file, MAX_DOCUMENT)
-    image = read_input(image_file) if image_file else None
-    if not raw:
-        raise InputError(f"{name_of(file)}: empty")
-    with _about(file):
-        manifests.verify_envelope(raw, trusted, image)
-    print_result({**describe(file, raw), "verified": True}, as_json)

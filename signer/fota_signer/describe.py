@@ -113,6 +113,7 @@ def _root(data: bytes) -> Table:
         "min_sequence": root.min_sequence,
         "min_security_counter": root.min_secver,
         "key_epoch": root.epoch,
+        "image_keys": [key_hash.hex() for key_hash in root.image_keys],
         "retired_image_keys": [key_hash.hex() for key_hash in root.retired],
         "revoked": [digest.hex() for digest in root.revoked],
         "servers": root.servers,

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fota_signer.identity import DeviceClass, format_uuid
+from fota_signer.identity import DeviceClass
 from fota_wire import cose, host_crypto, release, suit
 from fota_wire import root as roots
 from fota_wire.errors import FotaError, InputError, VerifyError
 from fota_wire.files import read_input
+from fota_wire.host_values import uuid_text
 from fota_wire.image import Image
 from fota_wire.version import format_version
 
@@ -34,13 +35,15 @@ def load_known(root_file: Path | None, image_keys: Sequence[Path]) -> Known:
             root = roots.open_genesis(read_input(root_file, roots.MAX_ROOT), host_crypto.verify)
         except FotaError as exc:
             text = str(exc)
-            raise type(exc)(text if text.startswith(str(root_file)) else f"{root_file}: {text}", exc.code) from exc
+            raise type(exc)(
+                text if text.startswith(str(root_file)) else f"{root_file}: {text}", exc.code
+            ) from exc
     configured = tuple(host_crypto.load_public_key(path, "image") for path in image_keys)
     return Known(root, release.image_keys(root, configured))
 
 
 def check_image(data: bytes, known: Known) -> Image:
-    """Return the image if devices would take it, as far as is known; see :func:`fota_wire.release.check_image`."""
+    """Return the image if devices would take it, as far as is known; see `fota_wire.release.check_image`."""
     return release.check_image(data, known.root, known.keys, host_crypto.verify)
 
 
@@ -54,7 +57,7 @@ def new_envelope(image_file: bytes, *, sequence: int, device_class: DeviceClass,
     image = check_image(image_file, known)
     if image.class_id != device_class.class_id:
         raise InputError(
-            f"the image is for class {format_uuid(image.class_id)}, not {format_uuid(device_class.class_id)}"
+            f"the image is for class {uuid_text(image.class_id)}, not {uuid_text(device_class.class_id)}"
         )
     if device_class.vendor_id is None:
         raise InputError("say who the vendor is: --vendor-domain NAME")
@@ -92,7 +95,9 @@ def require_release_key(kid: bytes, known: Known) -> None:
         VerifyError: it does not.
     """
     if known.root is not None and kid not in known.root.role_keys(roots.RELEASE):
-        raise VerifyError(f"key {kid.hex()} is no RELEASE key of ROOT {known.root.version}: it would not count")
+        raise VerifyError(
+            f"key {kid.hex()} is no RELEASE key of ROOT {known.root.version}: it would not count"
+        )
 
 
 def verify_envelope(raw: bytes, known: Known, image_file: bytes | None = None) -> Image | None:
@@ -116,6 +121,8 @@ def image_facts(image: Image | None, known: Known) -> dict[str, object]:
     return {
         "image_version": format_version(image.version),
         "security_counter": image.sec_cnt,
-        "image_key": cose.kid_of(known.keys[image.key_hash]).hex() if known.keys else image.key_hash[:8].hex(),
+        "image_key": cose.kid_of(known.keys[image.key_hash]).hex()
+        if known.keys
+        else image.key_hash[:8].hex(),
         "image_signature": "verified" if known.keys else UNCHECKED,
     }

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,9 +62,15 @@ def new_password(password_file: Path | None) -> bytes:
 
 
 def open_key(
-    path: Path, password_file: Path | None = None, allow_example_keys: bool = False, *, role: str
+    path: Path,
+    password_file: Path | None = None,
+    allow_example_keys: bool = False,
+    *,
+    role: str,
+    before: Callable[[], None] = lambda: None,
 ) -> "EllipticCurvePrivateKey":
-    """Return the private key of a ``role`` in ``path``, asking for its password if it needs one.
+    """Return the private key of a ``role`` in ``path``, asking for its password if it needs one; ``before``
+    that, show what it is to sign.
 
     Raises:
         InputError: no P-256 key in PEM, one of another role, or the password is wrong.
@@ -73,5 +80,6 @@ def open_key(
     require_role(pem, role, path)  # before anybody is asked for a password
     password = given_password(password_file)
     if password is None and b"ENCRYPTED" in pem:
+        before()
         password = ask(f"Password of {path}: ")
     return load_private_key(path, password, allow_example_keys, role=role)

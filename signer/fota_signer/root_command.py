@@ -23,6 +23,10 @@ def new_root(options: Mapping[str, Any]) -> bytes:
         roots.RELEASE: (options["release_threshold"], _public(options["release_key"], "release", allow)),
         roots.ASSIGN: (1, _public(options["assign_key"], "assign", allow)),
     }
+    image_keys = _public(options["image_key"], "image", allow)
+    retired = [cose.key_hash(xy) for xy in _public(options["retire_image_key"], "image", allow)]
+    if any(cose.key_hash(xy) in retired for xy in image_keys):
+        raise InputError("one key under --image-key and under --retire-image-key: devices know it, or not")
     raw = roots.build_root(
         options["root_version"],
         roles,
@@ -30,7 +34,8 @@ def new_root(options: Mapping[str, Any]) -> bytes:
         options["min_security_counter"],
         tuple(_digest(text) for text in options["revoke"]),
         options["key_epoch"],
-        tuple(cose.key_hash(xy) for xy in _public(options["retire_image_key"], "image", allow)),
+        tuple(retired),
+        tuple(image_keys),
     )
     return sign_root(raw, options["signing"], options["password_file"], options["allow_example_keys"])
 

@@ -138,6 +138,7 @@ class Keys:
         assign: Any = None,
         signers: int = 2,
         retired: tuple[bytes, ...] = (),
+        image_keys: tuple[bytes, ...] = (),
     ) -> bytes:
         publics = [[host_crypto.public_xy(key) for key in group] for group in (self.root, self.release)]
         assign_xy = host_crypto.public_xy(assign or self.assign)
@@ -146,7 +147,9 @@ class Keys:
             roots.RELEASE: (2, publics[1]),
             roots.ASSIGN: (1, [assign_xy]),
         }
-        raw = roots.build_root(version, roles, min_sequence, min_secver, revoked, retired=retired)
+        raw = roots.build_root(
+            version, roles, min_sequence, min_secver, revoked, retired=retired, image_keys=image_keys
+        )
         for key in self.root[:signers]:
             raw = roots.add_signature(raw, cose.kid_of(host_crypto.public_xy(key)), host_crypto.signer(key))
         return raw
@@ -211,8 +214,8 @@ class Server:
         self.options = options
         self.process: subprocess.Popen[str] | None = None
 
-    def init(self) -> "Server":
-        command = [*FOTA, "server", "init", "--data", str(self.data), "--keys", str(self.keys.folder)]
+    def init(self, *more: str) -> "Server":
+        command = [*FOTA, "server", "init", "--data", str(self.data), "--keys", str(self.keys.folder), *more]
         subprocess.run(command, check=True, capture_output=True, timeout=60)
         return self
 

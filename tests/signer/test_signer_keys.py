@@ -267,7 +267,10 @@ def test_manifest_of_another_image_refused(root_file, release, refused, sign, fi
 
 @pytest.mark.parametrize(
     ("more", "says"),
-    [(("--min-sequence", 8), "sequence 7 is below"), (("--min-security-counter", 4), "SEC_CNT 3 is below")],
+    [
+        (("--min-sequence", 8), "sequence 7 is below"),
+        (("--min-security-counter", 4), "security counter 3 is below"),
+    ],
 )
 def test_manifest_below_the_minimum_of_root_refused(root_file, release, refused, more, says):
     root_file("root-1", "root-2", more=more)

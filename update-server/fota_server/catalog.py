@@ -75,7 +75,7 @@ def check_release(
 
     Raises:
         FormatError: the file is not an image.
-        VerifyError: the image is signed by none of the keys; manifest, image and ROOT do not agree; says where.
+        VerifyError: signed by none of the keys; manifest, image and ROOT do not agree; says where.
     """
     check_manifest(manifest, root)
     image = check_image(image_file, root, keys, verify)

@@ -25,6 +25,13 @@ _data = click.option(
 
 
 def _file_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of click's own types
+    command = click.option(
+        "--image-key",
+        "image_keys",
+        type=FILE,
+        multiple=True,
+        help="Public IMAGE key (PEM) that images are checked by, if ROOT names none; repeat.",
+    )(command)
     for name, text in (
         ("--assign-key", "Private key (PEM) that signs ASSIGNMENTs."),
         ("--root", "Genesis ROOT document."),
@@ -90,6 +97,7 @@ def run(data: Path, **options: Any) -> None:  # noqa: ANN401 - click passes what
     for name in FILES:
         if options[name] is not None:
             options[name] = options[name].absolute()
+    options["image_keys"] = tuple(path.absolute() for path in options["image_keys"])
     config = load_config(data, options)
     os.umask(0o077)  # the database tells who has what; it is nobody else's business
     with data_lock(data):
@@ -114,6 +122,7 @@ def init(data: Path, keys: Path | None, **options: Any) -> None:  # noqa: ANN401
     The password of an encrypted ASSIGN key comes from FOTA_ASSIGN_PASSWORD, here and when the server runs.
     """
     given = {name: options.pop(name) for name in FILES}
+    image_keys = options.pop("image_keys")
     sources = (find_in_folder(keys) if keys else {}) | {name: path for name, path in given.items() if path}
     if not options["allow_example_keys"]:
         from fota_wire.host_crypto import load_public_key, refuse_example_key
@@ -126,11 +135,25 @@ def init(data: Path, keys: Path | None, **options: Any) -> None:  # noqa: ANN401
 
             load_assign_signer(sources["assign_key"], password=os.environ.get("FOTA_ASSIGN_PASSWORD"))
     if all(name in sources for name in FILES):
-        from fota_server.service import require_usable
+        from fota_server.service import load_image_keys, require_usable
 
         require_usable(sources)
-    init_data(data, sources, options)
+        load_image_keys(image_keys, bool(options["allow_example_keys"]))
+    init_data(data, sources, options, image_keys)
     click.echo(f"set up {data}: start it with 'fota server run --data {data}'")
+    if not image_keys and not _root_names_image_keys(sources["root"]):
+        click.echo(
+            "fota: warning: neither this ROOT nor --image-key names an IMAGE key: images will be published"
+            " without a check of their signatures",
+            err=True,
+        )
+
+
+def _root_names_image_keys(root: Path) -> bool:
+    from fota_wire.files import read_input
+    from fota_wire.root import MAX_ROOT, unsafe_read_root
+
+    return bool(unsafe_read_root(read_input(root, MAX_ROOT)).image_keys)
 
 
 @server.command()

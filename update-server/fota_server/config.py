@@ -7,7 +7,7 @@ DIR/server.json  URLs while running
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -31,7 +31,9 @@ KEY_FOLDER = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    """Settings of one server. Ports: 0 takes a free one. ``interval_s``: mean time between check-ins."""
+    """Settings of one server. Ports: 0 takes a free one. ``interval_s``: mean time between check-ins.
+    ``image_keys``: public keys that images are checked by for as long as ROOT names none.
+    """
 
     data: Path
     tls_cert: Path
@@ -39,6 +41,7 @@ class ServerConfig:
     device_ca: Path
     root: Path
     assign_key: Path
+    image_keys: tuple[Path, ...] = ()
     host: str = "0.0.0.0"  # noqa: S104 - devices come from outside; the operator plane does not listen there
     port: int = 8443
     operator_host: str = "127.0.0.1"
@@ -57,7 +60,7 @@ def load_config(data: Path, options: Mapping[str, Any]) -> ServerConfig:
         InputError: the file is damaged, or a necessary file is named neither there nor in the options.
     """
     values = _read(data / "config.json") if (data / "config.json").exists() else {}
-    values |= {name: value for name, value in options.items() if value is not None}
+    values |= {name: value for name, value in options.items() if value not in (None, ())}
     missing = [name for name in FILES if name not in values]
     if missing:
         wanted = ", ".join("--" + name.replace("_", "-") for name in missing)
@@ -66,6 +69,7 @@ def load_config(data: Path, options: Mapping[str, Any]) -> ServerConfig:
         )
     for name in FILES:
         values[name] = data / values[name]  # an absolute path, or one given as an option, stays what it is
+    values["image_keys"] = tuple(data / path for path in values.get("image_keys", ()))
     if options.get("port") == 0 and options.get("operator_port") is None:
         values["operator_port"] = 0
     try:
@@ -92,8 +96,9 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"{path}: not an object")
     for name, value in values.items():
-        expected = types[name] if types.get(name) in (int, bool) else str
-        if name not in types or name == "data" or type(value) is not expected:
+        expected = types[name] if types.get(name) in (int, bool) else list if name == "image_keys" else str
+        wrong = name not in types or name == "data" or type(value) is not expected
+        if wrong or (isinstance(value, list) and not all(isinstance(item, str) for item in value)):
             raise InputError(f"{path}: {name} is not a setting, or has the wrong type")
     return values
 
@@ -109,7 +114,9 @@ def find_in_folder(keys: Path) -> dict[str, Path]:
     return found
 
 
-def init_data(data: Path, sources: Mapping[str, Path], settings: Mapping[str, Any]) -> None:
+def init_data(
+    data: Path, sources: Mapping[str, Path], settings: Mapping[str, Any], image_keys: Sequence[Path] = ()
+) -> None:
     """Copy the key files into ``DIR/keys`` (private ones mode 0600) and write ``DIR/config.json``, the last.
 
     Raises:
@@ -129,6 +136,9 @@ def init_data(data: Path, sources: Mapping[str, Path], settings: Mapping[str, An
         target = folder / f"{name.replace('_', '-')}{sources[name].suffix}"
         files[target] = read_input(sources[name], 65536), 0o600 if secret else 0o644
         values[name] = str(target.relative_to(data))
+    for number, path in enumerate(image_keys, 1):
+        files[folder / f"image-key-{number}.pem"] = read_input(path, 65536), 0o644
+        values.setdefault("image_keys", []).append(f"keys/image-key-{number}.pem")
     files[data / "config.json"] = json.dumps(values, indent=2, sort_keys=True).encode() + b"\n", 0o644
     new = [place for place in (*files, folder, data) if not place.exists()]
     try:

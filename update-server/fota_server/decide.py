@@ -221,7 +221,7 @@ def why_not(release: Release, root: Root, floor: int | None) -> str | None:
     refusal = root_refuses_manifest(root, release.manifest_digest, release.sequence)
     refusal = refusal or root_refuses_image(root, release.key_hash, release.sec_cnt)
     if refusal:
-        return f"release {release.version}: {refusal}"
+        return refusal
     if floor is not None and release.sec_cnt < floor:
         return f"PO1 rollback: security counter {release.sec_cnt} is below the device's floor {floor}"
     return None

@@ -50,6 +50,7 @@ from fota_server.tokens import Operator, find_operator
 from fota_server.trust import TrustChain
 from fota_wire import root as roots
 from fota_wire.errors import FormatError, FotaError, InputError, StorageError, VerifyError
+from fota_wire.release import image_keys
 
 log = logging.getLogger("fota.server")
 
@@ -112,7 +113,10 @@ async def _on_http_error(_request: Request, exc: Exception) -> JSONResponse:
 
 
 class OperatorPlane:
-    """Handlers of the operator plane, over what they need."""
+    """Handlers of the operator plane, over what they need.
+
+    ``image_keys``: x||y of the keys that devices know images by, for as long as ROOT does not name them.
+    """
 
     def __init__(
         self,
@@ -122,12 +126,14 @@ class OperatorPlane:
         signer: AssignSigner,
         retired: retirement.Retired,
         device_ca: Certificate,
+        image_keys: tuple[bytes, ...] = (),
     ) -> None:
         self._database = database
         self._devices = DeviceHandlers(database, retired, device_ca)
         self._artifacts = artifacts
         self._trust = trust
         self._signer = signer
+        self._image_keys = image_keys
 
     def app(self) -> Starlette:
         """Return the ASGI application."""
@@ -248,11 +254,13 @@ class OperatorPlane:
         root = self._trust.current
         manifest = open_release(envelope, root)
         image = await asyncio.to_thread(self._artifacts.read, manifest.digest.hex())
-        release = check_release(manifest, envelope, image, root)
+        keys = image_keys(root, self._image_keys)
+        release = check_release(manifest, envelope, image, root, keys)
         async with self._database.write() as connection:
             created = await store_release(connection, release, operator.name)
             shown = _release_view(await _release_row(connection, release.manifest_digest.hex()))
-        return JSONResponse(shown | {"created": created}, 201 if created else 200)
+        checked = {"created": created, "image_signature": "verified" if keys else "unchecked"}
+        return JSONResponse(shown | checked, 201 if created else 200)
 
     async def list_releases(self, _request: Request, _operator: Operator) -> JSONResponse:
         """GET releases."""

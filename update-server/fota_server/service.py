@@ -7,7 +7,7 @@ import logging
 import os
 import resource
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +116,18 @@ def load_keys(config: ServerConfig) -> AssignSigner:
     )
 
 
+def load_image_keys(paths: Sequence[Path], allow_example_keys: bool) -> tuple[bytes, ...]:
+    """Return x||y of the IMAGE keys in ``paths``.
+
+    Raises:
+        InputError, VerifyError: a file holds none, one of another role, or an example key.
+    """
+    keys = [(path, load_public_key(path, "image")) for path in paths]
+    for path, xy in keys:
+        refuse_example_key(xy, allow_example_keys, str(path))
+    return tuple(xy for _, xy in keys)
+
+
 def require_usable(files: Mapping[str, Path]) -> None:
     """Return if a server can start with these files (names as in config.json): TLS pair, device CA, ROOT.
 
@@ -138,6 +150,7 @@ async def serve(
     """Run until SIGTERM or SIGINT; ``on_ready`` is called once both planes accept connections."""
     limits = limits or Limits(connections=room_for_connections())
     signer = load_keys(config)
+    image_keys = load_image_keys(config.image_keys, config.allow_example_keys)
     operator_tls = tls.operator_context(config.tls_cert, config.tls_key)
     device_tls = tls.device_context(config.tls_cert, config.tls_key, config.device_ca)
     artifacts = ArtifactStore(config.data / "artifacts", config.max_artifact)
@@ -155,7 +168,7 @@ async def serve(
         async with database.read() as connection:
             await retired.load(connection)
         operator_app = operator_plane.OperatorPlane(
-            database, artifacts, trust, signer, retired, device_ca
+            database, artifacts, trust, signer, retired, device_ca, image_keys
         ).app()
         device_socket = bind(config.host, config.port)
         operator_socket = bind(config.operator_host, config.operator_port)

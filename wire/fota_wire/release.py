@@ -1,7 +1,7 @@
-"""What every station asks of a release before it hands it on (signer, server): image, manifest and ROOT fit.
+"""What every station (signer, server) asks of a release before it hands it on: image, manifest and ROOT fit.
 
-The device checks all of it again. Nothing here needs more than the documents, and the IMAGE keys where ROOT does
-not name them.
+The device checks all of it again. Nothing is needed but the documents, and the IMAGE keys where ROOT does not
+name them.
 """
 
 from fota_wire import cose, image, status
@@ -79,7 +79,8 @@ def check_pair(manifest: "Manifest", parsed: "image.Image") -> None:
         raise VerifyError("the manifest is about another image file: digests differ", "digest")
     if manifest.class_id != parsed.class_id:
         raise VerifyError(
-            f"the manifest is for class {manifest.class_id.hex()}, the image for {parsed.class_id.hex()}", "class"
+            f"the manifest is for class {manifest.class_id.hex()}, the image for {parsed.class_id.hex()}",
+            "class",
         )
     version = format_version(parsed.version)
     named = (manifest.text or {}).get("version", version)
@@ -92,7 +93,9 @@ def root_refuses_image(root: "Root", key_hash: bytes | None, sec_cnt: int) -> st
     if key_hash is not None and key_hash in root.retired:
         return f"the image is signed by an IMAGE key that ROOT {root.version} retired"
     if key_hash is not None and root.image_keys and key_hash not in root.image_keys:
-        return f"the image is signed by key {key_hash[:8].hex()}, which is no IMAGE key of ROOT {root.version}"
+        return (
+            f"the image is signed by key {key_hash[:8].hex()}, which is no IMAGE key of ROOT {root.version}"
+        )
     if sec_cnt < root.min_secver:
         return f"security counter {sec_cnt} is below {root.min_secver}, the minimum of ROOT {root.version}"
     return None
@@ -103,5 +106,7 @@ def root_refuses_manifest(root: "Root", manifest_digest: bytes, sequence: int) -
     if manifest_digest in root.revoked:
         return f"ROOT {root.version} revokes this manifest"
     if sequence < root.min_sequence:
-        return f"manifest sequence {sequence} is below {root.min_sequence}, the minimum of ROOT {root.version}"
+        return (
+            f"manifest sequence {sequence} is below {root.min_sequence}, the minimum of ROOT {root.version}"
+        )
     return None

@@ -35,10 +35,10 @@ class Root:
 
     ``version`` >= 1; ``keys`` {kid: x||y}; ``roles`` {role: (threshold, [kid])}; ``min_sequence`` of
     manifests, ``min_secver`` of images; ``revoked`` [manifest digest]; ``epoch`` 1 retires firmware root A;
-    ``retired`` [KEYHASH] of image keys whose releases a server offers no more; ``image_keys`` {KEYHASH:
-    x||y} that devices know images by, empty if it does not say; ``servers`` [address] where
-    the update server is and ``server_cas`` [certificate, DER] of the CAs that its certificate may come from,
-    each [] where the trust store's own holds; ``raw`` the document itself.
+    ``retired`` [KEYHASH] of image keys whose releases a server offers no more; ``image_keys`` {KEYHASH: x||y}
+    that devices know images by, {} where it does not say; ``servers`` [address] where the update server is
+    and ``server_cas`` [certificate, DER] of the CAs that its certificate may come from, each [] where the
+    trust store's own holds; ``raw`` the document itself.
     """
 
     def __init__(self, payload: "dict[object, object]", raw: bytes) -> None:
@@ -60,6 +60,8 @@ class Root:
         if 10 in payload:
             for value in check.array(payload[10], "ROOT image keys", 1, MAX_IMAGE_KEYS):
                 xy = check.bstr(value, "ROOT image key", 64)
+                if cose.key_hash(xy) in self.image_keys:
+                    raise FormatError("ROOT names an image key twice", "root-image-keys")
                 self.image_keys[cose.key_hash(xy)] = xy
         self.servers = _servers(payload[11]) if 11 in payload else []
         self.server_cas = _server_cas(payload[12]) if 12 in payload else []

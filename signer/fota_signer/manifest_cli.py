@@ -1,0 +1,169 @@
+"""Commands ``fota manifest``: options in, one call, a line or JSON out."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fota_signer.cli import (
+    MAX_DOCUMENT,
+    UINT32,
+    about,
+    class_option,
+    example_option,
+    model_option,
+    output_option,
+    password_option,
+    vendor_option,
+)
+from fota_wire.errors import InputError
+from fota_wire.files import check_output, name_of, read_input, write_output
+from fota_wire.host_options import FILE, FORCE, JSON
+from fota_wire.host_print import lines_of, print_result
+
+
+@click.group()
+def manifest() -> None:
+    """Make, sign and check the manifest of a release."""
+
+
+known_options = [
+    click.option("--root", "root_file", type=FILE, help="ROOT that names the RELEASE and IMAGE keys."),
+    click.option(
+        "--image-key",
+        "image_keys",
+        type=FILE,
+        multiple=True,
+        help="Public IMAGE key that devices know, if ROOT does not say; repeat.",
+    ),
+]
+
+
+def _knowing(command: Any) -> Any:  # noqa: ANN401  a decorator of click's own types
+    for option in reversed(known_options):
+        command = option(command)
+    return command
+
+
+def _warn_unchecked(table: dict[str, Any]) -> None:
+    from fota_signer.manifests import UNCHECKED
+
+    if table.get("image_signature") == UNCHECKED:
+        click.echo(f"fota: warning: the image's signature was {UNCHECKED}", err=True)
+
+
+@manifest.command("new")
+@click.argument("image_file", metavar="IMAGE", type=FILE)
+@output_option
+@click.option("--sequence", type=UINT32, required=True, help="Higher than any released before.")
+@vendor_option
+@class_option
+@model_option
+@_knowing
+@FORCE
+@JSON
+def manifest_new(
+    image_file: Path,
+    output: Path,
+    sequence: int,
+    vendor_domain: str | None,
+    class_uuid: str | None,
+    model: str | None,
+    root_file: Path | None,
+    image_keys: tuple[Path, ...],
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Make an unsigned manifest about a signed image, which is checked as devices will."""
+    from fota_signer import identity, manifests
+    from fota_signer.describe import describe
+
+    check_output(output, force)
+    device_class = identity.device_class(class_uuid=class_uuid, domain=vendor_domain, model=model)
+    known = manifests.load_known(root_file, image_keys)
+    with about(image_file):
+        content = read_input(image_file)
+        raw = manifests.new_envelope(content, sequence=sequence, device_class=device_class, known=known)
+        facts = manifests.image_facts(manifests.check_image(content, known), known)
+    write_output(output, raw, force=force)
+    table = {**describe(output, raw), **facts}
+    print_result(table, as_json, output=output)
+    _warn_unchecked(table)
+
+
+@manifest.command("sign")
+@click.argument("file", metavar="ENVELOPE", type=FILE)
+@click.option("--key", type=FILE, required=True, help="RELEASE key, PEM.")
+@output_option
+@click.option("--image", "image_file", type=FILE, help="Image file that it must be about.")
+@_knowing
+@FORCE
+@password_option
+@example_option
+@JSON
+def manifest_sign(
+    file: Path,
+    key: Path,
+    output: Path,
+    image_file: Path | None,
+    root_file: Path | None,
+    image_keys: tuple[Path, ...],
+    force: bool,
+    password_file: Path | None,
+    allow_example_keys: bool,
+    as_json: bool,
+) -> None:
+    """Add one signature, in place or to a copy; everybody signs apart, on their own machine.
+
+    With --image, what is signed is checked against the image; with --root, against what devices will accept.
+    """
+    from fota_signer import manifests, passwords
+    from fota_signer.describe import describe
+    from fota_wire import cose, host_crypto, suit
+
+    check_output(output, force, over=file)
+    raw = read_input(file, MAX_DOCUMENT)
+    known = manifests.load_known(root_file, image_keys)
+    image = read_input(image_file) if image_file else None
+    with about(file):  # refuse before asking for a password
+        facts = manifests.image_facts(manifests.check_before_signing(raw, image, known), known)
+        shown = {**describe(file, raw), **facts}
+    private = passwords.open_key(
+        key,
+        password_file,
+        allow_example_keys,
+        role="release",
+        before=lambda: click.echo(lines_of(shown), err=True),
+    )
+    kid = cose.kid_of(host_crypto.public_xy(private))
+    manifests.require_release_key(kid, known)
+    signed = suit.add_signature(raw, kid, host_crypto.signer(private))
+    write_output(output, signed, force=force, over=file)
+    table = {**describe(output, signed), **facts}
+    print_result(table, as_json, output=output)
+    _warn_unchecked(table)
+
+
+@manifest.command("verify")
+@click.argument("file", metavar="ENVELOPE", type=FILE)
+@click.option("--root", "root_file", type=FILE, required=True, help="ROOT that names the keys.")
+@click.option("--image", "image_file", type=FILE, help="Image file that it must be about.")
+@known_options[1]
+@JSON
+def manifest_verify(
+    file: Path, root_file: Path, image_file: Path | None, image_keys: tuple[Path, ...], as_json: bool
+) -> None:
+    """Check signatures (as many as ROOT asks for), revocation, minima and the image. Exit code 1: refused."""
+    from fota_signer import manifests
+    from fota_signer.describe import describe
+
+    known = manifests.load_known(root_file, image_keys)
+    raw = read_input(file, MAX_DOCUMENT)
+    image = read_input(image_file) if image_file else None
+    if not raw:
+        raise InputError(f"{name_of(file)}: empty")
+    with about(file):
+        facts = manifests.image_facts(manifests.verify_envelope(raw, known, image), known)
+    table = {**describe(file, raw), **facts, "verified": True}
+    print_result(table, as_json)
+    _warn_unchecked(table)

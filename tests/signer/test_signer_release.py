@@ -1,0 +1,198 @@
+"""Manifest, signatures and verification know the IMAGE keys: what no device could take leaves none of the
+stations.
+"""
+
+import json
+
+import pytest
+
+from fota_wire import cose, der, host_crypto, image
+from fota_wire import root as roots
+
+MODEL = ("--vendor-domain", "example.com", "--model", "demo")
+
+
+@pytest.fixture
+def root_file(fota, key_dir):
+    """A ROOT by the example keys; ``image_key`` names what devices know."""
+
+    def run(*more, name="root.cbor", image_key="image-a"):
+        words = [word for n in (1, 2, 3) for word in ("--root-key", key_dir / f"root-{n}.pub.pem")]
+        words += [word for n in (1, 2, 3) for word in ("--release-key", key_dir / f"release-{n}.pub.pem")]
+        words += ["--assign-key", key_dir / "assign.pub.pem", "-o", name, *more]
+        words += ["--sign", key_dir / "root-1.pem", "--sign", key_dir / "root-2.pem"]
+        if image_key:
+            words += ["--image-key", key_dir / f"{image_key}.pub.pem"]
+        return fota("root", "new", *words, "--json")
+
+    return run
+
+
+@pytest.fixture
+def images(sign, firmware, tmp_path):
+    """good.img; bad.img with one bit of its signature flipped; dev.img by another key."""
+    sign(firmware, tmp_path / "good.img")
+    sign(firmware, tmp_path / "dev.img", key="image-b")
+    good = (tmp_path / "good.img").read_bytes()
+    at = good.rindex(der.from_raw(image.parse_image(good).signature)) + 40
+    (tmp_path / "bad.img").write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+    return tmp_path
+
+
+@pytest.fixture
+def signed_manifest(fota, key_dir):
+    """A manifest about an image, made and signed twice by people who were told of no IMAGE key."""
+
+    def run(name):
+        words = ("manifest", "new", name, "-o", "m", "--force", "--sequence", 7, *MODEL)
+        result = fota(*words)
+        assert result.returncode == 0, result.stderr
+        assert "warning: the image's signature was not checked: no IMAGE key is known" in result.stderr
+        for signer in ("release-1", "release-2"):
+            assert (
+                fota("manifest", "sign", "m", "--key", key_dir / f"{signer}.pem", "-o", "m").returncode == 0
+            )
+
+    return run
+
+
+REFUSED = [("bad.img", "IM10 image-signature: "), ("dev.img", "IM8 image-key: ")]
+
+
+@pytest.mark.parametrize(("name", "says"), REFUSED)
+@pytest.mark.parametrize("by", ["root", "key"])
+def test_image_that_no_device_takes_gets_no_manifest(root_file, images, refused, key_dir, name, says, by):
+    root_file()
+    known = ("--root", "root.cbor") if by == "root" else ("--image-key", key_dir / "image-a.pub.pem")
+    refused(1, "manifest", "new", name, "-o", "m", "--sequence", 7, *MODEL, *known, says=f"{name}: {says}")
+
+
+@pytest.mark.parametrize(("name", "says"), REFUSED)
+@pytest.mark.parametrize("by", ["root", "key"])
+def test_image_that_no_device_takes_gets_no_signature(
+    root_file, images, signed_manifest, refused, key_dir, name, says, by
+):
+    root_file()
+    signed_manifest(name)
+    known = ("--root", "root.cbor") if by == "root" else ("--image-key", key_dir / "image-a.pub.pem")
+    words = ("manifest", "sign", "m", "--key", key_dir / "release-3.pem", "-o", "m", "--image", name)
+    refused(1, *words, *known, says=says)
+
+
+@pytest.mark.parametrize(("name", "says"), REFUSED)
+@pytest.mark.parametrize("by", ["root", "key"])
+def test_image_that_no_device_takes_is_not_verified(
+    root_file, images, signed_manifest, refused, key_dir, name, says, by
+):
+    root_file(image_key="image-a" if by == "root" else None)
+    signed_manifest(name)
+    words = ("manifest", "verify", "m", "--root", "root.cbor", "--image", name)
+    known = () if by == "root" else ("--image-key", key_dir / "image-a.pub.pem")
+    refused(1, *words, *known, says=says)
+
+
+def test_what_root_says_counts_more_than_an_option(root_file, images, refused, key_dir):
+    root_file()
+    known = ("--root", "root.cbor", "--image-key", key_dir / "image-b.pub.pem")
+    refused(1, "manifest", "new", "dev.img", "-o", "m", "--sequence", 7, *MODEL, *known, says="IM8")
+
+
+def test_good_image_passes_every_station_and_each_says_that_it_looked(root_file, images, fota, key_dir):
+    root_file()
+    by_root = ("--root", "root.cbor")
+    result = fota("manifest", "new", "good.img", "-o", "m", "--sequence", 7, *MODEL, *by_root, "--json")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads(result.stdout)["image_signature"] == "verified"
+    for signer in ("release-1", "release-2"):
+        words = (
+            "manifest",
+            "sign",
+            "m",
+            "--key",
+            key_dir / f"{signer}.pem",
+            "-o",
+            "m",
+            "--image",
+            "good.img",
+        )
+        result = fota(*words, *by_root, "--json")
+        assert (result.returncode, result.stderr) == (0, "")
+        shown = json.loads(result.stdout)
+        assert (shown["image_version"], shown["security_counter"]) == ("1.1.0", 3)
+        assert (shown["sequence"], shown["image_signature"]) == (7, "verified")
+    result = fota("manifest", "verify", "m", *by_root, "--image", "good.img", "--json")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads(result.stdout)["image_signature"] == "verified"
+
+
+def test_verifying_without_a_known_key_says_that_the_signature_was_not_looked_at(
+    root_file, images, signed_manifest, fota
+):
+    root_file(image_key=None)
+    signed_manifest("bad.img")
+    result = fota("manifest", "verify", "m", "--root", "root.cbor", "--image", "bad.img")
+    assert result.returncode == 0
+    assert "warning: the image's signature was not checked: no IMAGE key is known" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (("--min-sequence", 8), "sequence 7 is below 8, the minimum of ROOT 1"),
+        (("--min-security-counter", 4), "security counter 3 is below 4, the minimum of ROOT 1"),
+    ],
+)
+def test_release_below_the_minima_of_root_is_refused_from_the_first_station_on(
+    root_file, images, refused, signed_manifest, key_dir, more, says
+):
+    root_file(*more)
+    words = ("--root", "root.cbor")
+    refused(1, "manifest", "new", "good.img", "-o", "m", "--sequence", 7, *MODEL, *words, says=says)
+    signed_manifest("good.img")
+    sign = ("manifest", "sign", "m", "--key", key_dir / "release-3.pem", "-o", "m", "--image", "good.img")
+    refused(1, *sign, *words, says=says)
+    refused(1, "manifest", "verify", "m", *words, "--image", "good.img", says=says)
+
+
+def test_image_of_a_retired_key_gets_no_manifest(root_file, images, refused, key_dir):
+    root_file("--retire-image-key", key_dir / "image-b.pub.pem", image_key=None)
+    words = ("manifest", "new", "dev.img", "-o", "m", "--sequence", 7, *MODEL, "--root", "root.cbor")
+    refused(1, *words, says="signed by an IMAGE key that ROOT 1 retired")
+
+
+def test_signature_that_would_not_count_is_not_made(
+    root_file, images, signed_manifest, refused, key_dir, fota
+):
+    root_file()
+    signed_manifest("good.img")
+    assert (
+        fota(
+            "keys", "new", "release/eve", "-o", "eve.pem", env={"FOTA_KEY_PASSWORD": "correct horse"}
+        ).returncode
+        == 0
+    )
+    words = ("manifest", "sign", "m", "--key", "eve.pem", "-o", "m", "--root", "root.cbor")
+    refused(1, *words, says="is no RELEASE key of ROOT 1", env={"FOTA_KEY_PASSWORD": "correct horse"})
+
+
+def test_manifest_of_another_image_gets_no_signature(
+    images, signed_manifest, refused, key_dir, sign, firmware
+):
+    signed_manifest("good.img")
+    sign(firmware, images / "other.img", version="1.2.0")
+    words = ("manifest", "sign", "m", "--key", key_dir / "release-3.pem", "-o", "m", "--image", "other.img")
+    refused(1, *words, says="about another image file")
+
+
+def test_root_shows_its_image_keys(root_file, fota, key_dir, tmp_path):
+    shown = json.loads(root_file().stdout)
+    xy = host_crypto.load_public_key(key_dir / "image-a.pub.pem")
+    assert shown["image_keys"] == [cose.key_hash(xy).hex()]
+    root = roots.open_genesis((tmp_path / "root.cbor").read_bytes(), host_crypto.verify)
+    assert root.image_keys == {cose.key_hash(xy): xy}
+
+
+def test_key_known_and_retired_at_once_refused(root_file, key_dir):
+    result = root_file("--retire-image-key", key_dir / "image-a.pub.pem")
+    assert result.returncode == 3
+    assert "under --image-key and under --retire-image-key" in result.stderr
