@@ -523,7 +523,7 @@ def test_next_root_reaches_devices_and_its_floor_is_kept(
         assert device.root.version == 2
         assert answer.wanted is None, "1.1.0 has fallen below the minimum"
         status, refused = server.api("POST", "rollouts", {"version": "1.1.0", "device": device.id})
-        assert (status, "minimum of the ROOT" in refused["error"]["message"]) == (409, True)
+        assert (status, "the minimum of ROOT 2" in refused["error"]["message"]) == (409, True)
         device.close()
         server.stop()
         server.start()
