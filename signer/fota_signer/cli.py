@@ -1,4 +1,4 @@
-"""Commands ``fota keys | root | sign | verify | inspect``: options in, one call, a line or JSON out."""
+"""Commands ``fota keys | sign | verify | inspect``: options in, one call, a line or JSON out."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -118,95 +118,6 @@ def keys_example(directory: Path, force: bool) -> None:
     for name, content in files.items():
         write_output(directory / name, content, force=force)
     click.echo(f"{directory}: {len(files)} files of throw-away keys, known to everybody")
-
-
-@click.group()
-def root() -> None:
-    """Make and show the ROOT document that names all other keys."""
-
-
-@root.command("new")
-@click.option("--root-key", type=FILE, multiple=True, required=True, help="Public key of role ROOT.")
-@click.option("--release-key", type=FILE, multiple=True, required=True, help="Public key of role RELEASE.")
-@click.option("--assign-key", type=FILE, multiple=True, required=True, help="Public key of role ASSIGN.")
-@click.option("--root-threshold", type=Whole(1, 255), default=2, show_default=True)
-@click.option("--release-threshold", type=Whole(1, 255), default=2, show_default=True)
-@click.option("--root-version", type=UINT32, default=1, show_default=True)
-@click.option("--min-sequence", type=UINT32, default=0, show_default=True, help="Lowest manifest sequence.")
-@click.option("--min-security-counter", type=UINT32, default=0, show_default=True, help="Lowest SEC_CNT.")
-@click.option("--revoke", multiple=True, help="Manifest digest (hex) that nobody may install.")
-@click.option(
-    "--key-epoch",
-    type=Whole(0, 1),
-    default=0,
-    show_default=True,
-    help="1: devices that run an image of firmware root B retire root A, for good.",
-)
-@click.option(
-    "--image-key",
-    type=FILE,
-    multiple=True,
-    help="Public IMAGE key that devices know; 1 to 4. Signer and server check images by it.",
-)
-@click.option(
-    "--retire-image-key",
-    type=FILE,
-    multiple=True,
-    help="Public IMAGE key, root A say: servers offer nothing signed by it any more; for good.",
-)
-@click.option("--sign", "signing", type=FILE, multiple=True, help="Private key to sign with; repeat.")
-@output_option
-@FORCE
-@password_option
-@example_option
-@JSON
-def root_new(**options: Any) -> None:  # noqa: ANN401  handed on as they are
-    """Build a ROOT, and sign it with the keys given."""
-    from fota_signer import root_command
-
-    check_output(options["output"], options["force"])
-    raw = root_command.new_root(options)
-    write_output(options["output"], raw, force=options["force"])
-    print_result(root_command.summary(options["output"], raw), options["as_json"], output=options["output"])
-
-
-@root.command("sign")
-@click.argument("file", type=FILE)
-@click.option("--key", type=FILE, required=True, help="Private key to sign with.")
-@output_option
-@FORCE
-@password_option
-@example_option
-@JSON
-def root_sign(
-    file: Path,
-    key: Path,
-    output: Path,
-    force: bool,
-    password_file: Path | None,
-    allow_example_keys: bool,
-    as_json: bool,
-) -> None:
-    """Add one signature to a ROOT."""
-    from fota_signer import root_command
-
-    check_output(output, force)
-    raw = read_input(file, MAX_DOCUMENT)
-    raw = root_command.sign_root(raw, [key], password_file, allow_example_keys)
-    write_output(output, raw, force=force)
-    print_result(root_command.summary(output, raw), as_json, output=output)
-
-
-@root.command("show")
-@click.argument("file", type=FILE)
-@JSON
-def root_show(file: Path, as_json: bool) -> None:
-    """Show a ROOT, and check its own signatures."""
-    from fota_signer import root_command
-
-    with about(file):
-        table = root_command.summary(file, read_input(file, MAX_DOCUMENT))
-    print_result(table, as_json)
 
 
 @click.command()

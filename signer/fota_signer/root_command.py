@@ -1,82 +1,211 @@
-"""What ``fota root`` does: build, sign and show the ROOT document (SPEC 5.2)."""
+"""What ``fota root`` does: build, sign, show and check the ROOT document (SPEC 5.2)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fota_signer import describe, passwords
-from fota_wire import cose, host_crypto
+from fota_wire import cose, host_crypto, host_root
 from fota_wire import root as roots
+from fota_wire.address import parse_address
 from fota_wire.errors import InputError, VerifyError
+from fota_wire.files import name_of, read_input
+from fota_wire.host_ca import SERVER_CA, certificate_der, pem_certificates, require_ca
+from fota_wire.root import Root
+
+Item = TypeVar("Item", str, bytes)
+THRESHOLD = 2
+"""Of ROOT and RELEASE, where nothing else is said."""
 
 
-def new_root(options: Mapping[str, Any]) -> bytes:
-    """Return a ROOT of the options of ``fota root new``, signed by the keys under ``signing``.
+def new_root(options: Mapping[str, Any]) -> tuple[bytes, Root | None]:
+    """Return a ROOT of the options of ``fota root new``, signed by the keys under ``signing``; and the one
+    before.
 
     Raises:
         InputError: a key file is not usable, a digest is not hex, or devices would refuse the document.
-        VerifyError: a published example key, private or public, which was not allowed.
+        VerifyError: a published example key, private or public, which was not allowed; or a document that
+            nobody could live with.
     """
-    allow = options["allow_example_keys"]
-    roles = {
-        roots.ROOT: (options["root_threshold"], _public(options["root_key"], "root", allow)),
-        roots.RELEASE: (options["release_threshold"], _public(options["release_key"], "release", allow)),
-        roots.ASSIGN: (1, _public(options["assign_key"], "assign", allow)),
-    }
-    image_keys = _public(options["image_key"], "image", allow)
-    retired = [cose.key_hash(xy) for xy in _public(options["retire_image_key"], "image", allow)]
-    if any(cose.key_hash(xy) in retired for xy in image_keys):
-        raise InputError("one key under --image-key and under --retire-image-key: devices know it, or not")
+    previous = read_previous(options["previous"])
     raw = roots.build_root(
-        options["root_version"],
-        roles,
-        options["min_sequence"],
-        options["min_security_counter"],
-        tuple(_digest(text) for text in options["revoke"]),
-        options["key_epoch"],
-        tuple(retired),
-        tuple(image_keys),
+        _version(options["root_version"], previous),
+        {role: _role(role, options, previous) for role in roots.ROLE_NAMES},
+        _or_before(options["min_sequence"], previous.min_sequence if previous else 0),
+        _or_before(options["min_security_counter"], previous.min_secver if previous else 0),
+        _revoked(options, previous),
+        _or_before(options["key_epoch"], previous.epoch if previous else 0),
+        _retired(options, previous),
+        _image_keys(options, previous),
+        servers=_servers(options, previous),
+        server_cas=_server_cas(options, previous),
     )
-    return sign_root(raw, options["signing"], options["password_file"], options["allow_example_keys"])
+    require_livable(raw, previous, options["device_floor"], development=options["development"])
+    allow = options["allow_example_keys"]
+    return sign_root(raw, previous, options["signing"], options["password_file"], allow), previous
+
+
+def read_previous(path: Path | None) -> Root | None:
+    """Return the ROOT that is in force, vouched for by whoever names it; None for no file.
+
+    Raises:
+        InputError, VerifyError: it is none, or short of signatures.
+    """
+    if path is None:
+        return None
+    try:
+        return roots.open_genesis(read_input(path, roots.MAX_ROOT), host_crypto.verify)
+    except (InputError, VerifyError) as exc:
+        raise type(exc)(f"{name_of(path)}: --previous: {exc}", exc.code) from exc
+
+
+def require_livable(
+    raw: bytes, previous: Root | None, device_floor: int | None = None, *, development: bool = False
+) -> None:
+    """Return if a ROOT is one to sign; ``device_floor``: that every device in the field has at least.
+
+    Raises:
+        VerifyError: it is not; says why, all of it; code ``root-policy``.
+    """
+    root = roots.unsafe_read_root(raw)
+    faults = host_root.root_faults(root)
+    if not development:
+        faults += host_root.shared_keys(root)
+    if previous is None and root.version > 1:
+        faults.append(f"version {root.version} follows another ROOT: name that with --previous")
+    if previous is not None:
+        faults += host_root.succession_faults(root, previous)
+    if previous is not None or root.version == 1:
+        before = previous.min_secver if previous else 0
+        floor = before if device_floor is None else device_floor
+        faults += [f"{fault} (--device-floor)" for fault in host_root.reach_faults(root, floor)]
+    if faults:
+        raise VerifyError("; ".join(faults), "root-policy")
 
 
 def sign_root(
-    raw: bytes, keys: Iterable[Path], password_file: Path | None, allow_example_keys: bool
+    raw: bytes,
+    previous: Root | None,
+    keys: Iterable[Path],
+    password_file: Path | None,
+    allow_example_keys: bool,
 ) -> bytes:
     """Return the ROOT with one more signature per key.
 
     Raises:
-        InputError: a key file is not usable, or not of a ROOT key that the document names.
+        InputError: a key file is not usable, or not of a ROOT key of this document or the one before.
         VerifyError: signed by it already, or an example key.
     """
-    known = roots.unsafe_read_root(raw)
+    root = roots.unsafe_read_root(raw)
+    known = [kid for named in (root, previous) if named for kid in named.role_keys(roots.ROOT)]
     for path in keys:
         key = passwords.open_key(path, password_file, allow_example_keys, role="root")
         kid = cose.kid_of(host_crypto.public_xy(key))
-        if known.version == 1 and kid not in known.role_keys(roots.ROOT):
-            raise InputError(f"{path}: not one of the ROOT keys of this document")
+        if kid not in known:
+            raise InputError(f"{name_of(path)}: not one of the ROOT keys of this document, or the one before")
         raw = roots.add_signature(raw, kid, host_crypto.signer(key))
     return raw
 
 
-def summary(path: Path, raw: bytes) -> dict[str, Any]:
-    """Return the fields of a ROOT; ``verified`` tells whether its own threshold of ROOT keys signed it."""
+def summary(path: Path, raw: bytes, previous: Root | None = None) -> dict[str, Any]:
+    """Return the fields of a ROOT; ``verified``: signed as devices want it that hold ``previous``, or,
+    without it, as those do that begin with this one; ``missing``: what they would say.
+    """
     table = describe.describe(path, raw)
     if table["kind"] != "root":
-        raise InputError(f"{path}: not a ROOT")
+        raise InputError(f"{name_of(path)}: not a ROOT")
     try:
-        roots.open_genesis(raw, host_crypto.verify)
-        table["verified"] = True
+        _require_taken(raw, previous)
     except VerifyError as exc:
-        table["verified"] = False
-        table["missing"] = exc.message
-    return table
+        return {**table, "verified": False, "missing": exc.message}
+    return {**table, "verified": True}
+
+
+def _require_taken(raw: bytes, previous: Root | None) -> None:
+    """Return if devices take a ROOT. Raises VerifyError."""
+    if previous is not None:
+        roots.step(previous, raw, host_crypto.verify)
+    elif roots.open_genesis(raw, host_crypto.verify).version > 1:
+        raise VerifyError("it follows another ROOT: name that with --previous", "root-version")
+
+
+def _or_before(value: int | None, before: int) -> int:
+    return before if value is None else value
+
+
+def _version(given: int | None, previous: Root | None) -> int:
+    return _or_before(given, previous.version + 1 if previous else 1)
+
+
+def _role(role: int, options: Mapping[str, Any], previous: Root | None) -> tuple[int, list[bytes]]:
+    """Return threshold and keys of a role: as the options say, else as before."""
+    name = roots.ROLE_NAMES[role]
+    keys = _public(options[f"{name}_key"], name, options["allow_example_keys"])
+    if not keys and previous is not None:
+        keys = list(previous.role_keys(role).values())
+    if not keys:
+        raise InputError(f"no key of role {name}: name them with --{name}-key, or --previous")
+    if role == roots.ASSIGN:
+        return 1, keys
+    return _or_before(options[f"{name}_threshold"], previous.threshold(role) if previous else THRESHOLD), keys
+
+
+def _revoked(options: Mapping[str, Any], previous: Root | None) -> tuple[bytes, ...]:
+    kept = previous.revoked if previous and not options["forget_revoked"] else []
+    return tuple(dict.fromkeys([*kept, *(_digest(text) for text in options["revoke"])]))
+
+
+def _retired(options: Mapping[str, Any], previous: Root | None) -> tuple[bytes, ...]:
+    given = _public(options["retire_image_key"], "image", options["allow_example_keys"])
+    kept = previous.retired if previous else []
+    return tuple(dict.fromkeys([*kept, *(cose.key_hash(xy) for xy in given)]))
+
+
+def _image_keys(options: Mapping[str, Any], previous: Root | None) -> tuple[bytes, ...]:
+    """Return the IMAGE keys given, else those named before without the retired ones."""
+    given = _public(options["image_key"], "image", options["allow_example_keys"])
+    retired = _retired(options, previous)
+    if any(cose.key_hash(xy) in retired for xy in given):
+        raise InputError("one key under --image-key, and retired: devices know it, or not")
+    before = previous.image_keys if previous else {}
+    return tuple(given or (xy for key_hash, xy in before.items() if key_hash not in retired))
+
+
+def _servers(options: Mapping[str, Any], previous: Root | None) -> tuple[str, ...]:
+    for text in options["server_url"]:
+        parse_address(text)
+    return _kept(
+        options["server_url"], previous.servers if previous else [], options["drop_server"], "address"
+    )
+
+
+def _server_cas(options: Mapping[str, Any], previous: Root | None) -> tuple[bytes, ...]:
+    given = [ca for path in options["server_ca"] for ca in _ca_ders(path, usable=True)]
+    dropped = [ca for path in options["drop_server_ca"] for ca in _ca_ders(path, usable=False)]
+    return _kept(given, previous.server_cas if previous else [], dropped, "CA")
+
+
+def _kept(given: Sequence[Item], before: list[Item], dropped: Sequence[Item], what: str) -> tuple[Item, ...]:
+    """Return what is given, and behind it what was there before and is not dropped."""
+    if any(item not in before for item in dropped):
+        raise InputError(f"--previous names no such {what} of a server to drop")
+    items = list(given)
+    items += [item for item in before if item not in dropped and item not in items]
+    return tuple(items)
+
+
+def _ca_ders(path: Path, *, usable: bool) -> list[bytes]:
+    certificates = pem_certificates(read_input(path, 65536), name_of(path))
+    for certificate in certificates:
+        if usable:
+            require_ca(certificate, SERVER_CA, name_of(path))
+    return [certificate_der(certificate) for certificate in certificates]
 
 
 def _public(paths: Iterable[Path], role: str, allow_example_keys: bool) -> list[bytes]:
     found = [(path, host_crypto.load_public_key(path, role)) for path in paths]
     for path, xy in found:
-        host_crypto.refuse_example_key(xy, allow_example_keys, str(path))
+        host_crypto.refuse_example_key(xy, allow_example_keys, name_of(path))
     return [xy for _, xy in found]
 
 

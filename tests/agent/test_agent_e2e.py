@@ -284,7 +284,7 @@ def test_root_b_takes_over_and_images_of_root_a_are_refused_afterwards(factory, 
     signers = [arg for n in (1, 3) for arg in ("--sign", KEYS / f"root-{n}.pem")]
     second = tmp_path / "root2.cbor"
     fota("root", "new", *keys, "--assign-key", KEYS / "assign.pub.pem", *signers, "-o", second,
-         "--root-version", 2, "--key-epoch", 1)  # fmt: skip
+         "--previous", factory.root, "--key-epoch", 1)  # fmt: skip
     factory.operate("release", "root", second)
     state = agent(path, "--until-idle")
     assert (state["root_version"], counter1(path)) == (2, 0), "it runs an image of root A"

@@ -36,6 +36,7 @@ HOST_ONLY = {
     "fota_wire/host_options.py": "the command-line library",
     "fota_wire/host_print.py": "the command-line library",
     "fota_wire/host_values.py": "regular expressions that MicroPython lacks",
+    "fota_wire/host_root.py": "certificates by OpenSSL",
     "fota_wire/host_x509.py": "certificates by OpenSSL",
     "fota_wire/seams.py": "types alone",
     "fota_agent/seams.py": "types alone",

@@ -155,14 +155,31 @@ def step(root: Root, raw: bytes, verify: "Verify") -> Root:
     payload, signatures, _ = _parse(raw)
     _check(root, payload, signatures, verify)  # (1) the old keys vouch for it, before it is looked into
     new = _read(payload, raw)
+    _check(new, payload, signatures, verify)  # (2) the new keys are in use
+    require_succession(root, new)  # (3) and it takes nothing back
+    return new
+
+
+def require_succession(root: Root, new: Root) -> None:
+    """Return if ``new`` may follow ``root``, signatures apart: they are not looked at.
+
+    Raises:
+        VerifyError: ``root-version``, or ``root-floor``: it lowers what was said for ever.
+    """
     if new.version != root.version + 1:
         raise VerifyError(f"ROOT {new.version} does not follow ROOT {root.version}", "root-version")
-    _check(new, payload, signatures, verify)  # (2) the new keys are in use
-    lowered = new.min_sequence < root.min_sequence or new.min_secver < root.min_secver
-    taken_back = [key_hash for key_hash in root.retired if key_hash not in new.retired]
-    if lowered or taken_back or new.epoch < root.epoch:
-        raise VerifyError("ROOT lowers a minimum", "root-floor")
-    return new
+    for old, now, what in (
+        (root.min_sequence, new.min_sequence, "minimum sequence"),
+        (root.min_secver, new.min_secver, "minimum security counter"),
+        (root.epoch, new.epoch, "key epoch"),
+    ):
+        if now < old:
+            raise VerifyError(f"ROOT {new.version} lowers the {what}, {old} to {now}", "root-floor")
+    for key_hash in root.retired:
+        if key_hash not in new.retired:
+            raise VerifyError(
+                f"ROOT {new.version} takes back that image key {key_hash.hex()[:16]} is retired", "root-floor"
+            )
 
 
 def unsafe_read_root(raw: bytes) -> Root:
