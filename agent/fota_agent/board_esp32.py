@@ -13,7 +13,7 @@ import struct
 from fota_agent import state as store
 from fota_wire import bootreport, journal, layout, p256, settings
 from fota_wire.errors import DeviceError, FormatError, VerifyError
-from fota_wire.status import FL1, FL2, IM1, IM3, JO1, JO2, OK, PO4, SE1
+from fota_wire.status import FL1, FL2, IM1, IM3, JO1, JO2, PO4, SE1
 from fota_wire.version import parse_version
 
 TYPE_CHECKING = False
@@ -133,7 +133,6 @@ class Esp32Board:
             report.sec_cnt, report.version, report.image_hash = describe(self.running)
         except VerifyError as exc:
             raise DeviceError(f"the running image: {exc}") from exc
-        report.status_element = OK
         return report
 
     def inspect(self, size: int) -> "tuple[int, bytes]":

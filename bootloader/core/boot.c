@@ -7,17 +7,18 @@
 #include "crc32.h"
 #include "element.h"
 #include "hardened.h"
+#include "hash.h"
 #include "image.h"
 #include "policy.h"
 #include "port.h"
 #include "settings.h"
-#include "sha256.h"
 
 enum {
   ATTEMPTS = 3,      /* sessions with the element before giving up */
   PAUSE_US = 200000, /* before the next: longer than any command it may still be busy with */
   HALT_WATCHDOG_S = 8,
   COUNTS_PER_STEP = 8, /* a power cut may add a spurious count: eight are one step */
+  STEPS_PER_BOOT = 16, /* of the floor: 20 s with the slowest element */
 };
 
 typedef struct boot {
@@ -68,7 +69,7 @@ __attribute__((noinline)) static void note_record(const boot_t *b) {
   fota_port_report.sequence = record->sequence;
 }
 
-/* From here on, whatever stops us is not for ever. Feeds the watchdog, too. */
+/* From here on, whatever stops us is not for ever. */
 __attribute__((noinline)) static void guard(void) {
   if (settings[FOTA_SETTINGS_WATCHDOG_ALWAYS] == 1) {
     fota_port_watchdog(settings[FOTA_SETTINGS_WATCHDOG_S]);
@@ -79,12 +80,9 @@ __attribute__((noinline)) static void guard(void) {
 
 /* Parses and hashes. The signature is over this hash, so the one in the image only names damage. */
 static fota_status_t read_image(boot_t *b, const uint8_t *base) {
-  fota_sha256_t sha;
   const uint32_t start_us = fota_port_time_us();
   FOTA_TRY(fota_image_parse(base, &fota_layout, &b->image));
-  fota_sha256_init(&sha);
-  fota_sha256_update(&sha, b->image.base, b->image.hashed_size);
-  fota_sha256_final(&sha, b->claim.digest);
+  fota_hash(b->image.base, b->image.hashed_size, b->claim.digest);
   fota_port_report.hash_us += fota_port_time_us() - start_us;
   return fota_verdict_or(fota_compare(b->claim.digest, b->image.hash, 32), FOTA_IMAGE_HASH);
 }
@@ -123,7 +121,6 @@ static fota_status_t ask_element(boot_t *b) {
   memset(b->counter, 0xff, sizeof b->counter);
   b->proof = (uint32_t)(uintptr_t)b->image.base;
   FOTA_PROVE(b->proof, check_class(b));
-  FOTA_TRY(find_root(b));
   FOTA_TRY(fota_element_open());
   for (uint32_t i = 0; i < 2; i++) {
     FOTA_PROVE(b->proof, fota_element_counter(i, &b->counter[i]));
@@ -141,6 +138,7 @@ static bool is_verdict(fota_status_t status) {
 /* After a failed attempt: says why, and lets the element finish what it may be at. */
 static void pause(fota_status_t status) {
   fota_say_status("element", status);
+  fota_port_feed();
   fota_port_wait_us(PAUSE_US);
 }
 
@@ -163,7 +161,10 @@ static fota_status_t look_at(boot_t *b, uint8_t slot) {
   (void)fota_port_ecc_fault(); /* forget older faults */
   const fota_status_t status = read_image(b, fota_layout.slot[fota_slot_index(slot)]);
   if (fota_port_ecc_fault()) return FOTA_FLASH_ECC;
-  return status == FOTA_OK ? ask_element_patiently(b) : status;
+  FOTA_TRY(status);
+  FOTA_TRY(check_class(b)); /* these two refuse without waking the element; the proof has both */
+  FOTA_TRY(find_root(b));
+  return ask_element_patiently(b);
 }
 
 static void verify(boot_t *b, uint8_t slot) {
@@ -221,25 +222,29 @@ __attribute__((noinline)) static fota_status_t count_once(boot_t *b) {
 }
 
 /* Raises the floor to the counter of the image that was confirmed, or does not boot: a floor that
- * stays behind would let the older image come back. */
+ * stays behind would let the older image come back. Only a long leap is left to the following
+ * boots, for the application cannot wait minutes (ADR 33). */
 static void raise_floor(boot_t *b) {
   const uint32_t sec_cnt = fota_load_le32(b->image.sec_cnt);
+  uint32_t floor = floor_of(b);
+  const uint32_t end = floor + STEPS_PER_BOOT;
   int attempts = ATTEMPTS;
-  if (floor_of(b) >= sec_cnt) return;
   b->counted = UINT32_MAX;
-  while (floor_of(b) < sec_cnt) {
+  while (floor < sec_cnt && floor < end) {
     const uint32_t before = b->counted;
-    guard();
     fota_status_t status = count_once(b);
     fota_element_close();
     if (status == FOTA_OK && b->counted == before) status = FOTA_ELEMENT_REFUSED;
-    if (status == FOTA_OK) continue;
-    b->counted = UINT32_MAX;
-    pause(status);
     fota_port_report.status_element = status;
-    if (--attempts == 0) halt(status);
+    if (status != FOTA_OK) {
+      b->counted = UINT32_MAX;
+      pause(status);
+      if (--attempts == 0) halt(status);
+    } else if (floor_of(b) != floor) {
+      floor = floor_of(b);
+      fota_say_number("floor ", floor);
+    }
   }
-  fota_say_number("floor ", sec_cnt);
 }
 
 /* --- starting the application --- */

@@ -42,6 +42,11 @@ void fota_port_put(const char *text);
 /* The watchdog: resets the chip after `seconds` (1..30). It cannot be stopped. */
 void fota_port_watchdog(uint32_t seconds);
 
+/* Feeds the watchdog, if it runs (hardware may have started it at reset); never starts it. Whoever
+ * begins something bounded calls this (a command to the element, a stretch of a hash, a pause), and
+ * no loop that waits: half a second passes between two feeds at most, and a hang is never fed. */
+void fota_port_feed(void);
+
 /* Called before anything is written about the image at `base`, which is to boot. For chips whose
  * banks change places by a reset: does that, if need be, and does not return; the next boot comes
  * to the same choice and finds the image where it runs. The weak one of the core does nothing.

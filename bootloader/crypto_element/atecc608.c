@@ -10,6 +10,7 @@
 #include "bytes.h"
 #include "element.h"
 #include "hardened.h"
+#include "hash.h"
 #include "port.h"
 #include "settings.h"
 #include "sha256.h"
@@ -36,7 +37,9 @@ enum {
   COUNTER_SIZE = 7,
   WAKE_US = 1500,
   POLL_US = 2000,
-  POLLS = 150, /* 300 ms: more than twice the longest command used here */
+  /* More than twice the longest command used here. It is time and not a number of polls, which take
+   * longer on a bus that is stuck. (Where the clock wraps, in the worst case too short once.) */
+  PATIENCE_US = 300000,
 };
 
 static const uint8_t *const settings = fota_port_settings;
@@ -92,30 +95,31 @@ fota_status_t atecc_run(uint32_t command, uint32_t sizes, const uint8_t *data, u
   const uint32_t crc = atecc_crc(packet + 1, 5 + length);
   packet[6 + length] = (uint8_t)crc;
   packet[7 + length] = (uint8_t)(crc >> 8);
+  fota_port_feed();
   const fota_status_t sent = fota_port_bus_write(address, packet, 8 + length);
   forget(packet, sizeof packet - SPARE);
-  FOTA_TRY(sent);
-  for (int poll = 0; poll < POLLS; poll++) {
+  if (sent != FOTA_OK) return FOTA_ELEMENT_TIMEOUT; /* it was awake a moment ago */
+  const uint32_t start_us = fota_port_time_us();
+  do {
     fota_port_wait_us(POLL_US);
     if (fota_port_bus_read(address, answer, expected) == FOTA_OK) {
       return check_answer(command, answer, expected);
     }
-  }
+  } while (fota_port_time_us() - start_us < PATIENCE_US);
   return FOTA_ELEMENT_TIMEOUT;
 }
 
 /* A nonce that never repeats and that nobody else chooses: not even a poor RNG alone. */
 static fota_status_t fresh_nonce(uint8_t nonce[32]) {
-  fota_sha256_t sha;
-  FOTA_TRY(fota_port_random(nonce));
-  fota_sha256_init(&sha);
-  fota_sha256_update(&sha, settings + FOTA_SETTINGS_IO_KEY, 32);
-  fota_sha256_update(&sha, nonce, 32);
-  fota_sha256_final(&sha, nonce);
+  uint8_t m[64];
+  FOTA_TRY(fota_port_random(m + 32));
+  memcpy(m, settings + FOTA_SETTINGS_IO_KEY, 32);
+  fota_hash(m, sizeof m, nonce);
   return FOTA_OK;
 }
 
 fota_status_t fota_element_open(void) {
+  static bool met; /* it has answered in this boot: silence from now on is not absence */
   const uint8_t address = settings[FOTA_SETTINGS_ADDRESS];
   const uint8_t sleep = WORD_SLEEP;
   uint8_t answer[STATUS_SIZE];
@@ -126,7 +130,10 @@ fota_status_t fota_element_open(void) {
   (void)asleep; /* not acknowledged: it sleeps already, or is busy and the next attempt finds it */
   fota_port_bus_wake();
   fota_port_wait_us(WAKE_US);
-  FOTA_TRY(fota_port_bus_read(address, answer, STATUS_SIZE));
+  if (fota_port_bus_read(address, answer, STATUS_SIZE) != FOTA_OK) {
+    return met ? FOTA_ELEMENT_TIMEOUT : FOTA_ELEMENT_ABSENT;
+  }
+  met = true;
   const fota_status_t status = check_answer(0, answer, STATUS_SIZE);
   return answer[1] == 0x11 && status == FOTA_ELEMENT_REFUSED ? FOTA_OK : status;
 }
@@ -145,13 +152,6 @@ typedef struct counter_session {
   uint8_t mac[36];
 } counter_session_t;
 
-static void hash(const uint8_t *message, uint32_t length, uint8_t digest[32]) {
-  fota_sha256_t sha;
-  fota_sha256_init(&sha);
-  fota_sha256_update(&sha, message, length);
-  fota_sha256_final(&sha, digest);
-}
-
 /* Computes the MAC that only our element can make over this value in this session, and compares. */
 static fota_status_t check_counter(const counter_session_t *session, const uint32_t *value) {
   const uint32_t mac_command = ATECC_COMMAND(OP_MAC, MAC_TEMPKEY, ATECC_SLOT_MAC_KEY);
@@ -164,7 +164,7 @@ static fota_status_t check_counter(const counter_session_t *session, const uint3
   m[52] = OP_NONCE;
   m[53] = NONCE_RANDOM;
   m[54] = 0;
-  hash(m, 55, temp_key);
+  fota_hash(m, 55, temp_key);
   /* TempKey after GenDig over the counter */
   memset(m, 0, 64);
   fota_copy4(m + 32, &session->command);
@@ -172,7 +172,7 @@ static fota_status_t check_counter(const counter_session_t *session, const uint3
   m[37] = serial[0];
   m[38] = serial[1];
   fota_copy4(m + 40, value);
-  hash(m, 96, temp_key);
+  fota_hash(m, 96, temp_key);
   /* MAC over TempKey with the pairing key */
   memcpy(m + 32, temp_key, 32);
   memcpy(m, settings + FOTA_SETTINGS_MAC_KEY, 32);
@@ -181,7 +181,7 @@ static fota_status_t check_counter(const counter_session_t *session, const uint3
   m[79] = serial[8];
   m[84] = serial[0];
   m[85] = serial[1];
-  hash(m, 88, m);
+  fota_hash(m, 88, m);
   return fota_compare(m, session->mac + 1, 32);
 }
 

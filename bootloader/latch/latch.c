@@ -9,9 +9,9 @@
 
 #include "atecc608.h"
 #include "element.h"
+#include "hash.h"
 #include "port.h"
 #include "settings.h"
-#include "sha256.h"
 
 enum {
   OP_NONCE = 0x16,
@@ -29,13 +29,6 @@ enum {
   PAUSE_US = 200000,
 };
 
-static void hash(const uint8_t *message, uint32_t length, uint8_t digest[32]) {
-  fota_sha256_t sha;
-  fota_sha256_init(&sha);
-  fota_sha256_update(&sha, message, length);
-  fota_sha256_final(&sha, digest);
-}
-
 /* Proves the IO key over a nonce that the element had a part in. One buffer: the stack is small. */
 static fota_status_t prove_io_key(void) {
   const uint8_t *const settings = fota_port_settings;
@@ -49,14 +42,14 @@ static fota_status_t prove_io_key(void) {
   m[52] = OP_NONCE;
   m[53] = 0;
   m[54] = 0;
-  hash(m, 55, m + 32);
+  fota_hash(m, 55, m + 32);
   /* what CheckMac compares with; the other data are zero */
   memcpy(m, settings + FOTA_SETTINGS_IO_KEY, 32);
   memset(m + 64, 0, 24);
   m[79] = settings[FOTA_SETTINGS_SERIAL + 8];
   m[84] = settings[FOTA_SETTINGS_SERIAL];
   m[85] = settings[FOTA_SETTINGS_SERIAL + 1];
-  hash(m, 88, m + 32);
+  fota_hash(m, 88, m + 32);
   /* challenge (not used), response, other data */
   memset(m, 0, 32);
   memset(m + 64, 0, 24);
@@ -78,6 +71,7 @@ void fota_release(void) {
     const fota_status_t status = set_latch();
     fota_element_close();
     if (status == FOTA_OK) return;
+    fota_port_feed();
     fota_port_wait_us(PAUSE_US);
   }
 }

@@ -8,9 +8,6 @@
 
 #include "flash.h"
 
-/* Feeds the watchdog, if it runs; never starts it. */
-void fota_port_feed(void);
-
 /* True if somebody holds the recovery button. */
 bool fota_port_recovery_asked(void);
 

@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "hardened.h"
+#include "hash.h"
 #include "layout.h"
 #include "recovery/recovery_port.h"
-#include "sha256.h"
 
 enum { WORD = 8 }; /* what flash programs at once */
 
@@ -49,12 +49,9 @@ static fota_status_t store(fota_upload_t *u, const uint8_t *data, uint32_t size)
 }
 
 static fota_status_t check_digest(const fota_upload_t *u) {
-  fota_sha256_t sha;
-  uint8_t digest[FOTA_SHA256_SIZE];
+  uint8_t digest[32];
   if (!u->has_digest) return FOTA_OK;
-  fota_sha256_init(&sha);
-  fota_sha256_update(&sha, fota_layout.slot[fota_slot_index(u->slot)], u->length);
-  fota_sha256_final(&sha, digest);
+  fota_hash(fota_layout.slot[fota_slot_index(u->slot)], u->length, digest);
   return fota_verdict_or(fota_compare(digest, u->digest, sizeof digest), FOTA_IMAGE_HASH);
 }
 

@@ -1,4 +1,4 @@
-/* The element's driver on the host: its port is whatever the test gives, by five functions. */
+/* The element's driver on the host: its port is whatever the test gives, by seven functions. */
 #include <stdint.h>
 
 #include "status.h"
@@ -9,6 +9,8 @@ typedef struct element_host {
   void (*wake)(void);
   void (*wait_us)(uint32_t us);
   uint32_t (*random)(uint8_t *random);
+  void (*feed)(void);
+  uint32_t (*time_us)(void);
 } element_host_t;
 
 element_host_t element_host;
@@ -32,4 +34,12 @@ void fota_port_wait_us(uint32_t us) {
 
 fota_status_t fota_port_random(uint8_t random[32]) {
   return element_host.random(random);
+}
+
+uint32_t fota_port_time_us(void) {
+  return element_host.time_us();
+}
+
+void fota_port_feed(void) {
+  element_host.feed();
 }

@@ -118,6 +118,6 @@ def test_bootloader_executes_in_its_flash_and_its_function_in_ram_and_nowhere_el
     machine.run(time_ms=100)
     assert machine.mem32[0xE000ED94] == 7
     edges = {0: False, 0x07FF_FFFE: False, 0x0800_0000: True, 0x0800_3FFE: True, 0x0800_4000: False,
-             0x0808_4200: False, 0x2000_03FE: False, 0x2000_0400: True, 0x2000_049E: True,
-             0x2000_04A0: False, 0x3FFF_FFFE: False}  # fmt: skip
+             0x0808_4200: False, 0x2000_03FE: False, 0x2000_0400: True, 0x2000_047E: True,
+             0x2000_0480: False, 0x3FFF_FFFE: False}  # fmt: skip
     assert {address: machine.board.scs.mpu.executes(address) for address in edges} == edges

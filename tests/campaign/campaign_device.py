@@ -29,28 +29,8 @@ A, B, NONE = SLOT_A, SLOT_B, SLOT_NONE
 BANK = {A: 1, B: 2}
 IO_KEY, MAC_KEY = (hashlib.sha256(label).digest() for label in (b"campaign io", b"campaign mac"))
 APP_ENTRY = 0x0800_4240
-ELF = "bootloader/stm32l4/bootloader.elf"  # in a build directory
+ELF, CLANG_ELF = (f"bootloader/stm32l4{by}/bootloader.elf" for by in ("", "-clang"))  # in a build directory
 _built = False
-CLANG = (
-    "ARM_CC=clang --target=thumbv7em-none-eabi -Wno-unused-command-line-argument",
-    "GCC_ONLY=",
-)
-# clang makes more code than fits the 8 KiB of the product, and calls the run-time ABI's memory functions:
-# for the campaign it gets the trust store's room, which the bootloader never reads, and those functions
-CLANG_ROOM = ("LENGTH = 8K", "LENGTH = 14K")
-CLANG_LIBRARY = """
-void __aeabi_memclr(void *to, size_t n);
-void __aeabi_memclr4(void *to, size_t n);
-void __aeabi_memclr8(void *to, size_t n);
-void __aeabi_memcpy(void *to, const void *from, size_t n);
-void __aeabi_memcpy4(void *to, const void *from, size_t n);
-void __aeabi_memclr(void *to, size_t n) { memset(to, 0, n); }
-void __aeabi_memclr4(void *to, size_t n) { memset(to, 0, n); }
-void __aeabi_memclr8(void *to, size_t n) { memset(to, 0, n); }
-void __aeabi_memcpy(void *to, const void *from, size_t n) { memcpy(to, from, n); }
-void __aeabi_memcpy4(void *to, const void *from, size_t n) { memcpy(to, from, n); }
-"""
-
 # seeded bugs: (file, what stands there, what stands there instead)
 MUTANTS: dict[str, tuple[tuple[str, str, str], ...]] = {
     # hardening of the floor removed: verdicts are branched on, not added up, and not looked at again
@@ -82,7 +62,12 @@ def build(name: str, sources: Path | None = None, extra: tuple[str, ...] = ()) -
     out = BUILD / name
     out.mkdir(parents=True, exist_ok=True)
     make([str(sources or ROOT / "bootloader"), f"BUILD={out}", *extra, "bootloader"])
-    return out / ELF
+    return elf_of(name)
+
+
+def elf_of(name: str) -> Path:
+    """Where `build` leaves its ELF."""
+    return BUILD / name / (CLANG_ELF if name == "clang" else ELF)
 
 
 def make(arguments: list[str]) -> None:
@@ -107,16 +92,12 @@ def use_built() -> None:
 @cache
 def bootloader(name: str) -> Path:
     """ "gcc", "clang", or "<mutant>" of `MUTANTS`."""
-    if _built and (BUILD / name / ELF).exists():
-        return BUILD / name / ELF
+    if _built and elf_of(name).exists():
+        return elf_of(name)
     if name == "gcc":
         return build("gcc")
     if name == "clang":
-        sources = copy_sources(name)
-        replace(sources / "port/stm32l4/bootloader.ld", *CLANG_ROOM)
-        library = sources / "port/armv7m/mem.c"
-        library.write_text(library.read_text() + CLANG_LIBRARY)
-        return build(name, sources, CLANG)
+        return build(name, extra=("COMPILER=clang",))
     sources = copy_sources(name)
     for file, old, new in MUTANTS[name]:
         replace(sources / file, old, new)

@@ -152,7 +152,7 @@ class Launcher:
         report.state, report.tries, report.reason = record.state, record.tries, record.reason
         report.trial, report.sequence = step.trial, record.sequence
         report.version, report.sec_cnt, report.floor = program.version, program.sec_cnt, floor
-        report.image_hash, report.status_element = program.image_hash, status.OK
+        report.image_hash = program.image_hash
         report.status_a = verdicts.get(layout.SLOT_A, 0)
         report.status_b = verdicts.get(layout.SLOT_B, 0)
         storage.overwrite(self._gateway.report_path, bootreport.pack(report))

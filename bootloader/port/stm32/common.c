@@ -62,6 +62,10 @@ void fota_port_watchdog(uint32_t seconds) {
   IWDG_RLR = seconds * IWDG_HZ - 1;
   while (IWDG_SR != 0) {
   }
+  fota_port_feed();
+}
+
+void fota_port_feed(void) {
   IWDG_KR = 0xaaaa;
 }
 

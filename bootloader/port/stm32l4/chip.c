@@ -5,16 +5,17 @@
 
 enum { BAUD_115200 = 139 }; /* 16 MHz / 115200 */
 
-/* Nothing executes but the bootloader: its 16 KiB of flash, and its function in RAM, 160 bytes.
- * Code and SRAM areas are 1 GiB, the alias of flash at 0 with them. The highest regions, which go
- * first: whether those of an application survive a reset is not for us to find out. */
+/* Nothing executes but the bootloader: its 16 KiB of flash, and its function in RAM. That has the
+ * 128 bytes of its region for itself (bootloader.ld). Code and SRAM areas are 1 GiB, the alias of
+ * flash at 0 with them. The highest regions, which go first: whether those of an application
+ * survive a reset is not for us to find out. */
 static void fence(void) {
   MPU_RBAR = RBAR(0, 5);
   MPU_RASR = RASR_XN | RASR(30);
   MPU_RBAR = RBAR(0x08000000, 6);
   MPU_RASR = RASR(14);
   MPU_RBAR = RBAR(0x20000400, 7); /* bootloader.ld */
-  MPU_RASR = RASR(8) | RASR_WITHOUT(0xe0);
+  MPU_RASR = RASR(7);
   MPU_CTRL = MPU_ON;
   barrier();
 }

@@ -19,23 +19,24 @@ const fota_layout_t fota_layout = {
     .ram_high = FOTA_REPORT_ADDRESS,
 };
 
-/* Runs in RAM: the flash under the caller changes. `proof` must fit the bank that is mapped in the
- * end, so a remap that did not happen starts nothing. The addresses come from the caller: one that
- * was not loaded would be the last register's, so both are compared along with the proof. */
+/* Runs in RAM: the flash under the caller changes. At most 128 bytes: the MPU's region (chip.c),
+ * which bootloader.ld fills up with instructions that trap. `proof` must fit the bank that is
+ * mapped in the end, so a remap that did not happen starts nothing. The addresses come from the
+ * caller: one that was not loaded would be the last register's, so both are compared along with the
+ * proof. */
 __attribute__((section(".ramfunc"), noinline)) static noreturn void enter(uint32_t remap,
                                                                           uint32_t proof,
                                                                           volatile uint32_t *memrmp,
                                                                           uint32_t vectors) {
   *memrmp = remap;
   barrier();
-  const uint32_t bank = *memrmp & MEMRMP_FB ? (uint32_t)BANK_HIGH : (uint32_t)BANK_LOW;
+  const uint32_t bank = BANK_LOW + (*memrmp & MEMRMP_FB) * ((BANK_HIGH - BANK_LOW) / MEMRMP_FB);
   const uint32_t expected =
       FOTA_PROOF(bank + SLOT_OFFSET) + VECTORS + (uint32_t)(uintptr_t)&SYSCFG_MEMRMP;
   proof += vectors + (uint32_t)(uintptr_t)memrmp;
   const uint32_t again = fota_launder(proof);
   FLASH_ACR = ACR_RESET;
   RCC_APB2ENR = 0;
-  barrier();
   if (proof == expected) {
     if (again == fota_launder(expected)) {
       MPU_CTRL = 0; /* only here may a slot execute */

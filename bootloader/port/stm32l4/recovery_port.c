@@ -49,10 +49,6 @@ void fota_port_listen(void) {
 }
 
 /* The core sleeps between its looks. */
-void fota_port_feed(void) {
-  IWDG_KR = 0xaaaa;
-}
-
 int fota_port_get(void) {
   int byte = -1;
   SYST_RVR = LOOK_US * MHZ - 1;

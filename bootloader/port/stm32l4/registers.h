@@ -63,7 +63,6 @@ enum { CORE_MHZ = 48 };
 #define RBAR(base, region) ((base) | BIT(4) | (region))
 #define RASR(log2_size) (3u << 24 | BIT(17) | ((uint32_t)(log2_size) - 1) << 1 | 1u)
 #define RASR_XN BIT(28)
-#define RASR_WITHOUT(parts) ((uint32_t)(parts) << 8) /* SRD: eighths that are not of the region */
 
 #define SYSCFG_MEMRMP REG(0x40010000)
 #define MEMRMP_FB BIT(8)
