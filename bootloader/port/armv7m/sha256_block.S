@@ -133,5 +133,3 @@ fota_sha256_blocks:
   pop   {r4-r11, pc}
   .pool
   .size fota_sha256_blocks, . - fota_sha256_blocks
-
-.section .note.GNU-stack, "", %progbits
