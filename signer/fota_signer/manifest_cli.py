@@ -17,7 +17,7 @@ from fota_signer.cli import (
     vendor_option,
 )
 from fota_wire.errors import InputError
-from fota_wire.files import check_output, name_of, read_input, write_output
+from fota_wire.files import STREAM, alone_at, check_output, name_of, read_input, write_output
 from fota_wire.host_options import FILE, FORCE, JSON
 from fota_wire.host_print import lines_of, print_result
 
@@ -137,11 +137,35 @@ def manifest_sign(
     )
     kid = cose.kid_of(host_crypto.public_xy(private))
     manifests.require_release_key(kid, known)
-    signed = suit.add_signature(raw, kid, host_crypto.signer(private))
-    write_output(output, signed, force=force, over=file)
+    with alone_at(output):
+        if file != STREAM:
+            raw = manifests.same_manifest(
+                raw, read_input(file, MAX_DOCUMENT)
+            )  # others may have signed by now
+        signed = suit.add_signature(raw, kid, host_crypto.signer(private))
+        write_output(output, signed, force=force, over=file)
     table = {**describe(output, signed), **facts}
     print_result(table, as_json, output=output)
     _warn_unchecked(table)
+
+
+@manifest.command("merge")
+@click.argument("files", metavar="ENVELOPE...", type=FILE, nargs=-1, required=True)
+@output_option
+@FORCE
+@JSON
+def manifest_merge(files: tuple[Path, ...], output: Path, force: bool, as_json: bool) -> None:
+    """Put the signatures together that several people gave one manifest, each to a copy."""
+    from fota_signer.describe import describe
+    from fota_wire import suit
+
+    check_output(output, force)
+    merged = read_input(files[0], MAX_DOCUMENT)
+    for file in files:
+        with about(file):
+            merged = suit.merge(merged, read_input(file, MAX_DOCUMENT))
+    write_output(output, merged, force=force)
+    print_result(describe(output, merged), as_json, output=output)
 
 
 @manifest.command("verify")

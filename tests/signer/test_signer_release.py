@@ -3,13 +3,18 @@ stations.
 """
 
 import json
+import os
+import pty
+import subprocess
+import sys
 
 import pytest
 
-from fota_wire import cose, der, host_crypto, image
+from fota_wire import cose, der, host_crypto, image, suit
 from fota_wire import root as roots
 
 MODEL = ("--vendor-domain", "example.com", "--model", "demo")
+CLASS = "a811ee0d-5553-5b3e-b13c-41922315f230"
 
 
 @pytest.fixture
@@ -196,3 +201,123 @@ def test_key_known_and_retired_at_once_refused(root_file, key_dir):
     result = root_file("--retire-image-key", key_dir / "image-a.pub.pem")
     assert result.returncode == 3
     assert "under --image-key and under --retire-image-key" in result.stderr
+
+
+# --- signing apart, in place and together
+
+
+def processes(*lines, cwd):
+    """Run command lines at the same time; return their exit codes."""
+    code = "from fota_cli.main import main; main()"
+    env = {**os.environ, "FOTA_ALLOW_EXAMPLE_KEYS": "1"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, *map(str, words)],
+            cwd=cwd,
+            env=env,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for words in lines
+    ]
+    for process in started:
+        process.communicate()
+    return [process.returncode for process in started]
+
+
+def signers(path):
+    return len(suit.parse_envelope(path.read_bytes()).signatures)
+
+
+@pytest.fixture
+def unsigned(images, fota):
+    assert fota("manifest", "new", "good.img", "-o", "m", "--sequence", 7, *MODEL).returncode == 0
+    return images
+
+
+def test_three_who_sign_in_place_at_once_lose_no_signature(unsigned, key_dir):
+    lines = [("manifest", "sign", "m", "--key", key_dir / f"release-{n}.pem", "-o", "m") for n in (1, 2, 3)]
+    assert processes(*lines, cwd=unsigned) == [0, 0, 0]
+    assert signers(unsigned / "m") == 3
+
+
+def test_of_several_runs_onto_one_output_one_is_told_that_it_wrote(unsigned, key_dir, firmware):
+    sign = (
+        "sign",
+        firmware,
+        "-o",
+        "one.img",
+        "--key",
+        key_dir / "image-a.pem",
+        *MODEL,
+        "--security-counter",
+        3,
+    )
+    lines = [(*sign, "--version", f"1.0.{n}") for n in range(4)]
+    codes = processes(*lines, cwd=unsigned)
+    assert sorted(codes) == [0, 3, 3, 3]
+    written = image.parse_image((unsigned / "one.img").read_bytes())
+    assert written.version == (1, 0, codes.index(0), 0)
+
+
+def test_signatures_made_apart_are_merged(unsigned, fota, key_dir, root_file):
+    root_file()
+    for n in (1, 2, 3):
+        words = ("manifest", "sign", "m", "--key", key_dir / f"release-{n}.pem", "-o", f"m{n}")
+        assert fota(*words).returncode == 0
+    assert fota("manifest", "merge", "m1", "m2", "m1", "-o", "both").returncode == 0
+    assert signers(unsigned / "both") == 2
+    assert fota("manifest", "merge", "m", "both", "m3", "-o", "all").returncode == 0
+    assert signers(unsigned / "all") == 3
+    assert fota("manifest", "verify", "both", "--root", "root.cbor").returncode == 0
+
+
+def test_signatures_of_two_manifests_are_not_merged(unsigned, fota, refused, key_dir):
+    assert fota("manifest", "new", "good.img", "-o", "other", "--sequence", 8, *MODEL).returncode == 0
+    refused(
+        1, "manifest", "merge", "m", "other", "-o", "all", says="other: these are two different manifests"
+    )
+
+
+def test_one_key_with_two_signatures_is_not_merged(unsigned, fota, refused, key_dir):
+    words = ("manifest", "sign", "m", "--key", key_dir / "release-1.pem", "-o", "m1")
+    assert fota(*words).returncode == 0
+    raw = bytearray((unsigned / "m1").read_bytes())
+    signature = suit.parse_envelope(bytes(raw)).signatures[0].signature
+    raw[raw.index(signature) + 5] ^= 1
+    (unsigned / "m2").write_bytes(raw)
+    refused(1, "manifest", "merge", "m1", "m2", "-o", "all", says="signed differently in both")
+
+
+def test_what_is_signed_is_shown_before_the_password_is_asked_for(unsigned, fota, tmp_path):
+    env = {"FOTA_KEY_PASSWORD": "correct horse"}
+    assert fota("keys", "new", "release/eve", "-o", "eve.pem", env=env).returncode == 0
+    main, side = pty.openpty()
+    code = "from fota_cli.main import main; main()"
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "manifest",
+        "sign",
+        "m",
+        "--key",
+        "eve.pem",
+        "-o",
+        "m",
+        "--image",
+        "good.img",
+    ]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdin=side, stdout=side, stderr=side, start_new_session=True
+    )
+    os.close(side)
+    seen = b""
+    while b"Password of" not in seen:
+        seen += os.read(main, 1024)
+    process.terminate()
+    process.wait(30)
+    os.close(main)
+    for fact in (b"sequence", b"1.1.0", b"security counter", b"image digest", CLASS.encode()):
+        assert fact in seen
+    assert signers(tmp_path / "m") == 0

@@ -9,7 +9,8 @@ import errno
 import os
 import stat
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fota_wire.errors import FotaError, InputError, StorageError
@@ -146,6 +147,30 @@ def write_output(
         exclusive=not (force or (over is not None and _is_same(path, over))),
     )
     _used.add(path.resolve())
+
+
+@contextmanager
+def alone_at(path: Path) -> Iterator[None]:
+    """Have other processes that change ``path`` in place, as this one does, wait until this one is done.
+
+    Raises:
+        StorageError: its folder cannot be opened.
+    """
+    if path == STREAM or _is_stream(path):
+        yield
+        return
+    import fcntl
+
+    try:
+        fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as exc:
+        raise _of_system(exc, str(path)) from exc
+    try:
+        with suppress(OSError):  # a file system without locks: as before
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:

@@ -131,6 +131,20 @@ def add_signature(raw: bytes, kid: bytes, sign: "Sign") -> bytes:
     return cbor.encode([payload] + blocks + [cose.sign1(payload, kid, sign, AAD, True)])
 
 
+def merge(first: bytes, second: bytes) -> bytes:
+    """Return the ROOT ``first`` with the signatures of ``second`` too: of people who signed apart.
+
+    Raises:
+        FormatError: malformed. VerifyError: two different documents (``root-version``), one key signed
+            differently in both (``duplicate-signer``), or too many (``limit``).
+    """
+    payload, _, blocks = _parse(first)
+    other, _, more = _parse(second)
+    if payload != other:
+        raise VerifyError("these are two different ROOT documents", "root-version")
+    return cbor.encode([payload] + suit.merge_blocks(blocks, more, MAX_SIGNATURES))
+
+
 def open_genesis(raw: bytes, verify: "Verify") -> Root:
     """Return the ROOT that a device starts from: signed by its own threshold. The caller vouches for its
     origin.

@@ -22,6 +22,7 @@ __all__ = [
     "build_manifest",
     "build_text",
     "manifest_digest",
+    "merge",
     "open_envelope",
     "parse_envelope",
     "unsafe_read_manifest",
@@ -100,6 +101,47 @@ def add_signature(raw: bytes, kid: bytes, sign: "Sign") -> bytes:
         raise VerifyError(f"the envelope has {MAX_SIGNATURES} signatures already", "limit")
     blocks = envelope.blocks + [cose.sign1(envelope.signed, kid, sign, detached=True)]
     return build_envelope(envelope.manifest, blocks, envelope.members.get(suit_profile.TEXT))
+
+
+def merge(first: bytes, second: bytes) -> bytes:
+    """Return the envelope ``first`` with the signatures of ``second`` too: of people who signed apart.
+
+    Raises:
+        FormatError: not envelopes of our profile.
+        VerifyError: of two manifests (``manifest-digest``), or one key signed differently in both
+            (``duplicate-signer``), or too many (``limit``).
+    """
+    envelope, other = parse_envelope(first), parse_envelope(second)
+    for part in (envelope, other):
+        _read(part)
+    if envelope.signed != other.signed:
+        raise VerifyError("these are two different manifests", "manifest-digest")
+    blocks = merge_blocks(envelope.blocks, other.blocks, MAX_SIGNATURES)
+    text = envelope.members.get(suit_profile.TEXT, other.members.get(suit_profile.TEXT))
+    return build_envelope(envelope.manifest, blocks, text)
+
+
+def merge_blocks(one: "list[bytes]", two: "list[bytes]", limit: int) -> "list[bytes]":
+    """Return the signature blocks of both, those of ``one`` first, each key's once.
+
+    Raises:
+        VerifyError: as :func:`merge`.
+    """
+    blocks = list(one)
+    known = {cose.parse_sign1(block, True).kid: block for block in one}
+    for block in two:
+        kid = cose.parse_sign1(block, True).kid
+        if known.get(kid, block) != block:
+            raise VerifyError(
+                f"key {(kid or b'').hex()} signed differently in both: one of them is wrong",
+                "duplicate-signer",
+            )
+        if kid not in known:
+            known[kid] = block
+            blocks.append(block)
+    if len(blocks) > limit:
+        raise VerifyError(f"{len(blocks)} signatures together, of {limit} at most", "limit")
+    return blocks
 
 
 def parse_envelope(raw: bytes, unsafe_draft: bool = False) -> Envelope:
