@@ -32,6 +32,24 @@ def describe(path: Path, data: bytes) -> Table:
     raise InputError(f"{path}: not an image, manifest, ROOT, assignment, report or PEM key")
 
 
+def differences(before: Table, after: Table) -> list[str]:
+    """Return what changes from one table of a kind to the next, a line each: ``name: old -> new``, and for
+    lists ``name: + new`` and ``name: - old``.
+    """
+    lines = []
+    for name in [*after, *(name for name in before if name not in after)]:
+        old, new = before.get(name), after.get(name)
+        if name in ("kind", "size", "signed_by") or old == new:
+            continue
+        label = name.replace("_", " ")
+        if isinstance(old, list) and isinstance(new, list):
+            lines += [f"{label}: - {item}" for item in old if item not in new]
+            lines += [f"{label}: + {item}" for item in new if item not in old]
+        else:
+            lines.append(f"{label}: {'-' if old is None else old} -> {'-' if new is None else new}")
+    return lines
+
+
 def _pem(path: Path, data: bytes) -> Table:
     table: Table = {"kind": "key", "private": b"PRIVATE KEY" in data, "encrypted": b"ENCRYPTED" in data}
     if b"BEGIN CERTIFICATE" in data:

@@ -137,12 +137,10 @@ def manifest_sign(
     )
     kid = cose.kid_of(host_crypto.public_xy(private))
     manifests.require_release_key(kid, known)
+    signed = suit.add_signature(raw, kid, host_crypto.signer(private))
     with alone_at(output):
         if file != STREAM:
-            raw = manifests.same_manifest(
-                raw, read_input(file, MAX_DOCUMENT)
-            )  # others may have signed by now
-        signed = suit.add_signature(raw, kid, host_crypto.signer(private))
+            signed = suit.merge(read_input(file, MAX_DOCUMENT), signed)  # others may have signed by now
         write_output(output, signed, force=force, over=file)
     table = {**describe(output, signed), **facts}
     print_result(table, as_json, output=output)

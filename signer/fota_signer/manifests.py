@@ -88,17 +88,6 @@ def check_before_signing(raw: bytes, image_file: bytes | None, known: Known) -> 
     return image
 
 
-def same_manifest(shown: bytes, now: bytes) -> bytes:
-    """Return ``now`` if it differs from what was ``shown`` by signatures alone.
-
-    Raises:
-        FormatError: malformed. VerifyError: it is another manifest.
-    """
-    if suit.unsafe_read_manifest(shown).manifest_digest != suit.unsafe_read_manifest(now).manifest_digest:
-        raise VerifyError("the manifest was replaced by another one meanwhile: look at it, and sign again")
-    return now
-
-
 def require_release_key(kid: bytes, known: Known) -> None:
     """Return unless ROOT is known and does not count signatures of this key.
 

@@ -1,18 +1,16 @@
 """Commands ``fota root``: make, sign, show and check the document that names all other keys."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from fota_signer.cli import MAX_DOCUMENT, UINT32, about, example_option, output_option, password_option
+from fota_wire import root as roots
 from fota_wire.errors import VerifyError
-from fota_wire.files import check_output, read_input, write_output
+from fota_wire.files import STREAM, alone_at, check_output, read_input, write_output
 from fota_wire.host_options import FILE, FORCE, JSON, Whole
-from fota_wire.host_print import print_result
-
-if TYPE_CHECKING:
-    from fota_wire.root import Root
+from fota_wire.host_print import lines_of, print_result
 
 PREVIOUS = click.option(
     "--previous", type=FILE, help="ROOT in force, which this one follows: needed from version 2 on."
@@ -128,17 +126,47 @@ def root_sign(
     allow_example_keys: bool,
     as_json: bool,
 ) -> None:
-    """Add one signature to a ROOT."""
+    """Add one signature to a ROOT, in place or to a copy; with --previous, what it changes is shown first."""
     from fota_signer import root_command
 
-    check_output(output, force)
+    check_output(output, force, over=file)
     raw = read_input(file, MAX_DOCUMENT)
     with about(file):
         before = root_command.read_previous(previous)
         root_command.require_livable(raw, before, device_floor, development=development)
-    raw = root_command.sign_root(raw, before, [key], password_file, allow_example_keys)
-    write_output(output, raw, force=force)
-    _say(output, raw, before, as_json, output=output)
+        shown = lines_of(root_command.summary(file, raw, before))
+    signed = root_command.sign_root(
+        raw, before, [key], password_file, allow_example_keys, lambda: click.echo(shown, err=True)
+    )
+    with alone_at(output):
+        if file != STREAM:
+            signed = roots.merge(read_input(file, MAX_DOCUMENT), signed)  # others may have signed by now
+        write_output(output, signed, force=force, over=file)
+    _say(output, signed, before, as_json, output=output)
+
+
+@root.command("merge")
+@click.argument("files", metavar="FILE...", type=FILE, nargs=-1, required=True)
+@PREVIOUS
+@output_option
+@FORCE
+@JSON
+def root_merge(
+    files: tuple[Path, ...], previous: Path | None, output: Path, force: bool, as_json: bool
+) -> None:
+    """Put the signatures together that several people gave one ROOT, each to a copy."""
+    from fota_signer import root_command
+
+    check_output(output, force)
+    merged = read_input(files[0], MAX_DOCUMENT)
+    for file in files:
+        with about(file):
+            merged = roots.merge(merged, read_input(file, MAX_DOCUMENT))
+    with about(files[0]):
+        before = root_command.read_previous(previous)
+        root_command.summary(output, merged, before)
+    write_output(output, merged, force=force)
+    _say(output, merged, before, as_json, output=output)
 
 
 @root.command("show")
@@ -178,13 +206,12 @@ def root_verify(
 def _say(
     file: Path,
     raw: bytes,
-    previous: "Root | None",
+    previous: roots.Root | None,
     as_json: bool,
     output: Path | None = None,
 ) -> None:
     """Print a ROOT, and on standard error what has to be known of it."""
     from fota_signer import root_command
-    from fota_wire import root as roots
     from fota_wire.host_root import remarks
 
     print_result(root_command.summary(file, raw, previous), as_json, output=output)

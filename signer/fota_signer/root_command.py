@@ -1,6 +1,6 @@
 """What ``fota root`` does: build, sign, show and check the ROOT document (SPEC 5.2)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -89,8 +89,9 @@ def sign_root(
     keys: Iterable[Path],
     password_file: Path | None,
     allow_example_keys: bool,
+    before: Callable[[], None] = lambda: None,
 ) -> bytes:
-    """Return the ROOT with one more signature per key.
+    """Return the ROOT with one more signature per key; ``before`` a password is asked for, show it.
 
     Raises:
         InputError: a key file is not usable, or not of a ROOT key of this document or the one before.
@@ -99,7 +100,7 @@ def sign_root(
     root = roots.unsafe_read_root(raw)
     known = [kid for named in (root, previous) if named for kid in named.role_keys(roots.ROOT)]
     for path in keys:
-        key = passwords.open_key(path, password_file, allow_example_keys, role="root")
+        key = passwords.open_key(path, password_file, allow_example_keys, role="root", before=before)
         kid = cose.kid_of(host_crypto.public_xy(key))
         if kid not in known:
             raise InputError(f"{name_of(path)}: not one of the ROOT keys of this document, or the one before")
@@ -109,11 +110,14 @@ def sign_root(
 
 def summary(path: Path, raw: bytes, previous: Root | None = None) -> dict[str, Any]:
     """Return the fields of a ROOT; ``verified``: signed as devices want it that hold ``previous``, or,
-    without it, as those do that begin with this one; ``missing``: what they would say.
+    without it, as those do that begin with this one; ``missing``: what they would say; ``changes`` since
+    ``previous``.
     """
     table = describe.describe(path, raw)
     if table["kind"] != "root":
         raise InputError(f"{name_of(path)}: not a ROOT")
+    if previous is not None:
+        table["changes"] = describe.differences(describe.describe(path, previous.raw), table)
     try:
         _require_taken(raw, previous)
     except VerifyError as exc:

@@ -200,7 +200,7 @@ def test_root_shows_its_image_keys(root_file, fota, key_dir, tmp_path):
 def test_key_known_and_retired_at_once_refused(root_file, key_dir):
     result = root_file("--retire-image-key", key_dir / "image-a.pub.pem")
     assert result.returncode == 3
-    assert "under --image-key and under --retire-image-key" in result.stderr
+    assert "under --image-key, and retired" in result.stderr
 
 
 # --- signing apart, in place and together
@@ -321,3 +321,54 @@ def test_what_is_signed_is_shown_before_the_password_is_asked_for(unsigned, fota
     for fact in (b"sequence", b"1.1.0", b"security counter", b"image digest", CLASS.encode()):
         assert fact in seen
     assert signers(tmp_path / "m") == 0
+
+
+def test_root_is_signed_in_place_by_several_at_once_or_merged(root_file, fota, key_dir, tmp_path):
+    words = [word for n in (1, 2, 3) for word in ("--root-key", key_dir / f"root-{n}.pub.pem")]
+    words += ["--release-key", key_dir / "release-1.pub.pem", "--release-threshold", 1]
+    words += ["--assign-key", key_dir / "assign.pub.pem", "-o", "r"]
+    assert fota("root", "new", *words).returncode == 0
+    for n in (1, 2):
+        assert fota("root", "sign", "r", "--key", key_dir / f"root-{n}.pem", "-o", f"r{n}").returncode == 0
+    assert fota("root", "merge", "r1", "r2", "-o", "both").returncode == 0
+    roots.open_genesis((tmp_path / "both").read_bytes(), host_crypto.verify)
+    lines = [("root", "sign", "r", "--key", key_dir / f"root-{n}.pem", "-o", "r") for n in (1, 2, 3)]
+    assert processes(*lines, cwd=tmp_path) == [0, 0, 0]
+    assert len(roots.signers_of((tmp_path / "r").read_bytes())) == 3
+
+
+def test_two_different_roots_are_not_merged(root_file, refused):
+    root_file(name="one")
+    root_file("--min-sequence", 3, name="two")
+    refused(1, "root", "merge", "one", "two", "-o", "all", says="two: these are two different ROOT documents")
+
+
+def test_who_signs_a_root_sees_what_it_changes(root_file, fota, key_dir):
+    root_file()
+    digest = "ab" * 32
+    words = ("--previous", "root.cbor", "--min-sequence", 5, "--revoke", digest, "--image-key")
+    words += (key_dir / "image-b.pub.pem", "--sign", key_dir / "root-1.pem", "-o", "next")
+    assert fota("root", "new", *words).returncode == 0
+    result = fota(
+        "root",
+        "sign",
+        "next",
+        "--key",
+        key_dir / "root-2.pem",
+        "--previous",
+        "root.cbor",
+        "-o",
+        "next",
+        "--json",
+    )
+    assert result.returncode == 0, result.stderr
+    shown = json.loads(result.stdout)
+    assert shown["verified"] is True
+    a, b = (cose.key_hash(host_crypto.load_public_key(key_dir / f"image-{x}.pub.pem")).hex() for x in "ab")
+    assert shown["changes"] == [
+        "version: 1 -> 2",
+        "min sequence: 0 -> 5",
+        f"image keys: - {a}",
+        f"image keys: + {b}",
+        f"revoked: + {digest}",
+    ]
