@@ -84,7 +84,7 @@ def command() -> int:
         return _refuse(exc.format_message(), exc.exit_code)
     except click.Abort as exc:
         if isinstance(exc.__context__, EOFError):
-            return _refuse("a question was asked, and standard input ended", 3)
+            raise exc.__context__ from None
         raise KeyboardInterrupt from exc
 
 

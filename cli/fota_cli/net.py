@@ -10,7 +10,6 @@ import io
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from fota_wire import files
@@ -35,13 +34,19 @@ _OF_THIS_MACHINE = (
 
 
 class _Output(io.FileIO):
-    """A standard stream whose reader may go: what nobody reads any more is dropped, and the work goes on."""
+    """Standard output or error, whose reader may go: what nobody reads is dropped, and the work goes on."""
 
     def write(self, data: "Buffer") -> int:
-        """Write; all of it counts as written once nobody reads."""
+        """Write; all counts as written once nobody reads, and on standard error always.
+
+        Raises:
+            StorageError: standard output cannot be written.
+        """
         try:
             return super().write(data)
-        except BrokenPipeError:
+        except OSError as exc:
+            if self.fileno() == 1 and not isinstance(exc, BrokenPipeError):
+                raise StorageError(f"cannot write standard output: {exc.strerror}") from exc
             return memoryview(data).nbytes
 
 
@@ -75,7 +80,7 @@ def run(command: Callable[[], int | None]) -> NoReturn:
     files.begin()
     try:
         code = command() or 0
-        _flush()
+        sys.stdout.flush()
     except BaseException as exc:  # the outermost place; panics are no Exception
         code, text = judge(exc)
         if os.environ.get(DEBUG) == "1" and not isinstance(exc, SystemExit):
@@ -83,17 +88,9 @@ def run(command: Callable[[], int | None]) -> NoReturn:
 
             traceback.print_exc()
         if text:
-            with suppress(OSError, ValueError):
-                print(f"fota: {text}", file=sys.stderr)
+            print(f"fota: {text}", file=sys.stderr)
     _let_go()
     sys.exit(code)
-
-
-def _flush() -> None:
-    try:
-        sys.stdout.flush()
-    except OSError as exc:
-        raise StorageError(f"cannot write standard output: {exc.strerror}") from exc
 
 
 def judge(exc: BaseException) -> tuple[int, str]:
@@ -109,6 +106,10 @@ def judge(exc: BaseException) -> tuple[int, str]:
             where = f"{os.fsdecode(exc.filename)}: " if isinstance(exc.filename, str | bytes) else ""
             code = STORAGE if exc.errno in _OF_THIS_MACHINE else 3
             return code, f"error: {one_line(where + (exc.strerror or str(exc) or type(exc).__name__))}"
+        case UnicodeError():
+            return 3, f"error: not text in UTF-8: {one_line(repr(getattr(exc, 'object', '')))[:80]}"
+        case EOFError():
+            return 3, "error: standard input ended where an answer was asked for"
         case MemoryError():
             return STORAGE, "error: out of memory"
         case RecursionError():
@@ -128,9 +129,7 @@ def one_line(text: str) -> str:
 
 def _let_go() -> None:
     """Leave nothing to flush to the interpreter's end: what cannot be written would change the exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            with suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    try:
+        sys.stdout.flush()
+    except (FotaError, OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

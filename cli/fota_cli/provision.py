@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fota_cli.station import Target, require_replaceable, virtual, with_job, with_target
+from fota_cli.station import Target, virtual, with_job, with_target
 from fota_wire.errors import InputError
-from fota_wire.files import STREAM, check_output, read_input, read_text, write_output
+from fota_wire.files import STREAM, check_output, check_own_kind, read_input, read_text, write_output
 from fota_wire.host_options import FILE, FOLDER, FORCE, JSON, OWN_FILE, UUID, Whole
 from fota_wire.host_print import print_result
 
@@ -66,8 +66,8 @@ def device(
     from fota_signer.factory.ca import pem
     from fota_signer.factory.ledger import provision_noted
 
-    require_replaceable(certificate_out, b"-----BEGIN CERTIFICATE-----")
-    require_replaceable(request_out, b"\x30")
+    check_own_kind(certificate_out, b"-----BEGIN CERTIFICATE-----")
+    check_own_kind(request_out, b"\x30")
     job = load_job(work)
     book = _open_ledger(ledger)
     try:
@@ -111,7 +111,7 @@ def batch(
 
     if resume and seed is None:
         raise click.UsageError("--resume needs --seed: without it every board is a new one")
-    require_replaceable(csv_out, b"serial,")
+    check_own_kind(csv_out, b"serial,")
     job = load_job(work or ledger.with_name(f"{ledger.name}.work"))
     if devices is not None:
         devices.mkdir(parents=True, exist_ok=True)

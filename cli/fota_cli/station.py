@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fota_wire.errors import InputError
-from fota_wire.files import check_output
 from fota_wire.host_options import FILE, OWN_FILE, Whole
 
 if TYPE_CHECKING:
@@ -18,21 +17,6 @@ if TYPE_CHECKING:
     from fota_vdev.machine import Machine
 
 Function = Callable[..., Any]
-
-
-def require_replaceable(path: Path | None, head: bytes) -> None:
-    """Return if ``path`` may be written by a run that is repeated: it is new, or of the kind that begins so.
-
-    Raises:
-        InputError: something else is there.
-    """
-    if path is None:
-        return
-    check_output(path, force=True)
-    if path.is_file():
-        with path.open("rb") as file:
-            if file.read(len(head)) != head:
-                raise InputError(f"{path} exists and is something else: choose another name")
 
 
 class Target:

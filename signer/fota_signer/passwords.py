@@ -28,7 +28,7 @@ def given_password(password_file: Path | None) -> bytes | None:
             raise InputError(f"{password_file}: no password in it", "password")
         return lines[0]
     value = os.environ.get(VARIABLE)
-    return value.encode() if value else None
+    return os.fsencode(value) if value else None
 
 
 def ask(prompt: str) -> bytes:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from fota_vdev.bus_secrets import Censor
 from fota_vdev.clock import PS_PER_US
 from fota_wire.errors import FormatError
-from fota_wire.files import read_input, write_atomic
+from fota_wire.files import check_own_kind, read_input, write_output
 
 if TYPE_CHECKING:
     from fota_vdev.machine import Machine
@@ -95,7 +95,8 @@ class BusLog:
         """
         head = HEAD | {"secrets": "shown" if self._censor is None else "masked"}
         lines = [head, *(message.as_dict() for message in self.messages)]
-        write_atomic(path, "".join(json.dumps(line) + "\n" for line in lines).encode(), 0o600)
+        data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        write_output(path, data, force=True, secret=True)
 
 
 @contextmanager
@@ -108,6 +109,7 @@ def listening(machine: "Machine", path: Path | None, *, secrets: bool = False) -
     if path is None:
         yield log
         return
+    check_own_kind(path, json.dumps(HEAD).encode()[:-1])
     resets = len(machine.resets)
     bus = machine.board.i2c_bus
     bus.listener = log

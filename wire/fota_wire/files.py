@@ -124,6 +124,20 @@ def check_output(path: Path, force: bool, over: Path | None = None) -> None:
         raise _of_system(exc, str(path)) from exc
 
 
+def check_own_kind(path: Path | None, head: bytes) -> None:
+    """Return if a run that is repeated may write ``path``: it is new, or of the kind that begins so.
+
+    Raises:
+        InputError: something else is there.
+        StorageError: as `check_output`.
+    """
+    if path is None:
+        return
+    check_output(path, force=True)
+    if path.is_file() and _read_all(path, len(head)) != head:
+        raise InputError(f"{path} exists and is something else: choose another name")
+
+
 def write_output(
     path: Path, data: bytes, *, force: bool = False, secret: bool = False, over: Path | None = None
 ) -> None:
@@ -185,6 +199,8 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 
 def _write(path: Path, data: bytes, mode: int, *, exclusive: bool) -> None:
+    if path.exists() and not path.is_file():
+        raise StorageError(f"cannot write {path}: it is not a regular file")
     tmp = path.with_name(f".{path.name[:200]}.{os.urandom(8).hex()}.tmp")
     try:
         fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
@@ -226,10 +242,10 @@ def _claim(tmp: Path, path: Path) -> None:
 
 def _write_stream(path: Path, data: bytes) -> None:
     name = "standard output" if path == STREAM else str(path)
+    if path == STREAM and sys.__stdout__ is None:
+        raise StorageError("standard output is closed: nothing was written")
     try:
         if path == STREAM:
-            if sys.__stdout__ is None:
-                raise StorageError("standard output is closed: nothing was written")
             sys.stdout.flush()
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()

@@ -11,7 +11,8 @@ from pathlib import Path
 from fota_wire import example_keys
 from fota_wire.cose import kid_of
 from fota_wire.errors import InputError, VerifyError
-from fota_wire.files import read_input
+from fota_wire.files import name_of, read_input
+from fota_wire.host_panic import panics_refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,15 +87,16 @@ def load_private_key(
     require_role(pem, role, path)
     encrypted = b"ENCRYPTED" in pem
     if encrypted and password is None:
-        raise InputError(f"{path}: the key is encrypted: give its password", "password")
+        raise InputError(f"{name_of(path)}: the key is encrypted: give its password", "password")
     try:
-        key = _plain_key(pem) or _pem_key(pem, password if encrypted else None)
+        with panics_refused(quiet=True):
+            key = _plain_key(pem) or _pem_key(pem, password if encrypted else None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
         what = "wrong password, or a damaged file" if encrypted else "not a private key in PEM"
-        raise InputError(f"{path}: {what}", "password" if encrypted else "key") from exc
+        raise InputError(f"{name_of(path)}: {what}", "password" if encrypted else "key") from exc
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
-        raise InputError(f"{path}: not a P-256 key", "key")
-    refuse_example_key(public_xy(key), allow_example_keys, str(path))
+        raise InputError(f"{name_of(path)}: not a P-256 key", "key")
+    refuse_example_key(public_xy(key), allow_example_keys, name_of(path))
     return key
 
 
@@ -159,7 +161,9 @@ def require_role(pem: bytes, role: str | None, path: Path) -> None:
     found = _LABEL.match(pem)
     if role is not None and found and found[1].decode() != role:
         label = (found[1] + (found[2] or b"")).decode()
-        raise InputError(f"{path}: the key {label}; what is wanted here is a key of role {role}", "key-role")
+        raise InputError(
+            f"{name_of(path)}: the key {label}; what is wanted here is a key of role {role}", "key-role"
+        )
 
 
 def load_public_key(path: Path, role: str | None = None) -> bytes:
@@ -181,15 +185,17 @@ def load_public_key(path: Path, role: str | None = None) -> bytes:
         if b"BEGIN CERTIFICATE" in pem:
             from fota_wire.host_x509 import pem_certificate
 
-            key = pem_certificate(pem, str(path)).public_key()
+            key = pem_certificate(pem, name_of(path)).public_key()
         elif b"PRIVATE KEY" in pem:
-            key = load_pem_private_key(pem, None).public_key()
+            with panics_refused(quiet=True):
+                key = load_pem_private_key(pem, None).public_key()
         else:
-            key = load_pem_public_key(pem)
+            with panics_refused(quiet=True):
+                key = load_pem_public_key(pem)
     except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
-        raise InputError(f"{path}: no public key in PEM", "key") from exc
+        raise InputError(f"{name_of(path)}: no public key in PEM", "key") from exc
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
-        raise InputError(f"{path}: not a P-256 key", "key")
+        raise InputError(f"{name_of(path)}: not a P-256 key", "key")
     return public_xy(key)
 
 

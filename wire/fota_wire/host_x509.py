@@ -6,6 +6,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fota_wire.errors import InputError, VerifyError
 from fota_wire.host_crypto import public_xy
+from fota_wire.host_panic import panics_refused
 
 UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
 """What the library raises for bytes that are not what they should be; it parses late, so on any access."""
@@ -14,8 +15,9 @@ UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
 def pem_certificate(pem: bytes, where: str) -> x509.Certificate:
     """Return the certificate in PEM that ``where`` names. Raises InputError: there is none."""
     try:
-        certificate = x509.load_pem_x509_certificate(pem)
-        certificate.public_key()
+        with panics_refused():
+            certificate = x509.load_pem_x509_certificate(pem)
+            certificate.public_key()
     except UNREADABLE as exc:
         raise InputError(f"{where}: not a certificate in PEM") from exc
     return certificate
@@ -28,8 +30,9 @@ def issued_certificate(raw: bytes, ca: x509.Certificate, what: str) -> x509.Cert
         VerifyError: it cannot be read, or is another CA's; code ``ca``.
     """
     try:
-        certificate = x509.load_der_x509_certificate(raw)
-        certificate.verify_directly_issued_by(ca)
+        with panics_refused():
+            certificate = x509.load_der_x509_certificate(raw)
+            certificate.verify_directly_issued_by(ca)
     except (*UNREADABLE, InvalidSignature) as exc:
         raise VerifyError(f"{what} is of another CA, or cannot be read", "certificate") from exc
     return certificate
@@ -38,7 +41,8 @@ def issued_certificate(raw: bytes, ca: x509.Certificate, what: str) -> x509.Cert
 def key_for(holder: x509.Certificate | x509.CertificateSigningRequest, common_name: str) -> bytes | None:
     """Return x||y of the P-256 key of what is made out to exactly this name, else None."""
     try:
-        key, name = holder.public_key(), holder.subject.rfc4514_string()
+        with panics_refused():
+            key, name = holder.public_key(), holder.subject.rfc4514_string()
     except UNREADABLE:
         return None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
@@ -53,8 +57,9 @@ def requested_key(csr: bytes, common_name: str) -> bytes:
         VerifyError: it cannot be read, its signature is bad, or name or kind of key are others; code ``csr``.
     """
     try:
-        request = x509.load_der_x509_csr(csr)
-        key = key_for(request, common_name) if request.is_signature_valid else None
+        with panics_refused():
+            request = x509.load_der_x509_csr(csr)
+            key = key_for(request, common_name) if request.is_signature_valid else None
     except UNREADABLE as exc:
         raise VerifyError("the certificate request cannot be read", "csr") from exc
     if key is None:

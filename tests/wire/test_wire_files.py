@@ -1,0 +1,128 @@
+"""Files of a command line: read once, written whole, by one, and never over what was read."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fota_wire import files
+from fota_wire.errors import InputError, StorageError
+
+
+@pytest.fixture(autouse=True)
+def a_command_begins() -> None:
+    files.begin()
+
+
+@pytest.mark.parametrize("size", [99, 100, 101])
+def test_input_is_read_up_to_its_limit(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "in"
+    path.write_bytes(bytes(size))
+    if size > 100:
+        with pytest.raises(InputError, match="larger than 100 bytes"):
+            files.read_input(path, 100)
+    else:
+        assert files.read_input(path, 100) == bytes(size)
+
+
+def test_pipe_is_read_once_and_known_ever_after() -> None:
+    reader, writer = os.pipe()
+    os.write(writer, b"key")
+    os.close(writer)
+    path = Path(f"/dev/fd/{reader}")
+    assert files.read_input(path) == files.read_input(path) == b"key"
+    os.close(reader)
+
+
+@pytest.mark.parametrize("name", ["none", "none/x", ".", "x" * 300])
+def test_name_that_leads_to_no_file_is_bad_input(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError):
+        files.read_input(tmp_path / name)
+
+
+def test_endless_file_is_too_large() -> None:
+    with pytest.raises(InputError, match="larger than 10 bytes"):
+        files.read_input(Path("/dev/zero"), 10)
+
+
+@pytest.mark.parametrize("way", ["itself", "hard link", "other name"])
+def test_input_is_never_an_output(tmp_path: Path, way: str) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(b"key")
+    output = {
+        "itself": path,
+        "hard link": tmp_path / "hard",
+        "other name": tmp_path / "." / "x" / ".." / "key",
+    }[way]
+    (tmp_path / "x").mkdir()
+    if way == "hard link":
+        output.hardlink_to(path)
+    files.read_input(path)
+    with pytest.raises(InputError, match="used by this command already"):
+        files.write_output(output, b"other", force=True)
+    assert path.read_bytes() == b"key"
+
+
+def test_input_is_replaced_where_that_is_what_was_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "document"
+    path.write_bytes(b"1")
+    files.write_output(path, files.read_input(path) + b"2", over=path)
+    assert path.read_bytes() == b"12"
+
+
+def test_output_of_this_run_is_not_written_twice(tmp_path: Path) -> None:
+    files.write_output(tmp_path / "x", b"1", force=True)
+    with pytest.raises(InputError):
+        files.write_output(tmp_path / "x", b"2", force=True)
+    assert (tmp_path / "x").read_bytes() == b"1"
+
+
+def test_of_many_that_write_one_name_one_does(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; from fota_wire import files\n"
+        "sys.stdin.read()\n"  # until all are there
+        "try: files.write_output(pathlib.Path('out'), sys.argv[1].encode() * 1000)\n"
+        "except files.InputError: sys.exit(3)"
+    )
+    many = [
+        subprocess.Popen([sys.executable, "-c", code, str(n)], cwd=tmp_path, stdin=subprocess.PIPE)
+        for n in range(8)
+    ]
+    for one in many:
+        one.stdin.close()  # type: ignore[union-attr]
+    codes = [one.wait(60) for one in many]
+    assert sorted(codes) == [0] + 7 * [3]
+    assert (tmp_path / "out").read_bytes() == str(codes.index(0)).encode() * 1000
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_secret_is_for_its_owner_alone(tmp_path: Path) -> None:
+    files.write_output(tmp_path / "key", b"x", secret=True)
+    assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_output_that_fails_leaves_nothing(tmp_path: Path, force: bool) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError):
+        files.write_output(tmp_path / "none" / "x", b"1", force=force)
+    with pytest.raises(InputError):
+        files.write_output(tmp_path, b"1", force=force)
+    with pytest.raises(StorageError, match="No space left"):
+        files.write_output(Path("/dev/full"), b"1", force=force)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_pipe_is_written_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    files.write_output(pipe, b"x", force=True)
+    with pytest.raises(StorageError, match="not a regular file"):
+        files.write_atomic(pipe, b"y")
+    assert os.read(reader, 9) == b"x"
+    os.close(reader)
+    assert pipe.is_fifo()
