@@ -120,9 +120,10 @@ class World:
         assert done["code"] == 0, done
 
     def snapshot(self) -> dict[str, tuple[int, int]]:
-        """What is there; ledgers, locks and blank devices change in ways that harm nobody."""
+        """What is there; ledgers, records, locks and blank devices change in ways that harm nobody."""
         found = {}
-        for place, _, names in os.walk(self.folder):
+        for place, folders, names in os.walk(self.folder):
+            folders[:] = [name for name in folders if name != "provisioning"]
             for name in names:
                 if not name.endswith(("lock", ".vdev", ".sqlite")):
                     state = os.lstat(f"{place}/{name}")
