@@ -13,6 +13,7 @@ from fota_cli.client import OperatorClient
 from fota_cli.device_keys import attested_text, certify, key_text, renew, retire, rotate
 from fota_cli.options import connected, print_json, scope, scope_options, wait_options
 from fota_cli.progress import conclude, follow, progress_line
+from fota_cli.refused import refusal_line, refused
 from fota_cli.table import ago, date, table
 from fota_wire.errors import VerifyError
 from fota_wire.files import read_input
@@ -311,6 +312,8 @@ def show_device(client: OperatorClient, device_id: str, as_json: bool) -> None:
     click.echo(f"groups     {', '.join(answer['groups']) or '-'}")
     if answer["refused_report"]:
         click.echo(f"report     {answer['refused_report']}")
+    for item in answer["refusals"]:
+        click.echo(refusal_line(item))
     for item in answer["telemetry"]:
         click.echo(f"published  {item['topic']} {json.dumps(item['value'])}, {ago(item['at'])}")
     for told in answer["events"]:
@@ -343,7 +346,7 @@ def admit(client: OperatorClient, device_id: str, as_json: bool) -> None:
     _tell_status(client.post(f"devices/{quote(device_id, safe='')}/admit"), as_json)
 
 
-for _command in (retire, rotate, renew, certify):
+for _command in (retire, rotate, renew, certify, refused):
     device.add_command(_command)
 
 

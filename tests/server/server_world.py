@@ -113,8 +113,8 @@ class Keys:
     def __post_init__(self) -> None:
         self.device_ca_key, server_ca_key, server_key = new_key(), new_key(), new_key()
         self.device_ca = make_cert("test device CA", self.device_ca_key, ca=True, days=3650)
-        server_ca = make_cert("test server CA", server_ca_key, ca=True)
-        server_cert = make_cert("localhost", server_key, (server_ca, server_ca_key), server=True)
+        server_ca = make_cert("test server CA", server_ca_key, ca=True, days=100)
+        server_cert = make_cert("localhost", server_key, (server_ca, server_ca_key), server=True, days=100)
         self.genesis = self.root_document(1)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.server_ca = self.folder / "server-ca.crt"
@@ -230,12 +230,15 @@ class Server:
         if not self.ready_line:
             self.process.wait(10)
             raise AssertionError(self.process.stderr.read())
+        self.read_urls()
+        return self
+
+    def read_urls(self) -> None:
         urls = json.loads((self.data / "server.json").read_text())
         self.device_port = int(urls["device_url"].rsplit(":", 1)[1])
         self.operator_port = int(urls["operator_url"].rsplit(":", 1)[1])
         self.operator_url = urls["operator_url"]
         self.token = (self.data / "operator.token").read_text().strip()
-        return self
 
     def stop(self, sig: int = signal.SIGTERM) -> tuple[int, str]:
         """End the process; return its exit code and what it said on stderr."""
@@ -398,7 +401,7 @@ def client_context(ca: Path, pem: Path | None, tls: Any = None) -> ssl.SSLContex
     return context
 
 
-def wait_until(condition: Any, timeout_s: float = 10.0) -> None:
+def wait_until(condition: Any, timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "waited too long"

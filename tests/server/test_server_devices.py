@@ -442,6 +442,55 @@ def test_endless_header_is_cut(server: Server, device: Device, size: int) -> Non
     assert checkin.parse_error(body)[0] == "header-too-large"
 
 
+def answer_to(server: Server, device: Device, request: bytes) -> tuple[int, bytes]:
+    with raw_connection(server, device) as connection:
+        connection.sendall(request)
+        head, _, body = read_all(connection).partition(b"\r\n\r\n")
+    return int(head.split()[1]), head + body
+
+
+HOST = b"host: x\r\nconnection: close\r\n"
+
+
+@pytest.mark.parametrize("where", ["one-field", "many-fields", "path", "query"])
+@pytest.mark.parametrize(("size", "status"), [(7900, 404), (8400, 431), (60_000, 431)])
+def test_header_that_comes_in_one_read_is_held_to_the_same_limit(
+    server: Server, device: Device, where: str, size: int, status: int
+) -> None:
+    fields = {"one-field": b"x: " + b"a" * size + b"\r\n", "many-fields": b"x: 1\r\n" * (size // 6)}
+    path = {"path": b"/" + b"a" * size, "query": b"/v1?" + b"a" * size}.get(where, b"/v1")
+    request = b"GET " + path + b" HTTP/1.1\r\n" + HOST + fields.get(where, b"") + b"\r\n"
+    assert answer_to(server, device, request)[0] == status
+
+
+@pytest.mark.parametrize(
+    ("version", "hosts", "status"),
+    [
+        (b"1.1", b"", 400),
+        (b"1.1", b"host: a\r\nhost: a\r\n", 400),
+        (b"1.1", b"host: a\r\nHOST: b\r\n", 400),
+        (b"1.1", b"host: a\r\n", 404),
+        (b"1.1", b"host:\r\n", 404),
+        (b"1.0", b"", 404),
+        (b"1.0", b"host: a\r\nhost: b\r\n", 400),
+    ],
+)
+def test_exactly_one_host_is_taken(
+    server: Server, device: Device, version: bytes, hosts: bytes, status: int
+) -> None:
+    request = b"GET /v1 HTTP/" + version + b"\r\nconnection: close\r\n" + hosts + b"\r\n"
+    assert answer_to(server, device, request)[0] == status
+
+
+@pytest.mark.parametrize("path", [b"/v1/checkin/", b"/v1/payload/" + b"0" * 64 + b"/", b"//evil.example/v1"])
+def test_no_answer_is_made_of_the_clients_host(server: Server, device: Device, path: bytes) -> None:
+    request = b"POST " + path + b" HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n"
+    status, answer = answer_to(server, device, request)
+    assert status == 404
+    assert b"evil" not in answer
+    assert b"location" not in answer.lower()
+
+
 def test_chunked_body_is_counted_too(server: Server, device: Device) -> None:
     with raw_connection(server, device) as connection:
         connection.sendall(b"POST /v1/checkin HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")

@@ -126,8 +126,8 @@ def test_run_takes_all_files_from_options(keys: Keys, tmp_path: Path) -> None:
         ("assign-key.pem", b"nonsense", 3, "not a private key"),
         ("assign-key.pem", None, 3, "No such file"),
         ("tls-key.pem", b"nonsense", 3, "TLS certificate"),
-        ("tls-cert.crt", b"nonsense", 3, "no public key in PEM"),
-        ("device-ca.crt", b"", 3, "no public key in PEM"),
+        ("tls-cert.crt", b"nonsense", 3, "not a certificate in PEM"),
+        ("device-ca.crt", b"", 3, "not a certificate in PEM"),
         ("root.cbor", b"\xff", 3, ""),
     ],
 )

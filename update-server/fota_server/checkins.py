@@ -42,6 +42,10 @@ class Busy(FotaError):
     """More check-ins wait than can be served; the device is to come back later."""
 
 
+class Mistake(FotaError):
+    """The server failed over what this one device said."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """What the operator of the server chose. Times in seconds."""
@@ -121,22 +125,29 @@ class CheckIns:
     async def _serve(self) -> None:
         while True:
             await self._wake.wait()
-            batch = self._next_batch()
-            try:
-                for waiting, body in await self._process(batch):
-                    if not waiting.answer.done():
-                        waiting.answer.set_result(body)
-            except FotaError as exc:
-                for waiting in batch.values():
-                    _fail(waiting, exc)
-            except Exception:
-                log.exception("check-ins failed")  # a mistake of ours: the batch is lost, the server is not
-                for waiting in batch.values():
-                    _fail(waiting, Busy("the server failed; try again"))
-            except asyncio.CancelledError:
-                for waiting in batch.values():
-                    _fail(waiting, Busy("the server is stopping; try again"))
-                raise
+            await self._serve_batch(self._next_batch())
+
+    async def _serve_batch(self, batch: dict[str, _Waiting]) -> None:
+        try:
+            for waiting, body in await self._process(batch):
+                if not waiting.answer.done():
+                    waiting.answer.set_result(body)
+        except FotaError as exc:
+            for waiting in batch.values():
+                _fail(waiting, exc)
+        except Exception as exc:
+            # A mistake of ours over what one device said: the others of its batch do not pay for it.
+            if len(batch) > 1:
+                for device_id, waiting in batch.items():
+                    await self._serve_batch({device_id: waiting})
+                return
+            for waiting in batch.values():
+                log.exception("check-in of device %s failed", waiting.identity.device_id)
+                _fail(waiting, Mistake(f"{type(exc).__name__} over a check-in; the log says more"))
+        except asyncio.CancelledError:
+            for waiting in batch.values():
+                _fail(waiting, Busy("the server is stopping; try again"))
+            raise
 
     def _next_batch(self) -> dict[str, _Waiting]:
         """Take what waits, at most one check-in per device: the second one sees what the first one left."""

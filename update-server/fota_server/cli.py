@@ -88,12 +88,10 @@ def run(data: Path, **options: Any) -> None:  # noqa: ANN401 - click passes what
     artifacts and the first token are made where they are missing.
     """
     import asyncio
-    import logging
 
+    from fota_server.logs import log_to_stderr
     from fota_server.service import data_lock, serve
 
-    logging.basicConfig(level=logging.WARNING, format="fota-server: %(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # clients that misbehave are no news of ours
     for name in FILES:
         if options[name] is not None:
             options[name] = options[name].absolute()
@@ -101,7 +99,11 @@ def run(data: Path, **options: Any) -> None:  # noqa: ANN401 - click passes what
     config = load_config(data, options)
     os.umask(0o077)  # the database tells who has what; it is nobody else's business
     with data_lock(data):
-        asyncio.run(serve(config, _say_ready))
+        log = log_to_stderr()
+        try:
+            asyncio.run(serve(config, _say_ready))
+        finally:
+            log.finish()
 
 
 def _say_ready(running: "Running") -> None:
@@ -124,21 +126,17 @@ def init(data: Path, keys: Path | None, **options: Any) -> None:  # noqa: ANN401
     given = {name: options.pop(name) for name in FILES}
     image_keys = options.pop("image_keys")
     sources = (find_in_folder(keys) if keys else {}) | {name: path for name, path in given.items() if path}
-    if not options["allow_example_keys"]:
-        from fota_wire.host_crypto import load_public_key, refuse_example_key
+    allow = bool(options["allow_example_keys"])
+    if "assign_key" in sources:
+        from fota_server.crypto import load_assign_signer
 
-        for name in ("tls_cert", "device_ca"):
-            if name in sources:
-                refuse_example_key(load_public_key(sources[name]), False, str(sources[name]))
-        if "assign_key" in sources:
-            from fota_server.crypto import load_assign_signer
-
-            load_assign_signer(sources["assign_key"], password=os.environ.get("FOTA_ASSIGN_PASSWORD"))
+        password = os.environ.get("FOTA_ASSIGN_PASSWORD")
+        load_assign_signer(sources["assign_key"], password=password, allow_example_keys=allow)
     if all(name in sources for name in FILES):
         from fota_server.service import load_image_keys, require_usable
 
-        require_usable(sources)
-        load_image_keys(image_keys, bool(options["allow_example_keys"]))
+        require_usable(sources, allow_example_keys=allow)
+        load_image_keys(image_keys, allow)
     init_data(data, sources, options, image_keys)
     click.echo(f"set up {data}: start it with 'fota server run --data {data}'")
     if not image_keys and not _root_names_image_keys(sources["root"]):

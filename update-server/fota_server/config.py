@@ -52,6 +52,11 @@ class ServerConfig:
     database_url: str | None = None
     allow_example_keys: bool = False
 
+    @property
+    def files(self) -> dict[str, Path]:
+        """The files, by their names in config.json."""
+        return {name: getattr(self, name) for name in FILES}
+
 
 def load_config(data: Path, options: Mapping[str, Any]) -> ServerConfig:
     """Return the settings of ``DIR/config.json``, if there is one, with ``options`` that are not None on top.

@@ -4,6 +4,7 @@ Every answer that is not 200, 206 or 416 carries ``{1: code, 2: message}`` and c
 """
 
 import asyncio
+import hashlib
 import logging
 import os
 from collections.abc import Mapping
@@ -24,9 +25,10 @@ from fota_server.artifacts import ArtifactStore, is_digest
 from fota_server.checkins import Busy, CheckIns
 from fota_server.database import Database, DatabaseUnavailable
 from fota_server.devices import may_fetch
-from fota_server.identity import Identity, IdentityError, identify
+from fota_server.identity import Identity, IdentityError, claimed_name, identify
 from fota_server.listener import Gate
 from fota_server.ranges import Part, choose_part
+from fota_server.refusals import Refusals
 from fota_server.retirement import Retired
 from fota_wire import certify, checkin
 from fota_wire.errors import FormatError, FotaError, InputError, StorageError, VerifyError
@@ -78,13 +80,8 @@ def _error(status: int, code: str, message: str) -> Response:
     return Response(body, status, headers)
 
 
-async def _on_fota_error(_request: Request, exc: Exception) -> Response:
-    status = next((code for kind, code in _STATUS.items() if isinstance(exc, kind)), 500)
-    code = getattr(exc, "code", None)
-    if status >= 500:
-        log.error("device plane: %s", exc)
-        return _error(status, "unavailable", "the server cannot answer now; try again later")
-    return _error(status, code if isinstance(code, str) else type(exc).__name__.lower(), str(exc))
+async def _on_mistake(_request: Request, _exc: Exception) -> Response:
+    return _error(500, "internal", "the server made a mistake; its log says which")  # the listener logs it
 
 
 async def _on_http_error(_request: Request, exc: Exception) -> Response:
@@ -92,15 +89,18 @@ async def _on_http_error(_request: Request, exc: Exception) -> Response:
     return _error(status, {404: "not-found", 405: "method"}.get(status, "http"), "there is nothing here")
 
 
-def gate(retired: Retired) -> Gate:
+def gate(retired: Retired, refusals: Refusals) -> Gate:
     """Return what looks at the certificate of every connection: a retired device's is told so and closed."""
 
-    def refusal(tls: Mapping[object, object]) -> tuple[int, str, str] | None:
+    def refusal(tls: Mapping[object, object], address: str) -> tuple[int, str, str] | None:
         try:
             device_id = identify({"extensions": {"tls": tls}}).device_id
         except IdentityError:
             return None  # the application says what is wrong with it
-        return (403, "retired", f"device {device_id} is retired") if device_id in retired else None
+        if device_id not in retired:
+            return None
+        refusals.note(device_id, "retired", address, "the device is retired", proved=True)
+        return 403, "retired", f"device {device_id} is retired"
 
     return refusal
 
@@ -109,22 +109,57 @@ class DevicePlane:
     """Handlers of the device plane, over what they need."""
 
     def __init__(
-        self, database: Database, checkins: CheckIns, artifacts: ArtifactStore, auto_admission: bool
+        self,
+        database: Database,
+        checkins: CheckIns,
+        artifacts: ArtifactStore,
+        refusals: Refusals,
+        auto_admission: bool,
     ) -> None:
         self._database = database
         self._checkins = checkins
         self._artifacts = artifacts
+        self._refusals = refusals
         self._auto_admission = auto_admission
 
     def app(self) -> Starlette:
         """Return the ASGI application."""
-        return Starlette(
+        app = Starlette(
             routes=[
                 Route("/v1/checkin", self.checkin, methods=["POST"]),
                 Route("/v1/certificate", self.certificate, methods=["POST"]),
                 Route("/v1/payload/{digest}", self.payload, methods=["GET"]),
             ],
-            exception_handlers={FotaError: _on_fota_error, HTTPException: _on_http_error},
+            exception_handlers={
+                FotaError: self._on_fota_error,
+                HTTPException: _on_http_error,
+                Exception: _on_mistake,
+            },
+        )
+        app.router.redirect_slashes = False  # a redirect would be made of the client's Host
+        return app
+
+    async def _on_fota_error(self, request: Request, exc: Exception) -> Response:
+        status = next((code for kind, code in _STATUS.items() if isinstance(exc, kind)), 500)
+        given = getattr(exc, "code", None)
+        code = given if isinstance(given, str) else type(exc).__name__.lower()
+        if status >= 500:
+            log.error("device plane: %s", exc)
+            return _error(status, "unavailable", "the server cannot answer now; try again later")
+        self._note(request, code, str(exc))
+        return _error(status, code, str(exc))
+
+    def _note(self, request: Request, code: str, why: str) -> None:
+        """Leave a trace of a refusal."""
+        address = request.client.host if request.client else ""
+        try:
+            identity = identify(request.scope)
+        except IdentityError:
+            self._refusals.note(claimed_name(request.scope), code, address, why, proved=False)
+            return
+        digest = hashlib.sha256(identity.certificate).hexdigest()[:16]
+        self._refusals.note(
+            identity.device_id, code, address, f"{why}; certificate SHA-256 {digest}", proved=True
         )
 
     async def checkin(self, request: Request) -> Response:

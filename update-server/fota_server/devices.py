@@ -12,6 +12,7 @@ from fota_server import schema, telemetry
 from fota_server.database import now, record_audit
 from fota_server.decide import GIVEN_UP, TargetState
 from fota_server.identity import is_device_id
+from fota_server.refusals import list_refusals
 from fota_server.retirement import retirement_of
 from fota_wire import certify
 from fota_wire.attestation import COUNTS_PER_FLOOR
@@ -55,6 +56,7 @@ async def show_device(connection: AsyncConnection, device_id: str) -> dict[str, 
         "retired": await retirement_of(connection, device_id),
         "events": [dict(row) for row in (await connection.execute(told.order_by(events.c.id))).mappings()],
         "telemetry": await telemetry.read(connection, device_id),
+        "refusals": await list_refusals(connection, who=device_id),
         "history": [dict(row) | {"version": versions.get(row["image_hash"])} for row in history],
     }
 

@@ -62,6 +62,17 @@ def identify(scope: Mapping[str, Any]) -> Identity:
     return identity
 
 
+def claimed_name(scope: Mapping[str, Any]) -> str:
+    """Return the first CN of the certificate in an ASGI scope that names no device, or an empty text."""
+    chain = scope.get("extensions", {}).get("tls", {}).get("client_cert_chain", [])
+    try:
+        subject = x509.load_pem_x509_certificate(chain[0].encode()).subject if chain else x509.Name([])
+    except ValueError:
+        return ""
+    names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if names else ""
+
+
 @lru_cache(maxsize=4096)
 def _read_certificate(pem: str) -> Identity:
     try:

@@ -12,21 +12,23 @@ import socket
 import ssl
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from fota_server.door import Door, Room, Visit
+from fota_server.handshake import TlsProtocol
 from fota_wire.errors import StorageError
 
 log = logging.getLogger("fota.server")
 
 ErrorBody = Callable[[str, str], tuple[bytes, bytes]]
 """(code, message) -> (content type, body): how a plane words an error."""
-Gate = Callable[[Mapping[object, object]], tuple[int, str, str] | None]
-"""(ASGI TLS extension) -> (status, code, message) to a client that may not speak at all, or None."""
+Gate = Callable[[Mapping[object, object], str], tuple[int, str, str] | None]
+"""(ASGI TLS extension, address) -> (status, code, message) to a client that may not speak at all, or None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,7 @@ class Limits:
     header_s: float = 10.0
     handshake_s: float = 10.0
     keep_alive_s: int = 75
-    connections: int = 16384
+    room: Room = field(default_factory=Room)
     per_client: int = 8
     drain_s: float = 5.0
 
@@ -50,6 +52,8 @@ class PlaneProtocol(HttpToolsProtocol):
     limits: Limits
     error_body: ErrorBody
     gate: Gate
+    door: Door
+    visit: Visit
     clients: "defaultdict[str, list[PlaneProtocol]]"
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -60,20 +64,25 @@ class PlaneProtocol(HttpToolsProtocol):
         self._first = True
         self._deadline: asyncio.TimerHandle | None = None
         self._tls = _tls_extension(transport)
-        self._client = str(self._tls.get("client_cert_chain") or "")
-        self.clients[self._client].append(self)
-        if len(self.connections) > self.limits.connections:
-            self._refuse(503, "busy", "too many connections; try again later")
-            return
-        if self._client and len(self.clients[self._client]) > self.limits.per_client:
-            # The oldest goes: it may be one that the network lost, and the device is not to wait for that.
-            self.clients[self._client].pop(0).transport.abort()
+        self._client = str(self._tls.get("client_cert_chain"))
+        self._objection: tuple[int, str, str] | None = None
+        if self._tls.get("client_cert_chain"):
+            self.vouch()
+            self.clients[self._client].append(self)
+            if len(self.clients[self._client]) > self.limits.per_client:
+                # The oldest goes: it may be one that the network lost, and the device is not to wait for
+                # that.
+                self.clients[self._client].pop(0).transport.abort()
         if not self.refuse_at_gate():
             self._arm()
 
+    def vouch(self) -> None:
+        """Its client is known: no newcomer any more."""
+        self.door.vouch(self.visit)
+
     def refuse_at_gate(self) -> bool:
         """Answer and close if this client may not speak, whatever it is about to say; tell whether so."""
-        refusal = self.gate(self._tls)
+        refusal = self.gate(self._tls, self.client[0] if self.client else "")
         if refusal is not None and not self.transport.is_closing():
             self._refuse(*refusal)
         return refusal is not None
@@ -81,10 +90,10 @@ class PlaneProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timer, and one connection of this client."""
         self._disarm()
-        mine = self.clients[self._client]
+        mine = self.clients.get(self._client, [])
         if self in mine:
             mine.remove(self)
-        if not mine:
+        if self._client in self.clients and not mine:
             del self.clients[self._client]
         super().connection_lost(exc)
 
@@ -99,28 +108,55 @@ class PlaneProtocol(HttpToolsProtocol):
         in_header_before = self._in_header
         super().data_received(data)
         # Body bytes may have come with the same read: only a header still open after it is surely too long.
+        # One that came whole is counted field by field.
         if in_header_before and self._in_header and self._header_size > self.limits.header_bytes:
-            self._refuse(
-                431, "header-too-large", f"request header is longer than {self.limits.header_bytes} bytes"
-            )
+            self._object(*self._too_long())
+            self.send_400_response("")
 
     def on_message_begin(self) -> None:
-        """Add the TLS extension to the scope of each request."""
+        """Add the TLS extension to the scope of each request, and what says that its client is known."""
         super().on_message_begin()
-        self.scope["extensions"] = {"tls": dict(self._tls)}
+        self._parsed_size = 0
+        self.scope["extensions"] = {"tls": dict(self._tls), "fota.known": {"say": self.vouch}}
+
+    def on_url(self, url: bytes) -> None:
+        """Count the request line."""
+        self._count(len(url) + 16)
+        super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a header field; one behind a body would be collected without an end.
 
         Raises:
-            ValueError: a trailer field.
+            ValueError: a trailer field, or the header is too long.
         """
         if not self._in_header:
             raise ValueError("trailer fields are not taken")
+        self._count(len(name) + len(value) + 4)
         super().on_header(name, value)
 
+    def _count(self, size: int) -> None:
+        self._parsed_size += size
+        if self._parsed_size > self.limits.header_bytes:
+            raise self._object(*self._too_long())
+
+    def _too_long(self) -> tuple[int, str, str]:
+        return 431, "header-too-large", f"request header is longer than {self.limits.header_bytes} bytes"
+
+    def _object(self, status: int, code: str, message: str) -> ValueError:
+        """Say what is wrong with a request; raised within the parser, this ends in ``send_400_response``."""
+        self._objection = self._objection or (status, code, message)
+        return ValueError(message)
+
     def on_headers_complete(self) -> None:
-        """Stop the clock of the header."""
+        """Stop the clock of the header.
+
+        Raises:
+            ValueError: not exactly one Host (RFC 9112 section 3.2).
+        """
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() != "1.0"):
+            raise self._object(400, "host", f"the request has {hosts} Host fields: send one")
         self._in_header = False
         self._disarm()
         super().on_headers_complete()
@@ -138,8 +174,8 @@ class PlaneProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP, in the words of this plane."""
-        self._refuse(400, "not-http", msg)
+        """Answer what is not HTTP, or not taken, in the words of this plane."""
+        self._refuse(*(self._objection or (400, "not-http", msg)))
 
     def _arm(self) -> None:
         self._deadline = self.loop.call_later(self.limits.header_s, self._header_too_slow)
@@ -184,19 +220,28 @@ def _tls_extension(transport: asyncio.Transport) -> dict[object, object]:
 
 
 class Listener:
-    """One plane: a bound socket, its TLS context, its application."""
+    """One plane: a bound socket, its TLS context, its application; ``name`` is what messages call it.
+
+    ``on_unknown(reason, certificate in DER or None, address)`` is called for each handshake that fails.
+    """
+
+    ACCEPTS = 64  # at one go, so that a flood leaves the loop to others in between
+    PAUSE_S = 0.5
 
     def __init__(
         self,
+        name: str,
         app: ASGIApp,
         sock: socket.socket,
         context: ssl.SSLContext,
         error_body: ErrorBody,
         limits: Limits,
-        gate: Gate = lambda tls: None,
+        gate: Gate = lambda tls, address: None,
+        on_unknown: Callable[[ssl.SSLError, bytes | None, str], None] = lambda *what: None,
     ) -> None:
+        self._name = name
         self._config = Config(
-            app,
+            _logged(app, name),
             http=PlaneProtocol,
             ws="none",
             interface="asgi3",
@@ -207,7 +252,8 @@ class Listener:
             timeout_keep_alive=limits.keep_alive_s,
         )
         self._config.load()
-        # A class of its own per plane: uvicorn makes the instances, and asks for no further arguments.
+        self.door = Door(limits.room)
+        # A class of its own per plane: what one connection needs of its plane is not kept in each.
         self._protocol = type(
             "Protocol",
             (PlaneProtocol,),
@@ -215,26 +261,69 @@ class Listener:
                 "limits": limits,
                 "error_body": staticmethod(error_body),
                 "gate": staticmethod(gate),
+                "door": self.door,
                 "clients": defaultdict(list),
             },
         )
         self._state = ServerState()
         self._sock = sock
-        self._context = context
+        self.context = context  # another one may be put here: connections keep what they began with
         self._limits = limits
-        self._server: asyncio.Server | None = None
+        self._on_unknown = on_unknown
+        self._welcomes: set[asyncio.Task[None]] = set()
+        self._listening = False
 
-    async def start(self) -> None:
-        """Begin to accept connections."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: self._protocol(config=self._config, server_state=self._state, app_state={}, _loop=loop),
-            sock=self._sock,
-            ssl=self._context,
-            backlog=2048,
-            ssl_handshake_timeout=self._limits.handshake_s,
-            ssl_shutdown_timeout=2.0,
+    def start(self) -> None:
+        """Begin to accept connections, in the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._sock.listen(2048)
+        self._listen()
+
+    def _listen(self) -> None:
+        if self._sock.fileno() >= 0:
+            self._loop.add_reader(self._sock, self._accept)
+            self._listening = True
+
+    def _accept(self) -> None:
+        """Take what waits; who is one too many is closed here, before it has cost anything."""
+        for _ in range(self.ACCEPTS):
+            try:
+                sock, peer = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as exc:  # no files or no memory left: the loop must not spin on it
+                log.warning("%s plane: cannot accept connections: %s", self._name, exc.strerror)
+                self._loop.remove_reader(self._sock)
+                self._loop.call_later(self.PAUSE_S, self._listen)
+                return
+            visit = self.door.enter(peer[0])
+            if visit is None:
+                sock.close()
+                log.warning("%s plane: too many connections, closed one from %s", self._name, peer[0])
+                continue
+            task = self._loop.create_task(self._welcome(sock, peer[0], visit))
+            self._welcomes.add(task)
+            task.add_done_callback(self._welcomes.discard)
+
+    async def _welcome(self, sock: socket.socket, address: str, visit: Visit) -> None:
+        protocol = self._protocol(
+            config=self._config, server_state=self._state, app_state={}, _loop=self._loop
         )
+        protocol.visit = visit
+        try:
+            sock.setblocking(False)
+            tls = TlsProtocol(
+                self._loop,
+                protocol,
+                self.context,
+                handshake_s=self._limits.handshake_s,
+                on_failure=lambda reason, shown: self._on_unknown(reason, shown, address),
+                on_lost=lambda: self.door.leave(visit),
+            )
+            await self._loop.connect_accepted_socket(lambda: tls, sock)
+        except OSError:
+            sock.close()
+            self.door.leave(visit)
 
     def close_gate(self) -> None:
         """Hold every open connection against the gate, which has changed; an answer under way breaks off."""
@@ -244,9 +333,11 @@ class Listener:
 
     async def stop(self) -> None:
         """Accept no more, let running requests finish for ``drain_s`` seconds, then end them."""
-        if self._server is None:
+        if not self._listening:
             return
-        self._server.close()
+        self._loop.remove_reader(self._sock)
+        self._sock.close()
+        await asyncio.gather(*self._welcomes, return_exceptions=True)
         for connection in list(self._state.connections):
             connection.shutdown()
         tasks = set(self._state.tasks)
@@ -257,6 +348,19 @@ class Listener:
             await asyncio.gather(*late, return_exceptions=True)
         for connection in list(self._state.connections):
             connection.transport.abort()
+
+
+def _logged(app: ASGIApp, name: str) -> ASGIApp:
+    """Return ``app``, with every mistake of ours told in the log."""
+
+    async def logged(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except Exception:
+            log.exception("%s plane: %s %s failed", name, scope["method"], scope["path"][:80])
+            raise
+
+    return logged
 
 
 def bind(host: str, port: int) -> socket.socket:

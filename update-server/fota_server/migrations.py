@@ -25,7 +25,11 @@ def _tokens_expire(connection: Connection) -> None:
     add_column(connection, schema.tokens.c.expires_at)
 
 
-STEPS: tuple[Step, ...] = (_tokens_expire,)
+def _new_tables(_connection: Connection) -> None:
+    """Nothing but tables that were not there."""
+
+
+STEPS: tuple[Step, ...] = (_tokens_expire, _new_tables)
 """Append only."""
 
 SCHEMA_VERSION = 1 + len(STEPS)
@@ -73,11 +77,14 @@ def create(connection: Connection) -> None:
 
 
 def take_step(connection: Connection) -> bool:
-    """Lead the database one schema on; return whether it was behind. One call, one transaction."""
+    """Make what tables are missing, and lead the database one schema on; return whether it was behind.
+
+    One call, one transaction.
+    """
     version = version_of(connection) or 1
+    schema.metadata.create_all(connection)
     if version == SCHEMA_VERSION:
         return False
-    schema.metadata.create_all(connection)
     STEPS[version - 1](connection)
     connection.execute(update(schema.meta).where(_IS_SCHEMA).values(value=str(version + 1)))
     return True

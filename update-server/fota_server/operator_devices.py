@@ -1,5 +1,7 @@
 """The operator plane's handlers of devices: twins, in and out, end of life, keys and certificates."""
 
+from collections.abc import Callable, Sequence
+
 from cryptography.x509 import Certificate
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -7,49 +9,64 @@ from starlette.responses import JSONResponse
 from fota_server import devices, renewals, retirement
 from fota_server.database import Database
 from fota_server.device_plane import read_body
-from fota_server.operator_input import BODY_S, number_of, read_json
+from fota_server.operator_input import BODY_S, name_of, number_of, query_text, read_json, text_of
+from fota_server.refusals import SHOWN, Refusals, list_refusals
 from fota_server.tokens import Operator
 from fota_wire import certify
 from fota_wire.errors import InputError
 
 
 class DeviceHandlers:
-    """What they need: the database, who is retired, and the CA whose certificates count."""
+    """What they need: the database, who is retired, who was refused, and the CAs whose certificates count."""
 
-    def __init__(self, database: Database, retired: retirement.Retired, device_ca: Certificate) -> None:
+    def __init__(
+        self,
+        database: Database,
+        retired: retirement.Retired,
+        refusals: Refusals,
+        device_cas: Callable[[], Sequence[Certificate]],
+    ) -> None:
         self._database = database
         self._retired = retired
-        self._device_ca = device_ca
+        self._refusals = refusals
+        self._device_cas = device_cas
 
     async def list_devices(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET devices?group&after&limit; ``next`` is the ``after`` of the next page."""
         limit = max(number_of(request, "limit", devices.MAX_PAGE), 1)
-        query = request.query_params
+        group, after = query_text(request, "group"), query_text(request, "after") or ""
         async with self._database.read() as connection:
-            views = await devices.list_devices(
-                connection, group=query.get("group"), after=query.get("after", ""), limit=limit
-            )
+            views = await devices.list_devices(connection, group=group, after=after, limit=limit)
         return JSONResponse({"devices": views, "next": views[-1]["id"] if len(views) == limit else None})
 
     async def show_device(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET devices/{id}."""
+        await self._refusals.flush(self._database)
         async with self._database.read() as connection:
-            return JSONResponse(await devices.show_device(connection, request.path_params["id"]))
+            return JSONResponse(await devices.show_device(connection, name_of(request, "id")))
+
+    async def list_refused(self, request: Request, _operator: Operator) -> JSONResponse:
+        """GET refusals?limit: who was turned away on the device plane, the latest first."""
+        limit = number_of(request, "limit", SHOWN)
+        await self._refusals.flush(self._database)
+        async with self._database.read() as connection:
+            return JSONResponse({"refusals": await list_refusals(connection, limit=limit)})
 
     async def revoke_device(self, request: Request, operator: Operator) -> JSONResponse:
         """POST devices/{id}/revoke."""
         async with self._database.write() as connection:
-            return JSONResponse(await devices.revoke(connection, request.path_params["id"], operator.name))
+            return JSONResponse(await devices.revoke(connection, name_of(request, "id"), operator.name))
 
     async def admit_device(self, request: Request, operator: Operator) -> JSONResponse:
         """POST devices/{id}/admit."""
         async with self._database.write() as connection:
-            return JSONResponse(await devices.admit(connection, request.path_params["id"], operator.name))
+            return JSONResponse(await devices.admit(connection, name_of(request, "id"), operator.name))
 
     async def retire_device(self, request: Request, operator: Operator) -> JSONResponse:
         """POST devices/{id}/retire {? "reason"}; when this returns, the device's connections are closed."""
-        device_id = request.path_params["id"]
-        reason = str((await read_json(request, {"reason"})).get("reason", ""))
+        device_id = name_of(request, "id")
+        body = await read_json(request, {"reason"})
+        reason = "" if body.get("reason") == "" else text_of(body, "reason") or ""
         async with self._database.write() as connection:
             await retirement.retire(connection, device_id, reason, operator.name)
             answer = await devices.show_device(connection, device_id)
@@ -62,7 +79,7 @@ class DeviceHandlers:
         kind = kinds.get(str((await read_json(request, {"kind"})).get("kind")))
         if kind is None:
             raise InputError('kind has to be "renew" or "rotate"', "json")
-        device_id = request.path_params["id"]
+        device_id = name_of(request, "id")
         async with self._database.write() as connection:
             await renewals.want(connection, device_id, kind, operator.name)
             return JSONResponse(await devices.show_device(connection, device_id))
@@ -75,7 +92,7 @@ class DeviceHandlers:
     async def certificate(self, request: Request, operator: Operator) -> JSONResponse:
         """POST devices/{id}/certificate, DER: the CA's answer to an order."""
         raw = await read_body(request, certify.MAX_CERTIFICATE, BODY_S)
-        device_id = request.path_params["id"]
+        device_id = name_of(request, "id")
         async with self._database.write() as connection:
-            await renewals.deliver(connection, device_id, raw, self._device_ca, operator.name)
+            await renewals.deliver(connection, device_id, raw, self._device_cas(), operator.name)
             return JSONResponse(await devices.show_device(connection, device_id))

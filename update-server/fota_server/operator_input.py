@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 
 from fota_server.device_plane import read_body
@@ -10,6 +11,8 @@ from fota_server.rollouts import Scope
 from fota_wire.errors import InputError
 
 MAX_JSON = 1 << 20
+MAX_TEXT = 256
+"""Characters of a name or another text, if its own rule does not say less."""
 BODY_S = 30.0
 
 
@@ -22,6 +25,7 @@ async def read_json(request: Request, allowed: set[str]) -> dict[str, Any]:
     raw = await read_body(request, MAX_JSON, BODY_S)
     try:
         body = json.loads(raw)
+        raw_texts(body)
     except (ValueError, RecursionError) as exc:
         raise InputError("the body is not JSON", "json") from exc
     if not isinstance(body, dict) or not set(body) <= allowed:
@@ -29,16 +33,60 @@ async def read_json(request: Request, allowed: set[str]) -> dict[str, Any]:
     return body
 
 
-def text_of(body: dict[str, Any], name: str) -> str | None:
+def raw_texts(value: object) -> None:
+    """Return if every text of a JSON value can be said again: JSON can write half a character (RFC 8259 8.2).
+
+    Raises:
+        ValueError: one cannot.
+    """
+    if isinstance(value, str):
+        value.encode()
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            raw_texts(name)
+            raw_texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            raw_texts(item)
+
+
+def text_of(body: dict[str, Any], name: str, limit: int = MAX_TEXT) -> str | None:
     """Return the text in a field, or None if it is not there.
 
     Raises:
-        InputError: something else is there, or an empty text.
+        InputError: something else is there, an empty text, or one of more than ``limit`` characters.
     """
     value = body.get(name)
-    if value is not None and (not isinstance(value, str) or not value):
-        raise InputError(f"{name} has to be a text", "json")
+    if value is not None and (not isinstance(value, str) or not 1 <= len(value) <= limit):
+        raise InputError(f"{name} has to be a text of 1 to {limit} characters", "json")
     return value
+
+
+def name_of(request: Request, name: str) -> str:
+    """Return a part of the path that names something.
+
+    Raises:
+        InputError: nothing can have that name.
+    """
+    value = str(request.path_params[name])
+    if len(value) > MAX_TEXT or not value.isprintable():
+        raise InputError(f"nothing can have this {name}: {value[:32]!r}", "unknown-name")
+    return value
+
+
+class _RowId(Convertor[int]):
+    """A row's number in a path; a database has none of more digits."""
+
+    regex = "[0-9]{1,18}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("row", _RowId())
 
 
 def scope_of(body: dict[str, Any]) -> Scope:
@@ -53,13 +101,21 @@ def scope_of(body: dict[str, Any]) -> Scope:
     return Scope(device=device, group=group)
 
 
+def query_text(request: Request, name: str) -> str | None:
+    """Return the text in a query parameter, or None. Raises InputError: it is too long for anything."""
+    text = request.query_params.get(name)
+    if text is not None and len(text) > MAX_TEXT:
+        raise InputError(f"{name} is longer than {MAX_TEXT} characters", "query")
+    return text
+
+
 def number_of(request: Request, name: str, limit: int, default: int | None = None) -> int:
     """Return the number in a query parameter, or ``default``, or else ``limit``.
 
     Raises:
         InputError: not a number of 0..``limit``.
     """
-    text = request.query_params.get(name)
+    text = query_text(request, name)
     if text is None:
         return limit if default is None else default
     if not (text.isascii() and text.isdigit()) or len(text) > 18 or int(text) > limit:

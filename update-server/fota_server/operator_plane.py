@@ -12,6 +12,7 @@
 | POST devices/{id}/retire {? "reason"} | operate | end its life, for good |
 | POST devices/{id}/key {"kind": "renew" or "rotate"} | operate | new certificate; new key, too (SPEC 5.6) |
 | GET orders; POST devices/{id}/certificate (DER) | operate | for the device CA: what to sign; signed |
+| GET refusals?limit | read | who was turned away on the device plane, and why |
 | GET groups; POST groups; POST groups/{name}/devices | read; operate | groups |
 | GET rollouts; POST rollouts; GET rollouts/{id} | read; operate; read | rollouts with progress |
 | POST rollouts/{id}/pause, rollouts/{id}/resume | operate | |
@@ -29,7 +30,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from cryptography.x509 import Certificate
 from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.applications import Starlette
@@ -41,11 +41,13 @@ from starlette.routing import Route
 from fota_server import devices, retirement, rollouts, schema
 from fota_server.artifacts import ArtifactStore
 from fota_server.catalog import check_release, find_release, open_release, store_release
+from fota_server.certificates import TlsFiles, utc_now
 from fota_server.crypto import AssignSigner
 from fota_server.database import Database, DatabaseUnavailable, now, record_audit
 from fota_server.device_plane import TooLarge, TooSlow, read_body
 from fota_server.operator_devices import DeviceHandlers
-from fota_server.operator_input import BODY_S, number_of, read_json, scope_of, text_of
+from fota_server.operator_input import BODY_S, name_of, number_of, read_json, scope_of, text_of
+from fota_server.refusals import Refusals
 from fota_server.tokens import Operator, find_operator
 from fota_server.trust import TrustChain
 from fota_wire import root as roots
@@ -59,11 +61,12 @@ UPLOAD_STALL_S = 60.0
 Handler = Callable[[Request, Operator], Awaitable[JSONResponse]]
 
 
-HIGHEST_ID = 2**63 - 1  # what a database takes; nothing has it
-
-
 class Unauthorized(FotaError):
     """No token, or none in force."""
+
+
+class NotReady(FotaError):
+    """The server runs, and clients or devices cannot use it."""
 
 
 class RoleTooLow(FotaError):
@@ -79,6 +82,7 @@ _STATUS: dict[type[FotaError], int] = {
     InputError: 400,
     StorageError: 507,
     DatabaseUnavailable: 503,
+    NotReady: 503,
 }
 
 
@@ -107,6 +111,10 @@ async def _on_fota_error(_request: Request, exc: Exception) -> JSONResponse:
     return _error(status, name, str(exc))
 
 
+async def _on_mistake(_request: Request, _exc: Exception) -> JSONResponse:
+    return _error(500, "internal", "the server made a mistake; its log says which")  # the listener logs it
+
+
 async def _on_http_error(_request: Request, exc: Exception) -> JSONResponse:
     status = exc.status_code if isinstance(exc, HTTPException) else 500
     return _error(status, {404: "not-found", 405: "method"}.get(status, "http"), "there is nothing here")
@@ -125,11 +133,13 @@ class OperatorPlane:
         trust: TrustChain,
         signer: AssignSigner,
         retired: retirement.Retired,
-        device_ca: Certificate,
+        refusals: Refusals,
+        tls_files: Callable[[], TlsFiles],
         image_keys: tuple[bytes, ...] = (),
     ) -> None:
         self._database = database
-        self._devices = DeviceHandlers(database, retired, device_ca)
+        self._devices = DeviceHandlers(database, retired, refusals, lambda: tls_files().device_cas)
+        self._tls_files = tls_files
         self._artifacts = artifacts
         self._trust = trust
         self._signer = signer
@@ -138,7 +148,7 @@ class OperatorPlane:
     def app(self) -> Starlette:
         """Return the ASGI application."""
         read, operate, of_devices = self._reading, self._operating, self._devices
-        return Starlette(
+        app = Starlette(
             routes=[
                 Route("/api/v1/health/live", self.live, methods=["GET"]),
                 Route("/api/v1/health/ready", self.ready, methods=["GET"]),
@@ -155,20 +165,27 @@ class OperatorPlane:
                 Route("/api/v1/devices/{id}/retire", operate(of_devices.retire_device), methods=["POST"]),
                 Route("/api/v1/devices/{id}/key", operate(of_devices.want_key), methods=["POST"]),
                 Route("/api/v1/devices/{id}/certificate", operate(of_devices.certificate), methods=["POST"]),
+                Route("/api/v1/refusals", read(of_devices.list_refused), methods=["GET"]),
                 Route("/api/v1/orders", operate(of_devices.list_orders), methods=["GET"]),
                 Route("/api/v1/groups", read(self.list_groups), methods=["GET"]),
                 Route("/api/v1/groups", operate(self.create_group), methods=["POST"]),
                 Route("/api/v1/groups/{name}/devices", operate(self.add_to_group), methods=["POST"]),
                 Route("/api/v1/rollouts", read(self.list_rollouts), methods=["GET"]),
                 Route("/api/v1/rollouts", operate(self.start_rollout), methods=["POST"]),
-                Route("/api/v1/rollouts/{id:int}", read(self.show_rollout), methods=["GET"]),
-                Route("/api/v1/rollouts/{id:int}/pause", operate(self.pause_rollout), methods=["POST"]),
-                Route("/api/v1/rollouts/{id:int}/resume", operate(self.resume_rollout), methods=["POST"]),
+                Route("/api/v1/rollouts/{id:row}", read(self.show_rollout), methods=["GET"]),
+                Route("/api/v1/rollouts/{id:row}/pause", operate(self.pause_rollout), methods=["POST"]),
+                Route("/api/v1/rollouts/{id:row}/resume", operate(self.resume_rollout), methods=["POST"]),
                 Route("/api/v1/rollbacks", operate(self.start_rollback), methods=["POST"]),
                 Route("/api/v1/audit", read(self.list_audit), methods=["GET"]),
             ],
-            exception_handlers={FotaError: _on_fota_error, HTTPException: _on_http_error},
+            exception_handlers={
+                FotaError: _on_fota_error,
+                HTTPException: _on_http_error,
+                Exception: _on_mistake,
+            },
         )
+        app.router.redirect_slashes = False  # a redirect would be made of the client's Host
+        return app
 
     # Who calls
 
@@ -196,7 +213,9 @@ class OperatorPlane:
         async with self._database.read() as connection:
             operator = await find_operator(connection, token.strip())
         if operator is None:
+            log.warning("operator plane: a token that is not in force, from %s", request.client)
             raise Unauthorized("this token is unknown or revoked", "token")
+        request.scope["extensions"]["fota.known"]["say"]()
         return operator
 
     # Health
@@ -211,17 +230,21 @@ class OperatorPlane:
             await connection.execute(select(1))
         if not await asyncio.to_thread(self._artifacts.writable):
             raise DatabaseUnavailable("the artifact folder cannot be written")
-        return JSONResponse({"status": "ok"})
+        notices = self._tls_files().notices(utc_now())
+        failing = [notice.text for notice in notices if notice.failing]
+        if failing:
+            raise NotReady("; ".join(failing), "certificate")
+        return JSONResponse({"status": "ok", "warnings": [notice.text for notice in notices]})
 
     # Releases
 
     async def put_artifact(self, request: Request, operator: Operator) -> JSONResponse:
         """PUT artifacts/{sha256}: stream to a temporary file, check, rename."""
-        digest = request.path_params["digest"]
+        digest = name_of(request, "digest")
         if await asyncio.to_thread(self._artifacts.has, digest):
             return JSONResponse({"digest": digest, "created": False})
         length = request.headers.get("content-length", "0")
-        if length.isdigit() and int(length[:18]) > self._artifacts.max_size:
+        if length.isascii() and length.isdigit() and int(length[:18]) > self._artifacts.max_size:
             raise TooLarge(f"artifact is larger than {self._artifacts.max_size} bytes", "too-large")
         upload = await asyncio.to_thread(self._artifacts.receive, digest)
         stream = request.stream()
@@ -272,7 +295,7 @@ class OperatorPlane:
     async def show_release(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET releases/{version or digest}."""
         async with self._database.read() as connection:
-            release = await find_release(connection, request.path_params["version"])
+            release = await find_release(connection, name_of(request, "version"))
             row = await _release_row(connection, release.manifest_digest.hex())
         return JSONResponse(_release_view(row))
 
@@ -325,9 +348,9 @@ class OperatorPlane:
     async def add_to_group(self, request: Request, operator: Operator) -> JSONResponse:
         """POST groups/{name}/devices {"devices": [...]}."""
         ids = (await read_json(request, {"devices"})).get("devices")
-        if not isinstance(ids, list) or not ids or not all(isinstance(item, str) for item in ids):
+        if not isinstance(ids, list) or not ids or not all(isinstance(i, str) and len(i) <= 18 for i in ids):
             raise InputError("devices has to be a list of device ids", "json")
-        name = request.path_params["name"]
+        name = name_of(request, "name")
         async with self._database.write() as connection:
             added = await devices.add_members(connection, name, ids, operator.name)
         return JSONResponse({"name": name, "added": added})
@@ -363,7 +386,7 @@ class OperatorPlane:
     async def show_rollout(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET rollouts/{id}."""
         async with self._database.read() as connection:
-            return JSONResponse(await rollouts.show(connection, min(request.path_params["id"], HIGHEST_ID)))
+            return JSONResponse(await rollouts.show(connection, request.path_params["id"]))
 
     async def pause_rollout(self, request: Request, operator: Operator) -> JSONResponse:
         """POST rollouts/{id}/pause."""

@@ -5,6 +5,8 @@ plane, trusts none of them before it has checked the factory key's signature its
 A device may always act by its factory key: whatever is lost on the way, it can ask again.
 """
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from cryptography import x509
@@ -66,9 +68,9 @@ async def list_orders(connection: AsyncConnection) -> list[dict[str, Any]]:
 
 
 async def deliver(
-    connection: AsyncConnection, device_id: str, raw: bytes, ca: x509.Certificate, actor: str
+    connection: AsyncConnection, device_id: str, raw: bytes, cas: Sequence[x509.Certificate], actor: str
 ) -> None:
-    """Take a certificate for the key that a device ordered one for.
+    """Take a certificate, of one of the device CAs, for the key that a device ordered one for.
 
     Raises:
         InputError: nothing was ordered, or it is not a certificate.
@@ -77,13 +79,20 @@ async def deliver(
     row = await _row(connection, device_id)
     if row is None or row.order is None:
         raise InputError(f"device {device_id} has no order", "unknown-order")
-    certificate = issued_certificate(raw, ca, "the certificate")
+    certificate = _issued(raw, cas)
     if key_for(certificate, device_id) != row.order_key:
         raise VerifyError("the certificate is for another key or device", "certificate")
     await _change(connection, device_id, certificate=raw)
     await record_audit(
         connection, actor, "device.certify", device_id, serial=f"{certificate.serial_number:x}"
     )
+
+
+def _issued(raw: bytes, cas: Sequence[x509.Certificate]) -> x509.Certificate:
+    for ca in cas[:-1]:
+        with suppress(VerifyError):
+            return issued_certificate(raw, ca, "the certificate")
+    return issued_certificate(raw, cas[-1], "the certificate")
 
 
 # -- the device's side ---------------------------------------------------------------------------------------

@@ -132,6 +132,21 @@ attestations = Table(  # the last thing that each element said itself (SPEC 5.7)
     Column("counter", BigInteger, nullable=False),  # Counter0
 )
 
+refusals = Table(  # who was turned away on the device plane, and how often; bounded by refusals.py
+    "refusals",
+    metadata,
+    Column("id", _SERIAL, primary_key=True),
+    Column("who", String(64), nullable=False),  # a device id, or what somebody claimed to be
+    Column("code", String(32), nullable=False),
+    Column("address", String(45), nullable=False),
+    Column("detail", String(256), nullable=False),
+    Column("proved", Boolean, nullable=False),
+    Column("first_at", BigInteger, nullable=False),
+    Column("last_at", BigInteger, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    UniqueConstraint("who", "code", "address"),
+)
+
 confirmations = Table(
     "confirmations",
     metadata,

@@ -9,7 +9,7 @@ import resource
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy import func, insert, select
@@ -17,18 +17,20 @@ from sqlalchemy import func, insert, select
 from fota_server import device_plane, operator_plane, schema, tls
 from fota_server.artifacts import ArtifactStore
 from fota_server.catalog import Catalog
+from fota_server.certificates import TlsFiles, read_tls_files, utc_now
 from fota_server.checkins import CheckIns, Policy
 from fota_server.config import ServerConfig
 from fota_server.crypto import AssignSigner, load_assign_signer
 from fota_server.database import Database, now, open_engine, sqlite_url
+from fota_server.door import Room
 from fota_server.listener import Limits, Listener, bind
+from fota_server.refusals import Refusals
 from fota_server.retirement import Retired
 from fota_server.tokens import create_token
 from fota_server.trust import TrustChain
-from fota_wire.errors import InputError, StorageError, VerifyError
+from fota_wire.errors import FotaError, InputError, StorageError, VerifyError
 from fota_wire.files import read_input, write_atomic
 from fota_wire.host_crypto import load_public_key, refuse_example_key
-from fota_wire.host_x509 import pem_certificate
 
 log = logging.getLogger("fota.server")
 
@@ -102,14 +104,12 @@ async def prepare(config: ServerConfig, database: Database, genesis: bytes) -> T
     return trust
 
 
-def load_keys(config: ServerConfig) -> AssignSigner:
-    """Return the ASSIGN signer; every key of the server is checked not to be a published example first.
+def load_signer(config: ServerConfig) -> AssignSigner:
+    """Return the ASSIGN signer, its password from the environment.
 
     Raises:
-        InputError, VerifyError: a key is missing, not usable, or an example.
+        InputError, VerifyError: the key is missing, not usable, or a published example.
     """
-    for path in (config.tls_cert, config.device_ca):
-        refuse_example_key(load_public_key(path), config.allow_example_keys, str(path))
     password = os.environ.get("FOTA_ASSIGN_PASSWORD")
     return load_assign_signer(
         config.assign_key, password=password, allow_example_keys=config.allow_example_keys
@@ -128,15 +128,14 @@ def load_image_keys(paths: Sequence[Path], allow_example_keys: bool) -> tuple[by
     return tuple(xy for _, xy in keys)
 
 
-def require_usable(files: Mapping[str, Path]) -> None:
+def require_usable(files: Mapping[str, Path], *, allow_example_keys: bool) -> None:
     """Return if a server can start with these files (names as in config.json): TLS pair, device CA, ROOT.
 
     Raises:
         InputError, VerifyError: it could not; the file is named.
     """
-    tls.operator_context(files["tls_cert"], files["tls_key"])
     tls.require_device_ca(files["device_ca"], every=True)
-    tls.device_context(files["tls_cert"], files["tls_key"], files["device_ca"])
+    read_tls_files(files, allow_example_keys=allow_example_keys)
     genesis = read_input(files["root"], 4096)
     try:
         TrustChain([genesis])
@@ -148,66 +147,152 @@ async def serve(
     config: ServerConfig, on_ready: Callable[[Running], None], limits: Limits | None = None
 ) -> None:
     """Run until SIGTERM or SIGINT; ``on_ready`` is called once both planes accept connections."""
-    limits = limits or Limits(connections=room_for_connections())
-    signer = load_keys(config)
+    signer = load_signer(config)
     image_keys = load_image_keys(config.image_keys, config.allow_example_keys)
-    operator_tls = tls.operator_context(config.tls_cert, config.tls_key)
-    device_tls = tls.device_context(config.tls_cert, config.tls_key, config.device_ca)
-    artifacts = ArtifactStore(config.data / "artifacts", config.max_artifact)
-    artifacts.prepare()
+    tls_files = read_tls_files(config.files, allow_example_keys=config.allow_example_keys)
     database = open_database(config.database_url, config.data)
     try:
         trust = await prepare(config, database, read_input(config.root, 4096))
         trust.require_assign_key(signer)
-        auto = config.admission == "auto"
-        policy = Policy(auto_admission=auto, interval_s=config.interval_s)
-        checkins = CheckIns(database, Catalog(), trust, signer, policy, now)
-        device_app = device_plane.DevicePlane(database, checkins, artifacts, auto).app()
-        device_ca = pem_certificate(read_input(config.device_ca, 65536), str(config.device_ca))
-        retired = Retired()
-        async with database.read() as connection:
-            await retired.load(connection)
-        operator_app = operator_plane.OperatorPlane(
-            database, artifacts, trust, signer, retired, device_ca, image_keys
-        ).app()
-        device_socket = bind(config.host, config.port)
-        operator_socket = bind(config.operator_host, config.operator_port)
-        gate = device_plane.gate(retired)
-        listeners = (
-            Listener(device_app, device_socket, device_tls, device_plane.error_body, limits, gate),
-            Listener(operator_app, operator_socket, operator_tls, operator_plane.error_body, limits),
-        )
-        retired.on_retire.append(lambda _device_id: listeners[0].close_gate())
-        stop = asyncio.Event()
-        for sig in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(sig, stop.set)
-        checkins.start()
-        for listener in listeners:
-            await listener.start()
-        running = Running(
-            device_url=_url(config.host, device_socket.getsockname()[1]),
-            operator_url=_url(config.operator_host, operator_socket.getsockname()[1]),
-            everywhere=config.host if config.host in ANYWHERE else "",
-        )
-        _publish_urls(config.data, running)
-        on_ready(running)
-        await stop.wait()
-        await asyncio.gather(*(listener.stop() for listener in listeners))
-        await checkins.stop()
-        (config.data / "server.json").unlink(missing_ok=True)
+        await _Service(config, database, trust, signer, tls_files, image_keys, limits).run(on_ready)
     finally:
         await database.close()
 
 
-def room_for_connections() -> int:
-    """Take all the open files that this process may have; return how many connections those are enough for.
+class _Service:
+    """All parts of a running server, put together."""
 
-    A connection may hold an artifact open, and there are two planes.
+    def __init__(
+        self,
+        config: ServerConfig,
+        database: Database,
+        trust: TrustChain,
+        signer: AssignSigner,
+        tls_files: TlsFiles,
+        image_keys: tuple[bytes, ...],
+        limits: Limits | None,
+    ) -> None:
+        self._config = config
+        self._database = database
+        self._tls_files = tls_files
+        auto = config.admission == "auto"
+        policy = Policy(auto_admission=auto, interval_s=config.interval_s)
+        artifacts = ArtifactStore(config.data / "artifacts", config.max_artifact)
+        artifacts.prepare()
+        self._retired, self._refusals = Retired(), Refusals()
+        self._checkins = CheckIns(database, Catalog(), trust, signer, policy, now)
+        of_devices = device_plane.DevicePlane(database, self._checkins, artifacts, self._refusals, auto)
+        of_operators = operator_plane.OperatorPlane(
+            database,
+            artifacts,
+            trust,
+            signer,
+            self._retired,
+            self._refusals,
+            lambda: self._tls_files,
+            image_keys,
+        )
+        device_room, operator_room = rooms()
+        self._sockets = (
+            bind(config.host, config.port),
+            bind(config.operator_host, config.operator_port),
+        )
+        self._devices = Listener(
+            "device",
+            of_devices.app(),
+            self._sockets[0],
+            tls_files.device,
+            device_plane.error_body,
+            limits or Limits(room=device_room),
+            device_plane.gate(self._retired, self._refusals),
+            self._refusals.note_handshake,
+        )
+        self._operators = Listener(
+            "operator",
+            of_operators.app(),
+            self._sockets[1],
+            tls_files.operator,
+            operator_plane.error_body,
+            replace(limits or Limits(), room=operator_room),
+        )
+        self._retired.on_retire.append(lambda _device_id: self._devices.close_gate())
+
+    async def run(self, on_ready: Callable[[Running], None]) -> None:
+        """Accept connections until a signal says to stop."""
+        async with self._database.read() as connection:
+            await self._retired.load(connection)
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(sig, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        self._checkins.start()
+        aside = [
+            asyncio.create_task(self._refusals.keep_flushing(self._database)),
+            asyncio.create_task(self._watch_certificates()),
+        ]
+        self._devices.start()
+        self._operators.start()
+        running = Running(
+            device_url=_url(self._config.host, self._sockets[0].getsockname()[1]),
+            operator_url=_url(self._config.operator_host, self._sockets[1].getsockname()[1]),
+            everywhere=self._config.host if self._config.host in ANYWHERE else "",
+        )
+        _publish_urls(self._config.data, running)
+        on_ready(running)
+        await stop.wait()
+        await asyncio.gather(self._devices.stop(), self._operators.stop())
+        await self._checkins.stop()
+        for task in aside:
+            task.cancel()
+        await asyncio.gather(*aside, return_exceptions=True)
+        await self._refusals.flush(self._database)
+        (self._config.data / "server.json").unlink(missing_ok=True)
+
+    def _reload(self) -> None:
+        """Take certificates, key and device CAs from their files; what cannot be used changes nothing.
+
+        Connections go on with what they began with; the next ones get the new.
+        """
+        config = self._config
+        try:
+            self._tls_files = read_tls_files(config.files, allow_example_keys=config.allow_example_keys)
+        except FotaError as exc:
+            log.warning("SIGHUP: the server goes on with the certificates that it has: %s", exc)
+            return
+        self._devices.context, self._operators.context = self._tls_files.device, self._tls_files.operator
+        log.warning("SIGHUP: certificates, key and device CAs are read again and in use")
+        self._tell_notices()
+
+    def _tell_notices(self) -> None:
+        for notice in self._tls_files.notices(utc_now()):
+            log.log(logging.ERROR if notice.failing else logging.WARNING, "%s", notice.text)
+
+    async def _watch_certificates(self) -> None:
+        while True:
+            self._tell_notices()
+            await asyncio.sleep(86400)
+
+
+def rooms() -> tuple[Room, Room]:
+    """Take all the open files that this process may have; return how many connections each plane has of them.
+
+    A connection may hold an artifact open. The operators' part is set aside: no device can take it.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
-    return max(1, (files - OWN_FILES) // 3)
+    total = max(8, (files - OWN_FILES) // 2)
+    operators = min(512, total // 4)
+    return _room(total - operators), _room(operators)
+
+
+def _room(connections: int) -> Room:
+    newcomers = max(1, min(2048, connections // 2))
+    return Room(
+        connections=connections,
+        newcomers=newcomers,
+        newcomers_per_address=max(1, min(256, newcomers // 2)),
+    )
 
 
 def _url(host: str, port: int) -> str:

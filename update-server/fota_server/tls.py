@@ -4,6 +4,7 @@ import logging
 import ssl
 from pathlib import Path
 
+from fota_server.handshake import show_presented_certificates
 from fota_wire.errors import InputError
 from fota_wire.files import read_input
 from fota_wire.host_ca import DEVICE_CA, pem_certificates, require_ca
@@ -43,6 +44,7 @@ def device_context(cert: Path, key: Path, device_ca: Path) -> ssl.SSLContext:
     """
     require_device_ca(device_ca)
     context = operator_context(cert, key)
+    show_presented_certificates(context)
     context.verify_mode = ssl.CERT_OPTIONAL
     # The factory's CA is the anchor even when a larger CA signed it: other branches of that CA are not
     # devices.

@@ -1,0 +1,41 @@
+"""Who was turned away on the device plane: `fota device refused`, and a part of `fota device show`."""
+
+from typing import Any
+
+import click
+
+from fota_cli.client import OperatorClient
+from fota_cli.options import connected, print_json
+from fota_cli.table import ago, table
+
+
+@click.command("refused")
+@connected
+def refused(client: OperatorClient, as_json: bool) -> None:
+    """List who was turned away, the latest first: clones, strangers, certificates that are not good.
+
+    A name with a question mark is only what somebody claimed to be.
+    """
+    answer = client.get("refusals")
+    if as_json:
+        print_json(answer)
+        return
+    rows = [
+        (
+            (item["who"] or "-") + ("" if item["proved"] else " ?"),
+            item["code"],
+            item["count"],
+            ago(item["last_at"]),
+            item["address"],
+            item["detail"],
+        )
+        for item in answer["refusals"]
+    ]
+    click.echo(table(("WHO", "WHY", "TIMES", "LAST", "FROM", "DETAIL"), rows))
+
+
+def refusal_line(item: dict[str, Any]) -> str:
+    """Return one refusal of one device, for people."""
+    claimed = "" if item["proved"] else ", by somebody who claims to be it"
+    times = f"{item['count']} times, last {ago(item['last_at'])}"
+    return f"refused    {item['code']}, {times}, from {item['address']}{claimed}: {item['detail']}"

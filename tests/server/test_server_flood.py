@@ -1,0 +1,232 @@
+"""Clients that have not said who they are: counted from accept() on, and nobody pays for them."""
+
+import fcntl
+import os
+import resource
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from server_world import FOTA, Device, Keys, Server
+
+from fota_server.door import Door, Room, place_of
+from fota_server.logs import BURST, MAX_KINDS, WINDOW_S, Limiter
+
+FILES = 2048
+"""Open files that the server of these tests may have; what it makes of them is `rooms`'s word."""
+
+
+def few_files() -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES))
+
+
+@pytest.fixture
+def own(keys: Keys, tmp_path: Path) -> Iterator[Server]:
+    server = Server(keys, tmp_path / "data").init().start(preexec_fn=few_files)
+    yield server
+    if server.process and server.process.returncode is None:
+        code, stderr = server.stop()
+        assert code == 0, stderr
+        assert "Traceback" not in stderr
+
+
+@contextmanager
+def crowd(port: int, count: int, *addresses: str) -> Iterator[list[socket.socket]]:
+    """Hold ``count`` connections from each address that never say a word."""
+    held: list[socket.socket] = []
+    try:
+        for address in addresses:
+            for _ in range(count):
+                held.append(socket.socket())
+                held[-1].bind((address, 0))
+                held[-1].settimeout(20)
+                held[-1].connect(("127.0.0.1", port))
+        yield held
+    finally:
+        for sock in held:
+            sock.close()
+
+
+def alive(held: list[socket.socket]) -> int:
+    """Count those that the server has not closed. It took each, or not, before it answered a later one."""
+    left = 0
+    for sock in held:
+        sock.setblocking(False)
+        try:
+            left += sock.recv(1) != b""
+        except BlockingIOError:
+            left += 1
+        except OSError:
+            pass
+    return left
+
+
+def memory(server: Server) -> int:
+    """Return the resident bytes of the server."""
+    assert server.process
+    pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def test_crowd_of_one_address_leaves_the_room_of_all_others(own: Server) -> None:
+    device = Device(own)
+    device.check_in()
+    device.close()
+    before = memory(own)
+    with crowd(own.device_port, 1500, "127.0.0.2") as held:
+        device.check_in()  # a new connection, from another address
+        assert own.api("GET", "health/ready")[0] == 200
+        assert alive(held) <= 256
+        during = memory(own)
+    print(before, during)
+    device.close()
+    device.check_in()
+    assert during - before < 20 << 20
+    code, stderr = own.stop()
+    assert code == 0
+    told = [line for line in stderr.splitlines() if "too many connections" in line]
+    assert len(told) == BURST + 1, "and not a thousand times"
+    assert " more in the last 60 s like: " in told[-1]
+
+
+def test_crowd_of_many_addresses_cannot_take_the_operators_plane(own: Server) -> None:
+    with crowd(own.device_port, 280, *(f"127.0.1.{host}" for host in range(1, 6))) as held:
+        assert own.api("GET", "devices")[0] == 200
+        assert alive(held) <= FILES // 4
+    device = Device(own)
+    device.check_in()
+
+
+def test_crowd_on_the_operators_plane_leaves_devices_alone(own: Server) -> None:
+    with crowd(own.operator_port, 300, "127.0.0.2", "127.0.0.3") as held:
+        Device(own).check_in()
+        assert alive(held) < 300
+    assert own.api("GET", "devices")[0] == 200
+
+
+def test_memory_comes_back(own: Server) -> None:
+    def hello(sock: socket.socket) -> None:
+        context = ssl.create_default_context(cafile=str(own.keys.server_ca))
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        with pytest.raises(ssl.SSLWantReadError):
+            context.wrap_bio(incoming, outgoing, server_hostname="localhost").do_handshake()
+        sock.sendall(outgoing.read())  # and never goes on
+
+    sizes = []
+    for _ in range(3):
+        with crowd(own.device_port, 150, "127.0.0.2") as held:
+            for sock in held:
+                hello(sock)
+            for sock in held:
+                assert sock.recv(1)
+        Device(own).check_in()
+        sizes.append(memory(own))
+    assert sizes[2] - sizes[0] < 8 << 20, f"each crowd would leave its own: {sizes}"
+
+
+def test_who_is_known_is_no_newcomer_any_more() -> None:
+    door = Door(Room(connections=3, newcomers=2, newcomers_per_address=1))
+    first = door.enter("10.0.0.1")
+    assert first
+    assert door.enter("10.0.0.1") is None, "one newcomer an address"
+    door.vouch(first)
+    second, third = door.enter("10.0.0.1"), door.enter("10.0.0.2")
+    assert second
+    assert third
+    assert door.enter("10.0.0.3") is None, "three in all"
+    door.leave(third)
+    door.leave(third)
+    assert door.enter("10.0.0.3")
+    for visit in (first, second):
+        door.leave(visit)
+        door.vouch(visit)
+    assert (door.newcomers, len(door.inside), dict(door.newcomers_at)) == (1, 1, {"10.0.0.3": 1})
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("10.0.0.1", "10.0.0.2", False),
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("::ffff:10.0.0.1", "10.0.0.1", True),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+    ],
+)
+def test_what_counts_as_one_address(one: str, other: str, same: bool) -> None:
+    assert (place_of(one) == place_of(other)) is same
+
+
+@pytest.mark.parametrize("files", [64, 256, 1024, 16384])
+def test_rooms_fit_into_the_open_files(files: int) -> None:
+    script = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({min(files, 64)}, {files}))\n"
+        "from fota_server.service import rooms; d, o = rooms()\n"
+        "print(d.connections, o.connections, d.newcomers, d.newcomers_per_address, o.newcomers)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    devices, operators, newcomers, per_address, at_operators = map(int, done.stdout.split())
+    assert 1 <= per_address <= newcomers <= devices
+    assert 1 <= at_operators <= operators
+    assert newcomers < devices or files < 200
+    assert 2 * (devices + operators) <= max(files, 16)
+
+
+# The log
+
+
+def test_log_counts_what_is_too_much_and_says_so() -> None:
+    limiter = Limiter()
+    assert [limiter.admit("a", f"line {n}", 0.0) for n in range(BURST + 5)] == [True] * BURST + [False] * 5
+    assert limiter.admit("b", "", 0.0), "another kind has its own"
+    assert limiter.ended(WINDOW_S - 1) == []
+    assert limiter.ended(WINDOW_S) == [("line 0", 5)]
+    assert limiter.admit("a", "", WINDOW_S)
+    for kind in range(3 * MAX_KINDS):
+        limiter.admit(kind, "", 0.0)
+    assert len(limiter.windows) <= MAX_KINDS + 1
+
+
+def test_log_that_nobody_reads_stops_nothing(keys: Keys, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETFL, os.O_NONBLOCK)
+    with suppress(BlockingIOError):
+        while os.write(writing, bytes(4096)):
+            pass
+    fcntl.fcntl(writing, fcntl.F_SETFL, 0)
+    server = Server(keys, tmp_path / "data").init()
+    run_full(server, writing)
+    try:
+        for _ in range(3):
+            plain = socket.create_connection(("127.0.0.1", server.device_port), timeout=20)
+            plain.sendall(b"GET / HTTP/1.0\r\n\r\n")  # no TLS: a line for the log
+            while plain.recv(100):
+                pass
+            plain.close()
+        Device(server).check_in()
+        assert server.api("GET", "health/ready")[0] == 200
+        assert server.process
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 0
+    finally:
+        os.close(reading)
+        os.close(writing)
+        if server.process:
+            server.process.kill()
+            server.process.wait()
+
+
+def run_full(server: Server, stderr: int) -> None:
+    """Start a server whose standard error goes into a pipe that is full."""
+    command = [*FOTA, "server", "run", "--data", str(server.data), "--port", "0", "--host", "127.0.0.1"]
+    server.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
+    assert server.process.stdout
+    assert server.process.stdout.readline()
+    server.process.stdout.close()
+    server.read_urls()
