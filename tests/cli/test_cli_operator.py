@@ -460,7 +460,7 @@ def test_example_keys_of_the_repository_run_a_server_if_allowed(tmp_path: Path) 
     example = SimpleNamespace(folder=folder, server_ca=folder / "server-ca.crt")
     server = Server(example, tmp_path / "data").start()  # type: ignore[arg-type]
     try:
-        assert server.api("GET", "health/ready") == (200, {"status": "ok"})
+        assert server.api("GET", "health/ready") == (200, {"status": "ok", "warnings": []})
         assert server.api("GET", "roots")[1]["version"] == 1
     finally:
         assert server.stop()[0] == 0
