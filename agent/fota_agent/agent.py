@@ -20,7 +20,7 @@ each call may come from any of them.
 """
 
 from fota_agent import Hooks, telemetry
-from fota_agent.runner import Runner
+from fota_agent.runner import LONGEST_SLEEP_MS, Runner, sleep_ms
 from fota_wire.errors import InputError
 
 TYPE_CHECKING = False
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from fota_agent.seams import Hooks as AnyHooks
     from fota_wire.seams import Verify
 
-LONGEST_SLEEP_MS = 200  # so that ``check_in`` and ``publish`` from elsewhere are noticed soon
 LATE_MS = 600_000  # longer than any step takes
 LONGEST_S = 10 * 366 * 86_400
 
@@ -128,7 +127,9 @@ class Agent:
         """Step until the chip is told to reset, or for so many seconds. TypeError, InputError."""
         end = None if seconds is None else self._ticks_after(seconds)
         while not self.rebooting and (end is None or self._board.ticks_ms() < end):
-            sleep_ms(min(self.step(), LONGEST_SLEEP_MS))
+            wait_ms = self.step()
+            left = wait_ms if end is None else max(0, end - self._board.ticks_ms())
+            self._runner.pause(min(wait_ms, left))
 
     def sync(self, seconds: float = 60) -> bool:
         """Check in now, and wait until the server has all that was published, and a report of what runs;
@@ -221,13 +222,3 @@ def is_a(name: str, value: object, kind: type) -> None:
     """Raise TypeError unless ``value`` is of type ``kind``."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} is a {type(value).__name__}, not a {kind.__name__}")
-
-
-def sleep_ms(duration_ms: int) -> None:
-    """Sleep."""
-    import time
-
-    if hasattr(time, "sleep_ms"):
-        time.sleep_ms(duration_ms)
-    else:
-        time.sleep(duration_ms / 1000)

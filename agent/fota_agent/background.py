@@ -1,12 +1,15 @@
 """The agent where there are threads: one step at a time, and a thread that nothing but a reset ends."""
 
+import asyncio
 import threading
-import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fota_agent.runner import Runner
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fota_agent.agent import Agent
     from fota_agent.folder import Folder
     from fota_agent.seams import Board, Hooks, Transport
@@ -23,6 +26,7 @@ class ThreadedRunner(Runner):
         self._turn = threading.RLock()
         self._stepper = 0
         self.due: int | None = None
+        self._wake = threading.Event()
         super().__init__(board, transport, hooks, verify)
 
     def step(self) -> int:
@@ -43,10 +47,30 @@ class ThreadedRunner(Runner):
         if self._stepper == threading.get_ident():
             raise RuntimeError("a hook may not step the agent: it is called from within a step")
 
+    def pause(self, wait_ms: int) -> None:
+        """Sleep for that long, or until somebody asks for a check-in, or publishes: nothing polls."""
+        self._wake.wait(min(wait_ms / 1000, LONGEST_PAUSE_S))
+        self._wake.clear()
+
+    def wake(self) -> None:
+        """End a pause."""
+        self._wake.set()
+
+    def check_in(self) -> None:
+        """As ``Runner.check_in``."""
+        super().check_in()
+        self._wake.set()
+
+    def publish(self, value: "tuple[str, int, str]") -> None:
+        """As ``Runner.publish``."""
+        super().publish(value)
+        self._wake.set()
+
     def offer(self, source: "Folder") -> None:
         """As ``Runner.offer``."""
         with self._turn:
             super().offer(source)
+        self._wake.set()
 
     def save(self) -> None:
         """As ``Runner.save``."""
@@ -95,20 +119,46 @@ def _has(name: str, value: object, *methods: str) -> None:
 
 def keep_stepping(agent: "Agent") -> None:
     """Step ``agent`` in a thread that does not keep the process alive once its main thread ends."""
-    agent._runner.every_mistake_is_told()
-    threading.Thread(target=_step_for_ever, args=(agent,), name="fota-agent", daemon=True).start()
+    _spawn(lambda: _step_until(agent, threading.Event()))
 
 
-def _step_for_ever(agent: "Agent") -> None:
+async def serve(agent: "Agent") -> None:
+    """Step ``agent`` in a thread until the device is told to reset. When cancelled this ends at once,
+    whatever the network does: the step under way ends with the process, or by itself.
+    """
+    loop, stop = asyncio.get_running_loop(), threading.Event()
+    done = loop.create_future()
+
+    def work() -> None:
+        _step_until(agent, stop)
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(done.cancel)
+
+    _spawn(work)
+    try:
+        with suppress(asyncio.CancelledError):
+            await done
+        if not agent.rebooting:  # nobody but a reset has ended the thread: this task was cancelled
+            raise asyncio.CancelledError
+    finally:
+        stop.set()
+        agent._runner.wake()
+
+
+def _spawn(work: "Callable[[], None]") -> None:
+    threading.Thread(target=work, name="fota-agent", daemon=True).start()
+
+
+def _step_until(agent: "Agent", stop: threading.Event) -> None:
     """Whatever comes out of a step is no reason to end: told, and tried again, less and less often."""
-    from fota_agent.agent import LONGEST_SLEEP_MS
-
+    runner = agent._runner
+    runner.every_mistake_is_told()
     pause = 0.0
-    while not agent.rebooting:
+    while not agent.rebooting and not stop.is_set():
         try:
-            time.sleep(min(agent.step(), LONGEST_SLEEP_MS) / 1000)
+            runner.pause(agent.step())
             pause = 0.0
         except BaseException as exc:  # a board, a clock; sys.exit() would end this thread without a word
             pause = min(LONGEST_PAUSE_S, max(0.5, pause * 2))
-            agent._runner.tell(f"the agent starts anew: {type(exc).__name__}: {exc}")
-            time.sleep(pause)
+            runner.tell(f"the agent starts anew: {type(exc).__name__}: {exc}")
+            stop.wait(pause)

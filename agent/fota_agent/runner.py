@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 KEY_REFUSED = (401, 403)
 UNREADABLE = (400, 413)
 MAX_UNTAKEN = 64  # published values that wait for the next step
+LONGEST_SLEEP_MS = 200  # so that ``check_in`` and ``publish`` from elsewhere are noticed soon
 
 
 SAVE_MS = 1_800_000  # between two writes of the store that nothing depends on: flash wears; boards may differ
@@ -136,7 +137,10 @@ class Runner:
             self._asked = False
             action.until = min(action.until, self.engine.hurry(now))
         if now < action.until:
-            return action.until - now
+            wait_ms = action.until - now
+            if not self.engine.state.dirty:
+                return wait_ms
+            return min(wait_ms, max(0, self._saved_at + self._save_ms - now) + 1)
         self._action = self.engine.timer(now)
         return 0
 
@@ -177,6 +181,13 @@ class Runner:
             except Exception as exc:  # without a store the agent still updates, it only forgets why
                 state.dirty = True  # the disk may have room later
                 self._say_once(f"agent store not written: {exc}")
+
+    def pause(self, wait_ms: int) -> None:
+        """Sleep for at most that long, between two steps."""
+        sleep_ms(min(wait_ms, LONGEST_SLEEP_MS))
+
+    def wake(self) -> None:
+        """End a pause, where there are threads."""
 
     def not_in_a_step(self) -> None:
         """Nothing to say where there are no threads: a step within a step fails by itself."""
@@ -423,3 +434,13 @@ def _server_words(raw: bytes) -> str:
 def _seconds(text: str) -> int:
     """Return the number of a Retry-After in seconds; the date form counts as absent."""
     return int(text) if is_decimal(text) and len(text) < 9 else 0
+
+
+def sleep_ms(duration_ms: int) -> None:
+    """Sleep."""
+    import time
+
+    if hasattr(time, "sleep_ms"):
+        time.sleep_ms(duration_ms)
+    else:
+        time.sleep(duration_ms / 1000)

@@ -16,6 +16,7 @@ from fota_wire.host_print import printable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fota_agent.engine import Engine
     from fota_cli.agent_session import Session as DeviceSession
     from fota_cli.gateway_session import GatewaySession
 
@@ -25,6 +26,9 @@ ONCE, UNTIL_CONFIRMED, UNTIL_IDLE = "once", "until-confirmed", "until-idle"
 UNTIL = (UNTIL_CONFIRMED, UNTIL_IDLE)
 LIMIT_S = 600.0
 REFUSALS = 3
+TRIAL_GOES_ON = (
+    "agent: a trial is under way: run the agent again soon, or the device goes back to its old program"
+)
 
 
 class NotDoneError(FotaError):
@@ -59,7 +63,11 @@ def agent() -> None:
 )
 @click.option("--server", help="Base URL instead of the trust store's; trust stays the same.")
 @click.option(
-    "--once", "mode", flag_value=ONCE, help="One check-in, and the installation that follows from it."
+    "--once",
+    "mode",
+    flag_value=ONCE,
+    help="One check-in, and the installation that follows from it, until its trial is decided; exit code 1 "
+    "if the device falls back.",
 )
 @click.option(
     "--until-confirmed",
@@ -98,15 +106,17 @@ def run(
     signal.signal(signal.SIGTERM, _end)
     with _open(device, folder, server, say) as session:
         try:
-            done = _drive(session, mode, deadline, interval, card)
+            done, installed = _drive(session, mode, deadline, interval, card)
         finally:
             session.save()
+            if session.in_trial:
+                say(TRIAL_GOES_ON)
         if as_json:
             import json
 
             click.echo(json.dumps(session.summary()))
         if mode is not None:
-            _judge(session, mode, done)
+            _judge(session, mode, done, installed)
 
 
 def _end(*_: object) -> None:
@@ -155,36 +165,47 @@ def _open(
 
 def _drive(
     session: "Session", mode: str | None, deadline: float, interval: float | None, card: Path | None
-) -> bool:
-    """Step until ``mode`` is satisfied (True), or cannot be or the deadline has passed (False)."""
+) -> tuple[bool, bool]:
+    """Step until ``mode`` is satisfied (True), or cannot be or the deadline has passed (False); tell too
+    whether the device was started anew meanwhile.
+    """
     session.boot()
     if card is not None:
         session.agent.install_from(str(card))
-    asked = time.monotonic()
-    while time.monotonic() < deadline:
+    asked, installed = time.monotonic(), False
+    while (now := time.monotonic()) < deadline:
         wait_s = session.step()
         engine = session.agent.engine
         if session.needs_boot:
             session.boot()
-            if mode == ONCE:
-                return True
-            asked = time.monotonic()
-        elif session.agent.renewing:
+            asked, installed = time.monotonic(), True
             continue
-        elif mode in UNTIL and (engine.settled or _refuses(engine.error, engine.failures)):
-            return engine.settled
-        elif mode == UNTIL_IDLE and engine.deferred:
-            return True
-        elif wait_s == 0:
+        if session.agent.renewing:
             continue
-        elif mode == ONCE and (engine.error is not None or not engine.trial):
-            return engine.error is None
-        elif interval is not None and time.monotonic() - asked >= interval:
+        done = None if engine.trial else _verdict(engine, mode, wait_s, installed)
+        if done is not None:
+            return done, installed
+        if wait_s == 0:
+            continue
+        if interval is not None and now - asked >= interval:
             session.agent.check_in()
-            asked = time.monotonic()
+            asked = now
         else:
-            session.idle(wait_s if interval is None else min(wait_s, interval))
-    return False
+            session.idle(min(wait_s, interval or wait_s, max(0.0, deadline - time.monotonic())))
+    return False, installed
+
+
+def _verdict(engine: "Engine", mode: str | None, wait_s: float, installed: bool) -> bool | None:
+    """Return whether ``mode`` is satisfied (True) or cannot be (False), None: not yet. Never within a trial,
+    which nobody would be there to confirm.
+    """
+    if mode == ONCE and installed:  # the server may hear of it; a card's update needs none
+        return True if engine.settled or engine.error is not None else None
+    if mode == ONCE:
+        return None if wait_s == 0 else engine.error is None and not engine.deferred
+    if mode in UNTIL and (engine.settled or _refuses(engine.error, engine.failures)):
+        return engine.settled
+    return True if mode == UNTIL_IDLE and engine.deferred else None
 
 
 def _refuses(error: FotaError | None, failures: int) -> bool:
@@ -192,7 +213,7 @@ def _refuses(error: FotaError | None, failures: int) -> bool:
     return isinstance(error, VerifyError | InputError) and failures >= REFUSALS
 
 
-def _judge(session: "Session", mode: str, done: bool) -> None:
+def _judge(session: "Session", mode: str, done: bool, installed: bool) -> None:
     """Turn what happened into the exit code.
 
     Raises:
@@ -202,7 +223,8 @@ def _judge(session: "Session", mode: str, done: bool) -> None:
     if not done and error is not None:
         kind = VerifyError if isinstance(error, InputError) else type(error)
         raise kind(f"not done: {error}", error.code)
-    if mode == UNTIL_CONFIRMED and session.fell_back:
+    if (mode == UNTIL_CONFIRMED or installed) and mode != UNTIL_IDLE and session.fell_back:
         raise NotDoneError(f"the device did not take the update: {session.fell_back}")
     if not done:
-        raise NotDoneError("not done in time")
+        waits = session.agent.engine.deferred
+        raise NotDoneError("the update waits for consent, or its window" if waits else "not done in time")

@@ -41,6 +41,7 @@ class Session:
         self._uart_said = 0
         self._resets = 0
         self.agent: Agent
+        self._begun = False
         self._live: Agent | None = None
 
     def __enter__(self) -> "Session":
@@ -59,6 +60,11 @@ class Session:
     def fell_back(self) -> str:
         """Why the device refused an update or went back, or an empty string."""
         return self._hooks.fell_back
+
+    @property
+    def in_trial(self) -> bool:
+        """True while the program on trial is not confirmed yet."""
+        return self._begun and self.agent.engine.trial
 
     @property
     def needs_boot(self) -> bool:
@@ -82,7 +88,7 @@ class Session:
             machine.mem32, machine.i2c, machine.read, machine.sleep_us, ticks_ms, secrets.randbelow
         )
         self.agent = Agent(board, hooks=self._hooks, server_url=self._server_url)
-        self._live = self.agent
+        self._live, self._begun = self.agent, True
         report = board.boot_report()
         how = "trial" if report.trial else "confirmed"
         self._say(f"agent: slot {SLOT_NAMES[report.running]} runs {report.version_text}, {how}")

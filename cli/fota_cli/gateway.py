@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fota_wire.errors import InputError
-from fota_wire.host_options import FILE, FOLDER, JSON
+from fota_wire.host_options import FILE, FOLDER, JSON, Whole
 from fota_wire.host_print import print_result
 
 if TYPE_CHECKING:
@@ -50,7 +50,13 @@ def init(folder: Path, **options: object) -> None:
 @gateway.command(context_settings={"ignore_unknown_options": True})
 @click.argument("folder", type=FOLDER)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def launch(folder: Path, arguments: tuple[str, ...]) -> None:
+@click.option(
+    "--stop-timeout",
+    type=Whole(1, 3600),
+    metavar="SECONDS",
+    help="How long the program may take to stop before it is killed [gateway.toml, or 60].",
+)
+def launch(folder: Path, arguments: tuple[str, ...], stop_timeout: int | None) -> None:
     """Verify and run the program of the gateway in FOLDER, with ARGUMENTS; the service to be started at boot.
 
     SIGHUP starts it anew, as a reset does a chip; SIGTERM ends it.
@@ -58,7 +64,10 @@ def launch(folder: Path, arguments: tuple[str, ...]) -> None:
     from fota_agent.linux.gateway import Gateway
     from fota_agent.linux.launcher import Launcher
 
-    with Launcher(Gateway(folder), list(arguments), lambda line: click.echo(line, err=True)) as launcher:
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    with Launcher(Gateway(folder), list(arguments), say, stop_timeout) as launcher:
         sys.exit(launcher.run())
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fota_agent.agent import Agent
 from fota_agent.linux.board import LinuxBoard, open_element
 from fota_agent.linux.gateway import Gateway
+from fota_agent.linux.watch import Watch
 from fota_agent.schedule import AUTO, NOTIFY, Schedule, parse_window
 from fota_cli.agent_words import Say, Words, WordyHooks
 from fota_cli.gateway import summary
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from fota_wire.suit import Manifest
 
 BOOT_S = 30.0
-SLICE_S = 0.2
 
 
 class GatewaySession:
@@ -40,6 +40,7 @@ class GatewaySession:
         self._element: Element | None = None
         self._booted: bytes | None = None
         self.agent: Agent
+        self._begun = False
         self._live: Agent | None = None
 
     def __enter__(self) -> "GatewaySession":
@@ -56,6 +57,11 @@ class GatewaySession:
     def fell_back(self) -> str:
         """Why the gateway refused an update or went back, or an empty string."""
         return self._hooks.fell_back
+
+    @property
+    def in_trial(self) -> bool:
+        """True while the program on trial is not confirmed yet."""
+        return self._begun and self.agent.engine.trial
 
     @property
     def needs_boot(self) -> bool:
@@ -79,6 +85,7 @@ class GatewaySession:
         updates = self._gateway.updates
         self._element = self._element or open_element(self._gateway)
         board = LinuxBoard(self._gateway, self._element, beside=True)
+        self._begun = True
         self.agent = self._live = Agent(
             board,
             hooks=self._hooks,
@@ -97,8 +104,13 @@ class GatewaySession:
         return self.agent.step() / 1000
 
     def idle(self, wait_s: float) -> None:
-        """Let time pass: at most ``wait_s``, and never long."""
-        time.sleep(min(wait_s, SLICE_S))
+        """Let time pass: at most ``wait_s``, or until the program is started anew."""
+        watch = Watch(self._gateway.report_path)
+        try:
+            if not self.needs_boot:  # asked once more: it may have been right before
+                watch.wait(wait_s)
+        finally:
+            watch.close()
 
     def save(self) -> None:
         """End the agent's present life; what it knows is saved."""

@@ -9,7 +9,7 @@ import time
 from decimal import Decimal
 
 import pytest
-from test_agent_sdk import HOUR_MS, Live, offline, rest
+from test_agent_sdk import HOUR_MS, Live, end, offline, rest
 
 from fota_agent import Hooks, telemetry
 from fota_agent.agent import LATE_MS, Agent
@@ -335,7 +335,7 @@ def test_calls_from_many_threads_at_once_end_no_agent(device, told):
     assert agent.sync(20)
     assert ("end", "1") in [value[::2] for value in told]
     assert agent.alive
-    agent._runner.rebooting = True  # ends the thread
+    end(agent)
 
 
 # -- nothing ends the agent ----------------------------------------------------------------------------------
@@ -385,7 +385,7 @@ def test_board_that_fails_once_or_for_a_while_ends_no_thread(device, told, kind)
     until(lambda: len(failures) == 2)
     until(lambda: told)
     assert agent.alive
-    agent._runner.rebooting = True
+    end(agent)
 
 
 @pytest.mark.parametrize("exit_", [SystemExit(3), KeyboardInterrupt()], ids=repr)
@@ -424,7 +424,7 @@ def test_what_ended_the_thread_is_told_to_the_server(device, monkeypatch):
     until(lambda: any(("failed", "the agent starts anew: RuntimeError: a bug in the agent itself")
                       in report.events for report in device.network.reports))  # fmt: skip
     assert "the agent starts anew: RuntimeError: a bug in the agent itself" in device.hooks.lines
-    live.agent._runner.rebooting = True
+    end(live.agent)
 
 
 def test_garbage_put_into_the_agents_own_state_costs_itself(device, told):

@@ -1,6 +1,7 @@
 """The SDK on the virtual device's flash: publishing, loops, schedules, local updates, wear."""
 
 import asyncio
+import contextlib
 import functools
 import http.server
 import itertools
@@ -172,6 +173,12 @@ def test_calm_days_give_the_acts_back():
 # Loops
 
 
+def end(agent):
+    """End the agent's thread."""
+    agent._runner.rebooting = True
+    agent.check_in()
+
+
 class Live:
     """Real time for the device: its clock is the host's."""
 
@@ -189,7 +196,7 @@ def test_start_steps_from_a_thread_and_publish_works_from_another(device, told):
     agent.publish("climate", 1)
     assert agent.sync(10)
     assert [(topic, text) for topic, _, text in told] == [("climate", "1")]
-    agent._runner.rebooting = True  # ends the thread
+    end(agent)
 
 
 def test_script_syncs_and_runs_for_a_while(device, told):
@@ -228,12 +235,59 @@ def test_asyncio_program_goes_on_while_the_agent_waits_for_a_slow_network(device
             await asyncio.sleep(0.01)
             if told:
                 break
-        agent._runner.rebooting = True
+        end(agent)
         await task
 
     asyncio.run(application())
     assert told
     assert max(b - a for a, b in itertools.pairwise(beats)) < 0.2
+
+
+def test_idle_agent_sleeps_until_it_is_wanted(device, told):
+    """Nothing polls: an interval is one sleep, and a value or a question ends it."""
+    agent = Live(device).agent
+    steps, step = [], agent._runner.step
+    agent._runner.step = lambda: steps.append(1) or step()
+    agent.start()
+    assert agent.sync(60)
+    while agent.engine.phase != "idle":
+        time.sleep(0.01)
+    time.sleep(0.5)
+    before = len(steps)
+    time.sleep(1.5)
+    assert len(steps) == before, "not once in a second and a half; it was five times a second"
+    agent.publish("door", "open", urgent=True)
+    deadline = time.monotonic() + 60
+    while not told and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert told
+    end(agent)
+
+
+def test_cancelled_asyncio_program_ends_at_once_however_long_the_network_takes(device):
+    """A connection that nobody answers takes 15 s to fail; Ctrl-C does not wait for that."""
+    agent = Live(device).agent
+    inside, leave = threading.Event(), threading.Event()
+
+    def stuck(*_args):
+        inside.set()
+        leave.wait(60)
+        raise TransportError("timed out")
+
+    device.network.request = stuck
+
+    async def application():
+        task = asyncio.create_task(serve(agent))
+        await asyncio.to_thread(inside.wait, 60)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(application())
+    assert not leave.is_set()
+    assert inside.is_set()
+    leave.set()
+    end(agent)
 
 
 def test_download_comes_page_by_page_so_that_the_application_gets_its_turn(device, world):

@@ -166,3 +166,14 @@ def wait_for(condition, what, seconds=20):
     while not condition():
         assert time.monotonic() < end, f"waited for {what} in vain"
         time.sleep(0.05)
+
+
+def wake_ups(pid):
+    """Return how often all threads of a process have slept and been woken."""
+    counts = [
+        int(line.split()[1])
+        for path in Path(f"/proc/{pid}/task").glob("*/status")
+        for line in path.read_text().splitlines()
+        if line.startswith("voluntary_ctxt_switches")
+    ]
+    return sum(counts)

@@ -1,5 +1,6 @@
 """Where a gateway's key lies: SoftHSM2 and the modelled element, TLS 1.2 and 1.3; wrong PIN, no token."""
 
+import ctypes
 import os
 import socket
 import ssl
@@ -52,11 +53,38 @@ def test_token_signs_draws_and_keeps_its_pairs_apart(token):
         token.attest(bytes(20))
 
 
+def behind_its_back(hsm, call, *arguments):
+    """Call the module as another part of the process might: the same library, nobody's session asked."""
+    module = ctypes.CDLL(hsm.module)
+    assert getattr(module, call)(*arguments) == 0
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the library's destructors
+@pytest.mark.parametrize("loss", ["C_CloseAllSessions", "C_Finalize", "C_Logout"])
+@pytest.mark.parametrize("act", ["sign", "random", "public_key", "generate_key"])
+def test_session_that_was_lost_is_opened_again(token, hsm, loss, act):
+    before = token.public_key(0)
+    slot = ctypes.c_ulong(token._session.token.slot.slot_id)
+    session = ctypes.c_ulong(token._session.handle)
+    arguments = {"C_CloseAllSessions": slot, "C_Finalize": None, "C_Logout": session}
+    behind_its_back(hsm, loss, arguments[loss])
+    if act == "sign":
+        assert host_crypto.verify(before, bytes(32), token.sign(bytes(32), 0))
+    elif act == "random":
+        assert len(token.random()) == 32
+    elif act == "public_key":
+        assert token.public_key(0) == before
+    else:
+        made = token.generate_key(3)
+        assert host_crypto.verify(made, bytes(32), token.sign(bytes(32), 3))
+    assert host_crypto.verify(before, bytes(32), token.sign(bytes(32), 0))
+
+
 def test_private_key_cannot_be_read_out(token):
     from pkcs11 import Attribute, ObjectClass
     from pkcs11.exceptions import PKCS11Error
 
-    key = token._find(ObjectClass.PRIVATE_KEY, 0)
+    key = token._find(token._session, ObjectClass.PRIVATE_KEY, 0)
     assert key[Attribute.EXTRACTABLE] is False
     with pytest.raises(PKCS11Error):
         _ = key[Attribute.VALUE]

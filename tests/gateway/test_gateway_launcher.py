@@ -70,11 +70,11 @@ def fields(record):
     return (record.confirmed, record.candidate, record.state, record.tries, record.reason)
 
 
-def of_c(core, state, verdicts):
+def of_c(core, state, verdicts, writable):
     record = Record(state.sequence, *fields(state), 0)
     seen = (ctypes.c_uint32 * 2)(verdicts.get(A, 0), verdicts.get(B, 0))
     step = Step()
-    core.fota_policy_next(ctypes.byref(View(ctypes.pointer(record), seen, 3, True)), ctypes.byref(step))
+    core.fota_policy_next(ctypes.byref(View(ctypes.pointer(record), seen, 3, writable)), ctypes.byref(step))
     action = ACTIONS[step.action]
     if action == policy.VERIFY:
         return action, step.slot
@@ -85,8 +85,8 @@ def of_c(core, state, verdicts):
     return action, step.status
 
 
-def of_python(state, verdicts):
-    step = policy.next_step(state, verdicts, 3)
+def of_python(state, verdicts, writable):
+    step = policy.next_step(state, verdicts, 3, writable)
     if step.action == policy.VERIFY:
         return step.action, step.slot
     if step.action == policy.WRITE:
@@ -101,12 +101,13 @@ def test_launcher_decides_as_the_bootloader_does_in_every_situation(core):
     for confirmed, candidate, state, tries, reason in itertools.product(
         (NONE, A, B), (NONE, A, B), STATES, (0, 1, 2), (0, status.AP1)
     ):
-        for seen in itertools.product(VERDICTS, repeat=2):
+        for *seen, writable in itertools.product(VERDICTS, VERDICTS, (True, False)):
             record = journal.Record(7, confirmed, candidate, state, tries, reason)
             verdicts = {slot: code for slot, code in zip((A, B), seen, strict=True) if code}
-            assert of_python(record, verdicts) == of_c(core, record, verdicts), (record, verdicts)
+            known = (record, verdicts, writable)
+            assert of_python(*known) == of_c(core, *known), known
             count += 1
-    assert count == 3 * 3 * 5 * 3 * 2 * 36
+    assert count == 3 * 3 * 5 * 3 * 2 * 36 * 2
 
 
 # What may run
@@ -284,6 +285,89 @@ def test_slot_may_be_a_block_device(gateway, keys, block_device):
         page = data[at : at + 65536]
         slot.program(at, bytearray(page + b"\xff" * (65536 - len(page))))
     assert launcher.check_slot(gateway, B, 5)[1] == b"#!/bin/true\n" * 9000
+    named = storage.FileSlot(block_device, 256 << 10, 65536, named=True)
+    assert named.read(0, len(data)) == data
     assert block_device.is_block_device()
     with pytest.raises(DeviceError):
         slot.program(256 << 10, bytearray(65536))
+
+
+def test_block_device_that_is_missing_never_becomes_a_file(gateway, keys, tmp_path):
+    """Nor is the file that an earlier release made there taken for the device."""
+    place = Path(f"/dev/fota-test-{os.getpid()}")
+    slot = storage.FileSlot(place, 10_000, 4096, named=True)
+    for act in (lambda: slot.read(0, 16), lambda: slot.is_blank(0), lambda: slot.erase(0),
+                lambda: slot.program(0, bytearray(4096))):  # fmt: skip
+        with pytest.raises(DeviceError, match=r"is missing, and gateway\.toml names it"):
+            act()
+    assert not place.exists()
+    if os.geteuid() == 0:
+        place.write_bytes(bytes(4096))
+        try:
+            for act in (lambda: slot.read(0, 16), lambda: slot.program(0, bytearray(4096))):
+                with pytest.raises(DeviceError, match="a file where a block device has to be"):
+                    act()
+            assert place.read_bytes() == bytes(4096)
+        finally:
+            place.unlink()
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "fifo"])
+def test_slot_that_settings_name_and_that_is_none_is_refused_and_the_other_one_runs(gateway, keys, kind):
+    place = gateway.folder / "disk" / "slot"
+    place.parent.mkdir()
+    if kind == "folder":
+        place.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(place)
+    settings_path = gateway.folder / "gateway.toml"
+    settings_path.write_text(settings_path.read_text() + f'[slots]\na = "{place}"\n')
+    (gateway.folder / "slot-b").write_bytes(signed(keys[0]))
+    said = []
+    with launcher.Launcher(Gateway(gateway.folder), [], said.append) as run:
+        assert run.boot().slot == B
+    assert any("slot A is refused" in line for line in said)
+    assert place.exists() is (kind != "missing")
+
+
+def stale_trial(gateway, keys):
+    """1.0.0 confirmed in A, and a request to try B."""
+    gateway.slots[A].write_bytes(signed(keys[0]))
+    gateway.slots[B].write_bytes(signed(keys[0], counter=6))
+    with launcher.Launcher(gateway, [], lambda _line: None) as run:
+        run.boot()
+    book = storage.JournalFile(gateway.folder / "journal")
+    state = book.state()
+    book.append(journal.request(state, A, B), state)
+    return book
+
+
+def test_journal_that_cannot_be_written_passes_the_candidate_over(gateway, keys, monkeypatch):
+    """SPEC 3: the confirmed program boots, and nothing more is written in that boot."""
+    book = stale_trial(gateway, keys)
+    before = (gateway.folder / "journal").read_bytes()
+    said = []
+
+    def worn(_fd, _offset, _data):
+        raise OSError(5, "Input/output error")
+
+    with launcher.Launcher(gateway, [], said.append) as run:
+        with monkeypatch.context() as patch:
+            patch.setattr(storage.JournalFile, "_write", staticmethod(worn))
+            boot = run.boot()
+        assert (boot.slot, boot.trial) == (A, False)
+        assert (gateway.folder / "journal").read_bytes() == before
+        assert any("no update before that is mended" in line for line in said)
+        assert gateway.boot_report().running == A
+        boot = run.boot()
+        assert (boot.slot, boot.trial) == (B, True), "it is mended, and tried"
+        assert book.state().state == journal.TRIAL
+
+
+def test_journal_that_cannot_even_be_read_is_one_without_records(gateway, keys):
+    gateway.slots[A].write_bytes(signed(keys[0]))
+    (gateway.folder / "journal").mkdir()
+    said = []
+    with launcher.Launcher(gateway, [], said.append) as run:
+        assert run.boot().slot == A
+    assert any("boot journal" in line for line in said)

@@ -3,17 +3,20 @@
 import ctypes
 import errno
 import os
+import signal
 import subprocess
+import time
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from gateway_world import FOTA, wait_for
+from gateway_world import FOTA, wait_for, wake_ups
 
 from fota_agent.linux import launcher, storage
 from fota_agent.linux.gateway import Gateway
 from fota_signer.identity import DeviceClass
 from fota_signer.images import sign_payload
 from fota_wire import bootreport, journal, settings, status
+from fota_wire.errors import DeviceError
 from fota_wire.host_crypto import public_xy
 from fota_wire.layout import SLOT_A as A
 from fota_wire.layout import SLOT_B as B
@@ -115,6 +118,127 @@ def test_full_disk_keeps_no_gateway_from_running_its_program(disk, key, counter)
             (disk / "log").unlink()
             run.boot()
             assert storage.read_floor(disk / "floor") == 6
+
+
+MS_RDONLY, MS_REMOUNT = 1, 32
+
+
+def remount(folder, flags):
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.mount(b"tmpfs", bytes(folder), b"tmpfs", MS_REMOUNT | flags, None) == 0
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["ran-before", "first-boot"])
+def test_read_only_disk_keeps_no_gateway_from_running_its_confirmed_program(disk, key, tmp_path, known):
+    """What a kernel makes of a file system with errors."""
+    gateway, lives = make(disk, key), tmp_path / "lives"
+    gateway.slots[A].write_bytes(signed(key, PROGRAM % bytes(lives)))
+    gateway.slots[B].write_bytes(signed(key, b"#!/bin/true\n"))
+    if known:
+        with launcher.Launcher(gateway, [], lambda line: None) as run:
+            run.boot()
+            request(gateway)
+            report = gateway.report_path.read_bytes()
+        gateway.report_path.write_bytes(report)  # of an earlier boot: a power cut took nothing away
+    remount(disk, MS_RDONLY)
+    command = [*FOTA, "gateway", "launch", disk]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for(lives.exists, "the confirmed program", 120)
+        assert process.poll() is None
+        assert gateway.boot_report() is None, "what lies there is of another boot"
+        second = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+        assert second.returncode == 5
+        assert "a launcher is running already" in second.stderr
+    finally:
+        process.terminate()
+        said = process.communicate(timeout=120)[1]
+    assert process.returncode == 0, said
+    assert "Read-only file system" in said
+    assert "Traceback" not in said
+    assert said.count("launch: slot A") == 1
+    remount(disk, 0)
+    with launcher.Launcher(gateway, [], lambda line: None) as run:
+        assert run.boot().trial is known, "the candidate was passed over, not forgotten"
+
+
+def test_report_that_could_not_be_written_comes_when_the_disk_is_back(disk, key, monkeypatch):
+    gateway = make(disk, key)
+    gateway.slots[A].write_bytes(signed(key, b"#!/bin/sh\nexec sleep 60\n"))
+    monkeypatch.setattr(launcher, "RETRY_S", 0.05)
+    said, reports = [], []
+    remount(disk, MS_RDONLY)
+    with launcher.Launcher(gateway, [], said.append) as run:
+        boot = run.boot()
+        assert gateway.boot_report() is None
+        wait = run._wait
+
+        def wait_and_mend(seconds):
+            if not reports:
+                remount(disk, 0)
+            reports.append(gateway.boot_report())
+            if reports[-1] is not None:
+                return signal.SIGTERM
+            return wait(seconds)
+
+        run._wait = wait_and_mend
+        run._run_once(boot, signal.pthread_sigmask(signal.SIG_BLOCK, launcher.WATCHED))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, launcher.WATCHED)
+    assert reports[-1].running == A
+
+
+def test_program_that_needs_longer_to_stop_is_given_it_and_no_more(tmp_path, key):
+    gateway = make(tmp_path, key)
+    done = tmp_path / "done"
+    slow = b"#!/bin/sh\ntrap 'sleep 2; echo > %s; exit 0' TERM\necho > %s\nsleep 100 & wait; wait\n"
+    for stop_s, finished in ((1, False), (60, True)):
+        up = tmp_path / f"up{stop_s}"
+        gateway.slots[A].write_bytes(signed(key, slow % (bytes(done), bytes(up))))
+        process = subprocess.Popen(
+            [*FOTA, "gateway", "launch", "--stop-timeout", str(stop_s), tmp_path],
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        wait_for(up.exists, "the program", 120)
+        process.terminate()
+        said = process.communicate(timeout=120)[1]
+        assert done.exists() is finished, said
+        assert ("has not stopped in 1 s, and is killed" in said) is not finished
+
+
+def test_idle_launcher_does_not_wake_up(tmp_path, key):
+    """By the kernel's own account: voluntary context switches of the launcher while its program sleeps."""
+    gateway = make(tmp_path, key)
+    lives = tmp_path / "lives"
+    gateway.slots[A].write_bytes(signed(key, PROGRAM % bytes(lives)))
+    process = subprocess.Popen([*FOTA, "gateway", "launch", tmp_path], stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lives.exists, "the program", 120)
+        time.sleep(0.5)
+        before = wake_ups(process.pid)
+        time.sleep(3)
+        assert wake_ups(process.pid) - before <= 1
+    finally:
+        process.terminate()
+        assert process.wait(120) == 0
+
+
+@pytest.mark.parametrize("reserve", [None, 64 << 10])
+def test_download_leaves_the_program_its_part_of_the_disk(disk, key, reserve):
+    slot = storage.FileSlot(disk / "slot", 1 << 20, 4096, reserve=reserve)
+
+    def fill_slot():
+        for page in range(0, 1 << 20, 4096):
+            slot.erase(page)
+
+    with pytest.raises(DeviceError, match="KiB that are the program's") as caught:
+        fill_slot()
+    assert caught.value.code == status.FL2
+    free = os.statvfs(disk)
+    left = free.f_bavail * free.f_frsize
+    assert (reserve or 256 * 1024 // 20) <= left < (reserve or 256 * 1024 // 20) + 16384
+    slot.program(0, bytearray(4096))  # what is allocated can still be written
+    (disk / "log").write_bytes(bytes(left - 4096))
+    slot.erase(0)
 
 
 def test_report_of_a_boot_ends_with_it(tmp_path, key):

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from gateway_world import KEYS, booted
+from gateway_world import KEYS, booted, wait_for, wake_ups
 
 pytestmark = pytest.mark.slow
 
@@ -154,15 +154,48 @@ def test_card_updates_a_gateway_without_network_and_an_old_one_does_not(world, f
     card = world.folder / "stick"
     world.fota("agent", "card", image, envelope, "-o", card)
     state = world.agent(path, "--from", card, "--once", "--server", "https://localhost:1")
-    assert (state["version"], state["slot"]) == ("3.0.0", "B")
-    end = time.monotonic() + 30
-    world.agent(
-        path, "--once", "--server", "https://localhost:1", code=4
-    )  # no server: the card's trial needs none
-    assert world.show(path)["confirmed"] == "B"
-    assert time.monotonic() < end
+    assert (state["version"], state["slot"], state["confirmed"]) == ("3.0.0", "B", "B"), "no trial is left"
+    world.agent(path, "--once", "--server", "https://localhost:1", code=4)
     error = world.agent(path, "--from", card, "--once", code=1)
     assert "not above" in error
+
+    # one that is not well is gone when the command ends, and the command says so
+    image = world.program("3.1.0", what='(run / "health").write_text("bad")')
+    world.fota("agent", "card", image, world.manifest(image), "-o", world.folder / "bad-stick")
+    nowhere = ("--server", "https://localhost:1")
+    error = world.agent(path, "--from", world.folder / "bad-stick", "--once", *nowhere, code=1)
+    assert "did not take the update: reverted: AP1 self-test" in error
+    assert (world.show(path)["version"], world.show(path)["confirmed"]) == ("3.0.0", "B")
+
+    # one that says nothing yet is still on trial when the time is up: said, with what to do
+    image = world.program("3.2.0", what="")
+    world.fota("agent", "card", image, world.manifest(image), "-o", world.folder / "shy-stick")
+    error = world.agent(
+        path, "--from", world.folder / "shy-stick", "--once", *nowhere, "--duration", 8, code=1
+    )
+    assert "a trial is under way: run the agent again soon" in error
+    assert world.show(path)["state"] == "trial"
+    (path / "run/health").write_text("good")
+    world.agent(path, "--once", *nowhere, code=4)
+    assert world.show(path)["confirmed"] == "A"
+    stop(launcher)
+
+
+def test_idle_agent_beside_a_program_sleeps_until_a_boot_report_is_written(world, first):
+    path = world.gateway("idle", first)
+    launcher = launch(world, path)
+    agent = world.spawn("agent", "run", "--gateway", path, "--server", "https://localhost:1")
+    wait_for((path / "run/agent.lock").exists, "the agent", 60)
+    before, steady = wake_ups(agent.pid), 0
+    while steady < 2:  # its back-off grows: two seconds in a row without a try
+        time.sleep(2)
+        now = wake_ups(agent.pid)
+        steady = steady + 1 if now - before <= 2 else 0
+        before = now
+    (path / "run/boot-report").write_bytes((path / "run/boot-report").read_bytes())
+    wait_for(lambda: wake_ups(agent.pid) > before, "the agent's look at the new report", 60)
+    agent.send_signal(signal.SIGTERM)
+    assert agent.wait(20) == 0
     stop(launcher)
 
 

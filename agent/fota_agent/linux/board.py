@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fota_agent.linux import storage
 from fota_agent.linux.gateway import Gateway
 from fota_wire import bootreport, journal, layout
-from fota_wire.errors import DeviceError, InputError
+from fota_wire.errors import DeviceError, InputError, StorageError
 from fota_wire.files import read_input
 from fota_wire.status import CE1
 
@@ -131,14 +131,18 @@ class LinuxBoard:
         return int.from_bytes(os.urandom(8), "big") % limit
 
     def reset(self) -> None:
-        """Have the launcher boot anew; this boot's report is taken away first."""
-        storage.blank(self._gateway.report_path)
+        """Have the launcher boot anew; this boot's report is taken away first. DeviceError: none runs."""
         from fota_agent.linux import launcher  # brings what a start need not wait for
 
-        launcher.reset(self._gateway)
+        pid = launcher.running(self._gateway)
+        try:
+            storage.blank(self._gateway.report_path)
+        except StorageError as exc:
+            raise DeviceError(str(exc)) from exc
+        launcher.reset(pid)
 
     def _slot(self, slot: int) -> storage.FileSlot:
-        return storage.FileSlot(self._gateway.slots[slot], self.slot_size, self._gateway.page_size)
+        return self._gateway.slot(slot)
 
 
 def open_element(gateway: Gateway) -> "Element":

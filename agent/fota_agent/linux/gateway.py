@@ -9,10 +9,12 @@ store          the agent's memory
 run/           what ends with a boot: boot-report (SPEC 4), health, launcher.lock
 """
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
 
+from fota_agent.linux import storage
 from fota_wire import bootreport, cose, layout, settings
 from fota_wire.errors import FormatError, InputError
 from fota_wire.files import read_input
@@ -20,14 +22,17 @@ from fota_wire.image import MAX_PROGRAM
 
 TRIAL_S = 5400  # the agent gives a trial up after an hour; this is for one that hangs
 DEFAULT_PAGE = 65536
+STOP_S = 60
 
 
 class Gateway:
     """One gateway's settings, read and checked.
 
     ``roots``: {KEYHASH: x||y} of the keys that may sign programs; ``tries`` of a trial; ``max_step`` of the
-    security counter; ``trial_s``; ``slots``: {slot: path}; ``slot_size`` and ``page_size`` in bytes;
-    ``element``, ``updates``: tables of gateway.toml; ``health_command``: to be asked for the program's
+    security counter; ``trial_s``; ``stop_s`` that a program has to stop before it is killed; ``slots``:
+    {slot: path}; ``slot_size`` and ``page_size`` in bytes; ``reserve``: bytes of the disk that downloads
+    leave to the program, None = 5 %, at most 64 MiB; ``element``,
+    ``updates``: tables of gateway.toml; ``health_command``: to be asked for the program's
     health, None = the program writes ``run/health``; ``trust``: the trust store.
 
     Raises:
@@ -61,7 +66,12 @@ class Gateway:
         self.tries = _within(table["image"].get("tries", settings.DEFAULT_TRIES), 1, 15, "image.tries")
         self.max_step = _within(table["image"].get("max_step", 255), 1, layout.SEC_CNT_MAX, "image.max_step")
         self.trial_s = _within(table["image"].get("trial_s", TRIAL_S), 1, 86_400, "image.trial_s")
+        self.stop_s = _within(table["image"].get("stop_s", STOP_S), 1, 3600, "image.stop_s")
         slots = table.get("slots", {})
+        self._named = {layout.SLOT_A: "a" in slots, layout.SLOT_B: "b" in slots}
+        self.reserve = None
+        if "reserve" in slots:
+            self.reserve = _within(slots["reserve"], 0, 1 << 40, "slots.reserve")
         self.slots = {
             layout.SLOT_A: self.folder / slots.get("a", "slot-a"),
             layout.SLOT_B: self.folder / slots.get("b", "slot-b"),
@@ -80,6 +90,11 @@ class Gateway:
             raise ValueError('health.command is a list of words: ["curl", "..."]')
         self.health_command: list[str] | None = None if command is None else [str(word) for word in command]
 
+    def slot(self, slot: int) -> storage.FileSlot:
+        """Return one of the two."""
+        named = self._named[slot]
+        return storage.FileSlot(self.slots[slot], self.slot_size, self.page_size, named, self.reserve)
+
     @property
     def run(self) -> Path:
         """The folder of what ends with a boot."""
@@ -91,8 +106,13 @@ class Gateway:
         return self.run / "boot-report"
 
     def boot_report(self) -> bootreport.BootReport | None:
-        """Return what the launcher left of this boot, or None: nothing is booted."""
+        """Return what the launcher left of this boot, or None: nothing is booted, or it could not say so.
+
+        On a file system that is read-only the one that lies there may be of an earlier boot.
+        """
         try:
+            if os.statvfs(self.report_path).f_flag & os.ST_RDONLY:
+                return None
             return bootreport.unpack(self.report_path.read_bytes())
         except (OSError, FormatError):
             return None

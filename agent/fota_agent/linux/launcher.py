@@ -3,6 +3,9 @@
 Each start of the program is a boot: the journal names the slot, the whole image is verified, the record of a
 trial is written before anything runs, the boot report is left in ``run/``. The verified bytes themselves are
 run, from sealed memory, so nothing can be swapped in between. SIGHUP is a reset, SIGTERM ends both.
+
+Bookkeeping stops no product: what cannot be written (a disk that is full, read-only or gone) is said, and the
+confirmed program runs. Who waits, waits in the kernel: nothing here wakes up to look around.
 """
 
 import ctypes
@@ -23,8 +26,8 @@ from fota_wire.errors import DeviceError, FormatError, FotaError, StorageError, 
 from fota_wire.host_crypto import verify
 from fota_wire.version import format_version
 
-STOP_S = 10.0
 CALM_S = 60.0
+RETRY_S = 60.0  # until a boot report that could not be written is tried again
 LONGEST_PAUSE_S = 60.0
 WATCHED = (signal.SIGCHLD, signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
 PR_SET_PDEATHSIG = 1
@@ -44,27 +47,42 @@ class Boot(NamedTuple):
 
 
 class Launcher:
-    """Runs the program of one gateway; use as a context manager.
+    """Runs the program of one gateway; use as a context manager. ``stop_s``: seconds that it has to stop
+    before it is killed, None = as the settings have it.
 
     Raises:
-        StorageError: another launcher runs already, or the folder cannot be written.
+        StorageError: another launcher runs already.
     """
 
-    def __init__(self, gateway: Gateway, arguments: list[str], say: Say) -> None:
+    def __init__(self, gateway: Gateway, arguments: list[str], say: Say, stop_s: int | None = None) -> None:
         self._gateway = gateway
         self._arguments = arguments
         self._say = say
+        self._stop_s = stop_s or gateway.stop_s
         self._journal = storage.JournalFile(gateway.folder / "journal")
         self._stopping = False
+        self._unwritten: bytes | None = None
+        self._lock = self._take_lock()
+
+    def _take_lock(self) -> int:
+        """Return the descriptor that holds the lock: of the folder, where no file can be written."""
+        gateway = self._gateway
         try:
-            gateway.run.mkdir(exist_ok=True)
-            self._lock = os.open(gateway.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.pwrite(self._lock, b"%-15d\n" % os.getpid(), 0)  # in place, as all that a boot depends on
+            try:
+                gateway.run.mkdir(exist_ok=True)
+                fd = os.open(gateway.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError as exc:
+                self._say(f"launch: {gateway.run}: {exc.strerror}: no agent until that can be written")
+                found = gateway.lock_path if gateway.lock_path.exists() else gateway.folder
+                fd = os.open(found, os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(OSError):
+                os.pwrite(fd, b"%-15d\n" % os.getpid(), 0)  # in place, as all that a boot depends on
         except BlockingIOError as exc:
             raise StorageError(f"{gateway.folder}: a launcher is running already") from exc
         except OSError as exc:
-            raise StorageError(f"{gateway.run}: {exc.strerror}") from exc
+            raise StorageError(f"{gateway.folder}: {exc.strerror}") from exc
+        return fd
 
     def __enter__(self) -> "Launcher":
         """Return itself."""
@@ -72,7 +90,7 @@ class Launcher:
 
     def __exit__(self, *_exc: object) -> None:
         """Release the lock; the boot report ends with the launcher."""
-        storage.blank(self._gateway.report_path)
+        self._write_report(None)
         os.close(self._lock)
 
     def run(self) -> int:
@@ -109,24 +127,55 @@ class Launcher:
         Raises:
             DeviceError: PO3, nothing bootable; JO1, FL3 and others, a fault of this machine.
         """
-        gateway = self._gateway
-        storage.blank(gateway.report_path)
-        gateway.health_path.unlink(missing_ok=True)
+        gateway, writable = self._gateway, True
+        self._write_report(None)
+        with suppress(OSError):
+            gateway.health_path.unlink(missing_ok=True)
         floor = storage.read_floor(gateway.folder / "floor")
         verdicts: dict[int, int] = {}
         found: dict[int, tuple[image.Image, bytes]] = {}
         while True:
-            state = self._journal.state()
-            step = policy.next_step(state, verdicts, gateway.tries)
+            state = self._read_journal()
+            step = policy.next_step(state, verdicts, gateway.tries, writable)
             if step.action == policy.VERIFY:
                 verdicts[step.slot] = self._look_at(step.slot, floor, found)
-            elif step.action == policy.WRITE:
-                self._journal.append(step.record, state)
             elif step.action == policy.HALT:
                 raise DeviceError(f"nothing to run: {status.label(step.status)}", step.status)
-            else:
-                self._journal.append(step.record, state)
+            elif not self._append(step.record, state):
+                writable = False
+            elif step.action == policy.BOOT:
                 return self._hand_over(step, step.record or state, floor, verdicts, found[step.slot])
+
+    def _read_journal(self) -> journal.Record:
+        """Return the state; a journal that cannot be read holds no record, as SPEC 3 has it."""
+        try:
+            return self._journal.state()
+        except DeviceError as exc:
+            self._say(f"launch: {exc}")
+            return journal.EMPTY
+
+    def _append(self, record: "journal.Record | None", state: journal.Record) -> bool:
+        """Write ``record``; False, said, if that is not possible: SPEC 3, the candidate is passed over."""
+        try:
+            self._journal.append(record, state)
+        except DeviceError as exc:
+            self._say(f"launch: {exc}: no update before that is mended")
+            return False
+        return True
+
+    def _write_report(self, report: bytes | None) -> None:
+        """Leave the boot report, None = none: said if that fails, and tried again while the program runs."""
+        try:
+            if report is None:
+                storage.blank(self._gateway.report_path)
+            else:
+                self._gateway.run.mkdir(exist_ok=True)
+                storage.overwrite(self._gateway.report_path, report)
+            self._unwritten = None
+        except (StorageError, OSError) as exc:
+            if self._unwritten is None and report is not None:
+                self._say(f"launch: no boot report, so no agent: {exc}")
+            self._unwritten = report
 
     def _look_at(self, slot: int, floor: int, found: dict[int, tuple[image.Image, bytes]]) -> int:
         try:
@@ -155,7 +204,7 @@ class Launcher:
         report.image_hash = program.image_hash
         report.status_a = verdicts.get(layout.SLOT_A, 0)
         report.status_b = verdicts.get(layout.SLOT_B, 0)
-        storage.overwrite(self._gateway.report_path, bootreport.pack(report))
+        self._write_report(bootreport.pack(report))
         how = f"trial, tries left {record.tries}" if step.trial else "confirmed"
         self._say(f"launch: slot {layout.SLOT_NAMES[step.slot]} {format_version(program.version)}, {how}")
         return Boot(step.slot, step.trial, program, payload)
@@ -173,20 +222,14 @@ class Launcher:
 
     def _run_once(self, boot: Boot, mask: set[int | signal.Signals]) -> tuple[int, bool]:
         """Run the program until it ends or has to; return (exit code, whether it was a reset)."""
-        fd = sealed(boot.payload, format_version(boot.program.version))
-        try:
-            child = self._spawn(fd, mask)
-        except DeviceError as exc:
-            self._say(f"launch: {exc}")
-            state = self._journal.state()
-            if state.in_trial(boot.slot):
-                self._journal.append(journal.reject(state, boot.slot, status.AP1), state)
+        child = self._start(boot, mask)
+        if child is None:
             return NOT_STARTED, False
-        finally:
-            os.close(fd)
         deadline = time.monotonic() + self._gateway.trial_s if boot.trial else None
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if self._unwritten is not None:
+                left = RETRY_S if left is None else min(left, RETRY_S)
             got = self._wait(left)
             if child.poll() is not None:
                 return child.returncode, False
@@ -195,12 +238,32 @@ class Launcher:
             if got == signal.SIGCHLD:
                 continue
             if got is None:
+                if self._unwritten is not None:
+                    self._write_report(self._unwritten)
+                if deadline is None or time.monotonic() < deadline:
+                    continue
                 if not self._in_trial(boot):
                     deadline = None
                     continue
                 self._say("launch: the trial was not confirmed in time")
-            end(child)
+            end(child, self._stop_s, self._say)
             return child.returncode, True
+
+    def _start(self, boot: Boot, mask: set[int | signal.Signals]) -> "subprocess.Popen[bytes] | None":
+        """Start the program; None, said, if that is not possible: a trial has failed then."""
+        fd = -1
+        try:
+            fd = sealed(boot.payload, format_version(boot.program.version))
+            return self._spawn(fd, mask)
+        except DeviceError as exc:
+            self._say(f"launch: {exc}")
+            state = self._read_journal()
+            if exc.code == status.AP1 and state.in_trial(boot.slot):
+                self._append(journal.reject(state, boot.slot, status.AP1), state)
+            return None
+        finally:
+            if fd >= 0:
+                os.close(fd)
 
     def _spawn(self, fd: int, mask: set[int | signal.Signals]) -> "subprocess.Popen[bytes]":
         libc = ctypes.CDLL(None)
@@ -226,7 +289,7 @@ class Launcher:
             raise DeviceError(f"the program cannot be started: {exc.strerror}", status.AP1) from exc
 
     def _in_trial(self, boot: Boot) -> bool:
-        return self._journal.state().in_trial(boot.slot)
+        return boot.trial and self._read_journal().in_trial(boot.slot)
 
     def _wait(self, seconds: float | None) -> int | None:
         """Wait for one of the signals that concern us; None when time is up."""
@@ -242,7 +305,7 @@ def check_slot(gateway: Gateway, slot: int, floor: int) -> tuple[image.Image, by
     Raises:
         FotaError: with its status code: IM1 to IM11, PO1, PO2, FL3.
     """
-    place = storage.FileSlot(gateway.slots[slot], gateway.slot_size, gateway.page_size)
+    place = gateway.slot(slot)
     _, _, _, protected, size = struct.unpack("<IIHHI", place.read(0, 16))
     length = min(layout.HEADER_SIZE + size + protected + TAIL, gateway.slot_size)
     data = place.read(0, length)
@@ -280,12 +343,14 @@ def sealed(payload: bytes, name: str) -> int:
     return fd
 
 
-def end(child: "subprocess.Popen[bytes]") -> None:
-    """End the program and what it started: SIGTERM, and SIGKILL after ten seconds."""
+def end(child: "subprocess.Popen[bytes]", stop_s: float, say: Say) -> None:
+    """End the program and what it started: SIGTERM, and SIGKILL after ``stop_s`` seconds."""
     try:
         os.killpg(child.pid, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(STOP_S)
+        try:
+            child.wait(stop_s)
+        except subprocess.TimeoutExpired:
+            say(f"launch: the program has not stopped in {stop_s:g} s, and is killed: see --stop-timeout")
         os.killpg(child.pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
@@ -309,9 +374,17 @@ def running_launcher(gateway: Gateway) -> int | None:
         os.close(fd)
 
 
-def reset(gateway: Gateway) -> None:
-    """Have the launcher boot anew. DeviceError if none runs."""
+def running(gateway: Gateway) -> int:
+    """Return the process id of the launcher that holds this gateway. DeviceError if none runs."""
     pid = running_launcher(gateway)
     if pid is None:
         raise DeviceError(f"{gateway.folder}: no launcher is running: fota gateway launch")
-    os.kill(pid, signal.SIGHUP)
+    return pid
+
+
+def reset(pid: int) -> None:
+    """Have the launcher boot anew. DeviceError if it has ended meanwhile."""
+    try:
+        os.kill(pid, signal.SIGHUP)
+    except ProcessLookupError as exc:
+        raise DeviceError("the launcher has ended: fota gateway launch") from exc

@@ -4,6 +4,7 @@ module, or SoftHSM2. Signatures for TLS and reports are made in the token; the k
 
 import _ssl
 import ctypes
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fota_wire.errors import DeviceError, InputError
@@ -17,7 +18,8 @@ POINT_HEAD = b"\x04\x41\x04"  # OCTET STRING of an uncompressed point
 
 class Pkcs11Element:
     """A token's P-256 key pairs: slot 0 is the pair called ``label``, slot n the one called ``label``-n.
-    ``serial`` is the device id; ``key_slot`` the private key that is meant where none is named.
+    ``serial`` is the device id; ``key_slot`` the private key that is meant where none is named. A session
+    that was lost (token pulled, daemon restarted, module finalized by somebody else) is opened again.
 
     Raises:
         InputError: python-pkcs11 is not installed.
@@ -28,11 +30,13 @@ class Pkcs11Element:
         self.key_slot = 0
         self._serial = serial
         self._label = label
-        self._session = _open(module, token, pin)
+        self._place = (module, token, pin)
+        self._refused: DeviceError | None = None
+        self._session = _open(*self._place)
 
     def random(self) -> bytes:
         """Return 32 random bytes of the token."""
-        return bytes(_ask(lambda: self._session.generate_random(256)))
+        return bytes(self._ask(lambda session: session.generate_random(256)))
 
     def serial_number(self) -> bytes:
         """Return the device id, 9 bytes."""
@@ -42,8 +46,9 @@ class Pkcs11Element:
         """Return x || y. DeviceError CE1: no such key, or not on P-256."""
         from pkcs11 import Attribute, ObjectClass
 
-        key = self._find(ObjectClass.PUBLIC_KEY, slot)
-        point = bytes(_ask(lambda: key[Attribute.EC_POINT]))
+        point = bytes(
+            self._ask(lambda session: self._find(session, ObjectClass.PUBLIC_KEY, slot)[Attribute.EC_POINT])
+        )
         if len(point) != 67 or not point.startswith(POINT_HEAD):
             raise DeviceError(f"PKCS#11: key {self._name(slot)} is not on P-256", CE1)
         return point[3:]
@@ -52,8 +57,11 @@ class Pkcs11Element:
         """Return r || s over ``digest`` (32 bytes)."""
         from pkcs11 import Mechanism, ObjectClass
 
-        key = self._find(ObjectClass.PRIVATE_KEY, slot)
-        return bytes(_ask(lambda: key.sign(digest, mechanism=Mechanism.ECDSA)))
+        def sign(session: Any) -> Any:  # noqa: ANN401  the library's own types
+            key = self._find(session, ObjectClass.PRIVATE_KEY, slot)
+            return key.sign(digest, mechanism=Mechanism.ECDSA)
+
+        return bytes(self._ask(sign))
 
     def has_key(self, slot: int) -> bool:
         """Tell whether the pair is there."""
@@ -68,18 +76,18 @@ class Pkcs11Element:
         from pkcs11 import Attribute, KeyType, ObjectClass
         from pkcs11.util.ec import encode_named_curve_parameters
 
-        def make() -> None:
+        def make(session: Any) -> None:  # noqa: ANN401
             named = encode_named_curve_parameters("secp256r1")
-            parameters = self._session.create_domain_parameters(
+            parameters = session.create_domain_parameters(
                 KeyType.EC, {Attribute.EC_PARAMS: named}, local=True
             )
             secret = {Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False}
             parameters.generate_keypair(store=True, label=self._name(slot), private_template=secret)
 
         if self.has_key(slot):
-            for kind in (ObjectClass.PUBLIC_KEY, ObjectClass.PRIVATE_KEY):
-                _ask(self._find(kind, slot).destroy)
-        _ask(make)
+            self._ask(lambda session: self._find(session, ObjectClass.PUBLIC_KEY, slot).destroy())
+            self._ask(lambda session: self._find(session, ObjectClass.PRIVATE_KEY, slot).destroy())
+        self._ask(make)
         return self.public_key(slot)
 
     def attest(self, num_in: bytes, slot: int = 1) -> tuple[bytes, int, bytes]:
@@ -90,8 +98,37 @@ class Pkcs11Element:
         number = self.key_slot if slot is None else slot
         return f"{self._label}-{number}" if number else self._label
 
-    def _find(self, kind: Any, slot: int | None) -> Any:  # noqa: ANN401  the library's own types
-        return _ask(lambda: self._session.get_key(object_class=kind, label=self._name(slot)))
+    def _find(self, session: Any, kind: Any, slot: int | None) -> Any:  # noqa: ANN401
+        return session.get_key(object_class=kind, label=self._name(slot))
+
+    def _ask(self, work: "Callable[[Any], Any]") -> Any:  # noqa: ANN401
+        """Return what ``work`` gets of the session; of a fresh one if this one is lost. DeviceError."""
+        from pkcs11.exceptions import NoSuchKey, PKCS11Error
+
+        try:
+            try:
+                return work(self._session)
+            except (PKCS11Error, RuntimeError):  # no such key, too: who was logged out sees no private ones
+                self._open_again()
+                return work(self._session)
+        except NoSuchKey as exc:
+            raise DeviceError("PKCS#11: the token has no such key", CE1) from exc
+        except (PKCS11Error, RuntimeError) as exc:
+            raise DeviceError(f"PKCS#11: the token refused: {_reason(exc)}", CE5) from exc
+        finally:
+            _forget_openssl_errors()
+
+    def _open_again(self) -> None:
+        """Take a new session. A PIN that was refused once is not tried again: tokens lock themselves."""
+        if self._refused is not None:
+            raise self._refused
+        with suppress(Exception):  # it is lost, that is why; first, since closing logs all of them out
+            self._session.close()
+        try:
+            self._session = _open(*self._place)
+        except DeviceError as exc:
+            self._refused = exc if exc.code == CE5 else None
+            raise
 
 
 def _open(module: str, token: str, pin: str) -> Any:  # noqa: ANN401
@@ -100,24 +137,24 @@ def _open(module: str, token: str, pin: str) -> Any:  # noqa: ANN401
     except ModuleNotFoundError as exc:
         raise InputError("PKCS#11 needs python-pkcs11: pip install 'fota[gateway]'") from exc
     try:
-        return pkcs11.lib(module).get_token(token_label=token).open(user_pin=pin, rw=True)
+        library = pkcs11.lib(module)
+        try:
+            found = library.get_token(token_label=token)
+        except pkcs11.exceptions.NoSuchToken:
+            raise
+        except pkcs11.exceptions.PKCS11Error:  # finalized by somebody else in this process
+            with suppress(pkcs11.exceptions.PKCS11Error):
+                library.finalize()
+            library.initialize()
+            found = library.get_token(token_label=token)
+        try:
+            return found.open(user_pin=pin, rw=True)
+        except pkcs11.exceptions.UserAlreadyLoggedIn:  # by another session of this process
+            return found.open(rw=True)
     except pkcs11.exceptions.PinIncorrect as exc:
         raise DeviceError(f"PKCS#11: token {token} refuses the PIN", CE5) from exc
     except (pkcs11.exceptions.PKCS11Error, RuntimeError) as exc:
         raise DeviceError(f"PKCS#11: no token {token} in {module}: {_reason(exc)}", CE1) from exc
-    finally:
-        _forget_openssl_errors()
-
-
-def _ask(work: "Callable[[], Any]") -> Any:  # noqa: ANN401
-    from pkcs11.exceptions import NoSuchKey, PKCS11Error
-
-    try:
-        return work()
-    except NoSuchKey as exc:
-        raise DeviceError("PKCS#11: the token has no such key", CE1) from exc
-    except PKCS11Error as exc:
-        raise DeviceError(f"PKCS#11: the token refused: {_reason(exc)}", CE5) from exc
     finally:
         _forget_openssl_errors()
 

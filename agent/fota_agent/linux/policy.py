@@ -24,16 +24,17 @@ def is_refusal(code: int) -> bool:
     return status.STATUS.get(code, ("",))[0][:2] in ("IM", "PO", "FL") if code != status.OK else False
 
 
-def next_step(state: journal.Record, verdicts: dict[int, int], tries: int) -> Step:
+def next_step(state: journal.Record, verdicts: dict[int, int], tries: int, writable: bool = True) -> Step:
     """Return the next step. ``verdicts``: {slot: status} of the slots that were looked at in this boot;
-    ``tries`` of a new trial.
+    ``tries`` of a new trial; ``writable``: False once a record could not be written in this boot.
     """
     for code in verdicts.values():
         if code != status.OK and not is_refusal(code):
             return Step(HALT, status=code)
-    if state.candidate != layout.SLOT_NONE and state.state in (journal.STAGED, journal.TRIAL):
+    pending = state.candidate != layout.SLOT_NONE and state.state in (journal.STAGED, journal.TRIAL)
+    if pending and writable:
         return _of_candidate(state, verdicts.get(state.candidate), tries)
-    return _of_confirmed(state, verdicts)
+    return _of_confirmed(state, verdicts, writable)
 
 
 def _of_candidate(state: journal.Record, verdict: int | None, tries: int) -> Step:
@@ -49,7 +50,7 @@ def _of_candidate(state: journal.Record, verdict: int | None, tries: int) -> Ste
     return Step(WRITE, record=_ended(state, journal.REJECTED if staged else journal.REVERTED, verdict))
 
 
-def _of_confirmed(state: journal.Record, verdicts: dict[int, int]) -> Step:
+def _of_confirmed(state: journal.Record, verdicts: dict[int, int], writable: bool) -> Step:
     first = state.confirmed == layout.SLOT_NONE
     slot = layout.SLOT_A if first else state.confirmed
     if is_refusal(verdicts.get(slot, status.OK)):
@@ -59,7 +60,7 @@ def _of_confirmed(state: journal.Record, verdicts: dict[int, int]) -> Step:
         return Step(VERIFY, slot)
     if verdict != status.OK:
         return Step(HALT, status=status.PO3)
-    record = _record(state, slot, layout.SLOT_NONE, journal.NONE, 0, 0) if first else None
+    record = _record(state, slot, layout.SLOT_NONE, journal.NONE, 0, 0) if first and writable else None
     return Step(BOOT, slot, record)
 
 

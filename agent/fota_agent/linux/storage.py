@@ -5,6 +5,7 @@ What was acknowledged is on the disk: every write ends in fdatasync, small files
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,19 +17,31 @@ from fota_wire.layout import PAGE_SIZE, SEC_CNT_MAX
 from fota_wire.status import FL1, FL2, FL3, JO1
 
 BLANK = b"\xff"
+MOST_RESERVED = 64 << 20
+DEVICES = Path("/dev")
 
 
 class FileSlot:
-    """The ``Slot`` of ``fota_agent.seams`` in a file or block device; blank is 0xFF, or behind its end."""
+    """The ``Slot`` of ``fota_agent.seams`` in a file or block device; blank is 0xFF, or behind its end.
 
-    def __init__(self, path: Path, size: int, page_size: int) -> None:
+    ``named``: settings name it, so it has to be there, and is never made: a device that is missing is not a
+    file of that name, nor is what lies under /dev. ``reserve``: bytes of the file system that are left to the
+    program, None = 5 % of it, at most 64 MiB.
+    """
+
+    def __init__(
+        self, path: Path, size: int, page_size: int, named: bool = False, reserve: int | None = None
+    ) -> None:
         self.path = path
         self.size = size
         self.page_size = page_size
+        self._named = named
+        self._reserve = reserve
 
     def read(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes, 0xFF where the file has ended. DeviceError FL3."""
         try:
+            self._look(FL3)
             with self.path.open("rb") as file:
                 file.seek(offset)
                 data = file.read(length)
@@ -37,6 +50,21 @@ class FileSlot:
         except OSError as exc:
             raise DeviceError(f"{self.path}: {exc.strerror}", FL3) from exc
         return data + BLANK * (length - len(data))
+
+    def _look(self, code: int) -> None:
+        """Return if a slot may lie here. DeviceError; FileNotFoundError: nothing is here yet, and may be."""
+        try:
+            kind = self.path.stat().st_mode
+        except FileNotFoundError:
+            if self._named:
+                raise DeviceError(f"{self.path}: is missing, and gateway.toml names it", code) from None
+            raise
+        if stat.S_ISBLK(kind):
+            return
+        if not stat.S_ISREG(kind):
+            raise DeviceError(f"{self.path}: neither a file nor a block device", code)
+        if DEVICES in self.path.absolute().parents:
+            raise DeviceError(f"{self.path}: a file where a block device has to be", code)
 
     def is_blank(self, offset: int) -> bool:
         """Return True if the page at ``offset`` is wholly erased."""
@@ -57,8 +85,12 @@ class FileSlot:
         if offset < 0 or offset + len(data) > -(-self.size // self.page_size) * self.page_size:
             raise DeviceError(f"{self.path}: write outside the slot", code)
         try:
-            fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            with suppress(FileNotFoundError):
+                self._look(code)
+            make = 0 if self._named else os.O_CREAT
+            fd = os.open(self.path, os.O_WRONLY | make | os.O_CLOEXEC, 0o600)
             try:
+                self._leave_room(fd, offset + len(data), code)
                 if os.pwrite(fd, data, offset) != len(data):
                     raise DeviceError(f"{self.path}: no room", code)
                 os.fdatasync(fd)
@@ -66,6 +98,21 @@ class FileSlot:
                 os.close(fd)
         except OSError as exc:
             raise DeviceError(f"{self.path}: {exc.strerror}", code) from exc
+
+    def _leave_room(self, fd: int, end: int, code: int) -> None:
+        """Return if a file that reaches to ``end`` leaves the program its part of the disk. DeviceError."""
+        found = os.fstat(fd)
+        more = end - found.st_blocks * 512
+        if not stat.S_ISREG(found.st_mode) or more <= 0:
+            return
+        disk = os.fstatvfs(fd)
+        reserve = self._reserve
+        if reserve is None:
+            reserve = min(MOST_RESERVED, disk.f_blocks * disk.f_frsize // 20)
+        if disk.f_bavail * disk.f_frsize < more + reserve:
+            raise DeviceError(
+                f"{self.path}: the disk is full but for the {reserve >> 10} KiB that are the program's", code
+            )
 
 
 class JournalFile:
@@ -76,14 +123,16 @@ class JournalFile:
 
     def state(self) -> journal.Record:
         """Return the newest valid record. DeviceError JO1."""
-        with self._open() as fd:
+        if not self._path.exists():
+            return journal.EMPTY
+        with self._open(os.O_RDONLY, fcntl.LOCK_SH) as fd:
             return self._scan(fd)[0]
 
     def append(self, record_of: "journal.Record | None", expected: journal.Record) -> None:
         """Write ``record_of`` (None: nothing) if the state still is ``expected``. DeviceError JO1."""
         if record_of is None:
             return
-        with self._open() as fd:
+        with self._open(os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX) as fd:
             found, page, cell = self._scan(fd)
             if found != expected:
                 raise DeviceError("boot journal: somebody else has written it meanwhile", JO1)
@@ -94,11 +143,11 @@ class JournalFile:
                 raise DeviceError("boot journal: the record is not there after writing it", JO1)
 
     @contextmanager
-    def _open(self) -> Iterator[int]:
+    def _open(self, how: int, lock: int) -> Iterator[int]:
         try:
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = os.open(self._path, how | os.O_CLOEXEC, 0o600)
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
+                fcntl.flock(fd, lock)
                 yield fd
             finally:
                 os.close(fd)
