@@ -51,6 +51,7 @@ HOST_ONLY = {
     "fota_agent/linux/pkcs11.py": "python-pkcs11",
     "fota_agent/linux/policy.py": "named tuples",
     "fota_agent/linux/storage.py": "files and locks",
+    "fota_agent/linux/watch.py": "inotify",
 }
 
 
