@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "demo"))
 
 import chip_world
 import unix_agent
+from missing import Missing
 
 BUDGETS = {
     "chip_text_bytes": 200 * 1024,
@@ -52,10 +53,13 @@ def padded(elf: Path, folder: Path, size: int) -> Path:
 
 
 def measure() -> dict[str, int]:
-    """Return all values, or nothing where there is no firmware."""
+    """Return all values but the heap.
+
+    Raises:
+        Missing: there is no firmware.
+    """
     if chip_world.why_not():
-        print(f"left out: {chip_world.why_not()}", file=sys.stderr)
-        return {}
+        raise Missing(chip_world.why_not())
     elf = chip_world.firmware("1.0.0")
     with tempfile.TemporaryDirectory() as folder:
         world = chip_world.ChipWorld(Path(folder))
@@ -74,15 +78,18 @@ def measure() -> dict[str, int]:
         **sizes(elf),
         "chip_handshake_instructions": handshake,
         "chip_download_256k_instructions": download,
-        **measure_heap(elf),
     }
 
 
-def measure_heap(elf: Path) -> dict[str, int]:
-    """Return the smallest heap, by steps of 4 KiB, where this machine's MicroPython does a whole update."""
+def measure_heap() -> dict[str, int]:
+    """Return the smallest heap, by steps of 4 KiB, where this machine's MicroPython does a whole update.
+
+    Raises:
+        Missing: there is no such MicroPython.
+    """
     if unix_agent.why_not():
-        print(f"left out: {unix_agent.why_not()}", file=sys.stderr)
-        return {}
+        raise Missing(unix_agent.why_not())
+    elf = chip_world.firmware("1.0.0")
     with tempfile.TemporaryDirectory() as folder:
         world = chip_world.ChipWorld(Path(folder, "world"))
         try:
@@ -124,5 +131,5 @@ def measure_download(world: chip_world.ChipWorld, elf: Path) -> int:
 
 
 if __name__ == "__main__":
-    for name, value in measure().items():
+    for name, value in (measure() | measure_heap()).items():
         print(f"{name:34}{value:>14,}{BUDGETS[name]:>14,}")

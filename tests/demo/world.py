@@ -33,6 +33,7 @@ VENDOR, MODEL = "fota.example", "stm32l4-demo"
 VENDOR_ID = uuid.uuid5(uuid.NAMESPACE_DNS, VENDOR)
 CLASS_ID = uuid.uuid5(VENDOR_ID, MODEL)
 BOOT_MS = 5_000
+HANG_S = 1_800  # of a command that hangs; how long one takes is the machine's doing
 
 
 class StepFailed(FotaError):
@@ -72,7 +73,7 @@ class World:
         """
         command = [sys.executable, "-m", "fota_cli", *map(str, args)]
         done = subprocess.run(
-            command, capture_output=True, text=True, env=self._env, check=False, timeout=170
+            command, capture_output=True, text=True, env=self._env, check=False, timeout=HANG_S
         )
         if done.returncode != ends:
             words = " ".join(map(str, args[:3]))

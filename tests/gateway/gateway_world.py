@@ -18,6 +18,7 @@ VENDOR, MODEL = "example.com", "gateway"
 FOTA = [sys.executable, "-c", "from fota_cli.main import main; main()"]
 MODULES = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/softhsm/libsofthsm2.so")
 PIN = "493827"
+HANG_S = 1_800  # of a command that hangs; how long one takes is the machine's doing
 
 PROGRAM = """#!{python}
 import os, pathlib, signal, sys, time
@@ -83,7 +84,7 @@ class World:
             "FOTA_TOKEN": (self.data / "operator.token").read_text().strip(),
         }
 
-    def fota(self, *args, code=0, timeout=60):
+    def fota(self, *args, code=0, timeout=HANG_S):
         command = [*FOTA, *map(str, args)]
         done = subprocess.run(
             command, capture_output=True, text=True, env=self.environment, check=False, timeout=timeout
@@ -136,9 +137,7 @@ class World:
 
     def agent(self, path, *args, code=0):
         """Run the agent beside the program; return the final state, or what it said if it was to fail."""
-        out = self.fota(
-            "agent", "run", "--gateway", path, "--json", "--duration", 60, *args, code=code, timeout=90
-        )
+        out = self.fota("agent", "run", "--gateway", path, "--json", "--duration", 60, *args, code=code)
         return json.loads(out) if code == 0 else out
 
     def show(self, path):
