@@ -2,18 +2,18 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from fota_cli.station import Target, virtual, with_job, with_target
+from fota_cli.factory_hex import factory_hex, load
+from fota_cli.station import Target, firmware_roots, with_job, with_target
 from fota_wire.errors import InputError
-from fota_wire.files import STREAM, check_output, check_own_kind, read_input, read_text, write_output
-from fota_wire.host_options import FILE, FOLDER, FORCE, JSON, OWN_FILE, UUID, Whole
+from fota_wire.files import STREAM, check_own_kind, read_input, write_output
+from fota_wire.host_options import FILE, FOLDER, FORCE, JSON, OWN_FILE, Whole
 from fota_wire.host_print import print_result
 
 if TYPE_CHECKING:
-    from fota_signer.factory.flash import Firmware
     from fota_signer.factory.ledger import Ledger
     from fota_signer.factory.line import Job
 
@@ -24,13 +24,16 @@ WORK = click.option(
     show_default=True,
     help="Folder of the devices' records; they hold pairing keys until their factory HEX is made.",
 )
-CONFIRM = "confirm on silicon: written from the manuals, not tried on a chip"
 LoadJob = Callable[[Path], "Job"]
 
 
 @click.group()
 def provision() -> None:
     """Take blank chips to locked, paired, certified devices, and write what their flash needs."""
+
+
+provision.add_command(factory_hex)
+provision.add_command(load)
 
 
 @provision.command()
@@ -158,15 +161,24 @@ def export(ledger: Path, output: Path | None, force: bool) -> None:
 @click.option("--latch", is_flag=True, help="As for `device`.")
 @click.option("-o", "--output", type=FILE, required=True, help="File to write, JSON.")
 @FORCE
-def plan(root_a: Path, root_b: Path, floor: int, latch: bool, output: Path, force: bool) -> None:
+@click.option("--allow-example-keys", is_flag=True, help="Accept the published throw-away keys.")
+def plan(
+    root_a: Path,
+    root_b: Path,
+    floor: int,
+    latch: bool,
+    output: Path,
+    force: bool,
+    allow_example_keys: bool,
+) -> None:
     """Write every packet of a blank chip's way and its answer, for a line with its own programmer."""
     from fota_signer.factory.plan import make_plan
     from fota_signer.factory.steps import all_steps
-    from fota_wire.host_crypto import load_public_key
 
+    root_a_xy, root_b_xy = firmware_roots(root_a, root_b, allow_example_keys)
     steps = all_steps(
-        root_a_xy=load_public_key(root_a, "image"),
-        root_b_xy=load_public_key(root_b, "image"),
+        root_a_xy=root_a_xy,
+        root_b_xy=root_b_xy,
         counters=(8 * floor, 0),
         latched=latch,
     )
@@ -192,116 +204,7 @@ def run_plan(plan_file: Path, target: Target, load_job: LoadJob, work: Path, as_
     print_result(report.as_dict(), as_json, text)
 
 
-@provision.command("hex")
-@click.argument("record", type=OWN_FILE)
-@click.option("--bootloader", type=FILE, required=True, help="bootloader.elf.")
-@click.option("--image", type=FILE, required=True, help="First signed image, for slot A.")
-@click.option("--class-id", type=UUID, required=True)
-@click.option("--vendor-id", type=UUID, required=True)
-@click.option("--root-a", type=FILE, required=True, help="Public key of firmware root A, PEM.")
-@click.option("--root-b", type=FILE, required=True, help="Public key of firmware root B, PEM.")
-@click.option("--genesis-root", type=FILE, required=True, help="First ROOT document.")
-@click.option("--server-ca", type=FILE, required=True, help="Certificate of the server's CA, PEM.")
-@click.option("--server-url", required=True, help="Like https://updates.example:8443.")
-@click.option("--tries", type=Whole(1, 15), default=3, show_default=True)
-@click.option("--watchdog-s", type=Whole(1, 30), default=16, show_default=True)
-@click.option("--max-step", type=Whole(1), default=255, show_default=True)
-@click.option("--watchdog-in-trials-only", is_flag=True, help="Else it is armed in every boot.")
-@click.option(
-    "--keep-keys", is_flag=True, help="Leave the pairing keys in the record, to make this HEX again."
-)
-@click.option("-o", "--output", type=FILE, required=True, help="Intel HEX to write, mode 0600.")
-@FORCE
-@JSON
-def factory_hex(
-    record: Path,
-    output: Path,
-    force: bool,
-    keep_keys: bool,
-    as_json: bool,
-    **given: Any,  # noqa: ANN401
-) -> None:
-    """Write bootloader, trust store, settings and first image of one device; print its option bytes."""
-    from fota_signer.factory.flash import check_image, option_commands
-    from fota_signer.factory.flash import factory_hex as build
-    from fota_signer.factory.record import load_record
-
-    check_output(output, force)
-    if output.resolve() == record.resolve():
-        raise InputError(f"{output} is the record itself, and holds the only keys: choose another name")
-    made_of = load_record(record)
-    firmware = _firmware(**given)
-    text = build(firmware, made_of)
-    write_output(output, text.encode(), force=force, secret=True)
-    if not keep_keys:
-        made_of.without_secrets().save()
-    commands = option_commands(output.name)
-    table = {
-        "file": str(output),
-        "device_id": made_of.serial.hex(),
-        "image_version": check_image(firmware),
-        "secret": "holds the device's pairing keys: mode 0600; delete it once it is in the chip",
-        "option_bytes": {"RDP": "level 1", "WRP1A": "pages 0-7", "BFB2": 0, "IWDG_SW": 1},
-        "programmers": commands,
-        "note": CONFIRM,
-    }
-    shown = [f"{output}: factory HEX of {made_of.serial.hex()} (pairing keys inside, mode 0600)", ""]
-    shown.append(f"Option bytes: RDP level 1, WRP1A pages 0-7, BFB2=0, IWDG_SW=1. {CONFIRM.capitalize()}.")
-    for tool, lines in commands.items():
-        shown += ["", f"{tool}:", *(f"  {line}" for line in lines)]
-    print_result(table, as_json, "\n".join(shown))
-
-
-@provision.command()
-@click.argument("file", type=OWN_FILE)
-@click.argument("hex_file", metavar="HEX", type=FILE)
-@JSON
-def load(file: Path, hex_file: Path, as_json: bool) -> None:
-    """Write a factory HEX into a virtual device and protect its pages, as a programmer does."""
-    from fota_signer.factory.flash import load_hex
-    from fota_wire.layout import BANK_SIZE, FLASH_BASE, PAGE_SIZE, SLOT_OFFSET
-
-    machine_class, _ = virtual()
-    parts = load_hex(read_text(hex_file, 4 << 20), str(hex_file))
-    for address, data in parts:
-        if not FLASH_BASE <= address <= address + len(data) <= FLASH_BASE + BANK_SIZE:
-            raise InputError(f"{hex_file}: 0x{address:08x} + {len(data)} bytes is outside bank 1")
-    with machine_class.load(file) as machine:
-        for address, data in parts:
-            machine.flash.write_phys(1, address - FLASH_BASE, data)
-        machine.flash.protect(1, 0, SLOT_OFFSET // PAGE_SIZE - 1)
-        machine.save(file)
-    size = sum(len(data) for _, data in parts)
-    print_result(
-        {"file": str(file), "bytes": size}, as_json, f"{file}: {size} bytes written, pages 0-7 protected"
-    )
-
-
 # -- shared ------------------------------------------------------------------------------------------------
-
-
-def _firmware(**given: Any) -> "Firmware":  # noqa: ANN401
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    from fota_signer.factory.ca import load_certificate
-    from fota_signer.factory.flash import Firmware, bootloader_image
-    from fota_wire.host_crypto import load_public_key
-
-    return Firmware(
-        bootloader=bootloader_image(read_input(given["bootloader"], 4 << 20), str(given["bootloader"])),
-        image=read_input(given["image"], 1 << 20),
-        class_id=given["class_id"],
-        vendor_id=given["vendor_id"],
-        root_a_xy=load_public_key(given["root_a"], "image"),
-        root_b_xy=load_public_key(given["root_b"], "image"),
-        genesis_root=read_input(given["genesis_root"], 4096),
-        server_ca_der=load_certificate(given["server_ca"]).public_bytes(Encoding.DER),
-        server_url=given["server_url"],
-        tries=given["tries"],
-        watchdog_s=given["watchdog_s"],
-        max_step=given["max_step"],
-        watchdog_always=not given["watchdog_in_trials_only"],
-    )
 
 
 def _open_ledger(path: Path | None) -> "Ledger | None":

@@ -19,6 +19,23 @@ if TYPE_CHECKING:
 Function = Callable[..., Any]
 
 
+def firmware_roots(root_a: Path, root_b: Path, allow_example_keys: bool) -> tuple[bytes, bytes]:
+    """Return x||y of the firmware roots that a chip gets, for ever.
+
+    Raises:
+        InputError: a file holds no such key, or both hold the same.
+        VerifyError: a published example key, which was not allowed.
+    """
+    from fota_signer.factory.line import require_two_roots
+    from fota_wire.host_crypto import load_public_key, refuse_example_key
+
+    roots = load_public_key(root_a, "image"), load_public_key(root_b, "image")
+    for path, xy in zip((root_a, root_b), roots, strict=True):
+        refuse_example_key(xy, allow_example_keys, str(path))
+    require_two_roots(*roots)
+    return roots
+
+
 class Target:
     """One chip: in a virtual device's file, on an I2C bus of this computer, or on a USB kit."""
 
@@ -163,11 +180,8 @@ def with_job(function: Function) -> Function:
         def load_job(work: Path) -> "Job":
             from fota_signer.factory.ca import load_ca
             from fota_signer.factory.line import Job
-            from fota_wire.host_crypto import load_public_key, refuse_example_key
 
-            roots = load_public_key(root_a, "image"), load_public_key(root_b, "image")
-            for path, xy in zip((root_a, root_b), roots, strict=True):
-                refuse_example_key(xy, allow_example_keys, str(path))
+            roots = firmware_roots(root_a, root_b, allow_example_keys)
             return Job(
                 root_a_xy=roots[0],
                 root_b_xy=roots[1],

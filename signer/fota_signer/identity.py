@@ -32,6 +32,11 @@ def uuid5(namespace: bytes, name: str) -> bytes:
     return bytes(raw)
 
 
+def vendor_of_domain(domain: str) -> bytes:
+    """Return the vendor UUID of a domain name."""
+    return uuid5(_DNS_NAMESPACE, domain)
+
+
 def device_class(*, class_uuid: str | None, domain: str | None, model: str | None) -> DeviceClass:
     """Return the class that the options name: a class UUID, or a vendor domain and a model, or both if they
     agree.
@@ -39,7 +44,7 @@ def device_class(*, class_uuid: str | None, domain: str | None, model: str | Non
     Raises:
         InputError: neither, or they disagree.
     """
-    vendor_id = uuid5(_DNS_NAMESPACE, domain) if domain else None
+    vendor_id = vendor_of_domain(domain) if domain else None
     if model and vendor_id is None:
         raise InputError("--model needs --vendor-domain")
     named = uuid5(vendor_id, model) if vendor_id and model else None

@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from cli_factory import fota, one_line
+from cli_factory import fota, genesis_root, one_line
 
 from fota_vdev.machine import Machine
 from fota_wire.settings import unpack_trust_store
@@ -214,7 +214,7 @@ needs_firmware = pytest.mark.skipif(
 def hex_options(factory, roots, tmp_path):
     fota("sign", SAMPLE, "-o", tmp_path / "app.img", "--key", factory / "a.pem", "--version", "1.0.0",
          "--security-counter", 1, "--vendor-domain", "example.com", "--model", "demo")  # fmt: skip
-    (tmp_path / "root.cbor").write_bytes(b"\x80")
+    (tmp_path / "root.cbor").write_bytes(genesis_root())
     return (
         *("--bootloader", BOOTLOADER, "--image", tmp_path / "app.img", "--class-id", CLASS_ID),
         *("--vendor-id", VENDOR_ID, *roots, "--genesis-root", tmp_path / "root.cbor"),
@@ -271,11 +271,66 @@ def test_factory_hex_refuses_inputs_that_do_not_fit_and_keeps_the_keys(
         return one_line(fota("provision", "hex", path, *words, "-o", tmp_path / "d.hex", code=code)[1])
 
     assert "another device class" in refused("--class-id", VENDOR_ID)
-    assert "other firmware roots" in refused("--root-b", factory / "a.pub")
-    assert "neither firmware root" in refused("--root-a", factory / "b.pub")
+    fota("keys", "new", "image/c", "-o", tmp_path / "c.pem")
+    fota("keys", "public", tmp_path / "c.pem", "-o", tmp_path / "c.pub")
+    assert "other firmware roots" in refused("--root-b", tmp_path / "c.pub")
+    assert "the same key" in refused("--root-a", factory / "b.pub")
+    assert "another vendor" in refused("--vendor-id", CLASS_ID)
     assert "not an ELF" in refused("--bootloader", tmp_path / "app.img")
     assert path.read_bytes() == before
     assert not (tmp_path / "d.hex").exists()
+
+
+@needs_firmware
+def test_factory_hex_that_the_board_could_not_live_with_is_not_written(
+    device, options, hex_options, factory, tmp_path
+):
+    work = tmp_path / "work"
+    fota("provision", "device", device, *options, "--work", work)
+    path = next(work.glob("*.json"))
+    before = path.read_bytes()
+    fota("sign", SAMPLE, "-o", tmp_path / "far.img", "--key", factory / "a.pem", "--version", "1.0.0",
+         "--security-counter", 900, "--vendor-domain", "example.com", "--model", "demo")  # fmt: skip
+    (tmp_path / "short.cbor").write_bytes(genesis_root(signers=1))
+    words = list(hex_options)
+    for option, value in (("--image", "far.img"), ("--genesis-root", "short.cbor")):
+        words[words.index(option) + 1] = tmp_path / value
+    words[words.index("--server-url") + 1] = "http://updates.example"
+    said = one_line(fota("provision", "hex", path, *words, "-o", tmp_path / "d.hex", code=1)[1])
+    for says in ("PO2 counter-step", "1 of 2 necessary signatures", "must begin with https://"):
+        assert says in said
+    assert path.read_bytes() == before
+    assert not (tmp_path / "d.hex").exists()
+    two = tmp_path / "two.crt"
+    two.write_bytes(2 * (factory / "ca.crt").read_bytes())
+    words = [*hex_options, "--server-ca", two, "-o", tmp_path / "d.hex"]
+    assert "holds 2 certificates" in one_line(fota("provision", "hex", path, *words, code=3)[1])
+
+
+@needs_firmware
+def test_factory_hex_takes_class_and_vendor_from_the_image(device, options, hex_options, tmp_path):
+    work = tmp_path / "work"
+    fota("provision", "device", device, *options, "--work", work)
+    words = [word for word in hex_options if word not in ("--class-id", CLASS_ID, "--vendor-id", VENDOR_ID)]
+    record, made = next(work.glob("*.json")), tmp_path / "d.hex"
+    other = "--vendor-domain", "example.org"
+    refused = fota("provision", "hex", record, *words, *other, "-o", made, code=3)[1]
+    assert "another vendor: " in one_line(refused)
+    fota("provision", "hex", record, *words, "-o", made)
+    fota("provision", "load", device, made)
+    store = unpack_trust_store(Machine.load(device).flash.read_phys(1, 0x2000, 0x1800))
+    assert (store.class_id, store.vendor_id) == (CLASS_ID.bytes, VENDOR_ID.bytes)
+
+
+def test_plan_of_published_or_equal_roots_is_refused(factory, tmp_path):
+    fota("keys", "example", tmp_path / "k")
+    published = "--root-a", tmp_path / "k/image-a.pub.pem", "--root-b", factory / "b.pub"
+    plan = "provision", "plan", "-o", tmp_path / "plan.json"
+    assert "published example key" in one_line(fota(*plan, *published, code=1)[1])
+    same = "--root-a", factory / "b.pub", "--root-b", factory / "b.pub"
+    assert "the same key" in one_line(fota(*plan, *same, code=3)[1])
+    assert not (tmp_path / "plan.json").exists()
+    fota(*plan, *published, "--allow-example-keys")
 
 
 @needs_firmware
@@ -287,7 +342,8 @@ def test_factory_hex_with_recovery_boots_and_recovers_what_has_no_image(
     fota("provision", "device", device, *options, "--work", work)
     words = list(hex_options)
     words[words.index("--bootloader") + 1] = RECOVERY
-    fota("provision", "hex", next(work.glob("*.json")), *words, "-o", made)
+    said = fota("provision", "hex", next(work.glob("*.json")), *words, "--rehearse", "-o", made)
+    assert "Rehearsed on a virtual device: slot A boots 1.0.0, and its agent starts." in said[0]
     fota("provision", "load", device, made)
     assert "slot A 1.0.0 confirmed" in fota("vdev", "run", device, "--until", "journal: ")[0]
     machine = Machine.load(device)
@@ -310,7 +366,7 @@ def test_trust_store_that_recovery_leaves_no_room_for_is_refused(device, options
     words = list(hex_options)
     words[words.index("--bootloader") + 1] = RECOVERY
     words[words.index("--genesis-root") + 1] = tmp_path / "long.cbor"
-    (tmp_path / "long.cbor").write_bytes(b"\x59\x08\x00" + bytes(2048))
+    (tmp_path / "long.cbor").write_bytes(genesis_root(revoked=tuple(bytes([n] * 32) for n in range(64))))
     said = one_line(
         fota("provision", "hex", next(work.glob("*.json")), *words, "-o", tmp_path / "d.hex", code=3)[1]
     )

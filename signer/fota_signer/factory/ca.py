@@ -15,10 +15,10 @@ from fota_signer import passwords
 from fota_wire import attestation, certify
 from fota_wire.cose import kid_of
 from fota_wire.errors import InputError, VerifyError
-from fota_wire.files import read_input
-from fota_wire.host_ca import DEVICE_CA, require_ca, time_faults
+from fota_wire.files import name_of, read_input
+from fota_wire.host_ca import DEVICE_CA, pem_certificates, require_ca, time_faults
 from fota_wire.host_crypto import load_public_key, public_xy
-from fota_wire.host_x509 import issued_certificate, key_for, pem_certificate, requested_key
+from fota_wire.host_x509 import issued_certificate, key_for, requested_key
 
 ATTESTATION_OID = x509.ObjectIdentifier(attestation.EXTENSION_OID)
 RENEWED_OID = x509.ObjectIdentifier(certify.RENEWED_OID)
@@ -45,6 +45,18 @@ def _usage(*, ca: bool) -> x509.KeyUsage:
     return x509.KeyUsage(not ca, False, False, False, False, ca, ca, False, False)
 
 
+def make_ca(common_name: str, days: int) -> DeviceCa:
+    """Return a new device CA. Raises InputError: the name is not usable."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), _name(common_name)
+    certificate = (
+        _builder(name, name, key.public_key(), now() + timedelta(days=days), _authority(key.public_key()))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(ca=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return DeviceCa(key=key, certificate=certificate)
+
+
 def new_ca(common_name: str, days: int, password: bytes) -> tuple[bytes, bytes]:
     """Return (encrypted key, certificate) of a new device CA, both PEM.
 
@@ -53,16 +65,10 @@ def new_ca(common_name: str, days: int, password: bytes) -> tuple[bytes, bytes]:
     """
     if not password:
         raise InputError("the key of a CA needs a password", "password")
-    key, name = ec.generate_private_key(ec.SECP256R1()), _name(common_name)
-    certificate = (
-        _builder(name, name, key.public_key(), now() + timedelta(days=days), _authority(key.public_key()))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(ca=True), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password))
-    head = f"# fota device-ca {kid_of(public_xy(key)).hex()}\n".encode()
-    return head + pem, certificate.public_bytes(Encoding.PEM)
+    made = make_ca(common_name, days)
+    pem = made.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password))
+    head = f"# fota device-ca {kid_of(public_xy(made.key)).hex()}\n".encode()
+    return head + pem, made.certificate.public_bytes(Encoding.PEM)
 
 
 def now() -> datetime:
@@ -100,8 +106,11 @@ def _authority_of(ca: x509.Certificate) -> x509.AuthorityKeyIdentifier:
 
 
 def load_certificate(path: Path) -> x509.Certificate:
-    """Return the certificate in a PEM file. Raises InputError: there is none."""
-    return pem_certificate(read_input(path, 65536), str(path))
+    """Return the one certificate in a PEM file. Raises InputError: there is none, or more than one."""
+    certificates = pem_certificates(read_input(path, 65536), name_of(path))
+    if len(certificates) > 1:
+        raise InputError(f"{name_of(path)}: holds {len(certificates)} certificates, and one is taken here")
+    return certificates[0]
 
 
 def load_ca(

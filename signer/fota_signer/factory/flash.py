@@ -7,9 +7,7 @@ from fota_signer import intel_hex
 from fota_signer.factory.record import DeviceRecord
 from fota_signer.firmware import read_chunks
 from fota_wire.cose import key_hash
-from fota_wire.errors import InputError, VerifyError
-from fota_wire.host_crypto import verify
-from fota_wire.image import parse_image
+from fota_wire.errors import InputError
 from fota_wire.layout import (
     BOOTLOADER_SIZE,
     FLASH_BASE,
@@ -27,8 +25,6 @@ from fota_wire.settings import (
     pack,
     pack_trust_store,
 )
-from fota_wire.status import IM10
-from fota_wire.version import format_version
 
 DOUBLE_WORD = 8
 ROOM = ((0, BOOTLOADER_SIZE), (RECOVERY_OFFSET, SETTINGS_OFFSET))
@@ -92,33 +88,15 @@ def _parts(firmware: Firmware, trust_store: bytes) -> list[tuple[int, bytes]]:
     return [*parts, (RECOVERY_OFFSET, recovery)]
 
 
-def check_image(firmware: Firmware) -> str:
-    """Return the version of the first image, which is for this class and signed by one of the roots.
-
-    Raises:
-        InputError, VerifyError: it is not.
-    """
-    parsed = parse_image(firmware.image)
-    if parsed.class_id != firmware.class_id:
-        raise InputError("the first image is made for another device class than --class-id says")
-    roots = (firmware.root_a_xy, firmware.root_b_xy)
-    root = next((xy for xy in roots if key_hash(xy) == parsed.key_hash), None)
-    if root is None:
-        raise InputError("the first image is signed by neither firmware root")
-    if not verify(root, parsed.image_hash, parsed.signature):
-        raise VerifyError("the first image has a bad signature", IM10)
-    return format_version(parsed.version)
-
-
 def factory_hex(firmware: Firmware, record: DeviceRecord) -> str:
-    """Return the Intel HEX of one device. It holds the device's pairing keys: keep it as such.
+    """Return the Intel HEX of one device; `inspection` says whether it can live with it. It holds the pairing
+    keys: keep it as such.
 
     Raises:
-        InputError, VerifyError: the inputs do not fit together, or the record is not that of a finished chip.
+        InputError: something does not fit its place, or the record is not that of a finished chip.
     """
     from intelhex import IntelHex
 
-    check_image(firmware)
     if record.certificate is None or record.io_key is None or record.mac_key is None:
         what = "has no certificate yet: finish fota provision device"
         if record.certificate is not None:

@@ -21,6 +21,12 @@ Gate = Callable[[ChipFacts], None]
 """Raises FotaError if this chip must not be provisioned: a serial number seen before."""
 
 
+def require_two_roots(root_a_xy: bytes, root_b_xy: bytes) -> None:
+    """Return unless both firmware roots are one key. Raises InputError."""
+    if root_a_xy == root_b_xy:
+        raise InputError("firmware roots A and B are the same key: a stolen A would be a stolen B")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What all devices of a batch have in common. ``floor``: the first security counter that may boot.
@@ -39,8 +45,7 @@ class Job:
         """Refuse what no chip can hold. Raises InputError."""
         if not 0 <= 8 * self.floor <= COUNTER_MAX:
             raise InputError(f"--floor {self.floor}: 0 to {COUNTER_MAX // 8}")
-        if self.root_a_xy == self.root_b_xy:
-            raise InputError("firmware roots A and B are the same key: a stolen A would be a stolen B")
+        require_two_roots(self.root_a_xy, self.root_b_xy)
 
     @property
     def counters(self) -> tuple[int, int]:
@@ -201,7 +206,7 @@ def _record(facts: ChipFacts, job: Job) -> DeviceRecord:
                 "pairing keys: it is somebody else's, or --work names another folder than before",
                 "foreign",
             )
-        return new_record(job.work, facts.serial, facts.address, *roots)
+        return new_record(job.work, facts.serial, facts.address, *roots, job.floor, job.latched)
     if (record.root_a, record.root_b) != roots:
         raise VerifyError(
             f"step record: {record.path} was begun with other firmware roots: name those, or take another"

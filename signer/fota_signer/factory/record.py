@@ -15,12 +15,13 @@ from fota_wire.files import read_input, write_atomic
 FORMAT = 1
 TEXTS = ("certificate", "request")
 SIZES = {"serial": 9, "address": 1, "root_a": 32, "root_b": 32}
-OPTIONAL_SIZES = {"io_key": 32, "mac_key": 32, "identity": 64, "attestation": 64}
+OPTIONAL_SIZES = {"io_key": 32, "mac_key": 32, "identity": 64, "attestation": 64, "floor": 4, "latched": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceRecord:
     """``address``: 7-bit, one byte. ``root_a``, ``root_b``: KEYHASHes. ``certificate``, ``request``: DER.
+    ``floor``: the first security counter that may boot, u32. ``latched``: 01 if keys want a verified boot.
 
     None: not yet, or gone.
     """
@@ -34,6 +35,8 @@ class DeviceRecord:
     mac_key: bytes | None = None
     identity: bytes | None = None
     attestation: bytes | None = None
+    floor: bytes | None = None
+    latched: bytes | None = None
     certificate: bytes | None = None
     request: bytes | None = None
 
@@ -63,7 +66,9 @@ class DeviceRecord:
         return replace(self, io_key=None, mac_key=None)
 
 
-def new_record(folder: Path, serial: bytes, address: int, root_a: bytes, root_b: bytes) -> DeviceRecord:
+def new_record(
+    folder: Path, serial: bytes, address: int, root_a: bytes, root_b: bytes, floor: int, latched: bool
+) -> DeviceRecord:
     """Make the pairing keys of a chip; they are on disk when this returns.
 
     Raises:
@@ -79,6 +84,8 @@ def new_record(folder: Path, serial: bytes, address: int, root_a: bytes, root_b:
         address=bytes([address]),
         root_a=root_a,
         root_b=root_b,
+        floor=floor.to_bytes(4, "little"),
+        latched=bytes([latched]),
         io_key=secrets.token_bytes(32),
         mac_key=secrets.token_bytes(32),
     ).save()

@@ -1,0 +1,225 @@
+"""``fota provision hex | load``: what a board's flash needs, read with its own eyes before it is written."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fota_cli.station import firmware_roots, virtual
+from fota_wire.errors import FotaError, InputError
+from fota_wire.files import check_output, name_of, read_input, read_text, write_output
+from fota_wire.host_options import FILE, FORCE, JSON, OWN_FILE, UUID, Whole
+from fota_wire.host_print import print_result
+
+if TYPE_CHECKING:
+    from fota_signer.factory.flash import Firmware
+    from fota_signer.factory.inspection import Chip
+    from fota_signer.factory.record import DeviceRecord
+    from fota_wire.image import Image
+
+CONFIRM = "confirm on silicon: written from the manuals, not tried on a chip"
+
+
+@click.command("hex")
+@click.argument("record", type=OWN_FILE)
+@click.option("--bootloader", type=FILE, required=True, help="bootloader.elf.")
+@click.option("--image", type=FILE, required=True, help="First signed image, for slot A.")
+@click.option("--class", "--class-id", "class_id", type=UUID, help="Device class.  [the image's]")
+@click.option("--vendor-id", type=UUID, help="Vendor.  [the image's]")
+@click.option("--vendor-domain", help="The vendor by its domain name, e.g. example.com.")
+@click.option("--root-a", type=FILE, required=True, help="Public key of firmware root A, PEM.")
+@click.option("--root-b", type=FILE, required=True, help="Public key of firmware root B, PEM.")
+@click.option("--genesis-root", type=FILE, required=True, help="First ROOT document.")
+@click.option("--server-ca", type=FILE, required=True, help="Certificate of the server's CA, PEM.")
+@click.option("--server-url", required=True, help="Like https://updates.example:8443.")
+@click.option("--ca-cert", type=FILE, help="Certificate of the device CA, to check the device's against.")
+@click.option("--floor", type=Whole(0, 262143), help="As of `provision device`.  [the record's, or 0]")
+@click.option("--tries", type=Whole(1, 15), default=3, show_default=True)
+@click.option("--watchdog-s", type=Whole(1, 30), default=16, show_default=True)
+@click.option("--max-step", type=Whole(1), default=255, show_default=True)
+@click.option("--watchdog-in-trials-only", is_flag=True, help="Else it is armed in every boot.")
+@click.option(
+    "--keep-keys", is_flag=True, help="Leave the pairing keys in the record, to make this HEX again."
+)
+@click.option("--rehearse", is_flag=True, help="Boot it on a virtual device, too, before it is written.")
+@click.option("--allow-example-keys", is_flag=True, help="Accept the published throw-away keys.")
+@click.option("-o", "--output", type=FILE, required=True, help="Intel HEX to write, mode 0600.")
+@FORCE
+@JSON
+def factory_hex(
+    record: Path,
+    output: Path,
+    force: bool,
+    keep_keys: bool,
+    rehearse: bool,
+    as_json: bool,
+    **given: Any,  # noqa: ANN401
+) -> None:
+    """Write bootloader, trust store, settings and first image of one device; print its option bytes.
+
+    The HEX is read as bootloader and agent will read it, first: what they would refuse is not written, and
+    the pairing keys stay in the record. Exit code 1: refused.
+    """
+    from fota_signer.factory.flash import factory_hex as build
+    from fota_signer.factory.inspection import require_livable
+    from fota_signer.factory.record import load_record
+
+    check_output(output, force)
+    if output.resolve() == record.resolve():
+        raise InputError(f"{output} is the record itself, and holds the only keys: choose another name")
+    made_of = load_record(record)
+    firmware = _firmware(**given)
+    text = build(firmware, made_of)
+    chip = _chip(made_of, firmware, given["floor"], given["ca_cert"])
+    image = require_livable(text, str(output), chip)
+    seen = _rehearse(text, made_of, chip, as_json) if rehearse else None
+    write_output(output, text.encode(), force=force, secret=True)
+    if not keep_keys:
+        made_of.without_secrets().save()
+    _tell(output, made_of, image, seen, as_json)
+
+
+@click.command()
+@click.argument("file", type=OWN_FILE)
+@click.argument("hex_file", metavar="HEX", type=FILE)
+@JSON
+def load(file: Path, hex_file: Path, as_json: bool) -> None:
+    """Write a factory HEX into a virtual device and protect its pages, as a programmer does."""
+    from fota_cli.rehearsal import flash_hex
+
+    machine_class, _ = virtual()
+    text = read_text(hex_file, 4 << 20)
+    with machine_class.load(file) as machine:
+        size = flash_hex(machine, text, str(hex_file))
+        machine.save(file)
+    print_result(
+        {"file": str(file), "bytes": size}, as_json, f"{file}: {size} bytes written, pages 0-7 protected"
+    )
+
+
+def _firmware(**given: Any) -> "Firmware":  # noqa: ANN401
+    from fota_signer.factory.ca import load_certificate
+    from fota_signer.factory.flash import Firmware, bootloader_image
+    from fota_wire.host_ca import certificate_der
+    from fota_wire.root import MAX_ROOT
+
+    root_a_xy, root_b_xy = firmware_roots(given["root_a"], given["root_b"], given["allow_example_keys"])
+    image = read_input(given["image"], 1 << 20)
+    vendor_id, class_id = _identity(image, **given)
+    genesis = read_input(given["genesis_root"], MAX_ROOT)
+    _refuse_example_root(genesis, name_of(given["genesis_root"]), given["allow_example_keys"])
+    return Firmware(
+        bootloader=bootloader_image(read_input(given["bootloader"], 4 << 20), str(given["bootloader"])),
+        image=image,
+        class_id=class_id,
+        vendor_id=vendor_id,
+        root_a_xy=root_a_xy,
+        root_b_xy=root_b_xy,
+        genesis_root=genesis,
+        server_ca_der=certificate_der(load_certificate(given["server_ca"])),
+        server_url=given["server_url"],
+        tries=given["tries"],
+        watchdog_s=given["watchdog_s"],
+        max_step=given["max_step"],
+        watchdog_always=not given["watchdog_in_trials_only"],
+    )
+
+
+def _identity(data: bytes, **given: Any) -> tuple[bytes, bytes]:  # noqa: ANN401
+    """Return vendor and class as the image has them; what is given must agree.
+
+    Raises:
+        InputError: it does not, or nobody says the vendor.
+    """
+    from fota_signer.factory.inspection import vendor_of
+    from fota_signer.identity import vendor_of_domain
+    from fota_wire.host_values import uuid_text
+    from fota_wire.image import parse_image
+
+    name = name_of(given["image"])
+    try:
+        image = parse_image(data)
+    except FotaError as exc:
+        raise type(exc)(f"{name}: {exc}", exc.code) from exc
+    if given["class_id"] not in (None, image.class_id):
+        raise InputError(
+            f"the first image is made for another device class than --class says: {uuid_text(image.class_id)}"
+        )
+    said = {
+        f"{name} says": vendor_of(image),
+        "--vendor-id says": given["vendor_id"],
+        "--vendor-domain says": vendor_of_domain(given["vendor_domain"]) if given["vendor_domain"] else None,
+    }
+    vendors = {vendor for vendor in said.values() if vendor is not None}
+    if not vendors:
+        raise InputError(f"{name} names no vendor: say --vendor-domain NAME, or --vendor-id UUID")
+    if len(vendors) > 1:
+        words = ", ".join(f"{who} {uuid_text(vendor)}" for who, vendor in said.items() if vendor)
+        raise InputError(f"another vendor: {words}")
+    return vendors.pop(), image.class_id
+
+
+def _refuse_example_root(genesis: bytes, name: str, allow: bool) -> None:
+    """Return unless the genesis ROOT names a published key: what is said there is for ever."""
+    from fota_wire.host_crypto import refuse_example_key
+    from fota_wire.root import unsafe_read_root
+
+    try:
+        keys = unsafe_read_root(genesis).keys
+    except FotaError:
+        return  # told by the inspection
+    for xy in keys.values():
+        refuse_example_key(xy, allow, name)
+
+
+def _chip(record: "DeviceRecord", firmware: "Firmware", floor: int | None, ca_cert: Path | None) -> "Chip":
+    """Return what is known of the element. Raises InputError: another floor than the record's."""
+    from fota_agent.http import split_url
+    from fota_signer.factory.ca import load_certificate
+    from fota_signer.factory.inspection import Chip
+
+    noted = None if record.floor is None else int.from_bytes(record.floor, "little")
+    if floor is not None and noted not in (None, floor):
+        raise InputError(f"--floor {floor}: the chip was provisioned with {noted}")
+    return Chip(
+        serial=record.serial,
+        root_a_xy=firmware.root_a_xy,
+        root_b_xy=firmware.root_b_xy,
+        identity=record.identity,
+        floor=noted if noted is not None else floor or 0,
+        read_url=split_url,
+        device_ca=None if ca_cert is None else load_certificate(ca_cert),
+    )
+
+
+def _rehearse(text: str, record: "DeviceRecord", chip: "Chip", as_json: bool) -> str:
+    """Boot the HEX on a virtual device of the same serial number and keys; return what its report says."""
+    virtual()
+    from fota_cli.rehearsal import rehearse
+
+    return rehearse(text, record, chip, lambda line: None if as_json else click.echo(f"  {line}", err=True))
+
+
+def _tell(output: Path, record: "DeviceRecord", image: "Image", seen: str | None, as_json: bool) -> None:
+    from fota_signer.factory.flash import option_commands
+    from fota_wire.version import format_version
+
+    commands = option_commands(output.name)
+    table = {
+        "file": str(output),
+        "device_id": record.serial.hex(),
+        "image_version": format_version(image.version),
+        "rehearsed": seen,
+        "secret": "holds the device's pairing keys: mode 0600; delete it once it is in the chip",
+        "option_bytes": {"RDP": "level 1", "WRP1A": "pages 0-7", "BFB2": 0, "IWDG_SW": 1},
+        "programmers": commands,
+        "note": CONFIRM,
+    }
+    shown = [f"{output}: factory HEX of {record.serial.hex()} (pairing keys inside, mode 0600)"]
+    if seen is not None:
+        shown.append(f"Rehearsed on a virtual device: {seen}.")
+    shown.append("")
+    shown.append(f"Option bytes: RDP level 1, WRP1A pages 0-7, BFB2=0, IWDG_SW=1. {CONFIRM.capitalize()}.")
+    for tool, lines in commands.items():
+        shown += ["", f"{tool}:", *(f"  {line}" for line in lines)]
+    print_result(table, as_json, "\n".join(shown))

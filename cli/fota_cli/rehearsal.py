@@ -1,0 +1,131 @@
+"""A factory HEX on a virtual device first: the bootloader's machine code, and the agent's start."""
+
+import secrets
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from fota_agent.agent import Agent
+from fota_agent.board_stm32l4 import Stm32L4Board
+from fota_cli.station import on_machine
+from fota_signer.factory.ca import make_ca
+from fota_signer.factory.flash import load_hex
+from fota_signer.factory.line import Job, provision_chip
+from fota_vdev.atecc608 import Atecc608
+from fota_vdev.atecc608.memory import Nvm, factory_config
+from fota_vdev.machine import Machine
+from fota_wire import bootreport
+from fota_wire.errors import FormatError, FotaError, InputError, TransportError, VerifyError
+from fota_wire.layout import (
+    BANK_SIZE,
+    BOOT_REPORT_ADDRESS,
+    BOOT_REPORT_SIZE,
+    FLASH_BASE,
+    PAGE_SIZE,
+    SLOT_NAMES,
+    SLOT_OFFSET,
+    VECTOR_ADDRESS,
+)
+
+if TYPE_CHECKING:
+    from fota_signer.factory.inspection import Chip
+    from fota_signer.factory.record import DeviceRecord
+
+VTOR = 0xE000ED08
+BOOT_MS = 20_000
+
+
+def flash_hex(machine: Machine, text: str, name: str) -> int:
+    """Write a factory HEX into a virtual device and protect its pages; return the number of bytes.
+
+    Raises:
+        InputError: no Intel HEX, or something in it is outside bank 1.
+    """
+    parts = load_hex(text, name)
+    for address, data in parts:
+        if not FLASH_BASE <= address <= address + len(data) <= FLASH_BASE + BANK_SIZE:
+            raise InputError(f"{name}: 0x{address:08x} + {len(data)} bytes is outside bank 1")
+    for address, data in parts:
+        machine.flash.write_phys(1, address - FLASH_BASE, data)
+    machine.flash.protect(1, 0, SLOT_OFFSET // PAGE_SIZE - 1)
+    return sum(len(data) for _, data in parts)
+
+
+def rehearse(text: str, record: "DeviceRecord", chip: "Chip", say: Callable[[str], object]) -> str:
+    """Return what the boot report says, once a twin of the chip has booted the HEX and its agent has started.
+
+    The twin has the same serial number, firmware roots, pairing keys and floor; private keys of its own, so
+    nothing is sent anywhere. ``say`` is told what its console prints.
+
+    Raises:
+        VerifyError: it starts no application, or the agent does not start; code ``rehearsal``.
+    """
+    beside = record.path.parent  # the twin's record holds the same keys, and is kept as well
+    with tempfile.TemporaryDirectory(dir=beside) as folder, _twin(record, chip, Path(folder)) as machine:
+        flash_hex(machine, text, "the HEX")
+        machine.power_on()
+        machine.run(time_ms=BOOT_MS, until=_reported)
+        for line in bytes(machine.uart).decode("ascii", "replace").splitlines():
+            say(f"device| {line}")
+        if not _reported(machine):
+            raise VerifyError("not written: on a virtual device it starts no application", "rehearsal")
+        report = bootreport.unpack(machine.read(BOOT_REPORT_ADDRESS, BOOT_REPORT_SIZE))
+        try:
+            _start_agent(machine)
+        except FotaError as exc:
+            raise VerifyError(f"not written: its agent does not start: {exc}", "rehearsal") from exc
+    return f"slot {SLOT_NAMES[report.running]} boots {report.version_text}, and its agent starts"
+
+
+class _Nowhere:
+    """A way to no server: a rehearsal speaks with nobody."""
+
+    valid_until = 0
+
+    def request(self, *_: object) -> NoReturn:
+        """Say that there is no network."""
+        raise TransportError("a rehearsal has no network")
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def _twin(record: "DeviceRecord", chip: "Chip", folder: Path) -> Machine:
+    """Return a virtual board whose element holds what the chip's does, by the factory's own steps."""
+    revision = Atecc608().assumptions.revision
+    machine = Machine(element=Atecc608(nvm=Nvm(bytearray(factory_config(chip.serial, revision)))))
+    path = folder / f"{chip.serial.hex()}.json"
+    replace(record, path=path, certificate=None, request=None, identity=None, attestation=None).save()
+    job = Job(
+        root_a_xy=chip.root_a_xy,
+        root_b_xy=chip.root_b_xy,
+        ca=make_ca("rehearsal", 2),
+        work=folder,
+        floor=chip.floor,
+        latched=record.latched == b"\x01",
+    )
+    provision_chip(on_machine(machine, record.address[0]), job)
+    machine.power_off()
+    return machine
+
+
+def _start_agent(machine: Machine) -> None:
+    board = Stm32L4Board(
+        machine.mem32, machine.i2c, machine.read, machine.sleep_us, lambda: time.monotonic_ns() // 1_000_000,
+        secrets.randbelow,
+    )  # fmt: skip
+    agent = Agent(board, transport=_Nowhere())
+    agent.step()
+    agent.close(save=False)
+
+
+def _reported(machine: Machine) -> bool:
+    """Tell whether the bootloader has handed over."""
+    try:
+        bootreport.unpack(machine.read(BOOT_REPORT_ADDRESS, BOOT_REPORT_SIZE))
+    except FormatError:
+        return False
+    return bool(machine.mem32[VTOR] == VECTOR_ADDRESS)

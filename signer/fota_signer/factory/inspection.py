@@ -1,0 +1,170 @@
+"""Reads a factory HEX with the eyes of the device that will live with it: bootloader first, then agent.
+
+Its pages are write-protected and its keys leave the record with it, so what a device would refuse is found
+here, with the same functions that the device runs, or never mended.
+"""
+
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cryptography import x509
+
+from fota_signer import images
+from fota_signer.factory.flash import load_hex
+from fota_wire import host_root, layout, settings
+from fota_wire import root as roots
+from fota_wire.cose import key_hash
+from fota_wire.errors import FotaError, VerifyError
+from fota_wire.host_ca import DEVICE_CA, SERVER_CA, der_certificate, require_ca, time_faults
+from fota_wire.host_crypto import verify
+from fota_wire.host_x509 import issued_certificate, key_for
+from fota_wire.image import VENDOR_ID, Image, parse_image
+from fota_wire.status import label
+
+ERASED = b"\xff"
+END = layout.SLOT_OFFSET + layout.SLOT_SIZE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chip:
+    """What the board's element holds: ``serial``, firmware roots and ``identity`` as x||y (None: not known),
+    the ``floor`` of the security counter. ``device_ca``: that of the device's certificate, if it is at hand.
+    ``read_url``: the agent's own reader of a server's URL; raises FotaError.
+    """
+
+    serial: bytes
+    root_a_xy: bytes
+    root_b_xy: bytes
+    identity: bytes | None
+    floor: int
+    read_url: Callable[[str], object]
+    device_ca: x509.Certificate | None = None
+    at: datetime | None = None
+
+
+def require_livable(text: str, name: str, chip: Chip) -> Image:
+    """Return the first image of a factory HEX that its device can boot, update and connect with.
+
+    Raises:
+        VerifyError: it cannot; says why, all of it; code ``factory``.
+    """
+    view = _View(text, name, chip)
+    if view.faults:
+        raise VerifyError(f"not written, since {'; '.join(view.faults)}", "factory")
+    return view.first_image()
+
+
+class _View:
+    """One look at a HEX; ``faults``: what was found, each a sentence without its end."""
+
+    def __init__(self, text: str, name: str, chip: Chip) -> None:
+        self._chip = chip
+        self._at = chip.at or datetime.now(UTC)
+        self.faults: list[str] = []
+        self._flash = bytearray(ERASED * layout.BANK_SIZE)
+        with self._finding("the HEX"):
+            self._load(text, name)
+        page = store = None
+        with self._finding("the settings page"):
+            page = settings.unpack(self._at_offset(layout.SETTINGS_OFFSET, settings.SIZE))
+        with self._finding("the trust store"):
+            store = settings.unpack_trust_store(
+                self._at_offset(layout.TRUST_STORE_OFFSET, layout.TRUST_STORE_SIZE)
+            )
+        with self._finding("the bootloader"):
+            self._bootloader()
+        if page is not None:
+            self._look_at_settings(page)
+        if store is not None:
+            self._look_at_trust(store, page)
+
+    def first_image(self) -> Image:
+        """Return the image in slot A, well formed."""
+        return parse_image(self._at_offset(layout.SLOT_OFFSET, layout.SLOT_SIZE), in_flash=True)
+
+    @contextmanager
+    def _finding(self, what: str) -> Iterator[None]:
+        """Note a refusal as a fault of ``what``."""
+        try:
+            yield
+        except FotaError as exc:
+            status = f"{label(exc.code)}: " if isinstance(exc.code, int) else ""
+            self.faults.append(f"{what}: {status}{exc}")
+
+    def _at_offset(self, offset: int, size: int) -> bytes:
+        return bytes(self._flash[offset : offset + size])
+
+    def _load(self, text: str, name: str) -> None:
+        for address, data in load_hex(text, name):
+            offset = address - layout.FLASH_BASE
+            if not 0 <= offset <= offset + len(data) <= END:
+                raise VerifyError(f"0x{address:08x} + {len(data)} bytes is outside bank 1")
+            self._flash[offset : offset + len(data)] = data
+
+    def _bootloader(self) -> None:
+        stack, reset = struct.unpack("<II", self._at_offset(layout.BOOTLOADER_OFFSET, 8))
+        if not layout.RAM_BASE < stack <= layout.RAM_BASE + layout.RAM_SIZE or stack % 8:
+            raise VerifyError(f"initial stack pointer 0x{stack:08x} is outside RAM")
+        if not reset & 1 or not 8 <= reset - layout.FLASH_BASE < layout.BOOTLOADER_SIZE:
+            raise VerifyError(f"reset vector 0x{reset:08x} is outside it")
+
+    def _look_at_settings(self, page: settings.Settings) -> None:
+        """Check what the bootloader goes by, and the image as it will."""
+        chip = self._chip
+        if page.serial != chip.serial:
+            self.faults.append("the settings page names another crypto element")
+        if (page.root_a, page.root_b) != (key_hash(chip.root_a_xy), key_hash(chip.root_b_xy)):
+            self.faults.append("the settings page names other firmware roots than the element holds")
+        if chip.root_a_xy == chip.root_b_xy:
+            self.faults.append("firmware roots A and B are the same key")
+        with self._finding("the first image"):
+            image = self.first_image()
+            device = images.Device((chip.root_a_xy, chip.root_b_xy), page.class_id, chip.floor, page.max_step)
+            images.check_image(self._at_offset(layout.SLOT_OFFSET, image.size), device)
+
+    def _look_at_trust(self, store: settings.TrustStore, page: settings.Settings | None) -> None:
+        """Check what the agent goes by."""
+        with self._finding("the server's URL"):
+            self._chip.read_url(store.server_url)
+        with self._finding("the server's CA"):
+            require_ca(der_certificate(store.server_ca, "its certificate"), SERVER_CA, "it", self._at)
+        with self._finding("the device's certificate"):
+            self._look_at_certificate(store.device_cert)
+        with self._finding("the genesis ROOT"):
+            self._look_at_root(roots.open_genesis(store.genesis_root, verify), page)
+        if page is not None and store.class_id != page.class_id:
+            self.faults.append("trust store and settings page name different device classes")
+        with suppress(FotaError):  # no image at all: told with the settings
+            if vendor_of(self.first_image()) not in (None, store.vendor_id):
+                self.faults.append("the first image is of another vendor than the trust store")
+
+    def _look_at_root(self, root: roots.Root, page: settings.Settings | None) -> None:
+        step = settings.DEFAULT_MAX_STEP if page is None else page.max_step
+        faults = host_root.root_faults(root, self._at)
+        faults += host_root.reach_faults(root, self._chip.floor, step)
+        known = {key_hash(xy) for xy in (self._chip.root_a_xy, self._chip.root_b_xy)}
+        if root.image_keys and not known & root.image_keys.keys():
+            faults.append("it names other IMAGE keys than firmware roots A and B")
+        if known <= {*root.retired}:
+            faults.append("it retires both firmware roots")
+        self.faults += [f"the genesis ROOT: {fault}" for fault in faults]
+
+    def _look_at_certificate(self, raw: bytes) -> None:
+        certificate = der_certificate(raw, "it")
+        xy = key_for(certificate, self._chip.serial.hex())
+        if xy is None or xy != (self._chip.identity or xy):
+            raise VerifyError("it is made out to another device or key")
+        faults = time_faults(certificate, self._at)
+        if faults:
+            raise VerifyError(f"it {faults[0]}")
+        if self._chip.device_ca is not None:
+            require_ca(self._chip.device_ca, DEVICE_CA, "its CA", self._at)
+            issued_certificate(raw, self._chip.device_ca, "it")
+
+
+def vendor_of(image: Image) -> bytes | None:
+    """Return the vendor UUID that an image names, or None: it names none."""
+    return next((value for kind, value in image.protected if kind == VENDOR_ID), None)
