@@ -75,7 +75,7 @@ def test_reader_may_read_and_change_nothing(server: Server, tmp_path: Any) -> No
     file = tmp_path / "reader.token"
     name = "reader-" + secrets.token_hex(4)
     done = fota(
-        "server", "token", "create", name, "--data", str(server.data), "--role", "read", "-o", str(file)
+        "server", "token", "create", name, "--data", str(server.data), "--role", "viewer", "-o", str(file)
     )
     assert done.returncode == 0, done.stderr
     token = file.read_text().strip()

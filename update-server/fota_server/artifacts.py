@@ -10,10 +10,12 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 from pathlib import Path
 
 from fota_wire.errors import InputError, StorageError, VerifyError
 
+FLOOR = 64 << 20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -27,6 +29,11 @@ def storage_error(exc: OSError, doing: str) -> StorageError:
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(f"disk full while {doing}; free some space and try again", "disk-full")
     return StorageError(f"{doing}: {exc.strerror or exc}", "storage")
+
+
+def free_space(folder: Path) -> bool:
+    """Return whether the disk takes a database that grows, and a release: `FLOOR` bytes."""
+    return shutil.disk_usage(folder).free >= FLOOR
 
 
 class ArtifactStore:
@@ -79,8 +86,8 @@ class ArtifactStore:
         return data
 
     def writable(self) -> bool:
-        """Return whether the folder takes new files."""
-        return os.access(self._tmp, os.W_OK)
+        """Return whether the folder takes new files, and the disk has room for them."""
+        return os.access(self._tmp, os.W_OK) and free_space(self._folder)
 
     def receive(self, digest: str) -> "Upload":
         """Start an upload of the file with this digest."""
@@ -136,7 +143,7 @@ class Upload:
             self._final.parent.mkdir(exist_ok=True)
             self._tmp.replace(self._final)
             for folder in (self._final.parent, self._final.parent.parent):
-                _sync_folder(folder)
+                sync_folder(folder)
         except OSError as exc:
             raise storage_error(exc, "storing the artifact") from exc
 
@@ -147,7 +154,8 @@ class Upload:
         self._tmp.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Coroutine
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fota_server.config import FILES, database_url, find_in_folder, init_data, load_config
-from fota_wire.errors import InputError
+from fota_server.upkeep_cli import backup, check, restore
+from fota_wire.errors import InputError, StorageError
 from fota_wire.files import check_output, write_output
 from fota_wire.host_options import FILE, FOLDER, JSON, Whole
 
@@ -81,7 +83,12 @@ def server() -> None:
 @_data
 @_file_options
 @_setting_options
-def run(data: Path, **options: Any) -> None:  # noqa: ANN401 - click passes what it parsed
+@click.option(
+    "--accept-loss",
+    is_flag=True,
+    help="Start although the database is missing where one has been, or was copied without its last writes.",
+)
+def run(data: Path, accept_loss: bool, **options: Any) -> None:  # noqa: ANN401 - click passes what it parsed
     """Run the server until it is told to stop.
 
     Options come before what 'fota server init' wrote into config.json, and are not written there. Database,
@@ -101,7 +108,7 @@ def run(data: Path, **options: Any) -> None:  # noqa: ANN401 - click passes what
     with data_lock(data):
         log = log_to_stderr()
         try:
-            asyncio.run(serve(config, _say_ready))
+            asyncio.run(serve(config, _say_ready, accept_loss=accept_loss))
         finally:
             log.finish()
 
@@ -184,18 +191,28 @@ def token() -> None:
 @token.command("create")
 @click.argument("name")
 @_data
-@click.option("--role", type=click.Choice(["read", "operate"]), default="read", show_default=True)
+@click.option(
+    "--role",
+    type=click.Choice(["viewer", "publisher", "operator", "admin"]),
+    default="viewer",
+    show_default=True,
+    help="publisher: hands in releases (CI); operator: rollouts, groups, devices; admin: all, also what has"
+    " no way back.",
+)
+@click.option("--expires", "days", metavar="DAYS", type=Whole(1, 3650), help="Days until it ends [never].")
 @click.option(
     "-o", "--output", type=FILE, required=True, help="File for the token, mode 0600; it is never printed."
 )
-def create(name: str, data: Path, role: str, output: Path) -> None:
+def create(name: str, data: Path, role: str, days: int | None, output: Path) -> None:
     """Make a token and write it to a file."""
     from fota_server import tokens
+    from fota_server.clock import now
 
     check_output(output, force=False)
 
     async def work(connection: "AsyncConnection") -> None:
-        secret = await tokens.create_token(connection, name, role, "server-cli")
+        ends = now() + days * 86400 if days else None
+        secret = await tokens.create_token(connection, name, role, "server-cli", expires_at=ends)
         write_output(output, secret.encode() + b"\n", secret=True)
 
     _in_database(data, work)
@@ -214,7 +231,7 @@ def list_(data: Path, as_json: bool) -> None:
         click.echo(json.dumps({"tokens": rows}))
         return
     for row in rows:
-        click.echo(f"{row['name']:<32} {row['role']:<8} {'revoked' if row['revoked_at'] else 'in force'}")
+        click.echo(f"{row['name']:<32} {row['role']:<10} {_in_force(row)}")
 
 
 @token.command("revoke")
@@ -231,15 +248,29 @@ def revoke(name: str, data: Path) -> None:
     click.echo(f"token {name} is revoked")
 
 
+def _in_force(row: dict[str, Any]) -> str:
+    if row["revoked_at"]:
+        return "revoked"
+    if row["expires_at"] is None:
+        return "in force"
+    end = datetime.fromtimestamp(row["expires_at"], UTC)
+    return f"{'expired on' if end <= datetime.now(UTC) else 'in force until'} {end:%Y-%m-%d %H:%M}Z"
+
+
 def _in_database(data: Path, work: Any) -> Any:  # noqa: ANN401 - passes through whatever ``work`` returns
     import asyncio
 
+    from fota_server.database import database_path
     from fota_server.migrations import require_current
-    from fota_server.service import open_database
+    from fota_server.service import data_lock, open_database
+    from fota_server.whole import require_whole
 
     url = database_url(data)
-    if url is None and not (data / "fota.db").exists():
+    path = database_path(url, data)
+    if not path.exists():
         raise InputError(f"{data}: no database there; has the server been started once?")
+    with suppress(StorageError), data_lock(data):  # a server that runs has it, and its database is whole
+        require_whole(path, data)
 
     async def transaction() -> Any:  # noqa: ANN401 - see above
         database = open_database(url, data)
@@ -252,3 +283,7 @@ def _in_database(data: Path, work: Any) -> Any:  # noqa: ANN401 - passes through
 
     job: Coroutine[Any, Any, Any] = transaction()
     return asyncio.run(job)
+
+
+for _command in (backup, restore, check):
+    server.add_command(_command)

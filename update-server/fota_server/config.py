@@ -19,6 +19,9 @@ from fota_wire.files import read_input, write_atomic
 FILES = ("tls_cert", "tls_key", "device_ca", "root", "assign_key")
 """The files that a server cannot do without, by their names in config.json."""
 
+SECRETS = ("tls_key", "assign_key")
+"""Those of them that are private keys."""
+
 # What ``fota keys example`` and a factory's own folder call them.
 KEY_FOLDER = {
     "tls_cert": ("server.crt",),
@@ -137,7 +140,7 @@ def init_data(
     values: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
     files: dict[Path, tuple[bytes, int]] = {}
     for name in FILES:
-        secret = name in ("tls_key", "assign_key")
+        secret = name in SECRETS
         target = folder / f"{name.replace('_', '-')}{sources[name].suffix}"
         files[target] = read_input(sources[name], 65536), 0o600 if secret else 0o644
         values[name] = str(target.relative_to(data))

@@ -1,29 +1,24 @@
 """The database: opening it, its pragmas, its errors. Everything above speaks SQLAlchemy Core."""
 
-import json
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import event, insert
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy import URL, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from fota_server import migrations, schema
-from fota_wire.errors import FotaError, StorageError
+from fota_server import migrations
+from fota_server.audit import record_audit as record_audit
+from fota_server.clock import now as now
+from fota_wire.errors import FotaError, InputError, StorageError
 
 
 class DatabaseUnavailable(FotaError):
     """The database does not answer, is locked for too long, or its disk is full."""
 
     exit_code = 5
-
-
-def now() -> int:
-    """Return the time in seconds since 1970."""
-    return int(time.time())
 
 
 def open_engine(url: str) -> AsyncEngine:
@@ -37,7 +32,27 @@ def open_engine(url: str) -> AsyncEngine:
 
 def sqlite_url(path: Path) -> str:
     """Return the URL of a SQLite file."""
-    return f"sqlite+aiosqlite:///{path.resolve()}"
+    return URL.create("sqlite+aiosqlite", database=str(path.resolve())).render_as_string()
+
+
+def database_path(url: str | None, data: Path) -> Path:
+    """Return the file of the database that config.json names, or of the data folder's own.
+
+    Raises:
+        InputError: the URL names something else than a SQLite file.
+    """
+    if url is None:
+        return data / "fota.db"
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as exc:
+        raise InputError("database_url is no URL: use sqlite+aiosqlite:////PATH, or leave it out") from exc
+    if parsed.drivername != "sqlite+aiosqlite" or not parsed.database or parsed.database == ":memory:":
+        raise InputError(
+            f"database_url names {parsed.drivername}: this server keeps its data in a SQLite file, "
+            "sqlite+aiosqlite:////PATH"
+        )
+    return data / parsed.database
 
 
 def _sqlite_connect(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own type
@@ -115,14 +130,3 @@ def _unavailable(exc: SQLAlchemyError) -> FotaError:
     if "disk is full" in text:
         return StorageError("disk full: the database cannot grow; free some space and try again", "disk-full")
     return DatabaseUnavailable(f"database: {text.splitlines()[0] if text else type(exc).__name__}")
-
-
-async def record_audit(
-    connection: AsyncConnection, actor: str, action: str, subject: str, **detail: object
-) -> None:
-    """Append one line to the audit trail, in the transaction of the action itself."""
-    await connection.execute(
-        insert(schema.audit).values(
-            at=now(), actor=actor, action=action, subject=subject, detail=json.dumps(detail, sort_keys=True)
-        )
-    )

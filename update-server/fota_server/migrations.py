@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Column, Connection, insert, inspect, select, text, update
 from sqlalchemy.schema import CreateColumn
 
-from fota_server import schema
+from fota_server import audit, schema
 from fota_wire.errors import InputError
 
 Step = Callable[[Connection], None]
@@ -29,7 +29,26 @@ def _new_tables(_connection: Connection) -> None:
     """Nothing but tables that were not there."""
 
 
-STEPS: tuple[Step, ...] = (_tokens_expire, _new_tables)
+def _roles(connection: Connection) -> None:
+    """Nobody may less than before: who could operate could publish and retire, too."""
+    connection.execute(text("UPDATE tokens SET role = 'viewer' WHERE role = 'read'"))
+    connection.execute(text("UPDATE tokens SET role = 'admin' WHERE role = 'operate'"))
+
+
+def _audit_chain(connection: Connection) -> None:
+    """Chain the rows that are there: what was altered before this step is not found."""
+    add_column(connection, schema.audit.c.hash)
+    connection.execute(text("DROP TRIGGER IF EXISTS audit_no_update"))
+    audit.chain_all(connection)
+    connection.execute(
+        text(
+            "CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit "
+            "BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END"
+        )
+    )
+
+
+STEPS: tuple[Step, ...] = (_tokens_expire, _new_tables, _roles, _audit_chain)
 """Append only."""
 
 SCHEMA_VERSION = 1 + len(STEPS)

@@ -1,23 +1,23 @@
 """The operator plane: JSON under ``/api/v1``, bearer tokens with a role, every change in the audit trail.
 
-| Method, path | Role | What |
+| Method, path | Right (tokens.py says which role has it) | What |
 |---|---|---|
 | GET health/live, health/ready | none | the process answers; database and artifact folder do, too |
-| PUT artifacts/{sha256} | operate | upload an image file; 201, or 200 if it is there already |
-| GET releases; GET releases/{version} | read | published releases |
-| POST releases | operate | publish a SUIT envelope, its artifact being there; 201, or 200 if it was already |
-| GET roots; POST roots | read; operate | the chain of ROOT documents; append the next one |
-| GET devices?group&after&limit; GET devices/{id} | read | twins |
+| PUT artifacts/{sha256} | publish | upload an image file; 201, or 200 if it is there already |
+| GET releases; GET releases/{version} | see releases | published releases |
+| POST releases | publish | publish a SUIT envelope, its artifact being there; 201, or 200 if it was already |
+| GET roots; POST roots | see releases; administer | the chain of ROOT documents; append the next one |
+| GET devices?group&after&limit; GET devices/{id} | see | twins |
 | POST devices/{id}/revoke, devices/{id}/admit | operate | shut out; let in |
-| POST devices/{id}/retire {? "reason"} | operate | end its life, for good |
+| POST devices/{id}/retire {? "reason"} | administer | end its life, for good |
 | POST devices/{id}/key {"kind": "renew" or "rotate"} | operate | new certificate; new key, too (SPEC 5.6) |
 | GET orders; POST devices/{id}/certificate (DER) | operate | for the device CA: what to sign; signed |
-| GET refusals?limit | read | who was turned away on the device plane, and why |
-| GET groups; POST groups; POST groups/{name}/devices | read; operate | groups |
-| GET rollouts; POST rollouts; GET rollouts/{id} | read; operate; read | rollouts with progress |
+| GET refusals?limit | see | who was turned away on the device plane, and why |
+| GET groups; POST groups; POST groups/{name}/devices | see; operate | groups |
+| GET rollouts; POST rollouts; GET rollouts/{id} | see; operate; see | rollouts with progress |
 | POST rollouts/{id}/pause, rollouts/{id}/resume | operate | |
 | POST rollbacks | operate | send a device or a group back |
-| GET audit?after&limit | read | what operators did |
+| GET audit?after&limit | see | what operators did |
 
 Errors: ``{"error": {"code": ..., "message": ...}}``; 400 malformed, 401, 403, 404 unknown, 409 refused, 413,
 507 disk full.
@@ -38,7 +38,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from fota_server import devices, retirement, rollouts, schema
+from fota_server import devices, retirement, rollouts, schema, tokens
 from fota_server.artifacts import ArtifactStore
 from fota_server.catalog import check_release, find_release, open_release, store_release
 from fota_server.certificates import TlsFiles, utc_now
@@ -70,7 +70,7 @@ class NotReady(FotaError):
 
 
 class RoleTooLow(FotaError):
-    """The token may only read."""
+    """The token's role does not include this."""
 
 
 _STATUS: dict[type[FotaError], int] = {
@@ -147,22 +147,24 @@ class OperatorPlane:
 
     def app(self) -> Starlette:
         """Return the ASGI application."""
-        read, operate, of_devices = self._reading, self._operating, self._devices
+        read, read_releases = self._needing(tokens.SEE), self._needing(tokens.SEE_RELEASES)
+        publish, operate = self._needing(tokens.PUBLISH), self._needing(tokens.OPERATE)
+        administer, of_devices = self._needing(tokens.ADMINISTER), self._devices
         app = Starlette(
             routes=[
                 Route("/api/v1/health/live", self.live, methods=["GET"]),
                 Route("/api/v1/health/ready", self.ready, methods=["GET"]),
-                Route("/api/v1/artifacts/{digest}", operate(self.put_artifact), methods=["PUT"]),
-                Route("/api/v1/releases", read(self.list_releases), methods=["GET"]),
-                Route("/api/v1/releases", operate(self.publish), methods=["POST"]),
-                Route("/api/v1/releases/{version}", read(self.show_release), methods=["GET"]),
-                Route("/api/v1/roots", read(self.list_roots), methods=["GET"]),
-                Route("/api/v1/roots", operate(self.add_root), methods=["POST"]),
+                Route("/api/v1/artifacts/{digest}", publish(self.put_artifact), methods=["PUT"]),
+                Route("/api/v1/releases", read_releases(self.list_releases), methods=["GET"]),
+                Route("/api/v1/releases", publish(self.publish), methods=["POST"]),
+                Route("/api/v1/releases/{version}", read_releases(self.show_release), methods=["GET"]),
+                Route("/api/v1/roots", read_releases(self.list_roots), methods=["GET"]),
+                Route("/api/v1/roots", administer(self.add_root), methods=["POST"]),
                 Route("/api/v1/devices", read(of_devices.list_devices), methods=["GET"]),
                 Route("/api/v1/devices/{id}", read(of_devices.show_device), methods=["GET"]),
                 Route("/api/v1/devices/{id}/revoke", operate(of_devices.revoke_device), methods=["POST"]),
                 Route("/api/v1/devices/{id}/admit", operate(of_devices.admit_device), methods=["POST"]),
-                Route("/api/v1/devices/{id}/retire", operate(of_devices.retire_device), methods=["POST"]),
+                Route("/api/v1/devices/{id}/retire", administer(of_devices.retire_device), methods=["POST"]),
                 Route("/api/v1/devices/{id}/key", operate(of_devices.want_key), methods=["POST"]),
                 Route("/api/v1/devices/{id}/certificate", operate(of_devices.certificate), methods=["POST"]),
                 Route("/api/v1/refusals", read(of_devices.list_refused), methods=["GET"]),
@@ -189,22 +191,22 @@ class OperatorPlane:
 
     # Who calls
 
-    def _reading(self, handler: Handler) -> Callable[[Request], Awaitable[JSONResponse]]:
-        async def endpoint(request: Request) -> JSONResponse:
-            return await handler(request, await self._operator(request))
+    def _needing(self, right: str) -> Callable[[Handler], Callable[[Request], Awaitable[JSONResponse]]]:
+        """Return what lets only tokens with ``right`` reach a handler."""
 
-        return endpoint
+        def guard(handler: Handler) -> Callable[[Request], Awaitable[JSONResponse]]:
+            async def endpoint(request: Request) -> JSONResponse:
+                operator = await self._operator(request)
+                if not operator.may(right):
+                    able = ", ".join(role for role, rights in tokens.ROLES.items() if right in rights)
+                    raise RoleTooLow(
+                        f"token {operator.name} is a {operator.role}'s: this takes one of {able}", "role"
+                    )
+                return await handler(request, operator)
 
-    def _operating(self, handler: Handler) -> Callable[[Request], Awaitable[JSONResponse]]:
-        async def endpoint(request: Request) -> JSONResponse:
-            operator = await self._operator(request)
-            if not operator.may_operate:
-                raise RoleTooLow(
-                    f"token {operator.name} may only read: use one with the role operate", "role"
-                )
-            return await handler(request, operator)
+            return endpoint
 
-        return endpoint
+        return guard
 
     async def _operator(self, request: Request) -> Operator:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -229,7 +231,7 @@ class OperatorPlane:
         async with self._database.read() as connection:
             await connection.execute(select(1))
         if not await asyncio.to_thread(self._artifacts.writable):
-            raise DatabaseUnavailable("the artifact folder cannot be written")
+            raise NotReady("the artifact folder cannot be written, or its disk is nearly full", "disk")
         notices = self._tls_files().notices(utc_now())
         failing = [notice.text for notice in notices if notice.failing]
         if failing:

@@ -227,7 +227,7 @@ tokens = Table(
     Column("id", String(16), primary_key=True),
     Column("name", String(64), nullable=False, unique=True),
     Column("secret_hash", String(64), nullable=False),
-    Column("role", String(16), nullable=False),  # "read" or "operate"
+    Column("role", String(16), nullable=False),  # one of tokens.ROLES
     Column("created_at", BigInteger, nullable=False),
     Column("revoked_at", BigInteger),
     Column("expires_at", BigInteger),  # null: never
@@ -242,6 +242,7 @@ audit = Table(
     Column("action", String(40), nullable=False),
     Column("subject", String(128), nullable=False),
     Column("detail", Text, nullable=False),  # JSON
+    Column("hash", String(64)),  # over the hash of the row before and all of this row: see audit.py
 )
 
 for _table, _verb in ((t, v) for t in (audit, retirements) for v in ("UPDATE", "DELETE")):

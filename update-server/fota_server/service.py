@@ -21,13 +21,14 @@ from fota_server.certificates import TlsFiles, read_tls_files, utc_now
 from fota_server.checkins import CheckIns, Policy
 from fota_server.config import ServerConfig
 from fota_server.crypto import AssignSigner, load_assign_signer
-from fota_server.database import Database, now, open_engine, sqlite_url
+from fota_server.database import Database, database_path, now, open_engine, sqlite_url
 from fota_server.door import Room
 from fota_server.listener import Limits, Listener, bind
 from fota_server.refusals import Refusals
 from fota_server.retirement import Retired
 from fota_server.tokens import create_token
 from fota_server.trust import TrustChain
+from fota_server.whole import checkpoint, mark_running, require_whole
 from fota_wire.errors import FotaError, InputError, StorageError, VerifyError
 from fota_wire.files import read_input, write_atomic
 from fota_wire.host_crypto import load_public_key, refuse_example_key
@@ -36,6 +37,7 @@ log = logging.getLogger("fota.server")
 
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared, not listened on
 MAX_FILES, OWN_FILES = 65536, 128
+CHECKPOINT_S = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +80,7 @@ def data_lock(data: Path) -> Iterator[None]:
 
 def open_database(config_url: str | None, data: Path) -> Database:
     """Return the database of a data folder, or the one that the configuration names."""
-    return Database(open_engine(config_url or sqlite_url(data / "fota.db")))
+    return Database(open_engine(sqlite_url(database_path(config_url, data))))
 
 
 async def prepare(config: ServerConfig, database: Database, genesis: bytes) -> TrustChain:
@@ -98,7 +100,7 @@ async def prepare(config: ServerConfig, database: Database, genesis: bytes) -> T
             row = {"version": trust.current.version, "raw": genesis, "added_at": now()}
             await connection.execute(insert(schema.roots).values(**row))
         if not (await connection.execute(select(func.count()).select_from(schema.tokens))).scalar_one():
-            token = await create_token(connection, "first-operator", "operate", "server")
+            token = await create_token(connection, "first-operator", "admin", "server")
             # Written before the commit: a crash in between leaves a file that the next start replaces.
             write_atomic(config.data / "operator.token", token.encode() + b"\n", 0o600)
     return trust
@@ -144,12 +146,21 @@ def require_usable(files: Mapping[str, Path], *, allow_example_keys: bool) -> No
 
 
 async def serve(
-    config: ServerConfig, on_ready: Callable[[Running], None], limits: Limits | None = None
+    config: ServerConfig,
+    on_ready: Callable[[Running], None],
+    limits: Limits | None = None,
+    *,
+    accept_loss: bool = False,
 ) -> None:
-    """Run until SIGTERM or SIGINT; ``on_ready`` is called once both planes accept connections."""
+    """Run until SIGTERM or SIGINT; ``on_ready`` is called once both planes accept connections.
+
+    ``accept_loss``: start although the database is gone, or is not whole.
+    """
     signer = load_signer(config)
     image_keys = load_image_keys(config.image_keys, config.allow_example_keys)
     tls_files = read_tls_files(config.files, allow_example_keys=config.allow_example_keys)
+    path = database_path(config.database_url, config.data)
+    require_whole(path, config.data, accept_loss=accept_loss)
     database = open_database(config.database_url, config.data)
     try:
         trust = await prepare(config, database, read_input(config.root, 4096))
@@ -157,6 +168,7 @@ async def serve(
         await _Service(config, database, trust, signer, tls_files, image_keys, limits).run(on_ready)
     finally:
         await database.close()
+    mark_running(path, running=False)
 
 
 class _Service:
@@ -225,8 +237,11 @@ class _Service:
         for sig in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sig, stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
+        path = database_path(self._config.database_url, self._config.data)
+        await asyncio.to_thread(mark_running, path, running=True)
         self._checkins.start()
         aside = [
+            asyncio.create_task(_keep_checkpointing(path)),
             asyncio.create_task(self._refusals.keep_flushing(self._database)),
             asyncio.create_task(self._watch_certificates()),
         ]
@@ -271,6 +286,16 @@ class _Service:
         while True:
             self._tell_notices()
             await asyncio.sleep(86400)
+
+
+async def _keep_checkpointing(path: Path) -> None:
+    """Bring the WAL into the file now and then: a copy that lacks it shall not lack more than a minute."""
+    while True:
+        await asyncio.sleep(CHECKPOINT_S)
+        try:
+            await asyncio.to_thread(checkpoint, path)
+        except StorageError as exc:
+            log.warning("%s", exc)
 
 
 def rooms() -> tuple[Room, Room]:

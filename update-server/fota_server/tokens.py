@@ -16,7 +16,17 @@ from fota_server import schema
 from fota_server.database import now, record_audit
 from fota_wire.errors import InputError
 
-ROLES = ("read", "operate")
+SEE, SEE_RELEASES, PUBLISH, OPERATE, ADMINISTER = "see", "see releases", "publish", "operate", "administer"
+
+ROLES = {
+    "viewer": frozenset((SEE, SEE_RELEASES)),
+    "publisher": frozenset((SEE_RELEASES, PUBLISH)),
+    "operator": frozenset((SEE, SEE_RELEASES, OPERATE)),
+    "admin": frozenset((SEE, SEE_RELEASES, PUBLISH, OPERATE, ADMINISTER)),
+}
+"""What each role may. A publisher is a CI's: it hands in releases, and learns nothing of the fleet. What has
+no way back (retiring a device, the next ROOT) is an admin's.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,14 +36,15 @@ class Operator:
     name: str
     role: str
 
-    @property
-    def may_operate(self) -> bool:
-        """Return whether this operator may change anything."""
-        return self.role == "operate"
+    def may(self, right: str) -> bool:
+        """Return whether this operator has one of the rights above; a role of a newer server has none."""
+        return right in ROLES.get(self.role, ())
 
 
-async def create_token(connection: AsyncConnection, name: str, role: str, actor: str) -> str:
-    """Return a new token; this is the only time that it can be seen.
+async def create_token(
+    connection: AsyncConnection, name: str, role: str, actor: str, *, expires_at: int | None = None
+) -> str:
+    """Return a new token; this is the only time that it can be seen. ``expires_at`` None: it does not end.
 
     Raises:
         InputError: name or role is not usable.
@@ -46,14 +57,21 @@ async def create_token(connection: AsyncConnection, name: str, role: str, actor:
     if (await connection.execute(select(table.c.id).where(table.c.name == name))).first():
         raise InputError(f"there is a token named {name} already: choose another name", "token-name")
     token_id, secret = secrets.token_hex(8), secrets.token_hex(32)
-    row = {"id": token_id, "name": name, "role": role, "secret_hash": _hash(secret), "created_at": now()}
+    row = {
+        "id": token_id,
+        "name": name,
+        "role": role,
+        "secret_hash": _hash(secret),
+        "created_at": now(),
+        "expires_at": expires_at,
+    }
     await connection.execute(insert(table).values(**row))
-    await record_audit(connection, actor, "token.create", name, role=role)
+    await record_audit(connection, actor, "token.create", name, role=role, expires_at=expires_at)
     return f"fota_{token_id}_{secret}"
 
 
 async def find_operator(connection: AsyncConnection, token: str) -> Operator | None:
-    """Return whose token this is, or None: nobody's, or revoked. The secret is compared in constant time."""
+    """Return whose token this is, or None: nobody's, revoked, expired. The comparison takes constant time."""
     prefix, _, rest = token.partition("_")
     token_id, _, secret = rest.partition("_")
     if prefix != "fota" or len(token) > 128 or not token.isascii():
@@ -64,15 +82,16 @@ async def find_operator(connection: AsyncConnection, token: str) -> Operator | N
     known = hmac.compare_digest(_hash(secret), row.secret_hash if row else _hash(""))
     if row is None or not known or row.revoked_at is not None:
         return None
+    if row.expires_at is not None and row.expires_at <= now():
+        return None
     return Operator(name=row.name, role=row.role)
 
 
 async def list_tokens(connection: AsyncConnection) -> list[dict[str, Any]]:
     """Return all tokens, without their secrets."""
     table = schema.tokens
-    query = select(table.c.name, table.c.role, table.c.created_at, table.c.revoked_at).order_by(
-        table.c.created_at
-    )
+    shown = (table.c.name, table.c.role, table.c.created_at, table.c.revoked_at, table.c.expires_at)
+    query = select(*shown).order_by(table.c.created_at)
     return [dict(row) for row in (await connection.execute(query)).mappings()]
 
 

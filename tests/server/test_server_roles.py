@@ -1,0 +1,124 @@
+"""What each role may do, tokens that end, and an audit trail that shows who laid hands on it."""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from server_world import Built, Device, Keys, Server, fota
+
+from fota_server.tokens import ROLES
+
+ALLOWED = {  # by method and path: what needs nothing but the right, and is refused for other reasons
+    ("GET", "releases"): {"viewer", "publisher", "operator", "admin"},
+    ("GET", "roots"): {"viewer", "publisher", "operator", "admin"},
+    ("PUT", "artifacts/" + "0" * 64): {"publisher", "admin"},
+    ("POST", "releases"): {"publisher", "admin"},
+    ("GET", "devices"): {"viewer", "operator", "admin"},
+    ("GET", "audit"): {"viewer", "operator", "admin"},
+    ("GET", "refusals"): {"viewer", "operator", "admin"},
+    ("GET", "rollouts"): {"viewer", "operator", "admin"},
+    ("POST", "groups"): {"operator", "admin"},
+    ("POST", "rollouts"): {"operator", "admin"},
+    ("POST", "rollbacks"): {"operator", "admin"},
+    ("POST", "rollouts/1/pause"): {"operator", "admin"},
+    ("POST", "devices/nobody/revoke"): {"operator", "admin"},
+    ("POST", "devices/nobody/key"): {"operator", "admin"},
+    ("POST", "devices/nobody/certificate"): {"operator", "admin"},
+    ("POST", "devices/nobody/retire"): {"admin"},
+    ("POST", "roots"): {"admin"},
+}
+
+
+@pytest.fixture
+def own(keys: Keys, tmp_path: Path) -> Iterator[Server]:
+    server = Server(keys, tmp_path / "data").init().start()
+    yield server
+    if server.process and server.process.returncode is None:
+        assert server.stop()[0] == 0
+
+
+def make_token(server: Server, name: str, *options: str) -> str:
+    file = server.data.parent / f"{name}.token"
+    command = ["server", "token", "create", name, "--data", str(server.data), *options, "-o", str(file)]
+    done = fota(*command)
+    assert done.returncode == 0, done.stderr
+    return file.read_text().strip()
+
+
+def test_each_role_may_do_its_part_and_no_other(own: Server) -> None:
+    tokens = {role: make_token(own, role, "--role", role) for role in ROLES}
+    for (method, path), able in ALLOWED.items():
+        for role, token in tokens.items():
+            status, answer = own.api(method, path, raw=b"" if method != "GET" else None, token=token)
+            refused = status == 403 and answer["error"]["code"] == "role"
+            assert refused == (role not in able), (method, path, role, status)
+            if refused:
+                assert all(other in answer["error"]["message"] for other in able)
+
+
+def test_ci_publishes_and_retires_nobody(own: Server, releases: dict[str, Built]) -> None:
+    device = Device(own)
+    device.check_in()
+    own.token = make_token(own, "ci", "--role", "publisher", "--expires", "30")
+    assert own.publish(releases["1.1.0"])[0] == 201
+    assert own.api("POST", f"devices/{device.id}/retire", {})[0] == 403
+    assert own.api("GET", f"devices/{device.id}")[0] == 403
+    device.check_in()
+
+
+def test_token_ends_when_it_was_said_to(own: Server) -> None:
+    token = make_token(own, "short", "--expires", "1")
+    assert own.api("GET", "devices", token=token)[0] == 200
+    listed = fota("server", "token", "list", "--data", str(own.data)).stdout
+    assert "short" in listed
+    assert "in force until 2" in listed
+    with sqlite3.connect(own.data / "fota.db") as beside:
+        beside.execute("UPDATE tokens SET expires_at = expires_at - 86400 WHERE name = 'short'")
+    beside.close()
+    assert own.api("GET", "devices", token=token)[0] == 401
+    assert "expired on" in fota("server", "token", "list", "--data", str(own.data)).stdout
+
+
+def check(server: Server) -> tuple[int, str]:
+    done = fota("server", "check", "--data", str(server.data))
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("UPDATE audit SET actor = 'nobody' WHERE id = 2", "row 2 was altered"),
+        ("UPDATE audit SET at = at + 1 WHERE id = 1", "row 1 was altered"),
+        ("UPDATE audit SET detail = '{}' WHERE id = 1", "row 1 was altered"),
+        ("DELETE FROM audit WHERE id = 2", "rows 2 to 2 are missing"),
+        ("DELETE FROM audit WHERE id = 3", "ends at row 2, and has had row 3"),
+        ("DELETE FROM audit", "ends at row 0, and has had row 3"),
+        ("UPDATE audit SET id = 9 WHERE id = 3", "rows 3 to 8 are missing"),
+    ],
+)
+def test_audit_row_that_was_altered_or_taken_out_is_found(own: Server, sql: str, said: str) -> None:
+    for name in ("a", "b"):
+        assert own.api("POST", "groups", {"name": name})[0] == 201
+    assert len(own.rows("SELECT * FROM audit")) == 3
+    code, text = check(own)
+    assert code == 0, text
+    assert "whole, head 3 " in text
+    with sqlite3.connect(own.data / "fota.db") as beside:
+        beside.execute("DROP TRIGGER audit_no_update")
+        beside.execute("DROP TRIGGER audit_no_delete")
+        beside.execute(sql)
+    beside.close()
+    code, text = check(own)
+    assert code == 1
+    assert said in text
+
+
+def test_disk_that_is_nearly_full_is_not_ready(own: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fota_server import artifacts
+
+    assert artifacts.free_space(own.data)
+    monkeypatch.setattr(artifacts, "FLOOR", 1 << 60)
+    assert not artifacts.free_space(own.data)
+    store = artifacts.ArtifactStore(own.data / "artifacts", 1000)
+    assert not store.writable()

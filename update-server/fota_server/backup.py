@@ -1,0 +1,204 @@
+"""A server's data folder in one other folder, while the server runs, and back again.
+
+``backup.json`` names every file with its SHA-256. The database is one file there, without a WAL, as of one
+moment; every artifact that its releases name is beside it. Private keys are in it, unless left out: such a
+backup is as secret as the server. Tokens are in it as hashes only.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from fota_server.artifacts import ArtifactStore, sync_folder
+from fota_server.config import SECRETS, load_config
+from fota_server.database import database_path, now
+from fota_server.migrations import SCHEMA_VERSION
+from fota_wire.errors import InputError, StorageError, VerifyError
+from fota_wire.files import read_input, write_atomic
+
+FORMAT = 1
+_NAMES = re.compile(
+    r"config\.json|fota\.db|keys/[A-Za-z0-9][A-Za-z0-9._-]*|artifacts/[0-9a-f]{2}/[0-9a-f]{64}"
+)
+_COUNTS = ("devices", "retirements", "releases", "rollouts", "tokens", "audit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a backup holds. ``outside``: files that config.json names elsewhere; ``missing``: artifacts."""
+
+    made_at: int
+    has_keys: bool
+    rows: dict[str, int]
+    outside: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+def back_up(data: Path, target: Path, *, with_keys: bool = True) -> Summary:
+    """Write a backup of ``data`` into the new folder ``target``, all of it or nothing.
+
+    Raises:
+        InputError: ``target`` exists, or ``data`` is no server's.
+        StorageError: the disk refused.
+    """
+    if target.exists():
+        raise InputError(f"{target} exists already: name a new folder")
+    config = load_config(data, {})
+    source = database_path(config.database_url, data)
+    if not source.exists():
+        raise InputError(f"{data}: no database there; has the server been started once?")
+    with _new_folder(target) as folder:
+        _copy_database(source, folder / "fota.db")
+        rows, digests = _content(folder / "fota.db")
+        missing = _copy_artifacts(ArtifactStore(data / "artifacts", config.max_artifact), digests, folder)
+        write_atomic(folder / "config.json", read_input(data / "config.json", 65536), 0o600)
+        named = config.files | {f"image_keys[{number}]": key for number, key in enumerate(config.image_keys)}
+        outside = _copy_keys(named, data, folder, with_keys)
+        summary = Summary(
+            made_at=now(), has_keys=with_keys, rows=rows, outside=outside, missing=tuple(missing)
+        )
+        files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+        listed = {name: _sha256(folder / name) for name in files}
+        about = {
+            "format": FORMAT,
+            "schema": SCHEMA_VERSION,
+            "made_at": summary.made_at,
+            "keys": with_keys,
+            "rows": rows,
+            "files": listed,
+        }
+        write_atomic(folder / "backup.json", json.dumps(about, indent=2).encode() + b"\n", 0o600)
+    return summary
+
+
+def restore(source: Path, data: Path) -> Summary:
+    """Make the data folder ``data`` of a backup, all of it or nothing; nothing is ever overwritten.
+
+    Raises:
+        VerifyError: ``data`` is in use, or a file is not the one that was backed up.
+        InputError: ``source`` is no backup that this program can read.
+        StorageError: the disk refused.
+    """
+    if data.exists() and (not data.is_dir() or any(data.iterdir())):
+        raise VerifyError(f"{data} is not empty: a restore overwrites nothing; name a new folder", "in-use")
+    about = _about(source)
+    if data.exists():
+        data.rmdir()
+    with _new_folder(data) as folder:
+        for name, digest in about["files"].items():
+            if not (source / name).is_file() or _sha256(source / name) != digest:
+                raise VerifyError(f"{source / name} is not what was backed up: use another backup", "damaged")
+            (folder / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _copy_file(source / name, folder / name)
+        rows, _ = _content(folder / "fota.db")
+    return Summary(made_at=about["made_at"], has_keys=about["keys"], rows=rows)
+
+
+def _about(source: Path) -> dict[str, Any]:
+    try:
+        about = json.loads(read_input(source / "backup.json", 64 << 20))
+        form, schema, files = about["format"], int(about["schema"]), dict(about["files"])
+        int(about["made_at"]), bool(about["keys"])
+    except (ValueError, TypeError, KeyError) as exc:
+        raise InputError(f"{source / 'backup.json'}: not written by 'fota server backup'") from exc
+    if form != FORMAT or schema > SCHEMA_VERSION:
+        raise InputError(f"{source} was made by a newer program: restore it with that one")
+    if "fota.db" not in files or any(not _NAMES.fullmatch(str(name)) for name in files):
+        raise InputError(f"{source / 'backup.json'}: names a file that no backup has")
+    return dict(about)
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    try:
+        place = f"file:{quote(str(source.resolve()))}?mode=rw"
+        with (
+            closing(sqlite3.connect(place, uri=True, timeout=10)) as original,
+            closing(sqlite3.connect(target, isolation_level=None)) as copy,
+        ):
+            original.backup(copy)  # one moment of it, and no writer waits
+            copy.execute("PRAGMA journal_mode = DELETE")
+            copy.execute("DELETE FROM meta WHERE key = 'running'")
+    except sqlite3.Error as exc:
+        raise StorageError(f"{source}: {exc}", "database") from exc
+    target.chmod(0o600)
+
+
+def _content(path: Path) -> tuple[dict[str, int], list[str]]:
+    """Check a database; return the number of rows of what matters, and the artifacts that releases name."""
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            (word,) = connection.execute("PRAGMA integrity_check").fetchone()
+            if word != "ok":
+                raise VerifyError(f"the database is damaged: {word}", "damaged")
+            rows = {
+                name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0]  # noqa: S608 - ours
+                for name in _COUNTS
+            }
+            digests = connection.execute("SELECT DISTINCT file_digest FROM releases").fetchall()
+    except sqlite3.Error as exc:
+        raise VerifyError(f"the database is damaged: {exc}", "damaged") from exc
+    return rows, [digest for (digest,) in digests]
+
+
+def _copy_artifacts(store: ArtifactStore, digests: list[str], folder: Path) -> list[str]:
+    missing = []
+    for digest in digests:
+        try:
+            content = store.read(digest)
+        except VerifyError:
+            missing.append(digest)
+            continue
+        place = folder / "artifacts" / digest[:2] / digest
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomic(place, content, 0o600)
+    return missing
+
+
+def _copy_keys(files: dict[str, Path], data: Path, folder: Path, with_keys: bool) -> tuple[str, ...]:
+    """Copy the files that are the folder's own; return those that are somebody else's to back up."""
+    outside = []
+    for name, path in files.items():
+        if (data / "keys").resolve() not in path.resolve().parents:
+            outside.append(f"{name} {path}")
+        elif with_keys or name not in SECRETS:
+            (folder / "keys").mkdir(mode=0o700, exist_ok=True)
+            _copy_file(path, folder / "keys" / path.name)
+    return tuple(outside)
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    with source.open("rb") as original, target.open("xb") as copy:
+        target.chmod(0o600)
+        shutil.copyfileobj(original, copy, 1 << 20)
+        copy.flush()
+        os.fsync(copy.fileno())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _new_folder(target: Path) -> Iterator[Path]:
+    """Give a folder that becomes ``target`` at the end, or is gone."""
+    folder = target.with_name(f".{target.name}.unfinished")
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700, parents=True)
+        yield folder
+        folder.rename(target)
+        sync_folder(target.parent)
+    except OSError as exc:
+        raise StorageError(f"cannot write {target}: {exc.strerror}") from exc
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

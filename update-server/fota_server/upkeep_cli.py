@@ -1,0 +1,110 @@
+"""``fota server backup | restore | check``: what keeps a server alive beyond its machine."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fota_wire.errors import VerifyError
+from fota_wire.host_options import FOLDER, JSON
+
+if TYPE_CHECKING:
+    from fota_server.backup import Summary
+
+_data = click.option("--data", type=FOLDER, required=True, help="Folder of the server.")
+
+
+@click.command()
+@click.argument("target", type=FOLDER)
+@_data
+@click.option("--without-keys", is_flag=True, help="Leave the private keys out: TLS and ASSIGN.")
+@JSON
+def backup(target: Path, data: Path, without_keys: bool, as_json: bool) -> None:
+    """Write all of a server, which may be running, into the new folder TARGET.
+
+    \b
+    Example:
+      fota server backup --data srv /mnt/backup/fota-2026-11-27
+
+    In it: database, artifacts, config.json, certificates, and the private keys of TLS and ASSIGN, unless left
+    out. Tokens are in it as hashes only. Whoever has it with its keys can speak as this server.
+    """
+    from fota_server.backup import back_up
+
+    done = back_up(data, target, with_keys=not without_keys)
+    if as_json:
+        click.echo(json.dumps(_facts(done)))
+    else:
+        keys = "with the private keys: keep it like the server itself" if done.has_keys else "without keys"
+        click.echo(f"{target} holds {_rows(done)}, {keys}")
+        for name in done.outside:
+            click.echo(f"not in it, as it lies elsewhere: {name}")
+    if done.missing:
+        raise VerifyError(
+            f"the backup lacks {len(done.missing)} artifacts, missing or damaged on the server's disk: "
+            + ", ".join(digest[:16] for digest in done.missing[:8]),
+            "artifact-missing",
+        )
+
+
+@click.command()
+@click.argument("source", type=FOLDER)
+@_data
+@JSON
+def restore(source: Path, data: Path, as_json: bool) -> None:
+    """Make a server's folder of the backup SOURCE. The folder must not be there, or be empty.
+
+    \b
+    Example:
+      fota server restore /mnt/backup/fota-2026-11-27 --data srv
+    """
+    from fota_server.backup import restore as make
+
+    done = make(source, data)
+    if as_json:
+        click.echo(json.dumps(_facts(done)))
+        return
+    made = f"{datetime.fromtimestamp(done.made_at, UTC):%Y-%m-%d %H:%M}Z"
+    click.echo(f"{data} is as the server was on {made}: {_rows(done)}")
+    click.echo("what was retired, revoked, published or ordered after that is not in it: do it again")
+    if not done.has_keys:
+        click.echo(f"the backup was made without private keys: put them into {data / 'keys'} first")
+
+
+@click.command()
+@_data
+@JSON
+def check(data: Path, as_json: bool) -> None:
+    """Look over a server that runs or not: database, audit trail, artifacts, certificates, disk.
+
+    Ends with 1 if something is wrong; what ends within 30 days is a warning.
+    """
+    from fota_server.checkup import examine
+
+    report = examine(data)
+    if as_json:
+        click.echo(json.dumps({"facts": report.facts, "warnings": report.warnings, "wrong": report.wrong}))
+    else:
+        for name, value in report.facts.items():
+            click.echo(f"{name:<13} {value}")
+        for text in report.warnings:
+            click.echo(f"warning       {text}")
+    if report.wrong:
+        raise VerifyError("; ".join(report.wrong), "check")
+
+
+def _facts(done: "Summary") -> dict[str, object]:
+    return {
+        "made_at": done.made_at,
+        "keys": done.has_keys,
+        "rows": done.rows,
+        "outside": list(done.outside),
+        "missing": list(done.missing),
+    }
+
+
+def _rows(done: "Summary") -> str:
+    rows = done.rows
+    return f"{rows['devices']} devices ({rows['retirements']} retired), {rows['releases']} releases"
