@@ -51,10 +51,7 @@ def load_firmware(
         payload = flatten(_without_header_room(chunks, name, hints, say), name, say)
     if len(payload) > MAX_PAYLOAD:
         raise InputError(f"{name}: {len(payload)} bytes do not fit a slot (at most {MAX_PAYLOAD})")
-    try:
-        image.check_vectors(payload[:8], len(payload))
-    except VerifyError as exc:
-        raise InputError(f"{name}: not firmware for 0x{layout.VECTOR_ADDRESS:08x}: {exc}", exc.code) from exc
+    _check_vectors(payload, name)
     return payload
 
 
@@ -165,7 +162,43 @@ def _raw_binary(data: bytes, name: str, hints: Hints, say: Callable[[str], objec
         _check_room(hints.linked_for, room, name)
     if room:
         say(f"{room} empty bytes at its begin, where the header goes, taken off")
-    return data[room:]
+    payload = data[room:]
+    if hints.linked_for is None and 8 <= len(payload) <= MAX_PAYLOAD:
+        _require_evidence(payload, name)
+    return payload
+
+
+def _check_vectors(payload: bytes, name: str, hint: str = "") -> None:
+    try:
+        image.check_vectors(payload[:8], len(payload))
+    except VerifyError as exc:
+        text = f"{name}: not firmware for 0x{layout.VECTOR_ADDRESS:08x}: {exc}{hint}"
+        raise InputError(text, exc.code) from exc
+
+
+def _require_evidence(payload: bytes, name: str) -> None:
+    """Return if a raw binary shows that it was linked for 0x0800_4200.
+
+    Raises:
+        InputError: it seems to be linked for another address, or does not show for which.
+    """
+    from fota_signer import linked
+
+    wanted = f"0x{layout.VECTOR_ADDRESS:08x}"
+    found = linked.guesses(payload)
+    address = linked.best(found)
+    if address == layout.VECTOR_ADDRESS:
+        return
+    seems = "" if address is None else f"seems to be linked for 0x{address:08x}; link it for {wanted}"
+    _check_vectors(payload, name, f"; it {seems}" if seems else "")
+    if seems:
+        raise InputError(f"{name}: {seems}, or give its ELF or HEX file")
+    if layout.VECTOR_ADDRESS not in [guess.address for guess in found]:
+        raise InputError(f"{name}: not linked for {wanted}: there is no code where its reset vector points")
+    raise InputError(
+        f"{name}: does not show for which address it is linked: give its ELF or HEX file, or say"
+        f" --linked-for {wanted}"
+    )
 
 
 def _is_blank(content: bytes) -> bool:
