@@ -9,18 +9,21 @@ picolibc, -O0 to -O2, 4 KiB to 200 KiB, ten addresses) the right one was ahead o
 import re
 import struct
 from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import NamedTuple
 
 ALIGNMENT = 0x100
 """Of a vector table with 33 to 64 entries; those of a product's own chip ask for 0x200."""
-SAMPLE = 32
+SAMPLE = 64
 """Pointers of each kind that are looked at, spread over all of them."""
 LEAD = 2
 """Points by which one address has to be ahead of all others to be believed."""
 _BLANK = (b"\0\0\0\0", b"\xff\xff\xff\xff")
 _PADDING = (b"\0\0", b"\0\xbf")
 _MARKS = re.compile(rb"[\xb5\xe9\xbd\xe7\x47\xe8]")  # high bytes of the halfwords that `_functions` knows
-_TEXT = re.compile(rb"(?<=\0)[\x20-\x7e]{3}")
+_TEXT = re.compile(rb"\0[\x20-\x7e]{3}")
 
 
 class Guess(NamedTuple):
@@ -37,18 +40,23 @@ def guesses(payload: bytes) -> list[Guess]:
     words = _pointers(payload, reset)
     odd = _sample([word - 1 for word in words if word & 1])
     even = _sample([word for word in words if not word & 1])
-    functions, texts = _functions(payload), {found.start() for found in _TEXT.finditer(payload)}
     every = sorted(odd + even)
+    hits = Counter(chain(_bases(odd, _functions(payload)), _bases(even, _texts(payload))))
     found = []
     first = -(-(reset - size + 1) // ALIGNMENT) * ALIGNMENT
     for base in range(max(first, 0), reset - 7, ALIGNMENT):
-        at = reset - base
-        if payload[at : at + 4] in _BLANK:
-            continue  # no code there
-        inside = bisect_left(every, base + size) - bisect_left(every, base)
-        hits = sum(word - base in functions for word in odd) + sum(word - base in texts for word in even)
-        found.append(Guess(hits - (len(every) - inside), base))
+        if payload[reset - base : reset - base + 4] not in _BLANK:  # else there is no code
+            outside = len(every) - bisect_left(every, base + size) + bisect_left(every, base)
+            found.append(Guess(hits[base] - outside, base))
     return sorted(found, reverse=True)
+
+
+def _bases(words: list[int], targets: Iterable[int]) -> Iterator[int]:
+    """Return each address of the first byte by which one of ``words`` points to one of ``targets``."""
+    by_rest: dict[int, list[int]] = {}
+    for target in targets:
+        by_rest.setdefault(target % ALIGNMENT, []).append(target)
+    return (word - target for word in words for target in by_rest.get(word % ALIGNMENT, ()))
 
 
 def best(found: list[Guess]) -> int | None:
@@ -74,6 +82,11 @@ def _pointers(payload: bytes, reset: int) -> list[int]:
 
 def _sample(words: list[int]) -> list[int]:
     return words[:: -(-len(words) // SAMPLE)] if words else []
+
+
+def _texts(payload: bytes) -> set[int]:
+    """Return where texts seem to begin: behind the end of another."""
+    return {match.start() + 1 for match in _TEXT.finditer(payload)}
 
 
 def _functions(payload: bytes) -> set[int]:

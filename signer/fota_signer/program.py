@@ -22,6 +22,7 @@ _MACHINES = {
 }
 _EXECUTABLE, _SHARED = 2, 3
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
+_DT_FLAGS_1, _DF_1_PIE = 0x6FFFFFFB, 0x08000000
 _OTHER_TYPES = {1: "an object file: link it first", 4: "a core dump"}
 _SYSTEMS = (0, 3)  # System V, Linux
 _MAX_LINE = 255  # of a script's first line; the kernel looks at no more
@@ -102,15 +103,30 @@ def _segment(data: bytes, at: int, order: str, wide: bool) -> _Segment:
     return _Segment(kind, offset, vaddr, paddr, filesz)
 
 
-def _start(data: bytes, name: str, kind: int, entry: int, segments: list[_Segment]) -> str:
+def _is_pie(data: bytes, segments: list[_Segment], order: str, wide: bool) -> bool:
+    """Tell whether a shared object calls itself a program: it names an interpreter, or has DF_1_PIE set."""
+    for segment in segments:
+        if segment.kind == _PT_INTERP:
+            return True
+        if segment.kind == _PT_DYNAMIC:
+            entry = struct.Struct(order + ("qQ" if wide else "iI"))
+            size = segment.filesz // entry.size * entry.size
+            for tag, value in entry.iter_unpack(data[segment.offset : segment.offset + size]):
+                if tag == _DT_FLAGS_1 and value & _DF_1_PIE:
+                    return True
+    return False
+
+
+def _start(data: bytes, name: str, library: bool, entry: int, segments: list[_Segment]) -> str:
     """Return how Linux starts it.
 
     Raises:
         InputError: a library, or firmware for a bare microcontroller.
     """
     loads = [segment for segment in segments if segment.kind == _PT_LOAD]
-    if not any(segment.vaddr <= entry < segment.vaddr + segment.filesz for segment in loads):
-        what = "a library" if kind == _SHARED else "a program whose entry is outside of it"
+    inside = any(segment.vaddr <= entry < segment.vaddr + segment.filesz for segment in loads)
+    if library or not inside:
+        what = "a library" if library else "a program whose entry is outside of it"
         raise InputError(f"{name}: an ELF file, but {what}: Linux cannot start it")
     if any(segment.vaddr != segment.paddr for segment in loads):
         raise InputError(

@@ -164,9 +164,12 @@ def signing() -> dict[str, float]:
         key = folder / "image-a.pem"
         key.write_bytes(example_files()["image-a.pem"])
         raw = folder / "app.bin"
-        payload = (0x2001_0000).to_bytes(4, "little") + (0x0800_4401).to_bytes(4, "little")
-        # A slot holds 496 KiB: the largest payload that we would sign, the same for both.
-        raw.write_bytes(payload + secrets.token_bytes(layout.SLOT_SIZE - 2048 - len(payload)))
+        # A slot holds 496 KiB: the largest payload that we would sign, the same for both. Behind the sample
+        # is noise that is no pointer: who signs a raw binary looks for the address that it is linked for.
+        sample = load_firmware((BUILD / "sample/app-1.0.0.elf").read_bytes(), "sample")
+        noise = bytearray(secrets.token_bytes(layout.SLOT_SIZE - 2048 - len(sample)))
+        noise[3::4] = bytes(byte | 0x10 for byte in noise[3::4])
+        raw.write_bytes(sample + noise)
         out = str(folder / "out.img")
         bin_dir = Path(sys.executable).parent
         ours = [str(bin_dir / "fota"), "sign", str(raw), "-o", out, "--key", str(key), "--version", "1.0.0",

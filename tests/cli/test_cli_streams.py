@@ -36,6 +36,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 SIGN = "fota sign {} --version 1.2.3 --security-counter 3 --vendor-domain example.com --model m"
+SIGN += " --linked-for 0x08004200"
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ class World:
             (folder / name).mkdir()
         model = ("--vendor-domain", "example.com", "--model", "m")
         self.good("sign", "app.bin", "-o", "image.img", "--key", "image-a.pem", "--version", "1.2.3",
-                  "--security-counter", "3", *model)  # fmt: skip
+                  "--security-counter", "3", "--linked-for", "0x08004200", *model)  # fmt: skip
         self.good("manifest", "new", "image.img", "-o", "release.suit", "--sequence", "1", *model)
         for number in "12":
             key = f"release-{number}.pem"

@@ -25,9 +25,14 @@ def key_dir(tmp_path_factory):
 
 @pytest.fixture
 def firmware(tmp_path):
-    """A raw binary with a vector table, 3000 bytes."""
+    """A raw binary with a vector table and functions where it points, 3000 bytes."""
     path = tmp_path / "app.bin"
-    path.write_bytes(struct.pack("<II", 0x20010000, 0x08004301) + bytes(range(256)) * 11 + bytes(176))
+    content = bytearray(bytes(range(256)) * 12)[:3000]
+    handlers = range(0x100, 0x200, 0x20)
+    content[:64] = struct.pack("<16I", 0x20010000, *(0x08004201 + at for at in handlers), *[0] * 7)
+    for at in handlers:
+        content[at : at + 4] = bytes.fromhex("80b580bd")  # push {r7, lr}; pop {r7, pc}
+    path.write_bytes(content)
     return path
 
 

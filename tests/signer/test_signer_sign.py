@@ -131,7 +131,7 @@ def test_elf_of_another_machine_refused(refused, key_dir, tmp_path):
         (b"\xff" * 4096, "not firmware"),
         (struct.pack("<II", 0x20010000, 0x08000101) + bytes(99), "reset vector 0x08000101"),
         (VECTORS + bytes(firmware.MAX_PAYLOAD - 7), "do not fit a slot"),
-        (VECTORS + bytes(firmware.MAX_PAYLOAD - 8), "does not fit a slot"),
+        (VECTORS + b"\xb5" * (firmware.MAX_PAYLOAD - 8), "there is no code where its reset vector points"),
         (b":020000040800F2\n", "truncated Intel HEX"),
         (b":020000040800F3\n:00000001FF\n", "damaged Intel HEX"),
         (b":00000001FF\n", "nothing to load"),
@@ -141,6 +141,12 @@ def test_elf_of_another_machine_refused(refused, key_dir, tmp_path):
 def test_not_firmware_refused(refused, key_dir, tmp_path, content, says):
     (tmp_path / "in").write_bytes(content)
     refused(3, "sign", "in", "-o", "out", *options(key_dir), says=says)
+
+
+def test_image_larger_than_a_slot_refused(refused, key_dir, tmp_path):
+    (tmp_path / "in").write_bytes(VECTORS + bytes(firmware.MAX_PAYLOAD - 8))
+    words = ("sign", "in", "-o", "out", *options(key_dir), "--linked-for", "0x08004200")
+    refused(3, *words, says="does not fit a slot")
 
 
 def test_signed_image_as_input_refused(refused, sign, firmware, key_dir, tmp_path):
