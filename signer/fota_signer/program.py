@@ -90,9 +90,9 @@ def _elf(data: bytes, name: str) -> str:
     segments = [_segment(data, phoff + i * phentsize, order, wide) for i in range(phnum)]
     if any(segment.offset + segment.filesz > len(data) for segment in segments):
         raise InputError(f"{name}: truncated ELF file: a segment is not all there")
-    return (
-        f"{64 if wide else 32}-bit {_MACHINES[machine]} program, {_start(data, name, kind, entry, segments)}"
-    )
+    library = kind == _SHARED and not _is_pie(data, segments, order, wide)
+    start = _start(data, name, library, entry, segments)
+    return f"{64 if wide else 32}-bit {_MACHINES[machine]} program, {start}"
 
 
 def _segment(data: bytes, at: int, order: str, wide: bool) -> _Segment:
