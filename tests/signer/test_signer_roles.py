@@ -41,7 +41,19 @@ def root_words(**changes):
 @pytest.mark.parametrize("role", ["root", "release", "assign"])
 def test_image_is_signed_by_no_key_of_another_role(fota, refused, keys, tmp_path, role):
     (tmp_path / "fw.bin").write_bytes(b"\x00\x00\x01\x20\x01\x43\x00\x08" + bytes(600))
-    words = "sign", "fw.bin", "-o", "fw.img", "--version", "1.0.0", "--security-counter", "1", *MODEL
+    words = (
+        "sign",
+        "fw.bin",
+        "--linked-for",
+        "0x08004200",
+        "-o",
+        "fw.img",
+        "--version",
+        "1.0.0",
+        "--security-counter",
+        "1",
+        *MODEL,
+    )
     says = f"{role}.pem: the key {role}/x; what is wanted here is a key of role image"
     refused(3, *words, "--key", f"{role}.pem", says=says, env=PASSWORD)
     refused(3, *words, "--key", f"{role}.pem", says=says)  # before the password is asked for
