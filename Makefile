@@ -88,11 +88,11 @@ oracles:
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq softhsm2 strace clang; \
 	} || echo "make: without Debian's packages softhsm2, strace and clang some tests are skipped" >&2
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml constraints.txt
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: needs Python 3.11 or newer" >&2; exit 1; }
 	@test -x $(BIN)/pip || python3 -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "make: needs Debian's package python3-venv: apt-get install it as root" >&2; exit 1; }
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[server,vdev,gateway,test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,vdev,gateway,test]'
 	@touch $@
 
 clean:

@@ -40,18 +40,12 @@ class LazyRoot(click.Group):
         """Import and return one command.
 
         Raises:
-            click.ClickException: the extra that the command needs is not installed.
+            ModuleNotFoundError: the extra that the command needs is not installed.
         """
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
-        try:
-            command: click.Command = getattr(importlib.import_module(module), name)
-        except ModuleNotFoundError as exc:
-            extra = {"server": "server", "vdev": "vdev"}.get(cmd_name)
-            if extra is None or (exc.name or "").startswith("fota_"):
-                raise
-            raise click.ClickException(f"{cmd_name} needs {exc.name}: pip install 'fota[{extra}]'") from exc
+        command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
+from fota_cli import extras
 from fota_wire import files
 from fota_wire.errors import FotaError, StorageError
 
@@ -106,6 +107,8 @@ def judge(exc: BaseException) -> tuple[int, str]:
             where = f"{os.fsdecode(exc.filename)}: " if isinstance(exc.filename, str | bytes) else ""
             code = STORAGE if exc.errno in _OF_THIS_MACHINE else 3
             return code, f"error: {one_line(where + (exc.strerror or str(exc) or type(exc).__name__))}"
+        case ModuleNotFoundError() if (said := extras.hint(exc.name)) is not None:
+            return STORAGE, f"error: {said}"
         case UnicodeError():
             return 3, f"error: not text in UTF-8: {one_line(repr(getattr(exc, 'object', '')))[:80]}"
         case EOFError():

@@ -61,7 +61,7 @@ class Target:
         """The way to the chip; a virtual device is saved whatever happened to it.
 
         Raises:
-            InputError: no such virtual device, or a library is not installed.
+            InputError: no such virtual device, or Microchip's library is not installed.
             DeviceError: nothing answers there.
         """
         if self.file is None:
@@ -89,16 +89,10 @@ class Target:
 
 
 def virtual() -> "tuple[type[Machine], Any]":
-    """Return the classes of machine and element.
+    """Return the classes of machine and element. ModuleNotFoundError: virtual devices are not installed."""
+    from fota_vdev.atecc608 import Atecc608
+    from fota_vdev.machine import Machine
 
-    Raises:
-        InputError: virtual devices are not installed.
-    """
-    try:
-        from fota_vdev.atecc608 import Atecc608
-        from fota_vdev.machine import Machine
-    except ModuleNotFoundError as exc:
-        raise InputError(f"virtual devices need {exc.name}: pip install 'fota[vdev]'") from exc
     return Machine, Atecc608
 
 

@@ -135,7 +135,7 @@ def _open(module: str, token: str, pin: str) -> Any:  # noqa: ANN401
     try:
         import pkcs11
     except ModuleNotFoundError as exc:
-        raise InputError("PKCS#11 needs python-pkcs11: pip install 'fota[gateway]'") from exc
+        raise InputError("PKCS#11 needs the Python library of that name: pip install python-pkcs11") from exc
     try:
         library = pkcs11.lib(module)
         try:
