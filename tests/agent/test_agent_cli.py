@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from lifeline import HANG_S
 
 vdev = pytest.importorskip("fota_vdev.machine")
 
@@ -17,7 +18,7 @@ def run(*args):
         "run",
         *map(str, args),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG_S)
     assert "Traceback" not in done.stderr
     return done
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from lifeline import HANG_S
 
 from fota_wire.errors import DeviceError
 
@@ -27,7 +28,7 @@ def fota(*args, code=0, env=None):
     """Run one command; return its standard output."""
     environment = {**os.environ, "FOTA_ALLOW_EXAMPLE_KEYS": "1", **(env or {})}
     done = subprocess.run(
-        [*FOTA, *map(str, args)], capture_output=True, text=True, env=environment, check=False, timeout=90
+        [*FOTA, *map(str, args)], capture_output=True, text=True, env=environment, check=False, timeout=HANG_S
     )
     assert done.returncode == code, f"{args}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -130,7 +131,7 @@ class Factory:
 
     def close(self):
         self.server.send_signal(signal.SIGTERM)
-        self.server.wait(20)
+        self.server.wait(HANG_S)
         self.server.stdout.close()
 
 
@@ -152,7 +153,7 @@ def device_file(factory):
 
 
 def agent(path, *args, code=0):
-    out = fota("agent", "run", "--vdev", path, "--json", "--duration", 60, *args, code=code)
+    out = fota("agent", "run", "--vdev", path, "--json", "--duration", HANG_S, *args, code=code)
     return json.loads(out) if out.strip() else {}
 
 
@@ -354,7 +355,7 @@ def test_agent_opens_no_listening_socket_during_a_whole_update(factory, device_f
     factory.publish("1.4.0", 2, 5)
     factory.operate("rollout", "start", "1.4.0", "--device", device)
     run = [sys.executable, "-c", WATCH, "agent", "run", "--vdev", str(path), "--until-confirmed", "--json"]
-    done = subprocess.run(run, capture_output=True, text=True, check=False, timeout=90)
+    done = subprocess.run(run, capture_output=True, text=True, check=False, timeout=HANG_S)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["version"] == "1.4.0"
 

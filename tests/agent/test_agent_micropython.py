@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from lifeline import HANG_S
 
 from fota_wire import host_crypto
 
@@ -43,5 +44,5 @@ def test_suite_without_pytest(interpreter, tmp_path):
     table = {"signatures": signatures(), "lies": lies, "card": str(tmp_path)}
     (tmp_path / "cases.json").write_text(json.dumps(table))
     command = [program, REPO / "tests/agent/micropython_suite.py", REPO, tmp_path / "cases.json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG_S)
     assert done.stdout.strip() == f"ok {interpreter} {len(lies['cases'])} 12", done.stdout + done.stderr

@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+from lifeline import HANG_S
 
 from fota_agent import Hooks, haste, telemetry
 from fota_agent.agent import Agent
@@ -257,7 +258,7 @@ def test_idle_agent_sleeps_until_it_is_wanted(device, told):
     time.sleep(1.5)
     assert len(steps) == before, "not once in a second and a half; it was five times a second"
     agent.publish("door", "open", urgent=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANG_S
     while not told and time.monotonic() < deadline:
         time.sleep(0.01)
     assert told
@@ -271,7 +272,7 @@ def test_cancelled_asyncio_program_ends_at_once_however_long_the_network_takes(d
 
     def stuck(*_args):
         inside.set()
-        leave.wait(60)
+        leave.wait(HANG_S)
         raise TransportError("timed out")
 
     device.network.request = stuck

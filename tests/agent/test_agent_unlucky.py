@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from lifeline import HANG_S
 from test_agent_sdk import HOUR_MS, Buggy, card, rest
 from test_agent_tls import Element, Pki, Server, get, transport
 
@@ -146,7 +147,7 @@ def test_card_that_is_made_to_hang_or_fill_the_agent_is_refused(world, tmp_path,
     else:
         name.mkdir()
     limited = f"ulimit -v 2000000; exec {sys.executable} -c '{READ}' {path}"
-    done = subprocess.run(["sh", "-c", limited], capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(["sh", "-c", limited], capture_output=True, text=True, timeout=HANG_S, check=False)
     assert "TransportError" in done.stderr.splitlines()[-1]
     assert "manifest.suit: not a regular file" in done.stderr
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 from cryptography.hazmat.primitives.asymmetric import ec
+from lifeline import HANG_S
 
 from fota_wire import cose, host_crypto
 from fota_wire import root as roots
@@ -19,7 +20,7 @@ def fota(*words, code=0, password=PASSWORD, cwd=None):
         env["FOTA_KEY_PASSWORD"] = password
     done = subprocess.run(
         [sys.executable, "-m", "fota_cli", *map(str, words)],
-        capture_output=True, text=True, env=env, cwd=cwd, timeout=170, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, env=env, cwd=cwd, timeout=HANG_S, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == code, (words, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from lifeline import HANG_S
 from server_world import Keys, fota
 
 
@@ -137,5 +138,5 @@ def test_ready_line_says_that_every_address_is_listened_on(keys: Keys, tmp_path:
         assert " (listening on 0.0.0.0), operators https://127.0.0.1:" in process.stdout.readline()
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(HANG_S)
         process.stdout.close()  # type: ignore[union-attr]

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from lifeline import HANG_S
 from server_world import FOTA, Built, Device, Keys, Server, cert_pem, fota, make_cert, new_key
 
 from fota_wire import cose, host_crypto
@@ -143,7 +144,7 @@ def test_upload_shows_a_bar_on_a_terminal_only(
     env |= {"FOTA_CA": str(server.keys.server_ca)}
     main, side = pty.openpty()
     done = subprocess.run(
-        [*FOTA, "release", "publish", *files["1.1.0"]], stderr=side, env=env, check=True, timeout=60
+        [*FOTA, "release", "publish", *files["1.1.0"]], stderr=side, env=env, check=True, timeout=HANG_S
     )
     os.close(side)
     shown = os.read(main, 65536).decode()
@@ -165,7 +166,7 @@ def test_rollout_that_is_waited_for_ends_with_its_devices_confirmed(
         device.state = "confirmed"
 
     with Fleet(device, act):
-        done = cli("rollout", "start", "1.1.0", "--device", device.id, "--wait", "--timeout", "30")
+        done = cli("rollout", "start", "1.1.0", "--device", device.id, "--wait", "--timeout", str(HANG_S))
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(": 1.1.0 for 1 device(s)\n")
     assert done.stderr.splitlines()[-1] == "1/1 confirmed (done: 1 confirmed)"
@@ -182,7 +183,7 @@ def test_rollout_that_fails_is_exit_1_with_the_reason(
         device.events = [("reverted", "AP1 self-test")]
 
     with Fleet(device, act):
-        done = cli("rollout", "start", "1.2.0", "-d", device.id, "--wait", "--timeout", "30", "--json")
+        done = cli("rollout", "start", "1.2.0", "-d", device.id, "--wait", "--timeout", str(HANG_S), "--json")
     assert done.returncode == 1
     shown = json.loads(done.stdout)
     assert (shown["status"], shown["devices"][0]["reason"]) == ("failed", "AP1 self-test")
@@ -226,7 +227,7 @@ def test_rollback_returns_to_the_release_before(
         device.take(releases["1.0.0"], state="confirmed")
 
     with Fleet(device, act):
-        done = cli("rollback", "--device", device.id, "--wait", "--timeout", "30", "--json")
+        done = cli("rollback", "--device", device.id, "--wait", "--timeout", str(HANG_S), "--json")
     assert (done.returncode, json.loads(done.stdout)["versions"]) == (0, ["1.0.0"])
     assert device.running.version == (1, 0, 0, 0)
 
@@ -408,7 +409,7 @@ def test_operator_commands_need_no_server_packages() -> None:
         "print([m for m in ('starlette', 'sqlalchemy', 'uvicorn', 'cryptography') if m in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=HANG_S
     )
     assert done.stdout.strip() == "[]"
 

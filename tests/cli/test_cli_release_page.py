@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from lifeline import HANG_S
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +25,7 @@ def test_page_leads_from_own_keys_to_a_rollback(tmp_path):
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-c", script], cwd=tmp_path, env={**clean, "PATH": path, "BUILD": str(REPO / "build")},
-        capture_output=True, text=True, check=False, timeout=300,
+        capture_output=True, text=True, check=False, timeout=HANG_S,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "fota-boot: slot B 1.1.0 trial" in done.stdout

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 import pytest
+from lifeline import HANG_S
 
 from fota_cli.main import COMMANDS, cli
 from fota_signer.examples import example_files
@@ -134,7 +135,7 @@ class World:
         assert self.process.stdin
         assert self.process.stdout
         self.process.stdin.close()
-        self.process.wait(60)
+        self.process.wait(HANG_S)
         self.process.stdout.close()
 
 

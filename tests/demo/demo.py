@@ -14,7 +14,7 @@ from typing import Any
 import click
 import two_devices
 from attacks import Between, ForgedOk, OtherEnvelope, Replay
-from world import BUILD, StepFailed, World
+from world import BUILD, HANG_S, StepFailed, World
 
 from fota_wire.errors import FotaError
 from fota_wire.layout import SLOT_NAMES
@@ -41,7 +41,7 @@ def expect(fact: bool, what: str) -> None:
 
 def run_device(world: World, until: str = "--until-confirmed") -> None:
     """Run the device and its agent; print what they say."""
-    for line in world.fota("agent", "run", "--vdev", world.device, until, "--duration", 120).splitlines():
+    for line in world.fota("agent", "run", "--vdev", world.device, until, "--duration", HANG_S).splitlines():
         who, _, text = line.partition("| " if line.startswith("device|") else ": ")
         tell(who, text)
 

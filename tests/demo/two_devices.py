@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 from chip_world import RELEASES, ChipWorld, firmware, why_not
+from world import HANG_S
 
 GATEWAY_MODEL = "gateway-demo"
 MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
@@ -114,7 +115,7 @@ class TwoDevices(ChipWorld):
         """Stop everything."""
         if self._launcher is not None:
             self._launcher.send_signal(signal.SIGTERM)
-            self._launcher.wait(20)
+            self._launcher.wait(HANG_S)
         if hasattr(self, "machine"):
             self.switch_off()
         self.stop()
@@ -127,7 +128,7 @@ def both(
     rows: list[str] = []
     waiting = threading.Thread(
         target=lambda: rows.append(
-            world.fota(*gateway_command, "--device", world.gateway_id, "--wait", "--timeout", 60)
+            world.fota(*gateway_command, "--device", world.gateway_id, "--wait", "--timeout", HANG_S)
         )
     )
     world.fota(*command, "--device", world.device_id)

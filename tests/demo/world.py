@@ -28,12 +28,15 @@ from fota_wire.bootreport import BootReport, unpack
 from fota_wire.errors import FotaError, StorageError
 
 REPO = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPO / "tests"))
+
+from lifeline import HANG_S  # noqa: E402
+
 BUILD = REPO / "build"
 VENDOR, MODEL = "fota.example", "stm32l4-demo"
 VENDOR_ID = uuid.uuid5(uuid.NAMESPACE_DNS, VENDOR)
 CLASS_ID = uuid.uuid5(VENDOR_ID, MODEL)
 BOOT_MS = 5_000
-HANG_S = 1_800  # of a command that hangs; how long one takes is the machine's doing
 
 
 class StepFailed(FotaError):
@@ -141,7 +144,7 @@ class World:
         """Stop what was started."""
         if self._server is not None:
             self._server.terminate()
-            self._server.wait(timeout=20)
+            self._server.wait(timeout=HANG_S)
             self._server = None
 
     def sign(
@@ -237,7 +240,7 @@ class World:
             board = self._board(machine)
             between = between_of(transport_for(board, None))
             agent = Agent(board, transport=between, hooks=Hooks())
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + HANG_S
             while time.monotonic() < deadline and not between.answers:
                 agent.step()
             agent.close()

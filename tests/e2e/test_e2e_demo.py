@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from lifeline import HANG_S
 
 DEMO = Path(__file__).parents[1] / "demo" / "demo.py"
 
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 def run(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(DEMO), str(folder)], capture_output=True, text=True, check=False, timeout=300
+        [sys.executable, str(DEMO), str(folder)], capture_output=True, text=True, check=False, timeout=HANG_S
     )
 
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from lifeline import HANG_S
 
 REPO = Path(__file__).parents[2]
 KEYS = REPO / "keys.example"
@@ -18,7 +19,6 @@ VENDOR, MODEL = "example.com", "gateway"
 FOTA = [sys.executable, "-c", "from fota_cli.main import main; main()"]
 MODULES = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/softhsm/libsofthsm2.so")
 PIN = "493827"
-HANG_S = 1_800  # of a command that hangs; how long one takes is the machine's doing
 
 PROGRAM = """#!{python}
 import os, pathlib, signal, sys, time
@@ -137,7 +137,7 @@ class World:
 
     def agent(self, path, *args, code=0):
         """Run the agent beside the program; return the final state, or what it said if it was to fail."""
-        out = self.fota("agent", "run", "--gateway", path, "--json", "--duration", 60, *args, code=code)
+        out = self.fota("agent", "run", "--gateway", path, "--json", "--duration", HANG_S, *args, code=code)
         return json.loads(out) if code == 0 else out
 
     def show(self, path):
@@ -151,7 +151,7 @@ class World:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
         for process in self.processes:
-            process.wait(30)
+            process.wait(HANG_S)
 
 
 def booted(path):
@@ -160,7 +160,7 @@ def booted(path):
     return report.exists() and any(report.read_bytes())
 
 
-def wait_for(condition, what, seconds=20):
+def wait_for(condition, what, seconds=HANG_S):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited for {what} in vain"

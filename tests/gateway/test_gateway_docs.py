@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from lifeline import HANG_S
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +29,7 @@ def test_page_takes_a_new_user_to_a_first_update(hsm, tmp_path):
     }
     done = subprocess.run(
         ["bash", "-c", script], cwd=tmp_path, env={**environment, "PATH": path},
-        capture_output=True, text=True, check=False, timeout=150,
+        capture_output=True, text=True, check=False, timeout=HANG_S,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "confirmed  1.1.0" in done.stdout

@@ -7,6 +7,7 @@ import time
 
 import pytest
 from gateway_world import FOTA, booted
+from lifeline import HANG_S
 
 from fota_wire import image
 
@@ -28,7 +29,7 @@ def test_kill_anywhere_leaves_the_old_program_or_the_new_one(world, first):
     path, version = world.gateway("kill", first), "5.0.0"
     device = world.show(path)["device"]
     launcher = spawn(world, "gateway", "launch", path)
-    end = time.monotonic() + 20
+    end = time.monotonic() + HANG_S
     while not booted(path):
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -49,7 +50,7 @@ def test_kill_anywhere_leaves_the_old_program_or_the_new_one(world, first):
         agent.wait()
         if launcher.poll() is not None:
             launcher = spawn(world, "gateway", "launch", path)
-            end = time.monotonic() + 20
+            end = time.monotonic() + HANG_S
             while world.show(path)["launcher"] is None or not booted(path):
                 assert launcher.poll() is None
                 assert time.monotonic() < end
@@ -65,4 +66,4 @@ def test_kill_anywhere_leaves_the_old_program_or_the_new_one(world, first):
             world.fota("rollout", "start", version, "--device", device)
     assert version in seen
     launcher.terminate()
-    launcher.wait(20)
+    launcher.wait(HANG_S)

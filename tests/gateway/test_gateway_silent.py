@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from gateway_world import FOTA, booted, wait_for
+from lifeline import HANG_S
 
 pytestmark = pytest.mark.slow
 
@@ -95,7 +96,7 @@ def test_a_listener_would_be_seen_by_both_watches(strace, tmp_path):
     guilty = subprocess.Popen([*strace("guilty"), sys.executable, "-c", code])
     watch.roots.add(guilty.pid)
     watch.start()
-    assert guilty.wait(20) == 0
+    assert guilty.wait(HANG_S) == 0
     watch.running = False
     watch.join()
     assert watch.found
@@ -117,12 +118,12 @@ def test_nothing_listens_through_a_whole_update(world, first, strace, tmp_path):
     run = [*FOTA, "agent", "run", "--gateway", str(path), "--until-confirmed", "--duration", "90"]
     agent = subprocess.Popen([*strace("agent"), *run], env=world.environment)
     watch.roots.add(agent.pid)
-    assert agent.wait(120) == 0
+    assert agent.wait(HANG_S) == 0
     assert world.show(path)["version"] == "4.0.0"
     watch.running = False
     watch.join()
     os.kill(world.show(path)["launcher"], signal.SIGTERM)
-    launcher.wait(20)
+    launcher.wait(HANG_S)
 
     assert watch.looks > 20
     assert watch.found == []

@@ -10,6 +10,7 @@ import time
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from gateway_world import FOTA, wait_for, wake_ups
+from lifeline import HANG_S
 
 from fota_agent.linux import launcher, storage
 from fota_agent.linux.gateway import Gateway
@@ -70,7 +71,7 @@ def test_program_that_cannot_be_started_is_rejected_and_the_confirmed_one_runs_o
         wait_for(lives.exists, "the confirmed program")
     finally:
         process.terminate()
-        said = process.communicate(timeout=20)[1]
+        said = process.communicate(timeout=HANG_S)[1]
     state = storage.JournalFile(gateway.folder / "journal").state()
     assert (state.confirmed, state.state, state.reason) == (A, journal.REVERTED, status.AP1)
     assert said.count("cannot be started") == 1
@@ -147,12 +148,12 @@ def test_read_only_disk_keeps_no_gateway_from_running_its_confirmed_program(disk
         wait_for(lives.exists, "the confirmed program", 120)
         assert process.poll() is None
         assert gateway.boot_report() is None, "what lies there is of another boot"
-        second = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+        second = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=HANG_S, check=False)
         assert second.returncode == 5
         assert "a launcher is running already" in second.stderr
     finally:
         process.terminate()
-        said = process.communicate(timeout=120)[1]
+        said = process.communicate(timeout=HANG_S)[1]
     assert process.returncode == 0, said
     assert "Read-only file system" in said
     assert "Traceback" not in said
@@ -200,7 +201,7 @@ def test_program_that_needs_longer_to_stop_is_given_it_and_no_more(tmp_path, key
         )  # fmt: skip
         wait_for(up.exists, "the program", 120)
         process.terminate()
-        said = process.communicate(timeout=120)[1]
+        said = process.communicate(timeout=HANG_S)[1]
         assert done.exists() is finished, said
         assert ("has not stopped in 1 s, and is killed" in said) is not finished
 
@@ -219,7 +220,7 @@ def test_idle_launcher_does_not_wake_up(tmp_path, key):
         assert wake_ups(process.pid) - before <= 1
     finally:
         process.terminate()
-        assert process.wait(120) == 0
+        assert process.wait(HANG_S) == 0
 
 
 @pytest.mark.parametrize("reserve", [None, 64 << 10])

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 from gateway_world import KEYS, booted, wait_for, wake_ups
+from lifeline import HANG_S
 
 pytestmark = pytest.mark.slow
 
 
 def launch(world, path, *args):
     process = world.spawn("gateway", "launch", path, *args)
-    end = time.monotonic() + 20
+    end = time.monotonic() + HANG_S
     while not booted(path):
         assert process.poll() is None, "the launcher has ended"
         assert time.monotonic() < end
@@ -23,7 +24,7 @@ def launch(world, path, *args):
 
 def stop(process):
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 0
+    assert process.wait(HANG_S) == 0
 
 
 def lives(path):
@@ -140,7 +141,7 @@ def test_program_that_holds_the_agent_updates_itself_with_five_lines(world, firs
     until(lambda: twin()["confirmed"]["version"] == "2.0.0")
     until(lambda: [item["value"] for item in twin()["telemetry"]] == [{"t": 21.5, "version": "2.0.0"}])
     world.publish("2.1.0", what=embedded("2.1.0"))
-    world.fota("rollout", "start", "2.1.0", "--device", device, "--wait", "--timeout", 40)
+    world.fota("rollout", "start", "2.1.0", "--device", device, "--wait", "--timeout", HANG_S)
     assert world.show(path)["version"] == "2.1.0"
     until(lambda: twin()["telemetry"][0]["value"]["version"] == "2.1.0")
     stop(launcher)
@@ -195,7 +196,7 @@ def test_idle_agent_beside_a_program_sleeps_until_a_boot_report_is_written(world
     (path / "run/boot-report").write_bytes((path / "run/boot-report").read_bytes())
     wait_for(lambda: wake_ups(agent.pid) > before, "the agent's look at the new report", 60)
     agent.send_signal(signal.SIGTERM)
-    assert agent.wait(20) == 0
+    assert agent.wait(HANG_S) == 0
     stop(launcher)
 
 
@@ -241,13 +242,13 @@ def test_second_agent_is_refused(world, first):
     path = world.gateway("twice", first)
     launcher = launch(world, path)
     agent = world.spawn("agent", "run", "--gateway", path)
-    end = time.monotonic() + 20
+    end = time.monotonic() + HANG_S
     while not (path / "run/agent.lock").exists():
         assert time.monotonic() < end
         time.sleep(0.05)
     assert "another agent is running" in world.fota("agent", "run", "--gateway", path, "--once", code=5)
     agent.send_signal(signal.SIGTERM)
-    assert agent.wait(20) == 0
+    assert agent.wait(HANG_S) == 0
     assert (path / "store").exists(), "a service that is told to end saves what it knows"
     stop(launcher)
 
@@ -262,7 +263,7 @@ def test_key_in_the_token_is_rotated_over_the_air(world, first):
     world.agent(path, "--once")
     world.fota("device", "certify", "--ca-key", KEYS / "device-ca.pem", "--ca-cert", KEYS / "device-ca.crt",
                "--allow-example-keys")  # fmt: skip
-    end = time.monotonic() + 60
+    end = time.monotonic() + HANG_S
     while world.twin(path)["key"]["in_use"] != "rotated":
         assert time.monotonic() < end, world.twin(path)["key"]
         world.agent(path, "--once")

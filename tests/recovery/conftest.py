@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from lifeline import HANG_S
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
@@ -87,7 +88,7 @@ class SerialPort(threading.Thread):
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        self.join(timeout=30)
+        self.join(timeout=HANG_S)
         os.close(self._master)
         os.close(self._slave)
         if self.error is not None:

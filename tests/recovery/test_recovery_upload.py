@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from lifeline import HANG_S
 from smpclient import SMPClient
 from smpclient.exceptions import SMPUploadError
 from smpclient.generics import success
@@ -21,7 +22,7 @@ def with_client(device: Any, talk: Callable[[SMPClient], Awaitable[Any]]) -> Any
     """Connect smpclient to the device's console and let it talk."""
 
     async def session(path: str) -> Any:
-        async with SMPClient(SMPSerialTransport(), path, timeout_s=20) as client:
+        async with SMPClient(SMPSerialTransport(), path, timeout_s=HANG_S) as client:
             return await talk(client)
 
     with device.serial_port() as path:

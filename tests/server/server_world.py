@@ -23,6 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from lifeline import HANG_S
 
 from fota_wire import assignment, checkin, cose, host_crypto, image, layout, report, suit
 from fota_wire import root as roots
@@ -216,7 +217,7 @@ class Server:
 
     def init(self, *more: str) -> "Server":
         command = [*FOTA, "server", "init", "--data", str(self.data), "--keys", str(self.keys.folder), *more]
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        subprocess.run(command, check=True, capture_output=True, timeout=HANG_S)
         return self
 
     def start(self, **popen: Any) -> "Server":
@@ -228,7 +229,7 @@ class Server:
         assert self.process.stderr
         self.ready_line = self.process.stdout.readline()
         if not self.ready_line:
-            self.process.wait(10)
+            self.process.wait(HANG_S)
             raise AssertionError(self.process.stderr.read())
         self.read_urls()
         return self
@@ -244,7 +245,7 @@ class Server:
         """End the process; return its exit code and what it said on stderr."""
         assert self.process
         self.process.send_signal(sig)
-        _, err = self.process.communicate(timeout=20)
+        _, err = self.process.communicate(timeout=HANG_S)
         return self.process.returncode, err
 
     def rows(self, sql: str, *args: Any) -> list[dict[str, Any]]:
@@ -263,7 +264,9 @@ class Server:
         self, method: str, path: str, body: Any = None, *, token: str | None = None, raw: bytes | None = None
     ) -> tuple[int, Any]:
         context = ssl.create_default_context(cafile=str(self.keys.server_ca))
-        connection = http.client.HTTPSConnection("127.0.0.1", self.operator_port, context=context, timeout=20)
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", self.operator_port, context=context, timeout=HANG_S
+        )
         headers = {"authorization": f"Bearer {self.token if token is None else token}"}
         data = raw if raw is not None else (json.dumps(body).encode() if body is not None else None)
         try:
@@ -312,7 +315,7 @@ class Device:
     ) -> tuple[int, dict[str, str], bytes]:
         if self.connection is None:
             self.connection = http.client.HTTPSConnection(
-                "127.0.0.1", self.server.device_port, context=self.context, timeout=20
+                "127.0.0.1", self.server.device_port, context=self.context, timeout=HANG_S
             )
         try:
             self.connection.request(method, path, body, headers or {})
@@ -401,7 +404,7 @@ def client_context(ca: Path, pem: Path | None, tls: Any = None) -> ssl.SSLContex
     return context
 
 
-def wait_until(condition: Any, timeout_s: float = 60.0) -> None:
+def wait_until(condition: Any, timeout_s: float = HANG_S) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
@@ -409,7 +412,7 @@ def wait_until(condition: Any, timeout_s: float = 60.0) -> None:
 
 
 def fota(
-    *args: str, env: dict[str, str] | None = None, timeout: float = 60
+    *args: str, env: dict[str, str] | None = None, timeout: float = HANG_S
 ) -> subprocess.CompletedProcess[str]:
     """Run the ``fota`` command in a process of its own."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FOTA_")}

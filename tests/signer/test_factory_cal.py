@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from lifeline import HANG_S
 
 from fota_signer.factory.cal import CalTransport
 from fota_wire.errors import InputError
@@ -20,7 +21,7 @@ needs_library = pytest.mark.skipif(
 def provisioned(scenario, work):
     script = Path(__file__).with_name("factory_cal.py")
     done = subprocess.run(
-        [sys.executable, str(script), scenario, str(work)], capture_output=True, text=True, timeout=120
+        [sys.executable, str(script), scenario, str(work)], capture_output=True, text=True, timeout=HANG_S
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

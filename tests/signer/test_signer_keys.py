@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from lifeline import HANG_S
 
 from fota_signer.examples import example_files
 from fota_wire import cbor, cose, example_keys, host_crypto, image, report, suit
@@ -99,7 +100,7 @@ def test_password_typed_twice_makes_a_key(tmp_path):
             seen += os.read(master, 1024)
         os.write(master, b"correct horse\n")
         seen = b""
-    assert process.wait(30) == 0
+    assert process.wait(HANG_S) == 0
     os.close(master)
     assert host_crypto.load_private_key(tmp_path / "k", b"correct horse")
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from lifeline import HANG_S
 
 from fota_wire import cose, der, host_crypto, image, suit
 from fota_wire import root as roots
@@ -316,7 +317,7 @@ def test_what_is_signed_is_shown_before_the_password_is_asked_for(unsigned, fota
     while b"Password of" not in seen:
         seen += os.read(main, 1024)
     process.terminate()
-    process.wait(30)
+    process.wait(HANG_S)
     os.close(main)
     for fact in (b"sequence", b"1.1.0", b"security counter", b"image digest", CLASS.encode()):
         assert fact in seen

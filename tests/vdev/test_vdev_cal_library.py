@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from lifeline import HANG_S
 
 HERE = Path(__file__).parent
 if importlib.util.find_spec("cryptoauthlib") is None:
@@ -164,7 +165,7 @@ CLAIMS = [
 @pytest.fixture(scope="module")
 def outcome():
     done = subprocess.run(
-        [sys.executable, str(HERE / "vdev_cal.py")], capture_output=True, text=True, timeout=120
+        [sys.executable, str(HERE / "vdev_cal.py")], capture_output=True, text=True, timeout=HANG_S
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from lifeline import HANG_S
 
 from fota_vdev.atecc608 import Atecc608
 from fota_vdev.host import ChipHost
@@ -78,7 +79,10 @@ def run_cli(*args, code=0):
     """Run the root command in a process of its own."""
     program = "import sys; from fota_cli.main import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", program, "vdev", *map(str, args)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", program, "vdev", *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
     )
     assert done.returncode == code, (done.returncode, done.stderr)
     assert "Traceback" not in done.stderr
@@ -227,6 +231,6 @@ def test_flash_image_and_hexdump_reach_the_cells(device_file, tmp_path):
 def test_vdev_help_does_not_load_the_emulator():
     program = "import sys, fota_vdev.cli; print(*(m in sys.modules for m in ('unicorn', 'cryptography')))"
     out = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=HANG_S, check=True
     )
     assert out.stdout.split() == ["False", "False"]

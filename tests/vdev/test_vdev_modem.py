@@ -6,6 +6,7 @@ import threading
 from contextlib import suppress
 
 import pytest
+from lifeline import HANG_S
 
 from fota_vdev import modem
 from fota_vdev.bus import UnmodelledError
@@ -105,11 +106,11 @@ def test_what_is_sent_arrives_and_what_comes_is_read(echo, made):
     d.connect("localhost", echo.port)
     assert d.STATUS == modem.OPEN
     d.send(b"hello, world")
-    d.wait(5000)
+    d.wait(HANG_S)
     assert d.receive() == b"HELLO, WORLD"
     assert parts.connections == [("localhost", echo.port)]
     machine.power_off()
-    assert echo.ended.wait(5)
+    assert echo.ended.wait(HANG_S)
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
@@ -134,13 +135,13 @@ def test_reset_and_power_cut_end_the_connection_and_empty_the_buffers(echo, made
     machine, _, d = made(HostNetwork())
     d.connect("127.0.0.1", echo.port)
     d.send(b"x" * 50)
-    d.wait(5000)
+    d.wait(HANG_S)
     if end == "cut":
         machine.power_off()
         machine.power_on()
     else:
         machine.reset("pin")
-    assert echo.ended.wait(5)
+    assert echo.ended.wait(HANG_S)
     assert (d.STATUS, d.AVAILABLE) == (0, 0)
 
 
@@ -165,7 +166,7 @@ def test_recording_is_replayed_from_any_snapshot(echo, made):
 
     def talk(d):
         d.send(b"abc")
-        d.wait(5000)
+        d.wait(HANG_S)
         return d.receive()
 
     d.connect("localhost", echo.port)

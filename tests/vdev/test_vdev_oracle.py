@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from lifeline import HANG_S
 
 if importlib.util.find_spec("cryptoauthlib") is None:
     pytest.skip("no cryptoauthlib wheel: pip install 'fota[test]'", allow_module_level=True)
@@ -21,7 +22,7 @@ def results(tmp_path_factory):
 
     def run(scenario):
         done = subprocess.run(
-            [sys.executable, str(script), scenario], capture_output=True, text=True, timeout=120
+            [sys.executable, str(script), scenario], capture_output=True, text=True, timeout=HANG_S
         )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)

@@ -4,6 +4,7 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from lifeline import HANG_S
 
 from fota_vdev.atecc608 import Atecc608
 from fota_vdev.host import ChipHost
@@ -225,7 +226,7 @@ def test_command_line_provisions_and_the_device_reports_what_it_is(factory, tmp_
             [sys.executable, "-c", program, "vdev", *map(str, args)],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=HANG_S,
         )
         assert done.returncode == code, done.stderr
         return done
