@@ -91,7 +91,7 @@ class Agent:
             verify = host_verify
         self.server = server_url or board.server_url
         self._board = board
-        self._runner = make(board, transport, hooks or Hooks(), verify)
+        self._runner = make(board, transport, hooks or Hooks(), verify, server_url)
         self._runner.schedule = schedule
         self._threaded = False
 

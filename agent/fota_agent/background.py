@@ -22,12 +22,19 @@ HOOKS = ("health_check", "available", "may_download", "may_install", "progress",
 class ThreadedRunner(Runner):
     """A ``Runner`` that may be called from any thread: who comes second waits."""
 
-    def __init__(self, board: "Board", transport: "Transport", hooks: "Hooks", verify: "Verify") -> None:
+    def __init__(
+        self,
+        board: "Board",
+        transport: "Transport",
+        hooks: "Hooks",
+        verify: "Verify",
+        fixed: "str | None" = None,
+    ) -> None:
         self._turn = threading.RLock()
         self._stepper = 0
         self.due: int | None = None
         self._wake = threading.Event()
-        super().__init__(board, transport, hooks, verify)
+        super().__init__(board, transport, hooks, verify, fixed)
 
     def step(self) -> int:
         """As ``Runner.step``. RuntimeError: called by a hook, from within a step."""

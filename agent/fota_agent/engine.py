@@ -61,7 +61,8 @@ class Engine:
 
     ``identity`` holds the constants of the device, ``boot`` what the bootloader reported, ``state`` what
     was kept over the reset. ``settled``: the last check-in was good, nothing is left to do, and the server
-    has accepted a report of exactly this. ``deferred``: an update waits for consent or its window.
+    has accepted a report of exactly this. ``heard``: the last check-in brought a fresh answer of ours.
+    ``deferred``: an update waits for consent or its window.
     ``wanted``: the manifest being installed, or None. ``outcome``: the last thing worth telling a person.
     ``clock``: the time as far as the server told it.
 
@@ -90,7 +91,7 @@ class Engine:
         self.clock = Clock(state)
         self._haste = Haste(state)
         self._deadlines = trial.Deadlines(state)
-        self.deferred = False
+        self.deferred = self.heard = False
         self._inactive = other_slot(boot.running)
         self._exchange = Exchange(state, self.trust)
         self._follow_ups = 0
@@ -158,11 +159,13 @@ class Engine:
         ``valid_until``: s since 1970, the end of the server's certificate, 0 = not known.
         """
         self._in(CHECKIN)
+        self.heard = False
         try:
             nonce = self._exchange.take_nonce(now)
             answer = checkin.parse_response(raw)
             self.trust.step_roots(answer.roots)
             order = self.trust.open_order(answer, nonce)
+            self.heard = True
             if order is None:
                 return self._wait(now)
             self.clock.learn(now, order.time, valid_until)

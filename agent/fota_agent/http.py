@@ -57,6 +57,11 @@ class HttpTransport:
         except _Stale as exc:
             raise TransportError(f"{self._host} closed the connection without an answer: {exc}") from exc
 
+    def aim(self, url: str) -> None:
+        """Go to the server at ``url`` from the next request on. TransportError: not a usable URL."""
+        self.close()
+        self._host, self._base = host_and_base(url)
+
     def close(self) -> None:
         """Close the kept-alive connection, if there is one."""
         if self._stream is not None:
@@ -214,6 +219,12 @@ class _Stale(Exception):
 
 def _reason(exc: Exception) -> str:
     return str(exc) or type(exc).__name__
+
+
+def host_and_base(url: str) -> "tuple[str, str]":
+    """Return what stands in Host, and the prefix of paths, of an ``https`` URL. TransportError."""
+    host, port, base = split_url(url)
+    return (f"[{host}]" if ":" in host else host) + f":{port}", base
 
 
 def split_url(url: str) -> "tuple[str, int, str]":

@@ -43,6 +43,12 @@ class Mirrored:
                 pass
         return self._server.request(method, path, headers, body)
 
+    def aim(self, url: str) -> None:
+        """As ``HttpTransport.aim``, of the server."""
+        aim = getattr(self._server, "aim", None)
+        if aim is not None:
+            aim(url)
+
     def close(self) -> None:
         """Close both."""
         self._mirror.close()
@@ -84,5 +90,6 @@ def plain_transport(url: str, now_ms: "Clock") -> HttpTransport:
     if not url.startswith("http://"):
         raise TransportError(f"{url}: a mirror's URL begins with http://; digests protect what it sends")
     host, port, base = split_url("https://" + url[7:])
-    port = 80 if port == 443 and ":443" not in url else port
-    return HttpTransport(lambda: PlainStream(host, port), f"{host}:{port}", now_ms, base)
+    port = 80 if port == 443 and not url.partition("//")[2].partition("/")[0].endswith(":443") else port
+    name = f"[{host}]" if ":" in host else host
+    return HttpTransport(lambda: PlainStream(host, port), f"{name}:{port}", now_ms, base)

@@ -6,6 +6,7 @@ from fota_agent.engine import Engine
 from fota_agent.heard import Heard
 from fota_agent.http import is_decimal
 from fota_agent.renewal import Renewal
+from fota_agent.servers import Servers
 from fota_agent.state import State
 from fota_agent.state import decode as decode_state
 from fota_wire import checkin, cose, report
@@ -38,8 +39,9 @@ class Runner:
     Nothing that the application, the disk or the network does ends it: a step that fails is told, in the log
     and to the server, and tried again later.
 
-    ``verify`` is P-256 verification by public key. ``rebooting`` is True once the chip has been told to
-    reset: on an emulated chip the caller then starts it and makes a new Runner.
+    ``verify`` is P-256 verification by public key, ``fixed`` an address instead of all others.
+    ``rebooting`` is True once the chip has been told to reset: on an emulated chip the caller then starts it
+    and makes a new Runner.
 
     Raises:
         DeviceError: boot report or trust store are not usable, or the element does not answer.
@@ -47,7 +49,14 @@ class Runner:
 
     due: "int | None" = None
 
-    def __init__(self, board: "Board", transport: "Transport", hooks: "Hooks", verify: "Verify") -> None:
+    def __init__(
+        self,
+        board: "Board",
+        transport: "Transport",
+        hooks: "Hooks",
+        verify: "Verify",
+        fixed: "str | None" = None,
+    ) -> None:
         self.rebooting = False
         self.schedule: Schedule | None = None
         self._board = board
@@ -66,6 +75,7 @@ class Runner:
         self._epoch_done = False  # tried in this boot
         self.engine = Engine(board, self._boot, self._load(), verify, board.random_below)
         self._renewal = Renewal(board, transport, hooks, self.engine.state.keys)
+        self._servers = Servers(board, transport, self.engine.state, fixed)
         self._handlers = {
             actions.HEALTH: self._health,
             actions.NONCE: self._nonce,
@@ -251,6 +261,8 @@ class Runner:
             request.attestation = self._attestation(request.report)
         headers = {"Content-Type": checkin.CONTENT_TYPE, "Accept": checkin.CONTENT_TYPE}
         body = checkin.encode_request(request)
+        self._servers.aim(self.engine.root)
+        self._servers.begun()
         try:
             status, answer, reader = self._transport.request("POST", "/v1/checkin", headers, body)
         except TransportError:
@@ -270,7 +282,10 @@ class Runner:
         self._renewal.hear(raw)
         self._keep_keys()
         # A transport that knows the end of the server's certificate says so; others need not.
-        return self.engine.response(self._now(), raw, getattr(self._transport, "valid_until", 0))
+        following = self.engine.response(self._now(), raw, getattr(self._transport, "valid_until", 0))
+        if self.engine.heard:
+            self._servers.worked(self.engine.root)
+        return following
 
     def _confirm(self, _action: "Action") -> "Action":
         self._board.confirm()

@@ -31,6 +31,7 @@ class State:
     ``telemetry``: [(topic, time in s since 1970 or 0, JSON text)] that the server has not got yet;
     ``time``: a time in s since 1970 that has passed, 0 = none known; ``haste``: installations in short order
     (``fota_agent.haste``); ``sequence`` of the manifest that was installed last, 0 = none.
+    ``server``: version of the ROOT whose server set worked last (`fota_agent.servers`), 0 = the factory's.
     ``keys``: what `fota_agent.renewal` keeps, or None. ``lost``: values of the stored queue that were no
     good.
     ``dirty`` is set by whoever changes something that is to survive; ``urgent`` too if nothing may be done
@@ -47,7 +48,7 @@ class State:
         self.nonce: bytes | None = None
         self.events: list[tuple[str, str]] = []
         self.telemetry: list[tuple[str, int, str]] = []
-        self.time = self.haste = self.sequence = 0
+        self.time = self.haste = self.sequence = self.server = 0
         self.keys: bytes | None = None
         self.lost = 0
         self.dirty = self.urgent = False
@@ -76,6 +77,8 @@ class State:
         body[9] = [list(event) for event in self.events]
         values = [list(value) for value in self.telemetry]
         body.update({10: values, 11: self.time, 12: self.haste, 13: self.sequence})
+        if self.server:
+            body[14] = self.server
         if self.keys is not None:
             body[KEYS] = self.keys
         raw = cbor.encode(body)
@@ -97,7 +100,9 @@ class State:
 
 def decode(raw: bytes) -> State:
     """Return the state of ``State.encode``. FormatError if malformed."""
-    body = check.fields(cbor.decode(raw), "agent state", (1, 2, 3, 4, 5, 6, 7, 8, 9), (10, 11, 12, 13, KEYS))
+    body = check.fields(
+        cbor.decode(raw), "agent state", (1, 2, 3, 4, 5, 6, 7, 8, 9), (10, 11, 12, 13, 14, KEYS)
+    )
     if body[1] != 1:
         raise FormatError("agent state: format is not 1", "state-format")
     state = State()
@@ -121,6 +126,7 @@ def decode(raw: bytes) -> State:
     state.time = check.uint(body.get(11, 0), "time")
     state.haste = check.uint(body.get(12, 0), "haste", 255)
     state.sequence = check.uint(body.get(13, 0), "sequence")
+    state.server = check.uint(body.get(14, 0), "server")
     return state
 
 

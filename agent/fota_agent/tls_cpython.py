@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from fota_agent.http import HttpTransport, split_url
+from fota_agent.http import HttpTransport, host_and_base, split_url
 from fota_wire import der
 from fota_wire.errors import DeviceError, FotaError, InputError, TransportError
 from fota_wire.seams import Sign
@@ -132,7 +132,8 @@ class ElementKey:
 def client_context(
     ca_der: bytes, certificate_der: bytes, key: ElementKey, tls12: bool = False
 ) -> ssl.SSLContext:
-    """Return a context that trusts exactly ``ca_der``, checks name and dates, and authenticates by ``key``.
+    """Return a context that trusts the certificates in ``ca_der`` only, checks name and dates, and has
+    ``key`` authenticate this device.
 
     It speaks TLS 1.3, with ``tls12`` 1.2 too.
 
@@ -242,24 +243,31 @@ def transport_for(
         TransportError: the URL is not usable. InputError: a certificate is not. DeviceError: the element is
         not.
     """
-    host, port, base = split_url(server_url or board.server_url)
     dates = Dates(passed)
 
     def connector_now() -> Callable[[], TlsStream]:
+        host, port, _ = split_url(server_url or board.server_url)
         key = ElementKey(board.public_key, board.element.sign)
         context = client_context(board.server_ca, board.certificate, key, tls12)
         return connector(host, port, context, key, dates=dates)
 
-    known = {board.certificate: connector_now()}
+    def trust() -> tuple[bytes, bytes, str]:
+        return board.certificate, board.server_ca, board.server_url
+
+    known = {trust(): connector_now()}
 
     def connect() -> TlsStream:
-        """Connect by the key and certificate that the board acts by now: they change (SPEC 5.6)."""
-        if board.certificate not in known:
+        """Connect by what the board acts by now: key and certificate change (SPEC 5.6), servers, too."""
+        if trust() not in known:
             known.clear()
-            known[board.certificate] = connector_now()
-        return known[board.certificate]()
+            try:
+                known[trust()] = connector_now()
+            except InputError as exc:  # ROOT's CA or address: not usable here, so as good as unreachable
+                raise TransportError(str(exc)) from exc
+        return known[trust()]()
 
-    return HttpTransport(connect, f"{host}:{port}", board.ticks_ms, base)
+    name, base = host_and_base(server_url or board.server_url)
+    return HttpTransport(connect, name, board.ticks_ms, base)
 
 
 def _not_after(sock: ssl.SSLSocket) -> int:

@@ -9,7 +9,7 @@ import gc
 
 import tls
 
-from fota_agent.http import HttpTransport, split_url
+from fota_agent.http import HttpTransport, host_and_base, split_url
 from fota_wire.errors import FotaError, TransportError
 
 TYPE_CHECKING = False
@@ -78,10 +78,15 @@ class ElementKey:
 
 
 def client_context(ca_der: bytes, certificate_der: bytes, key: ElementKey) -> "tls.SSLContext":
-    """Return a context that trusts ``ca_der`` only, checks name and dates, and authenticates by ``key``."""
+    """Return a context that trusts the certificates in ``ca_der`` only, checks name and dates, and has
+    ``key`` authenticate this device.
+    """
     context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
     context.verify_mode = tls.CERT_REQUIRED
-    context.load_verify_locations(ca_der)
+    while ca_der:  # one at a time: mbedTLS reads the first, and adds it to what it has
+        end = 4 + int.from_bytes(ca_der[2:4], "big") if ca_der[1] == 0x82 else len(ca_der)
+        context.load_verify_locations(ca_der[:end])
+        ca_der = ca_der[end:]
     context.ecdsa_sign_callback = key.sign
     context.load_cert_chain(certificate_der, DECOY)
     return context
@@ -143,12 +148,13 @@ def transport_for(
     Raises:
         TransportError: the URL is not usable.
     """
-    host, port, base = split_url(server_url or board.server_url)
+    name, base = host_and_base(server_url or board.server_url)
     key = ElementKey(board.element)
 
     def connect() -> TlsStream:
         gc.collect()  # a connection that failed holds its memory until then
         key.error = None
+        host, port, _ = split_url(server_url or board.server_url)
         raw = open_socket(host, port)
         try:
             context = client_context(board.server_ca, board.certificate, key)
@@ -161,7 +167,7 @@ def transport_for(
             raise TransportError(f"{host}:{port}: TLS: {_explain(exc)}") from exc
         return TlsStream(sock, raw, wait)
 
-    return HttpTransport(connect, f"{host}:{port}", board.ticks_ms, base)
+    return HttpTransport(connect, name, board.ticks_ms, base)
 
 
 def _explain(exc: Exception) -> str:
