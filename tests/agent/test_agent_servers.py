@@ -213,7 +213,7 @@ def test_power_cut_at_any_step_of_the_move_locks_no_device_out(device, moved):
         agent = device.agent()
         for _ in range(steps):
             device.now += max(1, agent.step())
-        moved.visits.clear()
+        moved.visits.clear()  # the old one is gone for good
         moved.alive = (
             (FACTORY,) if steps % 2 else (("https://b", NEW), FACTORY)
         )  # the old one is gone for good
