@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fota_wire import assignment, cbor, cose, image, report, suit
 from fota_wire import root as roots
-from fota_wire.errors import FormatError, InputError
+from fota_wire.errors import FormatError, InputError, VerifyError
 from fota_wire.host_values import uuid_text
 from fota_wire.version import format_version
 
@@ -27,9 +27,13 @@ def describe(path: Path, data: bytes) -> Table:
         return _envelope(data)
     if data[:1] == b"\xd2":
         return _signed_message(data)
-    if data[:1] and data[0] >> 5 == 4:
+    if data[:1] and 0x80 <= data[0] <= 0x81 + roots.MAX_SIGNATURES:  # a CBOR array
         return _root(data)
-    raise InputError(f"{path}: not an image, manifest, ROOT, assignment, report or PEM key")
+    from fota_signer.foreign import foreign_kind
+
+    kind = foreign_kind(data)
+    found = f": it is {kind}" if kind else ""
+    raise InputError(f"{path}: not an image, manifest, ROOT, assignment, report or PEM key{found}")
 
 
 def differences(before: Table, after: Table) -> list[str]:
@@ -76,12 +80,12 @@ def _certificate(path: Path, data: bytes) -> Table:
 
 
 def _image(data: bytes) -> Table:
-    parsed = image.parse_image(data, programs=True)
-    tlvs = [
-        f"{area} 0x{kind:02x} {image.TLV_NAMES.get(kind, '?')}: {value.hex()}"
-        for area, entries in (("protected", parsed.protected), ("unprotected", parsed.unprotected))
-        for kind, value in entries
-    ]
+    from fota_signer import mcuboot
+
+    try:
+        parsed = image.parse_image(data, programs=True)
+    except VerifyError:
+        return mcuboot.explain(data)
     return {
         "kind": "image",
         "version": format_version(parsed.version),
@@ -96,7 +100,8 @@ def _image(data: bytes) -> Table:
         "keyhash": parsed.key_hash.hex(),
         "image_hash": parsed.image_hash.hex(),
         "file_digest": parsed.file_digest.hex(),
-        "tlvs": tlvs,
+        "tlvs": mcuboot.tlv_lines(parsed.protected, parsed.unprotected),
+        "refused_for": [],
     }
 
 

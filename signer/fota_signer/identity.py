@@ -5,11 +5,14 @@ manifest.
 """
 
 import hashlib
+import re
 from typing import NamedTuple
 
 from fota_wire.errors import InputError
 from fota_wire.host_values import uuid_bytes, uuid_text
 
+_LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_DOMAIN = re.compile(rf"(?:{_LABEL}\.)+(?=[a-z0-9-]*[a-z]){_LABEL}")
 _DNS_NAMESPACE = bytes.fromhex("6ba7b8109dad11d180b400c04fd430c8")
 
 
@@ -33,8 +36,43 @@ def uuid5(namespace: bytes, name: str) -> bytes:
 
 
 def vendor_of_domain(domain: str) -> bytes:
-    """Return the vendor UUID of a domain name."""
+    """Return the vendor UUID of a domain name, which is written in one way only: another way, in capitals
+    say, would be another vendor.
+
+    Raises:
+        InputError: not a domain name in lower case.
+    """
+    if not _DOMAIN.fullmatch(domain) or len(domain) > 253:
+        meant = _domain_meant(domain)
+        advice = f"say {meant}" if _DOMAIN.fullmatch(meant) else "name one that is yours, like example.com"
+        raise InputError(f"--vendor-domain {domain!r} is not a domain name in lower case: {advice}")
     return uuid5(_DNS_NAMESPACE, domain)
+
+
+def _domain_meant(text: str) -> str:
+    """Return the domain name in what a person took from a browser, a letter or a file."""
+    meant = re.sub(r"^[a-z+]+://", "", text.strip().lower()).split("/")[0].split("@")[-1].split(":")[0]
+    try:
+        return meant.strip(". ").encode("idna").decode("ascii")
+    except UnicodeError:
+        return ""
+
+
+def class_of_model(vendor_id: bytes, model: str) -> bytes:
+    """Return the class UUID of a vendor's model, whose name is written in one way only, too.
+
+    Raises:
+        InputError: blanks around it or in a row, characters that nobody sees, or not in Unicode's form NFC.
+    """
+    meant = " ".join(model.split())
+    if not model.isascii() and meant.isprintable():
+        import unicodedata
+
+        meant = unicodedata.normalize("NFC", meant)
+    if not model or model != meant or not model.isprintable():
+        advice = f"say {meant!r}" if meant and meant.isprintable() else "name it in letters and digits"
+        raise InputError(f"--model {model!r} has blanks or characters that nobody sees: {advice}")
+    return uuid5(vendor_id, model)
 
 
 def device_class(*, class_uuid: str | None, domain: str | None, model: str | None) -> DeviceClass:
@@ -42,12 +80,12 @@ def device_class(*, class_uuid: str | None, domain: str | None, model: str | Non
     agree.
 
     Raises:
-        InputError: neither, or they disagree.
+        InputError: neither, or they disagree; a name that is written otherwise than it has to be.
     """
-    vendor_id = vendor_of_domain(domain) if domain else None
-    if model and vendor_id is None:
+    vendor_id = vendor_of_domain(domain) if domain is not None else None
+    if model is not None and vendor_id is None:
         raise InputError("--model needs --vendor-domain")
-    named = uuid5(vendor_id, model) if vendor_id and model else None
+    named = class_of_model(vendor_id, model) if vendor_id and model is not None else None
     given = uuid_bytes(class_uuid, "--class") if class_uuid else None
     if named and given and named != given:
         raise InputError(f"--class is not the class of {domain} {model}, which is {uuid_text(named)}")
