@@ -1,4 +1,4 @@
-"""``fota inspect`` explains images of any profile: what is in them, and all that our bootloader has against it."""
+"""``fota inspect`` explains images of any profile: what is in them, and all that speaks against them."""
 
 import contextlib
 import json
