@@ -54,6 +54,8 @@ while agent.step() == 0:
     pass
 seen.update(bytes=0, turns=0, last="")
 agent.check_in()
+while not seen["turns"]:
+    sleep_ms(agent.step())
 while agent.step() == 0:
     pass
 assert agent.engine.settled
