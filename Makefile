@@ -83,10 +83,10 @@ toolchain:
 
 # What tests hold our own work against; where these cannot be installed, the tests that need them say so.
 oracles:
-	@command -v softhsm2-util >/dev/null && command -v strace >/dev/null && command -v clang >/dev/null || { \
+	@command -v softhsm2-util >/dev/null && command -v strace >/dev/null && command -v clang >/dev/null && command -v cmake >/dev/null || { \
 	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq softhsm2 strace clang; \
-	} || echo "make: without Debian's packages softhsm2, strace and clang some tests are skipped" >&2
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq softhsm2 strace clang cmake; \
+	} || echo "make: without Debian's packages softhsm2, strace, clang and cmake some tests are skipped" >&2
 
 $(READY): pyproject.toml constraints.txt
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: needs Python 3.11 or newer" >&2; exit 1; }
