@@ -1,8 +1,8 @@
 /* The application's side of the boot journal: three calls and a report.
  *
  * fota-client.mk and CMakeLists.txt beside this say what to link (docs/application.md); the
- * application's NMI vector is fota_flash_nmi(). May run from flash or RAM. Not re-entrant: call from
- * one context. */
+ * application's NMI vector is fota_flash_nmi(). May run from flash or RAM. Not re-entrant: call
+ * from one context. */
 #ifndef FOTA_CLIENT_H
 #define FOTA_CLIENT_H
 

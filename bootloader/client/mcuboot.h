@@ -2,9 +2,9 @@
  * client/mcuboot.c as well.
  *
  * boot_is_img_confirmed(), boot_write_img_confirmed(), boot_request_upgrade() and
- * mcuboot_swap_type() are declared here as in Zephyr's dfu/mcuboot.h, and not tried under Zephyr: its
- * own implementation would have to be left out (CONFIG_MCUBOOT_IMG_MANAGER), and what else that header
- * declares (banks, images by number) is not here.
+ * mcuboot_swap_type() are declared here as in Zephyr's dfu/mcuboot.h, and not tried under Zephyr:
+ * its own implementation would have to be left out (CONFIG_MCUBOOT_IMG_MANAGER), and what else that
+ * header declares (banks, images by number) is not here.
  *
  * There is one image pair. All functions return 0 for success and -1 for failure unless said. */
 #ifndef FOTA_CLIENT_MCUBOOT_H

@@ -11,7 +11,6 @@ this with 1.
 
 import json
 import secrets
-import signal
 import statistics
 import subprocess
 import sys
@@ -22,8 +21,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import bench_agent
 import bench_chip
+import lifeline
 from missing import Missing
 
 from fota_signer.examples import example_files, example_key
@@ -239,7 +241,7 @@ def measured(parts: dict[str, Any]) -> tuple[dict[str, dict[str, float]], dict[s
 
 def main() -> int:
     """Measure, print, write the report; return 1 if an exact figure is over its budget or a part failed."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # servers are stopped on the way
+    lifeline.hold()
     figures, reasons, good = measured(PARTS)
     print("budgets in ms are for an idle machine")
     results: dict[str, Any] = {"agent": {}, "could_not_be_had": reasons}

@@ -8,10 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from lifeline import HANG_S
 
 from .conftest import ROOT, make
-
-HANG_S = 1_800  # of the page: something hangs; how long it takes is the machine's doing
 
 
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="no cmake: Debian's package cmake")
