@@ -4,7 +4,7 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from fota_wire.errors import FotaError, InputError, StorageError, TransportError
 from fota_wire.host_print import printable
 
 TIMEOUT_S = 30
+PAGE = 1000
 UPLOAD_CHUNK = 65536
 MAX_ANSWER = 64 << 20
 
@@ -38,20 +39,58 @@ class OperatorClient:
         )
         return self._exchange("GET", path + ("?" + pairs if pairs else ""), None)
 
-    def post(self, path: str, body: dict[str, object] | bytes | None = None) -> dict[str, Any]:
-        """Return the answer to a POST of JSON or bytes; raises as ``get``."""
-        return self._exchange(
-            "POST", path, json.dumps(body).encode() if isinstance(body, dict) else body or b""
-        )
+    def pages(
+        self, path: str, name: str, *, most: int | None = None, **query: str | None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield what the field ``name`` lists, page after page, at most ``most`` items.
+
+        Raises:
+            TransportError, VerifyError, InputError, StorageError: as ``get``; the server's list is none.
+        """
+        after: str | None = None
+        given = 0
+        while True:
+            limit = None if most is None else str(min(most - given, PAGE))
+            page = self.get(path, after=after, limit=limit, **query)
+            items = page.get(name)
+            if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+                raise TransportError(f"{self.url}: the server's list of {name} is none")
+            yield from items[: None if most is None else most - given]
+            given += len(items)
+            if page.get("next") is None or (most is not None and given >= most):
+                return
+            if str(page["next"]) == after:
+                raise TransportError(f"{self.url}: the server's list of {name} has no end")
+            after = str(page["next"])
+
+    def post(
+        self, path: str, body: dict[str, object] | bytes | None = None, *, shown_by: str = ""
+    ) -> dict[str, Any]:
+        """Return the answer to a POST of JSON or bytes; raises as ``get``.
+
+        ``shown_by``: the command that shows whether it was carried out, for whoever gets no answer.
+        """
+        raw = json.dumps(body).encode() if isinstance(body, dict) else body or b""
+        return self._exchange("POST", path, raw, shown_by=shown_by)
+
+    def delete(self, path: str, *, shown_by: str = "") -> dict[str, Any]:
+        """Return the answer to a DELETE; as ``post``."""
+        return self._exchange("DELETE", path, b"", shown_by=shown_by)
 
     def upload(self, path: str, data: bytes, progress: Callable[[int], None]) -> dict[str, Any]:
         """Return the answer to a PUT of ``data``; ``progress`` is told what went out; raises as ``get``."""
         return self._exchange("PUT", path, data, progress)
 
     def _exchange(
-        self, method: str, path: str, body: bytes | None, progress: Callable[[int], None] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        progress: Callable[[int], None] | None = None,
+        shown_by: str = "",
     ) -> dict[str, Any]:
         connection = self._connect()
+        handed_over = False
         try:
             connection.putrequest(method, "/api/v1/" + path)
             connection.putheader("authorization", f"Bearer {self.token}")
@@ -60,6 +99,7 @@ class OperatorClient:
             connection.endheaders()
             if body:
                 _send(connection, body, progress)
+            handed_over = True
             response = connection.getresponse()
             raw = response.read(MAX_ANSWER)
         except ssl.SSLCertVerificationError as exc:
@@ -67,6 +107,8 @@ class OperatorClient:
                 f"{self.url}: certificate not trusted ({exc.verify_message}); name its authority with --ca"
             ) from exc
         except (OSError, http.client.HTTPException) as exc:
+            if handed_over:
+                raise _unanswered(self.url, method, exc, shown_by) from exc
             raise TransportError(
                 f"cannot reach {self.url}: {_why(exc)}; is the server running there?"
             ) from exc
@@ -101,6 +143,16 @@ def _send(
             return  # the server has said no already: its answer tells why
         if progress:
             progress(len(chunk))
+
+
+def _unanswered(url: str, method: str, exc: Exception, shown_by: str) -> TransportError:
+    """Return the error of a request that the server has, and gave no answer to."""
+    if method == "GET":
+        return TransportError(f"{url} took the request and did not answer: {_why(exc)}; try again")
+    look = f"; '{shown_by}' shows it" if shown_by else ""
+    return TransportError(
+        f"{url} took the request and did not answer: {_why(exc)}; it may still be carried out{look}"
+    )
 
 
 def _read_answer(url: str, status: int, raw: bytes) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import click
 from fota_cli.client import OperatorClient
 from fota_cli.options import connected, print_json
 from fota_cli.table import ago, date
-from fota_wire.errors import FotaError, InputError, TransportError, VerifyError
+from fota_wire.errors import FotaError, InputError, VerifyError
 from fota_wire.host_options import FILE, Seconds, Whole
 
 if TYPE_CHECKING:
@@ -62,8 +62,10 @@ def _want(
 ) -> None:
     if bool(named) == (group is not None):
         raise click.UsageError("name devices by their ids, or one --group")
-    device_ids = named if group is None else _members(client, group)
-    answers = [client.post(f"devices/{quote(one, safe='')}/key", {"kind": kind}) for one in device_ids]
+    if group is not None:
+        _want_of_group(client, group, kind, as_json)
+        return
+    answers = [client.post(f"devices/{quote(one, safe='')}/key", {"kind": kind}) for one in named]
     if as_json:
         print_json({"devices": answers})
         return
@@ -71,18 +73,15 @@ def _want(
         click.echo(f"device {answer['id']}: will {kind} at its next check-in")
 
 
-def _members(client: OperatorClient, group: str) -> tuple[str, ...]:
-    found: list[str] = []
-    after: str | None = None
-    while True:
-        page = client.get("devices", group=group, after=after)
-        found += [item["id"] for item in page["devices"] if item["status"] not in ("retired", "revoked")]
-        after = page["next"]
-        if after is None:
-            break
-    if not found:
-        raise InputError(f"group {group} has no devices in service: see 'fota group list'", "empty-group")
-    return tuple(found)
+def _want_of_group(client: OperatorClient, group: str, kind: str, as_json: bool) -> None:
+    path, look = f"groups/{quote(group, safe='')}/key", f"fota device list --group {group}"
+    answer = client.post(path, {"kind": kind}, shown_by=look)
+    if as_json:
+        print_json(answer)
+        return
+    click.echo(f"group {group}: {answer['wanted']} device(s) will {kind} at their next check-ins")
+    if answer["shut_out"]:
+        click.echo(f"left out: {answer['shut_out']} device(s) that are revoked or retired", err=True)
 
 
 @click.command()
@@ -132,10 +131,7 @@ def _round(client: OperatorClient, ca: "DeviceCa", days: int | None) -> dict[str
     from fota_signer.factory.certify import certify_order
 
     certified, refused = [], {}
-    orders = client.get("orders").get("orders")
-    if not isinstance(orders, list) or not all(isinstance(item, dict) for item in orders):
-        raise TransportError("the server's list of orders is none")
-    for item in orders:
+    for item in list(client.pages("orders", "orders")):
         device_id = str(item.get("device"))
         try:
             certificate = certify_order(bytes.fromhex(str(item.get("order"))), device_id, ca, days)

@@ -1,4 +1,4 @@
-"""Commands of the engineer on call: releases, rollouts, rollbacks, devices, groups."""
+"""``fota release`` and ``fota device``: what can be rolled out, and to whom."""
 
 import hashlib
 import json
@@ -11,15 +11,15 @@ import click
 
 from fota_cli.client import OperatorClient
 from fota_cli.device_keys import attested_text, certify, key_text, renew, retire, rotate
-from fota_cli.options import connected, print_json, scope, scope_options, wait_options
-from fota_cli.progress import conclude, follow, progress_line
+from fota_cli.options import connected, print_json, yes_option
 from fota_cli.refused import refusal_line, refused
 from fota_cli.table import ago, date, table
 from fota_wire.errors import VerifyError
 from fota_wire.files import read_input
-from fota_wire.host_options import FILE, Whole
+from fota_wire.host_options import FILE
 
 PROGRESS_FROM = 128 << 10
+CLOSED = ("superseded", "cancelled", "withdrawn", "gone")
 
 
 # Releases
@@ -27,7 +27,7 @@ PROGRESS_FROM = 128 << 10
 
 @click.group()
 def release() -> None:
-    """Publish and list releases."""
+    """Publish, list and withdraw releases."""
 
 
 @release.command("publish")
@@ -66,9 +66,9 @@ def publish(client: OperatorClient, image: Path, envelope: Path, as_json: bool) 
 @connected
 def list_releases(client: OperatorClient, as_json: bool) -> None:
     """List the releases that devices can be given."""
-    answer = client.get("releases")
+    listed = list(client.pages("releases", "releases"))
     if as_json:
-        print_json(answer)
+        print_json({"releases": listed})
         return
     rows = [
         (
@@ -80,12 +80,42 @@ def list_releases(client: OperatorClient, as_json: bool) -> None:
             item["manifest_digest"][:16],
             date(item["published_at"]),
             item["published_by"],
+            item["barred"],
         )
-        for item in answer["releases"]
+        for item in listed
     ]
-    click.echo(
-        table(("VERSION", "SEQUENCE", "SEC_CNT", "BYTES", "CLASS", "MANIFEST", "PUBLISHED", "BY"), rows)
-    )
+    headings = ("VERSION", "SEQUENCE", "SEC_CNT", "BYTES", "CLASS", "MANIFEST", "PUBLISHED", "BY", "BARRED")
+    click.echo(table(headings, rows))
+
+
+@release.command("withdraw")
+@click.argument("version")
+@yes_option
+@connected
+def withdraw(client: OperatorClient, version: str, yes: bool, as_json: bool) -> None:
+    """Offer release VERSION to no device any more; what runs it stays, and rollouts of it end.
+
+    'fota release restore VERSION' takes it back. VERSION may be the start of a manifest digest.
+    """
+    if not yes and sys.stdin.isatty():
+        click.confirm(f"withdraw release {version}? Rollouts of it end", abort=True, err=True)
+    answer = client.post(f"releases/{quote(version, safe='')}/withdraw", shown_by="fota release list")
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(f"release {answer['version']} is withdrawn: no device is offered it any more")
+
+
+@release.command("restore")
+@click.argument("version")
+@connected
+def restore(client: OperatorClient, version: str, as_json: bool) -> None:
+    """Take the withdrawal of release VERSION back. Rollouts that it ended stay ended."""
+    answer = client.post(f"releases/{quote(version, safe='')}/restore", shown_by="fota release list")
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(f"release {answer['version']} can be rolled out again")
 
 
 @release.command("root")
@@ -98,138 +128,6 @@ def add_root(client: OperatorClient, document: Path, as_json: bool) -> None:
         print_json(answer)
     else:
         click.echo(f"ROOT {answer['version']} is in force; devices take it at their next check-in")
-
-
-# Rollouts
-
-
-@click.group()
-def rollout() -> None:
-    """Start, watch, pause and resume rollouts."""
-
-
-@rollout.command("start")
-@click.argument("version")
-@scope_options
-@wait_options
-@connected
-def start(
-    client: OperatorClient,
-    version: str,
-    device: str | None,
-    group: str | None,
-    wait: bool,
-    timeout: float | None,
-    as_json: bool,
-) -> None:
-    """Have a device or a group run release VERSION."""
-    answer = client.post("rollouts", {"version": version, **scope(device, group)})
-    _started(client, answer, wait, timeout, as_json)
-
-
-@click.command()
-@scope_options
-@click.option(
-    "--to", "version", metavar="VERSION", help="Release to go back to; else the one confirmed before."
-)
-@wait_options
-@connected
-def rollback(
-    client: OperatorClient,
-    device: str | None,
-    group: str | None,
-    version: str | None,
-    wait: bool,
-    timeout: float | None,
-    as_json: bool,
-) -> None:
-    """Send a device or a group back to an earlier release."""
-    body = scope(device, group) | ({"to": version} if version else {})
-    _started(client, client.post("rollbacks", body), wait, timeout, as_json)
-
-
-def _started(
-    client: OperatorClient, answer: dict[str, Any], wait: bool, timeout_s: float | None, as_json: bool
-) -> None:
-    if not as_json:
-        versions = ", ".join(answer["versions"])
-        click.echo(f"{answer['kind']} {answer['id']}: {versions} for {answer['total']} device(s)")
-        for device_id, reason in answer["refused"].items():
-            click.echo(f"left out: device {device_id}: {reason}", err=True)
-    if wait:
-        answer = follow(client, answer["id"], timeout_s) | {"refused": answer["refused"]}
-    if as_json:
-        print_json(answer)
-    if wait:
-        conclude(answer)
-    elif not as_json:
-        click.echo(f"follow it with 'fota rollout show {answer['id']}'")
-
-
-@rollout.command("show")
-@click.argument("number", type=Whole())
-@connected
-def show_rollout(client: OperatorClient, number: int, as_json: bool) -> None:
-    """Show rollout NUMBER with its devices."""
-    answer = client.get(f"rollouts/{number}")
-    if as_json:
-        print_json(answer)
-        return
-    click.echo(f"{answer['kind']} {number} of {', '.join(answer['versions'])} for {answer['scope']}")
-    click.echo(f"started {date(answer['created_at'])} by {answer['created_by']}")
-    click.echo(progress_line(answer))
-    rows = [
-        (item["device_id"], item["version"], item["state"], ago(item["updated_at"]), item["reason"])
-        for item in answer["devices"]
-    ]
-    click.echo(table(("DEVICE", "VERSION", "STATE", "SINCE", "REASON"), rows))
-
-
-@rollout.command("list")
-@connected
-def list_rollouts(client: OperatorClient, as_json: bool) -> None:
-    """List all rollouts and rollbacks, newest first."""
-    answer = client.get("rollouts")
-    if as_json:
-        print_json(answer)
-        return
-    rows = [
-        (
-            item["id"],
-            item["kind"],
-            ", ".join(item["versions"]),
-            item["scope"],
-            item["status"],
-            f"{item['progress']['confirmed']}/{item['total']}",
-            date(item["created_at"]),
-        )
-        for item in answer["rollouts"]
-    ]
-    click.echo(table(("NUMBER", "KIND", "VERSION", "SCOPE", "STATUS", "CONFIRMED", "STARTED"), rows))
-
-
-@rollout.command("pause")
-@click.argument("number", type=Whole())
-@connected
-def pause(client: OperatorClient, number: int, as_json: bool) -> None:
-    """Offer rollout NUMBER to no further device."""
-    _set_paused(client, number, "pause", as_json)
-
-
-@rollout.command("resume")
-@click.argument("number", type=Whole())
-@connected
-def resume(client: OperatorClient, number: int, as_json: bool) -> None:
-    """Let rollout NUMBER go on."""
-    _set_paused(client, number, "resume", as_json)
-
-
-def _set_paused(client: OperatorClient, number: int, verb: str, as_json: bool) -> None:
-    answer = client.post(f"rollouts/{number}/{verb}")
-    if as_json:
-        print_json(answer)
-    else:
-        click.echo(f"rollout {number}: {progress_line(answer)}")
 
 
 # Devices
@@ -245,14 +143,7 @@ def device() -> None:
 @connected
 def list_devices(client: OperatorClient, group: str | None, as_json: bool) -> None:
     """List devices: installed, running and confirmed apart."""
-    devices: list[dict[str, Any]] = []
-    after: str | None = None
-    while True:
-        page = client.get("devices", group=group, after=after)
-        devices += page["devices"]
-        after = page["next"]
-        if after is None:
-            break
+    devices = list(client.pages("devices", "devices", group=group))
     if as_json:
         print_json({"devices": devices})
         return
@@ -262,7 +153,7 @@ def list_devices(client: OperatorClient, group: str | None, as_json: bool) -> No
             _version(item["installed"]),
             _version(item["running"]),
             _version(item["confirmed"]),
-            (item["wanted"] or {}).get("version"),
+            _wanted_version(item["wanted"]),
             item["status"],
             ago(item["last_seen"]),
             ", ".join(item["groups"]) or None,
@@ -299,7 +190,8 @@ def show_device(client: OperatorClient, device_id: str, as_json: bool) -> None:
         reason = f": {wanted['reason']}" if wanted["reason"] else ""
         paused = ", paused" if wanted["paused"] else ""
         where = f"by rollout {wanted['rollout']}, {wanted['state']}{paused}{reason}"
-        click.echo(f"wanted     {wanted['version']} {where}")
+        said = "- (was " if wanted["state"] in CLOSED else ""
+        click.echo(f"wanted     {said}{wanted['version']} {where}{')' if said else ''}")
     else:
         click.echo("wanted     -")
     click.echo(f"floor      {_or_dash(answer['floor'])}")
@@ -318,6 +210,11 @@ def show_device(client: OperatorClient, device_id: str, as_json: bool) -> None:
         click.echo(f"published  {item['topic']} {json.dumps(item['value'])}, {ago(item['at'])}")
     for told in answer["events"]:
         click.echo(f"event      {date(told['at'])} {told['code']} {told['detail']}")
+
+
+def _wanted_version(wanted: dict[str, Any] | None) -> str | None:
+    """Return what is still wanted of a device: not what was taken back."""
+    return None if wanted is None or wanted["state"] in CLOSED else str(wanted["version"])
 
 
 def _or_dash(value: object) -> str:
@@ -355,48 +252,3 @@ def _tell_status(answer: dict[str, Any], as_json: bool) -> None:
         print_json(answer)
     else:
         click.echo(f"device {answer['id']}: {answer['status']}")
-
-
-# Groups
-
-
-@click.group()
-def group() -> None:
-    """Make groups of devices."""
-
-
-@group.command("create")
-@click.argument("name")
-@connected
-def create_group(client: OperatorClient, name: str, as_json: bool) -> None:
-    """Create group NAME."""
-    answer = client.post("groups", {"name": name})
-    if as_json:
-        print_json(answer)
-    else:
-        click.echo(f"group {name} {'created' if answer['created'] else 'exists already'}")
-
-
-@group.command("add")
-@click.argument("name")
-@click.argument("device_ids", metavar="ID...", nargs=-1, required=True)
-@connected
-def add_to_group(client: OperatorClient, name: str, device_ids: tuple[str, ...], as_json: bool) -> None:
-    """Add devices to group NAME."""
-    answer = client.post(f"groups/{quote(name, safe='')}/devices", {"devices": list(device_ids)})
-    if as_json:
-        print_json(answer)
-    else:
-        click.echo(f"group {name}: {answer['added']} device(s) added")
-
-
-@group.command("list")
-@connected
-def list_groups(client: OperatorClient, as_json: bool) -> None:
-    """List groups."""
-    answer = client.get("groups")
-    if as_json:
-        print_json(answer)
-        return
-    rows = [(item["name"], item["devices"], date(item["created_at"])) for item in answer["groups"]]
-    click.echo(table(("GROUP", "DEVICES", "CREATED"), rows))

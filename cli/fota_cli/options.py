@@ -46,6 +46,13 @@ def scope_options(function: Callable[..., None]) -> Callable[..., None]:
     return click.option("--group", "-g", metavar="NAME", help="All devices of a group.")(function)
 
 
+def yes_option(function: Callable[..., None]) -> Callable[..., None]:
+    """Add --yes. Questions are asked on a terminal only: a script goes on without it."""
+    return click.option("--yes", "-y", is_flag=True, help="Do not ask; a script is not asked anyway.")(
+        function
+    )
+
+
 def wait_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add --wait and --timeout."""
     function = click.option(

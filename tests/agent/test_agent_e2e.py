@@ -352,7 +352,7 @@ assert seen["connect"] > 0
 def test_agent_opens_no_listening_socket_during_a_whole_update(factory, device_file):
     path, _ = device_file
     device = agent(path, "--until-idle")["device"]
-    factory.publish("1.4.0", 2, 5)
+    factory.publish("1.4.0", 2, 11)
     factory.operate("rollout", "start", "1.4.0", "--device", device)
     run = [sys.executable, "-c", WATCH, "agent", "run", "--vdev", str(path), "--until-confirmed", "--json"]
     done = subprocess.run(run, capture_output=True, text=True, check=False, timeout=HANG_S)

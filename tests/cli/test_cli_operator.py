@@ -102,6 +102,7 @@ def test_releases_are_listed_as_table_and_json(cli: Run, published: None, releas
         "MANIFEST",
         "PUBLISHED",
         "BY",
+        "BARRED",
     ]
     assert [line.split()[0] for line in lines[1:]] == ["1.0.0", "1.1.0", "1.2.0"]
     listed = parsed(cli("release", "list", "--json"))["releases"]
@@ -186,7 +187,7 @@ def test_rollout_that_fails_is_exit_1_with_the_reason(
         done = cli("rollout", "start", "1.2.0", "-d", device.id, "--wait", "--timeout", str(HANG_S), "--json")
     assert done.returncode == 1
     shown = json.loads(done.stdout)
-    assert (shown["status"], shown["devices"][0]["reason"]) == ("failed", "AP1 self-test")
+    assert (shown["status"], shown["progress"]["reverted"], "devices" in shown) == ("failed", 1, False)
     assert f"failed: {device.id} reverted: AP1 self-test" in done.stderr
     text = cli("device", "show", device.id).stdout
     assert f"device     {device.id} (reverted)" in text
@@ -305,9 +306,15 @@ def test_device_is_revoked_and_admitted_again(cli: Run, device: Device, server: 
     [
         (("device", "show", "0123000000000000aa"), 3, "no device 0123000000000000aa: see 'fota device list'"),
         (("device", "show", "../tokens"), 3, "there is nothing here"),
-        (("group", "add", "nobody", "x"), 3, "no group nobody: create it with 'fota group create nobody'"),
+        (("group", "add", "nobody", "x"), 3, "or create it with 'fota group create nobody'"),
         (("rollout", "show", "99999"), 3, "no rollout 99999: see 'fota rollout list'"),
-        (("rollout", "start", "9.9.9", "-g", "x"), 3, "no release 9.9.9: publish it first"),
+        (("rollout", "start", "9.9.9", "-g", "x"), 3, "no group x: see 'fota group list'"),
+        (("device", "list", "-g", "typo"), 3, "no group typo: see 'fota group list'"),
+        (("rollout", "cancel", "99999"), 3, "no rollout 99999: see 'fota rollout list'"),
+        (("group", "remove", "nobody", "x"), 3, "no group nobody: see 'fota group list'"),
+        (("group", "delete", "nobody"), 3, "no group nobody: see 'fota group list'"),
+        (("release", "withdraw", "9.9.9"), 3, "no release 9.9.9: publish it first"),
+        (("device", "rotate", "-g", "nobody"), 3, "no group nobody: see 'fota group list'"),
     ],
 )
 def test_unknown_name_says_what_to_do(cli: Run, args: tuple[str, ...], code: int, said: str) -> None:

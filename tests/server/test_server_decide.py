@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 from server_world import Built, Keys
 
-from fota_server.decide import Release, Target, TargetState, Twin, judge, why_not
+from fota_server.decide import (
+    CLOSED,
+    VERDICTS,
+    Release,
+    RolloutState,
+    Target,
+    TargetState,
+    Twin,
+    judge,
+    why_not,
+)
 from fota_wire import cose, host_crypto, report
 from fota_wire import root as roots
 from fota_wire.checkin import Request
@@ -222,23 +232,6 @@ def test_device_far_behind_in_root_is_offered_nothing_until_it_caught_up(
 
 
 @pytest.mark.parametrize(
-    ("floor", "refused"),
-    [
-        pytest.param(1, False, id="above-floor"),
-        pytest.param(2, False, id="at-floor"),
-        pytest.param(3, True, id="below-floor"),
-        pytest.param(None, False, id="floor-not-known"),
-    ],
-)
-def test_floor_decides_over_a_release(
-    root: roots.Root, releases: dict[str, Built], floor: int | None, refused: bool
-) -> None:
-    reason = why_not(release_of(releases["1.1.0"]), root, floor)
-    assert (reason is not None) == refused
-    assert not refused or "PO1 rollback" in str(reason)
-
-
-@pytest.mark.parametrize(
     ("document", "reason"),
     [
         ({"min_sequence": 3}, "manifest sequence 2 is below 3"),
@@ -250,7 +243,7 @@ def test_root_minimum_decides_over_a_release(
     keys: Keys, releases: dict[str, Built], document: dict[str, int], reason: str | None
 ) -> None:
     root = roots.open_genesis(keys.root_document(1, **document), host_crypto.verify)
-    told = why_not(release_of(releases["1.1.0"]), root, None)
+    told = why_not(release_of(releases["1.1.0"]), root)
     assert (told is None) if reason is None else str(told).startswith(reason)
 
 
@@ -259,4 +252,91 @@ def test_revoked_release_is_offered_no_more(keys: Keys, device_key: Any, release
     root = roots.open_genesis(keys.root_document(1, revoked=(digest,)), host_crypto.verify)
     verdict = judged(root, device_key, target_of(releases["1.1.0"], TargetState.PENDING), None)
     assert verdict.wanted is None
-    assert verdict.target_state == "pending"
+    assert (verdict.target_state, verdict.target_reason) == (
+        "withdrawn",
+        "ROOT 1 revokes this manifest",
+    )
+
+
+def test_release_that_an_operator_withdrew_is_offered_no_more(
+    root: roots.Root, device_key: Any, releases: dict[str, Built]
+) -> None:
+    target = dataclasses.replace(target_of(releases["1.1.0"], TargetState.OFFERED), withdrawn=True)
+    verdict = judged(root, device_key, target, report_of(device_key, releases["1.0.0"], "confirmed"))
+    assert (verdict.wanted, verdict.target_state, verdict.hurry) == (None, "withdrawn", False)
+    kept = judged(root, device_key, target, report_of(device_key, releases["1.1.0"], "confirmed"))
+    assert (kept.wanted, kept.target_state) == (None, "confirmed"), "what runs it stays"
+
+
+def test_cancelled_rollout_is_offered_no_more(
+    root: roots.Root, device_key: Any, releases: dict[str, Built]
+) -> None:
+    target = dataclasses.replace(target_of(releases["1.1.0"], TargetState.PENDING), cancelling=True)
+    verdict = judged(root, device_key, target, None)
+    assert (verdict.wanted, verdict.target_state, verdict.hurry) == (None, "cancelled", False)
+
+
+@pytest.mark.parametrize("state", CLOSED)
+@pytest.mark.parametrize("runs", ["1.0.0", "1.1.0"])
+def test_closed_target_stays_as_it_is(
+    root: roots.Root, device_key: Any, releases: dict[str, Built], state: TargetState, runs: str
+) -> None:
+    raw = report_of(device_key, releases[runs], "confirmed")
+    verdict = judged(root, device_key, target_of(releases["1.1.0"], state), raw)
+    assert (verdict.target_state, verdict.wanted, verdict.hurry) == (state, None, False)
+
+
+def test_rollback_is_not_done_while_the_newer_image_waits_for_the_next_reset(
+    root: roots.Root, device_key: Any, releases: dict[str, Built]
+) -> None:
+    old, new = releases["1.0.0"], releases["1.1.0"]
+    state, settled, reason = TargetState.PENDING, None, None
+
+    def report(runs: Built, how: str, **changes: Any) -> Any:
+        nonlocal state, settled, reason
+        target = dataclasses.replace(target_of(old, state), reason=reason)
+        twin = Twin(
+            device_id=DEVICE,
+            report_nonce=NONCE,
+            confirmed_hash=None,
+            target=target,
+            running_hash=old.image.image_hash,
+            settled=settled,
+        )
+        raw = report_of(device_key, runs, how, **changes)
+        request = Request(secrets.token_bytes(16), 1, None, raw)
+        verdict = judge(twin, request, host_crypto.public_xy(device_key), root, host_crypto.verify)
+        state, settled, reason = verdict.target_state, verdict.settled, verdict.target_reason
+        return verdict
+
+    for _ in range(2):
+        waits = report(old, "confirmed", installed=new.manifest_digest)
+        assert (waits.target_state, waits.wanted is not None) == ("offered", True)
+        assert "starts at the next reset" in str(waits.target_reason)
+    trial = report(new, "trial", installed=new.manifest_digest)
+    assert (trial.target_state, trial.wanted is not None) == ("offered", True), "and is sent back again"
+    assert report(old, "confirmed", installed=old.manifest_digest).target_state == "confirmed"
+
+
+def test_image_that_had_its_trial_does_not_keep_a_rollback_waiting(
+    root: roots.Root, device_key: Any, releases: dict[str, Built]
+) -> None:
+    old, new = releases["1.0.0"], releases["1.1.0"]
+    twin = Twin(
+        device_id=DEVICE,
+        report_nonce=NONCE,
+        confirmed_hash=None,
+        target=target_of(old, TargetState.PENDING),
+        running_hash=old.image.image_hash,
+        settled=None,
+    )
+    raw = report_of(device_key, old, "confirmed", installed=new.manifest_digest, events=AP1)
+    request = Request(secrets.token_bytes(16), 1, None, raw)
+    verdict = judge(twin, request, host_crypto.public_xy(device_key), root, host_crypto.verify)
+    assert (verdict.target_state, verdict.settled) == ("confirmed", new.manifest_digest)
+
+
+def test_every_state_of_a_device_leads_to_one_verdict() -> None:
+    found = [state for _, states in VERDICTS for state in states]
+    assert sorted([*found, TargetState.CANCELLED]) == sorted(TargetState), "each once"
+    assert VERDICTS[-1] == (RolloutState.DONE, (TargetState.CONFIRMED,)), "done: nothing else is left"

@@ -53,6 +53,10 @@ def target_of(server: Server, device: Device) -> dict[str, Any]:
     return server.rows(query, device.id)[0]
 
 
+def devices_of(server: Server, rollout: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(server.api("GET", f"rollouts/{rollout['id']}/devices")[1]["devices"])
+
+
 # Tokens
 
 
@@ -216,15 +220,6 @@ def test_damaged_artifact_is_not_published(server: Server, keys: Keys) -> None:
     assert (status, answer["error"]["code"]) == (409, "artifact-damaged")
 
 
-def test_same_image_with_a_newer_manifest_is_a_further_release(server: Server, keys: Keys) -> None:
-    built = build_release(keys, "6.0.0", 3, 60)
-    assert server.publish(built)[0] == 201
-    newer = Built("6.0.0", built.file, keys.envelope(built.file, 61))
-    assert server.publish(newer)[0] == 201
-    assert server.api("GET", "releases/6.0.0")[1]["sequence"] == 61
-    assert server.api("GET", f"releases/{built.manifest_digest.hex()[:12]}")[1]["sequence"] == 60
-
-
 # Groups
 
 
@@ -277,7 +272,11 @@ def test_rollout_to_a_group_makes_one_target_per_device(server: Server, releases
         1,
         "running",
     )
-    assert json.loads(audit_of(server, "rollout.update")[-1]["detail"])["devices"] == 3
+    ordered, done = audit_of(server, "rollout.update")[-1], audit_of(server, "rollout.planned")[-1]
+    assert (ordered["actor"], ordered["subject"]) == ("first-operator", f"group:{name}")
+    assert json.loads(ordered["detail"]) == {"rollout": rollout["id"], "version": "1.1.0"}
+    assert (done["actor"], done["subject"]) == ("server", str(rollout["id"]))
+    assert json.loads(done["detail"]) == {"devices": 3, "left_out": {}, "versions": ["1.1.0"]}
 
 
 def test_new_rollout_supersedes_the_one_under_way(server: Server) -> None:
@@ -307,9 +306,12 @@ def test_group_rollout_leaves_out_those_that_may_not(server: Server) -> None:
     server.api("POST", f"groups/{name}/devices", {"devices": [good.id, high.id, revoked.id]})
     server.api("POST", f"devices/{revoked.id}/revoke")
     rollout = server.api("POST", "rollouts", {"version": "1.1.0", "group": name})[1]
-    assert [item["device_id"] for item in rollout["devices"]] == [good.id]
-    assert set(rollout["refused"]) == {high.id, revoked.id}
-    assert "PO1" in rollout["refused"][high.id]
+    assert [item["device_id"] for item in devices_of(server, rollout)] == [good.id]
+    assert {item["first"]: item["reason"] for item in rollout["left_out"]} == {
+        high.id: "PO1 rollback: security counter 2 is below the device's floor 3",
+        revoked.id: "the device is revoked",
+    }
+    assert server.api("GET", f"rollouts/{rollout['id']}")[1]["left_out"] == rollout["left_out"]
 
 
 def test_rollback_goes_to_the_release_confirmed_before(server: Server, releases: dict[str, Built]) -> None:
@@ -324,7 +326,8 @@ def test_rollback_goes_to_the_release_confirmed_before(server: Server, releases:
     status, answer = server.api("POST", "rollbacks", {"device": device.id})
     assert (status, answer["error"]["message"]) == (
         409,
-        f"device {device.id}: the device has confirmed no earlier release: name the version with --to",
+        f"device {device.id}: rollback {rollout['id']} brought it back already: "
+        "name the version with --to to go back further",
     )
     update(server, device, releases["1.2.0"])
     assert server.api("POST", "rollbacks", {"device": device.id})[1]["versions"] == ["1.0.0"]
@@ -367,11 +370,13 @@ def test_rollback_of_a_group_sends_each_device_where_it_was(
     updated.check_in()
     server.api("POST", f"groups/{name}/devices", {"devices": [idle.id]})
     rollout = server.api("POST", "rollbacks", {"group": name})[1]
-    assert {item["device_id"]: item["version"] for item in rollout["devices"]} == {
+    assert {item["device_id"]: item["version"] for item in devices_of(server, rollout)} == {
         updated.id: "1.1.0",
         waiting.id: "1.0.0",
     }
-    assert rollout["refused"] == {}, "nothing was ever wanted of the idle one"
+    assert rollout["left_out"] == [
+        {"reason": "nothing was ever rolled out to the device", "devices": 1, "first": idle.id}
+    ]
 
 
 def test_rollback_to_a_named_version(server: Server, releases: dict[str, Built]) -> None:

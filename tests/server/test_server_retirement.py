@@ -87,8 +87,9 @@ def test_rollouts_leave_a_retired_device_out_and_do_not_wait_for_it(
         each.check_in()
     started = server.api("POST", "rollouts", {"version": "1.1.0", "device": device.id})[1]
     server.api("POST", f"devices/{device.id}/retire", {})
-    shown = server.api("GET", f"rollouts/{started['id']}")[1]["devices"][0]
-    assert (shown["state"], shown["reason"]) == ("failed", "the device was retired")
+    shown = server.api("GET", f"rollouts/{started['id']}/devices")[1]["devices"][0]
+    assert (shown["state"], shown["reason"]) == ("gone", "the device was retired")
+    assert server.api("GET", f"rollouts/{started['id']}")[1]["status"] == "failed"
     status, answer = server.api("POST", "rollouts", {"version": "1.2.0", "device": device.id})
     assert status >= 400
     assert "retired" in answer["error"]["message"]

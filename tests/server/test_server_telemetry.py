@@ -137,6 +137,8 @@ def test_database_from_before_gets_the_table_at_the_next_start(keys: Keys, tmp_p
     server.stop()
     database = sqlite3.connect(tmp_path / "data" / "fota.db")
     database.execute("DROP TABLE telemetry")
+    database.execute("UPDATE meta SET value = '1' WHERE key = 'schema'")
+    database.commit()
     database.close()
     server.start()
     device = Device(server)

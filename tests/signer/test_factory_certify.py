@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from factory_world import new_device_ca
 
+from fota_cli.client import OperatorClient
 from fota_cli.device_keys import _round
 from fota_server.renewals import _ordered_key
 from fota_signer.factory.ca import issue
@@ -123,7 +124,9 @@ class Liar:
     def __init__(self, answer, refuses=()):
         self.answer, self.refuses, self.taken = answer, refuses, []
 
-    def get(self, path):
+    pages, url = OperatorClient.pages, "https://liar"
+
+    def get(self, path, **_query):
         return self.answer
 
     def post(self, path, raw):

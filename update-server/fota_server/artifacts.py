@@ -11,11 +11,14 @@ import os
 import re
 import secrets
 import shutil
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from fota_wire.errors import InputError, StorageError, VerifyError
 
 FLOOR = 64 << 20
+FORGOTTEN_S = 86400
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -84,6 +87,17 @@ class ArtifactStore:
         if hashlib.sha256(data).hexdigest() != digest:
             raise VerifyError(f"artifact {digest} is damaged on the server's disk", "artifact-damaged")
         return data
+
+    def forgotten(self) -> list[str]:
+        """Return the digests of files that arrived more than ``FORGOTTEN_S`` ago."""
+        before = time.time() - FORGOTTEN_S
+        found = [path for path in self._folder.glob("??/*") if is_digest(path.name)]
+        return [path.name for path in found if path.stat().st_mtime < before]
+
+    def remove(self, digests: Iterable[str]) -> None:
+        """Delete files, as far as they are there. Nothing may refer to them."""
+        for digest in digests:
+            self.path(digest).unlink(missing_ok=True)
 
     def writable(self) -> bool:
         """Return whether the folder takes new files, and the disk has room for them."""

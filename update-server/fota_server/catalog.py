@@ -1,13 +1,15 @@
 """The releases: read from the database once each (they never change), and how one is published."""
 
-from collections.abc import Iterable, Sequence
+import uuid
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
-from sqlalchemy import RowMapping, insert, select
+from sqlalchemy import RowMapping, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fota_server import schema
 from fota_server.database import now, record_audit
-from fota_server.decide import Release
+from fota_server.decide import TAKEN, Release, why_not
 from fota_wire import root as roots
 from fota_wire.errors import InputError, VerifyError
 from fota_wire.host_crypto import verify
@@ -96,23 +98,30 @@ def check_release(
     )
 
 
-async def store_release(connection: AsyncConnection, release: Release, actor: str) -> bool:
+async def store_release(connection: AsyncConnection, release: Release, root: roots.Root, actor: str) -> bool:
     """Insert a checked release; return False if this very manifest is published already.
 
+    A version is published once in its class, under a sequence above all before it. A release that no device
+    may get any more, and none has taken, does not count: it can be replaced.
+
     Raises:
-        VerifyError: its version is taken by other content (``version-taken``).
+        VerifyError: its version is taken (``version-taken``), or its sequence (``sequence``); says which is
+            free.
     """
     table = schema.releases
-    same = select(table.c.id).where(table.c.manifest_digest == release.manifest_digest.hex())
-    if (await connection.execute(same)).first():
+    query = RELEASES.where(table.c.class_id == release.class_id.hex())
+    rows = (await connection.execute(query)).mappings().all()
+    if any(row["manifest_digest"] == release.manifest_digest.hex() for row in rows):
         return False
-    taken = select(table.c.file_digest).where(
-        table.c.class_id == release.class_id.hex(), table.c.version == release.version
-    )
-    if any(row.file_digest != release.file_digest.hex() for row in await connection.execute(taken)):
+    newest = max((row["sequence"] for row in rows), default=-1)
+    for row in rows:
+        if row["version"] == release.version:
+            await _require_replaceable(connection, row, release, root, newest + 1)
+    if release.sequence <= newest:
         raise VerifyError(
-            f"version {release.version} is published already, with other content: take a new version",
-            "version-taken",
+            f"sequence {release.sequence} is not above {newest}, the newest of its class: "
+            f"the next free one is {max(newest + 1, root.min_sequence)}",
+            "sequence",
         )
     stored = await connection.execute(
         insert(table).values(
@@ -132,36 +141,150 @@ async def store_release(connection: AsyncConnection, release: Release, actor: st
     )
     (release_id,) = stored.inserted_primary_key or (None,)
     if release.key_hash is not None:
-        row = {"release_id": release_id, "key_hash": release.key_hash.hex()}
-        await connection.execute(insert(_keys).values(**row))
+        key = {"release_id": release_id, "key_hash": release.key_hash.hex()}
+        await connection.execute(insert(_keys).values(**key))
     await record_audit(
         connection, actor, "release.publish", release.version, manifest_digest=release.manifest_digest.hex()
     )
     return True
 
 
-async def find_release(connection: AsyncConnection, name: str) -> Release:
+async def _require_replaceable(
+    connection: AsyncConnection, row: RowMapping, release: Release, root: roots.Root, free: int
+) -> None:
+    """Return if the release in ``row`` may make room for another of its version: barred, and on no device."""
+    on_devices = await _is_on_devices(connection, row)
+    if not on_devices and why_not(release_of(row), root, withdrawn=row["withdrawn_at"] is not None):
+        return
+    content = "this image" if row["file_digest"] == release.file_digest.hex() else "another image"
+    way_out = "" if on_devices else f", or make room with 'fota release withdraw {release.version}'"
+    raise VerifyError(
+        f"version {release.version} is published already, with {content} and sequence {row['sequence']}: "
+        f"take a new version and sequence {free}{way_out}",
+        "version-taken",
+    )
+
+
+async def _is_on_devices(connection: AsyncConnection, row: RowMapping) -> bool:
+    """Tell whether a device runs a release, ever confirmed it, or will start it at its next reset."""
+    devices, confirmations, targets = schema.devices, schema.confirmations, schema.targets
+    image, manifest = row["image_hash"], row["manifest_digest"]
+    waits = devices.c.settled_digest.is_(None) | (devices.c.settled_digest != manifest)
+    found = or_(
+        exists().where(devices.c.running_hash == image),
+        exists().where(devices.c.installed_digest == manifest, waits),
+        exists().where(confirmations.c.image_hash == image),
+        exists().where(targets.c.release_id == row["id"], targets.c.state.in_(TAKEN)),
+    )
+    return bool((await connection.execute(select(found))).scalar_one())
+
+
+async def barred_releases(connection: AsyncConnection, root: roots.Root) -> dict[int, str]:
+    """Return the releases that no device may get any more, by row id, and why."""
+    barred = {}
+    for row in (await connection.execute(RELEASES)).mappings():
+        reason = why_not(release_of(row), root, withdrawn=row["withdrawn_at"] is not None)
+        if reason:
+            barred[int(row["id"])] = reason
+    return barred
+
+
+async def set_withdrawn(connection: AsyncConnection, name: str, withdrawn: bool, actor: str) -> Release:
+    """Have a release offered to no device any more, or take that back, and return it.
+
+    What runs it stays. Rollouts that a withdrawal ended stay so.
+
+    Raises:
+        InputError: as for ``find_release``.
+        VerifyError: it is so already, or its version was published anew meanwhile.
+    """
+    release, table = await find_release(connection, name), schema.releases
+    query = select(table.c.withdrawn_at).where(table.c.id == release.id)
+    if ((await connection.execute(query)).scalar_one() is not None) == withdrawn:
+        state = "withdrawn already" if withdrawn else "not withdrawn"
+        raise VerifyError(f"release {release.version} is {state}", "withdrawn")
+    if not withdrawn:
+        await _require_vacant(connection, release)
+    change = {"withdrawn_at": now() if withdrawn else None, "withdrawn_by": actor if withdrawn else None}
+    await connection.execute(update(table).where(table.c.id == release.id).values(**change))
+    action = "release.withdraw" if withdrawn else "release.restore"
+    digest = release.manifest_digest.hex()
+    await record_audit(connection, actor, action, release.version, manifest_digest=digest)
+    return release
+
+
+async def _require_vacant(connection: AsyncConnection, release: Release) -> None:
+    table = schema.releases
+    other = select(table.c.sequence).where(
+        table.c.class_id == release.class_id.hex(),
+        table.c.version == release.version,
+        table.c.withdrawn_at.is_(None),
+    )
+    if row := (await connection.execute(other)).first():
+        raise VerifyError(
+            f"version {release.version} was published anew, as sequence {row.sequence}", "version-taken"
+        )
+
+
+async def unreferenced(connection: AsyncConnection, digests: Collection[str]) -> set[str]:
+    """Return those of these file digests that no release names; none at all if nothing is published."""
+    table, free = schema.releases, set(digests)
+    if not (await connection.execute(select(func.count()).select_from(table))).scalar_one():
+        return set()
+    return free - set((await connection.execute(select(table.c.file_digest))).scalars())
+
+
+async def list_releases(
+    connection: AsyncConnection, root: roots.Root, after: int, limit: int
+) -> list[dict[str, Any]]:
+    """Return up to ``limit`` releases with ids above ``after``, in the order of their publication."""
+    query = RELEASES.where(schema.releases.c.id > after).order_by(schema.releases.c.id).limit(limit)
+    return [_view(row, root) for row in (await connection.execute(query)).mappings()]
+
+
+async def show_release(connection: AsyncConnection, release: Release, root: roots.Root) -> dict[str, Any]:
+    """Return what operators see of a release; ``barred``: why no device gets it any more, or null."""
+    query = RELEASES.where(schema.releases.c.manifest_digest == release.manifest_digest.hex())
+    return _view((await connection.execute(query)).mappings().one(), root)
+
+
+def _view(row: RowMapping, root: roots.Root) -> dict[str, Any]:
+    barred = why_not(release_of(row), root, withdrawn=row["withdrawn_at"] is not None)
+    return {name: row[name] for name in row if name not in ("envelope", "key_hash")} | {"barred": barred}
+
+
+async def find_release(connection: AsyncConnection, name: str, classes: Collection[str] = ()) -> Release:
     """Return the release that an operator names by version, or by 8 or more hex digits of its manifest
     digest.
 
-    Of several manifests for one image the one with the highest sequence counts.
+    ``classes``: those of the devices that it is for; where images of several classes have this version, the
+    one of theirs is meant. Of several releases of one version the newest counts that was not withdrawn.
 
     Raises:
-        InputError: there is none (``unknown-release``), or images of several device classes have this
-        version.
+        InputError: there is none (``unknown-release``), or it could be several (``ambiguous-release``).
     """
     table = schema.releases
-    query = RELEASES.where(table.c.version == name).order_by(table.c.sequence.desc())
+    query = RELEASES.where(table.c.version == name)
     rows: Sequence[RowMapping] = (await connection.execute(query)).mappings().all()
+    apart = "class_id"
     if not rows and len(name) >= 8 and all(digit in "0123456789abcdef" for digit in name):
+        apart = "manifest_digest"
         query = RELEASES.where(table.c.manifest_digest.startswith(name))
         rows = (await connection.execute(query)).mappings().all()
     if not rows:
         raise InputError(
             f"no release {name}: publish it first, or see 'fota release list'", "unknown-release"
         )
-    if len({row["file_digest"] for row in rows}) > 1:
-        raise InputError(
-            f"several releases are called {name}: name one by its manifest digest", "ambiguous-release"
+    newest: dict[str, Any] = {}
+    for row in sorted(rows, key=lambda row: (row["withdrawn_at"] is None, row["sequence"])):
+        newest[row[apart]] = row
+    meant = [row for row in newest.values() if row["class_id"] in classes] or list(newest.values())
+    if len(meant) > 1:
+        choices = ", ".join(
+            f"{row['manifest_digest'][:16]} of class {uuid.UUID(row['class_id'])}" for row in meant
         )
-    return release_of(rows[0])
+        raise InputError(
+            f"several releases are called {name}: name one by its manifest digest, {choices}",
+            "ambiguous-release",
+        )
+    return release_of(meant[0])

@@ -21,8 +21,9 @@ from fota_server.admission import KEY_COLUMNS, key_order, refuse
 from fota_server.catalog import Catalog
 from fota_server.crypto import AssignSigner
 from fota_server.database import Database
-from fota_server.decide import Target, TargetState, Twin, Verdict, judge
+from fota_server.decide import RolloutState, Target, TargetState, Twin, Verdict, judge
 from fota_server.identity import Identity
+from fota_server.rollouts import settle
 from fota_server.trust import TrustChain
 from fota_wire import assignment
 from fota_wire.checkin import MAX_ROOT_STEPS, Request, Response, encode_response
@@ -189,17 +190,22 @@ class CheckIns:
                 *KEY_COLUMNS,
                 devices.c.report_nonce,
                 devices.c.confirmed_hash,
+                devices.c.running_hash,
+                devices.c.settled_digest,
                 targets.c.id.label("target_id"),
                 targets.c.rollout_id,
                 targets.c.release_id,
                 targets.c.state,
                 targets.c.reason,
                 rollouts.c.paused,
+                rollouts.c.state.label("rollout_state"),
+                schema.releases.c.withdrawn_at,
             )
             .outerjoin(schema.retirements, schema.retirements.c.device_id == devices.c.id)
             .outerjoin(schema.device_keys, schema.device_keys.c.device_id == devices.c.id)
             .outerjoin(targets, devices.c.target_id == targets.c.id)
             .outerjoin(rollouts, targets.c.rollout_id == rollouts.c.id)
+            .outerjoin(schema.releases, targets.c.release_id == schema.releases.c.id)
             .where(devices.c.id.in_(list(device_ids)))
         )
         rows = (await connection.execute(query)).all()
@@ -216,8 +222,10 @@ class CheckIns:
         twin = Twin(
             device_id=identity.device_id,
             report_nonce=row.report_nonce if row else None,
-            confirmed_hash=bytes.fromhex(row.confirmed_hash) if row and row.confirmed_hash else None,
+            confirmed_hash=_digest(row.confirmed_hash) if row else None,
             target=target,
+            running_hash=_digest(row.running_hash) if row else None,
+            settled=_digest(row.settled_digest) if row else None,
         )
         verdict = judge(
             twin,
@@ -281,7 +289,13 @@ def _target(row: Any, releases: dict[int, Any]) -> Target:  # noqa: ANN401 - a d
         state=TargetState(row.state),
         reason=row.reason,
         paused=row.paused,
+        withdrawn=row.withdrawn_at is not None,
+        cancelling=row.rollout_state == RolloutState.CANCELLING,
     )
+
+
+def _digest(text: str | None) -> bytes | None:
+    return bytes.fromhex(text) if text else None
 
 
 def _fail(waiting: _Waiting, exc: FotaError) -> None:
@@ -310,6 +324,9 @@ async def _store(connection: AsyncConnection, judged: list[_Judged], now: int) -
         await connection.execute(
             update(targets).where(targets.c.id == bindparam("target")).values(names), moved
         )
+        changed = {change["target"] for change in moved}
+        moving = (item.twin.target for item in judged)
+        await settle(connection, {one.rollout_id for one in moving if one and one.id in changed})
     confirmed = [
         {"device_id": item.twin.device_id, "image_hash": item.verdict.newly_confirmed.hex(), "at": now}
         for item in judged
@@ -366,6 +383,7 @@ def _facts(item: _Judged, report: Report, now: int) -> dict[str, object]:
         "refused_report": None,
         "report_at": now,
         "installed_digest": report.installed.hex() if report.installed else None,
+        "settled_digest": item.verdict.settled.hex() if item.verdict.settled else None,
         "running_hash": report.image_hash.hex(),
         "running_version": report.version,
         "running_slot": report.slot,

@@ -1,5 +1,6 @@
 """The database: opening it, its pragmas, its errors. Everything above speaks SQLAlchemy Core."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -77,6 +78,7 @@ class Database:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._reader = engine.execution_options(fota_read_only=True)
+        self._turn = asyncio.Lock()  # first come, first served: who plans for many keeps nobody waiting
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
@@ -86,7 +88,7 @@ class Database:
             DatabaseUnavailable: the database failed at any point, commit included; nothing was written.
         """
         try:
-            async with self._engine.begin() as connection:
+            async with self._turn, self._engine.begin() as connection:
                 yield connection
         except (DBAPIError, SQLAlchemyError) as exc:
             raise _unavailable(exc) from exc

@@ -1,6 +1,7 @@
 """What a check-in means: the pure core. Rows and bytes in, a verdict out; no clock, no database, no network.
 
-A target is what a rollout wants of one device:
+The home of all words that say how a device or a rollout stands. A target is what a rollout wants of one
+device:
 
 | State | Event in a verified report | Next |
 |---|---|---|
@@ -15,11 +16,19 @@ A target is what a rollout wants of one device:
 | any | the release runs, state "fallback" | unchanged: it runs, and nobody confirmed it |
 | OFFERED | `refused` with a status code, or a second time for the same reason | FAILED |
 | OFFERED, INSTALLED | `refused` once, `failed` | unchanged; the reason is shown |
+| PENDING to TRIAL | the release runs confirmed, and another image waits for the next reset | OFFERED |
+| PENDING to TRIAL | ROOT bars the release, or an operator withdrew it | WITHDRAWN |
+| PENDING to TRIAL | an operator cancels the rollout | CANCELLED |
+| PENDING to TRIAL | an operator revokes or retires the device | GONE |
+| PENDING to TRIAL | another rollout wants something of the device | SUPERSEDED |
 
-REVERTED, REJECTED and FAILED stay until an operator acts: the release is not offered again. Only CONFIRMED is
-success. A release is offered unasked once. Every later ASSIGNMENT that names it follows a report verified in
-the same check-in, so that a device that went back is never sent into the same trial again by an answer to old
-facts.
+REVERTED, REJECTED and FAILED stay until an operator acts: the release is not offered again. The last four are
+closed: nothing changes them any more. Only CONFIRMED is success. A release is offered unasked once. Every
+later ASSIGNMENT that names it follows a report verified in the same check-in, so that a device that went back
+is never sent into the same trial again by an answer to old facts.
+
+A rollout is PLANNING while its targets are made, RUNNING while one of them is under way, CANCELLING while
+they are closed; then its verdict is stored (`VERDICTS`). RUNNING and held back is called "paused".
 """
 
 import re
@@ -50,10 +59,49 @@ class TargetState(StrEnum):
     REJECTED = "rejected"
     FAILED = "failed"
     SUPERSEDED = "superseded"
+    CANCELLED = "cancelled"
+    WITHDRAWN = "withdrawn"
+    GONE = "gone"
 
 
 UNDER_WAY = (TargetState.PENDING, TargetState.OFFERED, TargetState.INSTALLED, TargetState.TRIAL)
 GIVEN_UP = (TargetState.REVERTED, TargetState.REJECTED, TargetState.FAILED)
+CLOSED = (TargetState.SUPERSEDED, TargetState.CANCELLED, TargetState.WITHDRAWN, TargetState.GONE)
+HELD = (*UNDER_WAY, TargetState.CONFIRMED)
+"""In these a target holds its device to the release."""
+TAKEN = (TargetState.INSTALLED, TargetState.TRIAL, TargetState.CONFIRMED)
+"""In these the device has the release."""
+
+
+class RolloutState(StrEnum):
+    """How far a rollout is as a whole."""
+
+    PLANNING = "planning"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    DONE = "done"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+    WITHDRAWN = "withdrawn"
+    CANCELLED = "cancelled"
+
+
+WORKED_ON = (RolloutState.PLANNING, RolloutState.CANCELLING)
+"""The server itself has still to do something, in bounded steps."""
+OPEN = (RolloutState.PLANNING, RolloutState.RUNNING)
+"""Devices are still to come; what is neither in here nor CANCELLING has ended."""
+
+VERDICTS = (
+    (RolloutState.RUNNING, UNDER_WAY),
+    (RolloutState.WITHDRAWN, (TargetState.WITHDRAWN,)),
+    (RolloutState.FAILED, (*GIVEN_UP, TargetState.GONE)),
+    (RolloutState.SUPERSEDED, (TargetState.SUPERSEDED,)),
+    (RolloutState.DONE, (TargetState.CONFIRMED,)),
+)
+"""The first of these of whose states a rollout has a target is its own. DONE: every device confirmed.
+
+A rollout without targets is FAILED. CANCELLED is an operator's word and not found by counting.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,17 +135,21 @@ class Target:
     state: TargetState
     reason: str | None
     paused: bool
+    withdrawn: bool = False
+    cancelling: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Twin:
-    """What the server knows of a device before a check-in. ``confirmed_hash``: the last image it
-    confirmed."""
+    """What the server knows of a device before a check-in. ``confirmed_hash``: the last image it confirmed;
+    ``running_hash``: the one that its last report named; ``settled``: see `settle_installed`."""
 
     device_id: str
     report_nonce: bytes | None
     confirmed_hash: bytes | None
     target: Target | None
+    running_hash: bytes | None = None
+    settled: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +163,7 @@ class Verdict:
     newly_confirmed: bytes | None
     wanted: Release | None
     hurry: bool
+    settled: bytes | None = None
     attested: Attestation | None = None
 
 
@@ -131,8 +184,11 @@ def judge(
     # (2) What that means for what is wanted of it.
     target = twin.target
     state, reason = (target.state, target.reason) if target else (None, None)
+    settled = settle_installed(twin, report) if report else twin.settled
     if target and report:
-        state, reason = advance(target, report)
+        state, reason = advance(target, report, settled)
+    if target and state in UNDER_WAY:
+        state, reason = close(target, root) or (state, reason)
     # (3) What to tell it.
     behind = root.version - request.root_version > MAX_ROOT_STEPS
     wanted = None
@@ -152,6 +208,7 @@ def judge(
         hurry=behind
         or twin.report_nonce is None
         or bool(target and state in UNDER_WAY and not target.paused),
+        settled=settled,
         attested=attested,
     )
 
@@ -175,12 +232,37 @@ def _read_report(
     return report, attested, "accepted"
 
 
-def advance(target: Target, report: Report) -> tuple[TargetState, str | None]:
+def settle_installed(twin: Twin, report: Report) -> bytes | None:
+    """Return the manifest digest of the installed image that no reset will start any more.
+
+    What was installed last has had its trial once another image runs than before, or once the device says
+    that it went back. Of a first report nothing earlier is known: it is believed to have had it.
+    """
+    went_back = _last_event(report, ("reverted", "rejected")) is not None
+    if twin.running_hash is None or twin.running_hash != report.image_hash or went_back:
+        return report.installed
+    return twin.settled
+
+
+def close(target: Target, root: Root) -> tuple[TargetState, str] | None:
+    """Return how a target that is under way ends without its device, or None: it goes on."""
+    if target.cancelling:
+        return TargetState.CANCELLED, f"rollout {target.rollout_id} was cancelled"
+    barred = why_not(target.release, root, withdrawn=target.withdrawn)
+    return (TargetState.WITHDRAWN, barred) if barred else None
+
+
+def advance(target: Target, report: Report, settled: bytes | None) -> tuple[TargetState, str | None]:
     """Return the state of ``target`` after a verified report, and the reason for it."""
     release, state = target.release, target.state
+    if state in CLOSED:
+        return state, target.reason
     if report.image_hash == release.image_hash:
         if report.state == "fallback":
             return state, "runs in place of a confirmed image that was refused"
+        staged = report.installed not in (None, settled, release.manifest_digest)
+        if staged and report.state == "confirmed" and state in UNDER_WAY:
+            return TargetState.OFFERED, "it runs, but another image is installed and starts at the next reset"
         return (TargetState.TRIAL if report.state == "trial" else TargetState.CONFIRMED), None
     if state in GIVEN_UP or state is TargetState.PENDING:
         return state, target.reason
@@ -207,21 +289,18 @@ def _last_event(report: Report, codes: tuple[str, ...]) -> str | None:
 
 def offer(target: Target, state: TargetState, *, reported: bool, root: Root) -> Release | None:
     """Return the release that an ASSIGNMENT may name now, or None: nothing is wanted."""
-    if state in GIVEN_UP or state is TargetState.SUPERSEDED:
+    if state in GIVEN_UP or state in CLOSED:
         return None
     if target.paused and state not in (TargetState.TRIAL, TargetState.CONFIRMED):
         return None
-    if why_not(target.release, root, floor=None):
+    if why_not(target.release, root, withdrawn=target.withdrawn):
         return None
     return target.release if reported or state is TargetState.PENDING else None
 
 
-def why_not(release: Release, root: Root, floor: int | None) -> str | None:
-    """Return why a device with this ``floor`` (None: not known) must not get ``release``, or None."""
+def why_not(release: Release, root: Root, *, withdrawn: bool = False) -> str | None:
+    """Return why no device may get ``release`` any more, or None. ``withdrawn``: by an operator."""
+    if withdrawn:
+        return f"release {release.version} was withdrawn"
     refusal = root_refuses_manifest(root, release.manifest_digest, release.sequence)
-    refusal = refusal or root_refuses_image(root, release.key_hash, release.sec_cnt)
-    if refusal:
-        return refusal
-    if floor is not None and release.sec_cnt < floor:
-        return f"PO1 rollback: security counter {release.sec_cnt} is below the device's floor {floor}"
-    return None
+    return refusal or root_refuses_image(root, release.key_hash, release.sec_cnt)

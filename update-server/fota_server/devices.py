@@ -1,35 +1,40 @@
-"""Devices and groups as operators see them: installed, running and confirmed apart."""
+"""Devices as operators see them: installed, running and confirmed apart."""
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, delete, func, insert, or_, select, update
+from sqlalchemy import RowMapping, Select, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fota_server import schema, telemetry
-from fota_server.database import now, record_audit
-from fota_server.decide import GIVEN_UP, TargetState
+from fota_server.database import record_audit
+from fota_server.decide import GIVEN_UP, HELD, UNDER_WAY
+from fota_server.groups import require_group
 from fota_server.identity import is_device_id
 from fota_server.refusals import list_refusals
 from fota_server.retirement import retirement_of
+from fota_server.rollouts import close_device
 from fota_wire import certify
 from fota_wire.attestation import COUNTS_PER_FLOOR
 from fota_wire.errors import InputError
 
-_GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MAX_PAGE = 1000
 
 
 async def list_devices(
     connection: AsyncConnection, *, group: str | None, after: str, limit: int
 ) -> list[dict[str, Any]]:
-    """Return up to ``limit`` devices with ids above ``after``, in order."""
+    """Return up to ``limit`` devices with ids above ``after``, in order.
+
+    Raises:
+        InputError: there is no such group.
+    """
     query = (
         _query().where(schema.devices.c.id > after).order_by(schema.devices.c.id).limit(min(limit, MAX_PAGE))
     )
     if group is not None:
+        await require_group(connection, group)
         members = select(schema.members.c.device_id).where(schema.members.c.group_name == group)
         query = query.where(schema.devices.c.id.in_(members))
     return await _views(connection, (await connection.execute(query)).mappings().all())
@@ -195,15 +200,13 @@ def status_of(row: RowMapping) -> str:
         return "revoked"
     if row["last_seen"] is None:
         return "unseen"
-    if row["target_state"] in GIVEN_UP or (
-        row["target_state"] and row["target_state"] != TargetState.CONFIRMED
-    ):
+    if row["target_state"] in (*UNDER_WAY, *GIVEN_UP):
         return str(row["target_state"])
     return str(row["state"] or "silent")
 
 
 async def revoke(connection: AsyncConnection, device_id: str, actor: str) -> dict[str, Any]:
-    """Refuse a device from now on, and return it.
+    """Refuse a device from now on, and return it; no rollout waits for it any more.
 
     Raises:
         InputError: not known.
@@ -211,6 +214,7 @@ async def revoke(connection: AsyncConnection, device_id: str, actor: str) -> dic
     await show_device(connection, device_id)
     table = schema.devices
     await connection.execute(update(table).where(table.c.id == device_id).values(revoked=True))
+    await close_device(connection, device_id, "the device was revoked")
     await record_audit(connection, actor, "device.revoke", device_id)
     return await show_device(connection, device_id)
 
@@ -235,72 +239,10 @@ async def admit(connection: AsyncConnection, device_id: str, actor: str) -> dict
     return await show_device(connection, device_id)
 
 
-async def list_groups(connection: AsyncConnection) -> list[dict[str, Any]]:
-    """Return all groups with the number of their devices."""
-    groups, members = schema.groups, schema.members
-    query = (
-        select(groups.c.name, groups.c.created_at, func.count(members.c.device_id).label("devices"))
-        .outerjoin(members, members.c.group_name == groups.c.name)
-        .group_by(groups.c.name, groups.c.created_at)
-        .order_by(groups.c.name)
-    )
-    return [dict(row) for row in (await connection.execute(query)).mappings()]
-
-
-async def create_group(connection: AsyncConnection, name: str, actor: str) -> bool:
-    """Make a group; return False if it exists.
-
-    Raises:
-        InputError: the name is not usable.
-    """
-    if not _GROUP_NAME.fullmatch(name):
-        raise InputError(
-            f"group name {name!r}: use up to 64 letters, digits, dots, dashes, underscores", "group-name"
-        )
-    table = schema.groups
-    if (await connection.execute(select(table).where(table.c.name == name))).first():
-        return False
-    await connection.execute(insert(table).values(name=name, created_at=now()))
-    await record_audit(connection, actor, "group.create", name)
-    return True
-
-
-async def add_members(connection: AsyncConnection, name: str, device_ids: list[str], actor: str) -> int:
-    """Add devices to a group; return how many were not in it before.
-
-    Raises:
-        InputError: group or device is not known; nothing is added.
-    """
-    if not (await connection.execute(select(schema.groups).where(schema.groups.c.name == name))).first():
-        raise InputError(f"no group {name}: create it with 'fota group create {name}'", "unknown-group")
-    added = 0
-    for device_id in dict.fromkeys(device_ids):
-        if not (
-            await connection.execute(select(schema.devices.c.id).where(schema.devices.c.id == device_id))
-        ).first():
-            raise InputError(
-                f"no device {device_id}: it has to check in first, or be admitted with 'fota device admit'",
-                "unknown-device",
-            )
-        table = schema.members
-        row = {"group_name": name, "device_id": device_id}
-        known = select(table).where(table.c.group_name == name, table.c.device_id == device_id)
-        if not (await connection.execute(known)).first():
-            await connection.execute(insert(table).values(**row))
-            added += 1
-    if added:
-        await record_audit(connection, actor, "group.add", name, devices=device_ids)
-    return added
-
-
 async def may_fetch(connection: AsyncConnection, device_id: str, file_digest: str) -> bool:
     """Return whether a device is assigned the release with this file, or runs it (SPEC 5.5)."""
     devices, targets, rollouts, releases = schema.devices, schema.targets, schema.rollouts, schema.releases
-    wanted = (
-        (targets.c.id.is_not(None))
-        & targets.c.state.not_in(GIVEN_UP)
-        & (releases.c.id == targets.c.release_id)
-    )
+    wanted = targets.c.state.in_(HELD) & (releases.c.id == targets.c.release_id)
     query = (
         select(devices.c.id)
         .select_from(devices)

@@ -48,7 +48,42 @@ def _audit_chain(connection: Connection) -> None:
     )
 
 
-STEPS: tuple[Step, ...] = (_tokens_expire, _new_tables, _roles, _audit_chain)
+_VERDICTS = """
+UPDATE rollouts SET state = f.state, ended_at = CASE WHEN f.state = 'running' THEN NULL ELSE f.at END
+FROM (
+    SELECT rollout_id, max(updated_at) AS at, CASE
+        WHEN sum(state IN ('pending', 'offered', 'installed', 'trial')) > 0 THEN 'running'
+        WHEN sum(state IN ('reverted', 'rejected', 'failed')) > 0 THEN 'failed'
+        WHEN sum(state = 'superseded') > 0 THEN 'superseded'
+        ELSE 'done' END AS state
+    FROM targets GROUP BY rollout_id
+) AS f WHERE f.rollout_id = rollouts.id
+"""
+
+
+def _orders_end(connection: Connection) -> None:
+    """Rollouts keep their verdicts, releases can be withdrawn, devices have something staged."""
+    rollouts, releases = schema.rollouts.c, schema.releases.c
+    for column in (
+        *(rollouts.release_id, rollouts.state, rollouts.planned_to, rollouts.ended_at),
+        *(releases.withdrawn_at, releases.withdrawn_by),
+        schema.devices.c.settled_digest,
+    ):
+        add_column(connection, column)
+    connection.execute(text("DROP INDEX IF EXISTS targets_progress"))
+    for table in (schema.rollouts, schema.targets):
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)
+    connection.execute(text(_VERDICTS))
+    connection.execute(  # all but those that are known to have something staged
+        text(
+            "UPDATE devices SET settled_digest = installed_digest WHERE NOT EXISTS"
+            " (SELECT 1 FROM targets t WHERE t.id = devices.target_id AND t.state = 'installed')"
+        )
+    )
+
+
+STEPS: tuple[Step, ...] = (_tokens_expire, _new_tables, _roles, _audit_chain, _orders_end)
 """Append only."""
 
 SCHEMA_VERSION = 1 + len(STEPS)
@@ -110,7 +145,7 @@ def take_step(connection: Connection) -> bool:
 
 
 def add_column(connection: Connection, column: Column[Any]) -> None:
-    """Add a column of ``schema.py`` to its table, unless it is there. It has to be nullable."""
+    """Add a column of ``schema.py`` to its table, unless it is there. It is nullable or has a default."""
     table = column.table.name
     if column.name in {found["name"] for found in inspect(connection).get_columns(table)}:
         return

@@ -9,7 +9,17 @@ from starlette.responses import JSONResponse
 from fota_server import devices, renewals, retirement
 from fota_server.database import Database
 from fota_server.device_plane import read_body
-from fota_server.operator_input import BODY_S, name_of, number_of, query_text, read_json, text_of
+from fota_server.operator_input import (
+    BODY_S,
+    after_of,
+    limit_of,
+    name_of,
+    number_of,
+    page,
+    query_text,
+    read_json,
+    text_of,
+)
 from fota_server.refusals import SHOWN, Refusals, list_refusals
 from fota_server.tokens import Operator
 from fota_wire import certify
@@ -33,11 +43,10 @@ class DeviceHandlers:
 
     async def list_devices(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET devices?group&after&limit; ``next`` is the ``after`` of the next page."""
-        limit = max(number_of(request, "limit", devices.MAX_PAGE), 1)
-        group, after = query_text(request, "group"), query_text(request, "after") or ""
+        limit, group = limit_of(request), query_text(request, "group")
         async with self._database.read() as connection:
-            views = await devices.list_devices(connection, group=group, after=after, limit=limit)
-        return JSONResponse({"devices": views, "next": views[-1]["id"] if len(views) == limit else None})
+            views = await devices.list_devices(connection, group=group, after=after_of(request), limit=limit)
+        return page("devices", views, limit, "id")
 
     async def show_device(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET devices/{id}."""
@@ -75,19 +84,22 @@ class DeviceHandlers:
 
     async def want_key(self, request: Request, operator: Operator) -> JSONResponse:
         """POST devices/{id}/key {"kind": "renew" or "rotate"}."""
-        kinds = {"renew": certify.RENEW, "rotate": certify.ROTATE}
-        kind = kinds.get(str((await read_json(request, {"kind"})).get("kind")))
-        if kind is None:
-            raise InputError('kind has to be "renew" or "rotate"', "json")
-        device_id = name_of(request, "id")
+        kind, device_id = await _kind_of(request), name_of(request, "id")
         async with self._database.write() as connection:
             await renewals.want(connection, device_id, kind, operator.name)
             return JSONResponse(await devices.show_device(connection, device_id))
 
-    async def list_orders(self, _request: Request, _operator: Operator) -> JSONResponse:
-        """GET orders: what waits for the device CA."""
+    async def want_group_key(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST groups/{name}/key {"kind": "renew" or "rotate"}: of all its devices in service."""
+        kind, name = await _kind_of(request), name_of(request, "name")
+        wanted = await renewals.want_of_group(self._database, name, kind, operator.name)
+        return JSONResponse({"name": name, **wanted})
+
+    async def list_orders(self, request: Request, _operator: Operator) -> JSONResponse:
+        """GET orders?after&limit: what waits for the device CA."""
+        limit, after = limit_of(request, renewals.MAX_LISTED), after_of(request)
         async with self._database.read() as connection:
-            return JSONResponse({"orders": await renewals.list_orders(connection)})
+            return page("orders", await renewals.list_orders(connection, after, limit), limit, "device")
 
     async def certificate(self, request: Request, operator: Operator) -> JSONResponse:
         """POST devices/{id}/certificate, DER: the CA's answer to an order."""
@@ -96,3 +108,11 @@ class DeviceHandlers:
         async with self._database.write() as connection:
             await renewals.deliver(connection, device_id, raw, self._device_cas(), operator.name)
             return JSONResponse(await devices.show_device(connection, device_id))
+
+
+async def _kind_of(request: Request) -> int:
+    kinds = {"renew": certify.RENEW, "rotate": certify.ROTATE}
+    kind = kinds.get(str((await read_json(request, {"kind"})).get("kind")))
+    if kind is None:
+        raise InputError('kind has to be "renew" or "rotate"', "json")
+    return kind

@@ -5,24 +5,26 @@ from typing import Any
 
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 from fota_server.device_plane import read_body
-from fota_server.rollouts import Scope
+from fota_server.plan import Scope
 from fota_wire.errors import InputError
 
 MAX_JSON = 1 << 20
 MAX_TEXT = 256
 """Characters of a name or another text, if its own rule does not say less."""
 BODY_S = 30.0
+MAX_PAGE = 1000
 
 
-async def read_json(request: Request, allowed: set[str]) -> dict[str, Any]:
+async def read_json(request: Request, allowed: set[str], limit: int = MAX_JSON) -> dict[str, Any]:
     """Return the JSON object in a request's body; no other fields than ``allowed``.
 
     Raises:
         InputError: not that.
     """
-    raw = await read_body(request, MAX_JSON, BODY_S)
+    raw = await read_body(request, limit, BODY_S)
     try:
         body = json.loads(raw)
         raw_texts(body)
@@ -89,6 +91,32 @@ class _RowId(Convertor[int]):
 register_url_convertor("row", _RowId())
 
 
+def flag_of(body: dict[str, Any], name: str) -> bool:
+    """Return the truth value in a field, False if it is not there.
+
+    Raises:
+        InputError: something else is there.
+    """
+    value = body.get(name, False)
+    if not isinstance(value, bool):
+        raise InputError(f"{name} has to be true or false", "json")
+    return value
+
+
+def names_of(body: dict[str, Any], name: str) -> list[str]:
+    """Return the names in a field, at least one.
+
+    Raises:
+        InputError: something else is there, or what is too long for a name.
+    """
+    value = body.get(name)
+    if not isinstance(value, list) or not value:
+        raise InputError(f"{name} has to be a list", "json")
+    if not all(isinstance(item, str) and len(item) <= MAX_TEXT for item in value):
+        raise InputError(f"{name} has to be a list of names", "json")
+    return value
+
+
 def scope_of(body: dict[str, Any]) -> Scope:
     """Return the device or the group that a body names.
 
@@ -121,3 +149,18 @@ def number_of(request: Request, name: str, limit: int, default: int | None = Non
     if not (text.isascii() and text.isdigit()) or len(text) > 18 or int(text) > limit:
         raise InputError(f"{name} has to be a number up to {limit}", "query")
     return int(text)
+
+
+def limit_of(request: Request, most: int = MAX_PAGE) -> int:
+    """Return how long a page may be: the parameter ``limit``, 1 to ``most``, or ``most``."""
+    return max(number_of(request, "limit", most), 1)
+
+
+def page(name: str, rows: list[dict[str, Any]], limit: int, key: str) -> JSONResponse:
+    """Return a page of a list; ``next`` is the ``after`` of the page that follows, null: none does."""
+    return JSONResponse({name: rows, "next": rows[-1][key] if len(rows) == limit else None})
+
+
+def after_of(request: Request) -> str:
+    """Return where a page begins: behind the name in the parameter ``after``, or at the first one."""
+    return query_text(request, "after") or ""

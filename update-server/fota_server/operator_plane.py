@@ -4,20 +4,29 @@
 |---|---|---|
 | GET health/live, health/ready | none | the process answers; database and artifact folder do, too |
 | PUT artifacts/{sha256} | publish | upload an image file; 201, or 200 if it is there already |
-| GET releases; GET releases/{version} | see releases | published releases |
+| GET releases?after&limit; GET releases/{version} | see releases | published releases |
 | POST releases | publish | publish a SUIT envelope, its artifact being there; 201, or 200 if it was already |
+| POST releases/{version}/withdraw, releases/{version}/restore | operate | offered no more; again |
 | GET roots; POST roots | see releases; administer | the chain of ROOT documents; append the next one |
 | GET devices?group&after&limit; GET devices/{id} | see | twins |
 | POST devices/{id}/revoke, devices/{id}/admit | operate | shut out; let in |
 | POST devices/{id}/retire {? "reason"} | administer | end its life, for good |
 | POST devices/{id}/key {"kind": "renew" or "rotate"} | operate | new certificate; new key, too (SPEC 5.6) |
-| GET orders; POST devices/{id}/certificate (DER) | operate | for the device CA: what to sign; signed |
+| GET orders?after&limit; POST devices/{id}/certificate (DER) | operate | what to sign; signed |
 | GET refusals?limit | see | who was turned away on the device plane, and why |
-| GET groups; POST groups; POST groups/{name}/devices | see; operate | groups |
-| GET rollouts; POST rollouts; GET rollouts/{id} | see; operate; see | rollouts with progress |
-| POST rollouts/{id}/pause, rollouts/{id}/resume | operate | |
+| GET groups?after&limit; POST groups; DELETE groups/{name} | see; operate; operate | groups |
+| POST groups/{name}/devices, groups/{name}/remove {"devices"} | operate | put in; take out |
+| POST groups/{name}/key {"kind"} | operate | as devices/{id}/key, of all its devices |
+| GET rollouts?after&limit; POST rollouts; GET rollouts/{id} | see; operate; see | with counts |
+| GET rollouts/{id}/devices, rollouts/{id}/left-out ?after&limit | see | device by device |
+| POST rollouts/{id}/pause, rollouts/{id}/resume, rollouts/{id}/cancel | operate | |
 | POST rollbacks | operate | send a device or a group back |
+| GET preview?kind&version&device or group&after&limit | see | device by device, before an order |
 | GET audit?after&limit | see | what operators did |
+
+Orders to many answer with a number at once: 202 while devices are still being planned, else 201; with
+``"dry_run": true`` they only say what they would do. Lists come in pages: ``next`` is the ``after`` of the
+next one.
 
 Errors: ``{"error": {"code": ..., "message": ...}}``; 400 malformed, 401, 403, 404 unknown, 409 refused, 413,
 507 disk full.
@@ -28,31 +37,42 @@ import contextlib
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from sqlalchemy import func, insert, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from fota_server import devices, retirement, rollouts, schema, tokens
+from fota_server import retirement, schema, tokens
 from fota_server.artifacts import ArtifactStore
-from fota_server.catalog import check_release, find_release, open_release, store_release
+from fota_server.catalog import (
+    check_release,
+    find_release,
+    list_releases,
+    open_release,
+    set_withdrawn,
+    show_release,
+    store_release,
+    unreferenced,
+)
 from fota_server.certificates import TlsFiles, utc_now
 from fota_server.crypto import AssignSigner
 from fota_server.database import Database, DatabaseUnavailable, now, record_audit
+from fota_server.decide import Release
 from fota_server.device_plane import TooLarge, TooSlow, read_body
 from fota_server.operator_devices import DeviceHandlers
-from fota_server.operator_input import BODY_S, name_of, number_of, read_json, scope_of, text_of
+from fota_server.operator_input import BODY_S, limit_of, name_of, number_of, page
+from fota_server.operator_orders import OrderHandlers
+from fota_server.planner import Planner
 from fota_server.refusals import Refusals
 from fota_server.tokens import Operator, find_operator
 from fota_server.trust import TrustChain
 from fota_wire import root as roots
 from fota_wire.errors import FormatError, FotaError, InputError, StorageError, VerifyError
 from fota_wire.release import image_keys
+from fota_wire.suit import unsafe_read_manifest
 
 log = logging.getLogger("fota.server")
 
@@ -135,10 +155,13 @@ class OperatorPlane:
         retired: retirement.Retired,
         refusals: Refusals,
         tls_files: Callable[[], TlsFiles],
+        planner: Planner,
         image_keys: tuple[bytes, ...] = (),
     ) -> None:
         self._database = database
         self._devices = DeviceHandlers(database, retired, refusals, lambda: tls_files().device_cas)
+        self._orders = OrderHandlers(database, trust, planner)
+        self._planner = planner
         self._tls_files = tls_files
         self._artifacts = artifacts
         self._trust = trust
@@ -149,7 +172,7 @@ class OperatorPlane:
         """Return the ASGI application."""
         read, read_releases = self._needing(tokens.SEE), self._needing(tokens.SEE_RELEASES)
         publish, operate = self._needing(tokens.PUBLISH), self._needing(tokens.OPERATE)
-        administer, of_devices = self._needing(tokens.ADMINISTER), self._devices
+        administer, of_devices, orders = self._needing(tokens.ADMINISTER), self._devices, self._orders
         app = Starlette(
             routes=[
                 Route("/api/v1/health/live", self.live, methods=["GET"]),
@@ -158,6 +181,8 @@ class OperatorPlane:
                 Route("/api/v1/releases", read_releases(self.list_releases), methods=["GET"]),
                 Route("/api/v1/releases", publish(self.publish), methods=["POST"]),
                 Route("/api/v1/releases/{version}", read_releases(self.show_release), methods=["GET"]),
+                Route("/api/v1/releases/{version}/withdraw", operate(self.withdraw), methods=["POST"]),
+                Route("/api/v1/releases/{version}/restore", operate(self.restore), methods=["POST"]),
                 Route("/api/v1/roots", read_releases(self.list_roots), methods=["GET"]),
                 Route("/api/v1/roots", administer(self.add_root), methods=["POST"]),
                 Route("/api/v1/devices", read(of_devices.list_devices), methods=["GET"]),
@@ -169,15 +194,22 @@ class OperatorPlane:
                 Route("/api/v1/devices/{id}/certificate", operate(of_devices.certificate), methods=["POST"]),
                 Route("/api/v1/refusals", read(of_devices.list_refused), methods=["GET"]),
                 Route("/api/v1/orders", operate(of_devices.list_orders), methods=["GET"]),
-                Route("/api/v1/groups", read(self.list_groups), methods=["GET"]),
-                Route("/api/v1/groups", operate(self.create_group), methods=["POST"]),
-                Route("/api/v1/groups/{name}/devices", operate(self.add_to_group), methods=["POST"]),
-                Route("/api/v1/rollouts", read(self.list_rollouts), methods=["GET"]),
-                Route("/api/v1/rollouts", operate(self.start_rollout), methods=["POST"]),
-                Route("/api/v1/rollouts/{id:row}", read(self.show_rollout), methods=["GET"]),
-                Route("/api/v1/rollouts/{id:row}/pause", operate(self.pause_rollout), methods=["POST"]),
-                Route("/api/v1/rollouts/{id:row}/resume", operate(self.resume_rollout), methods=["POST"]),
-                Route("/api/v1/rollbacks", operate(self.start_rollback), methods=["POST"]),
+                Route("/api/v1/groups", read(orders.list_groups), methods=["GET"]),
+                Route("/api/v1/groups", operate(orders.create_group), methods=["POST"]),
+                Route("/api/v1/groups/{name}", operate(orders.delete_group), methods=["DELETE"]),
+                Route("/api/v1/groups/{name}/devices", operate(orders.add_to_group), methods=["POST"]),
+                Route("/api/v1/groups/{name}/remove", operate(orders.remove_from_group), methods=["POST"]),
+                Route("/api/v1/groups/{name}/key", operate(of_devices.want_group_key), methods=["POST"]),
+                Route("/api/v1/rollouts", read(orders.list_rollouts), methods=["GET"]),
+                Route("/api/v1/rollouts", operate(orders.start_rollout), methods=["POST"]),
+                Route("/api/v1/rollouts/{id:row}", read(orders.show_rollout), methods=["GET"]),
+                Route("/api/v1/rollouts/{id:row}/devices", read(orders.list_targets), methods=["GET"]),
+                Route("/api/v1/rollouts/{id:row}/left-out", read(orders.list_left_out), methods=["GET"]),
+                Route("/api/v1/rollouts/{id:row}/pause", operate(orders.pause_rollout), methods=["POST"]),
+                Route("/api/v1/rollouts/{id:row}/resume", operate(orders.resume_rollout), methods=["POST"]),
+                Route("/api/v1/rollouts/{id:row}/cancel", operate(orders.cancel_rollout), methods=["POST"]),
+                Route("/api/v1/rollbacks", operate(orders.start_rollback), methods=["POST"]),
+                Route("/api/v1/preview", read(orders.preview_devices), methods=["GET"]),
                 Route("/api/v1/audit", read(self.list_audit), methods=["GET"]),
             ],
             exception_handlers={
@@ -276,30 +308,61 @@ class OperatorPlane:
     async def publish(self, request: Request, operator: Operator) -> JSONResponse:
         """POST releases: body is the envelope. Nothing is published that a device would refuse."""
         envelope = await read_body(request, 4096, BODY_S)
-        root = self._trust.current
-        manifest = open_release(envelope, root)
-        image = await asyncio.to_thread(self._artifacts.read, manifest.digest.hex())
-        keys = image_keys(root, self._image_keys)
-        release = check_release(manifest, envelope, image, root, keys)
-        async with self._database.write() as connection:
-            created = await store_release(connection, release, operator.name)
-            shown = _release_view(await _release_row(connection, release.manifest_digest.hex()))
+        try:
+            release = await self._checked(envelope)
+            async with self._database.write() as connection:
+                created = await store_release(connection, release, self._trust.current, operator.name)
+                shown = await show_release(connection, release, self._trust.current)
+        except (InputError, VerifyError):
+            await self._clean(envelope)
+            raise
+        keys = image_keys(self._trust.current, self._image_keys)
         checked = {"created": created, "image_signature": "verified" if keys else "unchecked"}
         return JSONResponse(shown | checked, 201 if created else 200)
 
-    async def list_releases(self, _request: Request, _operator: Operator) -> JSONResponse:
-        """GET releases."""
-        table = schema.releases
+    async def _checked(self, envelope: bytes) -> Release:
+        root = self._trust.current
+        manifest = open_release(envelope, root)
+        image = await asyncio.to_thread(self._artifacts.read, manifest.digest.hex())
+        return check_release(manifest, envelope, image, root, image_keys(root, self._image_keys))
+
+    async def _clean(self, envelope: bytes) -> None:
+        """Delete the upload of a refused release, unless another release has it, and forgotten ones."""
+        digests = set(await asyncio.to_thread(self._artifacts.forgotten))
+        with contextlib.suppress(FotaError):
+            digests.add(unsafe_read_manifest(envelope).digest.hex())
         async with self._database.read() as connection:
-            rows = (await connection.execute(select(table).order_by(table.c.id))).mappings().all()
-        return JSONResponse({"releases": [_release_view(row) for row in rows]})
+            free = await unreferenced(connection, digests)
+        await asyncio.to_thread(self._artifacts.remove, free)
+
+    async def withdraw(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST releases/{version or digest}/withdraw: offered to no device any more."""
+        return await self._set_withdrawn(request, operator, True)
+
+    async def restore(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST releases/{version or digest}/restore: can be rolled out again."""
+        return await self._set_withdrawn(request, operator, False)
+
+    async def _set_withdrawn(self, request: Request, operator: Operator, withdrawn: bool) -> JSONResponse:
+        name = name_of(request, "version")
+        async with self._database.write() as connection:
+            release = await set_withdrawn(connection, name, withdrawn, operator.name)
+            shown = await show_release(connection, release, self._trust.current)
+        self._planner.wake()  # targets of what was withdrawn
+        return JSONResponse(shown)
+
+    async def list_releases(self, request: Request, _operator: Operator) -> JSONResponse:
+        """GET releases?after&limit, in the order of their publication; ``after``: an id."""
+        limit, after = limit_of(request), number_of(request, "after", 1 << 62, default=0)
+        async with self._database.read() as connection:
+            views = await list_releases(connection, self._trust.current, after, limit)
+        return page("releases", views, limit, "id")
 
     async def show_release(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET releases/{version or digest}."""
         async with self._database.read() as connection:
             release = await find_release(connection, name_of(request, "version"))
-            row = await _release_row(connection, release.manifest_digest.hex())
-        return JSONResponse(_release_view(row))
+            return JSONResponse(await show_release(connection, release, self._trust.current))
 
     # ROOT
 
@@ -331,77 +394,8 @@ class OperatorPlane:
             )
             await record_audit(connection, operator.name, "root.add", str(new.version))
         self._trust.append(raw)
+        self._planner.wake()  # releases that it bars
         return JSONResponse({"version": new.version}, 201)
-
-    # Groups
-
-    async def list_groups(self, _request: Request, _operator: Operator) -> JSONResponse:
-        """GET groups."""
-        async with self._database.read() as connection:
-            return JSONResponse({"groups": await devices.list_groups(connection)})
-
-    async def create_group(self, request: Request, operator: Operator) -> JSONResponse:
-        """POST groups {"name"}."""
-        name = text_of(await read_json(request, {"name"}), "name")
-        async with self._database.write() as connection:
-            created = await devices.create_group(connection, str(name), operator.name)
-        return JSONResponse({"name": name, "created": created}, 201 if created else 200)
-
-    async def add_to_group(self, request: Request, operator: Operator) -> JSONResponse:
-        """POST groups/{name}/devices {"devices": [...]}."""
-        ids = (await read_json(request, {"devices"})).get("devices")
-        if not isinstance(ids, list) or not ids or not all(isinstance(i, str) and len(i) <= 18 for i in ids):
-            raise InputError("devices has to be a list of device ids", "json")
-        name = name_of(request, "name")
-        async with self._database.write() as connection:
-            added = await devices.add_members(connection, name, ids, operator.name)
-        return JSONResponse({"name": name, "added": added})
-
-    # Rollouts
-
-    async def list_rollouts(self, _request: Request, _operator: Operator) -> JSONResponse:
-        """GET rollouts."""
-        async with self._database.read() as connection:
-            return JSONResponse({"rollouts": await rollouts.list_all(connection)})
-
-    async def start_rollout(self, request: Request, operator: Operator) -> JSONResponse:
-        """POST rollouts {"version", "device" | "group"}."""
-        body = await read_json(request, {"version", "device", "group"})
-        version = text_of(body, "version")
-        if version is None:
-            raise InputError("version is missing", "json")
-        async with self._database.write() as connection:
-            shown = await rollouts.start(
-                connection, version, scope_of(body), self._trust.current, operator.name
-            )
-        return JSONResponse(shown, 201)
-
-    async def start_rollback(self, request: Request, operator: Operator) -> JSONResponse:
-        """POST rollbacks {"device" | "group", ? "to"}."""
-        body = await read_json(request, {"to", "device", "group"})
-        async with self._database.write() as connection:
-            shown = await rollouts.roll_back(
-                connection, text_of(body, "to"), scope_of(body), self._trust.current, operator.name
-            )
-        return JSONResponse(shown, 201)
-
-    async def show_rollout(self, request: Request, _operator: Operator) -> JSONResponse:
-        """GET rollouts/{id}."""
-        async with self._database.read() as connection:
-            return JSONResponse(await rollouts.show(connection, request.path_params["id"]))
-
-    async def pause_rollout(self, request: Request, operator: Operator) -> JSONResponse:
-        """POST rollouts/{id}/pause."""
-        return await self._set_paused(request, operator, True)
-
-    async def resume_rollout(self, request: Request, operator: Operator) -> JSONResponse:
-        """POST rollouts/{id}/resume."""
-        return await self._set_paused(request, operator, False)
-
-    async def _set_paused(self, request: Request, operator: Operator, paused: bool) -> JSONResponse:
-        async with self._database.write() as connection:
-            shown = await rollouts.set_paused(connection, request.path_params["id"], paused, operator.name)
-        return JSONResponse(shown)
 
     # Audit
 
@@ -414,14 +408,5 @@ class OperatorPlane:
             rows = (await connection.execute(query)).mappings().all()
             total = (await connection.execute(select(func.count()).select_from(table))).scalar_one()
         entries = [dict(row) | {"detail": json.loads(row["detail"])} for row in rows]
-        return JSONResponse({"audit": entries, "total": total})
-
-
-async def _release_row(connection: AsyncConnection, manifest_digest: str) -> Any:  # noqa: ANN401 - a row
-    table = schema.releases
-    query = select(table).where(table.c.manifest_digest == manifest_digest)
-    return (await connection.execute(query)).mappings().one()
-
-
-def _release_view(row: Any) -> dict[str, Any]:  # noqa: ANN401 - a driver's row
-    return {name: row[name] for name in row if name not in ("id", "envelope")}
+        following = entries[-1]["id"] if entries and len(entries) == limit else None
+        return JSONResponse({"audit": entries, "total": total, "next": following})

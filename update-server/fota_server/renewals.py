@@ -10,13 +10,16 @@ from contextlib import suppress
 from typing import Any
 
 from cryptography import x509
-from sqlalchemy import insert, select, update
+from sqlalchemy import exists, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fota_server import schema
 from fota_server.admission import Forbidden, key_order
-from fota_server.database import now, record_audit
+from fota_server.database import Database, now, record_audit
+from fota_server.groups import require_group
 from fota_server.identity import Identity
+from fota_server.plan import Scope, members
+from fota_server.rollouts import PAGE
 from fota_wire import certify
 from fota_wire.errors import InputError, VerifyError
 from fota_wire.host_crypto import verify
@@ -24,6 +27,7 @@ from fota_wire.host_x509 import issued_certificate, key_for, requested_key
 
 MAX_LISTED = 256
 _keys = schema.device_keys
+_ACTION = {certify.ROTATE: "device.rotate", certify.RENEW: "device.renew"}
 
 
 async def _row(connection: AsyncConnection, device_id: str) -> Any:  # noqa: ANN401 - a driver's row
@@ -44,24 +48,69 @@ async def want(connection: AsyncConnection, device_id: str, kind: int, actor: st
 
     Raises:
         InputError: not known.
+        VerifyError: it was revoked or retired, so that no check-in of it will be heard.
     """
     devices = schema.devices
-    if not (await connection.execute(select(devices.c.id).where(devices.c.id == device_id))).first():
+    row = (await connection.execute(select(devices.c.revoked).where(devices.c.id == device_id))).first()
+    if row is None:
         raise InputError(f"no device {device_id}: see 'fota device list'", "unknown-device")
+    if row.revoked:
+        raise VerifyError(f"device {device_id} is shut out: it cannot be told", "shut-out")
     await _change(connection, device_id, wanted=kind)
-    action = "device.rotate" if kind == certify.ROTATE else "device.renew"
-    await record_audit(connection, actor, action, device_id)
+    await record_audit(connection, actor, _ACTION[kind], device_id)
 
 
-async def list_orders(connection: AsyncConnection) -> list[dict[str, Any]]:
-    """Return the orders that wait for the CA, the oldest first; not of retired or revoked devices."""
+async def want_of_group(database: Database, name: str, kind: int, actor: str) -> dict[str, int]:
+    """Do as ``want`` for all devices of a group; return how many are ``wanted``, and how many ``shut_out``.
+
+    Raises:
+        InputError: no such group.
+        VerifyError: none of its devices can be told.
+    """
+    scope = Scope(device=None, group=name)
+    after: str | None = None
+    wanted = shut_out = 0
+    while True:
+        async with database.write() as connection:
+            await require_group(connection, name)
+            page = members(scope, after).limit(PAGE)
+            ids = list((await connection.execute(page)).scalars())
+            told = await _want_page(connection, ids, kind)
+            if told:
+                await record_audit(connection, actor, _ACTION[kind], str(scope), devices=told)
+        wanted, shut_out = wanted + told, shut_out + len(ids) - told
+        if len(ids) < PAGE:
+            break
+        after = ids[-1]
+    if not wanted:
+        reason = f"all {shut_out} devices are revoked or retired" if shut_out else "it has no devices"
+        raise VerifyError(f"group {name}: {reason}: nobody can be told", "nothing-to-do")
+    return {"wanted": wanted, "shut_out": shut_out}
+
+
+async def _want_page(connection: AsyncConnection, ids: list[str], kind: int) -> int:
+    """Want it of those devices that are not shut out, and return how many they are."""
+    devices = schema.devices
+    able = select(devices.c.id).where(devices.c.id.in_(ids), devices.c.revoked.is_(False))
+    known = exists().where(_keys.c.device_id == devices.c.id)
+    changed = await connection.execute(update(_keys).where(_keys.c.device_id.in_(able)).values(wanted=kind))
+    fresh = able.with_only_columns(devices.c.id, literal(kind)).where(~known)
+    added = await connection.execute(insert(_keys).from_select(["device_id", "wanted"], fresh))
+    return changed.rowcount + added.rowcount
+
+
+async def list_orders(connection: AsyncConnection, after: str, limit: int) -> list[dict[str, Any]]:
+    """Return up to ``limit`` orders that wait for the CA, of devices above ``after``, in order; none of
+    retired or revoked ones.
+    """
     devices = schema.devices
     query = (
         select(_keys.c.device_id, _keys.c.order, _keys.c.ordered_at)
         .join(devices, devices.c.id == _keys.c.device_id)
         .where(_keys.c.order.is_not(None), _keys.c.certificate.is_(None), devices.c.revoked.is_(False))
-        .order_by(_keys.c.ordered_at)
-        .limit(MAX_LISTED)
+        .where(_keys.c.device_id > after)
+        .order_by(_keys.c.device_id)
+        .limit(limit)
     )
     rows = (await connection.execute(query)).all()
     return [{"device": row.device_id, "order": row.order.hex(), "at": row.ordered_at} for row in rows]

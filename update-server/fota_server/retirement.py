@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fota_server import schema
 from fota_server.database import now, record_audit
-from fota_server.decide import UNDER_WAY, TargetState
 from fota_server.identity import is_device_id
+from fota_server.rollouts import close_device
 from fota_wire.errors import InputError
 
 MAX_REASON = 256
@@ -58,10 +58,7 @@ async def retire(connection: AsyncConnection, device_id: str, reason: str, actor
     known = await connection.execute(update(devices).where(devices.c.id == device_id).values(revoked=True))
     if known.rowcount == 0:
         await connection.execute(insert(devices).values(id=device_id, revoked=True, admitted_by=actor))
-    targets = schema.targets
-    under_way = (targets.c.device_id == device_id) & targets.c.state.in_(UNDER_WAY)
-    given_up = {"state": TargetState.FAILED, "reason": "the device was retired", "updated_at": now()}
-    await connection.execute(update(targets).where(under_way).values(**given_up))
+    await close_device(connection, device_id, "the device was retired")
     row = {"device_id": device_id, "at": now(), "by": actor, "reason": reason}
     await connection.execute(insert(schema.retirements).values(**row))
     await record_audit(connection, actor, "device.retire", device_id, reason=reason)

@@ -1,315 +1,278 @@
-"""Rollouts and rollbacks: an operator says what is wanted, and rows in ``targets`` say it per device.
+"""Rollouts as a whole: their verdicts, how one is paused or cancelled, how they are shown.
 
-How a rollout stands is counted from its targets whenever somebody asks; nothing is stored that could
-disagree.
+A verdict is stored by the transaction that changed the targets it follows from (`settle`).
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
 from typing import Any
 
-from sqlalchemy import RowMapping, func, insert, select, update
+from sqlalchemy import ColumnElement, case, exists, func, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fota_server import schema
-from fota_server.catalog import RELEASES, find_release, release_of
 from fota_server.database import now, record_audit
-from fota_server.decide import GIVEN_UP, UNDER_WAY, Release, TargetState, why_not
+from fota_server.decide import OPEN, UNDER_WAY, VERDICTS, WORKED_ON, RolloutState, TargetState
+from fota_server.plan import Scope, members
 from fota_wire.errors import InputError, VerifyError
-from fota_wire.root import Root
 from fota_wire.version import parse_version
 
+PAGE = 250
+"""Devices that one transaction plans or closes."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
-    """Which devices an operator means: one of the two is set."""
-
-    device: str | None
-    group: str | None
-
-    def __str__(self) -> str:
-        """Return the form that the database holds, ``group:NAME`` or ``device:ID``."""
-        return f"device:{self.device}" if self.device else f"group:{self.group}"
+_rollouts, _targets, _left = schema.rollouts, schema.targets, schema.left_out
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    device_id: str
-    release: Release
+# -- closing targets -----------------------------------------------------------------------------------------
 
 
-async def start(
-    connection: AsyncConnection, version: str, scope: Scope, root: Root, actor: str
-) -> dict[str, Any]:
-    """Start a rollout of ``version`` and return it, as ``show`` does, with the devices it had to leave out.
-
-    Raises:
-        InputError: release, device or group is not known, or the group is empty.
-        VerifyError: no device of the scope may get the release; the reason of the first.
-    """
-    release = await find_release(connection, version)
-    plans, refused = [], {}
-    for device in await _devices_of(connection, scope):
-        reason = _shut_out(device) or why_not(release, root, device["floor"])
-        if reason:
-            refused[device["id"]] = reason
-        else:
-            plans.append(_Plan(device_id=device["id"], release=release))
-    return await _begin(connection, "update", scope, plans, refused, actor)
-
-
-async def roll_back(
-    connection: AsyncConnection, version: str | None, scope: Scope, root: Root, actor: str
-) -> dict[str, Any]:
-    """Start a rollback to ``version``, or of each device to the release it confirmed before the current one.
-
-    A device that has not confirmed what is wanted of it goes back to what it has confirmed last. In a group,
-    a device that nothing was ever wanted of is left alone.
-
-    Raises:
-        InputError, VerifyError: as for ``start``.
-    """
-    named = await find_release(connection, version) if version else None
-    plans, refused = [], {}
-    for device in await _devices_of(connection, scope):
-        release: Release | None = named
-        reason = _shut_out(device)
-        if not named and not reason:
-            if scope.group and device["target_id"] is None:
-                continue
-            release, reason = await _before(connection, device)
-        reason = reason or (why_not(release, root, device["floor"]) if release else None)
-        if reason:
-            refused[device["id"]] = reason
-        elif release:
-            plans.append(_Plan(device_id=device["id"], release=release))
-    return await _begin(connection, "rollback", scope, plans, refused, actor)
-
-
-def _shut_out(device: RowMapping) -> str | None:
-    if device["retired_at"] is not None:
-        return "the device is retired"
-    return "the device is revoked" if device["revoked"] else None
-
-
-async def _before(connection: AsyncConnection, device: RowMapping) -> tuple[Release | None, str | None]:
-    """Return the release that a device goes back to by default, or why there is none."""
-    if device["confirmed_hash"] is None:
-        return None, "the device has not confirmed any image yet: name the version with --to"
-    target = await _release_by_id(connection, device["release_id"]) if device["target_id"] else None
-    confirmed = device["confirmed_hash"]
-    current = await _release_by_image(connection, confirmed)
-    if target and target.image_hash.hex() != confirmed and device["kind"] == "update":
-        if current is None:
-            return (
-                None,
-                f"it runs an image that is not published, {confirmed[:16]}: publish it, or say --to",
-            )
-        return current, None
-    table = schema.confirmations
-    query = select(table.c.image_hash).where(table.c.device_id == device["id"]).order_by(table.c.id.desc())
-    below = parse_version(current.version) if current else None
-    unpublished = False
-    for image_hash in (await connection.execute(query)).scalars():
-        if image_hash == confirmed:
-            continue
-        release = await _release_by_image(connection, image_hash)
-        if release is None:
-            unpublished = True
-        elif below is None or parse_version(release.version) < below:
-            return release, None
-    if unpublished:
-        return None, "the image that it confirmed before is not published: publish it, or name one with --to"
-    return None, "the device has confirmed no earlier release: name the version with --to"
-
-
-async def _release_by_id(connection: AsyncConnection, release_id: int) -> Release:
-    query = RELEASES.where(schema.releases.c.id == release_id)
-    return release_of((await connection.execute(query)).mappings().one())
-
-
-async def _release_by_image(connection: AsyncConnection, image_hash: str) -> Release | None:
-    table = schema.releases
-    query = RELEASES.where(table.c.image_hash == image_hash).order_by(table.c.sequence.desc()).limit(1)
-    row = (await connection.execute(query)).mappings().first()
-    return release_of(row) if row else None
-
-
-async def _devices_of(connection: AsyncConnection, scope: Scope) -> Sequence[RowMapping]:
-    devices, targets, rollouts, members = schema.devices, schema.targets, schema.rollouts, schema.members
-    query = (
-        select(devices, targets.c.release_id, rollouts.c.kind, schema.retirements.c.at.label("retired_at"))
-        .outerjoin(schema.retirements, schema.retirements.c.device_id == devices.c.id)
-        .outerjoin(targets, devices.c.target_id == targets.c.id)
-        .outerjoin(rollouts, targets.c.rollout_id == rollouts.c.id)
-        .order_by(devices.c.id)
-    )
-    if scope.device:
-        rows = (await connection.execute(query.where(devices.c.id == scope.device))).mappings().all()
-        if not rows:
-            raise InputError(f"no device {scope.device}: see 'fota device list'", "unknown-device")
-        return rows
-    group = select(schema.groups).where(schema.groups.c.name == scope.group)
-    if not (await connection.execute(group)).first():
-        raise InputError(f"no group {scope.group}: see 'fota group list'", "unknown-group")
-    query = query.join(members, members.c.device_id == devices.c.id).where(
-        members.c.group_name == scope.group
-    )
-    rows = (await connection.execute(query)).mappings().all()
-    if not rows:
-        raise InputError(f"group {scope.group} has no devices: add some with 'fota group add'", "empty-group")
-    return rows
-
-
-async def _begin(
+async def close_page(
     connection: AsyncConnection,
-    kind: str,
-    scope: Scope,
-    plans: list[_Plan],
-    refused: dict[str, str],
-    actor: str,
-) -> dict[str, Any]:
-    if not plans:
-        if not refused:
-            raise VerifyError(f"{scope}: nothing to roll back", "nothing-to-do")
-        device_id, reason = next(iter(refused.items()))
-        more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
-        raise VerifyError(f"device {device_id}: {reason}{more}", "refused")
-    at = now()
-    row = {"kind": kind, "scope": str(scope), "paused": False, "created_at": at, "created_by": actor}
-    result = await connection.execute(insert(schema.rollouts).values(**row))
-    rollout_id = int(result.inserted_primary_key[0])  # type: ignore[index]
-    await _supersede(connection, [plan.device_id for plan in plans], at)
-    rows = [
-        {
-            "rollout_id": rollout_id,
-            "device_id": plan.device_id,
-            "release_id": plan.release.id,
-            "state": TargetState.PENDING,
-            "updated_at": at,
-        }
-        for plan in plans
-    ]
-    await connection.execute(insert(schema.targets), rows)
-    in_force = select(schema.targets.c.id).where(
-        schema.targets.c.rollout_id == rollout_id, schema.targets.c.device_id == schema.devices.c.id
+    which: ColumnElement[bool],
+    state: TargetState,
+    reason: str | ColumnElement[str],
+) -> int:
+    """Close a page of the targets ``which`` that are under way; return how many."""
+    under_way = _targets.c.state.in_(UNDER_WAY)
+    query = select(_targets.c.id, _targets.c.rollout_id).where(which, under_way).limit(PAGE)
+    rows = (await connection.execute(query)).all()
+    if rows:
+        ended = {"state": state, "reason": reason, "updated_at": now()}
+        ids = [row.id for row in rows]
+        await connection.execute(update(_targets).where(_targets.c.id.in_(ids)).values(**ended))
+        await settle(connection, {row.rollout_id for row in rows})
+    return len(rows)
+
+
+async def cancel_page(connection: AsyncConnection, rollout_id: int) -> None:
+    """Close the next page of a rollout that is being cancelled; after the last one it is."""
+    reason = f"rollout {rollout_id} was cancelled"
+    which = _targets.c.rollout_id == rollout_id
+    if await close_page(connection, which, TargetState.CANCELLED, reason) < PAGE:
+        await _end(connection, rollout_id, RolloutState.CANCELLED)
+
+
+async def close_device(connection: AsyncConnection, device_id: str, reason: str) -> None:
+    """Close what is under way for a device that was shut out; its rollouts do not wait for it."""
+    await close_page(connection, _targets.c.device_id == device_id, TargetState.GONE, reason)
+
+
+# -- verdicts ------------------------------------------------------------------------------------------------
+
+
+async def settle(connection: AsyncConnection, rollout_ids: Collection[int]) -> None:
+    """Store the verdict on each of these rollouts, in the transaction that changed their targets."""
+    if not rollout_ids:
+        return
+    verdict = case(
+        *(
+            (
+                exists().where(_targets.c.rollout_id == _rollouts.c.id, _targets.c.state.in_(states)),
+                literal(word.value),
+            )
+            for word, states in VERDICTS
+        ),
+        else_=literal(RolloutState.FAILED.value),
     )
-    members = select(schema.targets.c.device_id).where(schema.targets.c.rollout_id == rollout_id)
-    await connection.execute(
-        update(schema.devices)
-        .where(schema.devices.c.id.in_(members))
-        .values(target_id=in_force.scalar_subquery())
+    fixed = (*WORKED_ON, RolloutState.CANCELLED)
+    query = select(_rollouts.c.id, _rollouts.c.state, verdict.label("verdict")).where(
+        _rollouts.c.id.in_(rollout_ids), _rollouts.c.state.not_in(fixed)
     )
-    versions = sorted({plan.release.version for plan in plans}, key=parse_version)
-    action = f"rollout.{kind}"
-    await record_audit(
-        connection,
-        actor,
-        action,
-        str(scope),
-        rollout=rollout_id,
-        versions=versions,
-        devices=len(plans),
-        refused=refused,
-    )
-    return await show(connection, rollout_id) | {"refused": refused}
+    for row in (await connection.execute(query)).all():
+        if row.verdict != row.state:
+            await _end(connection, row.id, RolloutState(row.verdict))
 
 
-async def _supersede(connection: AsyncConnection, device_ids: list[str], at: int) -> None:
-    """Mark what was under way for these devices as replaced; what had ended keeps its end."""
-    table = schema.targets
-    for first in range(0, len(device_ids), 500):
-        some = device_ids[first : first + 500]
-        await connection.execute(
-            update(table)
-            .where(table.c.device_id.in_(some), table.c.state.in_(UNDER_WAY))
-            .values(state=TargetState.SUPERSEDED, updated_at=at)
-        )
+async def _end(connection: AsyncConnection, rollout_id: int, state: RolloutState) -> None:
+    ended_at = None if state is RolloutState.RUNNING else now()
+    change = {"state": state, "ended_at": ended_at}
+    await connection.execute(update(_rollouts).where(_rollouts.c.id == rollout_id).values(**change))
+    action = "rollout.reopen" if ended_at is None else "rollout.end"
+    await record_audit(connection, "server", action, str(rollout_id), verdict=state.value)
 
 
-async def set_paused(
-    connection: AsyncConnection, rollout_id: int, paused: bool, actor: str
-) -> dict[str, Any]:
-    """Pause or resume a rollout and return it; a pause does not touch a device that runs the release.
+# -- changing one --------------------------------------------------------------------------------------------
+
+
+async def set_paused(connection: AsyncConnection, rollout_id: int, paused: bool, actor: str) -> None:
+    """Pause or resume a rollout; a pause does not touch a device that runs the release.
 
     Raises:
         InputError: no such rollout.
+        VerifyError: it has ended.
     """
-    shown = await show(connection, rollout_id)
-    if shown["paused"] != paused:
-        table = schema.rollouts
-        await connection.execute(update(table).where(table.c.id == rollout_id).values(paused=paused))
-        await record_audit(
-            connection, actor, "rollout.pause" if paused else "rollout.resume", str(rollout_id)
+    row = await _require_open(connection, rollout_id, "pause" if paused else "resume")
+    if row["paused"] != paused:
+        change = update(_rollouts).where(_rollouts.c.id == rollout_id).values(paused=paused)
+        await connection.execute(change)
+        action = "rollout.pause" if paused else "rollout.resume"
+        await record_audit(connection, actor, action, str(rollout_id))
+
+
+async def cancel(connection: AsyncConnection, rollout_id: int, actor: str) -> None:
+    """End a rollout: no further device is offered it. What is installed already stays so.
+
+    Raises:
+        InputError, VerifyError: as for ``set_paused``.
+    """
+    await _require_open(connection, rollout_id, "cancel")
+    change = {"state": RolloutState.CANCELLING, "paused": False}
+    await connection.execute(update(_rollouts).where(_rollouts.c.id == rollout_id).values(**change))
+    await record_audit(connection, actor, "rollout.cancel", str(rollout_id))
+    await cancel_page(connection, rollout_id)
+
+
+async def _require_open(connection: AsyncConnection, rollout_id: int, verb: str) -> Any:  # noqa: ANN401 - a row
+    row = await _rollout(connection, rollout_id)
+    if row["state"] not in OPEN:
+        raise VerifyError(
+            f"rollout {rollout_id} is {row['state']}: there is nothing to {verb}", "rollout-ended"
         )
-    return await show(connection, rollout_id)
+    return row
+
+
+# -- showing -------------------------------------------------------------------------------------------------
 
 
 async def show(connection: AsyncConnection, rollout_id: int) -> dict[str, Any]:
-    """Return one rollout with its progress and its devices.
+    """Return one rollout: progress, who was left out and why, and how many of its group it does not cover.
 
     Raises:
         InputError: no such rollout.
     """
-    shown = await _summaries(connection, rollout_id)
-    if not shown:
+    row = await _rollout(connection, rollout_id)
+    (shown,) = await _summaries(connection, [row])
+    left = (
+        select(_left.c.reason, func.count().label("devices"), func.min(_left.c.device_id).label("first"))
+        .where(_left.c.rollout_id == rollout_id)
+        .group_by(_left.c.reason)
+        .order_by(func.count().desc(), _left.c.reason)
+    )
+    left_out = [dict(item) for item in (await connection.execute(left)).mappings()]
+    return shown | {"left_out": left_out, "not_covered": await _not_covered(connection, row)}
+
+
+async def _not_covered(connection: AsyncConnection, row: Any) -> int:  # noqa: ANN401 - a driver's row
+    """Return how many devices joined the group of a rollout that still runs after it was planned."""
+    scope = Scope.parse(row["scope"])
+    if row["state"] != RolloutState.RUNNING or not scope.group:
+        return 0
+    group = members(scope).order_by(None).subquery()
+    known = (
+        exists().where(table.c.rollout_id == row["id"], table.c.device_id == group.c[0])
+        for table in (_targets, _left)
+    )
+    query = select(func.count()).select_from(group).where(*(~each for each in known))
+    return int((await connection.execute(query)).scalar_one())
+
+
+async def _rollout(connection: AsyncConnection, rollout_id: int) -> Any:  # noqa: ANN401 - a driver's row
+    query = select(_rollouts).where(_rollouts.c.id == rollout_id)
+    row = (await connection.execute(query)).mappings().first()
+    if row is None:
         raise InputError(f"no rollout {rollout_id}: see 'fota rollout list'", "unknown-rollout")
-    targets, releases = schema.targets, schema.releases
+    return row
+
+
+async def list_targets(
+    connection: AsyncConnection, rollout_id: int, states: Collection[str], after: str, limit: int
+) -> list[dict[str, Any]]:
+    """Return up to ``limit`` devices of a rollout above ``after``, in order, with how far each is.
+
+    ``states``: only devices in these; all, if there are none.
+
+    Raises:
+        InputError: no such rollout, or no such state.
+    """
+    await _rollout(connection, rollout_id)
+    for word in states:
+        if word not in set(TargetState):
+            raise InputError(f"no state {word}: there are {', '.join(TargetState)}", "state")
+    releases = schema.releases
     query = (
         select(
-            targets.c.device_id, targets.c.state, targets.c.reason, targets.c.updated_at, releases.c.version
+            _targets.c.device_id,
+            _targets.c.state,
+            _targets.c.reason,
+            _targets.c.updated_at,
+            releases.c.version,
         )
-        .join(releases, targets.c.release_id == releases.c.id)
-        .where(targets.c.rollout_id == rollout_id)
-        .order_by(targets.c.device_id)
+        .join(releases, _targets.c.release_id == releases.c.id)
+        .where(_targets.c.rollout_id == rollout_id, _targets.c.device_id > after)
+        .order_by(_targets.c.device_id)
+        .limit(limit)
     )
-    devices = [dict(row) for row in (await connection.execute(query)).mappings()]
-    return shown[0] | {"devices": devices}
+    if states:
+        query = query.where(_targets.c.state.in_(states))
+    return [dict(row) for row in (await connection.execute(query)).mappings()]
 
 
-async def list_all(connection: AsyncConnection) -> list[dict[str, Any]]:
-    """Return all rollouts with their progress, newest first."""
-    return await _summaries(connection, None)
+async def list_left_out(
+    connection: AsyncConnection, rollout_id: int, after: str, limit: int
+) -> list[dict[str, Any]]:
+    """Return up to ``limit`` devices above ``after`` that a rollout left out, in order, with the reasons.
+
+    Raises:
+        InputError: no such rollout.
+    """
+    await _rollout(connection, rollout_id)
+    query = (
+        select(_left.c.device_id, _left.c.reason)
+        .where(_left.c.rollout_id == rollout_id, _left.c.device_id > after)
+        .order_by(_left.c.device_id)
+        .limit(limit)
+    )
+    return [dict(row) for row in (await connection.execute(query)).mappings()]
 
 
-async def _summaries(connection: AsyncConnection, rollout_id: int | None) -> list[dict[str, Any]]:
-    rollouts, targets, releases = schema.rollouts, schema.targets, schema.releases
+async def list_all(connection: AsyncConnection, before: int | None, limit: int) -> list[dict[str, Any]]:
+    """Return up to ``limit`` rollouts with their progress, newest first, of those older than ``before``."""
+    query = select(_rollouts).order_by(_rollouts.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(_rollouts.c.id < before)
+    return await _summaries(connection, (await connection.execute(query)).mappings().all())
+
+
+async def of_group(connection: AsyncConnection, name: str, *, planning: bool = False) -> list[int]:
+    """Return the rollouts for a group that have not ended, or only those still ``planning``, oldest first."""
+    states = (RolloutState.PLANNING,) if planning else OPEN
+    query = select(_rollouts.c.id).where(
+        _rollouts.c.scope == str(Scope(device=None, group=name)), _rollouts.c.state.in_(states)
+    )
+    return list((await connection.execute(query.order_by(_rollouts.c.id))).scalars())
+
+
+async def _summaries(connection: AsyncConnection, rows: Iterable[Any]) -> list[dict[str, Any]]:
+    rows = list(rows)
     counts = (
-        select(targets.c.rollout_id, targets.c.state, releases.c.version, func.count().label("n"))
-        .join(releases, targets.c.release_id == releases.c.id)
-        .group_by(targets.c.rollout_id, targets.c.state, releases.c.version)
+        select(_targets.c.rollout_id, _targets.c.state, _targets.c.release_id, func.count().label("n"))
+        .where(_targets.c.rollout_id.in_([row["id"] for row in rows]))
+        .group_by(_targets.c.rollout_id, _targets.c.state, _targets.c.release_id)
     )
-    query = select(rollouts).order_by(rollouts.c.id.desc())
-    if rollout_id is not None:
-        counts = counts.where(targets.c.rollout_id == rollout_id)
-        query = query.where(rollouts.c.id == rollout_id)
-    progress: dict[int, Counter[str]] = {}
-    versions: dict[int, set[str]] = {}
-    for row in await connection.execute(counts):
-        progress.setdefault(row.rollout_id, Counter())[row.state] += row.n
-        versions.setdefault(row.rollout_id, set()).add(row.version)
+    progress: dict[int, Counter[str]] = {row["id"]: Counter() for row in rows}
+    releases: dict[int, set[int]] = {
+        row["id"]: {row["release_id"]} if row["release_id"] is not None else set() for row in rows
+    }
+    for count in await connection.execute(counts):
+        progress[count.rollout_id][count.state] += count.n
+        releases[count.rollout_id].add(count.release_id)
+    table = schema.releases
+    named = select(table.c.id, table.c.version).where(table.c.id.in_(set().union(*releases.values())))
+    versions = {row.id: row.version for row in await connection.execute(named)}
     return [
         {
             "id": row["id"],
             "kind": row["kind"],
             "scope": row["scope"],
-            "versions": sorted(versions.get(row["id"], ()), key=parse_version),
-            "status": status_of(progress.get(row["id"], Counter()), row["paused"]),
+            "versions": sorted({versions[one] for one in releases[row["id"]]}, key=parse_version),
+            "state": row["state"],
+            "status": "paused" if row["paused"] and row["state"] == RolloutState.RUNNING else row["state"],
             "paused": row["paused"],
-            "progress": {state.value: progress.get(row["id"], Counter())[state] for state in TargetState},
-            "total": progress.get(row["id"], Counter()).total(),
+            "progress": {state.value: progress[row["id"]][state] for state in TargetState},
+            "total": progress[row["id"]].total(),
             "created_at": row["created_at"],
             "created_by": row["created_by"],
+            "ended_at": row["ended_at"],
         }
-        for row in (await connection.execute(query)).mappings()
+        for row in rows
     ]
-
-
-def status_of(progress: Counter[str], paused: bool) -> str:
-    """Return paused, running, failed (nothing under way, and not all confirmed), superseded or done."""
-    if any(progress[state] for state in UNDER_WAY):
-        return "paused" if paused else "running"
-    if any(progress[state] for state in GIVEN_UP):
-        return "failed"
-    return "done" if progress[TargetState.CONFIRMED] else "superseded"

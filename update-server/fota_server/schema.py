@@ -57,6 +57,8 @@ releases = Table(
     Column("envelope", LargeBinary, nullable=False),
     Column("published_at", BigInteger, nullable=False),
     Column("published_by", String(64), nullable=False),
+    Column("withdrawn_at", BigInteger),  # null: devices can be given it
+    Column("withdrawn_by", String(64)),
     Index("releases_image", "image_hash"),
     Index("releases_version", "class_id", "version"),
 )
@@ -88,6 +90,7 @@ devices = Table(
     # From the last verified report:
     Column("report_at", BigInteger),
     Column("installed_digest", String(64)),
+    Column("settled_digest", String(64)),  # what was installed and no reset starts any more (``decide``)
     Column("running_hash", String(64)),
     Column("running_version", String(256)),
     Column("running_slot", String(1)),
@@ -201,9 +204,23 @@ rollouts = Table(
     Column("id", _SERIAL, primary_key=True),
     Column("kind", String(16), nullable=False),  # "update" or "rollback"
     Column("scope", String(80), nullable=False),  # "group:NAME" or "device:ID"
+    Column("release_id", BigInteger),  # null: each device has its own
+    Column("state", String(16), nullable=False, server_default="running"),  # decide.RolloutState
+    Column("planned_to", String(18)),  # devices up to this one have been planned; null: none yet
     Column("paused", Boolean, nullable=False, default=False),
     Column("created_at", BigInteger, nullable=False),
     Column("created_by", String(64), nullable=False),
+    Column("ended_at", BigInteger),
+    Index("rollouts_state", "state"),
+)
+
+left_out = Table(  # devices of a rollout's scope that it wants nothing of, and why
+    "left_out",
+    metadata,
+    Column("rollout_id", BigInteger, ForeignKey("rollouts.id"), primary_key=True, autoincrement=False),
+    Column("device_id", String(18), ForeignKey("devices.id"), primary_key=True),
+    Column("reason", String(256), nullable=False),
+    Index("left_out_reason", "rollout_id", "reason"),
 )
 
 targets = Table(
@@ -217,7 +234,8 @@ targets = Table(
     Column("reason", Text),
     Column("updated_at", BigInteger, nullable=False),
     UniqueConstraint("rollout_id", "device_id"),
-    Index("targets_progress", "rollout_id", "state"),
+    Index("targets_count", "rollout_id", "state", "release_id"),
+    Index("targets_release", "release_id", "state"),
     Index("targets_device", "device_id", "id"),
 )
 

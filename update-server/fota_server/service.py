@@ -24,6 +24,7 @@ from fota_server.crypto import AssignSigner, load_assign_signer
 from fota_server.database import Database, database_path, now, open_engine, sqlite_url
 from fota_server.door import Room
 from fota_server.listener import Limits, Listener, bind
+from fota_server.planner import Planner
 from fota_server.refusals import Refusals
 from fota_server.retirement import Retired
 from fota_server.tokens import create_token
@@ -193,6 +194,7 @@ class _Service:
         artifacts.prepare()
         self._retired, self._refusals = Retired(), Refusals()
         self._checkins = CheckIns(database, Catalog(), trust, signer, policy, now)
+        self._planner = Planner(database, trust)
         of_devices = device_plane.DevicePlane(database, self._checkins, artifacts, self._refusals, auto)
         of_operators = operator_plane.OperatorPlane(
             database,
@@ -202,6 +204,7 @@ class _Service:
             self._retired,
             self._refusals,
             lambda: self._tls_files,
+            self._planner,
             image_keys,
         )
         device_room, operator_room = rooms()
@@ -240,6 +243,7 @@ class _Service:
         path = database_path(self._config.database_url, self._config.data)
         await asyncio.to_thread(mark_running, path, running=True)
         self._checkins.start()
+        self._planner.start()
         aside = [
             asyncio.create_task(_keep_checkpointing(path)),
             asyncio.create_task(self._refusals.keep_flushing(self._database)),
@@ -257,6 +261,7 @@ class _Service:
         await stop.wait()
         await asyncio.gather(self._devices.stop(), self._operators.stop())
         await self._checkins.stop()
+        await self._planner.stop()
         for task in aside:
             task.cancel()
         await asyncio.gather(*aside, return_exceptions=True)

@@ -1,0 +1,182 @@
+"""A fleet of thousands in a database of its own, and the very code that plans for it, in this process."""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from server_world import CLASS, VENDOR, Keys
+from sqlalchemy import event, insert, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from fota_server import orders, rollouts, schema
+from fota_server.database import Database, open_engine, sqlite_url
+from fota_server.identity import Identity
+from fota_server.plan import Scope
+from fota_server.planner import Planner
+from fota_server.trust import TrustChain
+
+GROUP = Scope(device=None, group="all")
+VERSIONS = {"1.0.0": 1, "1.1.0": 2, "1.2.0": 3}
+
+
+def hash_of(version: str) -> str:
+    return hashlib.sha256(version.encode()).hexdigest()
+
+
+def device_id(number: int) -> str:
+    return f"0123{number:014x}"
+
+
+@dataclass
+class Transactions:
+    """What a piece of work did to the database: statements and rows of each transaction that wrote."""
+
+    statements: list[int] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+
+
+@contextmanager
+def counted(engine: AsyncEngine) -> Iterator[Transactions]:
+    """Count write transactions while this is open, one entry each, in the order of their begin."""
+    found, writing = Transactions(), {"now": False}
+
+    def begin(connection: Any) -> None:
+        writing["now"] = not connection.get_execution_options().get("fota_read_only", False)
+        if writing["now"]:
+            found.statements.append(0)
+            found.rows.append(0)
+
+    def after(_conn: Any, cursor: Any, statement: str, *_rest: Any) -> None:
+        if writing["now"] and not statement.startswith("BEGIN"):
+            found.statements[-1] += 1
+            found.rows[-1] += max(cursor.rowcount, 0)
+
+    event.listen(engine.sync_engine, "begin", begin)
+    event.listen(engine.sync_engine, "after_cursor_execute", after)
+    yield found
+    event.remove(engine.sync_engine, "begin", begin)
+    event.remove(engine.sync_engine, "after_cursor_execute", after)
+
+
+class Fleet:
+    """``size`` devices in the group "all" that confirmed 1.0.0, then 1.1.0 by a rollout."""
+
+    def __init__(self, path: Path, keys: Keys) -> None:
+        self.engine = open_engine(sqlite_url(path))
+        self.database = Database(self.engine)
+        self.trust = TrustChain([keys.genesis])
+        self.planner = Planner(self.database, self.trust)
+
+    async def fill(self, size: int) -> None:
+        await self.database.bring_up_to_date()
+        ids = [device_id(number) for number in range(size)]
+        async with self.database.write() as connection:
+            await connection.execute(insert(schema.releases), [release(v, n) for v, n in VERSIONS.items()])
+            await connection.execute(insert(schema.groups).values(name="all", created_at=0))
+            row = {
+                "kind": "update",
+                "scope": "group:all",
+                "state": "done",
+                "created_at": 0,
+                "created_by": "x",
+            }
+            await connection.execute(insert(schema.rollouts).values(id=1, paused=False, release_id=2, **row))
+            await connection.execute(
+                insert(schema.devices), [device(one, n + 1) for n, one in enumerate(ids)]
+            )
+            members = [{"group_name": "all", "device_id": one} for one in ids]
+            await connection.execute(insert(schema.members), members)
+            confirmed = [
+                {"device_id": one, "image_hash": hash_of(version), "at": 1}
+                for one in ids
+                for version in ("1.0.0", "1.1.0")
+            ]
+            await connection.execute(insert(schema.confirmations), confirmed)
+            targets = [
+                {"rollout_id": 1, "device_id": one, "release_id": 2, "state": "confirmed", "updated_at": 1}
+                for one in ids
+            ]
+            await connection.execute(insert(schema.targets), targets)
+
+    async def order(self, kind: str, version: str | None, scope: Scope = GROUP) -> dict[str, Any]:
+        async with self.database.read() as connection:
+            order = await orders.order_for(connection, kind, version, scope)
+        return await orders.place(self.database, order, version, self.trust.current, "tester")
+
+    async def show(self, number: int) -> dict[str, Any]:
+        async with self.database.read() as connection:
+            return await rollouts.show(connection, number)
+
+    async def wanted(self) -> list[tuple[str, int, str]]:
+        """Device, release and state of all targets in force."""
+        devices, targets = schema.devices, schema.targets
+        query = (
+            select(devices.c.id, targets.c.release_id, targets.c.state)
+            .join(targets, targets.c.id == devices.c.target_id)
+            .order_by(devices.c.id)
+        )
+        async with self.database.read() as connection:
+            return [tuple(row) for row in await connection.execute(query)]  # type: ignore[misc]
+
+
+def release(version: str, sequence: int, **other: Any) -> dict[str, Any]:
+    return {
+        "version": version,
+        "vendor_id": VENDOR.hex(),
+        "class_id": CLASS.hex(),
+        "sequence": sequence,
+        "manifest_digest": hashlib.sha256(f"manifest {version}{other}".encode()).hexdigest(),
+        "file_digest": hashlib.sha256(f"file {version}{other}".encode()).hexdigest(),
+        "file_size": 1000,
+        "image_hash": hash_of(version),
+        "sec_cnt": 1,
+        "envelope": b"",
+        "published_at": 0,
+        "published_by": "x",
+    } | other
+
+
+def device(device_id: str, target: int) -> dict[str, Any]:
+    return {
+        "id": device_id,
+        "admitted_by": "certificate",
+        "revoked": False,
+        "last_seen": 1,
+        "target_id": target,
+        "confirmed_hash": hash_of("1.1.0"),
+        "running_hash": hash_of("1.1.0"),
+        "running_version": "1.1.0",
+        "state": "confirmed",
+        "floor": 0,
+    }
+
+
+def identity_of(name: str) -> Identity:
+    """A device as its certificate would name it."""
+    return Identity(
+        device_id=name,
+        public_key=bytes(64),
+        certificate=b"",
+        attestation=None,
+        not_before=0.0,
+        not_after=4e9,
+    )
+
+
+def in_fleet(path: Path, keys: Keys, size: int, work: Callable[[Fleet], Awaitable[Any]]) -> Any:
+    """Run ``work`` on a fleet in ``path``, a new one of ``size``, or (0) the one that is there already."""
+
+    async def run() -> Any:
+        fleet = Fleet(path, keys)
+        try:
+            if size:
+                await fleet.fill(size)
+            return await work(fleet)
+        finally:
+            await fleet.database.close()
+
+    return asyncio.run(run())

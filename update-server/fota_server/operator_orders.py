@@ -1,0 +1,170 @@
+"""The operator plane's handlers of orders: rollouts, rollbacks, and the groups that they are given to."""
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from fota_server import groups, orders, rollouts
+from fota_server.database import Database
+from fota_server.decide import RolloutState
+from fota_server.operator_input import (
+    after_of,
+    flag_of,
+    limit_of,
+    name_of,
+    names_of,
+    number_of,
+    page,
+    query_text,
+    read_json,
+    scope_of,
+    text_of,
+)
+from fota_server.plan import ROLLBACK, UPDATE
+from fota_server.planner import Planner
+from fota_server.tokens import Operator
+from fota_server.trust import TrustChain
+from fota_wire.errors import InputError
+
+MAX_ROLLOUTS = 100
+MAX_IDS = 4 << 20
+
+
+class OrderHandlers:
+    """What they need: the database, the ROOT in force, and who carries orders out."""
+
+    def __init__(self, database: Database, trust: TrustChain, planner: Planner) -> None:
+        self._database = database
+        self._trust = trust
+        self._planner = planner
+
+    # Groups
+
+    async def list_groups(self, request: Request, _operator: Operator) -> JSONResponse:
+        """GET groups?after&limit."""
+        limit, after = limit_of(request), after_of(request)
+        async with self._database.read() as connection:
+            views = await groups.list_groups(connection, after, limit)
+        return page("groups", views, limit, "name")
+
+    async def create_group(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST groups {"name"}."""
+        name = text_of(await read_json(request, {"name"}), "name")
+        async with self._database.write() as connection:
+            created = await groups.create_group(connection, str(name), operator.name)
+        return JSONResponse({"name": name, "created": created}, 201 if created else 200)
+
+    async def add_to_group(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST groups/{name}/devices {"devices": [...]}: all of them, or none if one is not known."""
+        ids = names_of(await read_json(request, {"devices"}, MAX_IDS), "devices")
+        name = name_of(request, "name")
+        return JSONResponse(await groups.add_members(self._database, name, ids, operator.name))
+
+    async def remove_from_group(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST groups/{name}/remove {"devices": [...]}: all of them, or none if one is not in it."""
+        ids = names_of(await read_json(request, {"devices"}, MAX_IDS), "devices")
+        name = name_of(request, "name")
+        removed = await groups.remove_members(self._database, name, ids, operator.name)
+        return JSONResponse({"name": name, "removed": removed})
+
+    async def delete_group(self, request: Request, operator: Operator) -> JSONResponse:
+        """DELETE groups/{name}: its devices stay, and what rollouts want of them."""
+        name = name_of(request, "name")
+        gone = await groups.delete_group(self._database, name, operator.name)
+        return JSONResponse({"name": name, "devices": gone})
+
+    # Rollouts and rollbacks
+
+    async def start_rollout(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST rollouts {"version", "device" | "group", ? "dry_run"}."""
+        return await self._order(request, operator, UPDATE, "version")
+
+    async def start_rollback(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST rollbacks {"device" | "group", ? "to", ? "dry_run"}."""
+        return await self._order(request, operator, ROLLBACK, "to")
+
+    async def _order(self, request: Request, operator: Operator, kind: str, field: str) -> JSONResponse:
+        """201: planned; 202: it has its number, and devices are still being planned."""
+        body = await read_json(request, {field, "device", "group", "dry_run"})
+        version, scope, root = text_of(body, field), scope_of(body), self._trust.current
+        if version is None and kind == UPDATE:
+            raise InputError(f"{field} is missing", "json")
+        async with self._database.read() as connection:
+            order = await orders.order_for(connection, kind, version, scope)
+            if flag_of(body, "dry_run"):
+                return JSONResponse(await orders.preview(connection, order, root))
+        shown = await orders.place(self._database, order, version, root, operator.name)
+        planning = shown["state"] == RolloutState.PLANNING
+        if planning:
+            self._planner.wake()
+        return JSONResponse(shown, 202 if planning else 201)
+
+    async def preview_devices(self, request: Request, _operator: Operator) -> JSONResponse:
+        """GET preview?kind&version&device|group&after&limit: device by device, what an order would do."""
+        limit, kind = limit_of(request), query_text(request, "kind")
+        if kind not in (UPDATE, ROLLBACK):
+            raise InputError(f"kind has to be {UPDATE} or {ROLLBACK}", "query")
+        version = query_text(request, "version")
+        if version is None and kind == UPDATE:
+            raise InputError("version is missing", "query")
+        scope = scope_of(dict(request.query_params))
+        async with self._database.read() as connection:
+            order = await orders.order_for(connection, kind, version, scope)
+            rows = await orders.preview_devices(
+                connection, order, self._trust.current, after_of(request), limit
+            )
+        return page("devices", rows, limit, "device_id")
+
+    async def list_rollouts(self, request: Request, _operator: Operator) -> JSONResponse:
+        """GET rollouts?after&limit, newest first; ``after``: a number, older ones follow."""
+        limit = limit_of(request, MAX_ROLLOUTS)
+        before = number_of(request, "after", 1 << 62, default=1 << 62)
+        async with self._database.read() as connection:
+            views = await rollouts.list_all(connection, before, limit)
+        return page("rollouts", views, limit, "id")
+
+    async def show_rollout(self, request: Request, _operator: Operator) -> JSONResponse:
+        """GET rollouts/{id}: in numbers."""
+        async with self._database.read() as connection:
+            return JSONResponse(await rollouts.show(connection, request.path_params["id"]))
+
+    async def list_targets(self, request: Request, _operator: Operator) -> JSONResponse:
+        """GET rollouts/{id}/devices?state&after&limit; ``state``: words with commas between them."""
+        limit, after = limit_of(request), after_of(request)
+        states = list(filter(None, (query_text(request, "state") or "").split(",")))
+        async with self._database.read() as connection:
+            rows = await rollouts.list_targets(connection, request.path_params["id"], states, after, limit)
+        return page("devices", rows, limit, "device_id")
+
+    async def list_left_out(self, request: Request, _operator: Operator) -> JSONResponse:
+        """GET rollouts/{id}/left-out?after&limit."""
+        limit, after = limit_of(request), after_of(request)
+        async with self._database.read() as connection:
+            rows = await rollouts.list_left_out(connection, request.path_params["id"], after, limit)
+        return page("devices", rows, limit, "device_id")
+
+    async def pause_rollout(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST rollouts/{id}/pause."""
+        return await self._set_paused(request, operator, True)
+
+    async def resume_rollout(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST rollouts/{id}/resume."""
+        return await self._set_paused(request, operator, False)
+
+    async def _set_paused(self, request: Request, operator: Operator, paused: bool) -> JSONResponse:
+        number = request.path_params["id"]
+        async with self._database.write() as connection:
+            await rollouts.set_paused(connection, number, paused, operator.name)
+        async with self._database.read() as connection:
+            return JSONResponse(await rollouts.show(connection, number))
+
+    async def cancel_rollout(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST rollouts/{id}/cancel; 202: targets are still being closed."""
+        number = request.path_params["id"]
+        async with self._database.write() as connection:
+            await rollouts.cancel(connection, number, operator.name)
+        async with self._database.read() as connection:
+            shown = await rollouts.show(connection, number)
+        cancelling = shown["state"] == RolloutState.CANCELLING
+        if cancelling:
+            self._planner.wake()
+        return JSONResponse(shown, 202 if cancelling else 200)

@@ -1,0 +1,219 @@
+"""What an order means for each device of its scope, said to the database as one query.
+
+A row is a device: the release that it gets, or the reason why it is left out. Nobody looks at devices one by
+one: previews count the rows, and a plan is inserted from them, a page of devices at a time.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import (
+    ColumnElement,
+    ScalarSelect,
+    Select,
+    String,
+    and_,
+    case,
+    cast,
+    exists,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+)
+from sqlalchemy.sql.selectable import NamedFromClause
+
+from fota_server import schema
+from fota_server.decide import HELD, UNDER_WAY, TargetState
+
+UPDATE, ROLLBACK = "update", "rollback"
+
+_devices, _targets, _releases, _rollouts = schema.devices, schema.targets, schema.releases, schema.rollouts
+_confirmed, _members = schema.confirmations, schema.members
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """Which devices an operator means: one of the two is set."""
+
+    device: str | None
+    group: str | None
+
+    def __str__(self) -> str:
+        """Return the form that the database holds, ``group:NAME`` or ``device:ID``."""
+        return f"device:{self.device}" if self.device else f"group:{self.group}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Scope":
+        """Return what ``str`` made ``text`` of."""
+        kind, _, name = text.partition(":")
+        return cls(device=name if kind == "device" else None, group=name if kind == "group" else None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What an operator wants. ``release_id``: of all devices; None: each goes back to where it was."""
+
+    kind: str
+    scope: Scope
+    release_id: int | None
+
+
+def members(scope: Scope, after: str | None = None, last: str | None = None) -> Select[str]:
+    """Return the query of the device ids of a scope in order, of those above ``after`` up to ``last``."""
+    if scope.device:
+        ids, query = _devices.c.id, select(_devices.c.id).where(_devices.c.id == scope.device)
+    else:
+        ids = _members.c.device_id
+        query = select(ids).where(_members.c.group_name == scope.group)
+    if after is not None:
+        query = query.where(ids > after)
+    if last is not None:
+        query = query.where(ids <= last)
+    return query.order_by(ids)
+
+
+def planned(
+    order: Order, barred: Mapping[int, str], after: str | None = None, last: str | None = None
+) -> NamedFromClause:
+    """Return the rows ``device_id, runs, release_id, version, reason`` of an order.
+
+    ``barred``: releases that no device may get, by id, and why. ``after``, ``last``: as for `members`.
+    """
+    held, goal = _releases.alias("held"), _releases.alias("goal")
+    unfinished = and_(_rollouts.c.kind == UPDATE, held.c.image_hash != _devices.c.confirmed_hash)
+    goal_id = literal(order.release_id) if order.release_id is not None else _release_before(unfinished)
+    query = (
+        select(
+            _devices.c.id.label("device_id"),
+            _devices.c.running_version.label("runs"),
+            goal.c.id.label("release_id"),
+            goal.c.version,
+            _reason(order, goal, barred, unfinished).label("reason"),
+        )
+        .select_from(_devices)
+        .outerjoin(schema.retirements, schema.retirements.c.device_id == _devices.c.id)
+        .outerjoin(_targets, _devices.c.target_id == _targets.c.id)
+        .outerjoin(_rollouts, _targets.c.rollout_id == _rollouts.c.id)
+        .outerjoin(held, _targets.c.release_id == held.c.id)
+        .outerjoin(goal, goal.c.id == goal_id)
+        .where(_devices.c.id.in_(members(order.scope, after, last).order_by(None)))
+    )
+    return query.subquery("planned")
+
+
+def _release_before(unfinished: ColumnElement[bool]) -> ColumnElement[int]:
+    """Return where a device goes back to, or null if that is not known.
+
+    One that has not confirmed what an update wants of it: to what it confirmed last. Any other: to the last
+    published release that it had confirmed before it confirmed the present one for the first time, so that
+    going back, however often, never leads forward again.
+    """
+    last = (
+        select(_releases.c.id)
+        .where(_releases.c.image_hash == _devices.c.confirmed_hash)
+        .order_by(_releases.c.sequence.desc())
+        .limit(1)
+    )
+    before = (
+        select(_releases.c.id)
+        .select_from(_confirmed.join(_releases, _releases.c.image_hash == _confirmed.c.image_hash))
+        .where(_confirmed.c.device_id == _devices.c.id, _confirmed.c.id < _first_confirmed())
+        .order_by(_confirmed.c.id.desc(), _releases.c.sequence.desc())
+        .limit(1)
+    )
+    return case((unfinished, last.scalar_subquery()), else_=before.scalar_subquery())
+
+
+def _first_confirmed() -> ScalarSelect[int]:
+    """Return the row of ``confirmations`` in which a device first confirmed what it confirmed last."""
+    table = _confirmed.alias("first")
+    return (
+        select(func.min(table.c.id))
+        .where(table.c.device_id == _devices.c.id, table.c.image_hash == _devices.c.confirmed_hash)
+        .correlate(_devices)
+        .scalar_subquery()
+    )
+
+
+def _reason(
+    order: Order, goal: NamedFromClause, barred: Mapping[int, str], unfinished: ColumnElement[bool]
+) -> ColumnElement[str | None]:
+    """Return why a device is left out, or null."""
+    rollout = literal("rollout ") + cast(_rollouts.c.id, String)
+    reasons: list[tuple[ColumnElement[bool], ColumnElement[str] | str]] = [
+        (schema.retirements.c.at.is_not(None), "the device is retired"),
+        (_devices.c.revoked, "the device is revoked"),
+    ]
+    if order.release_id is None:
+        reasons += _reasons_to_stay(order, goal, unfinished)
+    else:
+        same = and_(_targets.c.release_id == order.release_id, _targets.c.state.in_(HELD))
+        done = and_(same, _targets.c.state == TargetState.CONFIRMED)
+        reasons += [
+            (done, rollout + " brought this release to it already, and it was confirmed"),
+            (same, rollout + " wants this release of it already"),
+        ]
+    reasons.append((_is_of_another_class(goal), "the device runs firmware of another class"))
+    if barred:
+        reasons.append((goal.c.id.in_(barred), case(barred, value=goal.c.id)))
+    low = literal("PO1 rollback: security counter ") + cast(goal.c.sec_cnt, String)
+    low = low + " is below the device's floor " + cast(_devices.c.floor, String)
+    reasons.append((goal.c.sec_cnt < _devices.c.floor, low))
+    return case(
+        *((when, literal(why) if isinstance(why, str) else why) for when, why in reasons), else_=null()
+    )
+
+
+def _reasons_to_stay(
+    order: Order, goal: NamedFromClause, unfinished: ColumnElement[bool]
+) -> list[tuple[ColumnElement[bool], ColumnElement[str] | str]]:
+    """Return why a device cannot go back to where it was, beside all that holds for a named release, too."""
+    went = _rollouts.c.kind == ROLLBACK
+    number = literal("rollback ") + cast(_rollouts.c.id, String)
+    nothing: list[tuple[ColumnElement[bool], ColumnElement[str] | str]] = []
+    if order.scope.group:
+        nothing.append((_devices.c.target_id.is_(None), "nothing was ever rolled out to the device"))
+    unknown = literal("it runs an image that is not published, ") + func.substr(
+        _devices.c.confirmed_hash, 1, 16
+    )
+    earlier = _confirmed.alias("earlier")
+    unpublished = exists().where(earlier.c.device_id == _devices.c.id, earlier.c.id < _first_confirmed())
+    return [
+        *nothing,
+        (
+            and_(went, _targets.c.state.in_(UNDER_WAY)),
+            number + " is under way for it: name the version with --to to go back further",
+        ),
+        (
+            and_(went, _targets.c.state == TargetState.CONFIRMED),
+            number + " brought it back already: name the version with --to to go back further",
+        ),
+        (
+            _devices.c.confirmed_hash.is_(None),
+            "the device has not confirmed any image yet: name the version with --to",
+        ),
+        (and_(goal.c.id.is_(None), unfinished), unknown + ": publish it, or say --to"),
+        (
+            and_(goal.c.id.is_(None), unpublished),
+            "the image that it confirmed before is not published: publish it, or name one with --to",
+        ),
+        (goal.c.id.is_(None), "the device has confirmed no earlier release: name the version with --to"),
+    ]
+
+
+def _is_of_another_class(goal: NamedFromClause) -> ColumnElement[bool]:
+    """A verified report named an image of a release for another class: no bootloader starts both."""
+    ran = _releases.alias("ran")
+    proven = or_(ran.c.image_hash == _devices.c.running_hash, ran.c.image_hash == _devices.c.confirmed_hash)
+    return exists().where(proven, ran.c.class_id != goal.c.class_id)
+
+
+def classes(scope: Scope) -> Select[str]:
+    """Return the query of the classes that devices of a scope provably run."""
+    ran = or_(
+        _releases.c.image_hash == _devices.c.running_hash, _releases.c.image_hash == _devices.c.confirmed_hash
+    )
+    of = _devices.c.id.in_(members(scope).order_by(None))
+    return select(_releases.c.class_id).select_from(_devices.join(_releases, ran)).where(of).distinct()

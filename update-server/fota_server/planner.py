@@ -1,0 +1,62 @@
+"""The task that does what is still to be done of orders, a bounded transaction at a time.
+
+Between two steps whoever waits for the database has its turn, so no check-in waits longer than one step.
+"""
+
+import asyncio
+import logging
+
+from fota_server import orders
+from fota_server.database import Database
+from fota_server.trust import TrustChain
+from fota_wire.errors import FotaError
+
+log = logging.getLogger("fota.server")
+
+RETRY_S = 5.0
+
+
+class Planner:
+    """Works through what the database says is to be done: at the start, and whenever it is woken."""
+
+    def __init__(self, database: Database, trust: TrustChain) -> None:
+        self._database = database
+        self._trust = trust
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Go on where the last life of the server ended."""
+        self._wake.set()
+        self._task = asyncio.create_task(self._serve())
+
+    async def stop(self) -> None:
+        """Do no more; the rest is done at the next start."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def wake(self) -> None:
+        """There is something to do, and it is on the disk."""
+        self._wake.set()
+
+    async def _serve(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                while await self.step():
+                    pass
+            except FotaError as exc:
+                log.warning("orders: %s; trying again in %g s", exc, RETRY_S)
+            except Exception:
+                log.exception("orders failed; trying again in %g s", RETRY_S)
+            else:
+                continue
+            await asyncio.sleep(RETRY_S)
+            self._wake.set()
+
+    async def step(self) -> bool:
+        """Do one bounded step; return whether there was anything to do."""
+        async with self._database.write() as connection:
+            return await orders.work(connection, self._trust.current)
