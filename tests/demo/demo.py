@@ -6,6 +6,7 @@ thing that is not as it has to be.
 """
 
 import hashlib
+import signal
 import sys
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import click
 import two_devices
 from attacks import Between, ForgedOk, OtherEnvelope, Replay
+from stage import chapter, never_silent, shown, table, tell
 from world import BUILD, HANG_S, StepFailed, World
 
 from fota_wire.errors import FotaError
@@ -21,16 +23,8 @@ from fota_wire.layout import SLOT_NAMES
 from fota_wire.status import describe
 
 RELEASES = ("release-1", "release-2")
-
-
-def chapter(title: str) -> None:
-    """Print a heading."""
-    click.secho(f"\n{title}", bold=True)
-
-
-def tell(who: str, text: str) -> None:
-    """Print one line of ``who``."""
-    click.echo(f"  {click.style(f'{who:>8}', fg='cyan')}  {text}")
+ATTACKS = 9
+REFUSED: list[str] = []
 
 
 def expect(fact: bool, what: str) -> None:
@@ -63,6 +57,7 @@ def prologue(world: World) -> None:
     """Keys, server, factory."""
     chapter("Keys: 2 of 3 for ROOT, 2 of 3 for releases, one for images (throw-away keys, for this demo)")
     root = world.make_keys()
+    shown("ROOT signed by", f"{len(root['signed_by'])} of 3")
     tell("signer", f"ROOT version {root['version']}, signed by {len(root['signed_by'])} of 3")
     chapter("Server: device plane with mutual TLS, operator plane with tokens")
     world.start_server()
@@ -96,6 +91,7 @@ def update(world: World) -> bytes:
     chapter("Update: 1.1.0 is published and rolled out; the device takes it by itself")
     release(world, "1.1.0", 2)
     tell("server", world.fota("rollout", "start", "1.1.0", "--device", world.device_id).splitlines()[0])
+    began = time.monotonic()
     taps: list[Between] = []
 
     def tap(transport: Any) -> Between:
@@ -106,6 +102,7 @@ def update(world: World) -> bytes:
     run_device(world)
     row = show_server(world)
     expect(name(row["confirmed"]) == "1.1.0" and row["status"] == "confirmed", "1.1.0 is confirmed")
+    shown("update: from the order to the confirmed boot", f"{time.monotonic() - began:.0f} s")
     return taps[0].answers[0]
 
 
@@ -122,6 +119,8 @@ def rollback(world: World) -> None:
     expect(name(row["confirmed"]) == "1.0.0", "1.0.0 is confirmed")
     expect(after[0] == before[0], "no page of a slot was erased")
     expect(after[1] - before[1] < 256, "no image was copied")
+    shown("rollback: pages of firmware erased or copied", after[0] - before[0])
+    shown("rollback: double words written (journal, agent's store)", after[1] - before[1])
 
 
 def broken_release(world: World) -> None:
@@ -135,11 +134,13 @@ def broken_release(world: World) -> None:
         tell("server", f"why: {event['code']} {event['detail']}")
     expect(row["status"] == "reverted" and name(row["running"]) == "1.0.0", "1.2.0 was reverted")
     expect(any("AP1" in event["detail"] for event in row["events"]), "the server knows why")
+    shown("bad release: devices that went back by themselves", "1 of 1")
 
 
 def refused(title: str, why: str) -> None:
     """Print one attack and how it ended."""
-    tell("attack", f"{title:44} {click.style('refused', fg='green')}: {why}")
+    REFUSED.append(title)
+    tell("attack", f"{title}: refused, {why}")
 
 
 def local_attack(world: World, title: str, image: bytes, reason: str) -> None:
@@ -222,8 +223,7 @@ def epilogue(world: World) -> None:
     run_device(world)
     row = show_server(world)
     expect(name(row["confirmed"]) == "1.3.0", "1.3.0 is confirmed")
-    for line in world.fota("device", "list").splitlines():
-        tell("server", line)
+    shown("attacks refused", f"{len(REFUSED)} of {ATTACKS}")
 
 
 def story(world: World) -> None:
@@ -238,17 +238,25 @@ def story(world: World) -> None:
     epilogue(world)
 
 
+def _end(*_: object) -> None:
+    """Be told to end: by the same way out as Ctrl-C, so that nothing stays behind."""
+    raise KeyboardInterrupt
+
+
 def main(folder: Path) -> int:
     """Run the demo in ``folder``; return the exit code."""
     started = time.monotonic()
+    for sig in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sig, _end)
     try:
         world = World(folder)
     except FotaError as exc:
         click.echo(f"demo: {exc}", err=True)
         return exc.exit_code
     try:
-        story(world)
-        two_devices.story(folder / "two", tell, chapter, expect)
+        with never_silent():
+            story(world)
+            two_devices.story(folder / "two", expect)
     except FotaError as exc:
         click.echo(f"demo: {exc}", err=True)
         return 1
@@ -257,8 +265,9 @@ def main(folder: Path) -> int:
         return 130
     finally:
         world.stop()
+    table()
     click.echo(
-        f"\nAll as it has to be, in {time.monotonic() - started:.0f} s. What was made lies in {folder}."
+        f"\nAll as it has to be, in {time.monotonic() - started:.0f} s. What was made lies in\n{folder}"
     )
     return 0
 

@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 from chip_world import RELEASES, ChipWorld, firmware, why_not
+from stage import chapter, shown, tell
 from world import HANG_S
 
 GATEWAY_MODEL = "gateway-demo"
@@ -35,15 +35,11 @@ def softhsm() -> bool:
     return MODULE.exists() and shutil.which("softhsm2-util") is not None
 
 
-Tell = Callable[[str, str], None]
-
-
 class TwoDevices(ChipWorld):
     """One server, the chip, and the gateway."""
 
-    def __init__(self, folder: Path, tell: Tell) -> None:
+    def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self._tell = tell
         self._launcher: subprocess.Popen[bytes] | None = None
         self.gateway_id = ""
 
@@ -53,7 +49,7 @@ class TwoDevices(ChipWorld):
         """Factory and first release of the chip."""
         self.provision(self.sign("1.0.0", 2, elf=firmware("1.0.0")))
         self.release_chip("1.0.0", 1)
-        self._tell("factory", f"chip {self.device_id}: its firmware is MicroPython, mbedTLS and the agent")
+        tell("factory", f"chip {self.device_id}: its firmware is MicroPython, mbedTLS and the agent")
         self.switch_on()
 
     def chip_until(self, text: str) -> str:
@@ -61,7 +57,7 @@ class TwoDevices(ChipWorld):
         said = self.run_chip(text)
         for line in said.splitlines():
             if line.startswith(SAID) and not line.endswith((": nonce", ": idle", ": health")):
-                self._tell("chip", line)
+                tell("chip", line)
         return said
 
     # -- the gateway -------------------------------------------------------------------------------------
@@ -69,7 +65,8 @@ class TwoDevices(ChipWorld):
     def make_gateway(self) -> bool:
         """Set up and launch the gateway, its key in a SoftHSM2 token; False if there is no SoftHSM2."""
         if not softhsm():
-            self._tell("gateway", "left out: install Debian's package softhsm2")
+            tell("gateway", "left out: install Debian's package softhsm2")
+            shown("Linux gateway", "left out")
             return False
         home = self.folder / "hsm"
         (home / "tokens").mkdir(parents=True)
@@ -87,7 +84,7 @@ class TwoDevices(ChipWorld):
                   "--device-ca-key", self.keys / "device-ca.pem",
                   "--device-ca-cert", self.keys / "device-ca.crt")  # fmt: skip
         self.gateway_id = self.json("gateway", "show", path)["device"]
-        self._tell("factory", f"gateway {self.gateway_id[:18]}: Linux, its key in a PKCS#11 token")
+        tell("factory", f"gateway {self.gateway_id[:18]}: Linux, its key in a PKCS#11 token")
         with (self.folder / "gateway.log").open("wb") as log:
             self._launcher = subprocess.Popen(
                 [sys.executable, "-m", "fota_cli", "gateway", "launch", str(path)],
@@ -139,7 +136,7 @@ def both(
         waiting.join()
 
 
-def show(world: TwoDevices, gateway: bool, tell: Tell, expect: Any, chip: str, other: str) -> None:
+def show(world: TwoDevices, gateway: bool, expect: Any, chip: str, other: str) -> None:
     """Print what the server knows of both; it has to be these versions, confirmed."""
     ids = [("chip", world.device_id, chip)] + ([("gateway", world.gateway_id, other)] if gateway else [])
     for name, device, version in ids:
@@ -151,14 +148,15 @@ def show(world: TwoDevices, gateway: bool, tell: Tell, expect: Any, chip: str, o
         expect(confirmed == version, f"the {name} has confirmed {version}")
 
 
-def story(folder: Path, tell: Tell, chapter: Callable[[str], None], expect: Any) -> None:
+def story(folder: Path, expect: Any) -> None:
     """Tell it; one line where it cannot be told."""
     second = "and a Linux gateway" if softhsm() else "and no gateway this time"
     chapter(f"Two devices, one agent: a chip that runs nothing else, {second}")
     if why_not():
         tell("demo", f"left out: {why_not()}")
+        shown("two devices, one agent", "left out")
         return
-    world = TwoDevices(folder, tell)
+    world = TwoDevices(folder)
     try:
         world.make_keys()
         world.start_server()
@@ -171,11 +169,13 @@ def story(folder: Path, tell: Tell, chapter: Callable[[str], None], expect: Any)
         if gateway:
             world.release_gateway("2.1.0", 12)
         both(world, gateway, ("rollout", "start", "1.1.0"), ("rollout", "start", "2.1.0"))
-        show(world, gateway, tell, expect, "1.1.0", "2.1.0")
+        show(world, gateway, expect, "1.1.0", "2.1.0")
         chapter("Both go back: one command each" if gateway else "It goes back: one command")
         both(world, gateway, ("rollback",), ("rollback",))
-        show(world, gateway, tell, expect, "1.0.0", "2.0.0")
+        show(world, gateway, expect, "1.0.0", "2.0.0")
         tell("chip", f"connections: {len(world.modem.connections)}, all outbound; it cannot listen")
+        shown("devices updated and sent back under one server", 2 if gateway else 1)
+        shown("connections that the chip opened, and that it accepted", f"{len(world.modem.connections)}, 0")
     finally:
         world.close()
 
@@ -190,7 +190,7 @@ def main() -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        story(Path(folder), lambda who, text: click.echo(f"{who:>8}  {text}"), click.echo, expect)
+        story(Path(folder), expect)
 
 
 if __name__ == "__main__":

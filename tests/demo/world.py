@@ -30,7 +30,7 @@ from fota_wire.errors import FotaError, StorageError
 REPO = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPO / "tests"))
 
-from lifeline import HANG_S  # noqa: E402
+from lifeline import HANG_S, hold  # noqa: E402
 
 BUILD = REPO / "build"
 VENDOR, MODEL = "fota.example", "stm32l4-demo"
@@ -47,6 +47,7 @@ class World:
     """One demo in ``folder``, which is emptied first; a second one at the same time is refused."""
 
     def __init__(self, folder: Path) -> None:
+        hold()  # whatever we start ends with us
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()) and not (folder / "lock").exists():
             raise StorageError(f"{folder} holds something that no demo made: name an empty folder")
