@@ -60,7 +60,7 @@ def test_demo_that_is_ended_from_outside_leaves_no_server_behind(tmp_path: Path,
         env=env,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-    )
+    )  # fmt: skip
     end = time.monotonic() + HANG_S
     while not (tmp_path / "server" / "server.json").exists():
         assert demo.poll() is None
