@@ -11,6 +11,7 @@ from smp.image_management import ImageUploadWriteRequest
 from smp.os_management import EchoWriteRequest, MCUMgrParametersReadRequest
 from smp.packet import encode
 
+from fota_vdev.board import IWDG_SW
 from fota_vdev.machine import StopReason
 from fota_wire import journal
 from fota_wire.layout import SLOT_A, SLOT_NONE
@@ -42,6 +43,18 @@ def test_session_may_take_longer_than_the_watchdog(dead_device: Any) -> None:
         assert echoed(dead_device.ask(ECHO))
         dead_device.machine.run(time_ms=3000)
     assert len(dead_device.machine.resets) == resets
+
+
+def test_recovery_holds_the_watchdog_that_hardware_starts_at_reset(device: Any) -> None:
+    """512 ms: from the button to silence, and on into the application."""
+    device.flash.options["optr"] &= ~IWDG_SW
+    hold_button(device.machine)
+    said = device.run("fota-boot: recovery\r\n", time_ms=2000)
+    assert echoed(device.ask(ECHO))
+    said += device.run("slot A 1.0.0 confirmed", time_ms=10_000)
+    device.flash.options["optr"] |= IWDG_SW
+    assert [cause for _, cause in device.machine.resets] == ["power"]
+    assert said.count("fota-boot: recovery") == 1
 
 
 def test_bootable_device_does_not_enter_recovery(device: Any) -> None:
