@@ -13,9 +13,11 @@ from fota_wire.host_crypto import public_xy, verify
 from fota_wire.layout import BOOTLOADER_SIZE, FLASH_BASE, SETTINGS_OFFSET
 
 from .conftest import BUILD, CLASS_ID, VENDOR_ID, Device, make
+from .test_bootloader_watchdog import UNFED_MS, Feeds, hardware_watchdog, settle
 
 STACK_BOTTOM, STACK_SIZE = 0x20000000, 1024
 DIGEST = bytes(range(32))
+VERIFYING = 10  # commands of the session that verifies an image: two counters of four, a nonce, Verify
 
 
 @pytest.fixture(scope="session")
@@ -195,6 +197,31 @@ def test_element_that_will_not_release_leaves_a_device_that_boots_and_is_mute(de
     assert report.version == (1, 0, 0, 0)
     device.machine.i2c_tamper = None
     assert mute(device)
+
+
+def test_element_that_goes_silent_before_the_release_starves_no_watchdog(device):
+    """300 ms of patience, and three pauses of 200 ms, under the 512 ms that hardware starts at reset."""
+    element, machine = device.machine.element, device.machine
+    device.boot()  # raises the floor
+    machine.power_off()
+    machine.resets.clear()
+    settle(device, watchdog_always=False)
+    hardware_watchdog(device, on=True)
+    acknowledge, first = element.acknowledge, len(element.commands) + VERIFYING
+    element.acknowledge = lambda address, *, read: (
+        acknowledge(address, read=read) and not (read and len(element.commands) > first)
+    )
+    machine.power_on()
+    feeds = Feeds(machine)
+    try:
+        device.boot(until="journal: record")
+    finally:
+        feeds.stop()
+        del element.acknowledge
+        hardware_watchdog(device, on=False)
+    assert [cause for _, cause in machine.resets] == ["power"]
+    assert len(element.commands) == first + 1
+    assert feeds.longest_ms < UNFED_MS
 
 
 def test_refused_image_releases_nothing(device, signed, keys):
