@@ -105,6 +105,7 @@ class World:
                 self.keys / f"release-{n}.pem",
             )
         ]
+        three += ["--image-key", self.keys / "image-a.pem", "--image-key", self.keys / "image-b.pem"]
         signers = ["--sign", self.keys / "root-1.pem", "--sign", self.keys / "root-3.pem"]
         return self.json(
             "root", "new", *three, "--assign-key", self.keys / "assign.pem", *signers, "-o", self.root

@@ -84,6 +84,8 @@ def remarks(root: Root, at: datetime | None = None) -> list[str]:
     threshold, kids = root.roles[roots.ROOT]
     if threshold == len(kids):
         notes.append(f"one lost root key ends all updates for good: {threshold} of {len(kids)}")
+    if not root.image_keys:
+        notes.append("names no IMAGE key: nobody but the devices can tell who may sign images (--image-key)")
     if len(root.raw) > CHIP_ROOT:
         notes.append(f"{len(root.raw)} bytes: more than {CHIP_ROOT} is hard on a chip's memory")
     for raw in root.server_cas:
