@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from fota_signer import sign_command
-from fota_wire.errors import FotaError
+from fota_wire.errors import FotaError, InputError
 from fota_wire.files import STREAM, check_output, name_of, read_input, write_output
 from fota_wire.host_options import FILE, FOLDER, FORCE, JSON, Whole
 from fota_wire.host_print import print_result
@@ -149,9 +149,8 @@ def sign(**options: Any) -> None:  # noqa: ANN401  the names are those of SignOp
 
 @click.command()
 @click.argument("file", metavar="IMAGE", type=FILE)
-@click.option(
-    "--key", type=FILE, multiple=True, required=True, help="Public key that devices accept; repeat."
-)
+@click.option("--key", type=FILE, multiple=True, help="Public key that devices accept; repeat.")
+@click.option("--root", "root_file", type=FILE, help="ROOT that names these keys, and minima.")
 @vendor_option
 @class_option
 @model_option
@@ -162,6 +161,7 @@ def sign(**options: Any) -> None:  # noqa: ANN401  the names are those of SignOp
 def verify(
     file: Path,
     key: tuple[Path, ...],
+    root_file: Path | None,
     vendor_domain: str | None,
     class_uuid: str | None,
     model: str | None,
@@ -171,17 +171,22 @@ def verify(
     as_json: bool,
 ) -> None:
     """Check a signed image as the bootloader does. Exit code 1: refused."""
-    from fota_signer import identity, images
-    from fota_wire.host_crypto import load_public_key
+    from fota_signer import identity, images, manifests
     from fota_wire.version import format_version
 
-    class_id = None
+    known = manifests.load_known(root_file, key)
+    if not known.keys:
+        raise InputError("say which keys devices accept: --key FILE, or --root of a ROOT that names them")
+    class_id = vendor_id = None
+    if vendor_domain is not None:
+        vendor_id = identity.vendor_of_domain(vendor_domain)
     if class_uuid or model:
         class_id = identity.device_class(class_uuid=class_uuid, domain=vendor_domain, model=model).class_id
-    roots = tuple(load_public_key(path, "image") for path in key)
-    device = images.Device(roots, class_id, floor, max_step, program)
+    device = images.Device(tuple(known.keys.values()), class_id, floor, max_step, program, vendor_id)
     with about(file):
-        image = images.check_image(read_input(file), device)
+        content = read_input(file)
+        image = images.check_image(content, device)
+        manifests.check_image(content, known)
     table = {"file": name_of(file), "verified": True, "version": format_version(image.version)}
     table.update({"security_counter": image.sec_cnt, "class": uuid_text(image.class_id)})
     table.update({"image_hash": image.image_hash.hex(), "file_digest": image.file_digest.hex()})

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 class Device(NamedTuple):
     """What a bootloader knows, as far as it is to be checked: ``roots`` x||y of the keys it accepts;
-    ``class_id``; ``floor`` of the security counter and ``max_step`` above it; ``program``: a Linux gateway.
+    ``class_id``; ``floor`` of the security counter and ``max_step`` above it; ``program``: a Linux gateway;
+    ``vendor_id``: looked for in images that name theirs.
     """
 
     roots: tuple[bytes, ...]
@@ -22,6 +23,7 @@ class Device(NamedTuple):
     floor: int = 0
     max_step: int | None = None
     program: bool = False
+    vendor_id: bytes | None = None
 
 
 def sign_payload(
@@ -64,6 +66,9 @@ def check_image(data: bytes, device: Device) -> image.Image:
     parsed = image.parse_image(data, programs=device.program)
     if device.class_id is not None and parsed.class_id != device.class_id:
         raise VerifyError(f"image is for class {parsed.class_id.hex()}", status.IM7)
+    vendors = [value for kind, value in parsed.protected if kind == image.VENDOR_ID]
+    if device.vendor_id is not None and vendors and vendors != [device.vendor_id]:
+        raise VerifyError(f"image is of vendor {vendors[0].hex()}", status.IM7)
     keys = {cose.key_hash(xy): xy for xy in device.roots}
     if parsed.key_hash not in keys:
         raise VerifyError(f"image is signed by key {parsed.key_hash[:8].hex()}, not one of yours", status.IM8)

@@ -373,3 +373,19 @@ def test_who_signs_a_root_sees_what_it_changes(root_file, fota, key_dir):
         f"image keys: + {b}",
         f"revoked: + {digest}",
     ]
+
+
+def test_verify_takes_its_keys_from_root(root_file, images, fota, refused):
+    root_file("--min-security-counter", 3)
+    assert fota("verify", "good.img", "--root", "root.cbor").returncode == 0
+    refused(1, "verify", "bad.img", "--root", "root.cbor", says="IM10 image-signature")
+    refused(1, "verify", "dev.img", "--root", "root.cbor", says="IM8 image-key")
+    refused(3, "verify", "good.img", says="say which keys devices accept")
+    root_file("--min-security-counter", 4, "--force")
+    refused(1, "verify", "good.img", "--root", "root.cbor", says="security counter 3 is below 4")
+
+
+def test_verify_holds_an_image_against_its_vendor(images, fota, refused, key_dir):
+    key = ("--key", key_dir / "image-a.pub.pem")
+    assert fota("verify", "good.img", *key, "--vendor-domain", "example.com").returncode == 0
+    refused(1, "verify", "good.img", *key, "--vendor-domain", "example.org", says="image is of vendor")
