@@ -1,7 +1,6 @@
 """A batch of virtual boards: a rehearsal of a factory line, with its ledger."""
 
 import secrets
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fota_cli import net
 from fota_cli.station import on_machine, virtual
 from fota_wire.errors import FotaError, StorageError
 
@@ -63,7 +63,7 @@ class Progress:
     """Tells a tally on stderr: one live line on a terminal, else a line per tenth."""
 
     def __init__(self, tally: Tally) -> None:
-        self._tally, self._live, self._tenth = tally, sys.stderr.isatty(), 0
+        self._tally, self._live, self._tenth = tally, net.live(), 0
 
     def show(self) -> None:
         """Tell it, if there is news."""

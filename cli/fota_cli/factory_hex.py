@@ -34,9 +34,9 @@ CONFIRM = "confirm on silicon: written from the manuals, not tried on a chip"
 @click.option("--server-url", required=True, help="Like https://updates.example:8443.")
 @click.option("--ca-cert", type=FILE, help="Certificate of the device CA, to check the device's against.")
 @click.option("--floor", type=Whole(0, 262143), help="As of `provision device`.  [the record's, or 0]")
-@click.option("--tries", type=Whole(1, 15), default=3, show_default=True)
-@click.option("--watchdog-s", type=Whole(1, 30), default=16, show_default=True)
-@click.option("--max-step", type=Whole(1), default=255, show_default=True)
+@click.option("--tries", type=Whole(1, 15), default=3, show_default=True, help="Boots of a trial.")
+@click.option("--watchdog-s", type=Whole(1, 30), default=16, show_default=True, help="Watchdog, seconds.")
+@click.option("--max-step", type=Whole(1), default=255, show_default=True, help="Largest step of the floor.")
 @click.option("--watchdog-in-trials-only", is_flag=True, help="Else it is armed in every boot.")
 @click.option(
     "--keep-keys", is_flag=True, help="Leave the pairing keys in the record, to make this HEX again."

@@ -36,8 +36,17 @@ def gateway() -> None:
 @click.option(
     "--label", default="device", show_default=True, help="Label of the key pair; made if it is not there."
 )
-@click.option("--device-ca-key", type=FILE, required=True, help="Key of the device CA, PEM.")
-@click.option("--device-ca-cert", type=FILE, required=True, help="Its certificate, PEM.")
+@click.option(
+    "--ca-key",
+    "--device-ca-key",
+    "device_ca_key",
+    type=FILE,
+    required=True,
+    help="Key of the device CA, PEM.",
+)
+@click.option(
+    "--ca-cert", "--device-ca-cert", "device_ca_cert", type=FILE, required=True, help="Its certificate, PEM."
+)
 @click.option("--password-file", type=FILE, help="File whose first line is that key's password.")
 @click.option("--allow-example-keys", is_flag=True, help="Accept the published throw-away keys.")
 def init(folder: Path, **options: object) -> None:

@@ -1,11 +1,15 @@
 """The root of the ``fota`` command: finds each package's commands by name, when they are called."""
 
+import difflib
 import importlib
+import os
+import re
 
 import click
 from click.exceptions import NoArgsIsHelpError
 
 from fota_cli import net
+from fota_cli.examples import EXAMPLES
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # command: (module:object, one line for --help, so that help imports nothing)
@@ -46,6 +50,7 @@ class LazyRoot(click.Group):
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), name)
+        _add_examples(command, cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -54,10 +59,25 @@ class LazyRoot(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
+def _add_examples(command: click.Command, path: str) -> None:
+    """Have the help of a command, and of all below it, end with an example."""
+    if isinstance(command, click.Group):
+        for name, member in command.commands.items():
+            _add_examples(member, f"{path} {name}")
+    elif path in EXAMPLES:
+        command.epilog = f"Example: fota {EXAMPLES[path]}"
+
+
 @click.group(cls=LazyRoot, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="fota")
-def cli() -> None:
+@click.option("-v", "--verbose", is_flag=True, help="Where an error comes from, too [FOTA_DEBUG=1].")
+@click.option("-q", "--quiet", is_flag=True, help="Nothing on standard error but errors.")
+def cli(verbose: bool, quiet: bool) -> None:
     """Secure firmware updates: sign, publish, roll out, roll back, rehearse."""
+    if verbose:
+        os.environ[net.DEBUG] = "1"
+    if quiet:
+        net.be_quiet()
 
 
 def command() -> int:
@@ -73,7 +93,8 @@ def command() -> int:
         return exc.exit_code
     except click.UsageError as exc:
         where = exc.ctx.command_path if exc.ctx else "fota"
-        return _refuse(f"{exc.format_message().rstrip('.')} (see '{where} --help')", exc.exit_code)
+        said = exc.format_message().rstrip(".") + _meant(exc)
+        return _refuse(f"{said} (see '{where} --help')", exc.exit_code)
     except click.ClickException as exc:
         return _refuse(exc.format_message(), exc.exit_code)
     except click.Abort as exc:
@@ -83,8 +104,19 @@ def command() -> int:
 
 
 def _refuse(message: str, code: int) -> int:
-    click.echo(f"fota: error: {net.one_line(message)}", err=True)
+    net.complain(f"error: {net.one_line(message)}")
     return code
+
+
+def _meant(exc: click.UsageError) -> str:
+    """Return a question about the command that was perhaps meant, where there is no such command."""
+    typed = re.match("No such command '(.*)'", exc.format_message())
+    if typed is None or exc.ctx is None or "Did you mean" in exc.format_message():
+        return ""
+    group = exc.ctx.command
+    names = group.list_commands(exc.ctx) if isinstance(group, click.Group) else []
+    found = difflib.get_close_matches(typed[1], names, 1, 0.5)
+    return f". Did you mean '{found[0]}'?" if found else ""
 
 
 def main() -> None:

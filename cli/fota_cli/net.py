@@ -10,6 +10,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from fota_cli import extras
@@ -32,6 +33,9 @@ _OF_THIS_MACHINE = (
     errno.EIO,
     errno.EMFILE,
 )
+
+
+_errors: TextIO | None = None
 
 
 class _Output(io.FileIO):
@@ -78,6 +82,8 @@ def _stream(old: TextIO | None, fd: int) -> io.TextIOWrapper:
 
 def run(command: Callable[[], int | None]) -> NoReturn:
     """Run a command and end the process by its exit code."""
+    global _errors
+    _errors = None
     files.begin()
     try:
         code = command() or 0
@@ -87,11 +93,28 @@ def run(command: Callable[[], int | None]) -> NoReturn:
         if os.environ.get(DEBUG) == "1" and not isinstance(exc, SystemExit):
             import traceback
 
-            traceback.print_exc()
+            traceback.print_exc(file=_errors or sys.stderr)
         if text:
-            print(f"fota: {text}", file=sys.stderr)
+            complain(text)
     _let_go()
     sys.exit(code)
+
+
+def complain(text: str) -> None:
+    """Print one line about what went wrong."""
+    print(f"fota: {text}", file=_errors or sys.stderr)
+
+
+def be_quiet() -> None:
+    """Let nothing but complaints reach standard error from now on."""
+    global _errors
+    _errors = sys.stderr
+    sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  for the whole process
+
+
+def live() -> bool:
+    """Tell whether standard error is a terminal that can redraw a line (TERM=dumb cannot)."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def judge(exc: BaseException) -> tuple[int, str]:

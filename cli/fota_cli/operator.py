@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import click
 
+from fota_cli import net
 from fota_cli.client import OperatorClient
 from fota_cli.device_keys import attested_text, certify, key_text, renew, retire, rotate
 from fota_cli.options import connected, print_json, yes_option
@@ -41,7 +42,7 @@ def publish(client: OperatorClient, image: Path, envelope: Path, as_json: bool) 
     # Its uri names the file digest in hex; the server checks all the rest.
     if b"payload/" in manifest and digest.encode() not in manifest:
         raise VerifyError(f"{envelope} is not about {image}: it names another file digest")
-    if len(data) > PROGRESS_FROM and sys.stderr.isatty():
+    if len(data) > PROGRESS_FROM and net.live():
         with click.progressbar(length=len(data), label=f"uploading {image.name}", file=sys.stderr) as bar:
             client.upload(f"artifacts/{digest}", data, bar.update)
     else:

@@ -1,11 +1,11 @@
 """Following a rollout to its end."""
 
-import sys
 import time
 from typing import Any
 
 import click
 
+from fota_cli import net
 from fota_cli.client import OperatorClient
 from fota_wire.errors import FotaError
 
@@ -28,7 +28,7 @@ def follow(client: OperatorClient, rollout_id: int, timeout_s: float | None) -> 
         NotReached: it has not after ``timeout_s`` seconds (None: any time).
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    live, last, poll_s = sys.stderr.isatty(), "", FIRST_POLL_S
+    live, last, poll_s = net.live(), "", FIRST_POLL_S
     try:
         while True:
             answer = client.get(f"rollouts/{rollout_id}")

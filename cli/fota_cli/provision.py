@@ -157,7 +157,13 @@ def export(ledger: Path, output: Path | None, force: bool) -> None:
 @provision.command()
 @click.option("--root-a", type=FILE, required=True, help="Public key of firmware root A, PEM.")
 @click.option("--root-b", type=FILE, required=True, help="Public key of firmware root B, PEM.")
-@click.option("--floor", type=Whole(0, 262143), default=0, show_default=True)
+@click.option(
+    "--floor",
+    type=Whole(0, 262143),
+    default=0,
+    show_default=True,
+    help="Lowest security counter that may ever boot.",
+)
 @click.option("--latch", is_flag=True, help="As for `device`.")
 @click.option("-o", "--output", type=FILE, required=True, help="File to write, JSON.")
 @FORCE

@@ -2,6 +2,7 @@
 table of what was shown.
 """
 
+import os
 import textwrap
 import threading
 import time
@@ -19,10 +20,15 @@ _shown: list[tuple[str, str]] = []
 _chapters = 0
 
 
+def plain() -> bool:
+    """Tell whether the terminal wants no colours."""
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+
+
 def _say(text: str) -> None:
     global _last
     with _lock:
-        click.echo(text)
+        click.echo(text, color=False if plain() else None)
         _last = time.monotonic()
 
 

@@ -46,19 +46,33 @@ def create(file: Path, seed: int | None, force: bool, as_json: bool) -> None:
 @click.argument("file", type=OWN_FILE)
 @click.option("--bootloader", type=FILE, required=True, help="bootloader.elf.")
 @click.option("--image", type=FILE, required=True, help="First signed image, for slot A.")
-@click.option("--class-id", type=UUID, required=True)
-@click.option("--vendor-id", type=UUID, required=True)
+@click.option("--class", "--class-id", "class_id", type=UUID, required=True, help="Device class.")
+@click.option("--vendor-id", type=UUID, required=True, help="Vendor.")
 @click.option("--root-a", type=FILE, required=True, help="Public key of firmware root A, PEM.")
 @click.option("--root-b", type=FILE, required=True, help="Public key of firmware root B, PEM.")
 @click.option("--genesis-root", type=FILE, required=True, help="First ROOT document.")
 @click.option("--server-ca", type=FILE, required=True, help="Certificate of the server's CA, PEM.")
 @click.option("--server-url", required=True, help="Like https://updates.example:8443.")
-@click.option("--device-ca-key", type=FILE, required=True, help="Key of the device CA, PEM.")
-@click.option("--device-ca-cert", type=FILE, required=True, help="Certificate of the device CA, PEM.")
+@click.option(
+    "--ca-key",
+    "--device-ca-key",
+    "device_ca_key",
+    type=FILE,
+    required=True,
+    help="Key of the device CA, PEM.",
+)
+@click.option(
+    "--ca-cert",
+    "--device-ca-cert",
+    "device_ca_cert",
+    type=FILE,
+    required=True,
+    help="Certificate of the device CA, PEM.",
+)
 @click.option("--ca-password-file", type=FILE, help="File with the password of the device CA's key.")
 @click.option("--allow-example-keys", is_flag=True, help="Accept the published throw-away keys.")
-@click.option("--tries", type=Whole(1, 15), default=3, show_default=True)
-@click.option("--watchdog-s", type=Whole(1, 30), default=16, show_default=True)
+@click.option("--tries", type=Whole(1, 15), default=3, show_default=True, help="Boots of a trial.")
+@click.option("--watchdog-s", type=Whole(1, 30), default=16, show_default=True, help="Watchdog, seconds.")
 @click.option("--certificate-out", type=FILE, help="Write the device certificate here, PEM.")
 @JSON
 def provision(file: Path, as_json: bool, certificate_out: Path | None, **given: Any) -> None:  # noqa: ANN401
@@ -131,7 +145,7 @@ def _certificate_der(path: Path) -> bytes:
 @TIME
 @click.option("--until", "text", help="Stop when the UART has printed this text.")
 @click.option("--input", "typed", help="Type this into the UART at --input-at-ms.")
-@click.option("--input-at-ms", type=Whole(1), default=1000, show_default=True)
+@click.option("--input-at-ms", type=Whole(1), default=1000, show_default=True, help="Virtual time of it.")
 @click.option("--bus-log", type=FILE, help="Capture the element's bus here, for `fota vdev trace`.")
 @click.option("--network", is_flag=True, help="Give it a modem: outbound TCP, to this machine only.")
 @JSON
@@ -277,7 +291,7 @@ def limits(as_json: bool) -> None:
 @vdev.command("flash-image")
 @click.argument("file", type=OWN_FILE)
 @click.argument("image", type=FILE)
-@click.option("--slot", type=click.Choice(["A", "B"]), required=True)
+@click.option("--slot", type=click.Choice(["A", "B"]), required=True, help="Where to.")
 @JSON
 def flash_image(file: Path, image: Path, slot: str, as_json: bool) -> None:
     """Write a file into a slot as a programmer would: nothing is checked, the journal is left alone."""
@@ -302,7 +316,7 @@ def flash_image(file: Path, image: Path, slot: str, as_json: bool) -> None:
     show_default=True,
     help="In the bank; 0x for hexadecimal.",
 )
-@click.option("--length", type=Whole(1, 65536), default=256, show_default=True)
+@click.option("--length", type=Whole(1, 65536), default=256, show_default=True, help="Bytes.")
 @JSON
 def hexdump(file: Path, bank: int, offset: int, length: int, as_json: bool) -> None:
     """Show flash cells; a double word that ECC cannot correct is marked with !."""

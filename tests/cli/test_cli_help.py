@@ -1,0 +1,76 @@
+"""What a person finds who asks: an example, a word for every option, a hand where a word was mistyped."""
+
+import os
+import pty
+import shlex
+import subprocess
+import sys
+
+import click
+import pytest
+from test_cli_walk import ALL
+
+from fota_cli.examples import EXAMPLES
+
+FOTA = [sys.executable, "-m", "fota_cli"]
+
+
+def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*FOTA, *words], capture_output=True, text=True, env=os.environ | env)
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_every_command_has_an_example_that_it_would_take(path: str) -> None:
+    command, words = ALL[path], shlex.split(EXAMPLES[path])
+    assert words[: len(path.split())] == path.split()
+    assert f"Example: fota {EXAMPLES[path]}" == command.epilog
+    command.make_context(path, words[len(path.split()) :])
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_every_option_is_explained(path: str) -> None:
+    for param in ALL[path].params:
+        assert not isinstance(param, click.Option) or param.help, param.opts
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [(["mainfest"], "manifest"), (["roolout", "start"], "rollout"), (["keys", "shwo"], "show"),
+     (["server", "tokens"], "token"), (["sign", "--outptu", "x"], "--output")],
+)  # fmt: skip
+def test_mistyped_word_is_answered_with_the_one_that_was_meant(typed: list[str], meant: str) -> None:
+    done = run(*typed)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "Did you mean" in done.stderr
+    assert meant in done.stderr
+
+
+def test_verbose_shows_where_an_error_comes_from_and_quiet_shows_errors_alone() -> None:
+    assert "Traceback" in run("-v", "inspect", "none").stderr
+    quiet = run("-q", "inspect", "none")
+    assert (quiet.returncode, quiet.stderr) == (3, "fota: error: none: No such file or directory\n")
+
+
+def test_shell_completes_commands_and_options() -> None:
+    done = run(_FOTA_COMPLETE="bash_complete", COMP_WORDS="fota mani", COMP_CWORD="1")
+    assert "manifest" in done.stdout
+    done = run(_FOTA_COMPLETE="bash_complete", COMP_WORDS="fota vdev run --bus", COMP_CWORD="3")
+    assert "--bus-log" in done.stdout
+    assert "_fota_completion" in run(_FOTA_COMPLETE="bash_source").stdout
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_terminal_that_wants_no_colours_gets_no_escapes(environment: dict[str, str]) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(sys.executable, [*FOTA, "--help"], os.environ | environment)
+    said = b""
+    try:
+        while chunk := os.read(terminal, 4096):
+            said += chunk
+    except OSError:  # EIO: the other side is closed
+        pass
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert b"manifest" in said
+    assert b"\x1b" not in said
