@@ -71,8 +71,10 @@ class HttpTransport:
     def _exchange(self, stream: "Stream", message: bytes) -> "tuple[int, dict[str, str], Body]":
         try:
             stream.write(message)
-            head, rest = self._read_head(stream)
-            status, headers = parse_head(head)
+            status, rest = 100, b""
+            while 100 <= status < 200 and status != 101:  # interim answers, of proxies say
+                head, rest = self._read_head(stream, rest)
+                status, headers = parse_head(head)
             length = _body_length(status, headers)
             if len(rest) > length:
                 raise TransportError("response: more bytes than it announced")
@@ -89,12 +91,13 @@ class HttpTransport:
     def _give_back(self, stream: "Stream") -> None:
         self._stream = stream
 
-    def _read_head(self, stream: "Stream") -> "tuple[bytes, bytes]":
-        """Return the head of the response, and what came behind it; one deadline for all of it."""
+    def _read_head(self, stream: "Stream", head: bytes) -> "tuple[bytes, bytes]":
+        """Return the head of the response, and what came behind it; one deadline for all of it. ``head``: its
+        beginning, as far as that came behind another.
+        """
         started = self._now_ms()
         buffer = bytearray(PIECE)
         view = memoryview(buffer)
-        head = b""
         while True:
             end = head.find(b"\r\n\r\n")
             if end >= 0:
@@ -218,7 +221,7 @@ class _Stale(Exception):
 
 
 def _reason(exc: Exception) -> str:
-    return str(exc) or type(exc).__name__
+    return getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
 
 
 def host_and_base(url: str) -> "tuple[str, str]":
@@ -233,7 +236,9 @@ def split_url(url: str) -> "tuple[str, int, str]":
         raise TransportError(f"{url}: the server's URL must begin with https://")
     authority, slash, path = url[8:].partition("/")
     if authority.startswith("["):
-        host, _, port = authority[1:].partition("]")
+        host, bracket, port = authority[1:].partition("]")
+        if ":" not in host or not bracket or port[:1] not in ("", ":"):
+            host = ""
         port = port[1:]
     else:
         host, _, port = authority.partition(":")

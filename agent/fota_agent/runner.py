@@ -284,7 +284,7 @@ class Runner:
         # A transport that knows the end of the server's certificate says so; others need not.
         following = self.engine.response(self._now(), raw, getattr(self._transport, "valid_until", 0))
         if self.engine.heard:
-            self._servers.worked(self.engine.root)
+            self._servers.worked(self.engine.root, self.engine.settled)
         return following
 
     def _confirm(self, _action: "Action") -> "Action":

@@ -2,9 +2,9 @@
 
 | Event | Next check-in goes to |
 |---|---|
-| a ROOT with another set is taken | the first address of the new set |
-| check-in over the newest set succeeds | there again; it is the one that worked last from now on |
-| check-in over an older set succeeds | the newest set once more; the older is kept as the one that worked |
+| boot | the newest set's first address |
+| check-in succeeds | the same place; its set is the one that worked last from now on |
+| and nothing is left to tell, and it was not the newest set | the newest set's first address, once |
 | check-in fails | the next place: the newest set's, those of the set that worked last, the factory's |
 
 So a set that is wrong, or wrong for a while, locks no device out. Of all that only the version of the ROOT
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from fota_agent.state import State
 
 
+FIRST, SAME, NEXT = -1, 0, 1
+
+
 class Servers:
     """Points ``transport`` of ``board`` at one place after the other. A transport that cannot be pointed, and
     a ``fixed`` address, stay where they are; CAs change with ROOT all the same.
@@ -30,7 +33,8 @@ class Servers:
         self._state = state
         self._fixed = fixed
         self._factory = (board.server_url, board.server_ca)
-        self._at = self._version = 0
+        self._go = FIRST
+        self._version = 0
 
     def aim(self, root: "roots.Root") -> None:
         """Choose where the next check-in goes. ``root``: the newest."""
@@ -38,22 +42,28 @@ class Servers:
         if aim is None:
             return
         known = places(root, self._worked_last(), self._factory)
-        self._version, url, ca = known[self._at % len(known)]
+        now = 0
+        while now < len(known) and known[now][1:] != (self._board.server_url, self._board.server_ca):
+            now += 1
+        at = (0 if self._go == FIRST else now + self._go) % len(known)
+        self._version, url, ca = known[at]
         board = self._board
         if (board.server_url, board.server_ca) != (url, ca):
             board.server_url, board.server_ca = url, ca
             aim(self._fixed or url)
 
-    def worked(self, root: "roots.Root") -> None:
-        """The check-in has brought a fresh answer of ours. ``root``: the newest by now."""
+    def worked(self, root: "roots.Root", settled: bool) -> None:
+        """The check-in has brought a fresh answer of ours. ``root``: the newest by now; ``settled``: nothing
+        is left to tell the server, so that a try elsewhere costs no report.
+        """
         if self._state.server != self._version:
             self._state.server = self._version
             self._state.dirty = True
-        self._at = 0 if self._version != root.version else self._at - 1
+        self._go = FIRST if settled and self._version != root.version else SAME
 
     def begun(self) -> None:
         """A check-in begins: unless it ``worked``, the next one goes to the next place."""
-        self._at += 1
+        self._go = NEXT
 
     def _worked_last(self) -> "roots.Root | None":
         """Return the ROOT whose set worked last, None = the factory's, or the store has lost it."""

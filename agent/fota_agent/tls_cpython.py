@@ -9,12 +9,12 @@ that instead.
 
 import _ssl
 import ctypes
-import socket
 import ssl
 import sys
 import time
 from collections.abc import Callable
 
+from fota_agent import proxy
 from fota_agent.http import HttpTransport, host_and_base, split_url
 from fota_wire import der
 from fota_wire.errors import DeviceError, FotaError, InputError, TransportError
@@ -162,11 +162,17 @@ class TlsStream:
 
     def write(self, data: bytes) -> None:
         """Send all of ``data``; OSError."""
-        self._sock.sendall(data)
+        try:
+            self._sock.sendall(data)
+        except OSError as exc:
+            raise OSError(explain(exc)) from exc
 
     def readinto(self, buf: memoryview) -> int:
         """Receive at least one byte and return how many; 0 when the peer has closed; OSError."""
-        return self._sock.recv_into(buf)
+        try:
+            return self._sock.recv_into(buf)
+        except OSError as exc:
+            raise OSError(explain(exc)) from exc
 
     def close(self) -> None:
         """Close; never raises."""
@@ -201,8 +207,10 @@ def connector(
     key: ElementKey,
     timeout_s: float = CONNECT_TIMEOUT_S,
     dates: Dates | None = None,
+    setting: str | None = None,
 ) -> Callable[[], TlsStream]:
     """Return a function that opens an outbound TLS connection; ``timeout_s`` bounds each of its waits.
+    ``setting``: the proxy on the way, as ``fota_agent.proxy.choose`` takes it.
 
     That function raises TransportError (network, or a server that is not ours) and DeviceError (the element).
     """
@@ -212,7 +220,7 @@ def connector(
         raw = None
         not_before = dates.apply(context) if dates else 0
         try:
-            raw = socket.create_connection((host, port), timeout=timeout_s)
+            raw = proxy.open_socket(host, port, timeout_s, proxy.choose(host, port, setting))
             stream = TlsStream(context.wrap_socket(raw, server_hostname=host), key)
         except (OSError, ValueError) as exc:
             if raw is not None:
@@ -220,7 +228,7 @@ def connector(
             error = key.take_error()
             if error is not None:
                 raise error from exc
-            raise TransportError(f"{host}:{port}: {_explain(exc)}") from exc
+            raise TransportError(f"{host}:{port}: {explain(exc)}") from exc
         if stream.valid_until < not_before:
             stream.close()
             raise TransportError(f"{host}:{port}: TLS: the server's certificate is refused: it has expired")
@@ -249,7 +257,7 @@ def transport_for(
         host, port, _ = split_url(server_url or board.server_url)
         key = ElementKey(board.public_key, board.element.sign)
         context = client_context(board.server_ca, board.certificate, key, tls12)
-        return connector(host, port, context, key, dates=dates)
+        return connector(host, port, context, key, dates=dates, setting=getattr(board, "proxy", None))
 
     def trust() -> tuple[bytes, bytes, str]:
         return board.certificate, board.server_ca, board.server_url
@@ -276,12 +284,38 @@ def _not_after(sock: ssl.SSLSocket) -> int:
     return int(ssl.cert_time_to_seconds(end)) if isinstance(end, str) else 0
 
 
-def _explain(exc: Exception) -> str:
+WORDS = {  # what OpenSSL calls a reason, in words that say what to do about it
+    "TLSV1_ALERT_UNKNOWN_CA": "the server does not know the CA of this device's certificate",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "the server refuses this device's certificate",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "this device's certificate has expired, says the server",
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": "this device's certificate was revoked, says the server",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the server refuses this device's certificate",
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "the server cannot use this device's certificate",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the server got no certificate from this device",
+    "TLSV1_ALERT_DECRYPT_ERROR": "the server finds a signature wrong, of this device's key or of its CA",
+    "TLSV1_ALERT_ACCESS_DENIED": "the server denies this device access",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "the server and this device have no way of TLS in common",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "the server does not speak this version of TLS: tls12",
+    "UNSUPPORTED_PROTOCOL": "the server does not speak this version of TLS: tls12",
+    "WRONG_VERSION_NUMBER": "what answers there does not speak TLS",
+    "HTTP_REQUEST": "what answers there does not speak TLS",
+    "UNEXPECTED_EOF_WHILE_READING": "the server hung up",
+    "TLSV1_UNRECOGNIZED_NAME": "the server does not know its name as it is asked for",
+}
+
+
+def explain(exc: BaseException) -> str:
+    """Return what went wrong on the network, in words: no numbers, no names of source files."""
     if isinstance(exc, ssl.SSLCertVerificationError):
         ask = " (is this device's clock right?)" if exc.verify_code in (NOT_YET_VALID, HAS_EXPIRED) else ""
         return f"TLS: the server's certificate is refused: {exc.verify_message}{ask}"
+    if isinstance(exc, TimeoutError):
+        return "no answer in time" if "resolved" not in str(exc) else str(exc)
+    if isinstance(exc, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        return "TLS: the server hung up"
     if isinstance(exc, ssl.SSLError):
-        return f"TLS: {exc.reason or exc}"
+        reason = exc.reason or "handshake failed"
+        return "TLS: " + WORDS.get(reason, reason.replace("_", " ").lower())
     if isinstance(exc, OSError):
         return exc.strerror or str(exc) or type(exc).__name__
     return str(exc)

@@ -10,7 +10,7 @@ import pytest
 import fota_agent
 
 FOLDER = Path(fota_agent.__file__).parent
-HOST_ONLY = {"tls_cpython.py", "seams.py", "background.py"}
+HOST_ONLY = {"tls_cpython.py", "seams.py", "background.py", "proxy.py"}
 ALLOWED = {"asyncio", "binascii", "hashlib", "json", "socket", "struct", "sys", "time"}
 ALLOWED |= {"fota_agent", "fota_wire", "os", "esp32", "machine"}
 AT_USE = {

@@ -2,8 +2,9 @@
 
 import pytest
 
+from fota_agent import mirror
 from fota_agent.download import read_body
-from fota_agent.http import HEAD_DEADLINE_MS, MAX_HEAD, HttpTransport, parse_head, split_url
+from fota_agent.http import HEAD_DEADLINE_MS, MAX_HEAD, HttpTransport, host_and_base, parse_head, split_url
 from fota_wire.errors import TransportError
 
 
@@ -134,6 +135,56 @@ def test_dribbling_body_ends_at_its_deadline():
     assert clock.now < 60_000
 
 
+@pytest.mark.parametrize("piece", [1, 7, 600])
+@pytest.mark.parametrize(
+    "interim", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 3]
+)
+def test_interim_answers_are_passed_over(interim, piece):
+    status, headers, body = client(Stream(interim + OK, piece)).request("GET", "/", {})
+    assert (status, headers["etag"], read_body(body, 10, Clock())) == (200, '"x"', b"hello")
+
+
+def test_interim_answers_without_end_end_at_the_deadline_and_a_switch_of_protocols_is_refused():
+    clock = Clock()
+    with pytest.raises(TransportError):
+        client(Stream(b"HTTP/1.1 102 Processing\r\n\r\n" * 9, 20, clock=clock), clock=clock).request(
+            "GET", "/", {}
+        )
+    with pytest.raises(TransportError, match="no usable"):
+        client(Stream(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n")).request("GET", "/", {})
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://[::1]", "[::1]:443"),
+        ("https://[fe80::443]:9/x", "[fe80::443]:9"),
+        ("https://host", "host:443"),
+        ("https://10.0.0.1:8443", "10.0.0.1:8443"),
+    ],
+)
+def test_host_header_has_brackets_round_an_ipv6_address(url, name):
+    assert host_and_base(url)[0] == name
+
+
+@pytest.mark.parametrize(
+    ("url", "port", "name"),
+    [
+        ("http://[2001:db8::443]/fota", 80, "[2001:db8::443]:80"),
+        ("http://cache/a:443/b", 80, "cache:80"),
+        ("http://cache:443/b", 443, "cache:443"),
+        ("http://[::1]:443", 443, "[::1]:443"),
+    ],
+)
+def test_port_of_a_mirror_is_the_one_behind_its_host(url, port, name, monkeypatch):
+    seen = []
+    monkeypatch.setattr(mirror, "PlainStream", lambda *place: seen.append(place))
+    made = mirror.plain_transport(url, Clock())
+    made._connect()
+    assert seen[0][1] == port
+    assert made._host == name
+
+
 def test_redirect_is_not_followed():
     stream = Stream(b"HTTP/1.1 302 Found\r\nLocation: https://evil/\r\nContent-Length: 0\r\n\r\n")
     assert client(stream).request("GET", "/", {})[0] == 302
@@ -166,6 +217,11 @@ def test_url_is_taken_apart(url, parts):
         "https://host:x",
         "https://u@host",
         "https://host:99999",
+        "https://[::1",
+        "https://[::1]x",
+        "https://[]:1",
+        "https://[host]",
+        "https://::1",
     ],
 )
 def test_url_that_is_not_https_or_not_usable_is_refused(url):

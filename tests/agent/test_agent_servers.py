@@ -95,9 +95,32 @@ def test_transition_table(step, verdicts, visited, last):
         seen.append(names[board.server_url])
         servers.begun()
         if good:
-            servers.worked(newest)
+            servers.worked(newest, True)
     assert seen == visited
     assert state.server == last
+
+
+def test_what_is_under_way_with_an_older_server_is_ended_there(step):
+    """Each check-in answers the last one's nonce: who goes elsewhere in between is never reported."""
+    state, board = State(), Board()
+    state.roots = [step(2, ("https://a",), (OLD,)), step(3, ("https://b",), (NEW,))]
+    newest, seen = root_of(state.roots[1]), []
+    servers = Servers(board, Wire(), state, None)
+    for good, settled in (
+        (False, False),
+        (True, False),
+        (True, False),
+        (True, True),
+        (False, False),
+        (True, False),
+    ):
+        servers.aim(newest)
+        seen.append(board.server_url)
+        servers.begun()
+        if good:
+            servers.worked(newest, settled)
+    factory, new = "https://localhost", "https://b"
+    assert seen == [new, factory, factory, factory, new, factory]
 
 
 def test_fixed_address_stays_and_its_ca_follows_root(step):

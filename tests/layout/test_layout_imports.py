@@ -43,6 +43,7 @@ HOST_ONLY = {
     "fota_agent/seams.py": "types alone",
     "fota_agent/tls_cpython.py": "OpenSSL behind CPython's ssl",
     "fota_agent/background.py": "threads",
+    "fota_agent/proxy.py": "name look-ups in a thread, urllib",
     "fota_agent/linux/__init__.py": "a Linux gateway as a board, and all that is below",
     "fota_agent/linux/board.py": "processes and files",
     "fota_agent/linux/gateway.py": "TOML",

@@ -45,6 +45,7 @@ class LinuxBoard:
         self.server_ca, self.certificate = trust.server_ca, trust.device_cert
         self.max_counter_step = gateway.max_step
         self.slot_size = gateway.slot_size
+        self.proxy = gateway.updates.get("proxy")
         self.store_size = STORE_SIZE
         running = self.boot_report().running
         storage.claim(gateway.agent_lock_path)

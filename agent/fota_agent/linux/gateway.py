@@ -80,11 +80,9 @@ class Gateway:
         self.page_size = DEFAULT_PAGE
         self.element: dict[str, Any] = dict(table["element"])
         self.updates: dict[str, Any] = dict(table.get("updates", {}))
-        if (
-            type(self.updates.get("mirror", "")) is not str
-            or type(self.updates.get("tls12", True)) is not bool
-        ):
-            raise ValueError("updates.mirror is a text, updates.tls12 true or false")
+        texts = [self.updates.get(name, "") for name in ("mirror", "proxy")]
+        if any(type(text) is not str for text in texts) or type(self.updates.get("tls12", True)) is not bool:
+            raise ValueError("updates.mirror is a text, updates.tls12 true or false, updates.proxy a text")
         command = table.get("health", {}).get("command")
         if command is not None and (not isinstance(command, list) or not command):
             raise ValueError('health.command is a list of words: ["curl", "..."]')

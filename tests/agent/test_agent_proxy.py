@@ -1,0 +1,261 @@
+"""The way out: proxies of factories, names that nobody resolves, and words that say what went wrong."""
+
+import base64
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from test_agent_tls import DER, Element, Pki, Server, get
+
+from fota_agent import proxy, tls_cpython
+from fota_agent.http import HttpTransport
+from fota_wire.errors import InputError, TransportError
+
+SECRET = "swordfish"
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory):
+    return Pki(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture
+def server(pki):
+    made = Server(pki)
+    yield made
+    made.close()
+
+
+class Connect:
+    """A proxy as factories have it: CONNECT and nothing else; ``answer`` instead of doing it."""
+
+    def __init__(self, answer=None, wanted="") -> None:
+        self.answer, self.wanted, self.heads = answer, wanted, []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._one, args=(client,), daemon=True).start()
+
+    def _one(self, client):
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += client.recv(1000)
+        self.heads.append(head.decode())
+        if self.answer is not None:
+            client.sendall(self.answer)
+            client.close()
+            return
+        if self.wanted and f"Proxy-Authorization: {self.wanted}\r\n" not in head.decode():
+            client.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+            client.close()
+            return
+        host, _, port = head.split()[1].decode().rpartition(":")
+        server = socket.create_connection((host.strip("[]"), int(port)))
+        client.sendall(b"HTTP/1.1 200 Connection established\r\nVia: test\r\n\r\n")
+        for one, other in ((client, server), (server, client)):
+            threading.Thread(target=self._pump, args=(one, other), daemon=True).start()
+
+    @staticmethod
+    def _pump(one, other):
+        try:
+            while data := one.recv(4096):
+                other.sendall(data)
+        except OSError:
+            pass
+        other.close()
+
+    def close(self):
+        self.listener.close()
+
+
+@pytest.fixture
+def gate():
+    made = []
+
+    def make(*args, **kwargs):
+        made.append(Connect(*args, **kwargs))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def transport(pki, port, setting=None, timeout_s=5):
+    element = Element(pki.device_key)
+    key = tls_cpython.ElementKey(element.public, element.sign)
+    context = tls_cpython.client_context(pki.ca.public_bytes(DER), pki.device.public_bytes(DER), key)
+    connect = tls_cpython.connector("localhost", port, context, key, timeout_s, None, setting)
+    return HttpTransport(connect, f"localhost:{port}", lambda: time.monotonic_ns() // 1_000_000)
+
+
+@pytest.mark.parametrize("how", ["setting", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
+def test_agent_goes_through_a_proxy_and_tls_is_with_the_server(pki, server, gate, monkeypatch, how):
+    credentials = f"user:{SECRET}"
+    through = gate(wanted="Basic " + base64.b64encode(credentials.encode()).decode())
+    url = f"http://{credentials}@127.0.0.1:{through.port}"
+    if how != "setting":
+        monkeypatch.setenv(how, url)
+    client = transport(pki, server.port, url if how == "setting" else None)
+    assert get(client) == (200, b"0123456789abcdef01")
+    assert through.heads[0].startswith(f"CONNECT localhost:{server.port} HTTP/1.1\r\nHost: localhost:")
+    client.close()
+
+
+@pytest.mark.parametrize(
+    "no", ["localhost", "example.com, localhost", "*", ".localhost,localhost:1,localhost"]
+)
+def test_no_proxy_is_heeded_and_an_empty_setting_means_none(pki, server, gate, monkeypatch, no):
+    through = gate()
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{through.port}")
+    monkeypatch.setenv("NO_PROXY", no)
+    client = transport(pki, server.port)
+    assert get(client)[0] == 200
+    client.close()
+    monkeypatch.delenv("NO_PROXY")
+    client = transport(pki, server.port, "")
+    assert get(client)[0] == 200
+    client.close()
+    assert through.heads == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "wants other credentials"),
+        (
+            b"HTTP/1.1 403 Forbidden\r\nContent-Length: 3\r\n\r\nno!",
+            r"refuses the way to localhost:\d+",
+        ),
+        (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", "502"),
+        (b"", "no usable answer"),
+        (b"SSH-2.0\r\n\r\n", "no usable answer"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 20_000, "no usable answer"),
+    ],
+)
+def test_proxy_that_lets_nobody_through_is_one_line_without_the_password(pki, server, gate, answer, words):
+    through = gate(answer)
+    url = f"http://user:{SECRET}@127.0.0.1:{through.port}"
+    with pytest.raises(TransportError, match=words) as caught:
+        get(transport(pki, server.port, url))
+    assert f"proxy 127.0.0.1:{through.port}" in str(caught.value)
+    assert SECRET not in str(caught.value)
+    assert server.connections == 0, "no way around it"
+
+
+@pytest.mark.parametrize(
+    "url", ["https://p", "socks5://p:1", "http://", "http://p:x", "http://p/path", "http://p:99999"]
+)
+def test_proxy_that_is_none_is_refused_without_its_password(url):
+    with pytest.raises(InputError, match=r"a proxy is http://") as caught:
+        proxy.parse(url.replace("//", f"//user:{SECRET}@"), "HTTPS_PROXY")
+    assert SECRET not in str(caught.value)
+
+
+def test_name_that_nobody_resolves_is_given_up_in_time(pki, server, monkeypatch):
+    """A resolver that is not there takes half a minute, and no socket's time-out counts for it."""
+    leave = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_more: leave.wait(60) and [])
+    started = time.monotonic()
+    with pytest.raises(TransportError, match="its name was not resolved in time"):
+        get(transport(pki, server.port, timeout_s=0.2))
+    assert time.monotonic() - started < 50
+    leave.set()
+
+
+STUCK = """
+import socket, sys, threading
+from fota_agent import proxy
+real = socket.getaddrinfo
+def stuck(*args, **more):
+    print("asking", flush=True)
+    threading.Event().wait(600)
+socket.getaddrinfo = stuck
+proxy.open_socket("update.example.com", 443, 600.0, None)
+"""
+
+
+def test_ctrl_c_ends_a_look_up_at_once():
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "asking\n"
+    time.sleep(0.2)
+    process.send_signal(2)
+    _, said = process.communicate(timeout=300)  # not the 600 s of the look-up
+    assert "KeyboardInterrupt" in said
+
+
+# -- words ---------------------------------------------------------------------------------------------------
+
+
+def plain(text):
+    """Tell whether a message has no number of an error in it, and no name of a source file."""
+    return not any(part in text for part in ("_ssl", ".c:", "Errno", "SSL:", "TLSV1", "SSLV3", "0x"))
+
+
+def test_server_of_another_fleet_is_said_in_words(pki, tmp_path_factory, server):
+    other = Pki(tmp_path_factory.mktemp("other"))
+    element = Element(other.device_key)
+    key = tls_cpython.ElementKey(element.public, element.sign)
+    context = tls_cpython.client_context(pki.ca.public_bytes(DER), other.device.public_bytes(DER), key)
+    connect = tls_cpython.connector("localhost", server.port, context, key, 5)
+    client = HttpTransport(connect, "localhost", lambda: time.monotonic_ns() // 1_000_000)
+    with pytest.raises(TransportError) as caught:
+        get(client)
+    assert "of this device's key or of its CA" in str(caught.value), "two CAs of one name"
+    assert plain(str(caught.value))
+
+
+@pytest.mark.parametrize("kind", ["refused", "plain-http", "hangs-up", "silent"])
+def test_what_is_wrong_with_the_other_side_is_said_in_words(pki, kind):
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    if kind == "refused":
+        listener.close()
+
+    def serve():
+        sock, _ = listener.accept()
+        if kind == "plain-http":
+            sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            time.sleep(0.2)
+        if kind == "silent":
+            time.sleep(2)
+        sock.close()
+
+    if kind != "refused":
+        threading.Thread(target=serve, daemon=True).start()
+    with pytest.raises(TransportError) as caught:
+        get(transport(pki, port, timeout_s=0.5 if kind == "silent" else 5))
+    words = {
+        "refused": "refused",
+        "plain-http": "does not speak TLS",
+        "hangs-up": "",
+        "silent": "no answer in time",
+    }
+    assert words[kind] in str(caught.value)
+    assert plain(str(caught.value)), str(caught.value)
+    listener.close()
+
+
+@pytest.mark.parametrize("reason", ["TLSV1_ALERT_INTERNAL_ERROR", "NO_CIPHERS_AVAILABLE", None])
+def test_reason_that_has_no_words_of_its_own_is_still_no_code(reason):
+    error = ssl.SSLError(1, "[SSL: X] x (_ssl.c:989)")
+    error.reason = reason
+    assert plain(tls_cpython.explain(error))
+
+
+def test_environment_is_left_alone():
+    assert not {"HTTPS_PROXY", "https_proxy"} & set(os.environ), "or these tests say nothing"
