@@ -1,6 +1,7 @@
 """Every block of commands in a document is typed in by a test, and every command in a text exists."""
 
 import ast
+import configparser
 import re
 import tomllib
 from pathlib import Path
@@ -58,6 +59,8 @@ def test_blocks_of_other_languages_are_at_least_whole(page: str) -> None:
             ast.parse(text)
         elif language == "toml":
             tomllib.loads(text)
+        elif language == "ini":  # systemd's units; tests/gateway has systemd read them
+            configparser.ConfigParser(interpolation=None).read_string(text)
         elif language == "":
             assert not COMMAND.search(text), f"{page}: a block of commands says that it is one: ```sh"
         else:
