@@ -141,7 +141,10 @@ class Stm32L4Board:
 
     def save_store(self, data: bytes) -> None:
         """Write ``data`` over the older copy; a power cut leaves the newer one. DeviceError FL1, FL2."""
-        copies = [self._copy(number) for number in range(COPIES)]
+        copies = []
+        for number in range(COPIES):  # without what is in them: there is no room for three
+            copy = self._copy(number)
+            copies.append(None if copy is None else (copy[0], b""))
         best = store.newest(copies)
         found = None if best is None else copies[best]
         sequence = 1 if found is None else found[0] + 1

@@ -132,9 +132,9 @@ def decode(raw: bytes) -> State:
 
 def pack_copy(sequence: int, data: bytes) -> bytes:
     """Return one copy: header and ``data``, padded with ones to whole double words."""
-    crc = binascii.crc32(struct.pack("<III", MAGIC, sequence, len(data)) + data) & 0xFFFFFFFF
-    raw = struct.pack(HEADER, MAGIC, sequence, len(data), crc) + data
-    return raw + b"\xff" * (-len(raw) % 8)
+    head = struct.pack("<III", MAGIC, sequence, len(data))
+    crc = struct.pack("<I", binascii.crc32(head + data) & 0xFFFFFFFF)
+    return b"".join([head, crc, data, b"\xff" * (-len(data) % 8)])
 
 
 def size_of(head: "bytes | None") -> "int | None":

@@ -39,27 +39,40 @@ def encode(obj: object) -> bytes:
         TypeError: another type, a caller's mistake.
         ValueError: an integer beyond 64 bits.
     """
+    parts: list[bytes] = []
+    _put(obj, parts)
+    return b"".join(parts)
+
+
+def _put(obj: object, parts: "list[bytes]") -> None:
+    """Append the encoding in parts, long ones as they are: small machines have no room for copies."""
     if obj is None:
-        return b"\xf6"
-    if obj is True:
-        return b"\xf5"
-    if obj is False:
-        return b"\xf4"
-    if isinstance(obj, int):
-        return _head(0, obj) if obj >= 0 else _head(1, -1 - obj)
-    if isinstance(obj, (bytes, bytearray, memoryview)):
-        return _head(2, len(obj)) + bytes(obj)
-    if isinstance(obj, str):
+        parts.append(b"\xf6")
+    elif obj is True:
+        parts.append(b"\xf5")
+    elif obj is False:
+        parts.append(b"\xf4")
+    elif isinstance(obj, int):
+        parts.append(_head(0, obj) if obj >= 0 else _head(1, -1 - obj))
+    elif isinstance(obj, (bytes, bytearray, memoryview)):
+        parts += [_head(2, len(obj)), bytes(obj)]
+    elif isinstance(obj, str):
         raw = obj.encode()
-        return _head(3, len(raw)) + raw
-    if isinstance(obj, (list, tuple)):
-        return _head(4, len(obj)) + b"".join([encode(item) for item in obj])
-    if isinstance(obj, dict):
-        pairs = sorted([(encode(key), encode(value)) for key, value in obj.items()])
-        return _head(5, len(pairs)) + b"".join([key + value for key, value in pairs])
-    if isinstance(obj, Tag):
-        return _head(6, obj.tag) + encode(obj.value)
-    raise TypeError(f"CBOR cannot encode {type(obj)}")
+        parts += [_head(3, len(raw)), raw]
+    elif isinstance(obj, (list, tuple)):
+        parts.append(_head(4, len(obj)))
+        for item in obj:
+            _put(item, parts)
+    elif isinstance(obj, dict):
+        parts.append(_head(5, len(obj)))
+        for raw, key in sorted([(encode(key), key) for key in obj]):
+            parts.append(raw)
+            _put(obj[key], parts)
+    elif isinstance(obj, Tag):
+        parts.append(_head(6, obj.tag))
+        _put(obj.value, parts)
+    else:
+        raise TypeError(f"CBOR cannot encode {type(obj)}")
 
 
 def decode(data: bytes, max_depth: int = MAX_DEPTH, tags: "tuple[int, ...]" = ()) -> object:
