@@ -129,7 +129,7 @@ class Agent:
         while not self.rebooting and (end is None or self._board.ticks_ms() < end):
             wait_ms = self.step()
             left = wait_ms if end is None else max(0, end - self._board.ticks_ms())
-            self._runner.pause(min(wait_ms, left))
+            self._runner.rest_for(min(wait_ms, left))
 
     def sync(self, seconds: float = 60) -> bool:
         """Check in now, and wait until the server has all that was published, and a report of what runs;

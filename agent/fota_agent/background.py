@@ -54,7 +54,7 @@ class ThreadedRunner(Runner):
         if self._stepper == threading.get_ident():
             raise RuntimeError("a hook may not step the agent: it is called from within a step")
 
-    def pause(self, wait_ms: int) -> None:
+    def rest_for(self, wait_ms: int) -> None:
         """Sleep for that long, or until somebody asks for a check-in, or publishes: nothing polls."""
         self._wake.wait(min(wait_ms / 1000, LONGEST_PAUSE_S))
         self._wake.clear()
@@ -163,7 +163,7 @@ def _step_until(agent: "Agent", stop: threading.Event) -> None:
     pause = 0.0
     while not agent.rebooting and not stop.is_set():
         try:
-            runner.pause(agent.step())
+            runner.rest_for(agent.step())
             pause = 0.0
         except BaseException as exc:  # a board, a clock; sys.exit() would end this thread without a word
             pause = min(LONGEST_PAUSE_S, max(0.5, pause * 2))

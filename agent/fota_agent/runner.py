@@ -192,7 +192,7 @@ class Runner:
                 state.dirty = True  # the disk may have room later
                 self._say_once(f"agent store not written: {exc}")
 
-    def pause(self, wait_ms: int) -> None:
+    def rest_for(self, wait_ms: int) -> None:
         """Sleep for at most that long, between two steps."""
         sleep_ms(min(wait_ms, LONGEST_SLEEP_MS))
 
