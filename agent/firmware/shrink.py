@@ -1,6 +1,7 @@
 """Makes the Python that is frozen into the firmware: what `main` can reach, and nothing else.
 
-    shrink.py MAIN OUT NAME=FOLDER...   modules `main` (the file MAIN), and the packages NAME in FOLDER
+    shrink.py MAIN OUT NAME=FOLDER... C...   modules `main` (the file MAIN), the packages NAME in FOLDER;
+                                             C: folders of sources whose MP_QSTR_names are not ours to change
 
 Sources stay as they are, for people and for CPython. Here a linker's work is done on them: modules that
 nobody imports, functions, classes and methods that nobody mentions, type annotations and docstrings are
@@ -388,19 +389,26 @@ class DropImports(ast.NodeTransformer):
 
 
 class Shorten(ast.NodeTransformer):
-    """Gives private names short ones, the same in all modules, and parameters `q0`, `q1`...
+    """Gives names of our own short ones, the same in all modules, and parameters `q0`, `q1`...
 
-    Each different name takes some 17 bytes of flash. Parameters that some call names stay.
+    Each different name takes some 17 bytes of flash, that of a module twice. Names stay that C knows too,
+    that some call or text mentions (`getattr`), that are parameters of some kind, and those of errors.
     """
 
-    def __init__(self, modules: dict[str, Module]) -> None:
+    def __init__(self, modules: dict[str, Module], foreign: set[str]) -> None:
         trees = [module.tree for module in modules.values()]
         private = sorted({name for tree in trees for name in all_names(tree) if is_private(name)})
         self.names = {name: f"_{number}" for number, name in enumerate(private)}
         self._named = {node.arg for tree in trees for node in ast.walk(tree) if isinstance(node, ast.keyword)}
+        kept = foreign | {"main"} | {name for tree in trees for name in told(tree)}
+        ours = {name for tree in trees for name in defined(tree)}
+        ours |= {part for name in modules for part in name.split(".")}
+        public = sorted(ours - kept - set(private))
+        self.names |= {name: f"_{number}" for number, name in enumerate(public, len(private))}
         self._depth = 0
         for module in modules.values():
             module.tree = self.visit(module.tree)
+            module.name = self._dotted(module.name)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         plain = [arg.arg for arg in (*node.args.posonlyargs, *node.args.args)]
@@ -432,8 +440,54 @@ class Shorten(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_alias(self, node: ast.alias) -> ast.alias:
-        node.name = self.names.get(node.name, node.name)
+        node.name = self._dotted(node.name)
         return node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
+        node.module = self._dotted(node.module or "")
+        return self.generic_visit(node)
+
+    def _dotted(self, name: str) -> str:
+        return ".".join(self.names.get(part, part) for part in name.split("."))
+
+
+def defined(tree: ast.AST) -> Iterator[str]:
+    """Yield the names that a module gives to something: functions, classes, attributes, variables."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield from () if is_special(node.name) or node.name.endswith("Error") else (node.name,)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and len(node.id) > 3:
+            yield node.id
+
+
+def told(tree: ast.AST) -> Iterator[str]:
+    """Yield the names that have to stay, since something else than a plain mention leads to them."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        elif isinstance(node, ast.keyword) and node.arg:
+            yield node.arg
+        elif isinstance(node, ast.Lambda):
+            yield from (arg.arg for arg in node.args.args)
+        elif isinstance(node, ast.arguments):
+            yield from (arg.arg for arg in (*node.kwonlyargs, node.vararg, node.kwarg) if arg)
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            yield node.name
+        elif isinstance(node, ast.Global | ast.Nonlocal):
+            yield from node.names
+        elif isinstance(node, ast.alias) and node.asname:
+            yield node.asname
+
+
+def foreign_names(folders: list[Path]) -> set[str]:
+    """Return the names that C sources mention, and with them those that MicroPython's own objects have."""
+    files = (path for folder in folders for path in folder.rglob("*.[ch]"))
+    found = {
+        name for path in files for name in re.findall(r"MP_QSTR_(\w+)", path.read_text(errors="replace"))
+    }
+    return found | set(dir(__builtins__))
 
 
 def is_private(name: str) -> bool:
@@ -452,7 +506,9 @@ def all_names(tree: ast.AST) -> Iterator[str]:
             yield node.name
 
 
-def shrink(main: Path, packages: dict[str, Path]) -> tuple[dict[str, Module], dict[str, str]]:
+def shrink(
+    main: Path, packages: dict[str, Path], foreign: set[str]
+) -> tuple[dict[str, Module], dict[str, str]]:
     """Return the modules of the firmware, by name, and what became of private names."""
     reader = Reader(main, packages)
     reader.read("main")
@@ -467,7 +523,7 @@ def shrink(main: Path, packages: dict[str, Path]) -> tuple[dict[str, Module], di
             Drop(live, module)
         modules = reached(modules)
         if sum(len(ast.dump(module.tree)) for module in modules.values()) == before:
-            return modules, Shorten(modules).names
+            return modules, Shorten(modules, foreign).names
 
 
 def reached(modules: dict[str, Module]) -> dict[str, Module]:
@@ -500,9 +556,10 @@ def write(modules: dict[str, Module], out: Path) -> None:
 
 def main() -> None:
     """Run the command line of the docstring."""
-    source, out, *packages = sys.argv[1:]
-    named = dict(package.split("=", 1) for package in packages)
-    modules, names = shrink(Path(source), {name: Path(folder) for name, folder in named.items()})
+    source, out, *rest = sys.argv[1:]
+    named = dict(package.split("=", 1) for package in rest if "=" in package)
+    foreign = foreign_names([Path(folder) for folder in rest if "=" not in folder])
+    modules, names = shrink(Path(source), {name: Path(folder) for name, folder in named.items()}, foreign)
     write(modules, Path(out))
     table = "".join(f"{new} {old}\n" for old, new in names.items())
     Path(out).with_suffix(".names").write_text(table)  # to read a traceback with

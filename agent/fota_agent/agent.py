@@ -79,7 +79,7 @@ class Agent:
         if transport is None:
             from fota_agent.tls_cpython import transport_for
 
-            transport = transport_for(board, server_url, tls12, self._passed_time)
+            transport = transport_for(board, server_url, tls12, self.passed_time)
         if mirror is not None:
             from fota_agent.mirror import Mirrored, plain_transport
 
@@ -213,9 +213,11 @@ class Agent:
             raise InputError(f"seconds is {seconds}, not 0 to {LONGEST_S}")
         return self._board.ticks_ms() + int(seconds * 1000)
 
-    def _passed_time(self) -> int:
-        """Return a time in s since 1970 that has passed for sure, 0 = none known."""
-        return self.engine.state.time
+    def passed_time(self) -> int:
+        """Return a time in s since 1970 that has passed for sure, 0 = none known: certificates that ended
+        before it are refused.
+        """
+        return self.engine.clock.passed(self._board.ticks_ms())
 
 
 def is_a(name: str, value: object, kind: type) -> None:

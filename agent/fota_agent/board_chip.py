@@ -9,6 +9,7 @@ import machine
 from fota_agent.board_stm32l4 import Stm32L4Board
 from fota_agent.flash_stm32l4 import Flash, FlashSlot
 from fota_agent.i2c_stm32l4 import I2c
+from fota_wire.checkin import LEAST_ANSWER
 from fota_wire.errors import DeviceError
 from fota_wire.layout import HEALTH_ADDRESS, HEALTH_BAD, HEALTH_GOOD, PAGE_SIZE
 from fota_wire.status import FL1
@@ -27,6 +28,7 @@ class ChipFlash(Flash):
 
     def program(self, address: int, data: "bytes | bytearray | memoryview") -> None:
         """Program erased flash at the mapped ``address``, whole double words; DeviceError FL1."""
+        chip.feed()
         try:
             chip.program(address, data)
         except OSError as exc:
@@ -49,6 +51,7 @@ class ChipBoard(Stm32L4Board):
     """The ``Board`` of ``fota_agent.seams``, on the chip."""
 
     slot_kind = ChipSlot
+    longest_answer = LEAST_ANSWER  # what the heap has room for
 
     def __init__(self) -> None:
         flash = ChipFlash(machine.mem32, chip.read, chip.sleep_us)

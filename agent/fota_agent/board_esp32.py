@@ -59,9 +59,9 @@ class PartitionSlot:
             raise DeviceError(f"flash: erase at {offset} failed", FL2) from exc
 
     def program(self, offset: int, data: "bytearray | memoryview") -> None:
-        """Program one erased page from its start, and read it back. DeviceError FL1."""
+        """Program erased bytes within one page, and read them back. DeviceError FL1."""
         try:  # with an offset nothing is erased
-            self._partition.writeblocks(offset // BLOCK, data, 0)
+            self._partition.writeblocks(offset // BLOCK, data, offset % BLOCK)
         except OSError as exc:
             raise DeviceError(f"flash: program at {offset} failed", FL1) from exc
         if self.read(offset, len(data)) != bytes(data):

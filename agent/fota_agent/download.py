@@ -1,4 +1,8 @@
-"""From the network into a slot: fixed buffer, hard size limit, minimum rate, resume by page."""
+"""From the network into a slot: fixed buffer, hard size limit, minimum rate; whatever arrived is kept.
+
+What is promised: an image arrives over a link of 256 bytes per second, and over one that breaks after every
+KiB of it. What is enforced is less, for records, heads and repetitions take their share.
+"""
 
 import struct
 
@@ -12,10 +16,11 @@ if TYPE_CHECKING:
     from fota_agent.seams import Clock, Reader, Slot, Transport
     from fota_wire.suit import Manifest
 
-MIN_RATE = 256  # bytes per second, over each window
-WINDOW_MS = 30_000
+MIN_RATE = 128  # bytes per second, over each window
+WINDOW_MS = 180_000  # 16 KiB may come at once, after 64 s at the rate that is promised: TLS records
 FIXED_MS = 120_000  # on top of what the size takes at the minimum rate
-BODY_MS = 30_000
+UNIT = 16  # bytes: the least that every slot can program on its own
+WIDE, LEAST = 32_768, 256  # a link that carries WIDE between two breaks is asked for all at once
 MAX_PROTECTED = 1024
 
 
@@ -60,19 +65,25 @@ def read_body(reader: "Reader", limit: int, now_ms: "Clock") -> bytes:
         raise TransportError(f"response: body of {reader.length} bytes, more than {limit}")
     data = bytearray(reader.length)
     view = memoryview(data)
-    start = now_ms()
+    pace = Pace(now_ms, reader.length)
     at = 0
     while at < len(data):
-        at += reader.readinto(view[at:])
-        if now_ms() - start > BODY_MS:
+        count = reader.readinto(view[at:])
+        at += count
+        try:
+            pace.count(count)
+        except TransportError:
             reader.close()
-            raise TransportError(f"response: body not complete within {BODY_MS // 1000} s")
+            raise
     return bytes(data)
 
 
 class Download:
-    """One image on its way into ``slot``; ``offset`` is where the next page goes, a whole number of pages
+    """One image on its way into ``slot``; ``offset`` is where the next byte goes, a multiple of ``UNIT``
     until the end. ``buffer`` has the size of a page.
+
+    A link that breaks often is asked for less at once: of a TLS record nothing can be read before its end,
+    and servers put 16 KiB into one.
 
     What fills the pages is a ``Reader``. So an encrypted or delta payload is a Reader around this one (and
     the running slot), made where the answer is opened; limits, resume and the digest of the result stay.
@@ -90,11 +101,18 @@ class Download:
         self._pace: Pace | None = None
         self._skip = 0  # bytes at the start of the body that lie in the slot already
         self.retry_after = ""  # what the server said with a refusal
+        self._ask = WIDE  # how much at once: a power of two, WIDE stands for all
+        self._end = 0  # of what was asked for
+        self._since = offset  # where it went on after the last break
+
+    def goes_on(self, manifest: "Manifest", offset: int) -> bool:
+        """Tell whether this is the download of ``manifest`` from ``offset`` on."""
+        return self.offset == offset and self._manifest.manifest_digest == manifest.manifest_digest
 
     def step(self, transport: "Transport") -> bool:
         """Ask for what is missing, or fetch and write one page of it; return True when all is written.
 
-        After a failure ``offset`` says how far it came; the object is of no further use.
+        After a failure ``offset`` says how far it came; the next step goes on from there.
 
         Raises:
             TransportError: network, server or pace; its ``code`` is the HTTP status where there is one.
@@ -110,6 +128,7 @@ class Download:
                 self._page(self._reader)
         except FotaError:
             self.close()
+            self._narrow()
             raise
         return self.offset >= self._manifest.size
 
@@ -117,27 +136,42 @@ class Download:
         """Give the answer up unless it was read to its end."""
         if self._reader is not None:
             self._reader.close()
+            self._reader = None
+
+    def _narrow(self) -> None:
+        """The link broke: ask for less if it carried little since the last time."""
+        got, self._since, self._pace = self.offset - self._since, self.offset, None
+        if got >= WIDE:
+            return
+        ask, limit = (WIDE, got) if got else (self._ask // 4, self._manifest.size - self.offset)
+        while ask > limit:
+            ask //= 2
+        self._ask = max(LEAST, ask)
 
     def _open(self, transport: "Transport") -> None:
+        size, self.retry_after = self._manifest.size, ""
+        self._end = size if self._ask >= WIDE else min(size, self.offset + self._ask)
         headers = {"Accept": "application/octet-stream"}
-        if self.offset:
-            headers["Range"] = f"bytes={self.offset}-"
+        if self.offset or self._end < size:
+            last = self._end - 1 if self._end < size else ""
+            headers["Range"] = f"bytes={self.offset}-{last}"
             headers["If-Range"] = f'"{self._manifest.digest.hex()}"'
         status, answer, self._reader = transport.request("GET", "/v1/" + self._manifest.uri, headers)
         self._skip = self._check_answer(status, answer, self._reader.length)
-        self._pace = Pace(self._now_ms, self._manifest.size)
+        if self._pace is None:
+            self._pace = Pace(self._now_ms, size)
 
     def _check_answer(self, status: int, headers: "dict[str, str]", length: int) -> int:
         """Return how many bytes at the start of the body lie in the slot already."""
         size = self._manifest.size
-        if status == 206 and self.offset:
-            if headers.get("content-range", "") != f"bytes {self.offset}-{size - 1}/{size}":
+        if status == 206 and (self.offset or self._end < size):
+            if headers.get("content-range", "") != f"bytes {self.offset}-{self._end - 1}/{size}":
                 raise VerifyError(
                     f"payload: another range than asked for: {headers.get('content-range')}", "range"
                 )
-            expected, skip = size - self.offset, 0
+            expected, skip = self._end - self.offset, 0
         elif status == 200:  # the server does not do ranges, or holds something else: the digest tells
-            expected, skip = size, self.offset
+            expected, skip, self._end = size, self.offset, size
         else:
             self.retry_after = headers.get("retry-after", "")
             raise TransportError(f"payload: server answers {status}", status)
@@ -146,33 +180,48 @@ class Download:
         return skip
 
     def _page(self, reader: "Reader") -> None:
-        """Fill the buffer with the next page and write it; what lies in the slot already is passed over."""
-        size, page_size = self._manifest.size, len(self._buffer)
+        """Fetch the rest of a page and write it; what lies in the slot already is passed over."""
+        page_size = len(self._buffer)
         pace = self._pace
         if pace is None:
             raise RuntimeError("a page before the answer")
         pace.resume()
         if self._skip:
             want = min(self._skip, page_size)
-            self._fill(reader, want, pace)
-            self._skip -= want
+            got, error = self._fill(reader, want, pace)
+            self._skip -= got
         else:
-            want = min(page_size, size - self.offset)
-            self._fill(reader, want, pace)
-            if want < page_size:
-                self._buffer[want:] = b"\xff" * (page_size - want)
-            self._slot.program(self.offset, self._buffer)
-            self.offset += want
+            want = min(page_size - self.offset % page_size, self._end - self.offset)
+            got, error = self._fill(reader, want, pace)
+            self._write(got if got == want else got // UNIT * UNIT)
+        if error is not None:
+            raise error
         pace.pause()
+        if self.offset == self._end < self._manifest.size:  # one more, and twice as much
+            self._reader = None
+            self._ask = min(WIDE, 2 * self._ask)
 
-    def _fill(self, reader: "Reader", want: int, pace: Pace) -> None:
+    def _write(self, count: int) -> None:
+        """Write so much of the buffer; what is left of a unit at the image's end is filled up."""
+        if count:
+            whole = -(-count // UNIT) * UNIT
+            self._buffer[count:whole] = b"\xff" * (whole - count)
+            self._slot.program(self.offset, self._buffer[:whole])
+            self.offset += count
+
+    def _fill(self, reader: "Reader", want: int, pace: Pace) -> "tuple[int, TransportError | None]":
+        """Return how many bytes of ``want`` came, and why not all."""
         got = 0
-        while got < want:
-            count = reader.readinto(self._buffer[got:want])
-            if count == 0:
-                raise TransportError("payload: broke off")
-            pace.count(count)
-            got += count
+        try:
+            while got < want:
+                count = reader.readinto(self._buffer[got:want])
+                if count == 0:
+                    return got, TransportError("payload: broke off")
+                got += count
+                pace.count(count)
+        except TransportError as exc:
+            return got, exc
+        return got, None
 
 
 def erase(slot: "Slot", size: int) -> None:
@@ -183,14 +232,17 @@ def erase(slot: "Slot", size: int) -> None:
 
 
 def resume_offset(slot: "Slot", size: int) -> int:
-    """Return where a write that a power cut ended goes on, the page there being blank.
+    """Return where a write that a reset ended goes on.
 
     Pages were written in order into erased flash, so all before the last one with content are complete;
-    that one may be torn, and is erased. DeviceError FL2.
+    that one may be torn, and is erased, unless the slot can ``salvage`` a part of it. DeviceError FL2.
     """
     last = (size - 1) // slot.page_size * slot.page_size
     for offset in range(last, -1, -slot.page_size):
         if not slot.is_blank(offset):
+            salvage = getattr(slot, "salvage", None)
+            if salvage is not None:
+                return int(salvage(offset))
             slot.erase(offset)
             return offset
     return 0

@@ -172,6 +172,8 @@ class Engine:
             self._exchange.accept(answer)
             if self.trial:
                 return self._go(Action(CONFIRM))
+            if answer.roots and self.trust.lacks(order, answer):
+                return self._wait(now)  # there was no room for more: ask again
             return self._decide(now, order, answer)
         except FotaError as exc:
             return self._refuse(now, exc)
@@ -267,16 +269,15 @@ class Engine:
         return self._go(Action(REBOOT))
 
     def failed(self, now: int, error: FotaError, offset: int = 0, retry_after_s: int = 0) -> Action:
-        """An action did not succeed. ``offset``: bytes of complete pages that a broken FETCH left behind."""
+        """An action did not succeed. ``offset``: bytes in the slot that a broken FETCH left behind."""
         self.failures += 1
         self._exchange.drop()
         if self.phase == FETCH:
-            if offset > self._offset and not isinstance(
-                error, DeviceError
-            ):  # a bad page is met anew each time
+            bad = isinstance(error, DeviceError)  # the page may be half written: RESUME erases it
+            if offset > self._offset and not bad:
                 self.failures = 1
-            self._offset = offset
-            self._fetching = self.failures < REPORTED_FAILURES
+            self._offset = 0 if bad else offset
+            self._fetching = not bad and self.failures < REPORTED_FAILURES
         elif self.phase == REQUEST:
             self.state.pending = None
             self.state.must_save()
@@ -326,7 +327,7 @@ class Engine:
         wanted = self._manifest()
         self._found = None
         if self.state.writing == (wanted.manifest_digest, self._inactive):
-            return self._go(Action(RESUME, size=wanted.size))
+            return self._fetch() if self._offset else self._go(Action(RESUME, size=wanted.size))
         self.state.writing = None
         self._haste.count()
         self.state.must_save()

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from fota_agent.state import State
     from fota_agent.trust import Trust
 
-NONCE_LIFE_MS = 60_000
+NONCE_LIFE_MS = 300_000  # a handshake and the longest answer, on the slowest line
 INTERVAL_MAX_S = 7 * 86_400
 
 

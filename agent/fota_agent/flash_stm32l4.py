@@ -193,7 +193,7 @@ class FlashSlot:
         self._flash.erase(self._address + offset)
 
     def program(self, offset: int, data: "bytearray | memoryview") -> None:
-        """Program the erased page at ``offset``. DeviceError FL1."""
+        """Program erased double words within one page. DeviceError FL1."""
         self._inside(offset, len(data))
         self._flash.program(self._address + offset, data)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fota_agent.seams import Clock, Stream
 
 MAX_HEAD = 8192
-HEAD_DEADLINE_MS = 30_000
+HEAD_DEADLINE_MS = 150_000  # it may be in one TLS record with all that follows (`fota_agent.patience`)
 PIECE = 512
 
 
@@ -51,7 +51,6 @@ class HttpTransport:
             stream = self._connect()
         except OSError as exc:
             raise TransportError(f"cannot reach {self._host}: {_reason(exc)}") from exc
-        self.valid_until = getattr(stream, "valid_until", 0)
         try:
             return self._exchange(stream, message)
         except _Stale as exc:
@@ -71,6 +70,7 @@ class HttpTransport:
     def _exchange(self, stream: "Stream", message: bytes) -> "tuple[int, dict[str, str], Body]":
         try:
             stream.write(message)
+            self.valid_until = getattr(stream, "valid_until", 0)
             status, rest = 100, b""
             while 100 <= status < 200 and status != 101:  # interim answers, of proxies say
                 head, rest = self._read_head(stream, rest)

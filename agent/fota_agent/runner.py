@@ -27,6 +27,7 @@ MAX_UNTAKEN = 64  # published values that wait for the next step
 LONGEST_SLEEP_MS = 200  # so that ``check_in`` and ``publish`` from elsewhere are noticed soon
 
 
+KEEP_MS = 60_000  # a connection that nobody needs for longer is closed
 SAVE_MS = 1_800_000  # between two writes of the store that nothing depends on: flash wears; boards may differ
 
 
@@ -148,6 +149,8 @@ class Runner:
             action.until = min(action.until, self.engine.hurry(now))
         if now < action.until:
             wait_ms = action.until - now
+            if wait_ms > KEEP_MS:
+                self._transport.close()
             if not self.engine.state.dirty:
                 return wait_ms
             return min(wait_ms, max(0, self._saved_at + self._save_ms - now) + 1)
@@ -256,6 +259,7 @@ class Runner:
         request = action.request
         if request is None:
             raise RuntimeError("a check-in without a request")
+        request.longest_answer = getattr(self._board, "longest_answer", checkin.MAX_RESPONSE)
         if action.claims is not None:
             request.report = self._report(action.claims)
             request.attestation = self._attestation(request.report)
@@ -268,7 +272,7 @@ class Runner:
         except TransportError:
             self._renewal.refused()
             raise
-        raw = download.read_body(reader, checkin.MAX_RESPONSE, self._now)
+        raw = download.read_body(reader, request.longest_answer, self._now)
         if status != 200:
             if status in KEY_REFUSED:
                 self._renewal.refused()
@@ -311,20 +315,21 @@ class Runner:
     def _fetch(self, action: "Action") -> "Action":
         if action.manifest is None:
             raise RuntimeError("a download without a manifest")
-        if self._job is None:
-            self._job = download.Download(
+        job = self._job
+        if job is None or not job.goes_on(action.manifest, action.offset):
+            self._drop_job()
+            self._job = job = download.Download(
                 action.manifest, self._board.inactive, action.offset, self._buffer, self._board.ticks_ms
             )
-        job = self._job
         before = job.offset
         try:
             done = job.step(self._source or self._transport)
         except FotaError as exc:
-            self._job = None
             return self.engine.failed(self._now(), exc, job.offset, _seconds(job.retry_after))
         if job.offset != before:
             self._hooks.progress(job.offset, action.manifest.size)
         if not done:
+            action.offset = job.offset
             return action
         self._job = None
         return self.engine.fetched(self._now())

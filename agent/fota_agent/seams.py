@@ -108,7 +108,11 @@ class Nvs(Protocol):
 
 
 class Slot(Protocol):
-    """One firmware slot; offsets and lengths in bytes from its start."""
+    """One firmware slot; offsets and lengths in bytes from its start.
+
+    Where pages need no erasing it has ``salvage(offset) -> int`` too: where writing goes on in a page that a
+    reset left half written.
+    """
 
     size: int
     page_size: int
@@ -126,7 +130,9 @@ class Slot(Protocol):
         ...
 
     def program(self, offset: int, data: "bytearray | memoryview") -> None:
-        """Program one erased page from its start, and read it back. DeviceError FL1 if it failed."""
+        """Program erased bytes within one page, and read them back; offset and length are multiples of 16
+        (``download.UNIT``). DeviceError FL1 if it failed.
+        """
         ...
 
 

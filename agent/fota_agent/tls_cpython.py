@@ -9,13 +9,18 @@ that instead.
 
 import _ssl
 import ctypes
+import select
+import socket
 import ssl
 import sys
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from fota_agent import proxy
+from fota_agent.clock import ASK, Dates
 from fota_agent.http import HttpTransport, host_and_base, split_url
+from fota_agent.patience import READ_MS, WRITE_MS, Patience
 from fota_wire import der
 from fota_wire.errors import DeviceError, FotaError, InputError, TransportError
 from fota_wire.seams import Sign
@@ -25,7 +30,6 @@ SSL_CTRL_GET_MIN_PROTO_VERSION = 130
 SSL_CTRL_SET_CLIENT_SIGALGS_LIST = 102
 SIGNATURE_ALGORITHM = b"ECDSA+SHA256"
 CONNECT_TIMEOUT_S = 15.0
-RELEASED_S = 1_790_000_000  # 2026-09-21: a clock that says less was never set
 X509_V_FLAG_NO_CHECK_TIME = 0x200000
 NOT_YET_VALID, HAS_EXPIRED = 9, 10  # X509_V_ERR_CERT_*
 
@@ -150,27 +154,58 @@ def client_context(
     return context
 
 
+T = TypeVar("T")
+Wait = Callable[[socket.socket, bool, int], object]
+
+
+def wait_for(sock: socket.socket, writing: bool, ms: int) -> None:
+    """Return when ``sock`` can be read, or written, or after ``ms`` milliseconds."""
+    poll = select.poll()
+    poll.register(sock, select.POLLOUT if writing else select.POLLIN)
+    poll.poll(ms)
+
+
+def monotonic_ms() -> int:
+    """Return milliseconds of a clock that never goes back."""
+    return time.monotonic_ns() // 1_000_000
+
+
 class TlsStream:
     """A connected TLS socket as the ``Stream`` of ``fota_agent.seams``. ``valid_until``: end of the server's
     certificate, s since 1970.
+
+    Does its handshake when it is made; OSError, ValueError. ``wait`` as `wait_for`.
     """
 
-    def __init__(self, sock: ssl.SSLSocket, key: ElementKey) -> None:
+    def __init__(
+        self,
+        sock: ssl.SSLSocket,
+        key: ElementKey,
+        now_ms: Callable[[], int] = monotonic_ms,
+        wait: Wait = wait_for,
+    ) -> None:
         self._sock = sock
         self._key = key
+        self._now_ms = now_ms
+        self._wait = wait
+        sock.setblocking(False)
+        self._patiently(sock.do_handshake, WRITE_MS)
         self.valid_until = _not_after(sock)
 
     def write(self, data: bytes) -> None:
         """Send all of ``data``; OSError."""
+        view = memoryview(data)
         try:
-            self._sock.sendall(data)
+            while view:
+                count = self._patiently(lambda: self._sock.send(view), WRITE_MS)  # noqa: B023  done at once
+                view = view[count:]
         except OSError as exc:
             raise OSError(explain(exc)) from exc
 
     def readinto(self, buf: memoryview) -> int:
         """Receive at least one byte and return how many; 0 when the peer has closed; OSError."""
         try:
-            return self._sock.recv_into(buf)
+            return self._patiently(lambda: self._sock.recv_into(buf), READ_MS)
         except OSError as exc:
             raise OSError(explain(exc)) from exc
 
@@ -178,26 +213,27 @@ class TlsStream:
         """Close; never raises."""
         self._sock.close()
 
+    def _patiently(self, do: Callable[[], T], total_ms: int) -> T:
+        """Return what ``do()`` returns once it does not have to wait for the peer any more."""
+        patience = Patience(self._now_ms, total_ms)
+        while True:
+            try:
+                return do()
+            except ssl.SSLWantReadError:
+                writing = False
+            except ssl.SSLWantWriteError:
+                writing = True
+            patience.wait(lambda ms: self._wait(self._sock, writing, ms))  # noqa: B023  done at once
 
-class Dates:
-    """How certificates' dates are checked: by the host's clock, as far as that can be right.
 
-    A clock that says less than ``RELEASED_S``, or than a time that has ``passed()``, was never set. Then
-    nobody can say whether a certificate is valid *yet*; that it has not ended before a time that is known to
-    have passed is still checked. A clock that runs ahead cannot be told from a long sleep: it counts.
+def apply_dates(dates: Dates, context: ssl.SSLContext) -> int:
+    """Have ``context`` check certificates by ``dates``; return the time before which none may have ended,
+    0 = OpenSSL checks that itself, its clock being set.
     """
-
-    def __init__(self, passed: Callable[[], int], clock: Callable[[], float] = time.time) -> None:
-        self._passed = passed
-        self._clock = clock
-
-    def apply(self, context: ssl.SSLContext) -> int:
-        """Set ``context`` up; return the time before which none may have ended, 0 = OpenSSL checks dates."""
-        passed = max(RELEASED_S, self._passed())
-        unset = self._clock() < passed
-        flags = int(context.verify_flags) & ~X509_V_FLAG_NO_CHECK_TIME
-        context.verify_flags = ssl.VerifyFlags(flags | (X509_V_FLAG_NO_CHECK_TIME if unset else 0))
-        return passed if unset else 0
+    now, is_set = dates.now()
+    flags = int(context.verify_flags) & ~X509_V_FLAG_NO_CHECK_TIME
+    context.verify_flags = ssl.VerifyFlags(flags | (0 if is_set else X509_V_FLAG_NO_CHECK_TIME))
+    return 0 if is_set else now
 
 
 def connector(
@@ -208,28 +244,33 @@ def connector(
     timeout_s: float = CONNECT_TIMEOUT_S,
     dates: Dates | None = None,
     setting: str | None = None,
+    now_ms: Callable[[], int] = monotonic_ms,
+    wait: Wait = wait_for,
 ) -> Callable[[], TlsStream]:
-    """Return a function that opens an outbound TLS connection; ``timeout_s`` bounds each of its waits.
+    """Return a function that opens an outbound TLS connection, ``timeout_s`` for TCP's part of it.
     ``setting``: the proxy on the way, as ``fota_agent.proxy.choose`` takes it.
 
-    That function raises TransportError (network, or a server that is not ours) and DeviceError (the element).
+    ``now_ms`` and ``wait`` are the time in which the rest is patient (`fota_agent.patience`). That function
+    raises TransportError (network, or a server that is not ours) and DeviceError (the element).
     """
 
     def connect() -> TlsStream:
         key.take_error()
-        raw = None
-        not_before = dates.apply(context) if dates else 0
+        sock: socket.socket | None = None
+        not_before = apply_dates(dates, context) if dates else 0
         try:
-            raw = proxy.open_socket(host, port, timeout_s, proxy.choose(host, port, setting))
-            stream = TlsStream(context.wrap_socket(raw, server_hostname=host), key)
+            sock = proxy.open_socket(host, port, timeout_s, proxy.choose(host, port, setting))
+            tls = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+            sock = tls
+            stream = TlsStream(tls, key, now_ms, wait)
         except (OSError, ValueError) as exc:
-            if raw is not None:
-                raw.close()
+            if sock is not None:
+                sock.close()
             error = key.take_error()
             if error is not None:
                 raise error from exc
             raise TransportError(f"{host}:{port}: {explain(exc)}") from exc
-        if stream.valid_until < not_before:
+        if _chain_end(tls, context) < not_before:
             stream.close()
             raise TransportError(f"{host}:{port}: TLS: the server's certificate is refused: it has expired")
         return stream
@@ -251,7 +292,7 @@ def transport_for(
         TransportError: the URL is not usable. InputError: a certificate is not. DeviceError: the element is
         not.
     """
-    dates = Dates(passed)
+    dates = Dates(passed, time.time)
 
     def connector_now() -> Callable[[], TlsStream]:
         host, port, _ = split_url(server_url or board.server_url)
@@ -284,6 +325,14 @@ def _not_after(sock: ssl.SSLSocket) -> int:
     return int(ssl.cert_time_to_seconds(end)) if isinstance(end, str) else 0
 
 
+def _chain_end(sock: ssl.SSLSocket, context: ssl.SSLContext) -> int:
+    """Return when the first of the server's certificate and its CA's ends, s since 1970."""
+    issuer = (sock.getpeercert() or {}).get("issuer")
+    ends = [ca["notAfter"] for ca in context.get_ca_certs() if ca["subject"] == issuer]
+    ca_end = max([int(ssl.cert_time_to_seconds(str(end))) for end in ends], default=1 << 40)
+    return min(_not_after(sock), ca_end)
+
+
 WORDS = {  # what OpenSSL calls a reason, in words that say what to do about it
     "TLSV1_ALERT_UNKNOWN_CA": "the server does not know the CA of this device's certificate",
     "SSLV3_ALERT_BAD_CERTIFICATE": "the server refuses this device's certificate",
@@ -307,7 +356,7 @@ WORDS = {  # what OpenSSL calls a reason, in words that say what to do about it
 def explain(exc: BaseException) -> str:
     """Return what went wrong on the network, in words: no numbers, no names of source files."""
     if isinstance(exc, ssl.SSLCertVerificationError):
-        ask = " (is this device's clock right?)" if exc.verify_code in (NOT_YET_VALID, HAS_EXPIRED) else ""
+        ask = ASK if exc.verify_code in (NOT_YET_VALID, HAS_EXPIRED) else ""
         return f"TLS: the server's certificate is refused: {exc.verify_message}{ask}"
     if isinstance(exc, TimeoutError):
         return "no answer in time" if "resolved" not in str(exc) else str(exc)

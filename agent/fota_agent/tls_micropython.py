@@ -2,14 +2,18 @@
 
 mbedTLS is given a decoy for a private key, one that everybody knows, and calls back for each signature. The
 callback signs in the element or raises: then the handshake fails. It never returns None, which would let
-mbedTLS sign with the decoy.
+mbedTLS sign with the decoy. It calls back for each certificate, too: what a device without a clock may say of
+their dates is `fota_agent.clock`'s to decide.
 """
 
 import gc
 
 import tls
 
+from fota_agent.clock import Dates
 from fota_agent.http import HttpTransport, host_and_base, split_url
+from fota_agent.patience import READ_MS, WRITE_MS, Patience
+from fota_agent.x509 import validity
 from fota_wire.errors import FotaError, TransportError
 
 TYPE_CHECKING = False
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
-    from fota_agent.seams import Board, Element
+    from fota_agent.seams import Board, Clock, Element
 
     class Socket(Protocol):
         """What MicroPython calls a stream; None from a read that would have to wait."""
@@ -28,12 +32,12 @@ if TYPE_CHECKING:
         def write(self, buf: memoryview) -> int | None:
             """Take a part of ``buf``."""
 
+        def setblocking(self, flag: bool) -> None:
+            """Have reads and writes wait, or not."""
+
         def close(self) -> None:
             """Close; OSError."""
 
-
-READ_TIMEOUT_MS = 10_000  # without a byte from the peer
-WAIT_MS = 500  # for one of the waits in it
 
 # SEC1 P-256 private key 1, whose public key is the base point: it opens nothing.
 DECOY = (
@@ -57,12 +61,20 @@ def der_signature(raw: bytes) -> bytes:
     return bytes((0x30, len(body))) + body
 
 
-class ElementKey:
-    """The device key as mbedTLS's signing callback; keeps the element's error, which TLS cannot carry."""
+class Handshake:
+    """What mbedTLS calls back for; keeps what went wrong, which TLS cannot carry.
 
-    def __init__(self, element: "Element") -> None:
+    ``server``: who it is with, for messages. ``error``: of the element; ``complaint``: about a certificate's
+    dates; ``valid_until``: end of the server's certificate in s since 1970.
+    """
+
+    def __init__(self, server: str, element: "Element", dates: Dates) -> None:
+        self._server = server
         self._element = element
+        self._dates = dates
         self.error: FotaError | None = None
+        self.complaint = ""
+        self.valid_until = 0
 
     def sign(self, _decoy: bytes, digest: bytes) -> bytes:
         """Return the DER signature over ``digest``. TLS 1.2 may ask for SHA-384: P-256 takes 32 bytes of it.
@@ -76,10 +88,26 @@ class ElementKey:
             self.error = exc
             raise
 
+    def verify(self, certificate: memoryview, depth: int) -> int:
+        """Check the dates of one certificate of the chain, the server's own last; return 0 if they are good.
 
-def client_context(ca_der: bytes, certificate_der: bytes, key: ElementKey) -> "tls.SSLContext":
-    """Return a context that trusts the certificates in ``ca_der`` only, checks name and dates, and has
-    ``key`` authenticate this device.
+        Never raises: an exception would go right through mbedTLS.
+        """
+        try:
+            begin, self.valid_until = validity(certificate)
+            self.complaint = self.complaint or self._dates.complaint(begin, self.valid_until)
+        except Exception as exc:
+            self.complaint = str(exc) or type(exc).__name__
+        return -1 if self.complaint else 0
+
+    def explain(self, exc: Exception) -> str:
+        """Return why the handshake failed."""
+        return f"{self._server}: TLS: {self.complaint or str(exc) or type(exc).__name__}"
+
+
+def client_context(ca_der: bytes, certificate_der: bytes, handshake: Handshake) -> "tls.SSLContext":
+    """Return a context that trusts the certificates in ``ca_der`` only, checks name and dates, and has the
+    element sign.
     """
     context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
     context.verify_mode = tls.CERT_REQUIRED
@@ -87,43 +115,69 @@ def client_context(ca_der: bytes, certificate_der: bytes, key: ElementKey) -> "t
         end = 4 + int.from_bytes(ca_der[2:4], "big") if ca_der[1] == 0x82 else len(ca_der)
         context.load_verify_locations(ca_der[:end])
         ca_der = ca_der[end:]
-    context.ecdsa_sign_callback = key.sign
+    context.verify_callback = handshake.verify
+    context.ecdsa_sign_callback = handshake.sign
     context.load_cert_chain(certificate_der, DECOY)
     return context
 
 
 class TlsStream:
-    """A connected TLS socket as the ``Stream`` of ``fota_agent.seams``.
+    """A connected TLS socket that does not block, as the ``Stream`` of ``fota_agent.seams``. Its handshake is
+    part of the first ``write``.
 
     ``wait(ms)`` returns when the socket has something to read, or after that time.
     """
 
-    def __init__(self, sock: "Socket", raw: "Socket", wait: "Callable[[int], None]") -> None:
+    def __init__(
+        self,
+        sock: "Socket",
+        raw: "Socket",
+        handshake: Handshake,
+        now_ms: "Clock",
+        wait: "Callable[[int], object]",
+    ) -> None:
         self._sock = sock
         self._raw = raw
+        self._handshake: Handshake | None = handshake
+        self._now_ms = now_ms
         self._wait = wait
+        self.valid_until = 0
 
     def write(self, data: bytes) -> None:
-        """Send all of ``data``; OSError."""
+        """Send all of ``data``; OSError.
+
+        Raises:
+            TransportError: the handshake failed. DeviceError: the element did not sign.
+        """
+        handshake, self._handshake = self._handshake, None
+        if handshake is None:
+            self._send(data)
+            return
+        try:
+            self._send(data)
+        except (OSError, ValueError, MemoryError) as exc:
+            raise handshake.error or TransportError(handshake.explain(exc)) from exc
+        self.valid_until = handshake.valid_until
+
+    def _send(self, data: bytes) -> None:
+        patience = Patience(self._now_ms, WRITE_MS)
         view = memoryview(data)
         sent = 0
         while sent < len(data):
             count = self._sock.write(view[sent:])
-            if not count:
-                raise OSError("the connection takes no more")
-            sent += count
+            if count:
+                sent += count
+            else:
+                patience.wait(self._wait)
 
     def readinto(self, buf: memoryview) -> int:
         """Receive at least one byte and return how many; 0 when the peer has closed; OSError."""
-        waited = 0
+        patience = Patience(self._now_ms, READ_MS)
         while True:
             count = self._sock.readinto(buf)
             if count is not None:
                 return count
-            if waited >= READ_TIMEOUT_MS:
-                raise OSError("timed out")
-            self._wait(WAIT_MS)
-            waited += WAIT_MS
+            patience.wait(self._wait)
 
     def close(self) -> None:
         """Close; never raises."""
@@ -137,38 +191,35 @@ class TlsStream:
 def transport_for(
     board: "Board",
     open_socket: "Callable[[str, int], Socket]",
-    wait: "Callable[[int], None]",
+    wait: "Callable[[int], object]",
     server_url: "str | None" = None,
+    passed: "Callable[[], int]" = lambda: 0,
+    clock: "Callable[[], int]" = lambda: 0,
 ) -> HttpTransport:
     """Return the transport of ``board``: its trust store's server, CA and certificate, its element's key.
 
     ``open_socket(host, port)`` returns a connected stream object or raises OSError; ``wait`` as for
-    ``TlsStream``.
+    ``TlsStream``; ``passed`` returns a time in s since 1970 that has passed (`Agent.passed_time`), ``clock``
+    that of the device's or network's own clock, each 0 if it is not known.
 
     Raises:
         TransportError: the URL is not usable.
     """
     name, base = host_and_base(server_url or board.server_url)
-    key = ElementKey(board.element)
+    dates = Dates(passed, clock)
 
     def connect() -> TlsStream:
         gc.collect()  # a connection that failed holds its memory until then
-        key.error = None
         host, port, _ = split_url(server_url or board.server_url)
         raw = open_socket(host, port)
+        raw.setblocking(False)
+        handshake = Handshake(f"{host}:{port}", board.element, dates)
         try:
-            context = client_context(board.server_ca, board.certificate, key)
-            sock = context.wrap_socket(raw, server_hostname=host)
-            sock.setblocking(False)
+            context = client_context(board.server_ca, board.certificate, handshake)
+            sock = context.wrap_socket(raw, server_hostname=host, do_handshake_on_connect=False)
         except (OSError, ValueError, MemoryError) as exc:
             raw.close()
-            if key.error is not None:
-                raise key.error from exc
-            raise TransportError(f"{host}:{port}: TLS: {_explain(exc)}") from exc
-        return TlsStream(sock, raw, wait)
+            raise TransportError(handshake.explain(exc)) from exc
+        return TlsStream(sock, raw, handshake, board.ticks_ms, wait)
 
     return HttpTransport(connect, name, board.ticks_ms, base)
-
-
-def _explain(exc: Exception) -> str:
-    return str(exc) or type(exc).__name__

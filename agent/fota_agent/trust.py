@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from fota_wire import suit
     from fota_wire.seams import Verify
 
+STORE = 65_536  # bytes of memory, where the device does not say
+
 
 class Trust:
     """The newest ROOT, ``root``, and ``held``: the manifest digest of the stored envelope, or None.
@@ -26,6 +28,7 @@ class Trust:
         self._identity = identity
         self._state = state
         self._verify = verify
+        self._genesis = roots.unsafe_read_root(identity.genesis_root).version
         self.root = policy.newest_root(identity.genesis_root, state.roots, verify)
         self.held = policy.held_digest(state.envelope)
 
@@ -33,7 +36,14 @@ class Trust:
         """Walk the ROOT chain; each verified step counts, whatever follows it. FormatError, VerifyError."""
         for raw in steps:
             self.root = roots.step(self.root, raw, self._verify)
-            self._state.roots.append(raw)
+            self._keep_root(raw)
+
+    def _keep_root(self, raw: bytes) -> None:
+        """Keep a step over a reset, unless one before it had no room; then the server sends it again."""
+        kept = self._state.roots
+        room = getattr(self._identity, "store_size", STORE) - sum([len(step) for step in kept])
+        if len(kept) == self.root.version - self._genesis - 1 and len(raw) <= room:
+            kept.append(raw)
             self._state.dirty = True
 
     def step_known_roots(self, steps: "list[bytes]") -> None:
@@ -41,12 +51,14 @@ class Trust:
         self.step_roots([raw for raw in steps if roots.unsafe_read_root(raw).version > self.root.version])
 
     def open_order(self, answer: "checkin.Response", nonce: bytes) -> "assignment.Assignment | None":
-        """Return the verified ASSIGNMENT, or None if more ROOT steps than one answer holds come before it."""
+        """Return the verified ASSIGNMENT, or None if it takes more ROOT steps than the answer brought."""
         try:
             device_id = self._identity.device_id
             order = assignment.open_assignment(answer.assignment, self.root, nonce, device_id, self._verify)
         except VerifyError as exc:
-            if len(answer.roots) == checkin.MAX_ROOT_STEPS and exc.code in ("assign-key", "root-missing"):
+            limited = hasattr(self._identity, "longest_answer")  # then one step may be all that had room
+            most = 1 if limited else checkin.MAX_ROOT_STEPS
+            if len(answer.roots) >= most and exc.code in ("assign-key", "root-missing"):
                 return None
             raise
         if order.root_version < self.root.version:
@@ -54,6 +66,12 @@ class Trust:
         if order.manifest_digest is not None and order.campaign == policy.LOCAL:
             raise VerifyError("ASSIGNMENT names a manifest and no campaign", "campaign")
         return order
+
+    def lacks(self, order: "assignment.Assignment", answer: "checkin.Response") -> bool:
+        """Tell whether the answer brings nothing to act on: no manifest, nor the name of the one at hand."""
+        return answer.manifest is None and (
+            order.manifest_digest is None or order.manifest_digest != self.held
+        )
 
     def open_assigned(self, order: "assignment.Assignment", envelope: "bytes | None") -> "suit.Manifest":
         """Return the manifest that the ASSIGNMENT names, once all that can be checked without I/O holds."""

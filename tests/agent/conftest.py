@@ -214,9 +214,10 @@ class Network:
         image = next(release.image for release in self.releases if release.digest.hex() == digest)
         status, answer, data = 200, {"etag": f'"{digest}"'}, image
         if "Range" in headers:
-            start = int(headers["Range"].removeprefix("bytes=").removesuffix("-"))
-            status, data = 206, image[start:]
-            answer["content-range"] = f"bytes {start}-{len(image) - 1}/{len(image)}"
+            first, _, last = headers["Range"].removeprefix("bytes=").partition("-")
+            start, end = int(first), int(last or len(image) - 1) + 1
+            status, data = 206, image[start:end]
+            answer["content-range"] = f"bytes {start}-{end - 1}/{len(image)}"
         status, answer, data = self.change_payload(status, answer, data)
         return status, answer, Reader(self, data, self.cuts.pop(0) if self.cuts else None)
 

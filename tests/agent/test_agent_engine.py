@@ -10,6 +10,7 @@ from fota_agent.state import State
 from fota_agent.state import decode as decode_state
 from fota_agent.trial import TRIAL_MS
 from fota_wire import journal, layout, status
+from fota_wire.checkin import LEAST_ANSWER
 from fota_wire.errors import DeviceError, TransportError
 
 NONCE = bytes(range(100, 116))
@@ -205,6 +206,39 @@ def test_new_assign_key_counts_once_its_root_step_is_taken(world):
     assert engine.response(10, answer).kind == actions.COMPARE_RUNNING
     old = world.answer(NONCE, world.v2, roots=[step], root_version=2, key=world.assign)
     refused(world, old, "does not know")
+
+
+def test_device_that_takes_short_answers_asks_again_before_it_refuses_an_unknown_assign_key(world):
+    step = world.root(2)
+    engine = world.engine(longest_answer=LEAST_ANSWER)
+    ask(engine)
+    answer = world.answer(NONCE, world.v2, roots=[step], root_version=2, key=world.stranger)
+    assert engine.response(10, answer).until == 10  # more steps may follow
+    engine.timer(10)
+    engine.nonce(10, OTHER)
+    again = world.answer(OTHER, world.v2, root_version=2, key=world.stranger)
+    assert_refused(engine, engine.response(11, again), "does not know")
+
+
+def test_manifest_that_found_no_room_beside_a_root_step_is_asked_for_at_once(world):
+    engine = world.engine()
+    ask(engine)
+    answer = world.answer(NONCE, world.v2, envelope=None, roots=[world.root(2)], root_version=2)
+    action = engine.response(10, answer)
+    assert (action.kind, action.until, engine.state.events) == (actions.IDLE, 10, [])
+    engine.timer(10)
+    assert engine.nonce(10, OTHER).request.root_version == 2
+    assert engine.response(11, world.answer(OTHER, world.v2, root_version=2)).kind == actions.COMPARE_RUNNING
+
+
+def test_root_steps_that_the_store_has_no_room_for_count_until_the_reset(world):
+    engine = world.engine(store_size=2 * len(world.root(2)) + 100)
+    ask(engine)
+    steps = [world.root(version) for version in range(2, 6)]
+    engine.response(10, world.answer(NONCE, world.v2, roots=steps, root_version=5))
+    assert engine.root.version == 5
+    assert engine.state.roots == steps[:2]
+    assert world.engine(decode_state(engine.state.encode(100_000))).root.version == 3
 
 
 def test_device_far_behind_asks_again_at_once_until_it_has_all_root_steps(world):

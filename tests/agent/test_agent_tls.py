@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from date_cases import CASES, IDS
 
 from fota_agent import tls_cpython
 from fota_agent.http import HttpTransport
@@ -291,6 +292,20 @@ def test_clock_that_was_never_set_still_refuses_what_ended_before_a_known_time(p
             continue
         with pytest.raises(TransportError, match="has expired"):
             get(client)
+
+
+@pytest.mark.parametrize(("name", "begin", "end", "clock", "passed", "says"), CASES, ids=IDS)
+def test_dates_of_certificates_are_judged_by_what_the_device_can_know(
+    serve, tmp_path, name, begin, end, clock, passed, says
+):
+    made = Pki(tmp_path, (end - begin) // 86_400, datetime.datetime.fromtimestamp(begin, datetime.UTC))
+    server = serve(made)
+    client = transport(made, server.port, Element(made.device_key), dates=dates(clock, passed))
+    if says is None:
+        assert reaches(client)
+        return
+    with pytest.raises(TransportError, match=says):
+        get(client)
 
 
 def test_clock_that_is_set_has_openssl_check_the_dates_again(pki, serve, tmp_path):

@@ -13,7 +13,7 @@ from fota_wire.errors import InputError
 from fota_wire.layout import BOOT_REPORT_ADDRESS, BOOT_REPORT_SIZE
 
 RELEASES = ("release-1", "release-2")
-PATIENCE_MS = 30 * 60_000  # of the chip's own time
+LONGEST_S = 1800  # of the chip's own time, in which waits for the server count as long as they are
 
 
 def why_not() -> str:
@@ -87,6 +87,17 @@ class ChipWorld(World):
         self.fota("release", "publish", image, self.manifest(image, sequence, RELEASES))
         return image
 
+    def set_interval(self, interval_s: int) -> None:
+        """Start the server anew, at the same ports, with another time between check-ins (a fifth either way).
+
+        Raises:
+            StepFailed: it is not ready in 20 s.
+        """
+        self.stop()
+        ports = [url.rpartition(":")[2].strip("/") for url in (self.device_url, self._env["FOTA_SERVER"])]
+        options = ["--interval", interval_s, "--port", ports[0], "--operator-port", ports[1]]
+        self.run_server(*options)
+
     def switch_on(self, now_s: int | None = None) -> None:
         """Load the device, give it a modem and power."""
         self.machine = Machine.load(self.device)
@@ -99,15 +110,15 @@ class ChipWorld(World):
         self.machine.power_off()
         self.machine.close()
 
-    def run_chip(self, text: str) -> str:
+    def run_chip(self, text: str, longest_s: int = LONGEST_S) -> str:
         """Run the chip until its UART says ``text`` anew; return what it said since.
 
         Raises:
-            StepFailed: it did not say that in half an hour of its own time, or stopped.
+            StepFailed: it did not say that in ``longest_s`` of virtual time, or stopped.
         """
         said = len(self.machine.uart)
         wanted = text.encode()
-        result = self.machine.run(time_ms=PATIENCE_MS, until=lambda m: m.uart.find(wanted, said) >= 0)
+        result = self.machine.run(until=lambda m: m.uart.find(wanted, said) >= 0, time_ms=longest_s * 1000)
         new = bytes(self.machine.uart[said:]).decode()
         if result.reason is not StopReason.UNTIL or text not in new:
             raise StepFailed(f"the chip did not say '{text}': {result.reason.value} {result.detail}\n{new}")

@@ -120,9 +120,19 @@ class World:
         data = self.folder / "server"
         self.fota("server", "init", "--data", data, "--keys", self.keys, "--root", self.root, "--port", 0,
                   "--operator-port", 0, "--interval", 1)  # fmt: skip
+        self.run_server()
+
+    def run_server(self, *options: object) -> None:
+        """Start the server that was set up; ``options`` of `fota server run`.
+
+        Raises:
+            StepFailed: it is not ready in 20 s.
+        """
+        data = self.folder / "server"
+        (data / "server.json").unlink(missing_ok=True)
         with (self.folder / "server.log").open("wb") as log:
             self._server = subprocess.Popen(
-                [sys.executable, "-m", "fota_cli", "server", "run", "--data", str(data)],
+                [sys.executable, "-m", "fota_cli", "server", "run", "--data", str(data), *map(str, options)],
                 stdout=log, stderr=log, env=self._env,
             )  # fmt: skip
         ready = data / "server.json"

@@ -6,9 +6,10 @@ import subprocess
 
 import chip_world
 import pytest
-from test_firmware_build import IMAGE, TEXT, sections
+from test_firmware_build import IMAGE, sections
 
 pytestmark = pytest.mark.slow
+TEXT12 = 208 * 1024
 OLD_SERVER = """openssl_conf = all
 [all]
 ssl_conf = modules
@@ -73,7 +74,7 @@ def test_firmware_without_tls_1_2_does_not_talk_to_such_a_server(world, elf):
 
 def test_image_with_tls_1_2_fits_its_budgets_and_cannot_sign_in_software(firmware12):
     size = sections(firmware12)
-    assert size[".text"] + size[".data"] <= TEXT
+    assert size[".text"] + size[".data"] <= TEXT12
     assert size[".text"] + size[".data"] + 0x200 + 1024 <= IMAGE
     out = subprocess.run(["arm-none-eabi-nm", firmware12], capture_output=True, text=True, check=True).stdout
     names = {line.split()[-1] for line in out.splitlines()}

@@ -1,5 +1,7 @@
 """The agent's TLS for MicroPython, on the unix build of the same sources: 1.2 and 1.3, the key elsewhere."""
 
+import datetime
+import re
 import ssl
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from fota_wire import host_crypto
 REPO = Path(__file__).parents[2]
 sys.path.insert(0, str(REPO / "tests/agent"))
 
+from date_cases import CASES, IDS  # noqa: E402
 from test_agent_tls import DER, Pki, Server  # noqa: E402
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -27,12 +30,16 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("tls")
 
 
-@pytest.fixture(scope="module")
-def pki(folder):
-    made = Pki(folder)
+def make_pki(folder, *life):
+    made = Pki(folder, *life)
     (folder / "ca.der").write_bytes(made.ca.public_bytes(DER))
     (folder / "device.der").write_bytes(made.device.public_bytes(DER))
     return made
+
+
+@pytest.fixture(scope="module")
+def pki(folder):
+    return make_pki(folder)
 
 
 @pytest.fixture(params=VERSIONS, ids=["1.2", "1.3"])
@@ -42,9 +49,11 @@ def server(request, pki):
     made.close()
 
 
-def talk(server, folder, answer, host="localhost"):
-    """Run the program; ``answer(digest)`` returns what it is told. Return (its last lines, digests)."""
-    command = [MICROPYTHON, Path(__file__).with_name("tls_suite.py"), REPO, server.port, host, folder]
+def talk(server, folder, answer, host="localhost", times=()):
+    """Run the program; ``answer(digest)`` returns what it is told, ``times`` are its clock and a time that
+    has passed. Return (its last lines, digests).
+    """
+    command = [MICROPYTHON, Path(__file__).with_name("tls_suite.py"), REPO, server.port, host, folder, *times]
     digests, lines = [], []
     with subprocess.Popen(
         list(map(str, command)),
@@ -109,3 +118,16 @@ def test_server_of_another_ca_is_refused(server, pki, folder, tmp_path):
     lines, digests = talk(server, tmp_path, signing(pki.device_key))
     assert any(line.startswith("error TransportError localhost:") for line in lines)
     assert digests == []
+
+
+@pytest.mark.parametrize(("name", "begin", "end", "clock", "passed", "says"), CASES, ids=IDS)
+def test_dates_of_certificates_are_judged_by_what_the_device_can_know(
+    folder, tmp_path, name, begin, end, clock, passed, says
+):
+    start = datetime.datetime.fromtimestamp(begin, datetime.UTC)
+    made = make_pki(tmp_path, (end - begin) // 86_400, start)
+    server = Server(made)
+    lines, _ = talk(server, tmp_path, signing(made.device_key), times=(clock, passed))
+    server.close()
+    wanted = "answer 200" if says is None else "error TransportError localhost:.*" + says
+    assert any(re.match(wanted, line) for line in lines), lines

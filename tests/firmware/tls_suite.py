@@ -1,7 +1,7 @@
 """For MicroPython (unix): the agent's TLS against a server, the key in another process.
 
-micropython tls_suite.py REPO PORT HOST FOLDER; asks for each signature on standard output, takes it from
-standard input, and prints how the request ended.
+micropython tls_suite.py REPO PORT HOST FOLDER [CLOCK PASSED], two times in s since 1970; asks for each
+signature on standard output, takes it from standard input, and prints how the request ended.
 """
 
 import select
@@ -54,7 +54,8 @@ def wait(ms):
 
 
 opened = []
-transport = transport_for(Board(), open_socket, wait)
+clock, passed = [int(text) for text in sys.argv[5:7]] or (0, 0)
+transport = transport_for(Board(), open_socket, wait, passed=lambda: passed, clock=lambda: clock)
 try:
     for _ in range(2):  # the second one on the same connection
         status, _, reader = transport.request("GET", "/", {})

@@ -24,7 +24,7 @@ from fota_server.database import Database
 from fota_server.decide import RolloutState, Target, TargetState, Twin, Verdict, judge
 from fota_server.identity import Identity
 from fota_server.rollouts import settle
-from fota_server.trust import TrustChain
+from fota_server.trust import TrustChain, fits
 from fota_wire import assignment
 from fota_wire.checkin import MAX_ROOT_STEPS, Request, Response, encode_response
 from fota_wire.errors import FotaError
@@ -234,6 +234,7 @@ class CheckIns:
             self._trust.current,
             verify,
             identity.attestation,
+            len(self._steps(waiting.request)) or MAX_ROOT_STEPS,
         )
         return _Judged(
             waiting=waiting,
@@ -247,13 +248,15 @@ class CheckIns:
 
     def _respond(self, item: _Judged, now: int) -> bytes:
         request, wanted, root = item.waiting.request, item.verdict.wanted, self._trust.current
+        # What does not fit beside ROOT steps comes with the next answer: the device asks for that at once.
+        steps, longest = self._steps(request), request.longest_answer
         signed = assignment.build(
             nonce=request.nonce,
             device_id=bytes.fromhex(item.twin.device_id),
             time=now,
             sequence=wanted.sequence if wanted else root.min_sequence,
             manifest_digest=wanted.manifest_digest if wanted else None,
-            root_version=min(root.version, request.root_version + MAX_ROOT_STEPS),
+            root_version=min(root.version, request.root_version + (len(steps) or MAX_ROOT_STEPS)),
             campaign=item.twin.target.rollout_id if wanted and item.twin.target else 0,
             valid_for=self._policy.assignment_valid_s,
             kid=self._signer.kid,
@@ -262,8 +265,8 @@ class CheckIns:
         held = wanted is not None and request.manifest_digest == wanted.manifest_digest
         response = Response(
             signed,
-            self._trust.steps_after(request.root_version),
-            wanted.envelope if wanted else None,
+            steps,
+            wanted.envelope if wanted and (not steps or fits([*steps, wanted.envelope], longest)) else None,
             self._interval(item.verdict.hurry),
             item.nonce,
             item.verdict.report_status[:256],
@@ -271,6 +274,9 @@ class CheckIns:
         response.key_order = item.key_order
         response.refused_values = request.refused_values
         return encode_response(response, manifest_held=held)
+
+    def _steps(self, request: Request) -> list[bytes]:
+        return self._trust.steps_after(request.root_version, request.longest_answer)
 
     def _interval(self, hurry: bool) -> int:
         """Return the seconds until the next check-in, spread by a fifth either way: fleets must not march."""

@@ -174,8 +174,10 @@ def judge(
     root: Root,
     verify: Verify,
     attestation_key: bytes | None = None,
+    root_steps: int = MAX_ROOT_STEPS,
 ) -> Verdict:
-    """Return what a check-in by the holder of ``public_key`` means; ``root`` is the newest.
+    """Return what a check-in by the holder of ``public_key`` means; ``root`` is the newest, and the answer
+    brings ``root_steps`` of the way there at most.
 
     ``attestation_key``: KEYHASH; a device whose certificate names one has to attest every report (SPEC 5.7).
     """
@@ -190,7 +192,7 @@ def judge(
     if target and state in UNDER_WAY:
         state, reason = close(target, root) or (state, reason)
     # (3) What to tell it.
-    behind = root.version - request.root_version > MAX_ROOT_STEPS
+    behind = root.version - request.root_version > root_steps
     wanted = None
     if target and state and not behind:
         wanted = offer(target, state, reported=report is not None, root=root)

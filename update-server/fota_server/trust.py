@@ -4,9 +4,14 @@ from collections.abc import Sequence
 
 from fota_server.crypto import AssignSigner
 from fota_wire import root as roots
-from fota_wire.checkin import MAX_ROOT_STEPS
+from fota_wire.checkin import ANSWER_FRAME, MAX_RESPONSE, MAX_ROOT_STEPS
 from fota_wire.errors import InputError, VerifyError
 from fota_wire.host_crypto import verify
+
+
+def fits(documents: Sequence[bytes], longest_answer: int) -> bool:
+    """Tell whether an answer of ``longest_answer`` bytes has room for these beside all the rest."""
+    return sum(len(document) for document in documents) <= longest_answer - ANSWER_FRAME
 
 
 class TrustChain:
@@ -41,10 +46,15 @@ class TrustChain:
         """
         return roots.step(self.current, raw, verify)
 
-    def steps_after(self, version: int) -> list[bytes]:
-        """Return the documents that follow ``version``, in order, at most as many as one answer may carry."""
+    def steps_after(self, version: int, longest_answer: int = MAX_RESPONSE) -> list[bytes]:
+        """Return the documents that follow ``version``, in order, at most as many as one answer of
+        ``longest_answer`` bytes may carry; one always fits.
+        """
         start = max(version - self._first + 1, 0)
-        return self._raws[start : start + MAX_ROOT_STEPS]
+        steps = self._raws[start : start + MAX_ROOT_STEPS]
+        while len(steps) > 1 and not fits(steps, longest_answer):
+            steps.pop()
+        return steps
 
     def require_assign_key(self, signer: AssignSigner) -> None:
         """Return if devices will accept what ``signer`` signs.

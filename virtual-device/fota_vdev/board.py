@@ -16,6 +16,7 @@ from fota_vdev.rcc import Power, Rcc
 from fota_vdev.rng import Rng
 from fota_vdev.scs import DEMCR, Dwt, SystemControl
 from fota_vdev.system import Syscfg, SystemMemory
+from fota_vdev.timer import Timer
 from fota_vdev.usart import Usart
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Board:
         self.iwdg = Iwdg(clock)
         self.rng = self.RNG(clock, lambda: self.rcc.rng_hz, seed)
         self.gpio = {name: Gpio(f"GPIO{name}") for name in "ABCDEFGH"}
+        self.timer = Timer(clock, lambda: self.rcc.pclk1_hz)
         self.i2c_bus = I2CBus(element)
         self.host_i2c = HostI2C(self.i2c_bus, clock)
         self.i2c = I2c(self.i2c_bus, clock, lambda: self.rcc.kernel_hz("I2C1"), self._i2c_pins)
@@ -92,10 +94,11 @@ class Board:
         self._by_name = {
             p.name: p
             for p in (self.power, self.controller, self.rcc, self.syscfg, self.scs, self.dwt, self.iwdg,
-                      self.rng, self.i2c, self.usart, dbgmcu, *self.gpio.values())
+                      self.rng, self.i2c, self.usart, self.timer, dbgmcu, *self.gpio.values())
         }  # fmt: skip
         places = {"PWR": 0x4000_7000, "FLASH": 0x4002_2000, "RCC": 0x4002_1000, "SYSCFG": 0x4001_0000,
-                  "IWDG": 0x4000_3000, "I2C1": 0x4000_5400, "USART2": 0x4000_4400}  # fmt: skip
+                  "IWDG": 0x4000_3000, "I2C1": 0x4000_5400, "USART2": 0x4000_4400,
+                  "TIM2": 0x4000_0000}  # fmt: skip
         for name, base in places.items():
             self.bus.attach(base, self._by_name[name])
         for index, port in enumerate(self.gpio.values()):
@@ -116,6 +119,7 @@ class Board:
     def _before_rate(self) -> None:
         self.scs.systick.settle()
         self.dwt.settle()
+        self.timer.settle()
 
     def _reset_one(self, name: str) -> None:
         if name in self._by_name:

@@ -1,4 +1,6 @@
-"""Networks for the modem of the virtual device: real sockets of this host, a recording of one, a replay."""
+"""Networks for the modem of the virtual device: real sockets of this host, a recording of one, a replay; and
+a slow line in front of one.
+"""
 
 import ipaddress
 import select
@@ -7,10 +9,12 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from fota_vdev.clock import PS_PER_MS, PS_PER_S, Clock
 from fota_vdev.modem import Link, Network
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 CONNECT_TIMEOUT_S = 5.0
+READ_AHEAD = 65_536  # bytes that wait in front of a slow line
 
 
 class HostLink:
@@ -216,3 +220,95 @@ class Replay:
 
     def close(self) -> None:
         """Nothing to close."""
+
+
+class SlowNetwork:
+    """A network behind a line of ``rate`` bytes per second of virtual time towards the device, in segments of
+    ``segment`` bytes; each connection breaks once it has brought ``breaks_after`` bytes (None: never).
+
+    What the device sends takes no time. The peers behind it live in real time, as ever.
+    """
+
+    def __init__(
+        self, network: Network, clock: Clock, rate: int, *, segment: int = 64, breaks_after: int | None = None
+    ) -> None:
+        self.rate, self.segment, self.breaks_after = rate, segment, breaks_after
+        self.clock = clock
+        self.waited_ps = 0
+        self.connections = 0
+        self._network = network
+
+    def connect(self, host: str, port: int) -> "SlowLink":
+        """Open a connection; OSError."""
+        link = SlowLink(self._network.connect(host, port), self)
+        self.connections += 1
+        return link
+
+    def now(self) -> int:
+        """Return the network's time."""
+        return self._network.now()
+
+    def stopwatch_ms(self) -> int:
+        """Return milliseconds: what passed for the host, and what the line took."""
+        return self._network.stopwatch_ms() + self.waited_ps // PS_PER_MS
+
+    def position(self) -> int:
+        """Return 0: it cannot go back."""
+        return 0
+
+    def go_back(self, _position: int) -> None:
+        """Return no connection: those of now are not those of then."""
+        return
+
+
+class SlowLink:
+    """One connection over the line of a `SlowNetwork`."""
+
+    def __init__(self, link: Link, line: SlowNetwork) -> None:
+        self._link = link
+        self._line = line
+        self._coming = bytearray()
+        self._ended = False
+        self._since_ps = 0  # when the segment that comes now began to
+        self._brought = 0
+
+    def send(self, data: bytes) -> None:
+        """Send all of ``data``; OSError."""
+        self._link.send(data)
+
+    def receive(self, limit: int, wait_ms: int) -> bytes | None:
+        """Return what came through within ``wait_ms``, empty at the end, None if nothing did; OSError."""
+        if self._brought == self._line.breaks_after:
+            raise ConnectionResetError
+        if not self._listen(wait_ms):
+            return b"" if self._ended else None
+        size = min(limit, self._line.segment, len(self._coming))
+        if self._line.breaks_after is not None:
+            size = min(size, self._line.breaks_after - self._brought)
+        due_ps = self._since_ps + size * PS_PER_S // self._line.rate
+        wait_ps = due_ps - self._line.clock.ps
+        if wait_ps > wait_ms * PS_PER_MS:
+            return None
+        self._line.waited_ps += max(0, wait_ps)
+        self._since_ps = due_ps
+        self._brought += size
+        data = bytes(self._coming[:size])
+        del self._coming[:size]
+        return data
+
+    def _listen(self, wait_ms: int) -> bool:
+        """Take what the peer has sent by now, and wait for it if there is nothing; tell whether there is."""
+        idle = not self._coming
+        while not self._ended and len(self._coming) < READ_AHEAD:
+            data = self._link.receive(READ_AHEAD, 0 if self._coming else wait_ms)
+            if data is None:
+                break
+            self._coming += data
+            self._ended = not data
+        if idle:
+            self._since_ps = self._line.clock.ps
+        return bool(self._coming)
+
+    def close(self) -> None:
+        """Close; never raises."""
+        self._link.close()

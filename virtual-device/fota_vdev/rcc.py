@@ -33,7 +33,7 @@ RESETS = {
 CLOCKS = {
     "GPIOA": (0x4C, 0), "GPIOB": (0x4C, 1), "GPIOC": (0x4C, 2), "GPIOD": (0x4C, 3), "GPIOE": (0x4C, 4),
     "GPIOF": (0x4C, 5), "GPIOG": (0x4C, 6), "GPIOH": (0x4C, 7), "RNG": (0x4C, 18), "USART2": (0x58, 17),
-    "I2C1": (0x58, 21), "PWR": (0x58, 28), "SYSCFG": (0x60, 0), "CRC": (0x48, 12),
+    "I2C1": (0x58, 21), "PWR": (0x58, 28), "SYSCFG": (0x60, 0), "CRC": (0x48, 12), "TIM2": (0x58, 0),
 }  # fmt: skip
 # highest core clock in MHz by flash wait states, voltage range 1 and 2
 FLASH_MHZ = {1: (16, 32, 48, 64, 80), 2: (6, 12, 18, 26, 26)}

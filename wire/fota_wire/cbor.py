@@ -5,6 +5,8 @@ but false, true and null, no tag that the caller does not name, nothing after th
 encoding only: what was decoded may be encoded again to get the received bytes.
 """
 
+import hashlib
+
 from fota_wire.errors import FormatError
 
 MAX_DEPTH = 8
@@ -90,6 +92,13 @@ def decode(data: bytes, max_depth: int = MAX_DEPTH, tags: "tuple[int, ...]" = ()
     if end != len(data):
         raise FormatError(f"CBOR: {len(data) - end} bytes after the end", "cbor-trailing")
     return item
+
+
+def hash_bstr(data: bytes, before: bytes = b"") -> bytes:
+    """Return SHA-256 over ``before`` and the encoding of ``data``, which is not copied for that."""
+    sha = hashlib.sha256(before + _head(2, len(data)))
+    sha.update(data)
+    return sha.digest()
 
 
 def _head(major: int, value: int) -> bytes:

@@ -9,8 +9,10 @@ CONTENT_TYPE = "application/cbor"
 MAX_REQUEST = 8192
 MAX_RESPONSE = 32768
 MAX_ROOT_STEPS = 4
+LEAST_ANSWER = 5120  # bytes of an answer that every device takes: one ROOT, or one manifest, and ANSWER_FRAME
+ANSWER_FRAME = 1024  # bytes of an answer beside ROOT steps and manifest, at most
 FIRST_EXTENSION = 16
-KEY_ORDER, ATTESTATION, REFUSED_VALUES = 16, 17, 18
+KEY_ORDER, ATTESTATION, REFUSED_VALUES, LONGEST_ANSWER = 16, 17, 18, 19
 MAX_TELEMETRY = 16
 MAX_TOPIC = 32
 MAX_VALUE = 256
@@ -30,6 +32,7 @@ class Request:
         self.manifest_digest = manifest_digest
         self.report = report
         self.attestation: bytes | None = None  # SPEC 5.7
+        self.longest_answer = MAX_RESPONSE  # bytes that the device can take
         self.telemetry: list[tuple[str, int, str]] = []
         self.refused_values: list[int] = []
 
@@ -68,6 +71,8 @@ def encode_request(request: Request) -> bytes:
         body[6] = [list(item) for item in request.telemetry]
     if request.attestation is not None:
         body[ATTESTATION] = request.attestation
+    if request.longest_answer != MAX_RESPONSE:
+        body[LONGEST_ANSWER] = request.longest_answer
     return cbor.encode(body)
 
 
@@ -77,7 +82,7 @@ def parse_request(raw: bytes) -> Request:
     Raises:
         FormatError: malformed, or longer than 8 KiB. Not for a published value: one bad value costs itself.
     """
-    body = _body(raw, MAX_REQUEST, "check-in", (1, 2, 3, 4), (5, 6, ATTESTATION))
+    body = _body(raw, MAX_REQUEST, "check-in", (1, 2, 3, 4), (5, 6, ATTESTATION, LONGEST_ANSWER))
     digest, report = body[4], body.get(5)
     request = Request(
         check.bstr(body[2], "nonce", 16),
@@ -87,6 +92,11 @@ def parse_request(raw: bytes) -> Request:
     )
     if ATTESTATION in body:
         request.attestation = check.bstr(body[ATTESTATION], "ATTESTATION", None, 512)
+    request.longest_answer = check.uint(
+        body.get(LONGEST_ANSWER, MAX_RESPONSE), "longest answer", MAX_RESPONSE
+    )
+    if request.longest_answer < LEAST_ANSWER:
+        raise FormatError(f"longest answer: less than {LEAST_ANSWER} bytes", "limit")
     if 6 in body:
         for place, item in enumerate(check.array(body[6], "telemetry", 1, MAX_TELEMETRY)):
             try:

@@ -128,4 +128,5 @@ def _signature(value: object) -> bytes:
 
 
 def _digest(protected: bytes, aad: bytes, payload: bytes) -> bytes:
-    return hashlib.sha256(cbor.encode(["Signature1", protected, aad, payload])).digest()
+    signed = cbor.encode(["Signature1", protected, aad, b""])
+    return cbor.hash_bstr(payload, signed[:-1])  # in place of the empty one

@@ -4,8 +4,6 @@ The manifest's own profile is in :mod:`fota_wire.suit_profile`. What is signed: 
 wrapper element, ``[-16, digest]``; the digest is SHA-256 over the *encoded* manifest bstr, head included.
 """
 
-import hashlib
-
 from fota_wire import cbor, check, cose, suit_profile
 from fota_wire.errors import FormatError, VerifyError
 from fota_wire.suit_profile import SHA256, build_manifest, build_text
@@ -72,7 +70,7 @@ class Envelope:
 
 def manifest_digest(manifest: bytes) -> bytes:
     """Return SHA-256 over the encoded bstr of a manifest (its head included), 32 bytes."""
-    return hashlib.sha256(cbor.encode(manifest)).digest()
+    return cbor.hash_bstr(manifest)
 
 
 def build_envelope(manifest: bytes, signatures: "list[bytes]", text: bytes | None = None) -> bytes:

@@ -143,10 +143,12 @@ static mp_obj_t chip_p256_verify(mp_obj_t xy_in, mp_obj_t digest_in, mp_obj_t si
 }
 static MP_DEFINE_CONST_FUN_OBJ_3(chip_p256_verify_obj, chip_p256_verify);
 
-/* sleep_us(us): the core sleeps. */
+/* sleep_us(us): the core sleeps; the watchdog is fed meanwhile. */
 static mp_obj_t chip_sleep_us(mp_obj_t us_in) {
-  for (mp_int_t left = mp_obj_get_int(us_in); left > 0; left -= LONGEST_SLEEP_US)
+  for (mp_int_t left = mp_obj_get_int(us_in); left > 0; left -= LONGEST_SLEEP_US) {
+    fota_feed();
     fota_port_wait_us((uint32_t)(left < LONGEST_SLEEP_US ? left : LONGEST_SLEEP_US));
+  }
   return mp_const_none;
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(chip_sleep_us_obj, chip_sleep_us);
@@ -170,7 +172,7 @@ static MP_DEFINE_CONST_FUN_OBJ_1(chip_random_below_obj, chip_random_below);
 
 /* feed(): the watchdog starts to count anew. */
 static mp_obj_t chip_feed(void) {
-  IWDG_KR = 0xaaaa;
+  fota_feed();
   return mp_const_none;
 }
 static MP_DEFINE_CONST_FUN_OBJ_0(chip_feed_obj, chip_feed);

@@ -141,12 +141,3 @@ void mp_hal_stdout_tx_strn_cooked(const char *text, size_t length) {
     mp_hal_stdout_tx_strn(text + i, 1);
   }
 }
-
-uint64_t fota_ticks_ms(void) {
-  static uint64_t cycles;
-  static uint32_t last;
-  const uint32_t now = DWT_CYCCNT;
-  cycles += now - last; /* the counter wraps every 89 s */
-  last = now;
-  return cycles / (CORE_MHZ * 1000u);
-}

@@ -4,19 +4,19 @@
 
 #include <string.h>
 
+#include "core/port.h"
 #include "py/mperrno.h"
 #include "py/mphal.h"
 #include "py/runtime.h"
 #include "py/stream.h"
 
 enum {
-  PATIENCE_MS = 10000, /* without a byte from the peer; shorter than the watchdog */
+  DOZE_MS = 250, /* SysTick's 24 bits are 349 ms */
 };
 
 typedef struct socket {
   mp_obj_base_t base;
   bool open;
-  bool blocks;
 } socket_t;
 
 static const mp_obj_type_t socket_type;
@@ -42,10 +42,6 @@ static size_t smaller(size_t a, size_t b) {
   return a < b ? a : b;
 }
 
-uint32_t fota_modem_time(void) {
-  return MODEM_TIME;
-}
-
 static mp_obj_t socket_new(const mp_obj_type_t *type, size_t n, size_t n_named,
                            const mp_obj_t *args) {
   (void)args;
@@ -53,7 +49,6 @@ static mp_obj_t socket_new(const mp_obj_type_t *type, size_t n, size_t n_named,
   if (MODEM_ID != MODEM_ID_VALUE) mp_raise_OSError(MP_ENODEV);
   socket_t *self = mp_obj_malloc(socket_t, type);
   self->open = false;
-  self->blocks = true;
   return MP_OBJ_FROM_PTR(self);
 }
 
@@ -72,8 +67,9 @@ static mp_obj_t socket_connect(mp_obj_t self_in, mp_obj_t host_in, mp_obj_t port
 }
 static MP_DEFINE_CONST_FUN_OBJ_3(socket_connect_obj, socket_connect);
 
-static mp_obj_t socket_setblocking(mp_obj_t self_in, mp_obj_t flag) {
-  ((socket_t *)MP_OBJ_TO_PTR(self_in))->blocks = mp_obj_is_true(flag);
+/* setblocking(flag): it never blocks; how long to wait, and for what, is Python's to say. */
+static mp_obj_t socket_setblocking(mp_obj_t self, mp_obj_t flag) {
+  (void)self, (void)flag;
   return mp_const_none;
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(socket_setblocking_obj, socket_setblocking);
@@ -84,15 +80,12 @@ static mp_uint_t socket_read(mp_obj_t self_in, void *buffer, mp_uint_t size, int
     *error = MP_EBADF;
     return MP_STREAM_ERROR;
   }
-  uint32_t available = MODEM_AVAILABLE;
-  if (available == 0 && self->blocks) {
-    MODEM_WAIT = PATIENCE_MS;
-    available = MODEM_AVAILABLE;
-  }
+  fota_feed();
+  const uint32_t available = MODEM_AVAILABLE;
   if (available == 0) {
     const uint32_t status = MODEM_STATUS;
     if (status & MODEM_ENDED) return 0;
-    *error = status & MODEM_BROKEN ? MP_ECONNRESET : self->blocks ? MP_ETIMEDOUT : MP_EAGAIN;
+    *error = status & MODEM_BROKEN ? MP_ECONNRESET : MP_EAGAIN;
     return MP_STREAM_ERROR;
   }
   const size_t length = smaller(smaller(size, available), MODEM_LONGEST);
@@ -140,17 +133,45 @@ static const mp_stream_p_t socket_stream = {
 static MP_DEFINE_CONST_OBJ_TYPE(socket_type, MP_QSTR_Socket, MP_TYPE_FLAG_NONE, make_new,
                                 socket_new, protocol, &socket_stream, locals_dict, &socket_dict);
 
-/* wait(ms): until something is received, the peer closes, or the time is over. */
-static mp_obj_t modem_wait(mp_obj_t ms) {
-  MODEM_WAIT = (uint32_t)mp_obj_get_int(ms);
+/* Lets `ms` pass, watchdog fed; `listening` ends it once there is something to read, or an end. */
+static mp_obj_t pass(mp_obj_t ms, bool listening) {
+  const uint64_t end = fota_ticks_ms() + (uint32_t)mp_obj_get_int(ms);
+  for (uint64_t now; (now = fota_ticks_ms()) < end;) {
+    fota_feed();
+    const bool unread = MODEM_AVAILABLE != 0 || (MODEM_STATUS & (MODEM_ENDED | MODEM_BROKEN));
+    if (unread && listening) break;
+    if (unread)
+      fota_port_wait_us(1000u * smaller((uint32_t)(end - now), DOZE_MS));
+    else
+      MODEM_WAIT = smaller((uint32_t)(end - now), fota_longest_wait_ms());
+  }
   return mp_const_none;
 }
+
+/* wait(ms): until something is received, the peer closes, or the time is over. */
+static mp_obj_t modem_wait(mp_obj_t ms) {
+  return pass(ms, true);
+}
 static MP_DEFINE_CONST_FUN_OBJ_1(modem_wait_obj, modem_wait);
+
+/* rest(ms): until the time is over, whatever comes. */
+static mp_obj_t modem_rest(mp_obj_t ms) {
+  return pass(ms, false);
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(modem_rest_obj, modem_rest);
+
+/* time() -> seconds since 1970 by the network, 0 = not known. */
+static mp_obj_t modem_time(void) {
+  return mp_obj_new_int_from_uint(MODEM_TIME);
+}
+static MP_DEFINE_CONST_FUN_OBJ_0(modem_time_obj, modem_time);
 
 static const mp_rom_map_elem_t table[] = {
     {MP_ROM_QSTR(MP_QSTR___name__), MP_ROM_QSTR(MP_QSTR_modem)},
     {MP_ROM_QSTR(MP_QSTR_Socket), MP_ROM_PTR(&socket_type)},
     {MP_ROM_QSTR(MP_QSTR_wait), MP_ROM_PTR(&modem_wait_obj)},
+    {MP_ROM_QSTR(MP_QSTR_rest), MP_ROM_PTR(&modem_rest_obj)},
+    {MP_ROM_QSTR(MP_QSTR_time), MP_ROM_PTR(&modem_time_obj)},
 };
 static MP_DEFINE_CONST_DICT(globals, table);
 

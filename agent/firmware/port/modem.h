@@ -26,7 +26,4 @@ enum {
   MODEM_LONGEST = 2048,  /* bytes in one message */
 };
 
-/* Seconds since 1970 by the network; 0 = not known. */
-uint32_t fota_modem_time(void);
-
 #endif

@@ -5,8 +5,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Milliseconds since the start of this boot, sleep included; to be called at least every 89 s. */
+/* Milliseconds since the start of this boot, sleep included. Asked at least once in 49 days, which
+ * `fota_feed` sees to: the watchdog does not give anybody so long. */
 uint64_t fota_ticks_ms(void);
+
+/* The watchdog starts to count anew. */
+void fota_feed(void);
+
+/* How long one wait may be until the next `fota_feed`: half of what the watchdog gives. */
+uint32_t fota_longest_wait_ms(void);
 
 static inline mp_uint_t mp_hal_ticks_ms(void) {
   return (mp_uint_t)fota_ticks_ms();

@@ -20,7 +20,6 @@ from fota_agent.tls_micropython import transport_for
 from fota_wire.errors import FotaError
 from fota_wire.layout import SLOT_NAMES
 
-LONGEST_WAIT_MS = 1000  # the watchdog is fed between two waits
 SELF_TEST_FAILS = chip.VERSION.endswith("-fail")  # a release that was built broken
 
 
@@ -60,12 +59,6 @@ def open_socket(host: str, port: int) -> "modem.Socket":
     return sock
 
 
-def wait(ms: int) -> None:
-    """Wait for the network."""
-    chip.feed()
-    modem.wait(ms)
-
-
 def run() -> None:
     """Start the agent and step it."""
     board = ChipBoard()
@@ -73,7 +66,10 @@ def run() -> None:
     boot = board.boot_report()
     how = "trial" if boot.trial else "confirmed" if boot.running == boot.confirmed else "fallback"
     say(f"slot {SLOT_NAMES[boot.running]} runs {boot.version_text}, {how}")
-    agent = Agent(board, transport_for(board, open_socket, wait), DeviceHooks(), verify)
+    transport = transport_for(
+        board, open_socket, modem.wait, passed=lambda: agent.passed_time(), clock=modem.time
+    )
+    agent = Agent(board, transport, DeviceHooks(), verify)
     gc.collect()
     gc.threshold(16384)
     phase = ""
@@ -83,11 +79,7 @@ def run() -> None:
             gc.collect()
             say("settled" if agent.engine.settled and phase == "idle" else phase)
         chip.feed()
-        left = agent.step()
-        while left > 0:
-            part = min(left, LONGEST_WAIT_MS)
-            wait(part)
-            left -= part
+        modem.rest(agent.step())  # with the watchdog fed
 
 
 try:

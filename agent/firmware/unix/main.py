@@ -137,7 +137,8 @@ def run() -> None:
     flash = FileFlash(sys.argv[1] + "/flash", mem32)
     i2c = PipedI2c()
     board = Stm32L4Board(mem32, i2c, flash.read, i2c.sleep_us, time.ticks_ms, random_below, flash)
-    agent = Agent(board, transport_for(board, open_socket, wait), Saying(), p256.verify)
+    transport = transport_for(board, open_socket, wait, passed=lambda: agent.passed_time(), clock=time.time)
+    agent = Agent(board, transport, Saying(), p256.verify)
     gc.collect()
     gc.threshold(16384)
     phase = ""

@@ -19,6 +19,7 @@ from fota_wire.status import FL1, FL2, FL3, JO1
 BLANK = b"\xff"
 MOST_RESERVED = 64 << 20
 DEVICES = Path("/dev")
+BLOCK = 4096  # bytes that a disk writes at once
 
 
 class FileSlot:
@@ -74,8 +75,16 @@ class FileSlot:
         """Fill the page at ``offset`` with 0xFF. DeviceError FL2."""
         self._write(offset, BLANK * self.page_size, FL2)
 
+    def salvage(self, offset: int) -> int:
+        """Return where writing goes on in the page at ``offset``, which a cut left half written.
+
+        A file needs no erasing: only the last block may be torn. DeviceError FL3.
+        """
+        written = len(self.read(offset, self.page_size).rstrip(BLANK))
+        return offset + max(0, written - 1) // BLOCK * BLOCK
+
     def program(self, offset: int, data: bytearray | memoryview) -> None:
-        """Write one erased page from its start, and read it back. DeviceError FL1."""
+        """Write erased bytes within one page, and read them back. DeviceError FL1."""
         wanted = bytes(data)
         self._write(offset, wanted, FL1)
         if self.read(offset, len(wanted)) != wanted:

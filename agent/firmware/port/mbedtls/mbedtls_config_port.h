@@ -6,14 +6,13 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <time.h>
 
 #include "py/mpconfig.h"
 
 #define MICROPY_MBEDTLS_CONFIG_BARE_METAL (1)
 
-/* platform */
-time_t fota_time(time_t *where);
+/* platform. MBEDTLS_HAVE_TIME stays off: the dates of certificates are tls_micropython.py's to
+ * check. */
 void fota_exit(int code);
 #define MBEDTLS_PLATFORM_C
 #define MBEDTLS_PLATFORM_MEMORY
@@ -23,11 +22,6 @@ void fota_exit(int code);
 #define MBEDTLS_PLATFORM_PRINTF_MACRO printf /* called by nothing that is linked */
 #define MBEDTLS_PLATFORM_FPRINTF_MACRO fprintf
 #define MBEDTLS_PLATFORM_EXIT_MACRO fota_exit /* its memory is damaged */
-#define MBEDTLS_PLATFORM_TIME_MACRO fota_time
-#define MBEDTLS_PLATFORM_MS_TIME_ALT
-#define MBEDTLS_PLATFORM_GMTIME_R_ALT
-#define MBEDTLS_HAVE_TIME
-#define MBEDTLS_HAVE_TIME_DATE
 #define MBEDTLS_HAVE_ASM
 #define MBEDTLS_NO_PLATFORM_ENTROPY
 #define MBEDTLS_ENTROPY_HARDWARE_ALT
