@@ -10,8 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Select, bindparam, select
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -27,6 +26,8 @@ from fota_server.database import Database, DatabaseUnavailable
 from fota_server.devices import may_fetch
 from fota_server.identity import Identity, IdentityError, claimed_name, identify
 from fota_server.listener import Gate
+from fota_server.pace import CHECK_IN, RANGE, Pace
+from fota_server.quick import QuickReader, Statement
 from fota_server.ranges import Part, choose_part
 from fota_server.refusals import Refusals
 from fota_server.retirement import Retired
@@ -105,6 +106,17 @@ def gate(retired: Retired, refusals: Refusals) -> Gate:
     return refusal
 
 
+def admitted_device() -> Select[Any]:
+    """Return what finds the row of ``device_id`` with all that `admission.refuse` looks at."""
+    devices, retirements, keys = schema.devices, schema.retirements, schema.device_keys
+    return (
+        select(devices, retirements.c.at.label("retired_at"), *KEY_COLUMNS)
+        .outerjoin(retirements, retirements.c.device_id == devices.c.id)
+        .outerjoin(keys, keys.c.device_id == devices.c.id)
+        .where(devices.c.id == bindparam("device_id", ""))
+    )
+
+
 class DevicePlane:
     """Handlers of the device plane, over what they need."""
 
@@ -114,12 +126,16 @@ class DevicePlane:
         checkins: CheckIns,
         artifacts: ArtifactStore,
         refusals: Refusals,
+        reader: QuickReader,
         auto_admission: bool,
     ) -> None:
         self._database = database
         self._checkins = checkins
         self._artifacts = artifacts
         self._refusals = refusals
+        self._reader = reader
+        self._pace = Pace()
+        self._device, self._fetch = Statement(admitted_device()), Statement(may_fetch())
         self._auto_admission = auto_admission
 
     def app(self) -> Starlette:
@@ -162,9 +178,17 @@ class DevicePlane:
             identity.device_id, code, address, f"{why}; certificate SHA-256 {digest}", proved=True
         )
 
+    async def _keep_pace(self, request: Request, identity: Identity, cost: float) -> None:
+        """Let a device that asks too often wait, and leave a trace of it."""
+        wait_s = self._pace.wait(identity.device_id, cost, asyncio.get_running_loop().time())
+        if wait_s:
+            self._note(request, "too-often", "asks more often than a device has to, and is slowed down")
+            await asyncio.sleep(wait_s)
+
     async def checkin(self, request: Request) -> Response:
         """POST /v1/checkin."""
         identity = identify(request.scope)
+        await self._keep_pace(request, identity, CHECK_IN)
         parsed = checkin.parse_request(await read_body(request, checkin.MAX_REQUEST, BODY_S))
         telemetry.sort_out(parsed)
         body = await self._checkins.answer(identity, parsed)
@@ -173,43 +197,35 @@ class DevicePlane:
     async def certificate(self, request: Request) -> Response:
         """POST /v1/certificate (SPEC 5.6)."""
         identity = identify(request.scope)
+        await self._keep_pace(request, identity, CHECK_IN)
         order = certify.parse_request(await read_body(request, certify.MAX_BODY, BODY_S))
         async with self._database.write() as connection:
-            row = await self._admitted(connection, identity, proving=order is None)
+            query = admitted_device()
+            row = (await connection.execute(query, {"device_id": identity.device_id})).first()
+            self._require_admitted(row, identity, proving=order is None)
             if row is None:
                 raise Forbidden("check in first", "unknown-device")
             body = await renewals.answer(connection, identity, row, order)
         return Response(body, headers={"content-type": checkin.CONTENT_TYPE, "cache-control": "no-store"})
 
-    async def _admitted(
-        self, connection: AsyncConnection, identity: Identity, *, proving: bool = False
-    ) -> Any:  # noqa: ANN401
-        """Return the device's row, None if there is none yet. Raises Forbidden: it may not speak here."""
-        devices, retirements, keys = schema.devices, schema.retirements, schema.device_keys
-        query = (
-            select(devices, retirements.c.at.label("retired_at"), *KEY_COLUMNS)
-            .outerjoin(retirements, retirements.c.device_id == devices.c.id)
-            .outerjoin(keys, keys.c.device_id == devices.c.id)
-            .where(devices.c.id == identity.device_id)
-        )
-        row = (await connection.execute(query)).first()
+    def _require_admitted(self, row: Any, identity: Identity, *, proving: bool = False) -> None:  # noqa: ANN401 - a row
         refusal = refuse(row, identity, self._auto_admission, proving=proving)
         if refusal:
             raise refusal
-        return row
 
     async def payload(self, request: Request) -> Response:
         """GET /v1/payload/<sha256 hex>: one read of the database, no write, however small the range."""
         identity = identify(request.scope)
+        await self._keep_pace(request, identity, RANGE)
         digest = request.path_params["digest"]
         if not is_digest(digest):
             raise NotFound("a payload is named by 64 lower-case hex digits", "not-found")
-        async with self._database.read() as connection:
-            await self._admitted(connection, identity)
-            if not await may_fetch(connection, identity.device_id, digest):
-                raise Forbidden(f"payload {digest[:16]} is not assigned to this device", "not-assigned")
+        row = self._reader.first(self._device, device_id=identity.device_id)
+        self._require_admitted(row, identity)
+        if self._reader.first(self._fetch, device_id=identity.device_id, file_digest=digest) is None:
+            raise Forbidden(f"payload {digest[:16]} is not assigned to this device", "not-assigned")
         try:
-            fd = await asyncio.to_thread(os.open, self._artifacts.path(digest), os.O_RDONLY)
+            fd = os.open(self._artifacts.path(digest), os.O_RDONLY)
         except (OSError, InputError) as exc:
             raise StorageError(f"artifact {digest} is in the catalog and not on the disk") from exc
         size = os.fstat(fd).st_size
@@ -244,19 +260,33 @@ class PayloadResponse(Response):
             position = self._part.start if scope["method"] != "HEAD" else self._part.end
             while position < self._part.end:
                 size = min(CHUNK, self._part.end - position)
-                data = await asyncio.to_thread(os.pread, self._fd, size, position)
+                data = _read_cached(self._fd, size, position)
+                if data is None:
+                    data = await asyncio.to_thread(os.pread, self._fd, size, position)
                 if not data:
                     raise StorageError("artifact is shorter than it was")
                 position += len(data)
+                more = position < self._part.end
                 async with asyncio.timeout(STALL_S):
-                    await send({"type": "http.response.body", "body": data, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
+                    await send({"type": "http.response.body", "body": data, "more_body": more})
+            if self._part.end == self._part.start or scope["method"] == "HEAD":
+                await send({"type": "http.response.body", "body": b""})
         except TimeoutError:
             log.info(
                 "payload: client took nothing for %g s", STALL_S
             )  # returning unfinished closes the connection
         finally:
             os.close(self._fd)
+
+
+def _read_cached(fd: int, size: int, position: int) -> bytes | None:
+    """Return bytes of a file that are in memory; None if the disk would have to be waited for."""
+    buffer = bytearray(size)
+    try:
+        count = os.preadv(fd, [buffer], position, os.RWF_NOWAIT)
+    except (OSError, AttributeError):  # not in memory, or no such call on this system
+        return None
+    return bytes(memoryview(buffer)[:count]) if count else None
 
 
 async def read_body(request: Request, max_size: int, deadline_s: float) -> bytes:

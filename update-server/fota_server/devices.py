@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, delete, insert, or_, select, update
+from sqlalchemy import RowMapping, Select, bindparam, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fota_server import schema, telemetry
@@ -239,11 +239,13 @@ async def admit(connection: AsyncConnection, device_id: str, actor: str) -> dict
     return await show_device(connection, device_id)
 
 
-async def may_fetch(connection: AsyncConnection, device_id: str, file_digest: str) -> bool:
-    """Return whether a device is assigned the release with this file, or runs it (SPEC 5.5)."""
+def may_fetch() -> Select[Any]:
+    """Return what finds a row if ``device_id`` is assigned the release with ``file_digest``, or runs it
+    (SPEC 5.5).
+    """
     devices, targets, rollouts, releases = schema.devices, schema.targets, schema.rollouts, schema.releases
     wanted = targets.c.state.in_(HELD) & (releases.c.id == targets.c.release_id)
-    query = (
+    return (
         select(devices.c.id)
         .select_from(devices)
         .outerjoin(targets, devices.c.target_id == targets.c.id)
@@ -252,7 +254,8 @@ async def may_fetch(connection: AsyncConnection, device_id: str, file_digest: st
             releases,
             or_(wanted & rollouts.c.paused.is_(False), releases.c.image_hash == devices.c.running_hash),
         )
-        .where(devices.c.id == device_id, releases.c.file_digest == file_digest)
+        .where(
+            devices.c.id == bindparam("device_id", ""), releases.c.file_digest == bindparam("file_digest", "")
+        )
         .limit(1)
     )
-    return (await connection.execute(query)).first() is not None

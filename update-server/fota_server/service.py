@@ -25,6 +25,7 @@ from fota_server.database import Database, database_path, now, open_engine, sqli
 from fota_server.door import Room
 from fota_server.listener import Limits, Listener, bind
 from fota_server.planner import Planner
+from fota_server.quick import QuickReader
 from fota_server.refusals import Refusals
 from fota_server.retirement import Retired
 from fota_server.tokens import create_token
@@ -195,7 +196,10 @@ class _Service:
         self._retired, self._refusals = Retired(), Refusals()
         self._checkins = CheckIns(database, Catalog(), trust, signer, policy, now)
         self._planner = Planner(database, trust)
-        of_devices = device_plane.DevicePlane(database, self._checkins, artifacts, self._refusals, auto)
+        self._reader = QuickReader(database_path(config.database_url, config.data))
+        of_devices = device_plane.DevicePlane(
+            database, self._checkins, artifacts, self._refusals, self._reader, auto
+        )
         of_operators = operator_plane.OperatorPlane(
             database,
             artifacts,
@@ -266,6 +270,7 @@ class _Service:
             task.cancel()
         await asyncio.gather(*aside, return_exceptions=True)
         await self._refusals.flush(self._database)
+        self._reader.close()
         (self._config.data / "server.json").unlink(missing_ok=True)
 
     def _reload(self) -> None:

@@ -1,0 +1,98 @@
+"""What one device costs the others: ranges are cheap, and who asks too often is slowed down."""
+
+import os
+from pathlib import Path
+
+from server_world import Built, Device, Server
+from sqlalchemy import select
+from test_server_devices import assigned
+
+from fota_server import schema
+from fota_server.device_plane import admitted_device
+from fota_server.devices import may_fetch
+from fota_server.pace import BURST, CHECK_IN, MAX_KNOWN, MAX_WAIT_S, PER_SECOND, RANGE, Pace
+from fota_server.quick import QuickReader, Statement
+
+
+def processor_time(server: Server) -> int:
+    """Return the clock ticks that the server has used."""
+    assert server.process
+    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def test_range_costs_a_small_part_of_a_check_in(
+    server: Server, device: Device, releases: dict[str, Built]
+) -> None:
+    path = assigned(server, device, releases["1.1.0"])
+
+    def ranges() -> None:
+        for start in range(0, 40 * 256, 256):
+            status, _, body = device.request("GET", path, headers={"range": f"bytes={start}-{start + 4095}"})
+            assert (status, body) == (206, releases["1.1.0"].file[start : start + 4096])
+
+    ranges()
+    before = processor_time(server)
+    for _ in range(10):
+        ranges()
+    for_ranges = processor_time(server) - before
+    for _ in range(40):
+        device.check_in(with_report=False)
+    for_check_ins = processor_time(server) - before - for_ranges
+    assert os.sysconf("SC_CLK_TCK") >= 50
+    assert for_ranges / 400 < for_check_ins / 40 / 3
+
+
+def test_first_requests_of_a_device_wait_for_nothing_and_then_it_has_its_share() -> None:
+    book, now = Pace(), 0.0
+    for _ in range(int(BURST / RANGE)):
+        assert book.wait("a", RANGE, now) == 0
+    assert book.wait("b", CHECK_IN, now) == 0, "another device"
+    served = 0
+    while now < 600:  # eight connections are eight at a time: each asks again once it is answered
+        now += max(book.wait("a", CHECK_IN, now), 0.001)
+        served += 1
+    assert served <= 600 * PER_SECOND / CHECK_IN + 2
+    assert book.wait("a", RANGE, now + 3600) == 0
+
+
+def test_wait_and_memory_are_bounded() -> None:
+    book = Pace()
+    for _ in range(100_000):
+        longest = book.wait("a", CHECK_IN, 0.0)
+    assert longest == MAX_WAIT_S
+    for number in range(MAX_KNOWN + 100):
+        book.wait(f"{number}", RANGE, float(number))
+    assert len(book.left) <= MAX_KNOWN
+
+
+def test_device_that_asks_too_often_is_told_of(server: Server, device: Device) -> None:
+    def traces() -> list[tuple[str, bool]]:
+        shown = server.api("GET", f"devices/{device.id}")[1]["refusals"]
+        return [(item["code"], item["proved"]) for item in shown]
+
+    device.check_in()
+    rounds = 0
+    while not traces():
+        rounds += 1
+        assert rounds < 20, "200 units in each, of 1200"
+        for _ in range(20):
+            device.check_in(with_report=False)
+    assert traces() == [("too-often", True)]
+    Device(server).check_in()
+
+
+def test_statement_is_what_sqlalchemy_would_have_asked(server: Server, device: Device) -> None:
+    device.check_in()
+    reader = QuickReader(server.data / "fota.db")
+    try:
+        row = reader.first(Statement(admitted_device()), device_id=device.id)
+        (stored,) = server.rows("SELECT * FROM devices WHERE id = ?", device.id)
+        assert {name: getattr(row, name) for name in stored} == stored
+        assert row.retired_at is None
+        assert reader.first(Statement(admitted_device()), device_id="0" * 18) is None
+        assert reader.first(Statement(admitted_device())) is None, "without a name nobody is found"
+        assert reader.first(Statement(may_fetch()), device_id=device.id, file_digest="0" * 64) is None
+        assert reader.first(Statement(select(schema.devices.c.id)))
+    finally:
+        reader.close()
