@@ -95,9 +95,12 @@ def run(data: Path, accept_loss: bool, **options: Any) -> None:  # noqa: ANN401 
     artifacts and the first token are made where they are missing.
     """
     import asyncio
+    import signal
 
     from fota_server.logs import log_to_stderr
     from fota_server.service import data_lock, serve
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # one that comes before it is listened for ends nothing
 
     for name in FILES:
         if options[name] is not None:
