@@ -87,7 +87,7 @@ def test_crowd_of_one_address_leaves_the_room_of_all_others(own: Server) -> None
     print(before, during)
     device.close()
     device.check_in()
-    assert during - before < 20 << 20
+    assert during - before < 6 << 20, "who says nothing costs a socket"
     code, stderr = own.stop()
     assert code == 0
     told = [line for line in stderr.splitlines() if "too many connections" in line]

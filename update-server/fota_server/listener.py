@@ -271,6 +271,7 @@ class Listener:
         self._limits = limits
         self._on_unknown = on_unknown
         self._welcomes: set[asyncio.Task[None]] = set()
+        self._silent: set[Callable[[], None]] = set()
         self._listening = False
 
     def start(self) -> None:
@@ -301,9 +302,37 @@ class Listener:
                 sock.close()
                 log.warning("%s plane: too many connections, closed one from %s", self._name, peer[0])
                 continue
-            task = self._loop.create_task(self._welcome(sock, peer[0], visit))
+            self._await_first_byte(sock, peer[0], visit)
+
+    def _await_first_byte(self, sock: socket.socket, address: str, visit: Visit) -> None:
+        """Have TLS begin once there is something to read: who says nothing costs a socket, and no memory."""
+        sock.setblocking(False)
+
+        def said_something() -> None:
+            try:
+                if not sock.recv(1, socket.MSG_PEEK):
+                    give_up()  # it has hung up
+                    return
+            except OSError:
+                give_up()
+                return
+            timer.cancel()
+            self._loop.remove_reader(sock)
+            self._silent.discard(give_up)
+            task = self._loop.create_task(self._welcome(sock, address, visit))
             self._welcomes.add(task)
             task.add_done_callback(self._welcomes.discard)
+
+        def give_up() -> None:
+            timer.cancel()
+            self._loop.remove_reader(sock)
+            self._silent.discard(give_up)
+            sock.close()
+            self.door.leave(visit)
+
+        timer = self._loop.call_later(self._limits.handshake_s, give_up)
+        self._silent.add(give_up)
+        self._loop.add_reader(sock, said_something)
 
     async def _welcome(self, sock: socket.socket, address: str, visit: Visit) -> None:
         protocol = self._protocol(
@@ -311,7 +340,6 @@ class Listener:
         )
         protocol.visit = visit
         try:
-            sock.setblocking(False)
             tls = TlsProtocol(
                 self._loop,
                 protocol,
@@ -337,6 +365,8 @@ class Listener:
             return
         self._loop.remove_reader(self._sock)
         self._sock.close()
+        for give_up in list(self._silent):
+            give_up()
         await asyncio.gather(*self._welcomes, return_exceptions=True)
         for connection in list(self._state.connections):
             connection.shutdown()
