@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from fota_wire.errors import FotaError, InputError, StorageError, TransportError, VerifyError
+from fota_wire.files import name_of, read_text
 from fota_wire.host_print import printable
 
 TIMEOUT_S = 30
@@ -124,12 +125,23 @@ class OperatorClient:
             raise InputError(f"--server {self.url}: the port is not a number") from exc
         if parts.scheme != "https" or not parts.hostname or parts.path not in ("", "/"):
             raise InputError(f"--server {self.url}: has to look like https://host:8444")
-        try:
-            context = ssl.create_default_context(cafile=str(self.ca) if self.ca else None)
-        except OSError as exc:  # ssl.SSLError is one
-            raise InputError(f"--ca {self.ca}: not a certificate file in PEM") from exc
+        context = ssl.create_default_context(cadata=None if self.ca is None else _authorities(self.ca))
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         return http.client.HTTPSConnection(parts.hostname, port or 8444, context=context, timeout=TIMEOUT_S)
+
+
+def _authorities(path: Path) -> str:
+    """Return the certificates in a PEM file.
+
+    Raises:
+        InputError: there are none; an empty text would be the system's own.
+    """
+    text = read_text(path, 1 << 20)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+    except (ssl.SSLError, ValueError) as exc:
+        raise InputError(f"--ca {name_of(path)}: not a certificate file in PEM") from exc
+    return text
 
 
 def _send(

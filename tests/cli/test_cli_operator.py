@@ -390,7 +390,7 @@ def test_device_plane_is_not_mistaken_for_the_operator_plane(cli: Run, server: S
         ({"FOTA_SERVER": ""}, 3, "which server? pass --server"),
         ({"FOTA_SERVER": "http://127.0.0.1"}, 3, "has to look like https://host:8444"),
         ({"FOTA_SERVER": "https://127.0.0.1:x"}, 3, "the port is not a number"),
-        ({"FOTA_CA": "/nonexistent.pem"}, 3, "not a certificate file in PEM"),
+        ({"FOTA_CA": "/nonexistent.pem"}, 3, "/nonexistent.pem: No such file"),
     ],
 )
 def test_wrong_setting_says_what_to_do(cli: Run, overrides: dict[str, str], code: int, said: str) -> None:

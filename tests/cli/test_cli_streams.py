@@ -191,3 +191,13 @@ def test_damaged_key_is_bad_input_and_not_a_panic(place: Path) -> None:
     done = shell(place, "fota keys show damaged.pem --password-file password")
     assert done.returncode == 3
     assert done.stderr == "fota: error: damaged.pem: wrong password, or a damaged file\n"
+
+
+@pytest.mark.parametrize(("content", "code"), [("cat server.crt", 4), ("true", 3), ("echo nonsense", 3)])
+def test_authority_comes_through_a_pipe_and_an_empty_one_is_not_the_systems(
+    place: Path, content: str, code: int
+) -> None:
+    assert shell(place, "fota keys example . --force").returncode == 0
+    script = f"fota release list --server https://127.0.0.1:1 --ca <({content})"
+    done = shell(place, script, FOTA_TOKEN="x")
+    assert (done.returncode, done.stderr.count("\n")) == (code, 1), done.stderr

@@ -1,9 +1,13 @@
 """What is needed of an ELF file: its loadable bytes by physical address, and its symbols."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from fota_wire.errors import InputError
+from fota_wire.errors import FotaError, InputError
+from fota_wire.files import name_of, read_input
 
 
 def segments(path: Path) -> list[tuple[int, bytes]]:
@@ -12,23 +16,14 @@ def segments(path: Path) -> list[tuple[int, bytes]]:
     Raises:
         InputError: no such file, or not a 32-bit ARM ELF.
     """
-    from elftools.common.exceptions import ELFError
-    from elftools.elf.elffile import ELFFile
-
-    try:
-        with path.open("rb") as f:
-            elf = ELFFile(f)
-            if elf.elfclass != 32 or elf["e_machine"] != "EM_ARM":
-                raise InputError(f"{path}: an ELF file, but not for a 32-bit ARM")
-            return [
-                (int(s["p_paddr"]), bytes(s.data()))
-                for s in elf.iter_segments()
-                if s["p_type"] == "PT_LOAD" and s["p_filesz"]
-            ]
-    except ELFError as exc:
-        raise InputError(f"{path}: not an ELF file") from exc
-    except OSError as exc:
-        raise InputError(f"{path}: {exc.strerror}") from exc
+    with _opened(path) as elf:
+        if elf.elfclass != 32 or elf["e_machine"] != "EM_ARM":
+            raise InputError(f"{name_of(path)}: an ELF file, but not for a 32-bit ARM")
+        return [
+            (int(s["p_paddr"]), bytes(s.data()))
+            for s in elf.iter_segments()
+            if s["p_type"] == "PT_LOAD" and s["p_filesz"]
+        ]
 
 
 def symbols(path: Path) -> dict[str, int]:
@@ -37,21 +32,29 @@ def symbols(path: Path) -> dict[str, int]:
     Raises:
         InputError: no such file, not an ELF file, or without symbols.
     """
-    from elftools.common.exceptions import ELFError
+    with _opened(path) as elf:
+        table = elf.get_section_by_name(".symtab")
+        if table is None:
+            raise InputError(f"{name_of(path)}: has no symbols")
+        found: dict[str, int] = {}
+        for symbol in table.iter_symbols():
+            thumb = symbol["st_info"]["type"] == "STT_FUNC"
+            if symbol.name:
+                found[symbol.name] = symbol["st_value"] & (~1 if thumb else ~0)
+        return found
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """An ELF file; whatever the library raises over damaged ones, while it is read, is an InputError."""
     from elftools.elf.elffile import ELFFile
 
+    data = read_input(path)
+    if data[:4] != b"\x7fELF":
+        raise InputError(f"{name_of(path)}: not an ELF file")
     try:
-        with path.open("rb") as f:
-            table: Any = ELFFile(f).get_section_by_name(".symtab")
-            if table is None:
-                raise InputError(f"{path}: has no symbols")
-            found: dict[str, int] = {}
-            for symbol in table.iter_symbols():
-                thumb = symbol["st_info"]["type"] == "STT_FUNC"
-                if symbol.name:
-                    found[symbol.name] = symbol["st_value"] & (~1 if thumb else ~0)
-            return found
-    except ELFError as exc:
-        raise InputError(f"{path}: not an ELF file") from exc
-    except OSError as exc:
-        raise InputError(f"{path}: {exc.strerror}") from exc
+        yield ELFFile(BytesIO(data))
+    except FotaError:
+        raise
+    except Exception as exc:
+        raise InputError(f"{name_of(path)}: a damaged ELF file") from exc
