@@ -1,4 +1,5 @@
-/* MicroPython's own configuration, and TLS 1.3. The dates of certificates are Python's to check, as on the chip. */
+/* MicroPython's own configuration, and TLS 1.3. The dates of certificates are Python's to check, as
+ * on the chip. */
 #include "mbedtls/mbedtls_config_port.h"
 #undef MBEDTLS_HAVE_TIME_DATE
 #define MBEDTLS_SSL_PROTO_TLS1_3
