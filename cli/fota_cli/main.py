@@ -13,7 +13,7 @@ from fota_cli.examples import EXAMPLES
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # command: (module:object, one line for --help, so that help imports nothing)
-    "keys": ("fota_signer.cli:keys", "Make and show keys."),
+    "keys": ("fota_signer.keys_cli:keys", "Make and show keys."),
     "root": ("fota_signer.root_cli:root", "Make and show the ROOT document that names all other keys."),
     "sign": ("fota_signer.cli:sign", "Pack and sign a firmware image."),
     "verify": ("fota_signer.cli:verify", "Check a signed image as the bootloader does."),

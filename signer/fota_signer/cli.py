@@ -43,7 +43,8 @@ def about(file: Path) -> Iterator[None]:
         raise type(exc)(text if text.startswith(f"{name}: ") else f"{name}: {text}", exc.code) from exc
 
 
-def _key_table(public: Any) -> dict[str, Any]:  # noqa: ANN401  keys is imported lazily
+def key_table(public: Any) -> dict[str, Any]:  # noqa: ANN401  keys is imported lazily
+    """Return the fields of a public key, for `print_result`."""
     return {"kid": public.kid.hex(), "keyhash": public.key_hash.hex(), "public": public.xy.hex()}
 
 
@@ -67,7 +68,7 @@ def keys_new(label: str, output: Path, force: bool, password_file: Path | None, 
     check_output(output, force)
     pem, public = key_files.new_key_pem(label, passwords.new_password(password_file))
     write_output(output, pem, force=force, secret=True)
-    print_result({"file": str(output), **_key_table(public)}, as_json, output=output)
+    print_result({"file": str(output), **key_table(public)}, as_json, output=output)
 
 
 def _open_public(file: Path, password_file: Path | None) -> Any:  # noqa: ANN401  keys is imported lazily
@@ -86,7 +87,7 @@ def _open_public(file: Path, password_file: Path | None) -> Any:  # noqa: ANN401
 @JSON
 def keys_show(file: Path, password_file: Path | None, as_json: bool) -> None:
     """Show the public half: key id, KEYHASH, x||y."""
-    print_result({"file": name_of(file), **_key_table(_open_public(file, password_file))}, as_json)
+    print_result({"file": name_of(file), **key_table(_open_public(file, password_file))}, as_json)
 
 
 @keys.command("public")

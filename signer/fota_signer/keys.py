@@ -4,18 +4,22 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
+    load_der_private_key,
     load_der_public_key,
+    load_pem_private_key,
 )
 from cryptography.hazmat.primitives.serialization import PublicFormat as Public
 
+from fota_signer.pkcs8 import encrypted_pem
 from fota_wire import cose, host_crypto
 from fota_wire.errors import InputError
+from fota_wire.host_panic import panics_refused
 
 ROLES = ("root", "release", "image", "assign", "device-ca", "server-ca", "server")
 
@@ -59,12 +63,40 @@ def new_key_pem(label: str, password: bytes) -> tuple[bytes, PublicKey]:
         InputError: the label is not ROLE/NAME, or the password is empty.
     """
     check_label(label)
+    key = ec.generate_private_key(ec.SECP256R1())
+    return labelled_pem(key, label, password), PublicKey(xy=host_crypto.public_xy(key))
+
+
+def labelled_pem(key: ec.EllipticCurvePrivateKey, label: str, password: bytes) -> bytes:
+    """Return the key file of a private key: a line that says what it is for, and the key, encrypted.
+
+    Raises:
+        InputError: the password is empty.
+    """
     if not password:
         raise InputError("a key file needs a password", "password")
-    key = ec.generate_private_key(ec.SECP256R1())
-    public = PublicKey(xy=host_crypto.public_xy(key))
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password))
-    return f"# fota {label} {public.kid.hex()}\n".encode() + pem, public
+    kid = cose.kid_of(host_crypto.public_xy(key))
+    return f"# fota {label} {kid.hex()}\n".encode() + encrypted_pem(key, password)
+
+
+def read_any(data: bytes, password: bytes | None, where: str) -> ec.EllipticCurvePrivateKey:
+    """Return the P-256 private key in whatever holds one: SEC 1 or PKCS #8, PEM or DER, encrypted or not.
+
+    Raises:
+        InputError: it holds none, or the password is wrong or missing.
+    """
+    load = load_pem_private_key if b"-----BEGIN" in data else load_der_private_key
+    key: object
+    try:
+        with panics_refused(quiet=True):
+            key = load(data, password)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
+        if "password" in str(exc).lower() or "decrypt" in str(exc).lower():
+            raise InputError(f"{where}: wrong password, or none for an encrypted key", "password") from exc
+        raise InputError(f"{where}: not a private key in PEM or DER", "key") from exc
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
+        raise InputError(f"{where}: not a P-256 key", "key")
+    return key
 
 
 def plain_pem(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -1,19 +1,32 @@
 """Passwords of key files: from a file, the environment or the terminal; never from the command line."""
 
 import os
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fota_wire.cose import kid_of
 from fota_wire.errors import InputError
-from fota_wire.files import read_input
-from fota_wire.host_crypto import load_private_key, require_role
+from fota_wire.example_keys import KIDS
+from fota_wire.files import STREAM, name_of, read_input
+from fota_wire.host_crypto import label_of, load_private_key, public_xy, require_role
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 VARIABLE = "FOTA_KEY_PASSWORD"
+NEW_VARIABLE = "FOTA_NEW_KEY_PASSWORD"
+MIN_LENGTH, MIN_DIFFERENT = 12, 5
+_WELL_KNOWN = (
+    *("password", "passwordpassword", "passw", "passwd", "qwerty", "qwertyuiop", "qwertyuiopasdfghjkl"),
+    *("asdfghjkl", "letmein", "changeme", "changemeplease", "welcome", "administrator", "admin", "secret"),
+    *("iloveyou", "abcdefghijkl", "abcdefghijklm", "correcthorsebatterystaple"),
+)
+"""By their letters; digits and signs between them make nothing of it."""
+_IN_DISGUISE = str.maketrans("0134578@$", "oleastbas")
+_READABLE_BY_OTHERS = 0o066
 
 
 def given_password(password_file: Path | None) -> bytes | None:
@@ -51,13 +64,49 @@ def new_password(password_file: Path | None) -> bytes:
     """Return the password for a new key; typed twice if it is typed.
 
     Raises:
-        InputError: none, or the two differ.
+        InputError: none, too weak, or the two differ.
     """
     value = given_password(password_file)
-    if value is None:
-        value = ask("Password for the new key: ")
-        if ask("Once more: ") != value:
-            raise InputError("the two passwords differ", "password")
+    return _typed_twice() if value is None else checked(value)
+
+
+def changed_password(password_file: Path | None) -> bytes:
+    """Return the next password of a key that has one: from the file, else from FOTA_NEW_KEY_PASSWORD, else
+    asked for. Raises InputError as `new_password`.
+    """
+    if password_file is not None:
+        return checked(given_password(password_file) or b"")
+    value = os.environ.get(NEW_VARIABLE)
+    return checked(os.fsencode(value)) if value else _typed_twice()
+
+
+def checked(password: bytes) -> bytes:
+    """Return a password that is not guessed in an afternoon.
+
+    Raises:
+        InputError: it is; says the rule.
+    """
+    text = password.decode(errors="replace")
+    written = text.lower().rstrip("0123456789!?.")
+    letters = {_letters(text.lower()), _letters(written.translate(_IN_DISGUISE))}
+    few = len(text) < MIN_LENGTH or len(set(text)) < MIN_DIFFERENT or text.isdecimal()
+    if few or not letters.isdisjoint(_WELL_KNOWN):
+        raise InputError(
+            f"the password is too weak: at least {MIN_LENGTH} characters, {MIN_DIFFERENT} of them different,"
+            " not digits alone, and none that everybody knows",
+            "password",
+        )
+    return password
+
+
+def _letters(text: str) -> str:
+    return "".join(character for character in text if character.isalpha())
+
+
+def _typed_twice() -> bytes:
+    value = checked(ask("New password: "))
+    if ask("Once more: ") != value:
+        raise InputError("the two passwords differ", "password")
     return value
 
 
@@ -73,13 +122,45 @@ def open_key(
     that, show what it is to sign.
 
     Raises:
-        InputError: no P-256 key in PEM, one of another role, or the password is wrong.
+        InputError: no P-256 key in PEM, one of another role or of none, or the password is wrong; or others
+            on this machine can read the file.
         VerifyError: a published example key, and these are not allowed.
     """
     pem = read_input(path, 65536)
     require_role(pem, role, path)  # before anybody is asked for a password
+    encrypted, labelled = b"ENCRYPTED" in pem, bool(label_of(pem))
+    if encrypted and not labelled:
+        raise _without_role(path, role)
     password = given_password(password_file)
-    if password is None and b"ENCRYPTED" in pem:
+    if password is None and encrypted:
         before()
         password = ask(f"Password of {path}: ")
-    return load_private_key(path, password, allow_example_keys, role=role)
+    key = load_private_key(path, password, allow_example_keys, role=role)
+    if kid_of(public_xy(key)) not in KIDS:  # what everybody has is no secret
+        if not labelled:
+            raise _without_role(path, role)
+        require_private(path)
+    return key
+
+
+def require_private(path: Path) -> None:
+    """Return if ``path`` is a file that only its owner can read, or a stream.
+
+    Raises:
+        InputError: group or others can read it; says what to type; code ``mode``.
+    """
+    found = path.stat() if path != STREAM else os.fstat(0)
+    if stat.S_ISREG(found.st_mode) and path != STREAM and found.st_mode & _READABLE_BY_OTHERS:
+        raise InputError(
+            f"{path}: others on this machine can read this private key (mode {found.st_mode & 0o777:o}):"
+            f" chmod 600 {path}, or hand it over as a stream: - < {path}",
+            "mode",
+        )
+
+
+def _without_role(path: Path, role: str) -> InputError:
+    return InputError(
+        f"{name_of(path)}: the key does not say what it is for; if it is a key of role {role}:"
+        f" fota keys import {path} --role {role}/NAME -o NEW",
+        "key-role",
+    )

@@ -70,8 +70,10 @@ def operator(server: Server) -> dict[str, str]:
 
 @pytest.fixture
 def ca_files(keys: Keys, tmp_path: Path) -> list[str]:
-    (tmp_path / "ca.pem").write_bytes(key_pem(keys.device_ca_key))
-    return ["--ca-key", str(tmp_path / "ca.pem"), "--ca-cert", str(keys.folder / "device-ca.crt")]
+    key = tmp_path / "ca.pem"
+    key.write_bytes(b"# fota device-ca " + 16 * b"0" + b"\n" + key_pem(keys.device_ca_key))
+    key.chmod(0o600)
+    return ["--ca-key", str(key), "--ca-cert", str(keys.folder / "device-ca.crt")]
 
 
 def test_rotation_from_the_operators_word_to_the_new_key_in_use(

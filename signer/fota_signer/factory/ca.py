@@ -8,12 +8,12 @@ from typing import cast
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fota_signer import passwords
+from fota_signer.keys import labelled_pem
 from fota_wire import attestation, certify
-from fota_wire.cose import kid_of
 from fota_wire.errors import InputError, VerifyError
 from fota_wire.files import name_of, read_input
 from fota_wire.host_ca import DEVICE_CA, pem_certificates, require_ca, time_faults
@@ -63,12 +63,8 @@ def new_ca(common_name: str, days: int, password: bytes) -> tuple[bytes, bytes]:
     Raises:
         InputError: the name or the password is not usable.
     """
-    if not password:
-        raise InputError("the key of a CA needs a password", "password")
     made = make_ca(common_name, days)
-    pem = made.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password))
-    head = f"# fota device-ca {kid_of(public_xy(made.key)).hex()}\n".encode()
-    return head + pem, made.certificate.public_bytes(Encoding.PEM)
+    return labelled_pem(made.key, "device-ca", password), made.certificate.public_bytes(Encoding.PEM)
 
 
 def now() -> datetime:
