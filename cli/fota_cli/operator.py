@@ -121,10 +121,15 @@ def restore(client: OperatorClient, version: str, as_json: bool) -> None:
 
 @release.command("root")
 @click.argument("document", type=FILE)
+@click.option("--force", is_flag=True, help="Publish it though the server names what would be lost.")
 @connected
-def add_root(client: OperatorClient, document: Path, as_json: bool) -> None:
-    """Hand the next ROOT DOCUMENT to the server, for all devices."""
-    answer = client.post("roots", read_input(document, 65536))
+def add_root(client: OperatorClient, document: Path, force: bool, as_json: bool) -> None:
+    """Hand the next ROOT DOCUMENT to the server, for all devices; no step is ever taken back.
+
+    The server refuses one that would lose devices: a counter out of their reach, no release left that they
+    may install, servers or CAs under which they would not find this server. Exit code 1: refused.
+    """
+    answer = client.post("roots?force=1" if force else "roots", read_input(document, 65536))
     if as_json:
         print_json(answer)
     else:

@@ -5,13 +5,18 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from server_world import Device, Keys, Server, cert_pem, fota
+from server_world import Built, Device, Keys, Server, cert_pem, fota, new_key
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "signer"))
 
 from ca_world import DAY, NO_CERT_SIGN, SERVER, make_ca
+
+from fota_wire import cose, host_crypto
+from fota_wire import root as roots
+from fota_wire.host_ca import certificate_der, pem_certificates
 
 BAD_CAS = {
     "no-keyCertSign": ({"usage": NO_CERT_SIGN}, "keyCertSign"),
@@ -73,3 +78,81 @@ def test_server_starts_with_an_ended_device_ca_beside_a_good_one_and_says_so(
     assert Device(own).check_in().assignment
     _, stderr = own.stop()
     assert "CN=the old one: no usable device CA: it has expired on" in stderr
+
+
+# ROOTs that would lose devices
+
+
+def next_root(keys: Keys, release: list[Any] | None = None, **more: Any) -> bytes:
+    """A well-signed ROOT 2 of this product."""
+    xy = [[host_crypto.public_xy(key) for key in group] for group in (keys.root, release or keys.release)]
+    roles = {0: (2, xy[0]), 1: (2, xy[1]), 2: (1, [host_crypto.public_xy(keys.assign)])}
+    raw = roots.build_root(2, roles, **more)
+    for key in keys.root[:2]:
+        raw = roots.add_signature(raw, cose.kid_of(host_crypto.public_xy(key)), host_crypto.signer(key))
+    return raw
+
+
+def own_ca(keys: Keys) -> bytes:
+    return certificate_der(pem_certificates(keys.server_ca.read_bytes(), "CA")[0])
+
+
+OTHER_CA = certificate_der(make_ca(name="another CA")[0])
+SOON_LOST = {
+    "minimum-above-all": ({"min_sequence": 9}, "none of the 2 published releases may be installed any more"),
+    "counter-above-all": ({"min_secver": 4}, "(1.1.0, 1.2.0)"),
+    "counter-out-of-reach": ({"min_secver": 257}, "1 devices could never install anything again"),
+    "other-release-keys": ({"release": [new_key(), new_key()]}, "not signed by its RELEASE keys"),
+    "other-ca": ({"server_cas": (OTHER_CA,)}, "comes from none of the server CAs"),
+    "other-host": ({"servers": ("https://b.example",)}, "is for none of the hosts that it names (b.example)"),
+    "dead-ca": ({"server_cas": (certificate_der(make_ca(ends=-DAY, starts=-2 * DAY)[0]),)}, "has expired on"),
+}
+
+
+@pytest.fixture(scope="module")
+def fleet(
+    keys: Keys, releases: dict[str, Built], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server with two releases, and a device that reported floor 1."""
+    server = Server(keys, tmp_path_factory.mktemp("fleet") / "data").init().start()
+    for version in ("1.1.0", "1.2.0"):
+        assert server.publish(releases[version])[0] == 201
+    device = Device(server)
+    device.check_in()
+    device.check_in()
+    device.close()
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize("kind", SOON_LOST)
+def test_root_that_would_lose_devices_is_refused_by_name(fleet: Server, kind: str) -> None:
+    changes, says = SOON_LOST[kind]
+    status, answer = fleet.api("POST", "roots", raw=next_root(fleet.keys, **changes))
+    assert (status, answer["error"]["code"]) == (409, "root-danger"), answer
+    assert says in answer["error"]["message"]
+    assert fleet.api("GET", "roots")[1]["version"] == 1
+
+
+def test_root_of_more_servers_and_cas_is_published_and_shown(own: Server, keys: Keys) -> None:
+    own.start()
+    servers = ("https://b.example", "https://localhost:8443")
+    raw = next_root(keys, servers=servers, server_cas=(OTHER_CA, own_ca(keys)))
+    status, answer = own.api("POST", "roots", raw=raw)
+    assert status == 201, answer
+    shown = own.api("GET", "roots")[1]
+    assert shown["servers"] == list(servers)
+    assert shown["server_cas"][0].startswith("CN=another CA, until 20")
+    assert Device(own).check_in().assignment.root_version == 2
+
+
+def test_root_that_would_lose_devices_is_taken_by_force_and_the_trail_tells(own: Server, keys: Keys) -> None:
+    own.start()
+    raw = next_root(keys, server_cas=(OTHER_CA,))
+    assert own.api("POST", "roots", raw=raw)[0] == 409
+    assert own.api("POST", "roots?force=1", raw=raw)[0] == 201
+    added = [row for row in own.api("GET", "audit")[1]["audit"] if row["action"] == "root.add"]
+    assert "comes from none of the server CAs" in added[0]["detail"]["lost"][0]
+    own.stop()
+    own.start()
+    assert "comes from none of the server CAs" in own.stop()[1]

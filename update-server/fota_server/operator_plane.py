@@ -67,10 +67,12 @@ from fota_server.operator_input import BODY_S, limit_of, name_of, number_of, pag
 from fota_server.operator_orders import OrderHandlers
 from fota_server.planner import Planner
 from fota_server.refusals import Refusals
+from fota_server.root_check import dangers
 from fota_server.tokens import Operator, find_operator
 from fota_server.trust import TrustChain
 from fota_wire import root as roots
 from fota_wire.errors import FormatError, FotaError, InputError, StorageError, VerifyError
+from fota_wire.host_ca import der_certificate, short_name
 from fota_wire.release import image_keys
 from fota_wire.suit import unsafe_read_manifest
 
@@ -375,11 +377,16 @@ class OperatorPlane:
                 "min_sequence": root.min_sequence,
                 "min_secver": root.min_secver,
                 "revoked": [digest.hex() for digest in root.revoked],
+                "servers": root.servers,
+                "server_cas": [short_name(der_certificate(raw, "server CA")) for raw in root.server_cas],
             }
         )
 
     async def add_root(self, request: Request, operator: Operator) -> JSONResponse:
-        """POST roots: body is the next ROOT document."""
+        """POST roots?force: body is the next ROOT document. One that would lose devices is refused, unless
+        ``force`` is 1.
+        """
+        force = number_of(request, "force", 1, default=0) == 1
         raw = await read_body(request, roots.MAX_ROOT, BODY_S)
         new = self._trust.check(raw)
         if self._signer.kid not in new.role_keys(roots.ASSIGN):
@@ -388,14 +395,23 @@ class OperatorPlane:
                 "devices that took it would refuse every answer of this server",
                 "assign-key",
             )
+        async with self._database.read() as connection:
+            lost = await dangers(connection, new, self._trust.current, self._tls_files())
+        if lost and not force:
+            raise VerifyError(
+                f"ROOT {new.version} is for ever, and {'; '.join(lost)} (--force, if that is meant)",
+                "root-danger",
+            )
         async with self._database.write() as connection:
             await connection.execute(
                 insert(schema.roots).values(version=new.version, raw=raw, added_at=now())
             )
-            await record_audit(connection, operator.name, "root.add", str(new.version))
+            await record_audit(
+                connection, operator.name, "root.add", str(new.version), **({"lost": lost} if lost else {})
+            )
         self._trust.append(raw)
         self._planner.wake()  # releases that it bars
-        return JSONResponse({"version": new.version}, 201)
+        return JSONResponse({"version": new.version, "lost": lost}, 201)
 
     # Audit
 

@@ -29,6 +29,7 @@ from fota_server.planner import Planner
 from fota_server.quick import QuickReader
 from fota_server.refusals import Refusals
 from fota_server.retirement import Retired
+from fota_server.root_check import server_dangers
 from fota_server.tokens import create_token
 from fota_server.trust import TrustChain
 from fota_server.whole import checkpoint, mark_running, require_whole
@@ -189,6 +190,7 @@ class _Service:
     ) -> None:
         self._config = config
         self._database = database
+        self._trust = trust
         self._tls_files = tls_files
         auto = config.admission == "auto"
         policy = Policy(auto_admission=auto, interval_s=config.interval_s)
@@ -292,6 +294,8 @@ class _Service:
     def _tell_notices(self) -> None:
         for notice in self._tls_files.notices(utc_now()):
             log.log(logging.ERROR if notice.failing else logging.WARNING, "%s", notice.text)
+        for danger in server_dangers(self._trust.current, self._tls_files):
+            log.error("devices that go by ROOT %s: %s", self._trust.current.version, danger)
 
     async def _watch_certificates(self) -> None:
         while True:

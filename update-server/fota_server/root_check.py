@@ -1,0 +1,117 @@
+"""What a ROOT would do to a fleet that runs: asked before it is published, since no step is taken back."""
+
+import ssl
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from fota_server import schema
+from fota_server.catalog import RELEASES, open_release, release_of
+from fota_server.certificates import TlsFiles
+from fota_server.decide import Release
+from fota_wire import host_root
+from fota_wire.address import parse_address
+from fota_wire.errors import FotaError
+from fota_wire.host_ca import certificate_der
+from fota_wire.root import Root
+from fota_wire.settings import DEFAULT_MAX_STEP
+
+SHOWN = 5
+
+
+async def dangers(connection: AsyncConnection, new: Root, current: Root, served: TlsFiles) -> list[str]:
+    """Return what would be lost with ``new`` in place of ``current``; none if all is well.
+
+    ``served``: the certificates that devices meet here.
+    """
+    rows = (await connection.execute(RELEASES)).mappings().all()
+    return [
+        *host_root.root_faults(new),
+        *host_root.shared_keys(new),
+        *server_dangers(new, served),
+        *release_dangers([release_of(row) for row in rows], new, current),
+        *await _device_dangers(connection, new),
+    ]
+
+
+def server_dangers(new: Root, served: TlsFiles) -> list[str]:
+    """Return why devices that go by ``new`` would not find this server, or not believe it."""
+    leaf = certificate_der(served.server_chain[0])
+    lost = []
+    if new.server_cas and not _meets(served.operator, new.server_cas, None):
+        lost.append("this server's certificate comes from none of the server CAs that it names")
+    hosts = [parse_address(address)[0] for address in new.servers]
+    if hosts and not any(_meets(served.operator, [leaf], host) for host in hosts):
+        lost.append(f"this server's certificate is for none of the hosts that it names ({', '.join(hosts)})")
+    return lost
+
+
+def release_dangers(releases: list[Release], new: Root, current: Root) -> list[str]:
+    """Return whether ``new`` leaves devices nothing to install; what it revokes or retires is meant so."""
+    usable = [release for release in releases if _installable(release, current)]
+    meant = [
+        release
+        for release in usable
+        if release.manifest_digest in new.revoked or release.key_hash in new.retired
+    ]
+    left = [release for release in usable if _installable(release, new)]
+    if left or len(meant) == len(usable):
+        return []
+    names = ", ".join(release.version for release in usable[-SHOWN:])
+    return [
+        f"none of the {len(usable)} published releases may be installed any more ({names}): they are below"
+        " its minima, or not signed by its RELEASE keys; publish one that may be first"
+    ]
+
+
+async def _device_dangers(connection: AsyncConnection, new: Root) -> list[str]:
+    table, out = schema.devices, schema.retirements
+    beyond = table.c.floor < new.min_secver - DEFAULT_MAX_STEP
+    alive = ~table.c.revoked & ~select(out.c.device_id).where(out.c.device_id == table.c.id).exists()
+    count = select(func.count()).select_from(table).where(beyond, alive)
+    number = (await connection.execute(count)).scalar_one()
+    if not number:
+        return []
+    first = select(table.c.id).where(beyond, alive).order_by(table.c.id).limit(SHOWN)
+    names = ", ".join((await connection.execute(first)).scalars())
+    return [
+        f"{number} devices could never install anything again, since its minimum security counter"
+        f" {new.min_secver} is more than {DEFAULT_MAX_STEP} above their floor ({names})"
+    ]
+
+
+def _installable(release: Release, root: Root) -> bool:
+    """Tell whether a device that trusts ``root`` takes the release."""
+    try:
+        manifest = open_release(release.envelope, root)
+    except FotaError:
+        return False
+    if release.manifest_digest in root.revoked or release.key_hash in root.retired:
+        return False
+    return manifest.sequence >= root.min_sequence and release.sec_cnt >= root.min_secver
+
+
+def _meets(server: ssl.SSLContext, anchors: list[bytes], host: str | None) -> bool:
+    """Tell whether a client that trusts ``anchors`` (DER) believes ``server``, for ``host`` if one is given.
+
+    A handshake in memory, by the context that devices meet.
+    """
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = host is not None
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    try:
+        client.load_verify_locations(cadata=b"".join(anchors))
+        ends = (
+            client.wrap_bio(to_client, to_server, server_hostname=host),
+            server.wrap_bio(to_server, to_client, server_side=True),
+        )
+        for _ in range(3):  # hello; certificate and finished; finished
+            for end in ends:
+                try:
+                    end.do_handshake()
+                except ssl.SSLWantReadError:
+                    continue
+    except (ssl.SSLError, ssl.CertificateError, ValueError):
+        return False
+    return bool(ends[0].version())
