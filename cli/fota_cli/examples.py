@@ -9,6 +9,8 @@ EXAMPLES = {
     "keys new": "keys new release/alice -o alice.pem",
     "keys public": "keys public alice.pem -o alice.pub",
     "keys show": "keys show alice.pem",
+    "keys password": "keys password alice.pem",
+    "keys import": "keys import theirs.pem --role image/line -o line.pem",
     "root merge": "root merge root-by-alice.cbor root-by-bob.cbor -o root.cbor",
     "root new": "root new --root-key a.pub --root-key b.pub --root-key c.pub --release-key ci.pub "
     "--release-key alice.pub --release-key bob.pub --assign-key server.pub --sign a.pem -o root.cbor",
