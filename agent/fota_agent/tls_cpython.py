@@ -358,7 +358,7 @@ def explain(exc: BaseException) -> str:
     if isinstance(exc, ssl.SSLCertVerificationError):
         ask = ASK if exc.verify_code in (NOT_YET_VALID, HAS_EXPIRED) else ""
         return f"TLS: the server's certificate is refused: {exc.verify_message}{ask}"
-    if isinstance(exc, TimeoutError):
+    if isinstance(exc, TimeoutError) or str(exc) == "timed out":  # the second: fota_agent.patience
         return "no answer in time" if "resolved" not in str(exc) else str(exc)
     if isinstance(exc, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return "TLS: the server hung up"
