@@ -41,7 +41,10 @@ DEVICE, TAPE = FOLDER / "device.vdev", FOLDER / "tape.json"
 VTOR = 0xE000ED08
 SLOT, SLOT_END = 0x4000, 0x80000
 RECHECK = 2_000
-MOST_INSTRUCTIONS = 60_000_000
+MOST_INSTRUCTIONS = 60_000_000  # of a boot; a guard against hanging, some six boots long
+STILL = (
+    1_000_000_000  # without a flash operation; before the first one come signatures and a handshake, 282 M
+)
 PARTS = 4
 TORN_SEED = 1
 
@@ -171,7 +174,7 @@ class Walk:
         self._stopped = False
         resets = len(self.machine.resets)
         result = self.machine.run(
-            max_instructions=MOST_INSTRUCTIONS * 4,
+            max_instructions=STILL,
             until=lambda m: self._stopped or len(m.resets) != resets,
         )
         if result.reason is not StopReason.UNTIL:
@@ -184,7 +187,7 @@ class Walk:
         """Cut the power at the next flash operation."""
         self.machine.cut_power_at(flash_op=1, torn=torn)
         done = self.operations
-        result = self.machine.run(max_instructions=MOST_INSTRUCTIONS * 4)
+        result = self.machine.run(max_instructions=STILL)
         self.operations = done
         if result.reason is not StopReason.POWER_CUT:
             raise CampaignError(f"no cut at operation {done + 1}: {result}")

@@ -21,18 +21,12 @@ def update():
     campaign_agent.prepare()
 
 
-@pytest.mark.xfail(
-    strict=False, reason="open since the agent writes in smaller units: CHANGELOG, Known to fall short"
-)
 def test_power_cuts_all_over_an_update_lose_nothing(update):
     result = campaign_agent.campaign(7, STRIDE)
     assert result.cases > 20
     assert result.failures == []
 
 
-@pytest.mark.xfail(
-    strict=False, reason="open since the agent writes in smaller units: CHANGELOG, Known to fall short"
-)
 def test_cut_around_the_request_boots_the_old_image_or_the_new(update):
     """The last flash operations: the store, and the journal record that asks for the trial."""
     walk = campaign_agent.Walk()
@@ -53,9 +47,6 @@ def test_cut_around_the_request_boots_the_old_image_or_the_new(update):
     assert asked
 
 
-@pytest.mark.xfail(
-    strict=False, reason="open since the agent writes in smaller units: CHANGELOG, Known to fall short"
-)
 def test_damage_outside_the_agents_own_flash_is_found(update, monkeypatch):
     cut = campaign_agent.Walk.cut
 
