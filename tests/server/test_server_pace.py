@@ -3,15 +3,18 @@
 import os
 from pathlib import Path
 
+import pytest
 from server_world import Built, Device, Server
 from sqlalchemy import select
 from test_server_devices import assigned
 
-from fota_server import schema
+from fota_server import device_plane, schema
 from fota_server.device_plane import admitted_device
 from fota_server.devices import may_fetch
+from fota_server.listener import Limits
 from fota_server.pace import BURST, CHECK_IN, MAX_KNOWN, MAX_WAIT_S, PER_SECOND, RANGE, Pace
 from fota_server.quick import QuickReader, Statement
+from fota_wire import checkin
 
 
 def processor_time(server: Server) -> int:
@@ -96,3 +99,19 @@ def test_statement_is_what_sqlalchemy_would_have_asked(server: Server, device: D
         assert reader.first(Statement(select(schema.devices.c.id)))
     finally:
         reader.close()
+
+
+@pytest.mark.parametrize(
+    ("declared", "seconds"),
+    [("0", 10), ("50", 10.2), ("8192", 42), ("9" * 30, 42), ("", 42), ("-1", 42), ("\u0663", 42)],
+)
+def test_body_has_the_time_that_the_slowest_promised_link_takes(declared: str, seconds: float) -> None:
+    """256 bytes per second: an 8 KiB check-in takes 32 s, whose end was not waited for."""
+    assert device_plane.body_time_s(declared, checkin.MAX_REQUEST, device_plane.BODY_S) == pytest.approx(
+        seconds, abs=0.05
+    )
+
+
+def test_handshake_has_the_time_that_the_slowest_promised_link_takes() -> None:
+    certificates = 2 * 1024 + 1024  # ours with its chain, and the device's, at their most common
+    assert Limits().handshake_s * device_plane.SLOWEST_RATE > 2 * certificates

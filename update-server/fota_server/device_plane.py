@@ -37,6 +37,7 @@ from fota_wire.errors import FormatError, FotaError, InputError, StorageError, V
 log = logging.getLogger("fota.server")
 
 BODY_S = 10.0
+SLOWEST_RATE = 256  # bytes per second of the slowest link that is promised to work
 STALL_S = 30.0
 CHUNK = 65536
 RETRY_AFTER_S = 30
@@ -289,8 +290,14 @@ def _read_cached(fd: int, size: int, position: int) -> bytes | None:
     return bytes(memoryview(buffer)[:count]) if count else None
 
 
+def body_time_s(declared: str, max_size: int, deadline_s: float) -> float:
+    """Return how long a body may take: ``deadline_s``, and what its length takes at `SLOWEST_RATE`."""
+    size = int(declared[:18]) if declared.isascii() and declared.isdigit() else max_size
+    return deadline_s + min(size, max_size) / SLOWEST_RATE
+
+
 async def read_body(request: Request, max_size: int, deadline_s: float) -> bytes:
-    """Return the body of a request of at most ``max_size`` bytes that arrives within ``deadline_s`` seconds.
+    """Return the body of a request of at most ``max_size`` bytes that arrives in its `body_time_s`.
 
     Raises:
         TooLarge, TooSlow: as named; the connection is of no further use.
@@ -300,14 +307,15 @@ async def read_body(request: Request, max_size: int, deadline_s: float) -> bytes
     if length.isascii() and length.isdigit() and int(length[:18]) > max_size:
         raise TooLarge(f"body is longer than {max_size} bytes", "too-large")
     body = bytearray()
+    time_s = body_time_s(request.headers.get("content-length", ""), max_size, deadline_s)
     try:
-        async with asyncio.timeout(deadline_s):
+        async with asyncio.timeout(time_s):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > max_size:
                     raise TooLarge(f"body is longer than {max_size} bytes", "too-large")
     except TimeoutError as exc:
-        raise TooSlow(f"the body did not arrive in {deadline_s:g} s", "too-slow") from exc
+        raise TooSlow(f"the body did not arrive in {time_s:.0f} s", "too-slow") from exc
     except ClientDisconnect as exc:
         raise FormatError("the connection broke off within the body", "broken-off") from exc
     return bytes(body)

@@ -34,12 +34,12 @@ Gate = Callable[[Mapping[object, object], str], tuple[int, str, str] | None]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What one connection may take. Times in seconds, sizes in bytes. ``per_client``: connections of one
-    client certificate at a time.
+    client certificate at a time. ``handshake_s``: some 2 KiB either way, at the 256 B/s that are promised.
     """
 
     header_bytes: int = 8192
     header_s: float = 10.0
-    handshake_s: float = 10.0
+    handshake_s: float = 30.0
     keep_alive_s: int = 75
     room: Room = field(default_factory=Room)
     per_client: int = 8
@@ -330,7 +330,7 @@ class Listener:
             sock.close()
             self.door.leave(visit)
 
-        timer = self._loop.call_later(self._limits.handshake_s, give_up)
+        timer = self._loop.call_later(self._limits.header_s, give_up)
         self._silent.add(give_up)
         self._loop.add_reader(sock, said_something)
 
