@@ -173,7 +173,10 @@ def test_fleet_of_three_moves_to_another_host_and_another_ca(fleet):
     fleet.fota("root", "new", "--previous", fleet.root, "--server-url", f"https://{HOST}:{port}",
                "--server-ca", fleet.folder / "new-ca.crt", "--sign", fleet.keys / "root-1.pem",
                "--sign", fleet.keys / "root-2.pem", "-o", fleet.folder / "root2.cbor")  # fmt: skip
-    fleet.fota("release", "root", fleet.folder / "root2.cbor")
+    fleet.fota(
+        "release", "root", fleet.folder / "root2.cbor", ends=1
+    )  # no device would find this server by it
+    fleet.fota("release", "root", fleet.folder / "root2.cbor", "--force")
     fleet.everybody_checks_in()
     rows = {row["id"]: row for row in fleet.json("device", "list")["devices"]}
     for device in (fleet.device_id, fleet.gateway_id, fleet.third_id):
