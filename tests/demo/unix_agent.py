@@ -19,7 +19,7 @@ MICROPYTHON = BUILD / "agent-firmware/unix/micropython"
 VTOR = 0xE000ED08
 MOST_LINES = 200_000  # an update is some thousand transfers with the element, a line each
 ELF_32 = 1
-NO_MEMORY = "memory allocation failed"
+NO_MEMORY = "MemoryError"  # its text is cut where there is no memory for that either
 
 
 def why_not() -> str:

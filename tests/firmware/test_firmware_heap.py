@@ -17,7 +17,6 @@ def agent(chip, tmp_path_factory):
     return unix_agent.UnixAgent(chip, tmp_path_factory.mktemp("unix"))
 
 
-@pytest.mark.xfail(strict=False, reason="open: CHANGELOG, Known to fall short")
 def test_heap_that_is_too_small_ends_without_an_update(agent):
     done, said = agent.update(TOO_SMALL)
     assert not done
