@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from server_world import (
     Device,
     Keys,
@@ -23,8 +24,10 @@ from server_world import (
     wait_until,
 )
 from test_server_devices import raw_connection
+from test_server_renewal import order, post
 
 from fota_server.certificates import read_tls_files
+from fota_wire import certify
 
 
 @pytest.fixture
@@ -114,7 +117,17 @@ def test_second_device_ca_counts_after_a_reload(own: Server) -> None:
             return False
 
     wait_until(let_in)
-    Device(own).check_in()
+    first = Device(own)
+    first.check_in()
+    for mine, issuer in ((device, (ca, key)), (first, (own.keys.device_ca, own.keys.device_ca_key))):
+        mine.check_in()
+        assert own.api("POST", f"devices/{mine.id}/key", {"kind": "rotate"})[0] == 200
+        new = new_key()
+        asked = order(mine, new)
+        assert post(mine, asked) == (certify.PENDING, None)
+        issued = make_cert(mine.id, new, issuer).public_bytes(Encoding.DER)
+        assert own.api("POST", f"devices/{mine.id}/certificate", raw=issued)[0] == 200
+        assert post(mine, asked) == (certify.ISSUED, issued), "of the CA that this device is of"
 
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
