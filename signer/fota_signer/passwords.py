@@ -1,17 +1,21 @@
 """Passwords of key files: from a file, the environment or the terminal; never from the command line."""
 
 import os
-import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fota_wire.cose import kid_of
 from fota_wire.errors import InputError
-from fota_wire.example_keys import KIDS
-from fota_wire.files import STREAM, name_of, read_input
-from fota_wire.host_crypto import label_of, load_private_key, public_xy, require_role
+from fota_wire.files import read_input
+from fota_wire.host_crypto import (
+    label_of,
+    load_private_key,
+    public_xy,
+    require_own,
+    require_role,
+    without_role,
+)
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -26,7 +30,6 @@ _WELL_KNOWN = (
 )
 """By their letters; digits and signs between them make nothing of it."""
 _IN_DISGUISE = str.maketrans("0134578@$", "oleastbas")
-_READABLE_BY_OTHERS = 0o066
 
 
 def given_password(password_file: Path | None) -> bytes | None:
@@ -130,37 +133,11 @@ def open_key(
     require_role(pem, role, path)  # before anybody is asked for a password
     encrypted, labelled = b"ENCRYPTED" in pem, bool(label_of(pem))
     if encrypted and not labelled:
-        raise _without_role(path, role)
+        raise without_role(path, role)
     password = given_password(password_file)
     if password is None and encrypted:
         before()
         password = ask(f"Password of {path}: ")
     key = load_private_key(path, password, allow_example_keys, role=role)
-    if kid_of(public_xy(key)) not in KIDS:  # what everybody has is no secret
-        if not labelled:
-            raise _without_role(path, role)
-        require_private(path)
+    require_own(pem, public_xy(key), path, role)
     return key
-
-
-def require_private(path: Path) -> None:
-    """Return if ``path`` is a file that only its owner can read, or a stream.
-
-    Raises:
-        InputError: group or others can read it; says what to type; code ``mode``.
-    """
-    found = path.stat() if path != STREAM else os.fstat(0)
-    if stat.S_ISREG(found.st_mode) and path != STREAM and found.st_mode & _READABLE_BY_OTHERS:
-        raise InputError(
-            f"{path}: others on this machine can read this private key (mode {found.st_mode & 0o777:o}):"
-            f" chmod 600 {path}, or hand it over as a stream: - < {path}",
-            "mode",
-        )
-
-
-def _without_role(path: Path, role: str) -> InputError:
-    return InputError(
-        f"{name_of(path)}: the key does not say what it is for; if it is a key of role {role}:"
-        f" fota keys import {path} --role {role}/NAME -o NEW",
-        "key-role",
-    )

@@ -43,6 +43,12 @@ def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
+def assign_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A key file as `fota keys new` writes it, but for the password."""
+    kid = cose.kid_of(host_crypto.public_xy(key)).hex()
+    return f"# fota assign/test {kid}\n".encode() + key_pem(key)
+
+
 def cert_pem(cert: x509.Certificate) -> bytes:
     return cert.public_bytes(serialization.Encoding.PEM)
 
@@ -124,11 +130,12 @@ class Keys:
             "server.crt": cert_pem(server_cert),
             "server.pem": key_pem(server_key),
             "device-ca.crt": cert_pem(self.device_ca),
-            "assign.pem": key_pem(self.assign),
+            "assign.pem": assign_pem(self.assign),
             "root.cbor": self.genesis,
         }
         for name, data in files.items():
             (self.folder / name).write_bytes(data)
+            (self.folder / name).chmod(0o600)
 
     def root_document(
         self,

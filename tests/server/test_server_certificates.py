@@ -149,6 +149,7 @@ def test_end_of_a_certificate_is_told_thirty_days_before(
     files = {"tls_cert": "server.crt", "tls_key": "server.pem", "device_ca": "device-ca.crt"}
     key = new_key()
     (tmp_path / "server.pem").write_bytes(key_pem(key))
+    (tmp_path / "server.pem").chmod(0o600)
     (tmp_path / "server.crt").write_bytes(cert_pem(make_cert("localhost", key, server=True, days=40)))
     read = read_tls_files({name: tmp_path / file for name, file in files.items()}, allow_example_keys=False)
     notices = read.notices(datetime.now(UTC) + timedelta(days=40 - days))

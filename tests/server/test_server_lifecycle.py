@@ -149,6 +149,7 @@ def test_file_that_is_not_usable_is_one_clear_error(
 def test_assign_key_that_root_does_not_name_is_refused(own: Server, tmp_path: Path) -> None:
     other = tmp_path / "other.pem"
     other.write_bytes(key_pem(new_key()))
+    other.chmod(0o600)
     done = fota("server", "run", "--data", str(own.data), "--port", "0", "--assign-key", str(other))
     assert done.returncode == 1
     assert "does not name the ASSIGN key" in done.stderr
@@ -179,11 +180,14 @@ def test_published_example_key_is_refused_unless_allowed(keys: Keys, tmp_path: P
 
 def test_encrypted_assign_key_needs_its_password_to_be_set_up(keys: Keys, tmp_path: Path) -> None:
     path, data = tmp_path / "assign.pem", tmp_path / "data"
+    label = (keys.folder / "assign.pem").read_bytes().splitlines(keepends=True)[0]
     path.write_bytes(
-        keys.assign.private_bytes(
+        label
+        + keys.assign.private_bytes(
             Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"correct horse")
         )
     )
+    path.chmod(0o600)
     arguments = ["--data", str(data), "--keys", str(keys.folder), "--assign-key", str(path)]
     for env in ({}, {"FOTA_ASSIGN_PASSWORD": "wrong"}):
         done = fota("server", "init", *arguments, env=env)

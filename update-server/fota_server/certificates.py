@@ -13,7 +13,7 @@ from fota_server import tls
 from fota_wire.errors import InputError
 from fota_wire.files import read_input
 from fota_wire.host_ca import pem_certificates
-from fota_wire.host_crypto import public_xy, refuse_example_key
+from fota_wire.host_crypto import public_xy, refuse_example_key, require_private
 from fota_wire.host_x509 import UNREADABLE
 
 WARN_BEFORE = timedelta(days=30)
@@ -48,15 +48,17 @@ def read_tls_files(files: Mapping[str, Path], *, allow_example_keys: bool) -> Tl
     """Read the TLS pair and the device CAs; ``files`` has their names of config.json.
 
     Raises:
-        InputError: one is missing or cannot be used.
+        InputError: one is missing or cannot be used, or others on this machine can read the private key.
         VerifyError: one is a published example (``example-key``).
     """
     cert, key, ca = files["tls_cert"], files["tls_key"], files["device_ca"]
     chain, cas = (pem_certificates(read_input(path, 1 << 20), str(path)) for path in (cert, ca))
     for path, certificate in ((cert, chain[0]), *((ca, item) for item in cas)):
         refuse_example_key(_p256(certificate, path), allow_example_keys, str(path))
+    operator = tls.operator_context(cert, key)  # the key is that of the certificate, then
+    require_private(key, _p256(chain[0], cert))
     return TlsFiles(
-        operator=tls.operator_context(cert, key),
+        operator=operator,
         device=tls.device_context(cert, key, ca),
         server_chain=chain,
         device_cas=cas,

@@ -141,7 +141,7 @@ def init(data: Path, keys: Path | None, **options: Any) -> None:  # noqa: ANN401
         from fota_server.crypto import load_assign_signer
 
         password = os.environ.get("FOTA_ASSIGN_PASSWORD")
-        load_assign_signer(sources["assign_key"], password=password, allow_example_keys=allow)
+        load_assign_signer(sources["assign_key"], password=password, allow_example_keys=allow, new=True)
     if all(name in sources for name in FILES):
         from fota_server.service import load_image_keys, require_usable
 

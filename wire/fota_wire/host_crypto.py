@@ -6,12 +6,13 @@ Imports are inside the functions: most commands need none of this, and it is the
 import binascii
 import os
 import re
+import stat
 from pathlib import Path
 
 from fota_wire import example_keys
 from fota_wire.cose import kid_of
 from fota_wire.errors import InputError, VerifyError
-from fota_wire.files import name_of, read_input
+from fota_wire.files import STREAM, name_of, read_input
 from fota_wire.host_panic import panics_refused
 
 TYPE_CHECKING = False
@@ -27,6 +28,7 @@ ALLOW_EXAMPLE_KEYS = "FOTA_ALLOW_EXAMPLE_KEYS"
 _LABEL = re.compile(rb"\A# fota ([a-z-]+)(/[A-Za-z0-9._-]+)? ([0-9a-f]{16})\r?\n")
 """First line of the files of ``fota keys`` and ``fota ca``: role, name, key id."""
 
+_READABLE_BY_OTHERS = 0o066
 _PKCS8_HEAD = bytes.fromhex("308187020100301306072a8648ce3d020106082a8648ce3d030107046d306b0201010420")
 _PKCS8_PUBLIC = bytes.fromhex("a14403420004")
 
@@ -164,6 +166,51 @@ def require_role(pem: bytes, role: str | None, path: Path) -> None:
         raise InputError(
             f"{name_of(path)}: the key {label}; what is wanted here is a key of role {role}", "key-role"
         )
+
+
+def require_own(pem: bytes, xy: bytes, path: Path, role: str) -> None:
+    """Return if a private key (``pem``, its public half ``xy``) is fit to sign with in a ``role``: it says
+    that it is for that, and nobody else can read it. What everybody has, an example key, is no secret.
+
+    Raises:
+        InputError: codes ``key-role``, ``mode``; says what to type.
+    """
+    if kid_of(xy) in example_keys.KIDS:
+        return
+    require_role(pem, role, path)
+    if not label_of(pem):
+        raise without_role(path, role)
+    require_private(path, xy)
+
+
+def require_private(path: Path, xy: bytes) -> None:
+    """Return if ``path``, with the private key of ``xy``, is a file that only its owner can read, or a
+    stream; or the key is an example.
+
+    Raises:
+        InputError: group or others can read it, or it is not there; says what to type; code ``mode``.
+    """
+    if kid_of(xy) in example_keys.KIDS:
+        return
+    try:
+        found = path.stat() if path != STREAM else os.fstat(0)
+    except OSError as exc:
+        raise InputError(f"{name_of(path)}: {exc.strerror}") from exc
+    if stat.S_ISREG(found.st_mode) and path != STREAM and found.st_mode & _READABLE_BY_OTHERS:
+        raise InputError(
+            f"{path}: others on this machine can read this private key (mode {found.st_mode & 0o777:o}):"
+            f" chmod 600 {path}, or hand it over as a stream: - < {path}",
+            "mode",
+        )
+
+
+def without_role(path: Path, role: str) -> InputError:
+    """Return what is said of a key that does not say what it is for."""
+    return InputError(
+        f"{name_of(path)}: the key does not say what it is for; if it is a key of role {role}:"
+        f" fota keys import {path} --role {role}/NAME -o NEW",
+        "key-role",
+    )
 
 
 def load_public_key(path: Path, role: str | None = None) -> bytes:
