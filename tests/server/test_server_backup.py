@@ -4,11 +4,14 @@ import json
 import shutil
 import signal
 import sqlite3
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from server_world import Built, Device, Keys, Refused, Server, build_release, fota
+from server_world import FOTA, Built, Device, Keys, Refused, Server, build_release, fota
+
+from fota_server import backup
 
 
 @pytest.fixture
@@ -205,3 +208,39 @@ def test_database_that_cannot_be_had_is_one_line(keys: Keys, tmp_path: Path, url
     assert done.returncode in (3, 5)
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"made_at": "5"},
+        {"made_at": 1e300},
+        {"made_at": 10**18},
+        {"made_at": -(10**15)},
+        {"schema": float("inf")},
+        {"schema": "1"},
+        {"keys": "no"},
+        {"files": {"fota.db": None}},
+    ],
+)
+def test_backup_list_that_was_tampered_with_is_not_restored(
+    own: Server, tmp_path: Path, changed: dict[str, object]
+) -> None:
+    fota("server", "backup", str(tmp_path / "copy"), "--data", str(own.data))
+    listing = json.loads((tmp_path / "copy" / "backup.json").read_text())
+    (tmp_path / "copy" / "backup.json").write_text(json.dumps(listing | changed))
+    done = fota("server", "restore", str(tmp_path / "copy"), "--data", str(tmp_path / "new"))
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1), done.stderr
+    assert [entry.name for entry in tmp_path.iterdir() if "new" in entry.name] == []
+
+
+def test_backup_waits_for_one_that_is_being_written(own: Server, tmp_path: Path) -> None:
+    command = ["server", "backup", str(tmp_path / "copy"), "--data", str(own.data)]
+    with backup._new_folder(tmp_path / "copy") as unfinished:
+        (unfinished / "half").write_text("so far")
+        with pytest.raises(subprocess.TimeoutExpired):
+            subprocess.run([*FOTA, *command], timeout=2, capture_output=True, check=False)
+        assert (unfinished / "half").read_text() == "so far"
+    done = fota(*command)
+    assert (done.returncode, "exists already" in done.stderr) == (3, True)
+    assert [path.name for path in (tmp_path / "copy").iterdir()] == ["half"]

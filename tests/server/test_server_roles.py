@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,19 @@ def test_disk_that_is_nearly_full_is_not_ready(own: Server, monkeypatch: pytest.
     assert not artifacts.free_space(own.data)
     store = artifacts.ArtifactStore(own.data / "artifacts", 1000)
     assert not store.writable()
+
+
+def test_same_next_root_from_several_hands_at_once_is_added_once(own: Server, keys: Keys) -> None:
+    raw = keys.root_document(2)
+    with ThreadPoolExecutor(6) as hands:
+        answers = list(hands.map(lambda _: own.api("POST", "roots", raw=raw), range(6)))
+    assert sorted(status for status, _ in answers) == [201, *[409] * 5], answers
+    assert {said["error"]["code"] for status, said in answers if status == 409} == {"root-version"}
+    assert len(own.rows("SELECT * FROM roots WHERE version = 2")) == 1
+
+
+def test_token_on_standard_output_is_alone_there(own: Server) -> None:
+    done = fota("server", "token", "create", "ci", "--data", str(own.data), "-o", "-")
+    assert done.returncode == 0, done.stderr
+    assert own.api("GET", "devices", token=done.stdout.removesuffix("\n"))[0] == 200
+    assert "token ci (viewer)" in done.stderr

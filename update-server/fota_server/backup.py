@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,7 +24,7 @@ from fota_server.config import SECRETS, load_config
 from fota_server.database import database_path, now
 from fota_server.migrations import SCHEMA_VERSION
 from fota_wire.errors import InputError, StorageError, VerifyError
-from fota_wire.files import read_input, write_atomic
+from fota_wire.files import alone_at, read_input, write_atomic
 
 FORMAT = 1
 _NAMES = re.compile(
@@ -106,15 +107,25 @@ def restore(source: Path, data: Path) -> Summary:
 def _about(source: Path) -> dict[str, Any]:
     try:
         about = json.loads(read_input(source / "backup.json", 64 << 20))
-        form, schema, files = about["format"], int(about["schema"]), dict(about["files"])
-        int(about["made_at"]), bool(about["keys"])
-    except (ValueError, TypeError, KeyError) as exc:
-        raise InputError(f"{source / 'backup.json'}: not written by 'fota server backup'") from exc
+        form, files = about["format"], about["files"]
+        schema, made_at, keys = about["schema"], about["made_at"], about["keys"]
+        typed = [type(item) for item in (schema, made_at, keys, files)] == [int, int, bool, dict]
+        datetime.fromtimestamp(made_at, UTC)
+    except (ValueError, TypeError, KeyError, OverflowError, OSError) as exc:
+        raise _not_ours(source) from exc
+    if not typed:
+        raise _not_ours(source)
     if form != FORMAT or schema > SCHEMA_VERSION:
         raise InputError(f"{source} was made by a newer program: restore it with that one")
-    if "fota.db" not in files or any(not _NAMES.fullmatch(str(name)) for name in files):
-        raise InputError(f"{source / 'backup.json'}: names a file that no backup has")
+    if not {"fota.db", "config.json"} <= files.keys() or any(
+        not _NAMES.fullmatch(str(name)) for name in files
+    ):
+        raise InputError(f"{source / 'backup.json'}: names a file that no backup has, or not all")
     return dict(about)
+
+
+def _not_ours(source: Path) -> InputError:
+    return InputError(f"{source / 'backup.json'}: not written by 'fota server backup'")
 
 
 def _copy_database(source: Path, target: Path) -> None:
@@ -190,15 +201,20 @@ def _sha256(path: Path) -> str:
 
 @contextmanager
 def _new_folder(target: Path) -> Iterator[Path]:
-    """Give a folder that becomes ``target`` at the end, or is gone."""
+    """Give a folder that becomes ``target`` at the end, or is gone; for one process at a time."""
     folder = target.with_name(f".{target.name}.unfinished")
     try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(mode=0o700, parents=True)
-        yield folder
-        folder.rename(target)
-        sync_folder(target.parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with alone_at(target):
+            shutil.rmtree(folder, ignore_errors=True)  # of one that was killed
+            try:
+                if target.exists():
+                    raise InputError(f"{target} exists already: name a new folder")
+                folder.mkdir(mode=0o700)
+                yield folder
+                folder.rename(target)
+                sync_folder(target.parent)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
     except OSError as exc:
         raise StorageError(f"cannot write {target}: {exc.strerror}") from exc
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -13,7 +13,7 @@ import click
 from fota_server.config import FILES, database_url, find_in_folder, init_data, load_config
 from fota_server.upkeep_cli import backup, check, restore
 from fota_wire.errors import InputError, StorageError
-from fota_wire.files import check_output, write_output
+from fota_wire.files import STREAM, check_output, write_output
 from fota_wire.host_options import FILE, FOLDER, JSON, Whole
 
 if TYPE_CHECKING:
@@ -219,7 +219,8 @@ def create(name: str, data: Path, role: str, days: int | None, output: Path) -> 
         write_output(output, secret.encode() + b"\n", secret=True)
 
     _in_database(data, work)
-    click.echo(f"token {name} ({role}) is in {output}")
+    place = "on standard output" if output == STREAM else f"in {output}"
+    click.echo(f"token {name} ({role}) is {place}", err=output == STREAM)
 
 
 @token.command("list")

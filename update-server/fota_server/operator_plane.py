@@ -403,6 +403,7 @@ class OperatorPlane:
                 "root-danger",
             )
         async with self._database.write() as connection:
+            self._trust.check(raw)  # another one may have been quicker
             await connection.execute(
                 insert(schema.roots).values(version=new.version, raw=raw, added_at=now())
             )
