@@ -166,6 +166,7 @@ class OperatorPlane:
         self._planner = planner
         self._tls_files = tls_files
         self._artifacts = artifacts
+        self._publishing = asyncio.Lock()
         self._trust = trust
         self._signer = signer
         self._image_keys = image_keys
@@ -310,14 +311,15 @@ class OperatorPlane:
     async def publish(self, request: Request, operator: Operator) -> JSONResponse:
         """POST releases: body is the envelope. Nothing is published that a device would refuse."""
         envelope = await read_body(request, 4096, BODY_S)
-        try:
-            release = await self._checked(envelope)
-            async with self._database.write() as connection:
-                created = await store_release(connection, release, self._trust.current, operator.name)
-                shown = await show_release(connection, release, self._trust.current)
-        except (InputError, VerifyError):
-            await self._clean(envelope)
-            raise
+        async with self._publishing:  # or the one that is refused deletes the file of the one that is not
+            try:
+                release = await self._checked(envelope)
+                async with self._database.write() as connection:
+                    created = await store_release(connection, release, self._trust.current, operator.name)
+                    shown = await show_release(connection, release, self._trust.current)
+            except (InputError, VerifyError):
+                await self._clean(envelope)
+                raise
         keys = image_keys(self._trust.current, self._image_keys)
         checked = {"created": created, "image_signature": "verified" if keys else "unchecked"}
         return JSONResponse(shown | checked, 201 if created else 200)
