@@ -84,10 +84,10 @@ toolchain:
 
 # What the demo shows besides (a gateway's token), and what tests hold our own work against; without them demo
 # and tests say what they leave out. gcc-multilib is there on amd64 alone: the agent in a chip's small memory.
-ORACLES := softhsm2 strace clang cmake $(if $(filter x86_64,$(shell uname -m)),gcc-multilib)
+ORACLES := softhsm2 strace clang cmake systemd $(if $(filter x86_64,$(shell uname -m)),gcc-multilib)
 oracles:
 	@command -v softhsm2-util >/dev/null && command -v strace >/dev/null && command -v clang >/dev/null && \
-	command -v cmake >/dev/null && { [ "$$(uname -m)" != x86_64 ] || dpkg -s gcc-multilib >/dev/null 2>&1 || ! command -v dpkg >/dev/null; } || { \
+	command -v cmake >/dev/null && command -v systemd-analyze >/dev/null && { [ "$$(uname -m)" != x86_64 ] || dpkg -s gcc-multilib >/dev/null 2>&1 || ! command -v dpkg >/dev/null; } || { \
 	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(ORACLES); \
 	} || echo "make: without Debian's packages $(ORACLES) some of it is left out"

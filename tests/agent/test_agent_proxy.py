@@ -223,10 +223,15 @@ def test_server_of_another_fleet_is_said_in_words(pki, tmp_path_factory, server)
     context = tls_cpython.client_context(pki.ca.public_bytes(DER), other.device.public_bytes(DER), key)
     connect = tls_cpython.connector("localhost", server.port, context, key, 5)
     client = HttpTransport(connect, "localhost", lambda: time.monotonic_ns() // 1_000_000)
-    with pytest.raises(TransportError) as caught:
-        get(client)
-    assert "of this device's key or of its CA" in str(caught.value), "two CAs of one name"
-    assert plain(str(caught.value))
+    said = set()
+    for _ in range(20):  # an alert can be lost to the reset that follows it; then it is "hung up"
+        with pytest.raises(TransportError) as caught:
+            get(client)
+        said.add(str(caught.value))
+        assert plain(str(caught.value))
+        if "of this device's key or of its CA" in str(caught.value):
+            return
+    raise AssertionError(f"two CAs of one name: {said}")
 
 
 @pytest.mark.parametrize("kind", ["refused", "plain-http", "hangs-up", "silent"])

@@ -92,7 +92,7 @@ def test_files_that_are_no_good_change_nothing(own: Server, fault: str) -> None:
     Device(own).check_in()
     assert serial_at(own.device_port) == old
     code, stderr = own.stop()
-    assert code == 0
+    assert code == 0, stderr
     assert "goes on with the certificates that it has: " in stderr
     assert "Traceback" not in stderr
 

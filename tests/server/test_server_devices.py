@@ -460,7 +460,11 @@ def test_header_that_comes_in_one_read_is_held_to_the_same_limit(
     fields = {"one-field": b"x: " + b"a" * size + b"\r\n", "many-fields": b"x: 1\r\n" * (size // 6)}
     path = {"path": b"/" + b"a" * size, "query": b"/v1?" + b"a" * size}.get(where, b"/v1")
     request = b"GET " + path + b" HTTP/1.1\r\n" + HOST + fields.get(where, b"") + b"\r\n"
-    assert answer_to(server, device, request)[0] == status
+    try:
+        assert answer_to(server, device, request)[0] == status
+    except OSError:  # more than one TLS record: who goes on sending may be hung up on before he reads
+        assert size > 16_384
+    device.check_in()
 
 
 @pytest.mark.parametrize(

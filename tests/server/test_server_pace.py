@@ -11,7 +11,7 @@ from test_server_devices import assigned
 from fota_server import device_plane, schema
 from fota_server.device_plane import admitted_device
 from fota_server.devices import may_fetch
-from fota_server.listener import Limits
+from fota_server.listener import Limits, PlaneProtocol
 from fota_server.pace import BURST, CHECK_IN, MAX_KNOWN, MAX_WAIT_S, PER_SECOND, RANGE, Pace
 from fota_server.quick import QuickReader, Statement
 from fota_wire import checkin
@@ -115,3 +115,17 @@ def test_body_has_the_time_that_the_slowest_promised_link_takes(declared: str, s
 def test_handshake_has_the_time_that_the_slowest_promised_link_takes() -> None:
     certificates = 2 * 1024 + 1024  # ours with its chain, and the device's, at their most common
     assert Limits().handshake_s * device_plane.SLOWEST_RATE > 2 * certificates
+
+
+def test_connection_that_is_just_ending_can_be_hung_up_on_again() -> None:
+    """As Debian 12's Python 3.11.2 has it: the server ended with "a bug" at a stop, and a ninth connection
+    of a device failed.
+    """
+
+    class Gone:
+        def abort(self) -> None:
+            raise AttributeError("'NoneType' object has no attribute '_abort'")
+
+    connection = object.__new__(PlaneProtocol)
+    connection.transport = Gone()  # type: ignore[assignment]
+    connection.hang_up()
