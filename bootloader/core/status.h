@@ -25,6 +25,9 @@ typedef uint32_t fota_status_t;
   X(FOTA_IMAGE_SIGNATURE, 'I', 'M', 10, "image-signature")            \
   X(FOTA_IMAGE_DER, 'I', 'M', 11, "image-der")                        \
   X(FOTA_IMAGE_VECTOR, 'I', 'M', 12, "image-vector")                  \
+  X(FOTA_IMAGE_CHIP, 'I', 'M', 13, "image-chip")                      \
+  X(FOTA_IMAGE_REVISION, 'I', 'M', 14, "image-revision")              \
+  X(FOTA_IMAGE_SEGMENT, 'I', 'M', 15, "image-segment")                \
   X(FOTA_ROLLBACK, 'P', 'O', 1, "rollback")                           \
   X(FOTA_COUNTER_STEP, 'P', 'O', 2, "counter-step")                   \
   X(FOTA_NO_IMAGE, 'P', 'O', 3, "no-image")                           \
@@ -46,7 +49,8 @@ typedef uint32_t fota_status_t;
   X(FOTA_RANDOM, 'R', 'N', 1, "random")                               \
   X(FOTA_SELF_TEST, 'A', 'P', 1, "self-test")                         \
   X(FOTA_HEALTH, 'A', 'P', 2, "health")                               \
-  X(FOTA_NO_CHECK_IN, 'A', 'P', 3, "no-check-in")
+  X(FOTA_NO_CHECK_IN, 'A', 'P', 3, "no-check-in")                     \
+  X(FOTA_PARTITION_TABLE, 'P', 'T', 1, "partition-table")
 
 #define FOTA_STATUS_ENUM_(id, a, b, number, name) id = FOTA_MODULE(a, b) | (number),
 enum { FOTA_OK = 0x5a3c96e1, FOTA_STATUS_LIST(FOTA_STATUS_ENUM_) };

@@ -18,6 +18,9 @@ _NAMES = (
     ("IM10", "image-signature"),
     ("IM11", "image-der"),
     ("IM12", "image-vector"),
+    ("IM13", "image-chip"),
+    ("IM14", "image-revision"),
+    ("IM15", "image-segment"),
     ("PO1", "rollback"),
     ("PO2", "counter-step"),
     ("PO3", "no-image"),
@@ -40,6 +43,7 @@ _NAMES = (
     ("AP1", "self-test"),
     ("AP2", "health"),
     ("AP3", "no-check-in"),
+    ("PT1", "partition-table"),
 )
 _MEANINGS = (
     "no image in the slot",
@@ -54,6 +58,9 @@ _MEANINGS = (
     "the crypto element says: bad signature",
     "signature is not strict DER",
     "stack pointer or reset vector outside",
+    "made for another chip",
+    "not for this revision of the chip",
+    "a segment is not aligned, wraps, overlaps, or leaves its region; or the entry is in none",
     "security counter below the floor",
     "security counter too far above the floor",
     "nothing bootable",
@@ -76,6 +83,7 @@ _MEANINGS = (
     "the application's self-test failed",
     "the application was not healthy in time",
     "healthy, but the server could not be reached in time to confirm",
+    "damaged, missing, or without a partition that is needed: the copy of the places is used",
 )
 
 
@@ -89,6 +97,7 @@ STATUS = {by_short(row[0]): row + (_MEANINGS[at],) for at, row in enumerate(_NAM
 """u32 code -> (short, name, meaning)."""
 
 IM1, IM2, IM3, IM4, IM5, IM6, IM7, IM8, IM9, IM10, IM11, IM12 = (0x494D0000 + n for n in range(1, 13))
+IM13, IM14, IM15 = (0x494D0000 + n for n in range(13, 16))
 PO1, PO2, PO3, PO4 = (0x504F0000 + n for n in range(1, 5))
 CE1, CE2, CE3, CE4, CE5, CE6 = (0x43450000 + n for n in range(1, 7))
 FL1, FL2, FL3 = (0x464C0000 + n for n in range(1, 4))
@@ -96,6 +105,7 @@ JO1, JO2, JO3, JO4 = (0x4A4F0000 + n for n in range(1, 5))
 SE1 = 0x53450001
 RN1 = 0x524E0001
 AP1, AP2, AP3 = (0x41500000 + n for n in range(1, 4))
+PT1 = 0x50540001
 
 
 def label(code: int) -> str:
