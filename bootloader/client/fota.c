@@ -2,6 +2,7 @@
 
 #include "crc32.h"
 #include "journal_flash.h"
+#include "report_address.h"
 
 const fota_report_t *fota_boot_report(void) {
   const fota_report_t *r = (const fota_report_t *)FOTA_REPORT_ADDRESS;

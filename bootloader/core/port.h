@@ -12,8 +12,8 @@
 
 extern const fota_flash_t *const fota_port_journal; /* the flash of the two journal pages */
 extern const uint8_t fota_port_settings[];          /* the settings page */
-extern fota_report_t fota_port_report;              /* at FOTA_REPORT_ADDRESS */
-extern uint32_t fota_port_health;                   /* at FOTA_HEALTH_ADDRESS */
+extern fota_report_t fota_port_report;              /* in RAM that outlives the jump: SPEC 4 */
+extern uint32_t fota_port_health;
 
 /* True if an ECC fault was seen since the last call: some memory-mapped read gave wrong data. */
 bool fota_port_ecc_fault(void);

@@ -32,6 +32,7 @@ OF_MICROPYTHON = {"chip", "esp32", "machine", "tls"}  # `chip` is of agent/firmw
 HOST_ONLY = {
     "fota_wire/files.py": "atomic files of workstations",
     "fota_wire/host_ca.py": "certificates by OpenSSL",
+    "fota_wire/host_chips.py": "protocols; a device carries its own row only",
     "fota_wire/host_crypto.py": "P-256 by OpenSSL",
     "fota_wire/host_options.py": "the command-line library",
     "fota_wire/host_panic.py": "file descriptors",

@@ -6,6 +6,7 @@
 #include "port/stm32l4/journal_flash.h"
 #include "port/stm32l4/memory.h"
 #include "port/stm32l4/registers.h"
+#include "port/stm32l4/report_address.h"
 
 #define VECTORS (BANK_LOW + SLOT_OFFSET + 0x200)
 
