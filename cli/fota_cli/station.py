@@ -74,7 +74,7 @@ class Target:
                 hardware.close()
             return
         machine_class, _ = virtual()
-        from fota_vdev.bus_log import listening
+        from fota_vdev.wires.bus_log import listening
 
         with (
             machine_class.load(self.file) as machine,

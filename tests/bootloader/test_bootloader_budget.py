@@ -30,8 +30,8 @@ RAM, STACK_SIZE = 0x20000000, 1024
 @pytest.fixture(scope="session")
 def sha256_blocks(bootloader_elf: Path) -> Callable[[bytes, int], tuple[bytes, int]]:
     """The linked compression function on a bare core: (data, offset in RAM) -> (digest, instructions)."""
-    from fota_vdev.elf import segments
     from fota_vdev.machine import Machine
+    from fota_vdev.parts.elf import segments
 
     symbols = Machine.symbols(bootloader_elf)
     uc = Uc(UC_ARCH_ARM, UC_MODE_THUMB | UC_MODE_MCLASS)

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 from fota_vdev.atecc608 import Atecc608
-from fota_vdev.host import ChipHost
 from fota_vdev.machine import Machine
 from fota_vdev.provision import provision_element
+from fota_vdev.wires.host import ChipHost
 from fota_wire import status
 from fota_wire.cose import key_hash
 from fota_wire.host_crypto import public_xy, signer

@@ -3,8 +3,8 @@
 import pytest
 
 from fota_vdev.atecc608.assumptions import Assumptions
-from fota_vdev.bus_log import listening, load_log
-from fota_vdev.trace import read_log
+from fota_vdev.wires.bus_log import listening, load_log
+from fota_vdev.wires.trace import read_log
 
 # Bytes on the bus, address bytes included, and the library's longest time in ms at clock divider M0.
 NONCE_64, VERIFY_MAC = (73 + 5, 20), (73 + 36, 105)

@@ -258,8 +258,8 @@ def test_chip_remembers_how_it_was_provisioned_and_a_rerun_without_the_keys_is_f
 
 def test_the_elements_own_secure_boot_latch_would_be_set_by_anybody_with_a_signed_image(keys):
     """Why it is not used: SecureBoot works in clear too, and a signed image is no secret (ADR)."""
-    from fota_vdev.host import ChipHost
     from fota_vdev.provision import provision_element
+    from fota_vdev.wires.host import ChipHost
     from fota_wire import element
     from fota_wire.host_crypto import signer
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from fota_vdev.board import IWDG_SW
-from fota_vdev.clock import PS_PER_MS
+from fota_vdev.cells.board import IWDG_SW
+from fota_vdev.parts.clock import PS_PER_MS
 from fota_wire import journal
 from fota_wire.layout import SEC_CNT_MAX, SETTINGS_OFFSET, SLOT_A, SLOT_B, SLOT_SIZE
 from fota_wire.settings import pack, unpack

@@ -24,9 +24,9 @@ from typing import Any
 from campaign_device import BUILD, journal_pages
 from campaign_faults import CampaignError
 
-from fota_vdev import modem
 from fota_vdev.machine import Machine, StopReason
-from fota_vdev.network import HostNetwork, Recorder, Replay, Tape
+from fota_vdev.modem import peripheral as modem
+from fota_vdev.modem.network import HostNetwork, Recorder, Replay, Tape
 from fota_vdev.snapshot import Snapshot, Snapshots
 from fota_wire import journal
 from fota_wire.bootreport import unpack

@@ -13,10 +13,10 @@ from typing import Any
 from fota_signer.examples import example_key
 from fota_signer.firmware import load_firmware
 from fota_vdev.atecc608.chip import Atecc608
-from fota_vdev.elf import segments
-from fota_vdev.host import ChipHost
 from fota_vdev.machine import Machine
+from fota_vdev.parts.elf import segments
 from fota_vdev.provision import provision_element, write_flash
+from fota_vdev.wires.host import ChipHost
 from fota_wire import host_crypto, image, journal
 from fota_wire.cose import key_hash
 from fota_wire.layout import SLOT_A, SLOT_B, SLOT_NONE, TRUST_STORE_OFFSET

@@ -30,8 +30,8 @@ from unicorn.arm_const import (
 )
 from unicorn.unicorn_const import UC_HOOK_CODE
 
-from fota_vdev.bus import UnmodelledError
 from fota_vdev.machine import Machine
+from fota_vdev.parts.bus import UnmodelledError
 from fota_vdev.snapshot import CODE_IN_RAM, Snapshot, Snapshots
 
 REGISTERS = [UC_ARM_REG_R0 + n for n in range(13)]

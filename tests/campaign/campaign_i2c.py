@@ -28,10 +28,10 @@ from unicorn.unicorn_const import UC_HOOK_CODE
 
 from fota_vdev.atecc608 import Atecc608
 from fota_vdev.atecc608.crc import crc16, group
-from fota_vdev.host import ChipHost
 from fota_vdev.machine import Machine
 from fota_vdev.provision import provision_element
 from fota_vdev.snapshot import Snapshots
+from fota_vdev.wires.host import ChipHost
 from fota_wire import bootreport, host_crypto, journal, status
 from fota_wire.image import parse_image
 from fota_wire.journal import REJECTED, STAGED

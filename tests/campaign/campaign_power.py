@@ -40,12 +40,12 @@ from campaign_faults import SLOT_RANGES, CampaignError
 from unicorn.unicorn_const import UC_HOOK_CODE
 
 from fota_agent.board_stm32l4 import Stm32L4Board
-from fota_vdev.flash_array import PAGE
 from fota_vdev.machine import Machine, RunResult, StopReason
 from fota_vdev.snapshot import Snapshot, Snapshots
 from fota_wire import journal, status
 from fota_wire.errors import DeviceError
 from fota_wire.journal import REJECTED, REVERTED, STAGED, TRIAL
+from fota_wire.layout import PAGE_SIZE
 
 TRIES = 3
 SECOND_SEEDS = 16
@@ -399,7 +399,7 @@ class Rig:
                 "bad_boots",
                 f"a confirmed image with counter {secver} runs above floor {self.element.counters}",
             )
-        if any(op.bank != 2 or op.offset >= 2 * PAGE for op in m.flash.log):
+        if any(op.bank != 2 or op.offset >= 2 * PAGE_SIZE for op in m.flash.log):
             return "bad_boots", "flash outside the journal was changed"
         return "", ""
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from world import BUILD, StepFailed, World
 
-from fota_vdev import modem
 from fota_vdev.machine import Machine, StopReason
-from fota_vdev.network import HostLink, HostNetwork
+from fota_vdev.modem import peripheral as modem
+from fota_vdev.modem.network import HostLink, HostNetwork
 from fota_wire.bootreport import BootReport, unpack
 from fota_wire.errors import InputError
 from fota_wire.layout import BOOT_REPORT_ADDRESS, BOOT_REPORT_SIZE

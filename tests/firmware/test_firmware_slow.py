@@ -6,8 +6,8 @@ import chip_world
 import pytest
 
 from fota_agent.patience import WRITE_MS
-from fota_vdev import modem
-from fota_vdev.network import HostNetwork, SlowNetwork
+from fota_vdev.modem import peripheral as modem
+from fota_vdev.modem.network import HostNetwork, SlowNetwork
 from fota_wire.layout import SLOT_OFFSET
 
 pytestmark = pytest.mark.slow

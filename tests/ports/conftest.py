@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from fota_vdev.atecc608.chip import Atecc608
-from fota_vdev.host import ChipHost
+from fota_vdev.chips.stm32u5 import STM32U585
+from fota_vdev.chips.stm32u5.factory import JOURNAL_OFFSETS, write_flash
 from fota_vdev.machine import Machine, StopReason
 from fota_vdev.provision import provision_element
-from fota_vdev.stm32u5 import STM32U585
-from fota_vdev.stm32u5.factory import JOURNAL_OFFSETS, write_flash
+from fota_vdev.wires.host import ChipHost
 from fota_wire import bootreport, journal
 from fota_wire.cose import key_hash
 from fota_wire.host_crypto import public_xy

@@ -12,12 +12,12 @@ from elftools.elf.elffile import ELFFile
 from unicorn import UC_HOOK_MEM_WRITE
 
 from fota_vdev.atecc608 import Atecc608
-from fota_vdev.chip import STM32L476
-from fota_vdev.elf import segments
-from fota_vdev.host import ChipHost
+from fota_vdev.chips.stm32l4 import STM32L476
+from fota_vdev.chips.stm32u5 import STM32U585, factory
 from fota_vdev.machine import Machine, StopReason
+from fota_vdev.parts.elf import segments
 from fota_vdev.provision import provision_element
-from fota_vdev.stm32u5 import STM32U585, factory
+from fota_vdev.wires.host import ChipHost
 from fota_wire.cose import key_hash
 from fota_wire.host_crypto import public_xy
 from fota_wire.layout import FLASH_BASE, SETTINGS_OFFSET, SLOT_OFFSET

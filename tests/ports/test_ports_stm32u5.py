@@ -228,7 +228,7 @@ def test_reset_between_option_write_and_load_does_not_fool_the_bootloader(
 
 def test_mismatched_option_bytes_are_repaired_and_the_update_goes_on(staged: Any) -> None:
     """All that a cut can leave at worst: bank 1 low, everything write-protected."""
-    from fota_vdev.stm32u5.flash_array import MISMATCH, RDP
+    from fota_vdev.chips.stm32u5.flash_array import MISMATCH, RDP
 
     staged.flash.options = dict(MISMATCH)
     staged.boot("self-test passed")
@@ -240,7 +240,7 @@ def test_mismatched_option_bytes_are_repaired_and_the_update_goes_on(staged: Any
 
 
 def test_bootloader_protects_itself_if_the_factory_did_not(device: Any) -> None:
-    from fota_vdev.stm32u5.flash_array import FACTORY
+    from fota_vdev.chips.stm32u5.flash_array import FACTORY
 
     device.flash.options = dict(FACTORY)
     device.boot()

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from fota_vdev.chips.stm32u5 import STM32U585
 from fota_vdev.machine import Machine
-from fota_vdev.stm32u5 import STM32U585
 from fota_wire.errors import DeviceError
 
 NSKEYR, OPTKEYR, NSSR, NSCR, ECCR, OPTR, WRP1AR = (

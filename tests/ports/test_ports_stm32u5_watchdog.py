@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from fota_vdev.clock import PS_PER_MS
-from fota_vdev.stm32u5.factory import SLOT_SIZE
+from fota_vdev.chips.stm32u5.factory import SLOT_SIZE
+from fota_vdev.parts.clock import PS_PER_MS
 from fota_wire import image, journal
 from fota_wire.cose import key_hash
 from fota_wire.host_crypto import public_xy, signer

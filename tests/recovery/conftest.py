@@ -172,8 +172,8 @@ class Device:
 def factory_device(recovery_elf: Path, signed: Callable[..., bytes], tmp_path_factory: Any) -> Any:
     from fota_signer.examples import example_files, example_key
     from fota_vdev.atecc608.chip import Atecc608
-    from fota_vdev.elf import segments
     from fota_vdev.machine import Machine
+    from fota_vdev.parts.elf import segments
     from fota_vdev.provision import provision
     from fota_wire.host_crypto import public_xy
 

@@ -11,7 +11,7 @@ from smp.image_management import ImageUploadWriteRequest
 from smp.os_management import EchoWriteRequest, MCUMgrParametersReadRequest
 from smp.packet import encode
 
-from fota_vdev.board import IWDG_SW
+from fota_vdev.cells.board import IWDG_SW
 from fota_vdev.machine import StopReason
 from fota_wire import journal
 from fota_wire.layout import SLOT_A, SLOT_NONE

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fota_vdev.atecc608 import Atecc608
-from fota_vdev.elf import segments
 from fota_vdev.machine import Machine
+from fota_vdev.parts.elf import segments
 
 HEAD = """
 .syntax unified

@@ -9,7 +9,7 @@ from fota_vdev.atecc608 import Assumptions
 from fota_vdev.atecc608.crc import crc16
 from fota_vdev.atecc608.memory import decode_counter
 from fota_vdev.atecc608.p256 import public_of
-from fota_vdev.bus import PowerCutError
+from fota_vdev.parts.bus import PowerCutError
 from fota_wire.host_crypto import signer
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -7,10 +7,10 @@ import pytest
 from fota_vdev.atecc608 import Assumptions, Atecc608
 from fota_vdev.atecc608.crc import crc16, group
 from fota_vdev.atecc608.memory import decode_counter, encode_counter
-from fota_vdev.bus import PowerCutError
-from fota_vdev.host import ChipHost, ElementStatusError
 from fota_vdev.machine import Machine
+from fota_vdev.parts.bus import PowerCutError
 from fota_vdev.provision import provision_element
+from fota_vdev.wires.host import ChipHost, ElementStatusError
 from fota_wire.errors import DeviceError
 from fota_wire.host_crypto import public_xy, signer, verify
 

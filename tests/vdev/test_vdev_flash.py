@@ -2,7 +2,7 @@
 
 import pytest
 
-from fota_vdev.bus import PowerCutError
+from fota_vdev.parts.bus import PowerCutError
 from fota_wire.errors import DeviceError
 
 BASE = 0x4002_2000

@@ -8,10 +8,10 @@ from contextlib import suppress
 import pytest
 from lifeline import HANG_S
 
-from fota_vdev import modem
-from fota_vdev.bus import UnmodelledError
 from fota_vdev.machine import Machine
-from fota_vdev.network import HostNetwork, Recorder, Replay, Tape
+from fota_vdev.modem import peripheral as modem
+from fota_vdev.modem.network import HostNetwork, Recorder, Replay, Tape
+from fota_vdev.parts.bus import UnmodelledError
 
 REGISTERS = {name: modem.BASE + getattr(modem, name) for name in
              ("ID", "COMMAND", "STATUS", "AVAILABLE", "LENGTH", "DATA", "PORT", "WAIT", "TIME")}  # fmt: skip

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fota_vdev.mpu import Mpu, MpuV8
+from fota_vdev.cortex_m.mpu import Mpu, MpuV8
 from fota_vdev.snapshot import Snapshots
 
 CTRL, RNR, RBAR, RASR = 0xD94, 0xD98, 0xD9C, 0xDA0

@@ -7,9 +7,9 @@ import pytest
 from lifeline import HANG_S
 
 from fota_vdev.atecc608 import Atecc608
-from fota_vdev.host import ChipHost
 from fota_vdev.machine import Machine
 from fota_vdev.provision import provision
+from fota_vdev.wires.host import ChipHost
 from fota_wire import image as wire_image
 from fota_wire import root as roots
 from fota_wire import settings

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fota_vdev import timer
+from fota_vdev.cells import timer
 from fota_vdev.machine import Machine
 from fota_wire.errors import DeviceError
 

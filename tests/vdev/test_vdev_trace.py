@@ -6,12 +6,12 @@ import pytest
 from click.testing import CliRunner
 
 from fota_vdev.atecc608.crc import crc16
-from fota_vdev.bus_log import BusLog, load_log
-from fota_vdev.bus_secrets import Censor, hides_answer, hides_data
 from fota_vdev.cli import vdev
-from fota_vdev.host import ChipHost
 from fota_vdev.provision import provision_element
-from fota_vdev.trace import read_log
+from fota_vdev.wires.bus_log import BusLog, load_log
+from fota_vdev.wires.bus_secrets import Censor, hides_answer, hides_data
+from fota_vdev.wires.host import ChipHost
+from fota_vdev.wires.trace import read_log
 from fota_wire.errors import FormatError
 from fota_wire.host_crypto import public_xy
 

@@ -9,9 +9,9 @@ import sys
 
 from fota_vdev.atecc608 import Atecc608
 from fota_vdev.atecc608.crc import crc16
-from fota_vdev.host import ChipHost
 from fota_vdev.machine import Machine
 from fota_vdev.provision import provision_element
+from fota_vdev.wires.host import ChipHost
 
 OK, COMM_FAIL, UNIMPLEMENTED = 0, -16, -11
 

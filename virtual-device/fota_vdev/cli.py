@@ -160,12 +160,12 @@ def run(
     as_json: bool,
 ) -> None:
     """Power on, run, print the UART as it comes, power off. Exit code 6 if the run ended in a fault."""
-    from fota_vdev.bus_log import listening
+    from fota_vdev.wires.bus_log import listening
 
     with _powered(file, live=not as_json) as machine, listening(machine, bus_log):
         if network:
-            from fota_vdev import modem
-            from fota_vdev.network import HostNetwork
+            from fota_vdev.modem import peripheral as modem
+            from fota_vdev.modem.network import HostNetwork
 
             modem.attach(machine, HostNetwork(), pace=True)
         if typed is not None:
@@ -229,8 +229,8 @@ def trace(log: Path, brief: bool, show_secrets: bool, as_json: bool) -> None:
 
     Logs are written by `fota vdev run --bus-log` and `fota provision device --bus-log`.
     """
-    from fota_vdev.bus_log import load_log
-    from fota_vdev.trace import as_lines, read_log, totals
+    from fota_vdev.wires.bus_log import load_log
+    from fota_vdev.wires.trace import as_lines, read_log, totals
 
     messages, clear = load_log(log, secrets=show_secrets)
     entries = read_log(messages)

@@ -6,22 +6,22 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fota_vdev.address_space import AddressSpace
-from fota_vdev.bus import BusFaultError, PowerCutError, UnmodelledError
-from fota_vdev.chip import STM32L476, Chip
-from fota_vdev.clock import PS_PER_MS, PS_PER_US
-from fota_vdev.cpu import Cpu, Stop
-from fota_vdev.elf import symbols
-from fota_vdev.exceptions import Exceptions
-from fota_vdev.i2c_bus import Tamper
-from fota_vdev.state_file import FileLock, load, save
+from fota_vdev.atecc608 import Atecc608
+from fota_vdev.cells.address_space import AddressSpace
+from fota_vdev.cells.chip import Chip
+from fota_vdev.chips.stm32l4 import STM32L476
+from fota_vdev.cortex_m.cpu import Cpu, Stop
+from fota_vdev.cortex_m.exceptions import Exceptions
+from fota_vdev.parts import state_file
+from fota_vdev.parts.bus import BusFaultError, Peripheral, PowerCutError, UnmodelledError
+from fota_vdev.parts.clock import PS_PER_MS, PS_PER_US
+from fota_vdev.parts.elf import symbols
+from fota_vdev.parts.state_file import FileLock
+from fota_vdev.wires.i2c_bus import I2CBus, Tamper
 from fota_wire.errors import DeviceError
 from fota_wire.layout import BOOT_REPORT_ADDRESS, BOOT_REPORT_SIZE
-
-if TYPE_CHECKING:
-    from fota_vdev.atecc608 import Atecc608
 
 LONGEST_SLICE = 4_000_000
 SLICE_WITH_UNTIL = 200_000
@@ -75,7 +75,7 @@ class Machine:
     def __init__(
         self,
         flash: bytes | None = None,
-        element: "Atecc608 | None" = None,
+        element: Atecc608 | None = None,
         seed: int = 0,
         chip: Chip = STM32L476,
     ) -> None:
@@ -103,7 +103,7 @@ class Machine:
         self._time_limit_ps: int | None = None
         self._until_line = False
         self.space = AddressSpace(self.cpu, self.flash, self.board, self._warn, chip.memory)
-        self.exceptions = Exceptions(self.cpu, self.board.scs, self.space, self._fault)
+        self.exceptions = Exceptions(self.cpu, self.board.scs, self.space.words, self._fault)
         self._wire()
         if element is not None:
             element.attach_clock(lambda: self.clock.ps)
@@ -290,6 +290,11 @@ class Machine:
         self.clock.sleep(max(0, min(deadlines) - self.clock.ps))
         return True
 
+    def attach(self, base: int, size: int, peripheral: Peripheral) -> None:
+        """Put a block of registers on the external bus."""
+        self.board.attach(base, size, peripheral)
+        self.cpu.map_registers(base, size)
+
     # -- memory ------------------------------------------------------------------------------------------
 
     def _cpu_read(self, address: int, size: int) -> int:
@@ -363,6 +368,11 @@ class Machine:
         self.clock.advance(us * PS_PER_US)
 
     @property
+    def i2c_bus(self) -> I2CBus:
+        """The bus between chip and element."""
+        return self.board.i2c_bus
+
+    @property
     def i2c_tamper(self) -> Tamper | None:
         """The adversary on the I2C bus, or None."""
         return self.board.i2c_bus.tamper
@@ -408,7 +418,7 @@ class Machine:
         self.space.map_flash()
 
     def save(self, path: Path | str) -> None:
-        """Write all that survives without power into one file (see `fota_vdev.state_file`).
+        """Write all that survives without power into one file (see `fota_vdev.parts.state_file`).
 
         Raises:
             DeviceError: not an STM32L476; files hold no other chip.
@@ -416,12 +426,41 @@ class Machine:
         if self.chip is not STM32L476:
             raise DeviceError(f"only an STM32L476 can be kept in a file, not an {self.chip.name}")
         self.keep_report()
-        save(self, Path(path))
+        flash = self.flash.state()
+        cells = flash.pop("bank1") + flash.pop("bank2")
+        header = {
+            "flash": flash,
+            "element": self.element.persistent_state() if self.element is not None else None,
+            "seed": self.seed,
+            "power_ups": self.power_ups,
+            "random_position": self.board.rng.stream.position,
+            "last_report": self.last_report.hex(),
+        }
+        state_file.save(Path(path), header, cells, self.lock)
 
     @classmethod
     def load(cls, path: Path | str) -> "Machine":
-        """Read a machine from a file and lock it against a second process until `close`."""
-        return load(Path(path))
+        """Return the machine in a file, without power, locked against a second process until `close`.
+
+        Raises:
+            InputError: no such file, or not one of ours, or damaged.
+            StorageError: another process holds it.
+        """
+        with state_file.opened(Path(path)) as (header, cells, lock):
+            kept = header["element"]
+            machine = cls(
+                element=None if kept is None else Atecc608.from_persistent_state(kept),
+                seed=int(header["seed"]),
+            )
+            bank = machine.flash.geometry.bank
+            if len(cells) != 2 * bank:
+                raise ValueError(f"{len(cells)} bytes of flash")
+            machine.flash.restore(header["flash"] | {"bank1": cells[:bank], "bank2": cells[bank:]})
+            machine.power_ups = int(header["power_ups"])
+            machine.board.rng.stream.position = int(header["random_position"])
+            machine.last_report = bytes.fromhex(header["last_report"])
+        machine.lock = lock
+        return machine
 
     def close(self) -> None:
         """Release the lock of the file that the machine was loaded from."""

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fota_vdev.elf import segments
-from fota_vdev.flash_array import PAGE
-from fota_vdev.host import ChipHost
 from fota_vdev.machine import Machine
+from fota_vdev.parts.elf import segments
+from fota_vdev.wires.host import ChipHost
 from fota_wire.attestation import EXTENSION_OID, extension_value
 from fota_wire.cose import key_hash
 from fota_wire.element import (
@@ -301,4 +300,4 @@ def write_flash(machine: Machine, bootloader: bytes, store: bytes, page: bytes, 
     flash.write_phys(1, TRUST_STORE_OFFSET, store)
     flash.write_phys(1, SETTINGS_OFFSET, page)
     flash.write_phys(1, SLOT_OFFSET, image)
-    flash.protect(1, 0, SLOT_OFFSET // PAGE - 1)
+    flash.protect(1, 0, SLOT_OFFSET // flash.geometry.page - 1)

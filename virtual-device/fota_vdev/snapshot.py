@@ -11,9 +11,9 @@ from collections import Counter, deque
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from fota_vdev.flash_array import BANK, FlashCounters
+from fota_vdev.cells.flash_array import FlashCounters
 from fota_vdev.machine import Machine
-from fota_vdev.rng import Stream
+from fota_vdev.parts.stream import Stream
 
 T = TypeVar("T")
 IMMUTABLE = (int, float, str, bytes, bool, tuple, type(None))
@@ -99,7 +99,7 @@ class Snapshots:
             flash = self.machine.flash
             self._current = Cells(
                 version=self._version,
-                banks={bank: flash.read_phys(bank, 0, BANK) for bank in (1, 2)},
+                banks={bank: flash.read_phys(bank, 0, flash.geometry.bank) for bank in (1, 2)},
                 ecc_bad=frozenset(flash.ecc_bad),
                 options=dict(flash.options),
                 counters=(dict(flash.counters.erases), dict(flash.counters.double_words)),
@@ -135,7 +135,7 @@ class Snapshots:
     def restore(self, s: Snapshot) -> None:
         """Go back to a snapshot of this machine."""
         m = self.machine
-        remapped = m.board.syscfg.memrmp != s.registers["SYSCFG"]["memrmp"]
+        swapped = m.board.swapped
         fenced = m.board.scs.mpu_state != s.registers["SCS"]["mpu_state"]
         stale = self._restore_ram(s)
         for name, block in m.board._by_name.items():
@@ -150,7 +150,7 @@ class Snapshots:
         m.clock.restore(s.clock)
         marks_moved = self._restore_cells(s.cells)
         m.flash.cut_in, m.flash.cut_torn = s.cut
-        if remapped or fenced:
+        if swapped != m.board.swapped or fenced:
             m.space.map_flash()
         elif stale or marks_moved:
             m.cpu.forget_code()
@@ -197,7 +197,7 @@ class Snapshots:
         marks_moved = flash.ecc_bad != cells.ecc_bad
         stale = False
         for bank in (1, 2):
-            now = flash.read_phys(bank, 0, BANK)
+            now = flash.read_phys(bank, 0, flash.geometry.bank)
             if now != cells.banks[bank]:
                 # the journal is never executed; everything else may have been translated
                 stale = stale or bank == 1 or now[4096:] != cells.banks[bank][4096:]

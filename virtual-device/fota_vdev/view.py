@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from fota_vdev.flash_array import PAGE
 from fota_vdev.machine import Machine
 from fota_wire import bootreport, journal, status
 from fota_wire.errors import FotaError
@@ -13,6 +12,7 @@ from fota_wire.layout import (
     AGENT_STORE_SIZE,
     JOURNAL_BANK,
     JOURNAL_OFFSET,
+    PAGE_SIZE,
     SLOT_A,
     SLOT_B,
     SLOT_BANKS,
@@ -34,11 +34,11 @@ def journal_view(machine: Machine) -> dict[str, Any]:
     """Return the state that the boot journal holds, torn records left out."""
     pages = []
     for page in (0, 1):
-        at = JOURNAL_OFFSET + page * PAGE
-        raw = bytearray(machine.flash.read_phys(JOURNAL_BANK, at, PAGE))
+        at = JOURNAL_OFFSET + page * PAGE_SIZE
+        raw = bytearray(machine.flash.read_phys(JOURNAL_BANK, at, PAGE_SIZE))
         for bank, offset in machine.flash.ecc_bad:
             if (
-                bank == JOURNAL_BANK and at <= offset < at + PAGE
+                bank == JOURNAL_BANK and at <= offset < at + PAGE_SIZE
             ):  # an ECC fault: zeros never pass as a record
                 raw[offset - at : offset - at + 8] = bytes(8)
         pages.append(bytes(raw))
@@ -121,7 +121,7 @@ def element_view(machine: Machine) -> dict[str, Any] | None:
 def wear_view(machine: Machine) -> dict[str, Any]:
     """Return wear by region: erases in all, most erases of one page, double words by bank."""
     regions = {
-        "journal": (JOURNAL_BANK, JOURNAL_OFFSET, 2 * PAGE),
+        "journal": (JOURNAL_BANK, JOURNAL_OFFSET, 2 * PAGE_SIZE),
         "agent store": (AGENT_STORE_BANK, AGENT_STORE_OFFSET, AGENT_STORE_SIZE),
         "slot A": (SLOT_BANKS[SLOT_A], SLOT_OFFSET, SLOT_SIZE),
         "slot B": (SLOT_BANKS[SLOT_B], SLOT_OFFSET, SLOT_SIZE),
@@ -129,7 +129,7 @@ def wear_view(machine: Machine) -> dict[str, Any]:
     counters = machine.flash.counters
     wear: dict[str, Any] = {}
     for name, (bank, offset, size) in regions.items():
-        pages = range(offset // PAGE, (offset + size) // PAGE)
+        pages = range(offset // PAGE_SIZE, (offset + size) // PAGE_SIZE)
         erases = [counters.erases[bank, page] for page in pages]
         wear[name] = {"erases": sum(erases), "most_of_one_page": max(erases)}
     wear["double_words"] = {f"bank {bank}": n for bank, n in counters.double_words.items()}

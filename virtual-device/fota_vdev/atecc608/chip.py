@@ -18,9 +18,9 @@ from fota_vdev.atecc608.memory import (
     factory_config,
 )
 from fota_vdev.atecc608.state_commands import ALL_SELF_TESTS
-from fota_vdev.bus import PowerCutError
-from fota_vdev.clock import PS_PER_MS, PS_PER_US
-from fota_vdev.rng import Stream
+from fota_vdev.parts.bus import PowerCutError
+from fota_vdev.parts.clock import PS_PER_MS, PS_PER_US
+from fota_vdev.parts.stream import Stream
 from fota_wire.errors import InputError
 
 ASLEEP, IDLE, AWAKE = "asleep", "idle", "awake"

@@ -1,0 +1,150 @@
+"""Rooms: which part of a package may know which, and that nobody knows each other in a circle."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HOMES = {
+    "fota_wire": "wire",
+    "fota_signer": "signer",
+    "fota_server": "update-server",
+    "fota_agent": "agent",
+    "fota_vdev": "virtual-device",
+    "fota_cli": "cli",
+}
+# room -> rooms it may import; "" is what lies at the top of the package: it may import every room, no room it
+ARROWS: dict[str, dict[str, set[str]]] = {
+    "fota_vdev": {
+        "parts": set(),
+        "atecc608": {"parts"},
+        "wires": {"parts", "atecc608"},
+        "cortex_m": {"parts"},
+        "cells": {"parts", "atecc608", "wires", "cortex_m"},
+        "chips/stm32l4": {"parts", "cells"},
+        "chips/stm32u5": {"parts", "cortex_m", "cells"},
+        "modem": {"parts"},
+    },
+}
+
+
+def module_of(path: Path, home: Path) -> str:
+    """`fota_vdev.cells.flash` of a file; a package is its `__init__`."""
+    parts = path.relative_to(home).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {
+    module_of(path, ROOT / home): path
+    for package, home in HOMES.items()
+    for path in sorted((ROOT / home / package).rglob("*.py"))
+}
+
+
+def known(path: Path, modules: dict[str, Path]) -> set[str]:
+    """Modules that a file imports: at its top, in a function, or for the type checker alone.
+
+    What a file imports late it knows all the same: it cannot be read, moved or tested without it.
+    """
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found = {f"{node.module}.{alias.name}" for alias in node.names} & set(modules)
+            names |= found
+            if len(found) < len(node.names):
+                names.add(node.module)
+    return names & set(modules)
+
+
+def circles(knows: dict[str, set[str]]) -> list[list[str]]:
+    """All sets of two or more nodes that reach each other, and nodes that know themselves (Tarjan)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(node: str) -> None:
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        for other in sorted(knows[node]):
+            if other not in index:
+                visit(other)
+                low[node] = min(low[node], low[other])
+            elif other in stack:
+                low[node] = min(low[node], index[other])
+        if low[node] == index[node]:
+            at = stack.index(node)
+            circle = stack[at:]
+            del stack[at:]
+            if len(circle) > 1 or node in knows[node]:
+                found.append(sorted(circle))
+
+    for node in sorted(knows):
+        if node not in index:
+            visit(node)
+    return found
+
+
+def room_of(module: str, package: str) -> str:
+    """The room of `ARROWS` that a module lies in; "" for the top of the package."""
+    rest = module.removeprefix(package).strip(".").replace(".", "/")
+    rooms = [room for room in ARROWS[package] if rest == room or rest.startswith(f"{room}/")]
+    return max(rooms, key=len, default="")
+
+
+def arrows(package: str) -> Iterator[tuple[str, str]]:
+    for module, path in MODULES.items():
+        if module.split(".")[0] == package:
+            for other in known(path, MODULES):
+                if other.split(".")[0] == package:
+                    yield module, other
+
+
+def test_circles_are_found_wherever_the_import_stands(tmp_path: Path) -> None:
+    files = {
+        "fota_x.a": "import fota_x.b",
+        "fota_x.b": "def late():\n    from fota_x import c",
+        "fota_x.c": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from fota_x.a import A",
+        "fota_x.d": "from fota_x.a import A",
+    }
+    paths = {name: tmp_path / name for name in files}
+    for name, text in files.items():
+        paths[name].write_text(text)
+    knows = {name: known(path, paths) for name, path in paths.items()}
+    assert circles(knows) == [["fota_x.a", "fota_x.b", "fota_x.c"]]
+
+
+def test_no_modules_import_each_other() -> None:
+    assert circles({name: known(path, MODULES) for name, path in MODULES.items()}) == []
+
+
+@pytest.mark.parametrize("package", ARROWS)
+def test_every_file_below_the_top_lies_in_a_room(package: str) -> None:
+    home = ROOT / HOMES[package] / package
+    for path in home.rglob("*.py"):
+        module = module_of(path, ROOT / HOMES[package])
+        hall = path.name == "__init__.py" and not known(path, MODULES)  # `chips/` only holds rooms
+        assert room_of(module, package) or path.parent == home or hall, f"{path}: in no room of ARROWS"
+    assert all((home / room).is_dir() for room in ARROWS[package])
+
+
+@pytest.mark.parametrize("package", ARROWS)
+def test_rooms_know_only_what_their_arrows_allow(package: str) -> None:
+    wrong = []
+    for module, other in arrows(package):
+        here, there = room_of(module, package), room_of(other, package)
+        if here and here != there and there not in ARROWS[package][here]:
+            wrong.append(f"{module} imports {other}: no arrow from {here} to {there or 'the top'}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("package", ARROWS)
+def test_every_arrow_is_used_and_none_leads_back(package: str) -> None:
+    assert circles(ARROWS[package]) == []
+    used = {(room_of(module, package), room_of(other, package)) for module, other in arrows(package)}
+    drawn = {(here, there) for here, rooms in ARROWS[package].items() for there in rooms}
+    assert drawn <= used

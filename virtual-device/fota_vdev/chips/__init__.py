@@ -1,0 +1,1 @@
+"""One room for each chip: what is its own, and the description that `Machine` is made from."""

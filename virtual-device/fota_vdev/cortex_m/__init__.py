@@ -1,0 +1,1 @@
+"""The Cortex-M core: instructions, exceptions, system control space, MPU."""

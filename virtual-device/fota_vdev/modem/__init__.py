@@ -1,0 +1,1 @@
+"""The modem, and the network behind it."""
