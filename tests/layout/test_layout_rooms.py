@@ -118,8 +118,10 @@ def test_circles_are_found_wherever_the_import_stands(tmp_path: Path) -> None:
     assert circles(knows) == [["fota_x.a", "fota_x.b", "fota_x.c"]]
 
 
-def test_no_modules_import_each_other() -> None:
-    assert circles({name: known(path, MODULES) for name, path in MODULES.items()}) == []
+@pytest.mark.parametrize("package", ARROWS)
+def test_no_modules_import_each_other(package: str) -> None:
+    inside = {name: path for name, path in MODULES.items() if name.split(".")[0] == package}
+    assert circles({name: known(path, inside) for name, path in inside.items()}) == []
 
 
 @pytest.mark.parametrize("package", ARROWS)

@@ -113,8 +113,8 @@ def test_what_a_row_says_fits_into_its_flash_and_its_pages(name: str) -> None:
 
 
 def test_flash_of_the_model_is_that_of_the_row() -> None:
-    from fota_vdev.flash_array import STM32L476_FLASH
-    from fota_vdev.stm32u5.flash_array import STM32U585_FLASH
+    from fota_vdev.chips.stm32l4 import STM32L476_FLASH
+    from fota_vdev.chips.stm32u5.flash_array import STM32U585_FLASH
 
     for flash, row in ((STM32L476_FLASH, STM32["stm32l476"]), (STM32U585_FLASH, STM32["stm32u585"])):
         assert (flash.bank, flash.page, flash.word) == (row.BANK_SIZE, row.PAGE_SIZE, row.WRITE_SIZE)
