@@ -4,18 +4,20 @@ import hashlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from fota_wire import cose, host_crypto, image, layout, status
+from fota_wire.chips import stm32l476
 from fota_wire.errors import InputError, VerifyError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
     from fota_signer.identity import DeviceClass
+    from fota_wire.host_chips import Stm32
 
 
 class Device(NamedTuple):
     """What a bootloader knows, as far as it is to be checked: ``roots`` x||y of the keys it accepts;
     ``class_id``; ``floor`` of the security counter and ``max_step`` above it; ``program``: a Linux gateway;
-    ``vendor_id``: looked for in images that name theirs.
+    ``vendor_id``: looked for in images that name theirs; ``chip``: the device's, None if it is not known.
     """
 
     roots: tuple[bytes, ...]
@@ -24,6 +26,7 @@ class Device(NamedTuple):
     max_step: int | None = None
     program: bool = False
     vendor_id: bytes | None = None
+    chip: "Stm32 | None" = None
 
 
 def sign_payload(
@@ -34,9 +37,11 @@ def sign_payload(
     sec_cnt: int,
     device_class: "DeviceClass",
     program: bool = False,
+    chip: "Stm32 | None" = None,
 ) -> bytes:
     """Return the signed image of ``payload``, firmware or a ``program`` of Linux gateways; the same input
-    gives the same bytes.
+    gives the same bytes. ``chip``: said in the image; without it, the image is for the STM32L476 and does not
+    say so, as was usual before there was a second one.
 
     Raises:
         InputError: ``sec_cnt`` is out of range, or the image does not fit a slot.
@@ -44,15 +49,17 @@ def sign_payload(
     if not 1 <= sec_cnt <= layout.SEC_CNT_MAX:
         raise InputError(f"security counter {sec_cnt} is not in 1..{layout.SEC_CNT_MAX}")
     xy = host_crypto.public_xy(key)
-    protected = image.build_protected(sec_cnt, device_class.class_id, device_class.vendor_id)
-    signed = image.build_header(len(payload), len(protected), version, program=program) + payload + protected
+    said, row = ("", stm32l476) if chip is None else (chip.NAME, chip)
+    protected = image.build_protected(sec_cnt, device_class.class_id, device_class.vendor_id, said)
+    header = image.build_header(len(payload), len(protected), version, program=program, chip=row)
+    signed = header + payload + protected
     digest = hashlib.sha256(signed).digest()
     signature = host_crypto.signer(key)(digest)
     data = signed + image.build_unprotected(digest, cose.key_hash(xy), signature)
-    limit = image.MAX_PROGRAM if program else layout.SLOT_SIZE
+    limit = image.MAX_PROGRAM if program else row.SLOT_SIZE
     if len(data) > limit:
         raise InputError(f"image of {len(data)} bytes does not fit a slot of {limit}")
-    device = Device(roots=(xy,), class_id=device_class.class_id, program=program)
+    device = Device(roots=(xy,), class_id=device_class.class_id, program=program, chip=chip)
     check_image(data, device)  # never hand out what nobody boots
     return data
 
@@ -63,7 +70,7 @@ def check_image(data: bytes, device: Device) -> image.Image:
     Raises:
         FormatError: IM1, not an image. VerifyError: the status code of what is wrong.
     """
-    parsed = image.parse_image(data, programs=device.program)
+    parsed = image.parse_image(data, programs=device.program, chip=device.chip)
     if device.class_id is not None and parsed.class_id != device.class_id:
         raise VerifyError(f"image is for class {parsed.class_id.hex()}", status.IM7)
     vendors = [value for kind, value in parsed.protected if kind == image.VENDOR_ID]

@@ -76,7 +76,13 @@ def signed(sample: Callable[..., bytes], keys: SimpleNamespace) -> Callable[...,
     from fota_signer.images import sign_payload
 
     def build(
-        version: str, *, sec_cnt: int = 1, key: Any = None, class_id: bytes = CLASS_ID, **how: Any
+        version: str,
+        *,
+        sec_cnt: int = 1,
+        key: Any = None,
+        class_id: bytes = CLASS_ID,
+        chip: Any = None,
+        **how: Any,
     ) -> bytes:
         major, minor, revision = map(int, version.split("."))
         device_class = DeviceClass(vendor_id=VENDOR_ID, class_id=class_id)
@@ -86,6 +92,7 @@ def signed(sample: Callable[..., bytes], keys: SimpleNamespace) -> Callable[...,
             version=(major, minor, revision, 0),
             sec_cnt=sec_cnt,
             device_class=device_class,
+            chip=chip,
         )
 
     return build

@@ -318,6 +318,18 @@ def test_truncated_at_every_tlv_byte_is_refused(core: ctypes.CDLL) -> None:
         assert parse(core, data[:size], slot_size=size)[0] in (bad(3), bad(4), bad(11)), size
 
 
+def test_bootloader_does_not_mind_that_an_image_names_its_chip(
+    core: ctypes.CDLL, signed: Callable[..., bytes]
+) -> None:
+    from fota_wire.host_chips import STM32
+    from fota_wire.image import parse_image
+
+    data = signed("1.1.0", chip=STM32["stm32l476"])
+    verdict, image = parse(core, data)
+    assert (verdict, parse_image(data).chip) == (OK, "stm32l476")
+    assert ctypes.string_at(image.hash, 32) == parse_image(data).image_hash
+
+
 def test_c_and_python_parsers_agree_on_mutants(core: ctypes.CDLL, signed: Callable[..., bytes]) -> None:
     """Every byte of header and TLV areas changed: both accept it, or both refuse."""
     from fota_wire.errors import FotaError

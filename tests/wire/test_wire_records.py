@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fota_wire import bootreport, journal, layout, settings, status
+from fota_wire import bootreport, cbor, journal, settings, status
+from fota_wire.chips import esp32c3
 from fota_wire.errors import FormatError, InputError, VerifyError
 from fota_wire.journal import EMPTY, NONE, REJECTED, STAGED, TRIAL, Record
 from fota_wire.layout import SLOT_A, SLOT_B, SLOT_NONE
 from fota_wire.version import format_version, parse_version
 
-BLANK = b"\xff" * layout.PAGE_SIZE
+BLANK = b"\xff" * journal.PAGE_SIZE
 
 
 def page(*records):
@@ -182,6 +183,23 @@ def make_trust_store(**changes):
 def test_trust_store_survives_with_blank_flash_behind():
     raw = settings.pack_trust_store(make_trust_store())
     assert vars(settings.unpack_trust_store(raw + BLANK)) == vars(make_trust_store())
+
+
+@pytest.mark.parametrize("chip", ["stm32u585", "esp32c3"])
+def test_trust_store_says_its_chip_and_one_of_before_says_none(chip):
+    said = settings.pack_trust_store(make_trust_store(chip=chip))
+    assert settings.unpack_trust_store(said + BLANK).chip == chip
+    before = settings.pack_trust_store(make_trust_store())
+    assert settings.unpack_trust_store(before).chip == ""
+    assert cbor.decode(before[8:]).keys() == {1, 2, 3, 4, 5, 6}
+
+
+def test_trust_store_has_the_room_of_its_chip():
+    large = make_trust_store(genesis_root=b"r" * 4096, server_ca=b"c" * 1200, device_cert=b"d" * 1024)
+    raw = settings.pack_trust_store(large, esp32c3.TRUST_STORE_SIZE)
+    assert vars(settings.unpack_trust_store(raw + BLANK)) == vars(large)
+    with pytest.raises(InputError, match="room is for 6144"):
+        settings.pack_trust_store(large)
 
 
 def test_trust_store_too_large_refused():

@@ -56,7 +56,6 @@ class Stm32(Chip, Protocol):
 
     BANK_SIZE: int
     OTHER_BANK_BASE: int
-    FACTORY_BANKS: tuple[int, ...]
     RECOVERY_OFFSET: int
     TAIL_OFFSET: int
     LAYOUT_OFFSET: int
@@ -66,6 +65,10 @@ class Stm32(Chip, Protocol):
     HEADER_SIZE: int
     VECTOR_ADDRESS: int
     STACK_TOP_MAX: int
+
+    @property
+    def FACTORY_BANKS(self) -> tuple[int, ...]:
+        """Physical banks, 1 and 2."""
 
 
 STM32: dict[str, Stm32] = {row.NAME: row for row in (stm32l476, stm32u585)}

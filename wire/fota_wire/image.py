@@ -7,7 +7,12 @@ import hashlib
 import struct
 
 from fota_wire import der, layout, status
+from fota_wire.chips import stm32l476
 from fota_wire.errors import FormatError, VerifyError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fota_wire.host_chips import Stm32
 
 MAGIC = 0x96F3B83D
 ROM_FIXED = 0x100
@@ -15,9 +20,10 @@ PROGRAM = 0x10  # MCUboot's NON_BOOTABLE: a program of a Linux gateway, which no
 MAX_PROGRAM = 16 << 20
 PROTECTED_MAGIC, UNPROTECTED_MAGIC = 0x6908, 0x6907
 KEYHASH, SHA256, ECDSA_SIG, SEC_CNT, VENDOR_ID, CLASS_ID = 0x01, 0x10, 0x22, 0x50, 0x74, 0x75
+CHIP = 0xA0  # of MCUboot's vendor range, protected: the chip's NAME as text; bootloaders do not look at it
 ALLOW_LIST = (SHA256, KEYHASH, ECDSA_SIG)
 TLV_NAMES = {KEYHASH: "KEYHASH", SHA256: "SHA256", ECDSA_SIG: "ECDSA_SIG", SEC_CNT: "SEC_CNT"}
-TLV_NAMES.update({VENDOR_ID: "vendor UUID", CLASS_ID: "class UUID"})
+TLV_NAMES.update({VENDOR_ID: "vendor UUID", CLASS_ID: "class UUID", CHIP: "chip"})
 _HEADER = "<IIHHIIBBHII"
 
 
@@ -26,15 +32,17 @@ class Image:
 
     ``version`` (major, minor, revision, build); ``flags``, PROGRAM for those of a Linux gateway;
     ``load_addr``; ``img_size`` of the payload in bytes; ``size`` of the file; ``sec_cnt``; ``class_id`` 16
-    bytes; ``key_hash`` 32 bytes; ``signature`` r||s; ``image_hash`` (what was signed) and ``file_digest``, 32
-    bytes; ``vectors`` (stack pointer, reset vector), but of a program; ``protected`` and ``unprotected``
-    [(type, value)] in their order.
+    bytes; ``chip`` its NAME in the table of chips, "" if the image does not say; ``key_hash`` 32 bytes;
+    ``signature`` r||s; ``image_hash`` (what was signed) and ``file_digest``, 32 bytes; ``vectors`` (stack
+    pointer, reset vector), but of a program; ``protected`` and ``unprotected`` [(type, value)] in their
+    order.
     """
 
     def __init__(self) -> None:
         self.version = (0, 0, 0, 0)
         self.flags = self.load_addr = self.img_size = self.size = self.sec_cnt = 0
         self.class_id = self.key_hash = self.signature = self.image_hash = self.file_digest = b""
+        self.chip = ""
         self.vectors = (0, 0)
         self.protected: list[tuple[int, bytes]] = []
         self.unprotected: list[tuple[int, bytes]] = []
@@ -46,9 +54,10 @@ def build_header(
     version: "tuple[int, int, int, int]",
     rom_fixed: bool = True,
     program: bool = False,
+    chip: "Stm32" = stm32l476,
 ) -> bytes:
     """Return the header, padded with 0xFF to 0x200 bytes (as imgtool does); sizes in bytes."""
-    load_addr, flags = (layout.SLOT_ADDRESS, ROM_FIXED) if rom_fixed else (0, 0)
+    load_addr, flags = (chip.SLOT_ADDRESS, ROM_FIXED) if rom_fixed else (0, 0)
     if program:
         load_addr, flags = 0, PROGRAM
     sizes = (layout.HEADER_SIZE, protected_size, payload_size, flags)
@@ -56,12 +65,14 @@ def build_header(
     return head + b"\xff" * (layout.HEADER_SIZE - len(head))
 
 
-def build_protected(sec_cnt: int, class_id: bytes, vendor_id: bytes | None = None) -> bytes:
-    """Return the protected TLV area, its own header included."""
+def build_protected(sec_cnt: int, class_id: bytes, vendor_id: bytes | None = None, chip: str = "") -> bytes:
+    """Return the protected TLV area, its own header included; ``chip``: NAME to say, if any."""
     entries = [(SEC_CNT, struct.pack("<I", sec_cnt))]
     if vendor_id is not None:
         entries.append((VENDOR_ID, vendor_id))
     entries.append((CLASS_ID, class_id))
+    if chip:
+        entries.append((CHIP, chip.encode()))
     return _area(PROTECTED_MAGIC, entries)
 
 
@@ -71,45 +82,72 @@ def build_unprotected(image_hash: bytes, key_hash: bytes, signature: bytes) -> b
     return _area(UNPROTECTED_MAGIC, entries)
 
 
-def parse_image(data: bytes, in_flash: bool = False, programs: bool = False) -> Image:
+def parse_image(
+    data: bytes, in_flash: bool = False, programs: bool = False, chip: "Stm32 | None" = None
+) -> Image:
     """Return the image in ``data``; everything is checked as the bootloader does, but key, class, floor,
     signature.
 
     ``in_flash``: bytes after the last TLV are not looked at. ``programs``: programs of a Linux gateway are
-    welcome too; a bootloader refuses them.
+    welcome too; a bootloader refuses them. ``chip``: the one that it is to run on; without it, the one that
+    it names, and the STM32L476 if it names none.
 
     Raises:
         FormatError: IM1, not an image at all.
-        VerifyError: IM2 to IM6, IM11, IM12.
+        VerifyError: IM2 to IM6, IM11, IM12; IM13, made for another chip, or for one that is not known here.
     """
     image = Image()
     protect_size = _header(data, image)
     if image.flags == PROGRAM and not programs:
         raise VerifyError("a program of a Linux gateway, not firmware", status.IM2)
-    limit = MAX_PROGRAM if image.flags == PROGRAM else layout.SLOT_SIZE
     end = layout.HEADER_SIZE + image.img_size
-    if image.img_size < 8 or end + protect_size > min(len(data), limit):
-        raise VerifyError("image is truncated, or larger than a slot", status.IM3)
+    if image.img_size < 8 or end + protect_size > len(data):
+        raise VerifyError("image is truncated", status.IM3)
     hashed_end = end + protect_size
     image.protected, stop = _read_area(data, end, PROTECTED_MAGIC)
     if stop != hashed_end:
         raise VerifyError("protected TLV area has another size than the header says", status.IM4)
     image.unprotected, image.size = _read_area(data, hashed_end, UNPROTECTED_MAGIC)
+    _entries(image)
+    row = chip_of(image, chip)
+    limit = MAX_PROGRAM if image.flags == PROGRAM else row.SLOT_SIZE
     if image.size > limit:
-        raise VerifyError("image is larger than a slot", status.IM3)
+        whose = "a program" if image.flags == PROGRAM else f"a slot of chip {row.NAME}"
+        raise VerifyError(f"image has {image.size} bytes, {whose} at most {limit}", status.IM3)
+    if image.flags == ROM_FIXED and image.load_addr != row.SLOT_ADDRESS:
+        raise VerifyError(f"image is for address 0x{image.load_addr:08x}", status.IM2)
     if image.size != len(data) and not in_flash:
         raise VerifyError(f"{len(data) - image.size} bytes after the image", status.IM4)
-    _entries(image)
     image.image_hash = hashlib.sha256(data[:hashed_end]).digest()
     if image.image_hash != _one(image.unprotected, SHA256, 32):
         raise VerifyError("image content does not match its hash", status.IM6)
     image.file_digest = hashlib.sha256(data[: image.size]).digest()
     if image.flags != PROGRAM:
-        image.vectors = check_vectors(data[layout.HEADER_SIZE : layout.HEADER_SIZE + 8], image.img_size)
+        head = data[layout.HEADER_SIZE : layout.HEADER_SIZE + 8]
+        image.vectors = check_vectors(head, image.img_size, row)
     return image
 
 
-def check_vectors(head: bytes, img_size: int) -> "tuple[int, int]":
+def chip_of(image: Image, chip: "Stm32 | None") -> "Stm32":
+    """Return the row of the chip that an image runs on: ``chip``, or else the one that it names.
+
+    Raises:
+        VerifyError: IM13, it names another than ``chip``, or one that is not known here.
+    """
+    if chip is not None:
+        if image.chip not in ("", chip.NAME):
+            raise VerifyError(f"image is for chip {image.chip}, not {chip.NAME}", status.IM13)
+        return chip
+    if not image.chip:
+        return stm32l476
+    from fota_wire.host_chips import STM32  # a device names its own chip and does not come here
+
+    if image.chip not in STM32:
+        raise VerifyError(f"image is for chip {image.chip!r}, which is not known here", status.IM13)
+    return STM32[image.chip]
+
+
+def check_vectors(head: bytes, img_size: int, chip: "Stm32" = stm32l476) -> "tuple[int, int]":
     """Return (stack pointer, reset vector), the first 8 bytes of a payload of ``img_size`` bytes.
 
     Raises:
@@ -118,9 +156,9 @@ def check_vectors(head: bytes, img_size: int) -> "tuple[int, int]":
     if len(head) < 8:
         raise VerifyError("image has no vector table", status.IM12)
     stack, reset = struct.unpack("<II", head[:8])
-    if not layout.RAM_BASE < stack <= layout.STACK_TOP_MAX or stack % 8:
+    if not chip.RAM_BASE < stack <= chip.STACK_TOP_MAX or stack % 8:
         raise VerifyError(f"initial stack pointer 0x{stack:08x} is outside RAM or not 8-aligned", status.IM12)
-    if not reset & 1 or not 0 <= reset - layout.VECTOR_ADDRESS < img_size:
+    if not reset & 1 or not 0 <= reset - chip.VECTOR_ADDRESS < img_size:
         raise VerifyError(f"reset vector 0x{reset:08x} is outside the image", status.IM12)
     return stack, reset
 
@@ -137,8 +175,6 @@ def _header(data: bytes, image: Image) -> int:
         raise VerifyError("image header has another size or layout", status.IM2)
     if image.flags not in (0, ROM_FIXED, PROGRAM):
         raise VerifyError(f"image flags 0x{image.flags:x} are not allowed", status.IM2)
-    if image.flags == ROM_FIXED and image.load_addr != layout.SLOT_ADDRESS:
-        raise VerifyError(f"image is for address 0x{image.load_addr:08x}", status.IM2)
     return int(protect_size)
 
 
@@ -148,6 +184,11 @@ def _entries(image: Image) -> None:
             raise VerifyError(f"unprotected TLV 0x{tlv_type:x} is not allowed", status.IM5)
     image.sec_cnt = struct.unpack("<I", _one(image.protected, SEC_CNT, 4))[0]
     image.class_id = _one(image.protected, CLASS_ID, 16)
+    if any(kind == CHIP for kind, _ in image.protected):
+        try:
+            image.chip = _one(image.protected, CHIP, None).decode()
+        except UnicodeError as exc:
+            raise VerifyError("entry chip is not a text", status.IM4) from exc
     image.key_hash = _one(image.unprotected, KEYHASH, 32)
     signature = _one(image.unprotected, ECDSA_SIG, None)
     types = [tlv_type for tlv_type, _ in image.unprotected]

@@ -8,9 +8,10 @@ import struct
 
 from fota_wire import status
 from fota_wire.errors import VerifyError
-from fota_wire.layout import PAGE_SIZE, SLOT_A, SLOT_B, SLOT_NONE
+from fota_wire.layout import SLOT_A, SLOT_B, SLOT_NONE
 
 RECORD_SIZE = 16
+PAGE_SIZE = 2048  # of the journal, on every chip: the begin of a page of flash that may be larger
 RECORDS_PER_PAGE = PAGE_SIZE // RECORD_SIZE
 SEQUENCE_MAX = 0xFFFFFF  # more than the flash can take
 

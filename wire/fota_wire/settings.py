@@ -4,8 +4,9 @@ import binascii
 import struct
 
 from fota_wire import cbor, check
+from fota_wire.chips import stm32l476
 from fota_wire.errors import FormatError, InputError
-from fota_wire.layout import SEC_CNT_MAX, TRUST_STORE_SIZE
+from fota_wire.layout import SEC_CNT_MAX
 
 SIZE = 256
 MAGIC = 0x54455346
@@ -103,7 +104,8 @@ def unpack(raw: bytes) -> Settings:
 
 class TrustStore:
     """Fields of SPEC 1.3: ``genesis_root`` as received; ``server_ca`` and ``device_cert`` DER;
-    ``server_url`` like ``https://host:port``; ``vendor_id`` and ``class_id`` 16 bytes.
+    ``server_url`` like ``https://host:port``; ``vendor_id`` and ``class_id`` 16 bytes; ``chip`` the NAME of
+    the device's, "" if it does not say: agents of before there was a second one take no such field.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class TrustStore:
         server_url: str,
         vendor_id: bytes,
         class_id: bytes,
+        chip: str = "",
     ) -> None:
         self.genesis_root = check.bstr(genesis_root, "genesis ROOT", None, 4096)
         self.server_ca = check.bstr(server_ca, "server CA certificate", None, 2048)
@@ -122,26 +125,28 @@ class TrustStore:
         self.server_url = check.tstr(server_url, "server URL")
         self.vendor_id = check.bstr(vendor_id, "vendor id", 16)
         self.class_id = check.bstr(class_id, "class id", 16)
+        self.chip = check.tstr(chip, "chip")
 
 
-def pack_trust_store(store: TrustStore) -> bytes:
-    """Return ``length u32 | CRC-32 u32 | map``.
+def pack_trust_store(store: TrustStore, room: int = stm32l476.TRUST_STORE_SIZE) -> bytes:
+    """Return ``length u32 | CRC-32 u32 | map``, at most ``room`` bytes.
 
     Raises:
-        InputError: it does not fit its 6 KiB.
+        InputError: it does not fit.
     """
-    body = cbor.encode(
-        {
-            1: store.genesis_root,
-            2: store.server_ca,
-            3: store.device_cert,
-            4: store.server_url,
-            5: store.vendor_id,
-            6: store.class_id,
-        }
-    )
-    if len(body) + 8 > TRUST_STORE_SIZE:
-        raise InputError(f"trust store has {len(body) + 8} bytes, room is for {TRUST_STORE_SIZE}")
+    fields: dict[object, object] = {
+        1: store.genesis_root,
+        2: store.server_ca,
+        3: store.device_cert,
+        4: store.server_url,
+        5: store.vendor_id,
+        6: store.class_id,
+    }
+    if store.chip:
+        fields[7] = store.chip
+    body = cbor.encode(fields)
+    if len(body) + 8 > room:
+        raise InputError(f"trust store has {len(body) + 8} bytes, room is for {room}")
     return struct.pack("<II", len(body), binascii.crc32(body)) + body
 
 
@@ -153,9 +158,9 @@ def unpack_trust_store(raw: bytes) -> TrustStore:
     """
     length, crc = struct.unpack("<II", raw[:8]) if len(raw) >= 8 else (0, 0)
     body = bytes(raw[8 : 8 + length])
-    if not 0 < length <= TRUST_STORE_SIZE - 8 or len(body) != length or binascii.crc32(body) != crc:
+    if not length or len(body) != length or binascii.crc32(body) != crc:
         raise FormatError("trust store: missing or damaged", "trust-store")
-    fields = check.fields(cbor.decode(body), "trust store", (1, 2, 3, 4, 5, 6))
+    fields = check.fields(cbor.decode(body), "trust store", (1, 2, 3, 4, 5, 6), (7,))
     return TrustStore(
         genesis_root=check.bstr(fields[1], "genesis ROOT"),
         server_ca=check.bstr(fields[2], "server CA certificate"),
@@ -163,4 +168,5 @@ def unpack_trust_store(raw: bytes) -> TrustStore:
         server_url=check.tstr(fields[4], "server URL"),
         vendor_id=check.bstr(fields[5], "vendor id"),
         class_id=check.bstr(fields[6], "class id"),
+        chip=check.tstr(fields.get(7, ""), "chip"),
     )

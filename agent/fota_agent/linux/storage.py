@@ -13,7 +13,8 @@ from pathlib import Path
 from fota_wire import journal
 from fota_wire.errors import DeviceError, StorageError
 from fota_wire.files import write_atomic
-from fota_wire.layout import PAGE_SIZE, SEC_CNT_MAX
+from fota_wire.journal import PAGE_SIZE
+from fota_wire.layout import SEC_CNT_MAX
 from fota_wire.status import FL1, FL2, FL3, JO1
 
 BLANK = b"\xff"
