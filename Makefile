@@ -75,12 +75,13 @@ agent-toolchain: toolchain
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq picolibc-arm-none-eabi xz-utils bzip2; \
 	} || { echo "make: needs Debian's packages picolibc-arm-none-eabi, xz-utils and bzip2: apt-get install them as root" >&2; exit 1; }
 
-# The compiler comes from Debian; without the right to install it, say its name and stop.
+# The compilers come from Debian; without the right to install them, say their names and stop.
+TOOLCHAIN := gcc-arm-none-eabi gcc-riscv64-unknown-elf gcc libc6-dev
 toolchain:
-	@command -v arm-none-eabi-gcc >/dev/null && command -v cc >/dev/null || { \
+	@command -v arm-none-eabi-gcc >/dev/null && command -v riscv64-unknown-elf-gcc >/dev/null && command -v cc >/dev/null || { \
 	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq gcc-arm-none-eabi gcc libc6-dev; \
-	} || { echo "make: needs Debian's packages gcc-arm-none-eabi, gcc and libc6-dev: apt-get install them as root" >&2; exit 1; }
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(TOOLCHAIN); \
+	} || { echo "make: needs Debian's packages $(TOOLCHAIN): apt-get install them as root" >&2; exit 1; }
 
 # What the demo shows besides (a gateway's token), and what tests hold our own work against; without them demo
 # and tests say what they leave out. gcc-multilib is there on amd64 alone: the agent in a chip's small memory.

@@ -4,7 +4,7 @@ A port is named as its directory of object files.
 
 Stack: the deepest path in the call graph of the linked code. Frames are GCC's (``-fstack-usage``), or for
 assembly what its push and sub instructions add up to; an indirect call may reach every function whose
-address is taken; an NMI may come on top of all.
+address is taken; an NMI, or what a mask ROM takes for its own, may come on top of all.
 """
 
 import json
@@ -12,15 +12,44 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 EXCEPTION_FRAME = 32 + 4  # eight words, and one to align
-FLASH = {"stm32u5": 8192 + 0x6E0}  # with what its bootloader.ld has behind the settings
+ROM_STACK = 256  # the ESP32-C3's flash and cache functions, which run on our stack
 ROOT = "fota_reset"
 NMI = "fota_flash_nmi"
 # reached through pointers: the journal's flash and the jump from RAM
 INDIRECT = ("read", "program", "erase", "enter")
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """How to read a port's ELF, and its budgets in bytes."""
+
+    tools: str = "arm-none-eabi-"
+    flash: int = 8192
+    ram: int = 400
+    stack: int = 1024
+    call: str = r"\tb(?:l|\.w|\.n)?\s+[0-9a-f]+ <([^>+]+)>"
+    indirect: str = r"\tbl?x\s+(?!lr)"
+    text_in_ram: bool = False
+
+
+ARM = Port()
+PORTS = {
+    "stm32u5": replace(ARM, flash=8192 + 0x6E0),  # with what its bootloader.ld has behind the settings
+    "esp32c3": Port(
+        tools="riscv64-unknown-elf-",
+        flash=0x7000,
+        ram=16384,  # code, data and stack
+        stack=1536,
+        call=r"\t(?:jal|j)\s+(?:\w+,)?[0-9a-f]+ <([^>+]+)>",
+        indirect=r"\tj(?:al)?r\s+(?:-?\d+\()?(?!ra|t0|t1)\w",  # through those: returns, and the mask ROM
+        text_in_ram=True,
+    ),
+}
 
 
 def tool(*command: str) -> str:
@@ -49,17 +78,17 @@ def register_count(text: str) -> int:
     return count
 
 
-def disassemble(elf: Path) -> tuple[dict[str, set[str]], dict[str, int]]:
+def disassemble(elf: Path, port: Port) -> tuple[dict[str, set[str]], dict[str, int]]:
     """Return (function -> functions it calls, function -> stack its push and sub instructions take)."""
     calls: dict[str, set[str]] = defaultdict(set)
     pushed: dict[str, int] = defaultdict(int)
     name = ""
-    for line in tool("arm-none-eabi-objdump", "-d", "--no-show-raw-insn", str(elf)).splitlines():
+    for line in tool(port.tools + "objdump", "-d", "--no-show-raw-insn", str(elf)).splitlines():
         if match := re.match(r"[0-9a-f]{8} <(\S+)>:", line):
             name = match[1]
-        elif re.search(r"\tbl?x\s+(?!lr)", line):
+        elif re.search(port.indirect, line):
             calls[name].update(INDIRECT)
-        elif match := re.search(r"\tb(?:l|\.w|\.n)?\s+[0-9a-f]+ <([^>+]+)>", line):
+        elif match := re.search(port.call, line):
             calls[name].add(match[1])
         elif match := re.search(r"\t(?:push|stmdb\s+sp!,)\s*\{(.*)\}", line):
             pushed[name] += 4 * register_count(match[1])
@@ -68,9 +97,9 @@ def disassemble(elf: Path) -> tuple[dict[str, set[str]], dict[str, int]]:
     return calls, pushed
 
 
-def deepest(elf: Path, objects: Path) -> tuple[int, list[str]]:
-    """Return (bytes, call path) of the deepest path from reset, an NMI at its end included."""
-    calls, pushed = disassemble(elf)
+def deepest(elf: Path, objects: Path, port: Port) -> tuple[int, list[str]]:
+    """Return (bytes, call path) of the deepest path from reset, with what may come on top of it."""
+    calls, pushed = disassemble(elf, port)
     known = frames(objects)
 
     @cache
@@ -80,25 +109,31 @@ def deepest(elf: Path, objects: Path) -> tuple[int, list[str]]:
         return known.get(name, pushed[name]) + size, (name, *path)
 
     size, path = depth(ROOT)
-    return size + EXCEPTION_FRAME + known[NMI], list(path)
+    if NMI in known:
+        return size + EXCEPTION_FRAME + known[NMI], [*path, "NMI"]
+    return size + ROM_STACK, [*path, "ROM"]
 
 
 def measure(objects: Path) -> dict[str, int]:
     """Print and return the numbers of the port whose object files lie in ``objects``."""
     elf = objects / "bootloader.elf"
-    sections = {}
-    for line in tool("arm-none-eabi-size", "-A", str(elf)).splitlines():
+    port = PORTS.get(objects.name, ARM)
+    sections: dict[str, int] = defaultdict(int)
+    for line in tool(port.tools + "size", "-A", str(elf)).splitlines():
         if match := re.match(r"(\.\w+)\s+(\d+)\s+\d+", line):
             sections[match[1]] = int(match[2])
-    stack, path = deepest(elf, objects)
+    stack, path = deepest(elf, objects, port)
+    code = sections[".text"] + sections[".tail"]
+    ram = sections[".data"] + sections[".bss"]
+    loaded = objects / "bootloader.bin"
     numbers = {
-        "flash_bytes": sections[".text"] + sections.get(".tail", 0) + sections[".data"],
-        "ram_bytes": sections[".data"] + sections[".bss"],
+        "flash_bytes": loaded.stat().st_size if port.text_in_ram else code + sections[".data"],
+        "ram_bytes": ram + code + sections[".stack"] if port.text_in_ram else ram,
         "stack_bytes": stack,
     }
-    print(f"{objects.name}: flash {numbers['flash_bytes']} of {FLASH.get(objects.name, 8192)} bytes")
-    print(f"{objects.name}: RAM   {numbers['ram_bytes']} of 400 bytes")
-    print(f"{objects.name}: stack {stack} of 1024 bytes: {' > '.join(path)}, NMI")
+    print(f"{objects.name}: flash {numbers['flash_bytes']} of {port.flash} bytes")
+    print(f"{objects.name}: RAM   {numbers['ram_bytes']} of {port.ram} bytes")
+    print(f"{objects.name}: stack {stack} of {port.stack} bytes: {' > '.join(path[:-1])}, {path[-1]}")
     return numbers
 
 

@@ -7,7 +7,7 @@
 FOTA_PORT ?= stm32l4
 FOTA_BOOTLOADER := $(patsubst %client/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 FOTA_CLIENT_SOURCES := $(addprefix $(FOTA_BOOTLOADER),client/fota.c client/record.c core/crc32.c core/journal.c \
-  port/$(FOTA_PORT)/journal_flash.c)
+  port/$(FOTA_PORT)/journal_flash.c) $(wildcard $(FOTA_BOOTLOADER)port/$(FOTA_PORT)/application.c)
 FOTA_CLIENT_CFLAGS := $(addprefix -I$(FOTA_BOOTLOADER),client core port/$(FOTA_PORT) port/stm32) \
   -I$(or $(FOTA_BOOTLOADER),.)
 FOTA_MCUBOOT_SOURCES := $(FOTA_BOOTLOADER)client/mcuboot.c

@@ -253,7 +253,7 @@ static void fill_report(const boot_t *b, const fota_step_t *step) {
   fota_report_t *r = &fota_port_report;
   r->running = step->slot;
   r->trial = step->trial;
-  memcpy(r->version, b->image.base + FOTA_IMAGE_VERSION, sizeof r->version);
+  memcpy(r->version, b->image.version, sizeof r->version);
   r->sec_cnt = fota_load_le32(b->image.sec_cnt);
   r->floor = floor_of(b);
   r->epoch = b->counter[FOTA_COUNTER_EPOCH] / COUNTS_PER_STEP;
@@ -276,7 +276,7 @@ static noreturn void start(boot_t *b, const fota_step_t *step) {
   const bool confirmed = !step->trial && step->slot == b->journal.record.confirmed;
   if (confirmed) raise_floor(b);
   fill_report(b, step);
-  fota_say_boot(step->slot, b->image.base + FOTA_IMAGE_VERSION,
+  fota_say_boot(step->slot, b->image.version,
                 step->trial ? " trial\r\n"
                 : confirmed ? " confirmed\r\n"
                             : " fallback\r\n");

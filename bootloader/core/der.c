@@ -8,7 +8,7 @@ enum { DER_SEQUENCE = 0x30, DER_INTEGER = 0x02, SCALAR_SIZE = 32, DER_MAX = 72 }
 
 /* The order of P-256. A signature has 1 <= r, s < n; what the element would say to others is
  * nowhere written, and an answer that is no verdict would stop the boot. */
-static const uint8_t order[SCALAR_SIZE] = {
+const uint8_t fota_p256_order[SCALAR_SIZE] = {
     0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
     0xbc, 0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51};
 
@@ -28,7 +28,7 @@ static uint32_t parse_scalar(const uint8_t *der, uint32_t left, uint8_t scalar[S
   if (size > SCALAR_SIZE) return 0;
   memset(scalar, 0, SCALAR_SIZE - size);
   memcpy(scalar + SCALAR_SIZE - size, der, size);
-  return memcmp(scalar, order, SCALAR_SIZE) < 0 ? consumed : 0;
+  return memcmp(scalar, fota_p256_order, SCALAR_SIZE) < 0 ? consumed : 0;
 }
 
 fota_status_t fota_der_signature(const uint8_t *der, uint32_t length, uint8_t rs[64]) {

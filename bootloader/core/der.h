@@ -12,4 +12,6 @@
  * after it. FOTA_IMAGE_DER otherwise. The range 1..n-1 is the verifier's to check. */
 FOTA_MUST_USE fota_status_t fota_der_signature(const uint8_t *der, uint32_t length, uint8_t rs[64]);
 
+extern const uint8_t fota_p256_order[32]; /* big endian; r and s are below it, and not zero */
+
 #endif

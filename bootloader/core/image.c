@@ -111,7 +111,7 @@ static fota_status_t check_vectors(const uint8_t *base, uint32_t img_size,
 fota_status_t fota_image_parse(const uint8_t *base, const fota_layout_t *layout,
                                fota_image_t *image) {
   const uint32_t slot_size = layout->slot_size;
-  *image = (fota_image_t){.base = base};
+  *image = (fota_image_t){.base = base, .version = base + FOTA_IMAGE_VERSION};
   FOTA_TRY(check_header(base, layout));
   const uint32_t img_size = fota_load_le32(base + HEADER_IMG_SIZE);
   const uint32_t protected_size = fota_load_le16(base + HEADER_SIZES + 2);

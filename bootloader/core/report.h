@@ -24,7 +24,7 @@ typedef struct fota_report {
   uint8_t state;
   uint8_t tries;
   uint8_t trial;       /* 1 = this boot is a trial */
-  uint8_t reset_cause; /* RCC_CSR bits 31..24 */
+  uint8_t reset_cause; /* RCC_CSR bits 31..24, or their like */
   uint8_t zero;
   uint8_t version[8]; /* of the running image, as in its header */
   uint32_t sec_cnt;
@@ -37,7 +37,8 @@ typedef struct fota_report {
   uint32_t hash_us;
   uint32_t element_us;
   uint32_t sequence;
-  uint8_t zeros[28];
+  uint32_t journal; /* where it is in flash, on chips where a table says so; else 0 */
+  uint8_t zeros[24];
   uint32_t crc; /* CRC-32 of the bytes before it */
 } fota_report_t;
 
@@ -48,6 +49,7 @@ _Static_assert(offsetof(fota_report_t, reason) == 36, "SPEC 4");
 _Static_assert(offsetof(fota_report_t, image_hash) == 52, "SPEC 4");
 _Static_assert(offsetof(fota_report_t, hash_us) == 84, "SPEC 4");
 _Static_assert(offsetof(fota_report_t, sequence) == 92, "SPEC 4");
+_Static_assert(offsetof(fota_report_t, journal) == 96, "SPEC 4");
 _Static_assert(offsetof(fota_report_t, crc) == 124, "SPEC 4");
 _Static_assert(sizeof(fota_report_t) == 128, "SPEC 4");
 

@@ -50,7 +50,8 @@ typedef uint32_t fota_status_t;
   X(FOTA_SELF_TEST, 'A', 'P', 1, "self-test")                         \
   X(FOTA_HEALTH, 'A', 'P', 2, "health")                               \
   X(FOTA_NO_CHECK_IN, 'A', 'P', 3, "no-check-in")                     \
-  X(FOTA_PARTITION_TABLE, 'P', 'T', 1, "partition-table")
+  X(FOTA_PARTITION_TABLE, 'P', 'T', 1, "partition-table")             \
+  X(FOTA_OTA_DATA, 'O', 'D', 1, "ota-data")
 
 #define FOTA_STATUS_ENUM_(id, a, b, number, name) id = FOTA_MODULE(a, b) | (number),
 enum { FOTA_OK = 0x5a3c96e1, FOTA_STATUS_LIST(FOTA_STATUS_ENUM_) };

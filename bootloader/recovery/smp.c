@@ -101,7 +101,7 @@ static void put_image(fota_cbor_out_t *out, uint8_t slot, const fota_image_t *im
                       const fota_record_t *record) {
   fota_cbor_put_head(out, FOTA_CBOR_MAP, 5);
   put_number(out, "slot", fota_slot_index(slot));
-  put_version(out, image->base + FOTA_IMAGE_VERSION);
+  put_version(out, image->version);
   fota_cbor_put_key(out, "hash");
   fota_cbor_put_string(out, FOTA_CBOR_BYTES, image->hash, 32);
   put_flag(out, "pending", record->candidate == slot && record->state == FOTA_STATE_STAGED);

@@ -162,6 +162,7 @@ class Image(ctypes.Structure):
     _fields_ = [
         ("base", ctypes.c_void_p),
         ("hashed_size", ctypes.c_uint32),
+        ("version", ctypes.c_void_p),
         ("sec_cnt", ctypes.c_void_p),
         ("class_id", ctypes.c_void_p),
         ("hash", ctypes.c_void_p),

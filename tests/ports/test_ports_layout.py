@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 BOOTLOADER = Path(__file__).resolve().parents[2] / "bootloader"
-PORTS = ("stm32l4", "stm32u5")
-CHIP = re.compile(r"stm32|\b[lgh][0-9]{1,2}\b|\bu5\w*|cortex|FB_MODE|SWAP_BANK|BKER|\bOPTR\b", re.IGNORECASE)
+PORTS = ("stm32l4", "stm32u5", "esp32c3")
+CHIP = re.compile(
+    r"stm32|esp32|riscv|\b[lgh][0-9]{1,2}\b|\bu5\w*|cortex|FB_MODE|SWAP_BANK|BKER|\bOPTR\b", re.IGNORECASE
+)
 GENERIC = ("core", "crypto_element", "client")
 
 
@@ -35,7 +37,7 @@ def test_shared_code_includes_no_port_by_name(folder: str) -> None:
 def test_port_includes_no_other_port(port: str) -> None:
     for path in (BOOTLOADER / "port" / port).glob("*.[ch]"):
         included = set(re.findall(r'#include "port/(\w+)/', path.read_text()))
-        assert included <= {port, "stm32"}, path
+        assert included <= ({port} if port.startswith("esp32") else {port, "stm32"}), path
 
 
 def test_ports_of_the_makefile_are_the_folders_with_a_linker_script() -> None:
@@ -45,13 +47,21 @@ def test_ports_of_the_makefile_are_the_folders_with_a_linker_script() -> None:
     assert set(listed[1].split()) == folders == set(PORTS)
 
 
-def test_size_report_names_both_ports_with_the_same_keys(tmp_path: Path) -> None:
+def test_size_report_names_all_ports_with_the_same_keys(tmp_path: Path) -> None:
     import json
     import subprocess
     import sys
 
     for port in PORTS:
-        command = ["make", "-C", str(BOOTLOADER), f"PORT={port}", f"BUILD={tmp_path}", "bootloader"]
+        command = [
+            "make",
+            "-C",
+            str(BOOTLOADER),
+            f"PORT={port}",
+            f"BUILD={tmp_path}",
+            f"PYTHON={sys.executable}",
+        ]
+        command.append("bootloader")
         subprocess.run(command, check=True, capture_output=True)
     report = tmp_path / "size.json"
     objects = [str(tmp_path / "bootloader" / port) for port in PORTS]
@@ -60,4 +70,9 @@ def test_size_report_names_both_ports_with_the_same_keys(tmp_path: Path) -> None
     sizes = json.loads(report.read_text())
     assert list(sizes) == list(PORTS)
     assert {tuple(numbers) for numbers in sizes.values()} == {("flash_bytes", "ram_bytes", "stack_bytes")}
-    assert all(numbers["stack_bytes"] <= 1024 for numbers in sizes.values())
+    assert all(sizes[port]["stack_bytes"] <= 1024 for port in PORTS if port.startswith("stm32"))
+    assert (
+        sizes["esp32c3"]["flash_bytes"] <= 0x7000
+    )  # in front of the settings, in the stock bootloader's room
+    assert sizes["esp32c3"]["ram_bytes"] <= 16384  # code, data and stack
+    assert sizes["esp32c3"]["stack_bytes"] <= 1536

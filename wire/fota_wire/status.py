@@ -44,6 +44,7 @@ _NAMES = (
     ("AP2", "health"),
     ("AP3", "no-check-in"),
     ("PT1", "partition-table"),
+    ("OD1", "ota-data"),
 )
 _MEANINGS = (
     "no image in the slot",
@@ -84,6 +85,7 @@ _MEANINGS = (
     "the application was not healthy in time",
     "healthy, but the server could not be reached in time to confirm",
     "damaged, missing, or without a partition that is needed: the copy of the places is used",
+    "no fault: the application asked for this trial by OTA data",
 )
 
 
@@ -106,6 +108,7 @@ SE1 = 0x53450001
 RN1 = 0x524E0001
 AP1, AP2, AP3 = (0x41500000 + n for n in range(1, 4))
 PT1 = 0x50540001
+OD1 = 0x4F440001
 
 
 def label(code: int) -> str:

@@ -23,6 +23,7 @@ fota_status_t fota_image_parse(const uint8_t *base, const fota_layout_t *layout,
                                fota_image_t *image) {
   (void)layout;
   image->base = base;
+  image->version = base;
   image->hash = base + sizeof slot - 32;
   return ANY(bool) ? FOTA_OK : FOTA_IMAGE_TLV;
 }

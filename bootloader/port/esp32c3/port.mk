@@ -1,0 +1,13 @@
+# ESP32-C3: one RISC-V core, SPI flash behind an MMU, segments loaded into RAM.
+CROSS := riscv64-unknown-elf-
+PORT_CPU := -march=rv32imc -mabi=ilp32
+PORT_CLANG := riscv32-unknown-elf
+# SHA=software: the compression function in C in place of the chip's engine
+PORT_SHARED := $(if $(filter software,$(SHA)),core/sha256_block.c)
+PORT_APPLICATION := %/application.c $(if $(filter software,$(SHA)),%/sha256_engine.c)
+# the journal is opened through messages.c; no variable is reached by gp, which applications own
+PORT_LINK := -Wl,--wrap=fota_journal_open
+GCC_ONLY ?= -fstack-usage -msmall-data-limit=0 -msave-restore
+# what the mask ROM loads: chip id and MiB of flash in its header, by which partitions are bounded (places.c)
+PORT_FLASHED := bin
+PORT_ESPRESSIF := 5 4

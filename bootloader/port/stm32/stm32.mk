@@ -1,0 +1,4 @@
+# What all STM32s share (port/stm32, port/armv7m).
+PORT_INCLUDE := -Iport/stm32
+PORT_SHARED := core/image.c port/armv7m/mem.c port/armv7m/sha256_block.S \
+  $(addprefix port/stm32/,startup.c common.c bus.c) $(if $(filter clang,$(COMPILER)),port/armv7m/aeabi.c)
