@@ -71,8 +71,37 @@ class Stm32(Chip, Protocol):
         """Physical banks, 1 and 2."""
 
 
+class Espressif(Chip, Protocol):
+    """What an ESP32 has beside: a partition table at ``TABLE_OFFSET``, and where segments of images may go,
+    as (begin, end): ``DROM`` and ``IROM`` show flash in pages of ``MMU_PAGE``, ``IRAM`` and ``DRAM`` are the
+    same RAM, ``RTC_RAM`` survives a reset. ``PLACES_OFFSET``: of the copy of the places in the settings;
+    ``STORE_TYPE``, ``STORE_SUBTYPE``, ``STORE_LABEL``, ``STORE_SIZE``: of the partition with journal and
+    stores; ``MAX_REVISION``: 100 * major + minor.
+    """
+
+    CHIP_ID: int
+    ELF_MACHINE: int
+    MAX_REVISION: int
+    FLASH_SIZE: int
+    PLACES_OFFSET: int
+    TABLE_OFFSET: int
+    TABLE_SIZE: int
+    STORE_TYPE: int
+    STORE_SUBTYPE: int
+    STORE_LABEL: str
+    STORE_SIZE: int
+    SLOT_ALIGNMENT: int
+    MMU_PAGE: int
+    DROM: tuple[int, int]
+    IROM: tuple[int, int]
+    IRAM: tuple[int, int]
+    DRAM: tuple[int, int]
+    RTC_RAM: tuple[int, int]
+
+
 STM32: dict[str, Stm32] = {row.NAME: row for row in (stm32l476, stm32u585)}
-CHIPS: dict[str, Chip] = {**STM32, esp32c3.NAME: esp32c3}
+ESPRESSIF: dict[str, Espressif] = {esp32c3.NAME: esp32c3}
+CHIPS: dict[str, Chip] = {**STM32, **ESPRESSIF}
 DEFAULT = stm32l476.NAME
 """Of everything that names no chip, as was usual before there was a second one."""
 

@@ -1,6 +1,7 @@
-"""Firmware image, MCUboot format (SPEC 2): strict parser, and the parts to build one.
+"""Firmware image: the one door to its forms, and MCUboot's (SPEC 2): strict parser, and the parts of one.
 
-File = header padded to 0x200 || payload || protected TLVs || unprotected TLVs. Little endian.
+By its first byte an image is in Espressif's form (SPEC 7), which `esp_image` reads, or in MCUboot's:
+file = header padded to 0x200 || payload || protected TLVs || unprotected TLVs. Little endian.
 """
 
 import hashlib
@@ -12,9 +13,11 @@ from fota_wire.errors import FormatError, VerifyError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fota_wire.host_chips import Stm32
+    from fota_wire.host_chips import Chip, Stm32
 
 MAGIC = 0x96F3B83D
+MCUBOOT_FORM = "mcuboot"  # of a row
+ESPRESSIF = b"\xe9"
 ROM_FIXED = 0x100
 PROGRAM = 0x10  # MCUboot's NON_BOOTABLE: a program of a Linux gateway, which no microcontroller boots
 MAX_PROGRAM = 16 << 20
@@ -35,7 +38,7 @@ class Image:
     bytes; ``chip`` its NAME in the table of chips, "" if the image does not say; ``key_hash`` 32 bytes;
     ``signature`` r||s; ``image_hash`` (what was signed) and ``file_digest``, 32 bytes; ``vectors`` (stack
     pointer, reset vector), but of a program; ``protected`` and ``unprotected`` [(type, value)] in their
-    order.
+    order. In Espressif's form ``load_addr`` is the entry, and there are no vectors and no entries.
     """
 
     def __init__(self) -> None:
@@ -83,21 +86,26 @@ def build_unprotected(image_hash: bytes, key_hash: bytes, signature: bytes) -> b
 
 
 def parse_image(
-    data: bytes, in_flash: bool = False, programs: bool = False, chip: "Stm32 | None" = None
+    data: bytes, in_flash: bool = False, programs: bool = False, chip: "Chip | None" = None
 ) -> Image:
     """Return the image in ``data``; everything is checked as the bootloader does, but key, class, floor,
     signature.
 
-    ``in_flash``: bytes after the last TLV are not looked at. ``programs``: programs of a Linux gateway are
+    ``in_flash``: bytes after the image are not looked at. ``programs``: programs of a Linux gateway are
     welcome too; a bootloader refuses them. ``chip``: the one that it is to run on; without it, the one that
     it names, and the STM32L476 if it names none.
 
     Raises:
         FormatError: IM1, not an image at all.
-        VerifyError: IM2 to IM6, IM11, IM12; IM13, made for another chip, or for one that is not known here.
+        VerifyError: IM2 to IM6, IM11, IM12; IM13, made for another chip, or for one that is not known here;
+        in Espressif's form IM8, IM14 and IM15, too.
     """
+    if data[:1] == ESPRESSIF:
+        return _from_espressif(data, in_flash, chip)
     image = Image()
     protect_size = _header(data, image)
+    if chip is not None and chip.FORM != MCUBOOT_FORM:
+        raise VerifyError(f"image is for an STM32, not for chip {chip.NAME}", status.IM13)
     if image.flags == PROGRAM and not programs:
         raise VerifyError("a program of a Linux gateway, not firmware", status.IM2)
     end = layout.HEADER_SIZE + image.img_size
@@ -109,7 +117,7 @@ def parse_image(
         raise VerifyError("protected TLV area has another size than the header says", status.IM4)
     image.unprotected, image.size = _read_area(data, hashed_end, UNPROTECTED_MAGIC)
     _entries(image)
-    row = chip_of(image, chip)
+    row = chip_of(image, chip)  # type: ignore[arg-type]  # an STM32's, by its form
     limit = MAX_PROGRAM if image.flags == PROGRAM else row.SLOT_SIZE
     if image.size > limit:
         whose = "a program" if image.flags == PROGRAM else f"a slot of chip {row.NAME}"
@@ -125,6 +133,22 @@ def parse_image(
     if image.flags != PROGRAM:
         head = data[layout.HEADER_SIZE : layout.HEADER_SIZE + 8]
         image.vectors = check_vectors(head, image.img_size, row)
+    return image
+
+
+def _from_espressif(data: bytes, in_flash: bool, chip: "Chip | None") -> Image:
+    from fota_wire import esp_image
+
+    found = esp_image.parse(data, in_flash)
+    image = Image()
+    image.chip = found.chip.NAME
+    if chip is not None and image.chip != chip.NAME:
+        raise VerifyError(f"image is for chip {image.chip}, not {chip.NAME}", status.IM13)
+    image.version, image.sec_cnt = found.block.version, found.block.sec_cnt
+    image.class_id, image.key_hash = found.block.class_id, found.block.key_hash
+    image.load_addr, image.img_size, image.size = found.header.entry, found.end, found.size
+    image.signature, image.image_hash = found.signature, found.image_hash
+    image.file_digest = hashlib.sha256(data[: image.size]).digest()
     return image
 
 

@@ -14,14 +14,16 @@ DEFAULT_ADDRESS = 0x60
 DEFAULT_TRIES = 3
 DEFAULT_WATCHDOG_S = 16
 DEFAULT_MAX_STEP = 255
-_LAYOUT = "<IHH16s9sBBBI32s32s32s32sB83x"
+_LAYOUT = "<IHH16s9sBBBI32s32s32s32sB3x5I60x"
+NO_PLACES = (0, 0, 0, 0, 0)
 
 
 class Settings:
     """Fields of SPEC 1.2: ``class_id`` 16 bytes, ``serial`` 9 bytes and ``address`` (7 bit) of the element,
     ``tries`` 1..15, ``watchdog_s`` 1..30, ``max_step`` of the security counter, ``io_key`` and ``mac_key``
     32 bytes (secret), ``root_a`` and ``root_b`` KEYHASHes, 32 bytes; ``watchdog_always``: in every boot, not
-    in trials only.
+    in trials only; ``places``, zeros but on an ESP32: offset of the partition ``fota``, offset and size of
+    slot A, offset and size of slot B.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Settings:
         watchdog_s: int = DEFAULT_WATCHDOG_S,
         max_step: int = DEFAULT_MAX_STEP,
         watchdog_always: bool = True,
+        places: "tuple[int, int, int, int, int]" = NO_PLACES,
     ) -> None:
         self.class_id = check.bstr(class_id, "class id", 16)
         self.serial = check.bstr(serial, "element serial", 9)
@@ -50,6 +53,7 @@ class Settings:
         self.root_a = check.bstr(root_a, "KEYHASH of root A", 32)
         self.root_b = check.bstr(root_b, "KEYHASH of root B", 32)
         self.watchdog_always = watchdog_always
+        self.places = places
         if not (self.address and self.tries and self.watchdog_s and self.max_step):
             raise FormatError("settings: address, tries, watchdog and step are at least 1", "settings")
 
@@ -72,6 +76,7 @@ def pack(settings: Settings) -> bytes:
         settings.root_a,
         settings.root_b,
         int(settings.watchdog_always),
+        *settings.places,
     )
     return body + struct.pack("<I", binascii.crc32(body))
 
@@ -85,7 +90,7 @@ def unpack(raw: bytes) -> Settings:
     if len(raw) != SIZE or struct.unpack("<I", raw[252:])[0] != binascii.crc32(raw[:252]):
         raise FormatError("settings: missing or damaged", "settings")
     values = struct.unpack(_LAYOUT, raw[:252])
-    if values[:3] != (MAGIC, 1, SIZE) or values[13] > 1 or any(raw[169:252]):
+    if values[:3] != (MAGIC, 1, SIZE) or values[13] > 1 or any(raw[169:172]) or any(raw[192:252]):
         raise FormatError("settings: magic, format or length is not ours", "settings")
     return Settings(
         class_id=values[3],
@@ -99,6 +104,7 @@ def unpack(raw: bytes) -> Settings:
         root_a=values[11],
         root_b=values[12],
         watchdog_always=values[13] == 1,
+        places=values[14:19],
     )
 
 

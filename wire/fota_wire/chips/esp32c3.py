@@ -8,6 +8,8 @@ TITLE = "ESP32-C3"
 PORT = "esp32c3"
 FORM = "espressif"
 CHIP_ID = 5  # in the header of images
+ELF_MACHINE = 243  # RISC-V
+MAX_REVISION = 199  # 100 * major + minor: IDF's images ask for no more
 
 FLASH_BASE = 0
 FLASH_SIZE = 0x400000
@@ -39,5 +41,14 @@ INACTIVE_SLOT_ADDRESS = 0x3C400000  # of slot B
 
 RAM_BASE = 0x3FC80000
 RAM_SIZE = 0x60000
-BOOT_REPORT_ADDRESS = 0x50000000
+BOOT_REPORT_ADDRESS = 0x50001F00  # in RTC RAM, behind what applications of ESP-IDF have at its begin
 HEALTH_ADDRESS = BOOT_REPORT_ADDRESS + 128
+
+# Where segments of images may go: begin and end. What flash shows, by one table of pages for both windows;
+# RAM as both buses see it, below the bootloader; RAM that a reset leaves alone, below the report.
+MMU_PAGE = 0x10000
+DROM = (0x3C000000, 0x3C800000)
+IROM = (0x42000000, 0x42800000)
+IRAM = (0x40380000, 0x403CE710)
+DRAM = (0x3FC80000, 0x3FCCE710)
+RTC_RAM = (0x50000000, BOOT_REPORT_ADDRESS)

@@ -1,0 +1,234 @@
+"""Espressif's image form and signature sector: what is read, and what is refused for what."""
+
+import json
+import struct
+from pathlib import Path
+
+import esp_world
+import pytest
+
+from fota_wire import cose, der, esp_image, esp_signature, host_chips, host_crypto, image, status
+from fota_wire.errors import FormatError, VerifyError
+
+GOOD = esp_world.signed()
+END = esp_image.parse(GOOD).end
+SECTOR_AT = len(GOOD) - 4096
+
+
+def refusal(data: bytes) -> int:
+    with pytest.raises((FormatError, VerifyError)) as caught:
+        image.parse_image(data)
+    return caught.value.code
+
+
+def test_signed_image_is_read_through_the_one_door():
+    found = image.parse_image(GOOD)
+    assert (found.chip, found.version, found.sec_cnt) == ("esp32c3", (1, 1, 0, 0), 3)
+    assert (found.class_id, found.size, found.load_addr) == (esp_world.CLASS_ID, len(GOOD), esp_world.ENTRY)
+    key = esp_world.example_key("image-a")
+    assert found.key_hash == cose.key_hash(host_crypto.public_xy(key))
+    assert host_crypto.verify(host_crypto.public_xy(key), found.image_hash, found.signature)
+
+
+def test_image_in_a_slot_is_read_whatever_follows_it():
+    assert image.parse_image(GOOD + b"\xff" * 5000, in_flash=True).size == len(GOOD)
+    assert refusal(GOOD + b"\xff") == status.IM4
+
+
+def test_every_byte_of_the_image_is_under_its_hashes_and_its_signature():
+    for at in [*range(0x200), *range(0x200, SECTOR_AT, 997), *range(END - 120, END + 40)]:
+        changed = bytearray(GOOD)
+        changed[at] ^= 0x10
+        with pytest.raises((FormatError, VerifyError)):
+            image.parse_image(bytes(changed))
+
+
+def test_every_byte_of_the_signature_sector_is_what_it_has_to_be_or_of_the_signature_itself():
+    r_and_s = range(SECTOR_AT + 101, SECTOR_AT + 165)
+    for at in range(SECTOR_AT, len(GOOD), 7):
+        changed = bytearray(GOOD)
+        changed[at] ^= 0x10
+        assert refusal(bytes(changed)) in (status.IM4, status.IM8) or at in r_and_s
+
+
+@pytest.mark.parametrize(
+    "size", [0, 1, 23, 24, 31, 0x120, END - 1, END, SECTOR_AT, SECTOR_AT + 1, len(GOOD) - 1]
+)
+def test_truncated_anywhere_is_refused(size):
+    assert refusal(GOOD[:size]) in (status.IM1, status.IM3, status.IM4)
+
+
+def header(at, layout, value):
+    def change(plain):
+        struct.pack_into(layout, plain, at, value)
+
+    return {"change_header": change}
+
+
+def segment(number, *, address=None, content=None, add=None, drop=False):
+    def change(parts):
+        old_address, old = parts[number]
+        parts[number] = (
+            old_address if address is None else address,
+            old if content is None else content,
+        )
+        if drop:
+            del parts[number]
+        if add is not None:
+            parts.insert(number, add)
+
+    return {"change_parts": change}
+
+
+def block(at, layout, value):
+    def change(parts):
+        raw = bytearray(parts[-1][1])
+        struct.pack_into(layout, raw, at, value)
+        parts[-1] = (0, bytes(raw))
+
+    return {"change_parts": change}
+
+
+OTHER_PAGES = esp_world.descriptor()[:180] + b"\x0f" + bytes(5075)
+# the segments of GOOD: DROM, DRAM, IRAM, RTC, padding, IROM, block
+REFUSED = {
+    "no-segment": (header(1, "B", 0), status.IM2),
+    "17-segments": (header(1, "B", 17), status.IM2),
+    "no-hash": (header(23, "B", 0), status.IM2),
+    "hash-flag-of-2": (header(23, "B", 2), status.IM2),
+    "chip-esp32": (header(12, "<H", 0), status.IM13),
+    "chip-esp32-s3": (header(12, "<H", 9), status.IM13),
+    "chip-unknown": (header(12, "<H", 0x105), status.IM13),
+    "revision-that-there-is-not": (header(15, "<H", 200), status.IM14),
+    "revision-least-above-most": (header(17, "<H", 2), status.IM14),
+    "entry-0": (header(4, "<I", 0), status.IM15),
+    "entry-in-data": (header(4, "<I", 0x3C030020), status.IM15),
+    "entry-behind-the-code": (header(4, "<I", 0x40380000 + 30_004), status.IM15),
+    "drom-not-aligned-to-its-offset": (segment(0, address=0x3C030024), status.IM15),
+    "drom-of-another-page-is-the-same-offset": (segment(0, address=0x3C040020), None),
+    "drom-leaves-its-window": (segment(5, address=0x3C7F0020), status.IM15),
+    "irom-leaves-its-window": (segment(5, address=0x427F0020), status.IM15),
+    "two-windows-on-one-page": (segment(5, address=0x42030020), status.IM15),
+    "ram-over-the-loader": (segment(1, address=0x3FCCE408), status.IM15),
+    "ram-up-to-the-loader": (segment(1, address=0x3FCCE404), None),
+    "iram-over-the-loader": (segment(2, address=0x403D8000), status.IM15),
+    "ram-of-the-rom": (segment(1, address=0x3FCDE160), status.IM15),
+    "iram-in-the-cache": (segment(2, address=0x4037C000), status.IM15),
+    "ram-that-wraps": (segment(1, address=0xFFFFFFF0), status.IM15),
+    "peripherals": (segment(1, address=0x60008000), status.IM15),
+    "rom": (segment(1, address=0x40000000), status.IM15),
+    "address-1-is-no-padding": (segment(4, address=1), status.IM15),
+    "two-at-one-place": (segment(1, address=0x50000000), status.IM15),
+    "dram-over-iram-by-its-alias": (segment(1, address=0x3FC80000), status.IM15),
+    "rtc-over-the-report": (segment(3, address=0x50001EF4), status.IM15),
+    "rtc-up-to-the-report": (segment(3, address=0x50001EF0), None),
+    "descriptor-of-other-pages": (segment(0, content=OTHER_PAGES), status.IM2),
+    "no-block": (segment(6, drop=True), status.IM4),
+    "two-blocks": (segment(6, add=(0, b"FOTA" + bytes(64))), status.IM4),
+    "block-of-72-bytes": (segment(6, content=b"FOTA\x01\0\x44\0" + bytes(64)), status.IM4),
+    "block-magic": (block(0, "4s", b"FOTB"), status.IM4),
+    "block-format": (block(4, "<H", 2), status.IM4),
+    "block-length": (block(6, "<H", 67), status.IM4),
+    "block-counter-0": (block(16, "<I", 0), status.IM4),
+    "block-counter-too-large": (block(16, "<I", 262144), status.IM4),
+    "block-of-another-key": (block(36, "32s", bytes(32)), status.IM8),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_image_with_one_thing_wrong_and_all_else_right_is_refused_for_it(name):
+    change, code = REFUSED[name]
+    data = esp_world.rebuilt(GOOD, **change)
+    if code is None:
+        image.parse_image(data)
+    else:
+        assert refusal(data) == code
+
+
+def test_checksum_hash_and_digest_have_to_be_right_each_by_itself():
+    for at in (END - 33, END - 1):
+        changed = bytearray(GOOD[:END])
+        changed[at] ^= 1
+        assert refusal(esp_world.resigned(bytes(changed))) == status.IM6
+    digest_of_another = GOOD[:SECTOR_AT] + esp_world.signed(sec_cnt=4)[SECTOR_AT:]
+    assert refusal(digest_of_another) == status.IM6
+
+
+def test_bytes_that_no_hash_of_espressif_covers_are_blank():
+    changed = bytearray(GOOD)
+    changed[END] = 0
+    assert refusal(bytes(changed)) == status.IM4
+
+
+def block_by(key: str, data: bytes = GOOD, signature: bytes | None = None) -> bytes:
+    private = esp_world.example_key(key)
+    digest = esp_image.parse(GOOD).image_hash
+    made = signature or host_crypto.signer(private)(digest)
+    return esp_signature.build_block(host_crypto.public_xy(private), made, digest)
+
+
+def with_blocks(*blocks: bytes) -> bytes:
+    return GOOD[:SECTOR_AT] + esp_signature.build_sector(list(blocks))
+
+
+def test_of_several_signatures_the_one_counts_that_our_block_names():
+    data = with_blocks(block_by("image-b"), block_by("release-1"), block_by("image-a"))
+    assert image.parse_image(data).signature == image.parse_image(GOOD).signature
+    assert refusal(with_blocks(block_by("image-b"))) == status.IM8
+    assert refusal(with_blocks(block_by("image-a"), block_by("image-a"))) == status.IM4
+
+
+@pytest.mark.parametrize("number", [0, der.ORDER, der.ORDER + 1])
+@pytest.mark.parametrize("at", [0, 32])
+def test_signature_numbers_out_of_range_are_refused(at, number):
+    good = image.parse_image(GOOD).signature
+    made = good[:at] + number.to_bytes(32, "big") + good[at + 32 :]
+    assert refusal(with_blocks(block_by("image-a", signature=made))) == status.IM11
+
+
+def test_sector_with_anything_between_or_behind_its_blocks_is_refused():
+    one = block_by("image-a")
+    for sector in (
+        one + b"\xff" * 1216 + one + b"\xff" * 448,  # a hole
+        one + b"\0" + b"\xff" * (4096 - 1217),
+        one * 3 + b"\xff" * 447 + b"\0",
+        b"\xff" * 4096,
+    ):
+        assert refusal(GOOD[:SECTOR_AT] + sector) == status.IM4
+
+
+@pytest.mark.skipif(not esp_world.VECTORS.is_dir(), reason=f"no ESP32 vectors at {esp_world.VECTORS}")
+def test_signature_sectors_of_espressif_are_read():
+    folder = esp_world.VECTORS / "signed"
+    data = (folder / "bootloader_signed_v2_ecdsa256.bin").read_bytes()
+    (found,) = esp_signature.read_sector(data[-4096:])
+    raw = (folder / "ecdsa256_secure_boot_signing_pubkey_raw.bin").read_bytes()
+    assert found.xy == raw[:32][::-1] + raw[32:][::-1] or found.xy == raw
+    assert found.key_digest.hex().startswith("f35cc5db")
+    assert host_crypto.verify(found.xy, found.digest, found.signature)
+    (other,) = esp_signature.read_sector((folder / "bootloader_signed_v2_ecdsa384.bin").read_bytes()[-4096:])
+    assert (other.kind, other.xy) == ("ECDSA P-384", b"")
+
+
+@pytest.mark.skipif(not esp_world.VECTORS.is_dir(), reason=f"no ESP32 vectors at {esp_world.VECTORS}")
+def test_stock_bootloader_has_a_right_checksum_and_hash_and_is_no_application():
+    data = (esp_world.VECTORS / "boot" / "c3_idf4.3dev_esptool.bin").read_bytes()
+    found = esp_image.read_segments(data, esp_image.Header(data))
+    assert (len(found[0]), found[1]) == (4, len(data))
+    assert esp_image.checksum(data, found[0]) == data[-33]
+    assert refusal(data) == status.IM15
+
+
+def test_image_for_another_chip_than_the_device_has_is_refused_by_name():
+    with pytest.raises(VerifyError, match="image is for chip esp32c3, not stm32u585") as caught:
+        image.parse_image(GOOD, chip=host_chips.chip("stm32u585"))
+    assert caught.value.code == status.IM13
+    assert image.parse_image(GOOD, chip=host_chips.chip("esp32c3")).chip == "esp32c3"
+
+
+def test_image_of_an_stm32_is_none_for_an_esp32():
+    vectors = json.loads((Path(__file__).parents[1] / "vectors" / "image.json").read_text())
+    of_stm32 = bytes.fromhex(vectors[0]["hex"])
+    with pytest.raises(VerifyError, match="for an STM32, not for chip esp32c3") as caught:
+        image.parse_image(of_stm32, chip=host_chips.chip("esp32c3"))
+    assert caught.value.code == status.IM13
