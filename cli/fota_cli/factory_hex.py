@@ -8,7 +8,7 @@ import click
 from fota_cli.station import firmware_roots, virtual
 from fota_wire.errors import FotaError, InputError
 from fota_wire.files import check_output, name_of, read_input, read_text, write_output
-from fota_wire.host_options import FILE, FORCE, JSON, OWN_FILE, UUID, Whole
+from fota_wire.host_options import FILE, FORCE, JSON, OWN_FILE, STM32_CHIP, UUID, Whole
 from fota_wire.host_print import print_result
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ CONFIRM = "confirm on silicon: written from the manuals, not tried on a chip"
 @click.option("--bootloader", type=FILE, required=True, help="bootloader.elf.")
 @click.option("--image", type=FILE, required=True, help="First signed image, for slot A.")
 @click.option("--class", "--class-id", "class_id", type=UUID, help="Device class.  [the image's]")
+@click.option("--chip", type=STM32_CHIP, help="Which microcontroller.  [the image's, or stm32l476]")
 @click.option("--vendor-id", type=UUID, help="Vendor.  [the image's]")
 @click.option("--vendor-domain", help="The vendor by its domain name, e.g. example.com.")
 @click.option("--root-a", type=FILE, required=True, help="Public key of firmware root A, PEM.")
@@ -76,7 +77,7 @@ def factory_hex(
     write_output(output, text.encode(), force=force, secret=True)
     if not keep_keys:
         made_of.without_secrets().save()
-    _tell(output, made_of, image, seen, as_json)
+    _tell(output, made_of, image, firmware.chip.NAME, seen, as_json)
 
 
 @click.command()
@@ -92,26 +93,31 @@ def load(file: Path, hex_file: Path, as_json: bool) -> None:
     with machine_class.load(file) as machine:
         size = flash_hex(machine, text, str(hex_file))
         machine.save(file)
-    print_result(
-        {"file": str(file), "bytes": size}, as_json, f"{file}: {size} bytes written, pages 0-7 protected"
-    )
+        row = machine.chip.row
+    last = row.SLOT_OFFSET // row.PAGE_SIZE - 1
+    banks = " and ".join(map(str, row.FACTORY_BANKS))
+    text = f"{file}: {size} bytes written, pages 0-{last} of bank {banks} protected"
+    print_result({"file": str(file), "bytes": size}, as_json, text)
 
 
 def _firmware(**given: Any) -> "Firmware":  # noqa: ANN401
     from fota_signer.factory.ca import load_certificate
     from fota_signer.factory.flash import Firmware, bootloader_image
     from fota_wire.host_ca import certificate_der
+    from fota_wire.host_chips import DEFAULT, stm32
     from fota_wire.root import MAX_ROOT
 
     root_a_xy, root_b_xy = firmware_roots(given["root_a"], given["root_b"], given["allow_example_keys"])
     image = read_input(given["image"], 1 << 20)
-    vendor_id, class_id = _identity(image, **given)
+    first = _first_image(image, given)
+    vendor_id = _vendor(first, given)
+    chip = stm32(given["chip"] or first.chip or DEFAULT)
     genesis = read_input(given["genesis_root"], MAX_ROOT)
     _refuse_example_root(genesis, name_of(given["genesis_root"]), given["allow_example_keys"])
     return Firmware(
-        bootloader=bootloader_image(read_input(given["bootloader"], 4 << 20), str(given["bootloader"])),
+        bootloader=bootloader_image(read_input(given["bootloader"], 4 << 20), str(given["bootloader"]), chip),
         image=image,
-        class_id=class_id,
+        class_id=first.class_id,
         vendor_id=vendor_id,
         root_a_xy=root_a_xy,
         root_b_xy=root_b_xy,
@@ -122,11 +128,34 @@ def _firmware(**given: Any) -> "Firmware":  # noqa: ANN401
         watchdog_s=given["watchdog_s"],
         max_step=given["max_step"],
         watchdog_always=not given["watchdog_in_trials_only"],
+        chip=chip,
     )
 
 
-def _identity(data: bytes, **given: Any) -> tuple[bytes, bytes]:  # noqa: ANN401
-    """Return vendor and class as the image has them; what is given must agree.
+def _first_image(data: bytes, given: dict[str, Any]) -> "Image":
+    """Return the image as it says itself that it is; chip and class that are given must agree.
+
+    Raises:
+        InputError: another class. FotaError: no image, or one that this chip cannot run.
+    """
+    from fota_wire.host_chips import stm32
+    from fota_wire.host_values import uuid_text
+    from fota_wire.image import parse_image
+
+    name = name_of(given["image"])
+    try:
+        image = parse_image(data, chip=stm32(given["chip"]) if given["chip"] else None)
+    except FotaError as exc:
+        raise type(exc)(f"{name}: {exc}", exc.code) from exc
+    if given["class_id"] not in (None, image.class_id):
+        raise InputError(
+            f"the first image is made for another device class than --class says: {uuid_text(image.class_id)}"
+        )
+    return image
+
+
+def _vendor(image: "Image", given: dict[str, Any]) -> bytes:
+    """Return the vendor as the image has it; what is given must agree.
 
     Raises:
         InputError: it does not, or nobody says the vendor.
@@ -134,17 +163,8 @@ def _identity(data: bytes, **given: Any) -> tuple[bytes, bytes]:  # noqa: ANN401
     from fota_signer.factory.inspection import vendor_of
     from fota_signer.identity import vendor_of_domain
     from fota_wire.host_values import uuid_text
-    from fota_wire.image import parse_image
 
     name = name_of(given["image"])
-    try:
-        image = parse_image(data)
-    except FotaError as exc:
-        raise type(exc)(f"{name}: {exc}", exc.code) from exc
-    if given["class_id"] not in (None, image.class_id):
-        raise InputError(
-            f"the first image is made for another device class than --class says: {uuid_text(image.class_id)}"
-        )
     said = {
         f"{name} says": vendor_of(image),
         "--vendor-id says": given["vendor_id"],
@@ -156,7 +176,8 @@ def _identity(data: bytes, **given: Any) -> tuple[bytes, bytes]:  # noqa: ANN401
     if len(vendors) > 1:
         words = ", ".join(f"{who} {uuid_text(vendor)}" for who, vendor in said.items() if vendor)
         raise InputError(f"another vendor: {words}")
-    return vendors.pop(), image.class_id
+    vendor: bytes = vendors.pop()
+    return vendor
 
 
 def _refuse_example_root(genesis: bytes, name: str, allow: bool) -> None:
@@ -189,6 +210,7 @@ def _chip(record: "DeviceRecord", firmware: "Firmware", floor: int | None, ca_ce
         floor=noted if noted is not None else floor or 0,
         read_url=split_url,
         device_ca=None if ca_cert is None else load_certificate(ca_cert),
+        row=firmware.chip,
     )
 
 
@@ -200,18 +222,22 @@ def _rehearse(text: str, record: "DeviceRecord", chip: "Chip", as_json: bool) ->
     return rehearse(text, record, chip, lambda line: None if as_json else click.echo(f"  {line}", err=True))
 
 
-def _tell(output: Path, record: "DeviceRecord", image: "Image", seen: str | None, as_json: bool) -> None:
-    from fota_signer.factory.flash import option_commands
+def _tell(
+    output: Path, record: "DeviceRecord", image: "Image", chip: str, seen: str | None, as_json: bool
+) -> None:
+    from fota_signer.factory.programmers import option_commands, option_words
     from fota_wire.version import format_version
 
-    commands = option_commands(output.name)
+    commands = option_commands(chip, output.name)
+    words = option_words(chip)
     table = {
         "file": str(output),
         "device_id": record.serial.hex(),
         "image_version": format_version(image.version),
         "rehearsed": seen,
         "secret": "holds the device's pairing keys: mode 0600; delete it once it is in the chip",
-        "option_bytes": {"RDP": "level 1", "WRP1A": "pages 0-7", "BFB2": 0, "IWDG_SW": 1},
+        "chip": chip,
+        "option_bytes": words,
         "programmers": commands,
         "note": CONFIRM,
     }
@@ -219,7 +245,10 @@ def _tell(output: Path, record: "DeviceRecord", image: "Image", seen: str | None
     if seen is not None:
         shown.append(f"Rehearsed on a virtual device: {seen}.")
     shown.append("")
-    shown.append(f"Option bytes: RDP level 1, WRP1A pages 0-7, BFB2=0, IWDG_SW=1. {CONFIRM.capitalize()}.")
+    options = ", ".join(
+        f"{name} {value}" if isinstance(value, str) else f"{name}={value}" for name, value in words.items()
+    )
+    shown.append(f"Option bytes of chip {chip}: {options}. {CONFIRM.capitalize()}.")
     for tool, lines in commands.items():
         shown += ["", f"{tool}:", *(f"  {line}" for line in lines)]
     print_result(table, as_json, "\n".join(shown))

@@ -12,23 +12,16 @@ from fota_agent.agent import Agent
 from fota_agent.board_stm32l4 import Stm32L4Board
 from fota_cli.station import on_machine
 from fota_signer.factory.ca import make_ca
-from fota_signer.factory.flash import load_hex
+from fota_signer.factory.flash import chip_of_hex, load_hex
 from fota_signer.factory.line import Job, provision_chip
 from fota_vdev.atecc608 import Atecc608
 from fota_vdev.atecc608.memory import Nvm, factory_config
 from fota_vdev.machine import Machine
+from fota_vdev.models import MODELS
 from fota_wire import bootreport
 from fota_wire.errors import FormatError, FotaError, InputError, TransportError, VerifyError
-from fota_wire.layout import (
-    BANK_SIZE,
-    BOOT_REPORT_ADDRESS,
-    BOOT_REPORT_SIZE,
-    FLASH_BASE,
-    PAGE_SIZE,
-    SLOT_NAMES,
-    SLOT_OFFSET,
-    VECTOR_ADDRESS,
-)
+from fota_wire.layout import SLOT_NAMES
+from fota_wire.status import IM13
 
 if TYPE_CHECKING:
     from fota_signer.factory.inspection import Chip
@@ -42,15 +35,24 @@ def flash_hex(machine: Machine, text: str, name: str) -> int:
     """Write a factory HEX into a virtual device and protect its pages; return the number of bytes.
 
     Raises:
-        InputError: no Intel HEX, or something in it is outside bank 1.
+        InputError: no Intel HEX, one for another chip, or something in it is outside the factory's banks.
     """
+    row = machine.chip.row
     parts = load_hex(text, name)
+    said = chip_of_hex(parts)
+    if said not in ("", row.NAME):
+        raise InputError(f"{name}: is for chip {said}, and the virtual device is of {row.NAME}", IM13)
+    places = []
     for address, data in parts:
-        if not FLASH_BASE <= address <= address + len(data) <= FLASH_BASE + BANK_SIZE:
-            raise InputError(f"{name}: 0x{address:08x} + {len(data)} bytes is outside bank 1")
-    for address, data in parts:
-        machine.flash.write_phys(1, address - FLASH_BASE, data)
-    machine.flash.protect(1, 0, SLOT_OFFSET // PAGE_SIZE - 1)
+        bank, offset = divmod(address - row.FLASH_BASE, row.BANK_SIZE)
+        if bank + 1 not in row.FACTORY_BANKS or offset + len(data) > row.BANK_SIZE:
+            banks = f"bank {' and '.join(map(str, row.FACTORY_BANKS))} of {row.NAME}"
+            raise InputError(f"{name}: 0x{address:08x} + {len(data)} bytes is outside {banks}")
+        places.append((bank + 1, offset, data))
+    for place in places:
+        machine.flash.write_phys(*place)
+    for bank in row.FACTORY_BANKS:
+        machine.flash.protect(bank, 0, row.SLOT_OFFSET // row.PAGE_SIZE - 1)
     return sum(len(data) for _, data in parts)
 
 
@@ -72,7 +74,7 @@ def rehearse(text: str, record: "DeviceRecord", chip: "Chip", say: Callable[[str
             say(f"device| {line}")
         if not _reported(machine):
             raise VerifyError("not written: on a virtual device it starts no application", "rehearsal")
-        report = bootreport.unpack(machine.read(BOOT_REPORT_ADDRESS, BOOT_REPORT_SIZE))
+        report = bootreport.unpack(machine.read(machine.chip.row.BOOT_REPORT_ADDRESS, bootreport.SIZE))
         try:
             _start_agent(machine)
         except FotaError as exc:
@@ -96,7 +98,8 @@ class _Nowhere:
 def _twin(record: "DeviceRecord", chip: "Chip", folder: Path) -> Machine:
     """Return a virtual board whose element holds what the chip's does, by the factory's own steps."""
     revision = Atecc608().assumptions.revision
-    machine = Machine(element=Atecc608(nvm=Nvm(bytearray(factory_config(chip.serial, revision)))))
+    element = Atecc608(nvm=Nvm(bytearray(factory_config(chip.serial, revision))))
+    machine = Machine(element=element, chip=MODELS[chip.row.NAME])
     path = folder / f"{chip.serial.hex()}.json"
     replace(record, path=path, certificate=None, request=None, identity=None, attestation=None).save()
     job = Job(
@@ -125,7 +128,7 @@ def _start_agent(machine: Machine) -> None:
 def _reported(machine: Machine) -> bool:
     """Tell whether the bootloader has handed over."""
     try:
-        bootreport.unpack(machine.read(BOOT_REPORT_ADDRESS, BOOT_REPORT_SIZE))
+        bootreport.unpack(machine.read(machine.chip.row.BOOT_REPORT_ADDRESS, bootreport.SIZE))
     except FormatError:
         return False
-    return bool(machine.mem32[VTOR] == VECTOR_ADDRESS)
+    return bool(machine.mem32[VTOR] == machine.chip.row.VECTOR_ADDRESS)

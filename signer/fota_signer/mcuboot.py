@@ -7,7 +7,9 @@ import hashlib
 import struct
 
 from fota_wire import der, image, layout, status
+from fota_wire.chips import stm32l476
 from fota_wire.errors import VerifyError
+from fota_wire.host_chips import STM32, Stm32
 
 _FLAGS = {
     0x01: "PIC",
@@ -98,9 +100,9 @@ class Explained:
             self._fault(status.IM2, "the last word of the header is not 0")
         if self.flags not in (0, image.ROM_FIXED, image.PROGRAM):
             self._fault(status.IM2, f"flags {self.flag_names()}: only none, or ROM_FIXED, is allowed")
-        if self.flags & image.ROM_FIXED and self.load_addr != layout.SLOT_ADDRESS:
+        if self.flags & image.ROM_FIXED and self.load_addr != stm32l476.SLOT_ADDRESS:
             self._fault(
-                status.IM2, f"linked for a slot at 0x{self.load_addr:08x}, not 0x{layout.SLOT_ADDRESS:08x}"
+                status.IM2, f"linked for a slot at 0x{self.load_addr:08x}, not 0x{stm32l476.SLOT_ADDRESS:08x}"
             )
 
     def _areas(self, data: bytes, pos: int) -> int:
@@ -118,8 +120,9 @@ class Explained:
             self._fault(status.IM4, "no unprotected area: no hash and no signature")
             return pos
         self.unprotected, stop = self._entries(data, pos, "unprotected")
-        if stop > (image.MAX_PROGRAM if self.flags == image.PROGRAM else layout.SLOT_SIZE):
-            self._fault(status.IM3, f"{stop} bytes do not fit a slot of {layout.SLOT_SIZE}")
+        room = image.MAX_PROGRAM if self.flags == image.PROGRAM else self._chip().SLOT_SIZE
+        if stop > room:
+            self._fault(status.IM3, f"{stop} bytes do not fit a slot of {room}")
         rest = data[stop:]
         if rest:
             what = (
@@ -127,6 +130,11 @@ class Explained:
             )
             self._fault(status.IM4, f"{len(rest)} bytes behind the last entry, {what}")
         return pos
+
+    def _chip(self) -> Stm32:
+        """Return the row of the chip that the image names; that of the STM32L476 if it names none of ours."""
+        names = [value.decode("ascii", "replace") for kind, value in self.protected if kind == image.CHIP]
+        return STM32.get(names[0] if names else "", stm32l476)
 
     def _entries(self, data: bytes, pos: int, name: str) -> tuple[list[Entry], int]:
         total = struct.unpack_from("<H", data, pos + 2)[0] if pos + 4 <= len(data) else 0

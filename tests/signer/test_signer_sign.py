@@ -130,8 +130,8 @@ def test_elf_of_another_machine_refused(refused, key_dir, tmp_path):
         (b"hello, world", "a text"),
         (b"\xff" * 4096, "not firmware"),
         (struct.pack("<II", 0x20010000, 0x08000101) + bytes(99), "reset vector 0x08000101"),
-        (VECTORS + bytes(firmware.MAX_PAYLOAD - 7), "do not fit a slot"),
-        (VECTORS + b"\xb5" * (firmware.MAX_PAYLOAD - 8), "there is no code where its reset vector points"),
+        (VECTORS + bytes(firmware.max_payload() - 7), "do not fit a slot"),
+        (VECTORS + b"\xb5" * (firmware.max_payload() - 8), "there is no code where its reset vector points"),
         (b":020000040800F2\n", "truncated Intel HEX"),
         (b":020000040800F3\n:00000001FF\n", "damaged Intel HEX"),
         (b":00000001FF\n", "nothing to load"),
@@ -144,7 +144,7 @@ def test_not_firmware_refused(refused, key_dir, tmp_path, content, says):
 
 
 def test_image_larger_than_a_slot_refused(refused, key_dir, tmp_path):
-    (tmp_path / "in").write_bytes(VECTORS + bytes(firmware.MAX_PAYLOAD - 8))
+    (tmp_path / "in").write_bytes(VECTORS + bytes(firmware.max_payload() - 8))
     words = ("sign", "in", "-o", "out", *options(key_dir), "--linked-for", "0x08004200")
     refused(3, *words, says="does not fit a slot")
 
@@ -161,9 +161,9 @@ def test_hex_at_another_address_refused(refused, key_dir, tmp_path):
 
 @pytest.mark.parametrize(("end", "accepted"), [(0, True), (1, False)])
 def test_segment_at_the_end_of_the_slot(end, accepted):
-    chunks = [Chunk(START, VECTORS), Chunk(START + firmware.MAX_PAYLOAD - 4 + end, bytes(4), "segment 1")]
+    chunks = [Chunk(START, VECTORS), Chunk(START + firmware.max_payload() - 4 + end, bytes(4), "segment 1")]
     if accepted:
-        assert len(firmware.flatten(chunks, "app")) == firmware.MAX_PAYLOAD
+        assert len(firmware.flatten(chunks, "app")) == firmware.max_payload()
     else:
         with pytest.raises(InputError, match="segment 1: 4 bytes at 0x0807fffd are outside the slot"):
             firmware.flatten(chunks, "app")

@@ -8,7 +8,8 @@ import click
 
 from fota_wire.errors import FotaError, InputError
 from fota_wire.files import check_output, read_input, read_line, write_output
-from fota_wire.host_options import FILE, FORCE, JSON, OWN_FILE, UUID, Whole
+from fota_wire.host_chips import DEFAULT
+from fota_wire.host_options import FILE, FORCE, JSON, OWN_FILE, STM32_CHIP, UUID, Whole
 from fota_wire.host_print import print_result
 
 if TYPE_CHECKING:
@@ -19,27 +20,30 @@ TIME = click.option("--time-ms", type=Whole(1), default=3000, show_default=True,
 
 @click.group()
 def vdev() -> None:
-    """Create, provision and run virtual devices: an STM32L476 with an ATECC608 in one file."""
+    """Create, provision and run virtual devices: a microcontroller with an ATECC608 in one file."""
 
 
 @vdev.command()
 @click.argument("file", type=OWN_FILE)
+@click.option("--chip", type=STM32_CHIP, default=DEFAULT, show_default=True, help="Which microcontroller.")
 @click.option("--seed", type=Whole(), help="Make a device that repeats; without it, a unique one.")
 @FORCE
 @JSON
-def create(file: Path, seed: int | None, force: bool, as_json: bool) -> None:
+def create(file: Path, chip: str, seed: int | None, force: bool, as_json: bool) -> None:
     """Make a blank device: erased flash, a crypto element as it leaves its factory."""
     import secrets
 
     from fota_vdev.atecc608 import Atecc608
     from fota_vdev.machine import Machine
+    from fota_vdev.models import MODELS
 
     check_output(file, force)
     chosen = secrets.randbits(63) if seed is None else seed
-    machine = Machine(element=Atecc608(seed=chosen), seed=chosen)
+    machine = Machine(element=Atecc608(seed=chosen), seed=chosen, chip=MODELS[chip])
     machine.save(file)
     serial = machine.element.serial.hex() if machine.element else ""
-    print_result({"file": str(file), "serial": serial}, as_json, f"{file}: blank device, element {serial}")
+    text = f"{file}: blank device, {machine.chip.row.TITLE}, element {serial}"
+    print_result({"file": str(file), "chip": chip, "serial": serial}, as_json, text)
 
 
 @vdev.command()
@@ -296,12 +300,13 @@ def limits(as_json: bool) -> None:
 def flash_image(file: Path, image: Path, slot: str, as_json: bool) -> None:
     """Write a file into a slot as a programmer would: nothing is checked, the journal is left alone."""
     from fota_vdev.machine import Machine
-    from fota_wire.layout import SLOT_A, SLOT_B, SLOT_BANKS, SLOT_OFFSET, SLOT_SIZE
+    from fota_wire.layout import SLOT_A, SLOT_B, SLOT_BANKS
 
-    data = read_input(image, SLOT_SIZE)
     with Machine.load(file) as machine:
+        row = machine.chip.row
+        data = read_input(image, row.SLOT_SIZE)
         bank = SLOT_BANKS[SLOT_A if slot == "A" else SLOT_B]
-        machine.flash.write_phys(bank, SLOT_OFFSET, data.ljust(SLOT_SIZE, b"\xff"))
+        machine.flash.write_phys(bank, row.SLOT_OFFSET, data.ljust(row.SLOT_SIZE, b"\xff"))
         machine.save(file)
     print_result({"slot": slot, "bytes": len(data)}, as_json, f"slot {slot}: {len(data)} bytes written")
 
@@ -319,15 +324,17 @@ def flash_image(file: Path, image: Path, slot: str, as_json: bool) -> None:
 @click.option("--length", type=Whole(1, 65536), default=256, show_default=True, help="Bytes.")
 @JSON
 def hexdump(file: Path, bank: int, offset: int, length: int, as_json: bool) -> None:
-    """Show flash cells; a double word that ECC cannot correct is marked with !."""
+    """Show flash cells; what is programmed at once and ECC cannot correct is marked with !."""
     from fota_vdev.machine import Machine
 
     with Machine.load(file) as machine:
         data = machine.flash.read_phys(bank, offset, length)
-        torn = sorted(o for b, o in machine.flash.ecc_bad if b == bank and offset - 8 < o < offset + length)
+        word = machine.flash.geometry.word
+        bad = (o for b, o in machine.flash.ecc_bad if b == bank)
+        torn = sorted(o for o in bad if offset - word < o < offset + length)
     lines = []
     for at in range(0, length, 16):
-        mark = "!" if any(offset + at - 8 < o < offset + at + 16 for o in torn) else " "
+        mark = "!" if any(offset + at - word < o < offset + at + 16 for o in torn) else " "
         lines.append(f"{offset + at:06x}{mark} {data[at : at + 16].hex(' ')}")
     print_result(
         {"bank": bank, "offset": offset, "data": data.hex(), "torn": torn}, as_json, "\n".join(lines)

@@ -14,14 +14,15 @@ from fota_vdev.cells.chip import Chip
 from fota_vdev.chips.stm32l4 import STM32L476
 from fota_vdev.cortex_m.cpu import Cpu, Stop
 from fota_vdev.cortex_m.exceptions import Exceptions
+from fota_vdev.models import MODELS
 from fota_vdev.parts import state_file
 from fota_vdev.parts.bus import BusFaultError, Peripheral, PowerCutError, UnmodelledError
 from fota_vdev.parts.clock import PS_PER_MS, PS_PER_US
 from fota_vdev.parts.elf import symbols
 from fota_vdev.parts.state_file import FileLock
 from fota_vdev.wires.i2c_bus import I2CBus, Tamper
-from fota_wire.errors import DeviceError
-from fota_wire.layout import BOOT_REPORT_ADDRESS, BOOT_REPORT_SIZE
+from fota_wire.bootreport import SIZE as BOOT_REPORT_SIZE
+from fota_wire.errors import DeviceError, InputError
 
 LONGEST_SLICE = 4_000_000
 SLICE_WITH_UNTIL = 200_000
@@ -384,7 +385,7 @@ class Machine:
     def keep_report(self) -> None:
         """Remember the boot report that lies in RAM now, if a bootloader left one (SPEC 4)."""
         if self.powered:
-            raw = self.read(BOOT_REPORT_ADDRESS, BOOT_REPORT_SIZE)
+            raw = self.read(self.chip.row.BOOT_REPORT_ADDRESS, BOOT_REPORT_SIZE)
             if zlib.crc32(raw[:124]) == int.from_bytes(raw[124:], "little"):
                 self.last_report = raw
 
@@ -418,17 +419,12 @@ class Machine:
         self.space.map_flash()
 
     def save(self, path: Path | str) -> None:
-        """Write all that survives without power into one file (see `fota_vdev.parts.state_file`).
-
-        Raises:
-            DeviceError: not an STM32L476; files hold no other chip.
-        """
-        if self.chip is not STM32L476:
-            raise DeviceError(f"only an STM32L476 can be kept in a file, not an {self.chip.name}")
+        """Write all that survives without power into one file (see `fota_vdev.parts.state_file`)."""
         self.keep_report()
         flash = self.flash.state()
         cells = flash.pop("bank1") + flash.pop("bank2")
         header = {
+            "chip": self.chip.row.NAME,
             "flash": flash,
             "element": self.element.persistent_state() if self.element is not None else None,
             "seed": self.seed,
@@ -443,14 +439,18 @@ class Machine:
         """Return the machine in a file, without power, locked against a second process until `close`.
 
         Raises:
-            InputError: no such file, or not one of ours, or damaged.
+            InputError: no such file, or not one of ours, of a chip without a model here, or damaged.
             StorageError: another process holds it.
         """
         with state_file.opened(Path(path)) as (header, cells, lock):
             kept = header["element"]
+            name = header.get("chip", STM32L476.row.NAME)  # the only one, when files did not say
+            if name not in MODELS:
+                raise InputError(f"{path}: no model of chip {name!r} is here: {', '.join(MODELS)}")
             machine = cls(
                 element=None if kept is None else Atecc608.from_persistent_state(kept),
                 seed=int(header["seed"]),
+                chip=MODELS[name],
             )
             bank = machine.flash.geometry.bank
             if len(cells) != 2 * bank:

@@ -6,20 +6,7 @@ from fota_vdev.machine import Machine
 from fota_wire import bootreport, journal, status
 from fota_wire.errors import FotaError
 from fota_wire.image import parse_image
-from fota_wire.layout import (
-    AGENT_STORE_BANK,
-    AGENT_STORE_OFFSET,
-    AGENT_STORE_SIZE,
-    JOURNAL_BANK,
-    JOURNAL_OFFSET,
-    PAGE_SIZE,
-    SLOT_A,
-    SLOT_B,
-    SLOT_BANKS,
-    SLOT_NAMES,
-    SLOT_OFFSET,
-    SLOT_SIZE,
-)
+from fota_wire.layout import SLOT_A, SLOT_B, SLOT_BANKS, SLOT_NAMES
 from fota_wire.version import format_version
 
 
@@ -30,19 +17,23 @@ def code_text(code: int) -> str:
     return "ok" if code == status.OK else status.describe(code)
 
 
-def journal_view(machine: Machine) -> dict[str, Any]:
-    """Return the state that the boot journal holds, torn records left out."""
+def journal_pages(machine: Machine) -> tuple[bytes, bytes]:
+    """Return the journal as a reader sees it: zeros, which are no record, for what faults on ECC."""
+    row, word = machine.chip.row, machine.flash.geometry.word
     pages = []
     for page in (0, 1):
-        at = JOURNAL_OFFSET + page * PAGE_SIZE
-        raw = bytearray(machine.flash.read_phys(JOURNAL_BANK, at, PAGE_SIZE))
+        at = row.JOURNAL_OFFSET + page * row.JOURNAL_STRIDE
+        raw = bytearray(machine.flash.read_phys(row.JOURNAL_BANK, at, journal.PAGE_SIZE))
         for bank, offset in machine.flash.ecc_bad:
-            if (
-                bank == JOURNAL_BANK and at <= offset < at + PAGE_SIZE
-            ):  # an ECC fault: zeros never pass as a record
-                raw[offset - at : offset - at + 8] = bytes(8)
+            if bank == row.JOURNAL_BANK and at <= offset < at + journal.PAGE_SIZE:
+                raw[offset - at : offset - at + word] = bytes(word)
         pages.append(bytes(raw))
-    record, page, cell = journal.scan(pages[0], pages[1])
+    return pages[0], pages[1]
+
+
+def journal_view(machine: Machine) -> dict[str, Any]:
+    """Return the state that the boot journal holds, torn records left out."""
+    record, page, cell = journal.scan(*journal_pages(machine))
     return {
         "sequence": record.sequence,
         "confirmed": SLOT_NAMES[record.confirmed],
@@ -57,9 +48,10 @@ def journal_view(machine: Machine) -> dict[str, Any]:
 
 def slot_view(machine: Machine, slot: int) -> dict[str, Any]:
     """Return what lies in a slot; the signature is not checked here, the bootloader does that."""
-    raw = machine.flash.read_phys(SLOT_BANKS[slot], SLOT_OFFSET, SLOT_SIZE)
+    row = machine.chip.row
+    raw = machine.flash.read_phys(SLOT_BANKS[slot], row.SLOT_OFFSET, row.SLOT_SIZE)
     try:
-        image = parse_image(raw, in_flash=True)
+        image = parse_image(raw, in_flash=True, chip=row)
     except FotaError as exc:
         return {"image": None, "reason": str(exc)}
     return {
@@ -120,16 +112,17 @@ def element_view(machine: Machine) -> dict[str, Any] | None:
 
 def wear_view(machine: Machine) -> dict[str, Any]:
     """Return wear by region: erases in all, most erases of one page, double words by bank."""
+    row = machine.chip.row
     regions = {
-        "journal": (JOURNAL_BANK, JOURNAL_OFFSET, 2 * PAGE_SIZE),
-        "agent store": (AGENT_STORE_BANK, AGENT_STORE_OFFSET, AGENT_STORE_SIZE),
-        "slot A": (SLOT_BANKS[SLOT_A], SLOT_OFFSET, SLOT_SIZE),
-        "slot B": (SLOT_BANKS[SLOT_B], SLOT_OFFSET, SLOT_SIZE),
+        "journal": (row.JOURNAL_BANK, row.JOURNAL_OFFSET, 2 * row.JOURNAL_STRIDE),
+        "agent store": (row.AGENT_STORE_BANK, row.AGENT_STORE_OFFSET, row.AGENT_STORE_SIZE),
+        "slot A": (SLOT_BANKS[SLOT_A], row.SLOT_OFFSET, row.SLOT_SIZE),
+        "slot B": (SLOT_BANKS[SLOT_B], row.SLOT_OFFSET, row.SLOT_SIZE),
     }
     counters = machine.flash.counters
     wear: dict[str, Any] = {}
     for name, (bank, offset, size) in regions.items():
-        pages = range(offset // PAGE_SIZE, (offset + size) // PAGE_SIZE)
+        pages = range(offset // row.PAGE_SIZE, (offset + size) // row.PAGE_SIZE)
         erases = [counters.erases[bank, page] for page in pages]
         wear[name] = {"erases": sum(erases), "most_of_one_page": max(erases)}
     wear["double_words"] = {f"bank {bank}": n for bank, n in counters.double_words.items()}
@@ -140,6 +133,7 @@ def wear_view(machine: Machine) -> dict[str, Any]:
 def status_view(machine: Machine) -> dict[str, Any]:
     """Return everything about a device that has no power."""
     return {
+        "chip": machine.chip.row.NAME,
         "journal": journal_view(machine),
         "slot_a": slot_view(machine, SLOT_A),
         "slot_b": slot_view(machine, SLOT_B),

@@ -8,6 +8,7 @@ from click.shell_completion import CompletionItem
 
 from fota_wire.errors import InputError
 from fota_wire.files import STREAM
+from fota_wire.host_chips import CHIPS, STM32
 from fota_wire.host_values import seconds, uuid_bytes, whole
 
 
@@ -100,5 +101,7 @@ FOLDER = FileName("folder", stream=False)
 OWN_FILE = FileName("file", stream=False)
 """A file that is read and written in place (a virtual device, a ledger, a record): never a stream."""
 UUID = Uuid()
+CHIP = click.Choice(tuple(CHIPS))
+STM32_CHIP = click.Choice(tuple(STM32))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 FORCE = click.option("--force", is_flag=True, help="Replace the output if it exists.")

@@ -1,21 +1,16 @@
-"""The factory HEX: all below slot A and the first image in one Intel HEX, and the option bytes for it."""
+"""The factory HEX: all below slot A and the first image in one Intel HEX."""
 
 import io
+import struct
 from dataclasses import dataclass
 
 from fota_signer import intel_hex
 from fota_signer.factory.record import DeviceRecord
 from fota_signer.firmware import read_chunks
+from fota_wire.chips import stm32l476
 from fota_wire.cose import key_hash
-from fota_wire.errors import InputError
-from fota_wire.layout import (
-    BOOTLOADER_SIZE,
-    FLASH_BASE,
-    RECOVERY_OFFSET,
-    SETTINGS_OFFSET,
-    SLOT_ADDRESS,
-    TRUST_STORE_OFFSET,
-)
+from fota_wire.errors import FormatError, InputError
+from fota_wire.host_chips import DEFAULT, Stm32
 from fota_wire.settings import (
     DEFAULT_MAX_STEP,
     DEFAULT_TRIES,
@@ -24,15 +19,15 @@ from fota_wire.settings import (
     TrustStore,
     pack,
     pack_trust_store,
+    unpack_trust_store,
 )
 
-DOUBLE_WORD = 8
-ROOM = ((0, BOOTLOADER_SIZE), (RECOVERY_OFFSET, SETTINGS_OFFSET))
+ERASED = b"\xff"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Firmware:
-    """What all devices of a batch have in flash; for the last four see SPEC 1.2."""
+    """What all devices of a batch have in flash; for the last four but ``chip`` see SPEC 1.2."""
 
     bootloader: bytes
     image: bytes
@@ -47,24 +42,35 @@ class Firmware:
     watchdog_s: int = DEFAULT_WATCHDOG_S
     max_step: int = DEFAULT_MAX_STEP
     watchdog_always: bool = True
+    chip: Stm32 = stm32l476
 
 
-def bootloader_image(elf: bytes, name: str) -> bytes:
-    """Return the bootloader's bytes from its first on. With recovery, there is a hole for the trust store.
+def _rooms(chip: Stm32) -> tuple[tuple[int, int], ...]:
+    """Return (begin, end) of where a bootloader may have bytes; the first is its own, others it may share."""
+    return (
+        (chip.BOOTLOADER_OFFSET, chip.BOOTLOADER_OFFSET + chip.BOOTLOADER_SIZE),
+        (chip.RECOVERY_OFFSET, chip.SETTINGS_OFFSET),
+        (chip.TAIL_OFFSET, chip.LAYOUT_OFFSET),
+    )
+
+
+def bootloader_image(elf: bytes, name: str, chip: Stm32 = stm32l476) -> bytes:
+    """Return the bootloader's bytes from its first on; erased where trust store and settings go.
 
     Raises:
-        InputError: not an ELF (or HEX) of a bootloader for this layout, or something in it would be left out.
+        InputError: not an ELF (or HEX) of a bootloader for this chip, or something in it would be left out.
     """
     chunks = read_chunks(elf, name)
     if chunks is None:
         raise InputError(f"{name}: not an ELF")
     out = bytearray()
     for address, data, _ in chunks:
-        offset = address - FLASH_BASE
-        room = next((end for begin, end in ROOM if begin <= offset < end), 0)
+        offset = address - chip.FLASH_BASE
+        room = next((end for begin, end in _rooms(chip) if begin <= offset < end), 0)
         if offset < len(out) or offset + len(data) > room:
             raise InputError(
-                f"{name}: 0x{address:08x} + {len(data)} bytes is outside the bootloader's room (SPEC 1)"
+                f"{name}: 0x{address:08x} + {len(data)} bytes is outside the bootloader's room on chip"
+                f" {chip.NAME} (SPEC 1)"
             )
         out += b"\xff" * (offset - len(out)) + data
     return bytes(out)
@@ -76,16 +82,29 @@ def _parts(firmware: Firmware, trust_store: bytes) -> list[tuple[int, bytes]]:
     Raises:
         InputError: the trust store does not fit in front of recovery.
     """
-    parts = [(0, firmware.bootloader[:BOOTLOADER_SIZE]), (TRUST_STORE_OFFSET, trust_store)]
-    recovery = firmware.bootloader[RECOVERY_OFFSET:]
-    if not recovery:
-        return parts
-    room = RECOVERY_OFFSET - TRUST_STORE_OFFSET
-    if len(trust_store) > room:
-        raise InputError(
-            f"trust store has {len(trust_store)} bytes; with recovery in the bootloader, room is for {room}"
-        )
-    return [*parts, (RECOVERY_OFFSET, recovery)]
+    chip = firmware.chip
+    parts = [(chip.TRUST_STORE_OFFSET, trust_store)]
+    for begin, end in _rooms(chip):
+        data = firmware.bootloader[begin:end].rstrip(ERASED)
+        if data:
+            parts.append((begin, data))
+            if begin == chip.RECOVERY_OFFSET and len(trust_store) > begin - chip.TRUST_STORE_OFFSET:
+                raise InputError(
+                    f"trust store has {len(trust_store)} bytes; with recovery in the bootloader, room is for"
+                    f" {begin - chip.TRUST_STORE_OFFSET}"
+                )
+    return parts
+
+
+def layout_words(chip: Stm32, bank: int) -> bytes:
+    """Return the bootloader's ``fota_layout`` as it is while ``bank`` (1 or 2) is mapped low.
+
+    ``slot A u32 | slot B u32 | slot size u32 | run address u32 | RAM low u32 | RAM high u32``.
+    """
+    slots = (chip.SLOT_ADDRESS, chip.INACTIVE_SLOT_ADDRESS)
+    if bank == 2:
+        slots = slots[1], slots[0]
+    return struct.pack("<6I", *slots, chip.SLOT_SIZE, chip.SLOT_ADDRESS, chip.RAM_BASE, chip.STACK_TOP_MAX)
 
 
 def factory_hex(firmware: Firmware, record: DeviceRecord) -> str:
@@ -97,6 +116,7 @@ def factory_hex(firmware: Firmware, record: DeviceRecord) -> str:
     """
     from intelhex import IntelHex
 
+    chip = firmware.chip
     if record.certificate is None or record.io_key is None or record.mac_key is None:
         what = "has no certificate yet: finish fota provision device"
         if record.certificate is not None:
@@ -125,17 +145,27 @@ def factory_hex(firmware: Firmware, record: DeviceRecord) -> str:
         server_url=firmware.server_url,
         vendor_id=firmware.vendor_id,
         class_id=firmware.class_id,
+        chip="" if chip.NAME == DEFAULT else chip.NAME,
     )
+    parts = _parts(firmware, pack_trust_store(store, chip.TRUST_STORE_SIZE))
+    parts.append((chip.SETTINGS_OFFSET, pack(page)))
     out = IntelHex()
-    for address, data in (
-        *((FLASH_BASE + offset, data) for offset, data in _parts(firmware, pack_trust_store(store))),
-        (FLASH_BASE + SETTINGS_OFFSET, pack(page)),
-        (SLOT_ADDRESS, firmware.image),
-    ):
-        out.puts(address, data + b"\xff" * (-len(data) % DOUBLE_WORD))
+    for bank in chip.FACTORY_BANKS:
+        own = (
+            [(chip.LAYOUT_OFFSET, layout_words(chip, bank))] if chip.LAYOUT_OFFSET < chip.SLOT_OFFSET else []
+        )
+        base = chip.FLASH_BASE if bank == 1 else chip.OTHER_BANK_BASE
+        for offset, data in parts + own:
+            out.puts(base + offset, _filled(data, chip))
+    out.puts(chip.SLOT_ADDRESS, _filled(firmware.image, chip))
     text = io.StringIO()
     out.write_hex_file(text)
     return text.getvalue()
+
+
+def _filled(data: bytes, chip: Stm32) -> bytes:
+    """Return ``data`` up to the end of what is programmed at once."""
+    return data + ERASED * (-len(data) % chip.WRITE_SIZE)
 
 
 def load_hex(text: str, name: str) -> list[tuple[int, bytes]]:
@@ -147,45 +177,15 @@ def load_hex(text: str, name: str) -> list[tuple[int, bytes]]:
     return [(chunk.address, chunk.content) for chunk in intel_hex.read(text.encode(), name)]
 
 
-PROGRAMMERS: dict[str, tuple[str, ...]] = {
-    "STM32_Programmer_CLI": (
-        "STM32_Programmer_CLI -c port=SWD mode=UR -e all -w {hex} -v",
-        "STM32_Programmer_CLI -c port=SWD mode=UR -ob WRP1A_STRT=0x00 WRP1A_END=0x07 BFB2=0x0 IWDG_SW=0x1"
-        " IWDG_STOP=0x1 IWDG_STDBY=0x1",
-        "STM32_Programmer_CLI -c port=SWD mode=UR -ob RDP=0xBB",
-    ),
-    "OpenOCD": (
-        'openocd -f interface/stlink.cfg -f target/stm32l4x.cfg -c "program {hex} verify exit"',
-        'openocd -f interface/stlink.cfg -f target/stm32l4x.cfg -c "init; reset halt'
-        "; stm32l4x option_write 0 0x2c {wrp} 0x00ff00ff; stm32l4x option_write 0 0x20 {optr} {mask}"
-        '; stm32l4x option_load 0; shutdown"',
-    ),
-    "pyOCD": (
-        "pyocd flash -t stm32l476rgtx -e chip {hex}",
-        "pyocd cmd -t stm32l476rgtx -c 'halt'"
-        " -c 'ww 0x40022008 0x45670123' -c 'ww 0x40022008 0xcdef89ab'"
-        " -c 'ww 0x4002200c 0x08192a3b' -c 'ww 0x4002200c 0x4c5d6e7f'"
-        " -c 'ww 0x4002202c {wrp}' -c 'ww 0x40022020 {optr}'"
-        " -c 'ww 0x40022014 0x00020000' -c 'sleep 100' -c 'ww 0x40022014 0x08000000'",
-    ),
-}
-WRP1AR = 7 << 16 | 0
-"""Pages 0 (STRT, bits 7:0) to 7 (END, bits 23:16) of bank 1: all below slot A."""
-OPTR = 0xFFEFF8BB
-"""The L476's factory value with RDP 0xBB, level 1. IWDG_SW, IWDG_STOP, IWDG_STDBY (bits 16 to
-18) are 1 and BFB2 (bit 20) is 0."""
-OPTR_MASK = 1 << 20 | 7 << 16 | 0xFF
-
-
-def option_commands(hex_name: str) -> dict[str, list[str]]:
-    """Return, for each programmer, the commands that write the HEX and then the option bytes.
-
-    WRP1A covers pages 0 to 7 (bootloader, trust store, settings), RDP is level 1, BFB2 is 0 (the bootloader
-    chooses the bank, not the ROM), the watchdog is started by software (settings say how) and runs in stop
-    and standby. Written from the reference manual and the programmers' own, and not tried on silicon.
+def chip_of_hex(parts: list[tuple[int, bytes]]) -> str:
+    """Return the name of the chip that a factory HEX of these parts is for, as its trust store says; "" if it
+    has none.
     """
-    registers = {"optr": f"0x{OPTR:08x}", "wrp": f"0x{WRP1AR:08x}", "mask": f"0x{OPTR_MASK:08x}"}
-    return {
-        tool: [command.format(hex=hex_name, **registers) for command in commands]
-        for tool, commands in PROGRAMMERS.items()
-    }
+    at = stm32l476.FLASH_BASE + stm32l476.TRUST_STORE_OFFSET  # the same on all chips that have a HEX
+    for address, data in parts:
+        if address <= at < address + len(data):
+            try:
+                return unpack_trust_store(data[at - address :]).chip or DEFAULT
+            except FormatError:
+                return ""
+    return ""

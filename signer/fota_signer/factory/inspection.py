@@ -13,26 +13,28 @@ from datetime import UTC, datetime
 from cryptography import x509
 
 from fota_signer import images
-from fota_signer.factory.flash import load_hex
-from fota_wire import host_root, layout, settings
+from fota_signer.factory.flash import layout_words, load_hex
+from fota_wire import host_root, settings
 from fota_wire import root as roots
+from fota_wire.chips import stm32l476
 from fota_wire.cose import key_hash
 from fota_wire.errors import FotaError, VerifyError
 from fota_wire.host_ca import DEVICE_CA, SERVER_CA, der_certificate, require_ca, time_faults
+from fota_wire.host_chips import DEFAULT, Stm32
 from fota_wire.host_crypto import verify
 from fota_wire.host_x509 import issued_certificate, key_for
 from fota_wire.image import VENDOR_ID, Image, parse_image
 from fota_wire.status import label
 
 ERASED = b"\xff"
-END = layout.SLOT_OFFSET + layout.SLOT_SIZE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chip:
-    """What the board's element holds: ``serial``, firmware roots and ``identity`` as x||y (None: not known),
-    the ``floor`` of the security counter. ``device_ca``: that of the device's certificate, if it is at hand.
-    ``read_url``: the agent's own reader of a server's URL; raises FotaError.
+    """The board: the ``row`` of its microcontroller, and what its element holds: ``serial``, firmware roots
+    and ``identity`` as x||y (None: not known), the ``floor`` of the security counter. ``device_ca``: that of
+    the device's certificate, if it is at hand. ``read_url``: the agent's own reader of a server's URL; raises
+    FotaError.
     """
 
     serial: bytes
@@ -42,6 +44,7 @@ class Chip:
     floor: int
     read_url: Callable[[str], object]
     device_ca: x509.Certificate | None = None
+    row: Stm32 = stm32l476
     at: datetime | None = None
 
 
@@ -64,16 +67,15 @@ class _View:
         self._chip = chip
         self._at = chip.at or datetime.now(UTC)
         self.faults: list[str] = []
-        self._flash = bytearray(ERASED * layout.BANK_SIZE)
+        self._row = row = chip.row
+        self._flash = {bank: bytearray(ERASED * row.BANK_SIZE) for bank in (1, 2)}
         with self._finding("the HEX"):
             self._load(text, name)
         page = store = None
         with self._finding("the settings page"):
-            page = settings.unpack(self._at_offset(layout.SETTINGS_OFFSET, settings.SIZE))
+            page = settings.unpack(self._at_offset(row.SETTINGS_OFFSET, settings.SIZE))
         with self._finding("the trust store"):
-            store = settings.unpack_trust_store(
-                self._at_offset(layout.TRUST_STORE_OFFSET, layout.TRUST_STORE_SIZE)
-            )
+            store = settings.unpack_trust_store(self._at_offset(row.TRUST_STORE_OFFSET, row.TRUST_STORE_SIZE))
         with self._finding("the bootloader"):
             self._bootloader()
         if page is not None:
@@ -83,7 +85,8 @@ class _View:
 
     def first_image(self) -> Image:
         """Return the image in slot A, well formed."""
-        return parse_image(self._at_offset(layout.SLOT_OFFSET, layout.SLOT_SIZE), in_flash=True)
+        slot = self._at_offset(self._row.SLOT_OFFSET, self._row.SLOT_SIZE)
+        return parse_image(slot, in_flash=True, chip=self._row)
 
     @contextmanager
     def _finding(self, what: str) -> Iterator[None]:
@@ -94,22 +97,36 @@ class _View:
             status = f"{label(exc.code)}: " if isinstance(exc.code, int) else ""
             self.faults.append(f"{what}: {status}{exc}")
 
-    def _at_offset(self, offset: int, size: int) -> bytes:
-        return bytes(self._flash[offset : offset + size])
+    def _at_offset(self, offset: int, size: int, bank: int = 1) -> bytes:
+        return bytes(self._flash[bank][offset : offset + size])
 
     def _load(self, text: str, name: str) -> None:
+        row = self._row
         for address, data in load_hex(text, name):
-            offset = address - layout.FLASH_BASE
-            if not 0 <= offset <= offset + len(data) <= END:
-                raise VerifyError(f"0x{address:08x} + {len(data)} bytes is outside bank 1")
-            self._flash[offset : offset + len(data)] = data
+            bank, offset = divmod(address - row.FLASH_BASE, row.BANK_SIZE)
+            end = row.SLOT_OFFSET + (row.SLOT_SIZE if bank == 0 else 0)
+            if bank + 1 not in row.FACTORY_BANKS or offset + len(data) > end:
+                raise VerifyError(
+                    f"0x{address:08x} + {len(data)} bytes is not where the factory of chip {row.NAME} writes"
+                )
+            self._flash[bank + 1][offset : offset + len(data)] = data
 
     def _bootloader(self) -> None:
-        stack, reset = struct.unpack("<II", self._at_offset(layout.BOOTLOADER_OFFSET, 8))
-        if not layout.RAM_BASE < stack <= layout.RAM_BASE + layout.RAM_SIZE or stack % 8:
+        """Check what a reset starts, whichever bank it finds low."""
+        row = self._row
+        stack, reset = struct.unpack("<II", self._at_offset(row.BOOTLOADER_OFFSET, 8))
+        if not row.RAM_BASE < stack <= row.RAM_BASE + row.RAM_SIZE or stack % 8:
             raise VerifyError(f"initial stack pointer 0x{stack:08x} is outside RAM")
-        if not reset & 1 or not 8 <= reset - layout.FLASH_BASE < layout.BOOTLOADER_SIZE:
+        if not reset & 1 or not 8 <= reset - row.FLASH_BASE < row.BOOTLOADER_SIZE:
             raise VerifyError(f"reset vector 0x{reset:08x} is outside it")
+        for bank in row.FACTORY_BANKS[1:]:
+            if self._at_offset(0, row.LAYOUT_OFFSET, bank) != self._at_offset(0, row.LAYOUT_OFFSET):
+                raise VerifyError(f"bank {bank} holds something else below its layout than bank 1")
+        if row.LAYOUT_OFFSET < row.SLOT_OFFSET:
+            for bank in row.FACTORY_BANKS:
+                words = layout_words(row, bank)
+                if self._at_offset(row.LAYOUT_OFFSET, len(words), bank) != words:
+                    raise VerifyError(f"the layout in bank {bank} is not that of chip {row.NAME}")
 
     def _look_at_settings(self, page: settings.Settings) -> None:
         """Check what the bootloader goes by, and the image as it will."""
@@ -122,11 +139,16 @@ class _View:
             self.faults.append("firmware roots A and B are the same key")
         with self._finding("the first image"):
             image = self.first_image()
-            device = images.Device((chip.root_a_xy, chip.root_b_xy), page.class_id, chip.floor, page.max_step)
-            images.check_image(self._at_offset(layout.SLOT_OFFSET, image.size), device)
+            device = images.Device(
+                (chip.root_a_xy, chip.root_b_xy), page.class_id, chip.floor, page.max_step, chip=self._row
+            )
+            images.check_image(self._at_offset(self._row.SLOT_OFFSET, image.size), device)
 
     def _look_at_trust(self, store: settings.TrustStore, page: settings.Settings | None) -> None:
         """Check what the agent goes by."""
+        if (store.chip or DEFAULT) != self._row.NAME:
+            said = f"is for chip {store.chip}" if store.chip else f"names no chip, so it is for {DEFAULT}"
+            self.faults.append(f"the trust store {said}, not for {self._row.NAME}")
         with self._finding("the server's URL"):
             self._chip.read_url(store.server_url)
         with self._finding("the server's CA"):

@@ -8,6 +8,7 @@ from fota_vdev.cells.address_space import MemoryMap
 from fota_vdev.cells.board import Board
 from fota_vdev.cells.flash_array import FlashArray
 from fota_vdev.cortex_m.cpu import Cpu
+from fota_wire.host_chips import Stm32
 
 if TYPE_CHECKING:
     from fota_vdev.atecc608 import Atecc608
@@ -17,9 +18,11 @@ MakeBoard = Callable[[Cpu, FlashArray, "Atecc608 | None", int, Callable[[str], N
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chip:
-    """The parts that `fota_vdev.machine.Machine` is put together from. ``cpu`` is Unicorn's model."""
+    """The parts that `fota_vdev.machine.Machine` is put together from. ``row`` is the chip's in the table of
+    chips, ``cpu`` Unicorn's model.
+    """
 
-    name: str
+    row: Stm32
     cpu: int
     flash: Callable[[], FlashArray]
     board: MakeBoard

@@ -6,6 +6,7 @@ from fota_vdev.cells.address_space import MemoryMap
 from fota_vdev.cells.chip import Chip
 from fota_vdev.cells.flash_array import FlashArray, Geometry
 from fota_vdev.chips.stm32l4.board import BoardL4
+from fota_wire.chips import stm32l476
 
 STM32L476_FLASH = Geometry(
     page=2048,
@@ -21,7 +22,7 @@ STM32L476_FLASH = Geometry(
 )
 
 STM32L476 = Chip(
-    name="STM32L476",
+    row=stm32l476,
     cpu=UC_CPU_ARM_CORTEX_M4,
     flash=lambda: FlashArray(STM32L476_FLASH),
     board=BoardL4,

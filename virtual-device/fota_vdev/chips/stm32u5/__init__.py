@@ -14,6 +14,7 @@ from fota_vdev.cells.address_space import MemoryMap
 from fota_vdev.cells.chip import Chip
 from fota_vdev.chips.stm32u5.board import BoardU5
 from fota_vdev.chips.stm32u5.flash_array import FlashArrayU5
+from fota_wire.chips import stm32u585
 
 ASSUMPTIONS = (
     "Option bytes are loaded by power-up and OBL_LAUNCH only. After any other reset the option registers"
@@ -27,7 +28,7 @@ ASSUMPTIONS = (
 )
 
 STM32U585 = Chip(
-    name="STM32U585",
+    row=stm32u585,
     cpu=UC_CPU_ARM_CORTEX_M33,
     flash=FlashArrayU5,
     board=BoardU5,
