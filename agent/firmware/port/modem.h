@@ -1,5 +1,6 @@
-/* Registers of the socket-offload modem of the virtual device (fota_vdev/modem/peripheral.py), which is on the
- * external bus at FMC bank 1. One outbound connection at a time; there is no way to listen. */
+/* Registers of the socket-offload modem of the virtual device (fota_vdev/modem/peripheral.py),
+ * which is on the external bus at FMC bank 1. One outbound connection at a time; there is no way to
+ * listen. */
 #ifndef FOTA_FIRMWARE_MODEM_H
 #define FOTA_FIRMWARE_MODEM_H
 
