@@ -203,15 +203,14 @@ def _require_evidence(payload: bytes, name: str, chip: Stm32) -> None:
     from fota_signer import linked
 
     wanted = f"0x{chip.VECTOR_ADDRESS:08x}"
-    found = linked.guesses(payload)
-    address = linked.best(found)
+    address = linked.address_of(payload)
     if address == chip.VECTOR_ADDRESS:
         return
     seems = "" if address is None else f"seems to be linked for 0x{address:08x}; link it for {wanted}"
     _check_vectors(payload, name, chip, f"; it {seems}" if seems else "")
     if seems:
         raise InputError(f"{name}: {seems}, or give its ELF or HEX file")
-    if chip.VECTOR_ADDRESS not in [guess.address for guess in found]:
+    if not linked.begins_at(payload, chip.VECTOR_ADDRESS):
         raise InputError(f"{name}: not linked for {wanted}: there is no code where its reset vector points")
     raise InputError(
         f"{name}: does not show for which address it is linked: give its ELF or HEX file, or say"

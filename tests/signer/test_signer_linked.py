@@ -1,5 +1,6 @@
 """A raw binary carries no address: it is signed if it shows that it is linked for ours, or is told."""
 
+import random
 import shutil
 import struct
 import subprocess
@@ -138,7 +139,7 @@ def test_every_sample_binary_of_ours_is_signed_without_being_told_its_address():
     for sample in samples:
         content = load_firmware(sample.read_bytes(), sample.name)
         assert load_firmware(content, sample.name) == content
-        first, second, *_ = linked.guesses(content)
+        first, second, *_ = linked.guesses(content, len(content))
         assert first.address == OURS
         assert first.score >= second.score + 3 * linked.LEAD
 
@@ -165,3 +166,39 @@ def test_binary_whose_reset_vector_points_to_nothing_is_not_signed():
     content = struct.pack("<II", 0x20010000, OURS + 0x101) + bytes(0x400) + b"\x80\xb5\x80\xbd" * 40
     with pytest.raises(InputError, match="linked for"):
         load_firmware(content, "app")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_behind_the_first_bytes_is_not_looked_at_where_these_leave_no_doubt(
+    tmp_path, monkeypatch, seed
+):
+    """Bytes that change nothing of the points, whatever they are, cost nothing."""
+    chance = random.Random(seed)
+    begin = Linker(tmp_path, 98).binary(OURS)
+    begin += bytes(chance.choices(range(1, 0xFF), k=linked.LOOK - len(begin)))
+    points, looks = [], []
+    guesses = linked.guesses
+
+    def watched(payload, look):
+        looks.append(look)
+        points.append(guesses(payload, look))
+        return points[-1]
+
+    monkeypatch.setattr(linked, "guesses", watched)
+    for rest in rests(chance):
+        assert linked.address_of(begin + rest) == OURS
+    assert looks == [linked.LOOK] * 4
+    assert all(each == points[0] for each in points)
+
+
+def test_file_whose_first_bytes_show_nothing_is_looked_at_to_its_end(tmp_path):
+    content = Linker(tmp_path, 2, constants=linked.LOOK // 4 + 100).binary(OURS)
+    assert load_firmware(content, "app") == content
+
+
+def rests(chance):
+    """Return what costs most where it is looked at: functions, texts, pointers, and noise."""
+    yield b"\x80\xb5\x01\x43" * 0x10000
+    yield b"abc\0" * 0x10000
+    yield struct.pack("<I", OURS + 0x100 * chance.randrange(2, 0x400)) * 0x10000
+    yield bytes(chance.choices(range(1, 0xFF), k=0x40000))
