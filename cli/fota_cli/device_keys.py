@@ -9,10 +9,10 @@ from urllib.parse import quote
 import click
 
 from fota_cli.client import OperatorClient
-from fota_cli.options import connected, print_json
-from fota_cli.table import ago, date
+from fota_cli.options import connected
 from fota_wire.errors import FotaError, InputError, VerifyError
-from fota_wire.host_options import FILE, Seconds, Whole
+from fota_wire.host_options import CA_CERT, CA_KEY, FILE, Seconds, Whole
+from fota_wire.host_print import ago, date, print_result
 
 if TYPE_CHECKING:
     from fota_signer.factory.ca import DeviceCa
@@ -33,10 +33,7 @@ def retire(client: OperatorClient, device_id: str, reason: str, yes: bool, as_js
     if not yes:
         click.confirm(f"Retire {device_id}? There is no way back", abort=True, err=True)
     answer = client.post(f"devices/{quote(device_id, safe='')}/retire", {"reason": reason})
-    if as_json:
-        print_json(answer)
-    else:
-        click.echo(f"device {answer['id']}: {answer['status']}")
+    print_result(answer, as_json, f"device {answer['id']}: {answer['status']}")
 
 
 @click.command()
@@ -67,7 +64,7 @@ def _want(
         return
     answers = [client.post(f"devices/{quote(one, safe='')}/key", {"kind": kind}) for one in named]
     if as_json:
-        print_json({"devices": answers})
+        print_result({"devices": answers}, True)
         return
     for answer in answers:
         click.echo(f"device {answer['id']}: will {kind} at its next check-in")
@@ -77,7 +74,7 @@ def _want_of_group(client: OperatorClient, group: str, kind: str, as_json: bool)
     path, look = f"groups/{quote(group, safe='')}/key", f"fota device list --group {group}"
     answer = client.post(path, {"kind": kind}, shown_by=look)
     if as_json:
-        print_json(answer)
+        print_result(answer, True)
         return
     click.echo(f"group {group}: {answer['wanted']} device(s) will {kind} at their next check-ins")
     if answer["shut_out"]:
@@ -85,8 +82,8 @@ def _want_of_group(client: OperatorClient, group: str, kind: str, as_json: bool)
 
 
 @click.command()
-@click.option("--ca-key", type=FILE, required=True, help="Key of the device CA, PEM.")
-@click.option("--ca-cert", type=FILE, required=True, help="Certificate of the device CA, PEM.")
+@CA_KEY
+@CA_CERT
 @click.option(
     "--ca-password-file", type=FILE, help="First line is the CA key's password (else FOTA_KEY_PASSWORD)."
 )
@@ -145,7 +142,7 @@ def _round(client: OperatorClient, ca: "DeviceCa", days: int | None) -> dict[str
 
 def _tell(result: dict[str, Any], as_json: bool, *, quiet: bool) -> None:
     if as_json:
-        print_json(result)
+        print_result(result, True)
         return
     for device_id in result["certified"]:
         click.echo(f"device {device_id}: certified")

@@ -1,7 +1,7 @@
 """An example for every ``--help``. Each is parsed by the command that it stands under, in a test."""
 
 _CA = "--ca-key ca.pem --ca-cert ca.crt"
-_JOB = f"--root-a a.pub --root-b b.pub {_CA}"
+_JOB = f"--image-key-a a.pub --image-key-b b.pub {_CA}"
 _MODEL = "--vendor-domain example.com --model sensor"
 
 EXAMPLES = {
@@ -65,11 +65,11 @@ EXAMPLES = {
     "provision device": f"provision device --i2c 1 {_JOB} --ledger line.sqlite",
     "provision export": "provision export line.sqlite -o line.csv",
     "provision hex": "provision hex provisioning/0123aabbccddeeff01.json --bootloader bootloader.elf "
-    "--image app.img --root-a a.pub --root-b b.pub --genesis-root root.cbor --server-ca server-ca.crt "
+    "--image app.img --image-key-a a.pub --image-key-b b.pub --root root.cbor --server-ca server-ca.crt "
     "--server-url https://updates.example.com:8443 -o board.hex",
     "provision load": "provision load device.vdev board.hex",
     "provision look": "provision look --i2c 1",
-    "provision plan": "provision plan --root-a a.pub --root-b b.pub -o plan.json",
+    "provision plan": "provision plan --image-key-a a.pub --image-key-b b.pub -o plan.json",
     "provision run-plan": f"provision run-plan plan.json --i2c 1 {_JOB}",
     "agent card": "agent card app.img app.suit -o /media/stick",
     "agent run": "agent run --gateway /var/lib/fota",
@@ -86,7 +86,7 @@ EXAMPLES = {
     "vdev limits": "vdev limits",
     "vdev provision": "vdev provision device.vdev --bootloader bootloader.elf --image app.img "
     "--class 7b1c6d1e-3a0f-5b5e-9d2a-0c8f5a1e2b3c --vendor-id 6ba7b810-9dad-51d1-80b4-00c04fd430c8 "
-    "--root-a a.pub --root-b b.pub --genesis-root root.cbor --server-ca server-ca.crt "
+    "--image-key-a a.pub --image-key-b b.pub --root root.cbor --server-ca server-ca.crt "
     f"--server-url https://localhost:8443 {_CA}",
     "vdev report": "vdev report device.vdev",
     "vdev reset": "vdev reset device.vdev --time-ms 5000",

@@ -8,7 +8,19 @@ import click
 from fota_cli.station import firmware_roots, virtual
 from fota_wire.errors import FotaError, InputError
 from fota_wire.files import check_output, name_of, read_input, read_text, write_output
-from fota_wire.host_options import FILE, FORCE, JSON, OWN_FILE, STM32_CHIP, UUID, Whole
+from fota_wire.host_options import (
+    FILE,
+    FORCE,
+    GENESIS_ROOT,
+    IMAGE_KEY_A,
+    IMAGE_KEY_B,
+    JSON,
+    OWN_FILE,
+    STM32_CHIP,
+    UUID,
+    Whole,
+    class_option,
+)
 from fota_wire.host_print import print_result
 
 if TYPE_CHECKING:
@@ -24,13 +36,13 @@ CONFIRM = "confirm on silicon: written from the manuals, not tried on a chip"
 @click.argument("record", type=OWN_FILE)
 @click.option("--bootloader", type=FILE, required=True, help="bootloader.elf.")
 @click.option("--image", type=FILE, required=True, help="First signed image, for slot A.")
-@click.option("--class", "--class-id", "class_id", type=UUID, help="Device class.  [the image's]")
+@class_option("Device class.  [the image's]")
 @click.option("--chip", type=STM32_CHIP, help="Which microcontroller.  [the image's, or stm32l476]")
 @click.option("--vendor-id", type=UUID, help="Vendor.  [the image's]")
 @click.option("--vendor-domain", help="The vendor by its domain name, e.g. example.com.")
-@click.option("--root-a", type=FILE, required=True, help="Public key of firmware root A, PEM.")
-@click.option("--root-b", type=FILE, required=True, help="Public key of firmware root B, PEM.")
-@click.option("--genesis-root", type=FILE, required=True, help="First ROOT document.")
+@IMAGE_KEY_A
+@IMAGE_KEY_B
+@GENESIS_ROOT
 @click.option("--server-ca", type=FILE, required=True, help="Certificate of the server's CA, PEM.")
 @click.option("--server-url", required=True, help="Like https://updates.example:8443.")
 @click.option("--ca-cert", type=FILE, help="Certificate of the device CA, to check the device's against.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fota_wire.errors import InputError
-from fota_wire.host_options import FILE, FOLDER, JSON, Whole
+from fota_wire.host_options import CA_CERT, CA_KEY, FILE, FOLDER, JSON, Whole
 from fota_wire.host_print import print_result
 
 if TYPE_CHECKING:
@@ -36,17 +36,8 @@ def gateway() -> None:
 @click.option(
     "--label", default="device", show_default=True, help="Label of the key pair; made if it is not there."
 )
-@click.option(
-    "--ca-key",
-    "--device-ca-key",
-    "device_ca_key",
-    type=FILE,
-    required=True,
-    help="Key of the device CA, PEM.",
-)
-@click.option(
-    "--ca-cert", "--device-ca-cert", "device_ca_cert", type=FILE, required=True, help="Its certificate, PEM."
-)
+@CA_KEY
+@CA_CERT
 @click.option("--password-file", type=FILE, help="File whose first line is that key's password.")
 @click.option("--allow-example-keys", is_flag=True, help="Accept the published throw-away keys.")
 def init(folder: Path, **options: object) -> None:

@@ -37,8 +37,8 @@ class Options:
     token: str
     pin_file: Path
     label: str
-    device_ca_key: Path
-    device_ca_cert: Path
+    ca_key: Path
+    ca_cert: Path
     password_file: Path | None
     allow_example_keys: bool
 
@@ -93,8 +93,8 @@ def _server_ca(path: Path) -> bytes:
 def _certificate(options: Options, serial: bytes) -> bytes:
     """Return the device certificate over the token's key, which is made if it is not there."""
     authority = ca.load_ca(
-        options.device_ca_key,
-        options.device_ca_cert,
+        options.ca_key,
+        options.ca_cert,
         options.password_file,
         allow_example_keys=options.allow_example_keys,
     )

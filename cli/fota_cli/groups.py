@@ -6,8 +6,8 @@ from urllib.parse import quote
 import click
 
 from fota_cli.client import OperatorClient
-from fota_cli.options import connected, print_json, yes_option
-from fota_cli.table import date, table
+from fota_cli.options import connected, yes_option
+from fota_wire.host_print import date, print_result, table
 
 NAME = click.argument("name")
 IDS = click.argument("device_ids", metavar="ID...", nargs=-1, required=True)
@@ -24,10 +24,7 @@ def group() -> None:
 def create_group(client: OperatorClient, name: str, as_json: bool) -> None:
     """Create group NAME."""
     answer = client.post("groups", {"name": name})
-    if as_json:
-        print_json(answer)
-    else:
-        click.echo(f"group {name} {'created' if answer['created'] else 'exists already'}")
+    print_result(answer, as_json, f"group {name} {'created' if answer['created'] else 'exists already'}")
 
 
 @group.command("add")
@@ -39,7 +36,7 @@ def add_to_group(client: OperatorClient, name: str, device_ids: tuple[str, ...],
     body: dict[str, object] = {"devices": list(device_ids)}
     answer = client.post(_path(name, "/devices"), body, shown_by=f"fota device list --group {name}")
     if as_json:
-        print_json(answer)
+        print_result(answer, True)
         return
     click.echo(f"group {name}: {answer['added']} device(s) added")
     if answer["rollouts"]:
@@ -59,10 +56,7 @@ def remove_from_group(client: OperatorClient, name: str, device_ids: tuple[str, 
     """Take devices out of group NAME. What rollouts want of them already stays."""
     body: dict[str, object] = {"devices": list(device_ids)}
     answer = client.post(_path(name, "/remove"), body, shown_by=f"fota device list --group {name}")
-    if as_json:
-        print_json(answer)
-    else:
-        click.echo(f"group {name}: {answer['removed']} device(s) removed")
+    print_result(answer, as_json, f"group {name}: {answer['removed']} device(s) removed")
 
 
 @group.command("delete")
@@ -74,10 +68,7 @@ def delete_group(client: OperatorClient, name: str, yes: bool, as_json: bool) ->
     if not yes and sys.stdin.isatty():
         click.confirm(f"delete group {name}?", abort=True, err=True)
     answer = client.delete(_path(name), shown_by="fota group list")
-    if as_json:
-        print_json(answer)
-    else:
-        click.echo(f"group {name} deleted; {answer['devices']} device(s) were in it")
+    print_result(answer, as_json, f"group {name} deleted; {answer['devices']} device(s) were in it")
 
 
 @group.command("list")
@@ -86,7 +77,7 @@ def list_groups(client: OperatorClient, as_json: bool) -> None:
     """List groups."""
     listed = list(client.pages("groups", "groups"))
     if as_json:
-        print_json({"groups": listed})
+        print_result({"groups": listed}, True)
         return
     rows = [(item["name"], item["devices"], date(item["created_at"])) for item in listed]
     click.echo(table(("GROUP", "DEVICES", "CREATED"), rows))

@@ -12,12 +12,12 @@ import click
 from fota_cli import net
 from fota_cli.client import OperatorClient
 from fota_cli.device_keys import attested_text, certify, key_text, renew, retire, rotate
-from fota_cli.options import connected, print_json, yes_option
-from fota_cli.refused import refusal_line, refused
-from fota_cli.table import ago, date, table
+from fota_cli.options import connected, yes_option
+from fota_cli.refused import refusal_text, refused
 from fota_wire.errors import VerifyError
 from fota_wire.files import read_input
 from fota_wire.host_options import FILE
+from fota_wire.host_print import ago, date, lines_of, print_result, table
 
 PROGRESS_FROM = 128 << 10
 CLOSED = ("superseded", "cancelled", "withdrawn", "gone")
@@ -49,7 +49,7 @@ def publish(client: OperatorClient, image: Path, envelope: Path, as_json: bool) 
         client.upload(f"artifacts/{digest}", data, lambda _count: None)
     answer = client.post("releases", manifest)
     if as_json:
-        print_json(answer)
+        print_result(answer, True)
         return
     said = "published" if answer["created"] else "is published already:"
     click.echo(
@@ -69,7 +69,7 @@ def list_releases(client: OperatorClient, as_json: bool) -> None:
     """List the releases that devices can be given."""
     listed = list(client.pages("releases", "releases"))
     if as_json:
-        print_json({"releases": listed})
+        print_result({"releases": listed}, True)
         return
     rows = [
         (
@@ -101,10 +101,9 @@ def withdraw(client: OperatorClient, version: str, yes: bool, as_json: bool) -> 
     if not yes and sys.stdin.isatty():
         click.confirm(f"withdraw release {version}? Rollouts of it end", abort=True, err=True)
     answer = client.post(f"releases/{quote(version, safe='')}/withdraw", shown_by="fota release list")
-    if as_json:
-        print_json(answer)
-    else:
-        click.echo(f"release {answer['version']} is withdrawn: no device is offered it any more")
+    print_result(
+        answer, as_json, f"release {answer['version']} is withdrawn: no device is offered it any more"
+    )
 
 
 @release.command("restore")
@@ -113,10 +112,7 @@ def withdraw(client: OperatorClient, version: str, yes: bool, as_json: bool) -> 
 def restore(client: OperatorClient, version: str, as_json: bool) -> None:
     """Take the withdrawal of release VERSION back. Rollouts that it ended stay ended."""
     answer = client.post(f"releases/{quote(version, safe='')}/restore", shown_by="fota release list")
-    if as_json:
-        print_json(answer)
-    else:
-        click.echo(f"release {answer['version']} can be rolled out again")
+    print_result(answer, as_json, f"release {answer['version']} can be rolled out again")
 
 
 @release.command("root")
@@ -130,10 +126,9 @@ def add_root(client: OperatorClient, document: Path, force: bool, as_json: bool)
     may install, servers or CAs under which they would not find this server. Exit code 1: refused.
     """
     answer = client.post("roots?force=1" if force else "roots", read_input(document, 65536))
-    if as_json:
-        print_json(answer)
-    else:
-        click.echo(f"ROOT {answer['version']} is in force; devices take it at their next check-in")
+    print_result(
+        answer, as_json, f"ROOT {answer['version']} is in force; devices take it at their next check-in"
+    )
 
 
 # Devices
@@ -151,7 +146,7 @@ def list_devices(client: OperatorClient, group: str | None, as_json: bool) -> No
     """List devices: installed, running and confirmed apart."""
     devices = list(client.pages("devices", "devices", group=group))
     if as_json:
-        print_json({"devices": devices})
+        print_result({"devices": devices}, True)
         return
     rows = [
         (
@@ -176,55 +171,60 @@ def list_devices(client: OperatorClient, group: str | None, as_json: bool) -> No
 def show_device(client: OperatorClient, device_id: str, as_json: bool) -> None:
     """Show what is known of device ID, and what it told."""
     answer = client.get(f"devices/{quote(device_id, safe='')}")
-    if as_json:
-        print_json(answer)
-        return
-    wanted, running = answer["wanted"], answer["running"]
-    click.echo(f"device     {answer['id']} ({answer['status']})")
+    print_result(answer, as_json, lines_of(_facts(answer)))
+
+
+def _facts(answer: dict[str, Any]) -> dict[str, object]:
+    """Return what is known of a device, a line or lines for each name."""
+    facts: dict[str, object] = {"device": f"{answer['id']} ({answer['status']})"}
     if answer["retired"]:
         retired = answer["retired"]
         why = f": {retired['reason']}" if retired["reason"] else ""
-        click.echo(f"retired    {date(retired['at'])} by {retired['by']}{why}")
-    click.echo(f"installed  {_version(answer['installed']) or '-'}")
-    if running:
-        unknown = "" if running["release"] else ", not a published release"
-        click.echo(f"running    {running['version']} in slot {running['slot']}, {running['state']}{unknown}")
-    else:
-        click.echo("running    - (no verified report yet)")
-    click.echo(f"confirmed  {_version(answer['confirmed']) or '-'}")
-    if wanted:
-        reason = f": {wanted['reason']}" if wanted["reason"] else ""
-        paused = ", paused" if wanted["paused"] else ""
-        where = f"by rollout {wanted['rollout']}, {wanted['state']}{paused}{reason}"
-        said = "- (was " if wanted["state"] in CLOSED else ""
-        click.echo(f"wanted     {said}{wanted['version']} {where}{')' if said else ''}")
-    else:
-        click.echo("wanted     -")
-    click.echo(f"floor      {_or_dash(answer['floor'])}")
-    click.echo(f"attested   {attested_text(answer['attested'])}")
-    click.echo(f"ROOT       {_or_dash(answer['root_version'])}")
-    click.echo(
-        f"seen       {ago(answer['last_seen']) or 'never'}, last report {ago(answer['report_at']) or 'never'}"
-    )
-    click.echo(f"key        {key_text(answer['key'])}")
-    click.echo(f"groups     {', '.join(answer['groups']) or '-'}")
-    if answer["refused_report"]:
-        click.echo(f"report     {answer['refused_report']}")
-    for item in answer["refusals"]:
-        click.echo(refusal_line(item))
-    for item in answer["telemetry"]:
-        click.echo(f"published  {item['topic']} {json.dumps(item['value'])}, {ago(item['at'])}")
-    for told in answer["events"]:
-        click.echo(f"event      {date(told['at'])} {told['code']} {told['detail']}")
+        facts["retired"] = f"{date(retired['at'])} by {retired['by']}{why}"
+    facts |= {
+        "installed": _version(answer["installed"]),
+        "running": _running(answer["running"]),
+        "confirmed": _version(answer["confirmed"]),
+        "wanted": _wanted(answer["wanted"]),
+        "floor": answer["floor"],
+        "attested": attested_text(answer["attested"]),
+        "ROOT": answer["root_version"],
+        "seen": f"{ago(answer['last_seen']) or 'never'}, last report {ago(answer['report_at']) or 'never'}",
+        "key": key_text(answer["key"]),
+        "groups": ", ".join(answer["groups"]) or None,
+    }
+    published = [
+        f"{item['topic']} {json.dumps(item['value'])}, {ago(item['at'])}" for item in answer["telemetry"]
+    ]
+    told = [f"{date(item['at'])} {item['code']} {item['detail']}" for item in answer["events"]]
+    more = {
+        "report": answer["refused_report"],
+        "refused": [refusal_text(item) for item in answer["refusals"]],
+        "published": published,
+        "event": told,
+    }
+    return facts | {name: value for name, value in more.items() if value}
+
+
+def _running(running: dict[str, Any] | None) -> str:
+    if running is None:
+        return "- (no verified report yet)"
+    unknown = "" if running["release"] else ", not a published release"
+    return f"{running['version']} in slot {running['slot']}, {running['state']}{unknown}"
+
+
+def _wanted(wanted: dict[str, Any] | None) -> str | None:
+    if wanted is None:
+        return None
+    reason = f": {wanted['reason']}" if wanted["reason"] else ""
+    paused = ", paused" if wanted["paused"] else ""
+    text = f"{wanted['version']} by rollout {wanted['rollout']}, {wanted['state']}{paused}{reason}"
+    return f"- (was {text})" if wanted["state"] in CLOSED else text
 
 
 def _wanted_version(wanted: dict[str, Any] | None) -> str | None:
     """Return what is still wanted of a device: not what was taken back."""
     return None if wanted is None or wanted["state"] in CLOSED else str(wanted["version"])
-
-
-def _or_dash(value: object) -> str:
-    return "-" if value is None else str(value)
 
 
 def _version(part: dict[str, Any] | None) -> str | None:
@@ -254,7 +254,4 @@ for _command in (retire, rotate, renew, certify, refused):
 
 
 def _tell_status(answer: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print_json(answer)
-    else:
-        click.echo(f"device {answer['id']}: {answer['status']}")
+    print_result(answer, as_json, f"device {answer['id']}: {answer['status']}")

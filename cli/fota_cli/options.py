@@ -1,11 +1,9 @@
 """Options that the operator's commands share."""
 
-import json
 import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -74,8 +72,3 @@ def scope(device: str | None, group: str | None) -> dict[str, object]:
     if (device is None) == (group is None):
         raise click.UsageError("name either --device or --group")
     return {"device": device} if device else {"group": group}
-
-
-def print_json(answer: dict[str, Any]) -> None:
-    """Print one JSON object."""
-    click.echo(json.dumps(answer))

@@ -10,7 +10,7 @@ from fota_cli.factory_hex import factory_hex, load
 from fota_cli.station import Target, firmware_roots, with_job, with_target
 from fota_wire.errors import InputError
 from fota_wire.files import STREAM, check_own_kind, read_input, write_output
-from fota_wire.host_options import FILE, FOLDER, FORCE, JSON, OWN_FILE, Whole
+from fota_wire.host_options import FILE, FOLDER, FORCE, IMAGE_KEY_A, IMAGE_KEY_B, JSON, OWN_FILE, Whole
 from fota_wire.host_print import print_result
 
 if TYPE_CHECKING:
@@ -155,8 +155,8 @@ def export(ledger: Path, output: Path | None, force: bool) -> None:
 
 
 @provision.command()
-@click.option("--root-a", type=FILE, required=True, help="Public key of firmware root A, PEM.")
-@click.option("--root-b", type=FILE, required=True, help="Public key of firmware root B, PEM.")
+@IMAGE_KEY_A
+@IMAGE_KEY_B
 @click.option(
     "--floor",
     type=Whole(0, 262143),

@@ -5,8 +5,8 @@ from typing import Any
 import click
 
 from fota_cli.client import OperatorClient
-from fota_cli.options import connected, print_json
-from fota_cli.table import ago, table
+from fota_cli.options import connected
+from fota_wire.host_print import ago, print_result, table
 
 
 @click.command("refused")
@@ -18,7 +18,7 @@ def refused(client: OperatorClient, as_json: bool) -> None:
     """
     answer = client.get("refusals")
     if as_json:
-        print_json(answer)
+        print_result(answer, True)
         return
     rows = [
         (
@@ -34,8 +34,8 @@ def refused(client: OperatorClient, as_json: bool) -> None:
     click.echo(table(("WHO", "WHY", "TIMES", "LAST", "FROM", "DETAIL"), rows))
 
 
-def refusal_line(item: dict[str, Any]) -> str:
+def refusal_text(item: dict[str, Any]) -> str:
     """Return one refusal of one device, for people."""
     claimed = "" if item["proved"] else ", by somebody who claims to be it"
     times = f"{item['count']} times, last {ago(item['last_at'])}"
-    return f"refused    {item['code']}, {times}, from {item['address']}{claimed}: {item['detail']}"
+    return f"{item['code']}, {times}, from {item['address']}{claimed}: {item['detail']}"

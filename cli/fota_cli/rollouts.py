@@ -6,11 +6,11 @@ from typing import Any
 import click
 
 from fota_cli.client import OperatorClient
-from fota_cli.options import connected, print_json, scope, scope_options, wait_options, yes_option
+from fota_cli.options import connected, scope, scope_options, wait_options, yes_option
 from fota_cli.progress import conclude, follow, progress_line
-from fota_cli.table import ago, date, table
 from fota_wire.errors import VerifyError
 from fota_wire.host_options import Whole
+from fota_wire.host_print import ago, date, print_result, table
 
 SHOWN = 20
 """So many devices are listed unasked."""
@@ -104,7 +104,7 @@ def _order(
     if wait:
         answer = follow(client, answer["id"], timeout)
     if as_json:
-        print_json(answer)
+        print_result(answer, True)
     if wait:
         conclude(client, answer)
     elif not as_json:
@@ -121,7 +121,7 @@ def _preview(
             client.pages("preview", "devices", most=None, **named, kind=expected["kind"])
         )
     if as_json:
-        print_json(expected)
+        print_result(expected, True)
     else:
         _tell_moves(expected)
         if devices:
@@ -174,7 +174,7 @@ def show_rollout(
     path = f"rollouts/{number}/{'left-out' if left_out else 'devices'}"
     listed = list(client.pages(path, "devices", most=limit, state=None if left_out else state))
     if as_json:
-        print_json(answer | {"left_out_devices" if left_out else "devices": listed})
+        print_result(answer | {"left_out_devices" if left_out else "devices": listed}, True)
         return
     click.echo(f"{answer['kind']} {number} of {', '.join(answer['versions']) or '-'} for {answer['scope']}")
     click.echo(f"started {date(answer['created_at'])} by {answer['created_by']}")
@@ -202,7 +202,7 @@ def list_rollouts(client: OperatorClient, as_json: bool) -> None:
     """List all rollouts and rollbacks, newest first."""
     listed = list(client.pages("rollouts", "rollouts"))
     if as_json:
-        print_json({"rollouts": listed})
+        print_result({"rollouts": listed}, True)
         return
     rows = [
         (
@@ -253,7 +253,4 @@ def cancel(client: OperatorClient, number: int, yes: bool, as_json: bool) -> Non
 
 def _change(client: OperatorClient, number: int, verb: str, as_json: bool) -> None:
     answer = client.post(f"rollouts/{number}/{verb}", shown_by=f"fota rollout show {number}")
-    if as_json:
-        print_json(answer)
-    else:
-        click.echo(f"rollout {number}: {progress_line(answer)}")
+    print_result(answer, as_json, f"rollout {number}: {progress_line(answer)}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fota_wire.errors import InputError
-from fota_wire.host_options import FILE, OWN_FILE, Whole
+from fota_wire.host_options import CA_CERT, CA_KEY, FILE, IMAGE_KEY_A, IMAGE_KEY_B, OWN_FILE, Whole
 
 if TYPE_CHECKING:
     from fota_signer.factory.line import Job
@@ -141,10 +141,10 @@ def with_target(function: Function) -> Function:
 def with_job(function: Function) -> Function:
     """Give a command what a batch has in common, as its keyword ``load_job``, called to read the files."""
 
-    @click.option("--root-a", type=FILE, required=True, help="Public key of firmware root A, PEM.")
-    @click.option("--root-b", type=FILE, required=True, help="Public key of firmware root B, PEM.")
-    @click.option("--ca-key", type=FILE, required=True, help="Key of the device CA, PEM.")
-    @click.option("--ca-cert", type=FILE, required=True, help="Certificate of the device CA, PEM.")
+    @IMAGE_KEY_A
+    @IMAGE_KEY_B
+    @CA_KEY
+    @CA_CERT
     @click.option(
         "--ca-password-file",
         type=FILE,

@@ -42,7 +42,9 @@ def root() -> None:
 @click.option("--assign-key", type=FILE, multiple=True, help="Public key of role ASSIGN; repeat.")
 @click.option("--root-threshold", type=Whole(1, 255), help="ROOT keys that have to sign.  [2]")
 @click.option("--release-threshold", type=Whole(1, 255), help="RELEASE keys that have to sign.  [2]")
-@click.option("--root-version", type=Whole(1, 0xFFFFFFFF), help="[1, or one above --previous]")
+@click.option(
+    "--root-version", type=Whole(1, 0xFFFFFFFF), help="Version of the ROOT.  [1, or one above --previous]"
+)
 @click.option("--min-sequence", type=UINT32, help="Lowest manifest sequence.  [0]")
 @click.option("--min-security-counter", type=UINT32, help="Lowest SEC_CNT.  [0]")
 @FLOOR

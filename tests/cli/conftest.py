@@ -86,7 +86,7 @@ def factory(tmp_path_factory):
 
 @pytest.fixture
 def roots(factory):
-    return "--root-a", factory / "a.pub", "--root-b", factory / "b.pub"
+    return "--image-key-a", factory / "a.pub", "--image-key-b", factory / "b.pub"
 
 
 @pytest.fixture

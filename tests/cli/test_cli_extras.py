@@ -36,7 +36,7 @@ main()
         ("agent run --vdev x.vdev", "unicorn"),
         ("provision look x.vdev", "unicorn"),
         ("gateway init gw --image i --image-key k --root r --server https://h --server-ca c "
-         "--vendor-domain d --model m --module m --token t --pin-file p --device-ca-key k --device-ca-cert c",
+         "--vendor-domain d --model m --module m --token t --pin-file p --ca-key k --ca-cert c",
          ""),
     ],
 )  # fmt: skip

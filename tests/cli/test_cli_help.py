@@ -11,6 +11,7 @@ import pytest
 from test_cli_walk import ALL
 
 from fota_cli.examples import EXAMPLES
+from fota_wire.host_options import Renamed
 
 FOTA = [sys.executable, "-m", "fota_cli"]
 
@@ -31,6 +32,42 @@ def test_every_command_has_an_example_that_it_would_take(path: str) -> None:
 def test_every_option_is_explained(path: str) -> None:
     for param in ALL[path].params:
         assert not isinstance(param, click.Option) or param.help, param.opts
+
+
+RENAMED = [(path, param) for path in ALL for param in ALL[path].params if isinstance(param, Renamed)]
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_every_option_has_one_name(path: str) -> None:
+    for param in ALL[path].params:
+        assert not isinstance(param, click.Option) or sum(o.startswith("--") for o in param.opts) == 1
+
+
+def test_root_has_one_meaning_among_options() -> None:
+    rooted = {(option, param.help) for path in ALL for param in ALL[path].params
+              if isinstance(param, click.Option) for option in param.opts if "root" in option}  # fmt: skip
+    assert len(rooted) > 3
+    for option, said in rooted:
+        assert "ROOT" in said, option
+
+
+@pytest.mark.parametrize(("path", "param"), RENAMED, ids=[f"{path} {param.old}" for path, param in RENAMED])
+def test_old_name_of_an_option_is_taken_with_a_note_and_shown_nowhere(
+    capsys: pytest.CaptureFixture[str], path: str, param: Renamed
+) -> None:
+    command, words = ALL[path], shlex.split(EXAMPLES[path])[len(path.split()) :]
+    new = param.opts[-1]
+    if new not in words:
+        words += [new, "0" * 32]
+    meant = command.make_context(path, list(words)).params
+    assert capsys.readouterr().err == ""
+    old = [param.old if word == new else word for word in words]
+    assert command.make_context(path, old).params == meant
+    assert capsys.readouterr().err == f"fota: note: {param.old} is deprecated, it is called {new} now\n"
+    with pytest.raises(click.UsageError, match="give one of them"):
+        command.make_context(path, [*words, param.old, "x"])
+    assert param.old not in command.get_help(click.Context(command))
+    assert param.old not in " ".join(o.value for o in command.shell_complete(click.Context(command), "--"))
 
 
 @pytest.mark.parametrize(

@@ -216,8 +216,8 @@ def hex_options(factory, roots, tmp_path):
          "--security-counter", 1, "--vendor-domain", "example.com", "--model", "demo")  # fmt: skip
     (tmp_path / "root.cbor").write_bytes(genesis_root())
     return (
-        *("--bootloader", BOOTLOADER, "--image", tmp_path / "app.img", "--class-id", CLASS_ID),
-        *("--vendor-id", VENDOR_ID, *roots, "--genesis-root", tmp_path / "root.cbor"),
+        *("--bootloader", BOOTLOADER, "--image", tmp_path / "app.img", "--class", CLASS_ID),
+        *("--vendor-id", VENDOR_ID, *roots, "--root", tmp_path / "root.cbor"),
         *("--server-ca", factory / "ca.crt", "--server-url", "https://updates.example:8443"),
     )
 
@@ -270,11 +270,11 @@ def test_factory_hex_refuses_inputs_that_do_not_fit_and_keeps_the_keys(
         words[words.index(option) + 1] = value
         return one_line(fota("provision", "hex", path, *words, "-o", tmp_path / "d.hex", code=code)[1])
 
-    assert "another device class" in refused("--class-id", VENDOR_ID)
+    assert "another device class" in refused("--class", VENDOR_ID)
     fota("keys", "new", "image/c", "-o", tmp_path / "c.pem")
     fota("keys", "public", tmp_path / "c.pem", "-o", tmp_path / "c.pub")
-    assert "other firmware roots" in refused("--root-b", tmp_path / "c.pub")
-    assert "the same key" in refused("--root-a", factory / "b.pub")
+    assert "other firmware roots" in refused("--image-key-b", tmp_path / "c.pub")
+    assert "the same key" in refused("--image-key-a", factory / "b.pub")
     assert "another vendor" in refused("--vendor-id", CLASS_ID)
     assert "not an ELF" in refused("--bootloader", tmp_path / "app.img")
     assert path.read_bytes() == before
@@ -293,7 +293,7 @@ def test_factory_hex_that_the_board_could_not_live_with_is_not_written(
          "--security-counter", 900, "--vendor-domain", "example.com", "--model", "demo")  # fmt: skip
     (tmp_path / "short.cbor").write_bytes(genesis_root(signers=1))
     words = list(hex_options)
-    for option, value in (("--image", "far.img"), ("--genesis-root", "short.cbor")):
+    for option, value in (("--image", "far.img"), ("--root", "short.cbor")):
         words[words.index(option) + 1] = tmp_path / value
     words[words.index("--server-url") + 1] = "http://updates.example"
     said = one_line(fota("provision", "hex", path, *words, "-o", tmp_path / "d.hex", code=1)[1])
@@ -311,7 +311,7 @@ def test_factory_hex_that_the_board_could_not_live_with_is_not_written(
 def test_factory_hex_takes_class_and_vendor_from_the_image(device, options, hex_options, tmp_path):
     work = tmp_path / "work"
     fota("provision", "device", device, *options, "--work", work)
-    words = [word for word in hex_options if word not in ("--class-id", CLASS_ID, "--vendor-id", VENDOR_ID)]
+    words = [word for word in hex_options if word not in ("--class", CLASS_ID, "--vendor-id", VENDOR_ID)]
     record, made = next(work.glob("*.json")), tmp_path / "d.hex"
     other = "--vendor-domain", "example.org"
     refused = fota("provision", "hex", record, *words, *other, "-o", made, code=3)[1]
@@ -324,10 +324,10 @@ def test_factory_hex_takes_class_and_vendor_from_the_image(device, options, hex_
 
 def test_plan_of_published_or_equal_roots_is_refused(factory, tmp_path):
     fota("keys", "example", tmp_path / "k")
-    published = "--root-a", tmp_path / "k/image-a.pub.pem", "--root-b", factory / "b.pub"
+    published = "--image-key-a", tmp_path / "k/image-a.pub.pem", "--image-key-b", factory / "b.pub"
     plan = "provision", "plan", "-o", tmp_path / "plan.json"
     assert "published example key" in one_line(fota(*plan, *published, code=1)[1])
-    same = "--root-a", factory / "b.pub", "--root-b", factory / "b.pub"
+    same = "--image-key-a", factory / "b.pub", "--image-key-b", factory / "b.pub"
     assert "the same key" in one_line(fota(*plan, *same, code=3)[1])
     assert not (tmp_path / "plan.json").exists()
     fota(*plan, *published, "--allow-example-keys")
@@ -365,7 +365,7 @@ def test_trust_store_that_recovery_leaves_no_room_for_is_refused(device, options
     fota("provision", "device", device, *options, "--work", work)
     words = list(hex_options)
     words[words.index("--bootloader") + 1] = RECOVERY
-    words[words.index("--genesis-root") + 1] = tmp_path / "long.cbor"
+    words[words.index("--root") + 1] = tmp_path / "long.cbor"
     (tmp_path / "long.cbor").write_bytes(genesis_root(revoked=tuple(bytes([n] * 32) for n in range(64))))
     said = one_line(
         fota("provision", "hex", next(work.glob("*.json")), *words, "-o", tmp_path / "d.hex", code=3)[1]

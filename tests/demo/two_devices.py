@@ -81,8 +81,8 @@ class TwoDevices(ChipWorld):
                   "--root", self.root, "--server", self.device_url,
                   "--server-ca", self.keys / "server-ca.crt", "--vendor-domain", "fota.example",
                   "--model", GATEWAY_MODEL, "--module", MODULE, "--token", "fota", "--pin-file", home / "pin",
-                  "--device-ca-key", self.keys / "device-ca.pem",
-                  "--device-ca-cert", self.keys / "device-ca.crt")  # fmt: skip
+                  "--ca-key", self.keys / "device-ca.pem",
+                  "--ca-cert", self.keys / "device-ca.crt")  # fmt: skip
         self.gateway_id = self.json("gateway", "show", path)["device"]
         tell("factory", f"gateway {self.gateway_id[:18]}: Linux, its key in a PKCS#11 token")
         with (self.folder / "gateway.log").open("wb") as log:

@@ -200,11 +200,11 @@ class World:
         self.fota("vdev", "create", self.device)
         report = self.json(
             "vdev", "provision", self.device, "--bootloader", BUILD / "bootloader/stm32l4/bootloader.elf",
-            "--image", image, "--class-id", CLASS_ID, "--vendor-id", VENDOR_ID,
-            "--root-a", self.keys / "image-a.pub.pem", "--root-b", self.keys / "image-b.pub.pem",
-            "--genesis-root", self.root, "--server-ca", self.keys / "server-ca.crt",
-            "--server-url", self.device_url, "--device-ca-key", self.keys / "device-ca.pem",
-            "--device-ca-cert", self.keys / "device-ca.crt",
+            "--image", image, "--class", CLASS_ID, "--vendor-id", VENDOR_ID,
+            "--image-key-a", self.keys / "image-a.pub.pem", "--image-key-b", self.keys / "image-b.pub.pem",
+            "--root", self.root, "--server-ca", self.keys / "server-ca.crt",
+            "--server-url", self.device_url, "--ca-key", self.keys / "device-ca.pem",
+            "--ca-cert", self.keys / "device-ca.crt",
         )  # fmt: skip
         self.device_id = report["device_id"]
         return report

@@ -131,8 +131,8 @@ class World:
         self.fota("gateway", "init", path, "--image", image, "--image-key", KEYS / "image-a.pub.pem",
                   "--root", self.root, "--server", self.url, "--server-ca", KEYS / "server-ca.crt",
                   "--vendor-domain", VENDOR, "--model", MODEL, "--module", self.hsm.module, "--token", "fota",
-                  "--pin-file", self.hsm.pin_file, "--label", name, "--device-ca-key", KEYS / "device-ca.pem",
-                  "--device-ca-cert", KEYS / "device-ca.crt", "--allow-example-keys")  # fmt: skip
+                  "--pin-file", self.hsm.pin_file, "--label", name, "--ca-key", KEYS / "device-ca.pem",
+                  "--ca-cert", KEYS / "device-ca.crt", "--allow-example-keys")  # fmt: skip
         return path
 
     def agent(self, path, *args, code=0):

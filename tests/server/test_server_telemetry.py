@@ -53,7 +53,7 @@ def test_last_value_of_each_topic_stays_in_the_twin(server: Server, device: Devi
     assert later["value"] == 22
     assert abs(later["at"] - now) <= 10, "nobody publishes from the future"
     out = fota("device", "show", device.id, env=operator(server)).stdout
-    assert 'published  door/1 "open", ' in out
+    assert '           door/1 "open", ' in out
 
 
 def test_terminal_escapes_in_values_stay_text(server: Server, device: Device) -> None:

@@ -83,7 +83,7 @@ def test_root_is_signed_by_no_key_of_another_role(fota, refused, keys):
 
 def test_element_gets_no_root_of_another_role(fota, refused, keys):
     """What lies in its slots is there for ever."""
-    words = "provision", "plan", "--root-a", "image.pub", "--root-b", "root.pub", "-o", "plan.json"
+    words = "provision", "plan", "--image-key-a", "image.pub", "--image-key-b", "root.pub", "-o", "plan.json"
     refused(3, *words, says="root.pub: the key root/x; what is wanted here is a key of role image")
 
 

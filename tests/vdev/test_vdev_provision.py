@@ -248,30 +248,30 @@ def test_command_line_provisions_and_the_device_reports_what_it_is(factory, tmp_
         *(
             "--vendor-id",
             uuid.UUID(bytes=VENDOR_ID),
-            "--root-a",
+            "--image-key-a",
             tmp_path / "a.pem",
-            "--root-b",
+            "--image-key-b",
             tmp_path / "b.pem",
         ),
-        *("--genesis-root", tmp_path / "root", "--server-ca", tmp_path / "ca.crt"),
-        *("--server-url", "https://x", "--device-ca-key", tmp_path / "ca.pem"),
-        *("--device-ca-cert", tmp_path / "ca.crt", "--certificate-out", tmp_path / "device.crt"),
+        *("--root", tmp_path / "root", "--server-ca", tmp_path / "ca.crt"),
+        *("--server-url", "https://x", "--ca-key", tmp_path / "ca.pem"),
+        *("--ca-cert", tmp_path / "ca.crt", "--certificate-out", tmp_path / "device.crt"),
     ]
     vdev("create", device)
     blank = device.read_bytes()
-    vdev("provision", device, *common, "--class-id", "nonsense", code=3)
-    vdev("provision", device, *common, "--class-id", uuid.UUID(int=1), code=3)
+    vdev("provision", device, *common, "--class", "nonsense", code=3)
+    vdev("provision", device, *common, "--class", uuid.UUID(int=1), code=3)
     assert device.read_bytes() == blank
     told = json.loads(
-        vdev("provision", device, *common, "--class-id", uuid.UUID(bytes=CLASS_ID), "--json").stdout
+        vdev("provision", device, *common, "--class", uuid.UUID(bytes=CLASS_ID), "--json").stdout
     )
     view = json.loads(vdev("status", device, "--json").stdout)
     assert view["element"]["serial"] == told["device_id"]
     assert view["element"]["data_locked"] is True
     assert view["slot_a"]["image"] == told["image_version"] == "1.0.0"
     assert (tmp_path / "device.crt").read_text() == told["certificate"]
-    there = vdev("provision", device, *common, "--class-id", uuid.UUID(bytes=CLASS_ID), code=3)
+    there = vdev("provision", device, *common, "--class", uuid.UUID(bytes=CLASS_ID), code=3)
     assert "device.crt exists" in there.stderr
     (tmp_path / "device.crt").unlink()
-    again = vdev("provision", device, *common, "--class-id", uuid.UUID(bytes=CLASS_ID), code=6)
+    again = vdev("provision", device, *common, "--class", uuid.UUID(bytes=CLASS_ID), code=6)
     assert "refused" in again.stderr

@@ -9,7 +9,21 @@ import click
 from fota_wire.errors import FotaError, InputError
 from fota_wire.files import check_output, read_input, read_line, write_output
 from fota_wire.host_chips import DEFAULT
-from fota_wire.host_options import FILE, FORCE, JSON, OWN_FILE, STM32_CHIP, UUID, Whole
+from fota_wire.host_options import (
+    CA_CERT,
+    CA_KEY,
+    FILE,
+    FORCE,
+    GENESIS_ROOT,
+    IMAGE_KEY_A,
+    IMAGE_KEY_B,
+    JSON,
+    OWN_FILE,
+    STM32_CHIP,
+    UUID,
+    Whole,
+    class_option,
+)
 from fota_wire.host_print import print_result
 
 if TYPE_CHECKING:
@@ -50,29 +64,15 @@ def create(file: Path, chip: str, seed: int | None, force: bool, as_json: bool) 
 @click.argument("file", type=OWN_FILE)
 @click.option("--bootloader", type=FILE, required=True, help="bootloader.elf.")
 @click.option("--image", type=FILE, required=True, help="First signed image, for slot A.")
-@click.option("--class", "--class-id", "class_id", type=UUID, required=True, help="Device class.")
+@class_option("Device class.", required=True)
 @click.option("--vendor-id", type=UUID, required=True, help="Vendor.")
-@click.option("--root-a", type=FILE, required=True, help="Public key of firmware root A, PEM.")
-@click.option("--root-b", type=FILE, required=True, help="Public key of firmware root B, PEM.")
-@click.option("--genesis-root", type=FILE, required=True, help="First ROOT document.")
+@IMAGE_KEY_A
+@IMAGE_KEY_B
+@GENESIS_ROOT
 @click.option("--server-ca", type=FILE, required=True, help="Certificate of the server's CA, PEM.")
 @click.option("--server-url", required=True, help="Like https://updates.example:8443.")
-@click.option(
-    "--ca-key",
-    "--device-ca-key",
-    "device_ca_key",
-    type=FILE,
-    required=True,
-    help="Key of the device CA, PEM.",
-)
-@click.option(
-    "--ca-cert",
-    "--device-ca-cert",
-    "device_ca_cert",
-    type=FILE,
-    required=True,
-    help="Certificate of the device CA, PEM.",
-)
+@CA_KEY
+@CA_CERT
 @click.option("--ca-password-file", type=FILE, help="File with the password of the device CA's key.")
 @click.option("--allow-example-keys", is_flag=True, help="Accept the published throw-away keys.")
 @click.option("--tries", type=Whole(1, 15), default=3, show_default=True, help="Boots of a trial.")
@@ -109,8 +109,8 @@ def provision(file: Path, as_json: bool, certificate_out: Path | None, **given: 
             genesis_root=genesis,
             server_ca_der=_certificate_der(given["server_ca"]),
             server_url=given["server_url"],
-            device_ca_key=given["device_ca_key"],
-            device_ca_cert=given["device_ca_cert"],
+            device_ca_key=given["ca_key"],
+            device_ca_cert=given["ca_cert"],
             tries=given["tries"],
             watchdog_s=given["watchdog_s"],
             ca_password=read_line(password_file, "password").encode() if password_file else None,

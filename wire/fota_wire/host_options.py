@@ -1,9 +1,11 @@
 """Options of every command (not for devices): one type per kind of value, over `fota_wire.host_values`."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from fota_wire.errors import InputError
@@ -96,6 +98,35 @@ class Uuid(click.ParamType[bytes]):
         return value if isinstance(value, bytes) else uuid_bytes(str(value), _label(param))
 
 
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Renamed(click.Option):
+    """An option that had the name ``old``: still taken, shown nowhere, said to be old where it is used."""
+
+    def __init__(self, *args: Any, old: str, **attrs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **attrs)
+        self.old = old
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:  # noqa: ANN401
+        """Let the parser know both names, and keep their values apart."""
+        super().add_to_parser(parser, ctx)
+        parser.add_option(obj=self, opts=[self.old], dest=self.old, action="store", nargs=self.nargs)
+
+    def consume_value(self, ctx: click.Context, opts: Any) -> tuple[Any, ParameterSource]:  # noqa: ANN401
+        """Return what was given by either name.
+
+        Raises:
+            click.UsageError: it was given by both.
+        """
+        if self.old not in opts:
+            return super().consume_value(ctx, opts)
+        if self.name in opts:
+            raise click.UsageError(f"{self.old} is the old name of {self.opts[-1]}: give one of them", ctx)
+        click.echo(f"fota: note: {self.old} is deprecated, it is called {self.opts[-1]} now", err=True)
+        return opts[self.old], ParameterSource.COMMANDLINE
+
+
 FILE = FileName()
 FOLDER = FileName("folder", stream=False)
 OWN_FILE = FileName("file", stream=False)
@@ -105,3 +136,53 @@ CHIP = click.Choice(tuple(CHIPS))
 STM32_CHIP = click.Choice(tuple(STM32))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 FORCE = click.option("--force", is_flag=True, help="Replace the output if it exists.")
+
+
+def _image_key(slot: str, more: str) -> Decorator:
+    return click.option(
+        f"--image-key-{slot}",
+        f"root_{slot}",
+        cls=Renamed,
+        old=f"--root-{slot}",
+        type=FILE,
+        required=True,
+        help=f"Public IMAGE key {slot.upper()} (PEM), the chip's firmware root {slot.upper()}{more}.",
+    )
+
+
+IMAGE_KEY_A = _image_key("a", "")
+IMAGE_KEY_B = _image_key("b", ", there to outlive A")
+GENESIS_ROOT = click.option(
+    "--root",
+    "genesis_root",
+    cls=Renamed,
+    old="--genesis-root",
+    type=FILE,
+    required=True,
+    help="First ROOT document.",
+)
+
+
+def class_option(said: str, *, required: bool = False) -> Decorator:
+    """Return ``--class``, a device class."""
+    return click.option(
+        "--class", "class_id", cls=Renamed, old="--class-id", type=UUID, required=required, help=said
+    )
+
+
+CA_KEY = click.option(
+    "--ca-key",
+    cls=Renamed,
+    old="--device-ca-key",
+    type=FILE,
+    required=True,
+    help="Key of the device CA, PEM.",
+)
+CA_CERT = click.option(
+    "--ca-cert",
+    cls=Renamed,
+    old="--device-ca-cert",
+    type=FILE,
+    required=True,
+    help="Certificate of the device CA, PEM.",
+)

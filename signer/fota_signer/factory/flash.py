@@ -124,7 +124,9 @@ def factory_hex(firmware: Firmware, record: DeviceRecord) -> str:
         raise InputError(f"{record.path}: {what}")
     roots = key_hash(firmware.root_a_xy), key_hash(firmware.root_b_xy)
     if (record.root_a, record.root_b) != roots:
-        raise InputError(f"{record.path}: the chip holds other firmware roots than --root-a and --root-b")
+        raise InputError(
+            f"{record.path}: the chip holds other firmware roots than --image-key-a and --image-key-b"
+        )
     page = Settings(
         class_id=firmware.class_id,
         serial=record.serial,
