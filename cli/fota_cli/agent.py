@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fota_cli.no_server import NoServer
 from fota_wire.errors import FotaError, InputError, StorageError, VerifyError
 from fota_wire.host_options import FILE, FOLDER, OWN_FILE, Seconds
 from fota_wire.host_print import printable
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     Session = DeviceSession | GatewaySession
 
-ONCE, UNTIL_CONFIRMED, UNTIL_IDLE = "once", "until-confirmed", "until-idle"
+ONCE, UNTIL_CONFIRMED, UNTIL_IDLE, OFFLINE = "once", "until-confirmed", "until-idle", "offline"
 UNTIL = (UNTIL_CONFIRMED, UNTIL_IDLE)
 LIMIT_S = 600.0
 REFUSALS = 3
@@ -78,7 +79,16 @@ def agent() -> None:
 @click.option(
     "--until-idle", "mode", flag_value=UNTIL_IDLE, help="Until nothing is left to do, whatever came of it."
 )
-@click.option("--duration", type=Seconds(), help="At most so many seconds [600 with --until-...].")
+@click.option(
+    "--offline",
+    "mode",
+    flag_value=OFFLINE,
+    help="Take the update --from a folder, until its trial is decided, and speak to no server at all: for a "
+    "rehearsal on the copy of a device, which would speak in its name.",
+)
+@click.option(
+    "--duration", type=Seconds(), help="At most so many seconds [600 with --until-... and --offline]."
+)
 @click.option("--interval", type=Seconds(0.1), help="Check in at least every so many seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print the final state as one JSON object.")
 def run(
@@ -96,7 +106,9 @@ def run(
     """
     if (device is None) == (folder is None):
         raise click.UsageError("name one device: --vdev FILE or --gateway FOLDER")
-    if duration is None and mode in UNTIL:
+    if mode == OFFLINE and card is None:
+        raise click.UsageError("--offline is for an update --from a folder")
+    if duration is None and mode in (*UNTIL, OFFLINE):
         duration = LIMIT_S
     deadline = time.monotonic() + duration if duration is not None else float("inf")
 
@@ -104,7 +116,7 @@ def run(
         click.echo(printable(line), err=as_json)  # servers, mirrors and the device's UART have words in it
 
     signal.signal(signal.SIGTERM, _end)
-    with _open(device, folder, server, say) as session:
+    with _open(device, folder, server, say, mode == OFFLINE) as session:
         try:
             done, installed = _drive(session, mode, deadline, interval, card)
         finally:
@@ -152,15 +164,16 @@ def card(image: Path, envelope: Path, roots: tuple[Path, ...], output: Path) -> 
 
 
 def _open(
-    device: Path | None, folder: Path | None, server: str | None, say: "Callable[[str], None]"
+    device: Path | None, folder: Path | None, server: str | None, say: "Callable[[str], None]", offline: bool
 ) -> "Session":
+    transport = NoServer() if offline else None
     if folder is not None:
         from fota_cli.gateway_session import GatewaySession
 
-        return GatewaySession(folder, server, say)
+        return GatewaySession(folder, server, say, transport)
     from fota_cli.agent_session import Session as DeviceSession
 
-    return DeviceSession(device or Path(), server, say)
+    return DeviceSession(device or Path(), server, say, transport)
 
 
 def _drive(
@@ -199,6 +212,8 @@ def _verdict(engine: "Engine", mode: str | None, wait_s: float, installed: bool)
     """Return whether ``mode`` is satisfied (True) or cannot be (False), None: not yet. Never within a trial,
     which nobody would be there to confirm.
     """
+    if mode == OFFLINE:
+        return False if engine.error is not None else True if engine.wanted is None else None
     if mode == ONCE and installed:  # the server may hear of it; a card's update needs none
         return True if engine.settled or engine.error is not None else None
     if mode == ONCE:

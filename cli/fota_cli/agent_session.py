@@ -4,6 +4,7 @@ import secrets
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from fota_agent.agent import Agent
 from fota_agent.board_stm32l4 import Stm32L4Board
@@ -12,6 +13,9 @@ from fota_vdev.machine import Machine, StopReason
 from fota_wire import bootreport, journal, layout
 from fota_wire.errors import DeviceError, FormatError
 from fota_wire.layout import SLOT_NAMES
+
+if TYPE_CHECKING:
+    from fota_agent.seams import Transport
 
 VTOR = 0xE000ED08
 BOOT_MS = 20_000
@@ -28,12 +32,16 @@ def ticks_ms() -> int:
 class Session:
     """One virtual device, loaded from and saved to ``path``; use as a context manager.
 
-    ``say`` takes the lines for people: ``device|`` from its UART, ``agent:`` from the agent.
+    ``say`` takes the lines for people: ``device|`` from its UART, ``agent:`` from the agent. ``transport``:
+    in place of the network.
     """
 
-    def __init__(self, path: Path, server_url: str | None, say: Say) -> None:
+    def __init__(
+        self, path: Path, server_url: str | None, say: Say, transport: "Transport | None" = None
+    ) -> None:
         self._path = path
         self._server_url = server_url
+        self._transport = transport
         self._say = say
         self._machine = Machine.load(path)
         self._hooks = WordyHooks(say)
@@ -87,7 +95,7 @@ class Session:
         board = Stm32L4Board(
             machine.mem32, machine.i2c, machine.read, machine.sleep_us, ticks_ms, secrets.randbelow
         )
-        self.agent = Agent(board, hooks=self._hooks, server_url=self._server_url)
+        self.agent = Agent(board, self._transport, self._hooks, server_url=self._server_url)
         self._live, self._begun = self.agent, True
         report = board.boot_report()
         how = "trial" if report.trial else "confirmed"

@@ -18,22 +18,26 @@ from fota_wire.files import write_atomic
 from fota_wire.layout import SLOT_NAMES
 
 if TYPE_CHECKING:
-    from fota_agent.seams import Element
+    from fota_agent.seams import Element, Transport
     from fota_wire.suit import Manifest
 
 BOOT_S = 30.0
 
 
 class GatewaySession:
-    """One gateway; use as a context manager. ``say`` takes the lines for people.
+    """One gateway; use as a context manager. ``say`` takes the lines for people. ``transport``: in place
+    of the network.
 
     Raises:
         InputError: its folder or settings are not usable.
     """
 
-    def __init__(self, folder: Path, server_url: str | None, say: Say) -> None:
+    def __init__(
+        self, folder: Path, server_url: str | None, say: Say, transport: "Transport | None" = None
+    ) -> None:
         self._gateway = Gateway(folder)
         self._server_url = server_url
+        self._transport = transport
         self._say = say
         self._hooks = WordyHooks(say)
         self._words = Words(say)
@@ -88,7 +92,8 @@ class GatewaySession:
         self._begun = True
         self.agent = self._live = Agent(
             board,
-            hooks=self._hooks,
+            self._transport,
+            self._hooks,
             server_url=self._server_url,
             mirror=updates.get("mirror"),
             schedule=schedule_of(self._gateway),

@@ -140,7 +140,7 @@ def _sections(data: bytes, name: str, header: _Header) -> list[tuple[str, _Secti
         for fields in _table(data, name, "section", _SECTION, header.shoff, header.shentsize, header.shnum)
     ]
     for number, section in enumerate(sections):
-        if section.content.stop > len(data):
+        if section.content and section.content.stop > len(data):
             raise InputError(f"{name}: truncated ELF file: section {number} is not all there")
     if not sections:
         return []

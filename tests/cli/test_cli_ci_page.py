@@ -27,6 +27,7 @@ def test_page_leads_from_a_commit_to_a_published_and_rehearsed_release(tmp_path)
         secrets,
         *blocks_of("docs/ci.md"),
         "fota release list",
+        "echo the fleet:; fota device list",
         "cmp sensor.vdev rehearsal.vdev",
     ]
     script = "set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n" + "\n".join(blocks)
@@ -41,3 +42,7 @@ def test_page_leads_from_a_commit_to_a_published_and_rehearsed_release(tmp_path)
     listed = done.stdout[done.stdout.rindex("1.0.0") - 400 :]
     assert "1.1.0" in listed
     assert "fota-boot: slot B 1.1.0 trial" in done.stdout
+    assert "not checked" not in done.stdout + done.stderr
+    _, fleet = done.stdout.split("the fleet:")
+    assert "1.0.0" in fleet
+    assert "1.1.0" not in fleet, "the server takes the copy for the device"

@@ -16,7 +16,9 @@ CODE = (
 
 @dataclass
 class Section:
-    """``segment``: None puts the content behind all segments; else it is that segment's from ``at`` on."""
+    """``segment``: None puts the content behind all segments; else it is that segment's from ``at`` on.
+    ``offset``: what its header says of its place, whatever is true.
+    """
 
     name: str
     content: bytes = b""
@@ -26,6 +28,7 @@ class Section:
     segment: int | None = None
     at: int = 0
     size: int | None = None
+    offset: int | None = None
 
 
 @dataclass
@@ -58,6 +61,7 @@ class Elf:
             else:
                 offset = offsets[section.segment] + section.at
             size = len(content) if section.size is None else section.size
+            offset = offset if section.offset is None else section.offset
             fields = (at, section.kind, section.flags, section.addr, offset, size, 0, 0, 1, 0)
             headers.append(struct.pack("<10I", *fields))
         shoff = len(body) if headers else 0

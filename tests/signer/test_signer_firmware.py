@@ -21,7 +21,7 @@ from fota_wire.errors import InputError
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from elf_world import ALLOC, CODE, NOBITS, START, Elf, Section
+from elf_world import ALLOC, CODE, NOBITS, PROGBITS, START, Elf, Section
 
 GCC = shutil.which("arm-none-eabi-gcc")
 needs_gcc = pytest.mark.skipif(GCC is None, reason="arm-none-eabi-gcc is not installed")
@@ -151,6 +151,17 @@ def test_elf_truncated_at_any_byte_refused():
     elf = Elf(sections=[Section(".text", CODE, segment=0, addr=START)]).build()
     for size in range(4, len(elf)):
         refused(elf[:size], "ELF")
+
+
+def test_elf_whose_debug_data_was_stripped_is_whole():
+    """strip leaves the place of what has no content (.bss) where it was: beyond the end of the file."""
+    sections = [
+        Section(".text", CODE, segment=0, addr=START),
+        Section(".bss", kind=NOBITS, size=4, addr=0x20000000, offset=0x2000),
+    ]
+    assert load_firmware(Elf(sections=sections).build(), "app") == CODE
+    sections[1].kind = PROGBITS
+    refused(Elf(sections=sections).build(), "section 2 is not all there")
 
 
 def test_elf_with_bytes_that_nothing_describes_refused():
