@@ -131,6 +131,7 @@ def keys_example(directory: Path, force: bool) -> None:
 @class_option
 @model_option
 @click.option("--password-file", type=FILE, help="File whose first line is the key's password.")
+@click.option("--chip", help="Chip that it is for, e.g. esp32c3 for an ELF, or stm32u585.  [stm32l476]")
 @click.option("--program", is_flag=True, help="Sign a program of Linux gateways: ELF, or a script with #!.")
 @click.option("--linked-for", metavar="ADDRESS", help="Of a raw binary: the address of its first byte.")
 @click.option(
@@ -143,7 +144,9 @@ def keys_example(directory: Path, force: bool) -> None:
 @example_option
 @JSON
 def sign(**options: Any) -> None:  # noqa: ANN401  the names are those of SignOptions
-    """Pack and sign a firmware image: ELF, Intel HEX or raw binary in."""
+    """Pack and sign a firmware image: ELF, Intel HEX or raw binary in; of an ESP32 the ELF, or the .bin of
+    idf.py, PlatformIO, Arduino or MicroPython.
+    """
     said = sign_command.run(sign_command.SignOptions(**options))
     click.echo(said, err=options["output"] == STREAM)
 

@@ -23,6 +23,10 @@ def describe(path: Path, data: bytes) -> Table:
         return _pem(path, data)
     if data[:4] == image.MAGIC.to_bytes(4, "little"):
         return _image(data)
+    if data[:1] == image.ESPRESSIF:
+        from fota_signer.esp_describe import explain
+
+        return explain(data)
     if data[:2] == b"\xd8\x6b":
         return _envelope(data)
     if data[:1] == b"\xd2":

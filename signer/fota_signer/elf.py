@@ -1,4 +1,5 @@
-"""Reads what a 32-bit ARM ELF file loads: what PT_LOAD says, byte for byte, at its physical addresses.
+"""Reads what a 32-bit ELF file loads: what PT_LOAD says, byte for byte; of ARM at its physical addresses, of
+RISC-V at its virtual ones, since an ESP32's loader puts each segment where it runs.
 
 Sections tell what would be left behind: content that a linker placed and that no segment loads is refused by
 its name. A reader of our own: pyelftools, the tests' oracle, also takes damaged and truncated files, and to
@@ -15,7 +16,9 @@ from fota_wire.errors import InputError
 MAGIC = b"\x7fELF"
 _HEADER, _SEGMENT, _SECTION = "<16sHHIIIIIHHHHHH", "<8I", "<10I"
 _PT_LOAD = 1
-_ET_EXEC, _EM_ARM = 2, 40
+_ET_EXEC = 2
+ARM, RISC_V = 40, 243
+_MACHINES = {ARM: "ARM", RISC_V: "RISC-V"}
 _SHT_PROGBITS, _SHT_NOBITS = 1, 8
 _SHF_ALLOC = 2
 _OTHER_TYPES = {1: "an object file: link it first", 3: "a shared or position-independent program"}
@@ -93,28 +96,38 @@ class _File(NamedTuple):
         return f"segment {self.segments.index(segment)} ({', '.join(found) or 'of no section'})"
 
 
-def read(data: bytes, name: str, leave_out: Sequence[str] = ()) -> list[Chunk]:
+def machine_of(data: bytes) -> int:
+    """Return the number of the processor that an ELF file says it is for; 0: it is cut off before."""
+    return int.from_bytes(data[18:20], "little") if len(data) >= 20 else 0
+
+
+def entry_of(data: bytes) -> int:
+    """Return the address where an ELF file, which `read` took, begins to run."""
+    return int.from_bytes(data[24:28], "little")
+
+
+def read(data: bytes, name: str, leave_out: Sequence[str] = (), machine: int = ARM) -> list[Chunk]:
     """Return what the ELF file ``data`` loads; ``name`` is for messages.
 
     ``leave_out``: names of sections that are known not to be firmware.
 
     Raises:
-        InputError: not a linked program for 32-bit little-endian ARM; damaged, truncated; or something in it
-            would be left out.
+        InputError: not a linked program for ``machine``, 32-bit and little-endian; damaged, truncated; or
+            something in it would be left out.
     """
-    file = _parse(data, name)
+    file = _parse(data, name, machine)
     _refuse_unloaded_sections(file, leave_out)
     _refuse_unclaimed_bytes(file)
     chunks = [_chunk(file, segment) for segment in file.segments if segment.kind == _PT_LOAD]
     return [chunk for chunk in chunks if chunk.content]
 
 
-def _parse(data: bytes, name: str) -> _File:
+def _parse(data: bytes, name: str, machine: int) -> _File:
     if len(data) < struct.calcsize(_HEADER):
         raise InputError(f"{name}: truncated ELF file")
     header = _Header._make(struct.unpack_from(_HEADER, data))
-    if header.ident[4:6] != b"\x01\x01" or header.machine != _EM_ARM:
-        raise InputError(f"{name}: not an ELF for 32-bit little-endian ARM")
+    if header.ident[4:6] != b"\x01\x01" or header.machine != machine:
+        raise InputError(f"{name}: not an ELF for 32-bit little-endian {_MACHINES[machine]}")
     if header.kind != _ET_EXEC:
         what = _OTHER_TYPES.get(header.kind, f"of type {header.kind}, not a linked program")
         raise InputError(f"{name}: an ELF file, but {what}")
@@ -129,7 +142,8 @@ def _parse(data: bytes, name: str) -> _File:
     for number, segment in enumerate(segments):
         if segment.offset + segment.filesz > len(data):
             raise InputError(f"{name}: truncated ELF file: segment {number} is not all there")
-        if segment.kind == _PT_LOAD and not segment.filesz <= segment.memsz <= (1 << 32) - segment.paddr:
+        address = max(segment.paddr, segment.vaddr if machine == RISC_V else 0)
+        if segment.kind == _PT_LOAD and not segment.filesz <= segment.memsz <= (1 << 32) - address:
             raise InputError(f"{name}: damaged ELF file: segment {number} has more content than room")
     return _File(name, data, header, segments, _sections(data, name, header))
 
@@ -232,4 +246,5 @@ def _chunk(file: _File, segment: _Segment) -> Chunk:
         if not file.data[headers_end:begin].strip(b"\0") and (inside or begin <= headers_end):
             skip = begin - segment.offset
     content = file.data[segment.offset + skip : segment.offset + segment.filesz]
-    return Chunk(segment.paddr + skip, content, file.describe(segment))
+    address = segment.vaddr if file.header.machine == RISC_V else segment.paddr
+    return Chunk(address + skip, content, file.describe(segment))

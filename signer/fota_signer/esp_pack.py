@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fota_signer.chunk import Chunk
 from fota_wire import cose, esp_image, esp_signature, host_crypto
 from fota_wire.errors import InputError
+from fota_wire.esp_chips import ROWS
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -147,6 +148,11 @@ def sign(plain: bytes, block: esp_image.Block, key: "EllipticCurvePrivateKey") -
     xy = host_crypto.public_xy(key)
     signature = host_crypto.signer(key)(digest)
     return padded + esp_signature.build_sector([esp_signature.build_block(xy, signature, digest)])
+
+
+def chip_of(data: bytes) -> str:
+    """Return the NAME of the chip that an image is for, which is one of those that we boot."""
+    return ROWS[esp_image.Header(data).chip_id].NAME
 
 
 def block_for(

@@ -64,6 +64,33 @@ def sign_payload(
     return data
 
 
+def sign_application(
+    plain: bytes,
+    *,
+    key: "EllipticCurvePrivateKey",
+    version: tuple[int, int, int, int],
+    sec_cnt: int,
+    device_class: "DeviceClass",
+) -> bytes:
+    """Return the signed image of an application in Espressif's form, which `esp_firmware.load_application`
+    took; the same input gives the same bytes. The vendor is not said in this form.
+
+    Raises:
+        InputError: ``sec_cnt`` is out of range; the image does not fit a slot, or has 16 segments already.
+    """
+    from fota_signer import esp_pack
+    from fota_wire.host_chips import CHIPS
+
+    if not 1 <= sec_cnt <= layout.SEC_CNT_MAX:
+        raise InputError(f"security counter {sec_cnt} is not in 1..{layout.SEC_CNT_MAX}")
+    data = esp_pack.sign(plain, esp_pack.block_for(version, sec_cnt, device_class.class_id, key), key)
+    chip = CHIPS[esp_pack.chip_of(plain)]
+    if len(data) > chip.SLOT_SIZE:
+        raise InputError(f"image of {len(data)} bytes does not fit a slot of {chip.SLOT_SIZE}")
+    check_image(data, Device((host_crypto.public_xy(key),), device_class.class_id))
+    return data
+
+
 def check_image(data: bytes, device: Device) -> image.Image:
     """Return the image if a bootloader with ``device``'s knowledge would boot it.
 

@@ -7,6 +7,8 @@ Named tuples here and in what it imports, because ``dataclasses`` would add a qu
 """
 
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +28,7 @@ VALUES = {
     "--password-file": "password_file",
     "--linked-for": "linked_for",
     "--header-size": "header_size",
+    "--chip": "chip",
 }
 REPEATED = {"--leave-out": "leave_out"}
 FLAGS = {
@@ -57,6 +60,7 @@ class SignOptions(NamedTuple):
     allow_example_keys: bool = False
     as_json: bool = False
     program: bool = False
+    chip: str | None = None
 
 
 def run(options: SignOptions) -> str:
@@ -65,7 +69,7 @@ def run(options: SignOptions) -> str:
     Raises:
         FotaError: with nothing written.
     """
-    from fota_signer import identity, images, passwords
+    from fota_signer import identity, passwords
     from fota_wire.version import parse_version
 
     check_output(options.output, options.force)
@@ -73,38 +77,48 @@ def run(options: SignOptions) -> str:
     device_class = identity.device_class(
         class_uuid=options.class_uuid, domain=options.vendor_domain, model=options.model
     )
-    payload, notes = _payload(options)
+    notes: list[str] = []
+    payload, sign = _prepare(options, notes)
     key = passwords.open_key(options.key, options.password_file, options.allow_example_keys, role="image")
-    data = images.sign_payload(
-        payload,
-        key=key,
-        version=version,
-        sec_cnt=options.security_counter,
-        device_class=device_class,
-        program=options.program,
+    data = sign(
+        payload, key=key, version=version, sec_cnt=options.security_counter, device_class=device_class
     )
     write_output(options.output, data, force=options.force)
     return _summary(options, data, device_class.class_id, notes)
 
 
-def _payload(options: SignOptions) -> tuple[bytes, list[str]]:
-    """Return what is to be signed, and what there is to say about it."""
-    from fota_signer import firmware
+def _prepare(options: SignOptions, notes: list[str]) -> tuple[bytes, Callable[..., bytes]]:
+    """Return what is to be signed, and the function of `images` that does it; tell ``notes`` what there is to
+    say about it.
+    """
+    from fota_signer import esp_files, firmware, images
+    from fota_wire import host_chips
 
     source, name = read_input(options.source), name_of(options.source)
+    chip = None if options.chip is None else host_chips.chip(options.chip)
     hints = firmware.Hints(
         _number(options.linked_for, "--linked-for"),
         _number(options.header_size, "--header-size"),
         options.leave_out,
     )
-    if not options.program:
-        notes: list[str] = []
-        return firmware.load_firmware(source, name, hints, notes.append), notes
-    if hints != firmware.NO_HINTS:
-        raise InputError("--linked-for, --header-size and --leave-out are for firmware, not for a --program")
-    from fota_signer.program import check_program
+    if options.program:
+        if hints != firmware.NO_HINTS or chip is not None:
+            what = "--linked-for, --header-size, --leave-out and --chip"
+            raise InputError(f"{what} are for firmware, not for a --program")
+        from fota_signer.program import check_program
 
-    return source, [check_program(source, name)]
+        notes.append(check_program(source, name))
+        return source, partial(images.sign_payload, program=True)
+    if esp_files.is_espressif(source, chip):
+        from fota_signer.esp_firmware import load_application
+
+        if hints[:2] != firmware.NO_HINTS[:2]:
+            raise InputError("--linked-for and --header-size are for an STM32: an ESP32's image says it all")
+        plain = load_application(source, name, chip, options.leave_out, notes.append)
+        return plain, images.sign_application
+    payload = firmware.load_firmware(source, name, hints, notes.append)
+    stm32 = None if options.chip is None else host_chips.stm32(options.chip)
+    return payload, partial(images.sign_payload, chip=stm32)
 
 
 def _number(text: str | None, option: str) -> int | None:

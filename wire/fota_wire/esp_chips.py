@@ -2,6 +2,10 @@
 
 from fota_wire.chips import esp32c3
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fota_wire.host_chips import Espressif
+
 CHIP_IDS = {
     0x00: "ESP32",
     0x02: "ESP32-S2",
@@ -19,5 +23,5 @@ CHIP_IDS = {
 }
 """Chip id, bytes 12 and 13 of an image, -> name."""
 
-ROWS = {esp32c3.CHIP_ID: esp32c3}
+ROWS: "dict[int, Espressif]" = {esp32c3.CHIP_ID: esp32c3}
 """Chip id -> row."""

@@ -142,10 +142,7 @@ def parse_plain(data: bytes) -> EspImage:
     check_header(header)
     segments, end = read_segments(data, header)
     image = EspImage(header, ROWS[header.chip_id], segments, end)
-    if checksum(data, segments) != data[end - 33]:
-        raise VerifyError("content does not match its checksum", status.IM6)
-    if hashlib.sha256(data[: end - 32]).digest() != data[end - 32 : end]:
-        raise VerifyError("content does not match its hash", status.IM6)
+    check_sums(data, segments, end)
     check_memory(image)
     _check_descriptor(data, image)
     return image
@@ -205,6 +202,14 @@ def read_segments(data: bytes, header: Header) -> "tuple[list[Segment], int]":
     if data[at : end - 33].strip(b"\0"):
         raise VerifyError("bytes in front of the checksum are not zero", status.IM2)
     return segments, end
+
+
+def check_sums(data: bytes, segments: "list[Segment]", end: int) -> None:
+    """Return if checksum and SHA-256 are right. VerifyError: IM6, one is not."""
+    if checksum(data, segments) != data[end - 33]:
+        raise VerifyError("content does not match its checksum", status.IM6)
+    if hashlib.sha256(data[: end - 32]).digest() != data[end - 32 : end]:
+        raise VerifyError("content does not match its hash", status.IM6)
 
 
 def checksum(data: bytes, segments: "list[Segment]") -> int:
