@@ -8,7 +8,7 @@ from fota_wire.version import format_version
 
 SIZE = 128
 MAGIC = 0x52504246
-_LAYOUT = "<IHH8BBBHIIIIIIII32sIII28x"
+_LAYOUT = "<IHH8BBBHIIIIIIII32sIIII24x"
 
 
 class BootReport:
@@ -18,7 +18,7 @@ class BootReport:
     ``tries`` left; ``trial`` bool; ``reset_cause``; ``version`` (major, minor, revision, build);
     ``sec_cnt``; ``floor``; ``epoch``; ``reason`` of the journal's record; ``status_a``, ``status_b``,
     ``status_element`` codes; ``image_hash`` 32 bytes; ``hash_us``, ``element_us``; ``sequence`` of the
-    journal.
+    journal; ``store``: on an ESP32 the offset in flash of the partition with the journal, else 0.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class BootReport:
         self.status_a = self.status_b = self.status_element = 0
         self.image_hash = bytes(32)
         self.hash_us = self.element_us = 0
-        self.sequence = 0
+        self.sequence = self.store = 0
 
     @property
     def version_text(self) -> str:
@@ -57,7 +57,7 @@ def unpack(raw: bytes) -> BootReport:
     report.version = values[11:15]
     report.sec_cnt, report.floor, report.epoch, report.reason = values[15:19]
     report.status_a, report.status_b, report.status_element, report.image_hash = values[19:23]
-    report.hash_us, report.element_us, report.sequence = values[23:26]
+    report.hash_us, report.element_us, report.sequence, report.store = values[23:27]
     return report
 
 
@@ -70,6 +70,6 @@ def pack(report: BootReport) -> bytes:
         *report.version,
         *(report.sec_cnt, report.floor, report.epoch, report.reason),
         *(report.status_a, report.status_b, report.status_element, report.image_hash),
-        *(report.hash_us, report.element_us, report.sequence),
+        *(report.hash_us, report.element_us, report.sequence, report.store),
     )
     return body + struct.pack("<I", binascii.crc32(body))
