@@ -10,6 +10,7 @@ import click
 
 from fota_cli.client import OperatorClient
 from fota_cli.options import connected
+from fota_cli.station import device_ca
 from fota_wire.errors import FotaError, InputError, VerifyError
 from fota_wire.host_options import CA_CERT, CA_KEY, FILE, Seconds, Whole
 from fota_wire.host_print import ago, date, print_result
@@ -105,10 +106,10 @@ def certify(
 
     Every order is checked against this CA, not believed. Exit code 1 if one was refused.
     """
-    from fota_signer.factory.ca import load_ca, require_in_force
+    from fota_signer.factory.ca import require_in_force
     from fota_signer.factory.certify import end_of
 
-    ca = load_ca(ca_key, ca_cert, ca_password_file, allow_example_keys=allow_example_keys)
+    ca = device_ca(ca_key, ca_cert, ca_password_file, allow_example_keys)
     require_in_force(ca, end_of(days))
     while True:
         try:

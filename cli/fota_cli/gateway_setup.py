@@ -11,13 +11,16 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from fota_agent.linux.gateway import Gateway
 from fota_agent.linux.launcher import check_slot
 from fota_agent.linux.pkcs11 import Pkcs11Element
+from fota_cli.station import device_ca
 from fota_signer.factory import ca, request
 from fota_signer.identity import device_class
-from fota_wire import image, layout, pkcs10, settings
+from fota_wire import host_root, image, layout, pkcs10, settings
+from fota_wire import root as roots
+from fota_wire.address import parse_url
 from fota_wire.errors import FotaError, InputError, StorageError
 from fota_wire.files import read_input, write_atomic
 from fota_wire.host_ca import GATEWAYS_SERVER_CA, require_ca
-from fota_wire.host_crypto import load_public_key
+from fota_wire.host_crypto import load_public_key, verify
 
 SERIAL_HEAD = b"\xf0"  # crypto elements begin with 01: no gateway can take one's id
 
@@ -58,10 +61,15 @@ def make(folder: Path, options: Options) -> str:
     first = read_input(options.image)
     program = image.parse_image(first, programs=True)
     keys = [load_public_key(path, "image") for path in options.image_keys]
+    parse_url(options.server)
+    genesis = read_input(options.root, roots.MAX_ROOT)
+    faults = host_root.root_faults(roots.open_genesis(genesis, verify))
+    if faults:
+        raise InputError(f"{options.root}: {faults[0]}")
     serial = SERIAL_HEAD + secrets.token_bytes(8)
     certificate = _certificate(options, serial)
     trust = settings.TrustStore(
-        genesis_root=read_input(options.root, 4096),
+        genesis_root=genesis,
         server_ca=_server_ca(options.server_ca),
         device_cert=certificate,
         server_url=options.server,
@@ -92,12 +100,7 @@ def _server_ca(path: Path) -> bytes:
 
 def _certificate(options: Options, serial: bytes) -> bytes:
     """Return the device certificate over the token's key, which is made if it is not there."""
-    authority = ca.load_ca(
-        options.ca_key,
-        options.ca_cert,
-        options.password_file,
-        allow_example_keys=options.allow_example_keys,
-    )
+    authority = device_ca(options.ca_key, options.ca_cert, options.password_file, options.allow_example_keys)
     pin = read_input(options.pin_file, 4096).decode().strip()
     element = Pkcs11Element(options.module, options.token, options.label, pin, serial)
     public = element.public_key(0) if element.has_key(0) else element.generate_key(0)

@@ -12,11 +12,25 @@ from fota_wire.errors import InputError
 from fota_wire.host_options import CA_CERT, CA_KEY, FILE, IMAGE_KEY_A, IMAGE_KEY_B, OWN_FILE, Whole
 
 if TYPE_CHECKING:
+    from fota_signer.factory.ca import DeviceCa
     from fota_signer.factory.line import Job
     from fota_signer.factory.packets import Transport
     from fota_vdev.machine import Machine
 
 Function = Callable[..., Any]
+
+
+def device_ca(
+    key: Path, certificate: Path, password_file: Path | None, allow_example_keys: bool
+) -> "DeviceCa":
+    """Return the device CA; one that ends soon is warned of. Raises as `fota_signer.factory.ca.load_ca`."""
+    from fota_signer.factory import ca
+
+    loaded = ca.load_ca(key, certificate, password_file, allow_example_keys=allow_example_keys)
+    notice = ca.notice(loaded.certificate)
+    if notice:
+        click.echo(f"fota: warning: {notice}", err=True)
+    return loaded
 
 
 def firmware_roots(root_a: Path, root_b: Path, allow_example_keys: bool) -> tuple[bytes, bytes]:
@@ -172,14 +186,13 @@ def with_job(function: Function) -> Function:
         **rest: Any,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401
         def load_job(work: Path) -> "Job":
-            from fota_signer.factory.ca import load_ca
             from fota_signer.factory.line import Job
 
             roots = firmware_roots(root_a, root_b, allow_example_keys)
             return Job(
                 root_a_xy=roots[0],
                 root_b_xy=roots[1],
-                ca=load_ca(ca_key, ca_cert, ca_password_file, allow_example_keys=allow_example_keys),
+                ca=device_ca(ca_key, ca_cert, ca_password_file, allow_example_keys),
                 work=work,
                 floor=floor,
                 latched=latch,

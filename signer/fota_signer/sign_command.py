@@ -150,9 +150,13 @@ def parse(argv: list[str]) -> SignOptions | None:
     if any(name not in found for name in ("source", *REQUIRED)):
         return None
     counter = str(found.pop("security_counter"))
-    if not re.fullmatch("[1-9][0-9]{0,5}", counter) or STREAM in found.values():
+    if not re.fullmatch("[1-9][0-9]{0,5}", counter) or any(map(_may_be_stream, found.values())):
         return None
     return SignOptions(security_counter=int(counter), **found, **repeated)  # type: ignore[arg-type]
+
+
+def _may_be_stream(value: object) -> bool:
+    return value == STREAM or (isinstance(value, Path) and value.parts[:2] in (("/", "dev"), ("/", "proc")))
 
 
 def main(argv: list[str]) -> int | None:

@@ -46,6 +46,17 @@ def test_ca_without_a_password_or_over_an_existing_file_is_refused(factory, tmp_
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("days", "warned"), [("700", True), ("800", False)])
+def test_factory_is_warned_of_a_ca_that_ends_soon(device, roots, tmp_path, days, warned):
+    key, certificate = tmp_path / "ca.pem", tmp_path / "ca.crt"
+    fota("ca", "new", "-o", key, "--cert", certificate, "--name", "x", "--days", days)
+    shown = json.loads(fota("ca", "show", certificate, "--json")[0])
+    assert (shown["usable"], "warning" in shown) == (True, warned)
+    ca = "--ca-key", key, "--ca-cert", certificate
+    said = fota("provision", "device", device, *roots, *ca, "--work", tmp_path / "work")[1]
+    assert ("fota: warning: the device CA ends on 20" in said) == warned
+
+
 # -- one device ----------------------------------------------------------------------------------------
 
 
@@ -297,7 +308,7 @@ def test_factory_hex_that_the_board_could_not_live_with_is_not_written(
         words[words.index(option) + 1] = tmp_path / value
     words[words.index("--server-url") + 1] = "http://updates.example"
     said = one_line(fota("provision", "hex", path, *words, "-o", tmp_path / "d.hex", code=1)[1])
-    for says in ("PO2 counter-step", "1 of 2 necessary signatures", "must begin with https://"):
+    for says in ("PO2 counter-step", "1 of 2 necessary signatures", "one begins with https://"):
         assert says in said
     assert path.read_bytes() == before
     assert not (tmp_path / "d.hex").exists()

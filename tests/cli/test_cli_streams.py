@@ -71,10 +71,52 @@ def test_manifest_goes_through_a_chain_of_pipes(place: Path) -> None:
     assert '"sequence": 1' in done.stdout
 
 
-def test_one_stream_is_not_two_inputs(place: Path) -> None:
-    done = shell(place, "fota keys show - --password-file - < a.pem")
+@pytest.mark.parametrize(
+    "line",
+    [
+        "fota keys show - --password-file - < a.pem",
+        "cat a.pem | fota keys show - --password-file /dev/stdin",
+        "cat a.pem | fota keys show /dev/stdin --password-file /dev/fd/0",
+        "cat a.pem | " + SIGN.format("app.bin --key /dev/stdin --password-file /dev/stdin -o x"),
+        "cat a.pem | " + SIGN.format("- --key a.pem --password-file /proc/self/fd/0 -o x"),
+        SIGN.format("app.bin --key /dev/fd/5 --password-file /dev/fd/6 -o x 5< <(cat a.pem) 6<&5"),
+    ],
+)
+def test_one_stream_is_not_two_inputs(place: Path, line: str) -> None:
+    done = shell(place, line)
     assert (done.returncode, done.stderr.count("\n")) == (3, 1)
-    assert "- is taken already" in done.stderr
+    assert "is taken already, by" in done.stderr
+    assert not (place / "x").exists()
+
+
+@pytest.mark.parametrize("way", ["1<> own.pem", ">> own.pem"])
+def test_standard_output_that_leads_to_an_input_is_not_written(place: Path, way: str) -> None:
+    key = (place / "a.pem").read_bytes()
+    (place / "own.pem").write_bytes(key)
+    (place / "own.pem").chmod(0o600)
+    done = shell(place, SIGN.format("app.bin --key own.pem --password-file password -o -") + " " + way)
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1)
+    assert "standard output leads to a file that this command reads" in done.stderr
+    assert (place / "own.pem").read_bytes() == key
+
+
+@pytest.mark.parametrize("link", ["ln a.pem", "ln -s a.pem"])
+@pytest.mark.parametrize(
+    ("command", "lock"),
+    [("fota vdev create new.vdev", "new.vdev.lock"), ("fota server token list --data data", "data/lock")],
+)
+def test_lock_that_is_another_name_of_a_key_is_not_written(
+    place: Path, link: str, command: str, lock: str
+) -> None:
+    key = (place / "a.pem").read_bytes()
+    (place / "data").mkdir(exist_ok=True)
+    (place / "data/fota.db").touch()
+    (place / "data/config.json").write_text("{}")
+    done = shell(place, f"{link.replace('a.pem', str(place / 'a.pem'))} {lock} && {command}")
+    (place / lock).unlink()
+    assert (place / "a.pem").read_bytes() == key
+    if lock == "new.vdev.lock":
+        assert (done.returncode, done.stderr.count("\n")) == (5, 1)
 
 
 @pytest.mark.parametrize("reader", ["true", "head -c 1"])

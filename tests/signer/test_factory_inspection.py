@@ -118,7 +118,27 @@ def test_hex_that_a_device_can_live_with_is_taken(firmware, chip, made):
         ({"genesis_root": genesis(server_cas=(server_ca(ends=-DAY, starts=-9 * DAY),))}, "has expired on"),
         ({"server_url": "http://updates.example"}, "the server's URL: "),
         ({"server_url": "https://"}, "the server's URL: "),
-        ({"server_url": "https://updates.example:99999"}, "the server's URL: "),
+        *(
+            ({"server_url": "https://" + odd}, "the server's URL: ")
+            for odd in (
+                "updates.example:99999",
+                "updates.example:0",
+                "updates.example:",
+                "user@updates.example",
+                "u:p@updates.example",
+                "updates.example#x",
+                "updates.example?x",
+                "updates.example/v1#x",
+                "updates.example/a b",
+                "updates.example.",
+                "b\u00fccher.example",
+                "Updates.example",
+                " a",
+                "[fe80::1%eth0]:8443",
+                "::1",
+                "1.2.3.256",
+            )
+        ),
         (
             {"server_ca_der": server_ca(ends=-DAY, starts=-9 * DAY)},
             "the server's CA: it: no usable server CA",

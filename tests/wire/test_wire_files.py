@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,50 @@ def test_input_is_never_an_output(tmp_path: Path, way: str) -> None:
     with pytest.raises(InputError, match="used by this command already"):
         files.write_output(output, b"other", force=True)
     assert path.read_bytes() == b"key"
+
+
+@pytest.mark.parametrize("swap_at", [1, 2])
+def test_stream_that_becomes_a_link_to_a_key_is_not_written_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swap_at: int
+) -> None:
+    """Between the look at what it is and the writing, that is."""
+    key, output = tmp_path / "key", tmp_path / "out"
+    key.write_bytes(b"key")
+    output.symlink_to("/dev/null")
+    looks = []
+    look = files._is_stream
+
+    def look_and_swap(path: Path) -> bool:
+        found = look(path)
+        looks.append(found)
+        if len(looks) == swap_at:
+            output.unlink()
+            output.symlink_to(key)
+        return found
+
+    monkeypatch.setattr(files, "_is_stream", look_and_swap)
+    with suppress(StorageError):  # "it has become a file"
+        files.write_output(output, b"other", force=True)
+    assert looks[:1] == [True]
+    assert len(looks) >= swap_at
+    assert key.read_bytes() == b"key"
+
+
+@pytest.mark.parametrize("way", ["hard link", "link", "folder", "pipe"])
+def test_lock_is_not_taken_through_another_files_name(tmp_path: Path, way: str) -> None:
+    key, lock = tmp_path / "key", tmp_path / "lock"
+    key.write_bytes(b"key")
+    if way == "hard link":
+        lock.hardlink_to(key)
+    elif way == "link":
+        lock.symlink_to(key)
+    elif way == "folder":
+        lock.mkdir()
+    else:
+        os.mkfifo(lock)
+    with pytest.raises(StorageError):
+        files.open_lock(lock)
+    assert key.read_bytes() == b"key"
 
 
 def test_input_is_replaced_where_that_is_what_was_asked_for(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from fota_signer.examples import example_key
 from fota_wire import cbor, cose, der, host_crypto
 from fota_wire import root as roots
-from fota_wire.address import parse_address
+from fota_wire.address import parse_address, parse_url
 from fota_wire.errors import FormatError, VerifyError
 
 KEYS = [example_key(f"root-{n}") for n in (1, 2)]
@@ -61,6 +61,21 @@ def test_address_in_any_other_form_is_refused(rest):
     assert refused.value.code == "address"
     with pytest.raises(FormatError):
         roots.unsafe_read_root(payload_with(_11=["https://" + rest]))
+
+
+def test_url_of_a_first_server_is_an_address_and_perhaps_a_path():
+    assert parse_url("https://a:1/fota/v1") == ("a", 1, "/fota/v1")
+    assert parse_url("https://[::1]") == ("::1", 443, "")
+    for odd in (
+        "https://a/b?c",
+        "https://a/b#c",
+        "https://a/ b",
+        "https://a/\u00fc",
+        "https://a.",
+        "http://a/",
+    ):
+        with pytest.raises(FormatError):
+            parse_url(odd)
 
 
 @pytest.mark.parametrize("text", ["http://a", "HTTPS://a", "a", "", "//a", "https:/a", " https://a"])

@@ -34,7 +34,7 @@ from fota_server.tokens import create_token
 from fota_server.trust import TrustChain
 from fota_server.whole import checkpoint, mark_running, require_whole
 from fota_wire.errors import FotaError, InputError, StorageError, VerifyError
-from fota_wire.files import read_input, write_atomic
+from fota_wire.files import open_lock, read_input, write_atomic
 from fota_wire.host_crypto import load_public_key, refuse_example_key
 
 log = logging.getLogger("fota.server")
@@ -64,9 +64,9 @@ def data_lock(data: Path) -> Iterator[None]:
     """
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as exc:
         raise StorageError(f"cannot use {data}: {exc.strerror}") from exc
+    fd = open_lock(data / "lock")
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -34,6 +34,20 @@ def parse_address(text: str) -> "tuple[str, int]":
     return host, _port(text, colon + port)
 
 
+def parse_url(text: str) -> "tuple[str, int, str]":
+    """Return (host, port, prefix) of a device's first server: an address, and perhaps a path that all others
+    stand behind.
+
+    Raises:
+        FormatError: anything else; code ``address``.
+    """
+    authority, slash, path = text[len(_SCHEME) :].partition("/")
+    host, port = parse_address(text[: len(_SCHEME)] + authority)
+    if not all("!" <= letter <= "~" and letter not in "?#\\" for letter in path):
+        raise _refused(text, "has a path of printable ASCII, without ? and #")
+    return host, port, slash + path
+
+
 def _port(text: str, port: str) -> int:
     if not port:
         return DEFAULT_PORT

@@ -21,7 +21,7 @@ _NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, 
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
 
 _streams: dict[tuple[int, int], bytes] = {}
-_used: set[Path] = set()
+_used: set[tuple[int, int]] = set()  # files by device and inode: whatever name leads to them
 
 
 def begin() -> None:
@@ -33,6 +33,27 @@ def begin() -> None:
 def name_of(path: Path) -> str:
     """Return how messages call ``path`` as an input."""
     return "standard input" if path == STREAM else str(path)
+
+
+def stream_of(path: Path) -> tuple[int, int] | None:
+    """Return which stream an input is that can be read once; None: a file, or nothing that is there."""
+    try:
+        stdin: os.stat_result | None = os.fstat(0)
+    except OSError:  # closed
+        stdin = None
+    if path == STREAM:
+        return _inode(stdin) if stdin else (-1, 0)
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    mode, is_stdin = found.st_mode, stdin is not None and os.path.samestat(found, stdin)
+    once = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or (stat.S_ISCHR(mode) and is_stdin)
+    return _inode(found) if once else None
+
+
+def _inode(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
 
 
 def read_input(path: Path, limit: int = LIMIT) -> bytes:
@@ -85,10 +106,11 @@ def _read(path: Path, count: int) -> bytes:
     found = os.fstat(0) if path == STREAM else path.stat()
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if stat.S_ISREG(found.st_mode) and path != STREAM:
-        _used.add(path.resolve())
-        return _read_all(path, count)
-    key = found.st_dev, found.st_ino
+    key = _inode(found)
+    if stat.S_ISREG(found.st_mode):
+        _used.add(key)
+        if path != STREAM:
+            return _read_all(path, count)
     if key not in _streams:
         _streams[key] = _read_all(path, count)
     return _streams[key]
@@ -110,7 +132,10 @@ def check_output(path: Path, force: bool, over: Path | None = None) -> None:
         StorageError: its folder cannot be looked into.
     """
     try:
-        if path == STREAM or _is_stream(path):
+        if path == STREAM:
+            _check_stdout()
+            return
+        if _is_stream(path):
             return
         if path.is_symlink() or (path.exists() and not path.is_file()):
             raise InputError(f"{path} is not a regular file: name another")
@@ -118,10 +143,20 @@ def check_output(path: Path, force: bool, over: Path | None = None) -> None:
             return
         if not force and path.exists():
             raise InputError(f"{path} exists: choose another name, or say --force")
-        if any(_is_same(path, used) for used in _used):
+        if path.exists() and _inode(path.stat()) in _used:
             raise InputError(f"{path} is used by this command already: name another output")
     except OSError as exc:
         raise _of_system(exc, str(path)) from exc
+
+
+def _check_stdout() -> None:
+    """Raise InputError if standard output is a file that this command has read: ``>> key``, ``1<> key``."""
+    try:
+        found = os.fstat(1)
+    except OSError:  # closed, which is told when something is written
+        return
+    if stat.S_ISREG(found.st_mode) and _inode(found) in _used:
+        raise InputError("standard output leads to a file that this command reads: name another")
 
 
 def check_own_kind(path: Path | None, head: bytes) -> None:
@@ -160,7 +195,7 @@ def write_output(
         0o600 if secret else 0o644,
         exclusive=not (force or (over is not None and _is_same(path, over))),
     )
-    _used.add(path.resolve())
+    _used.add(_inode(path.stat()))
 
 
 @contextmanager
@@ -185,6 +220,24 @@ def alone_at(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def open_lock(path: Path) -> int:
+    """Return a descriptor of a lock file, made if need be: what its holder writes goes to no other file.
+
+    Raises:
+        StorageError: it cannot be opened, or is a link to something else, or no file.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+    except OSError as exc:
+        told = "a link, where a lock belongs: remove it" if exc.errno == errno.ELOOP else exc.strerror
+        raise StorageError(f"{path}: {told}") from exc
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+        os.close(fd)
+        raise StorageError(f"{path}: another name of a file, or no file, where a lock belongs: remove it")
+    return fd
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
@@ -250,10 +303,17 @@ def _write_stream(path: Path, data: bytes) -> None:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
         else:
-            with path.open("wb") as file:
-                file.write(data)
+            _write_to_device(path, data)
     except OSError as exc:
         raise StorageError(f"cannot write {name}: {exc.strerror}") from exc
+
+
+def _write_to_device(path: Path, data: bytes) -> None:
+    # Not made, not cut short: in place of the pipe that was here a moment ago, there may be a file by now.
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY), "wb") as file:
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EEXIST, "it has become a file")
+        file.write(data)
 
 
 def _is_stream(path: Path) -> bool:

@@ -9,7 +9,7 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from fota_wire.errors import InputError
-from fota_wire.files import STREAM
+from fota_wire.files import STREAM, stream_of
 from fota_wire.host_chips import CHIPS, STM32
 from fota_wire.host_values import seconds, uuid_bytes, whole
 
@@ -33,11 +33,9 @@ class FileName(click.ParamType[Path]):
         if not value:
             raise InputError(f"{_label(param)}: an empty name is no {self.name}")
         path = Path(value)
-        if path != STREAM:
-            return path
-        if value != str(STREAM) or not self._stream:  # ./- is a name
+        if path == STREAM and (value != str(STREAM) or not self._stream):  # ./- is a name
             return path.absolute()
-        _take_stream(param, ctx)
+        _take_stream(path, param, ctx)
         return path
 
     def shell_complete(
@@ -47,19 +45,20 @@ class FileName(click.ParamType[Path]):
         return [CompletionItem(incomplete, type="dir" if self.name == "folder" else "file")]
 
 
-def _take_stream(param: click.Parameter | None, ctx: click.Context | None) -> None:
-    """Note that standard input or output goes to ``param``.
+def _take_stream(path: Path, param: click.Parameter | None, ctx: click.Context | None) -> None:
+    """Note that a stream goes to ``param``: what one of two would read of it, the other would miss.
 
     Raises:
         InputError: it went to another before.
     """
-    if ctx is None:
-        return
-    taken = ctx.meta.setdefault("fota.streams", {})
     label = _label(param)
-    way = "output" if label.endswith(("output", "-out")) else "input"
-    if taken.setdefault(way, label) != label:
-        raise InputError(f"{label}: - is taken already, by {taken[way]}")
+    is_output = label.endswith(("output", "-out"))
+    stream = ("output" if path == STREAM else None) if is_output else stream_of(path)
+    if ctx is None or stream is None:
+        return
+    holder = ctx.meta.setdefault("fota.streams", {}).setdefault(stream, label)
+    if holder != label:
+        raise InputError(f"{label}: {path} is taken already, by {holder}")
 
 
 class Whole(click.ParamType[int]):

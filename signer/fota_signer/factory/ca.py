@@ -16,7 +16,7 @@ from fota_signer.keys import labelled_pem
 from fota_wire import attestation, certify
 from fota_wire.errors import InputError, VerifyError
 from fota_wire.files import name_of, read_input
-from fota_wire.host_ca import DEVICE_CA, pem_certificates, require_ca, time_faults
+from fota_wire.host_ca import DEVICE_CA, ends_within, pem_certificates, require_ca, time_faults
 from fota_wire.host_crypto import load_public_key, public_xy
 from fota_wire.host_x509 import issued_certificate, key_for, requested_key
 
@@ -55,6 +55,10 @@ def make_ca(common_name: str, days: int) -> DeviceCa:
         .sign(key, hashes.SHA256())
     )
     return DeviceCa(key=key, certificate=certificate)
+
+
+NOTICE_DAYS = 730
+"""A device CA that ends within these is worth a warning: devices are made to be in the field for longer."""
 
 
 def new_ca(common_name: str, days: int, password: bytes) -> tuple[bytes, bytes]:
@@ -125,6 +129,14 @@ def load_ca(
     if load_public_key(certificate) != public_xy(private):
         raise InputError(f"{key} is not the key of the certificate {certificate}")
     return DeviceCa(key=private, certificate=loaded)
+
+
+def notice(certificate: x509.Certificate, at: datetime | None = None) -> str | None:
+    """Return what a factory has to know of a CA that is right today, or None."""
+    if not ends_within(certificate, NOTICE_DAYS, at):
+        return None
+    end = certificate.not_valid_after_utc
+    return f"the device CA ends on {end:%Y-%m-%d}, and no certificate of it holds longer: make its successor"
 
 
 def issue(

@@ -60,7 +60,7 @@ def ca_show(certificate: Path, as_json: bool) -> None:
 def _certificate_table(path: Path) -> dict[str, object]:
     from cryptography.hazmat.primitives import hashes
 
-    from fota_signer.factory.ca import load_certificate
+    from fota_signer.factory.ca import load_certificate, notice
     from fota_wire.cose import kid_of
     from fota_wire.host_ca import DEVICE_CA, ca_faults, is_ca
     from fota_wire.host_crypto import load_public_key
@@ -79,4 +79,7 @@ def _certificate_table(path: Path) -> dict[str, object]:
         "kid": kid_of(load_public_key(path)).hex(),
         "sha256": certificate.fingerprint(hashes.SHA256()).hex(),
     }
-    return table | ({"because": f"it {'; it '.join(faults)}"} if faults else {})
+    said = notice(certificate)
+    if faults:
+        return table | {"because": f"it {'; it '.join(faults)}"}
+    return table | ({"warning": said} if said else {})

@@ -16,6 +16,7 @@ from fota_signer import images
 from fota_signer.factory.flash import layout_words, load_hex
 from fota_wire import host_root, settings
 from fota_wire import root as roots
+from fota_wire.address import parse_url
 from fota_wire.chips import stm32l476
 from fota_wire.cose import key_hash
 from fota_wire.errors import FotaError, VerifyError
@@ -150,6 +151,7 @@ class _View:
             said = f"is for chip {store.chip}" if store.chip else f"names no chip, so it is for {DEFAULT}"
             self.faults.append(f"the trust store {said}, not for {self._row.NAME}")
         with self._finding("the server's URL"):
+            parse_url(store.server_url)
             self._chip.read_url(store.server_url)
         with self._finding("the server's CA"):
             require_ca(der_certificate(store.server_ca, "its certificate"), SERVER_CA, "it", self._at)

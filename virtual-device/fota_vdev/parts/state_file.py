@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fota_wire.errors import FormatError, InputError, StorageError
-from fota_wire.files import read_input, write_atomic
+from fota_wire.files import open_lock, read_input, write_atomic
 
 MAGIC = b"FOTAVDEV"
 FORMAT = 1
@@ -29,11 +29,7 @@ class FileLock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        name = path.with_name(f"{path.name}.lock")
-        try:
-            self._fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as exc:
-            raise StorageError(f"cannot lock {path}: {exc.strerror}") from exc
+        self._fd = open_lock(path.with_name(f"{path.name}.lock"))
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
