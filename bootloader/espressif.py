@@ -1,6 +1,6 @@
 """An ELF in the form that the mask ROM loads: ``espressif.py BOOTLOADER_ELF OUTPUT CHIP_ID SIZE_MIB``.
 
-Header, segments in the order of their addresses, checksum, SHA-256 (SPEC 1.5), byte for byte what esptool's
+Header, segments in the order of their addresses, checksum, SHA-256 (SPEC 7.1), byte for byte what esptool's
 elf2image makes of it. Flash is read by two data lines (DIO) at 80 MHz, which every board can.
 """
 

@@ -1,16 +1,10 @@
 #include "sample/console.h"
 
-#include "registers.h"
-
-static void put_byte(char byte) {
-  while ((USART_ISR & USART_TXE) == 0) {
-  }
-  USART_TDR = (uint8_t)byte;
-}
+#include "sample/board.h"
 
 void console_put(const char *text) {
   for (; *text != '\0'; text++)
-    put_byte(*text);
+    board_put(*text);
 }
 
 void console_put_number(uint32_t number) {
@@ -27,11 +21,7 @@ void console_put_number(uint32_t number) {
 void console_put_hex(const uint8_t *bytes, uint32_t length) {
   static const char digits[] = "0123456789abcdef";
   for (uint32_t i = 0; i < length; i++) {
-    put_byte(digits[bytes[i] >> 4]);
-    put_byte(digits[bytes[i] & 15]);
+    board_put(digits[bytes[i] >> 4]);
+    board_put(digits[bytes[i] & 15]);
   }
-}
-
-int console_get(void) {
-  return USART_ISR & USART_RXNE ? (int)(USART_RDR & 0xff) : -1;
 }

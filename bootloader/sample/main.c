@@ -4,18 +4,10 @@
 #include <string.h>
 
 #include "fota.h"
-#include "hash.h"
-#include "journal_flash.h"
 #include "mcuboot.h"
-#include "memory.h"
 #include "port.h"
-#include "registers.h"
+#include "sample/board.h"
 #include "sample/console.h"
-
-enum {
-  TICK = 400000, /* 0.1 s at 4 MHz */
-  IMAGE = BANK_LOW + SLOT_OFFSET,
-};
 
 typedef struct app {
   const char *version;
@@ -23,11 +15,6 @@ typedef struct app {
 } app_t;
 
 static const app_t app = {.version = APP_VERSION, .self_test_fails = APP_SELF_TEST_FAILS};
-
-static noreturn void restart(void) {
-  for (;;)
-    SCB_AIRCR = AIRCR_RESET;
-}
 
 static const char *slot_name(uint8_t slot) {
   return slot == FOTA_SLOT_A ? "A" : slot == FOTA_SLOT_B ? "B" : "none";
@@ -90,19 +77,10 @@ static void print_status(void) {
   console_put("\r\n");
 }
 
-void fota_port_feed(void) {
-  IWDG_KR = 0xaaaa; /* no effect unless the bootloader started it */
-}
-
 /* The code that runs is the code that was verified: its hash against the one in the boot report. */
 static bool image_is_intact(const fota_report_t *report) {
-  const uint8_t *image = (const uint8_t *)IMAGE;
-  uint32_t img_size;
-  uint32_t sizes;
   uint8_t digest[32];
-  memcpy(&sizes, image + 8, 4); /* header size u16, protected area u16 */
-  memcpy(&img_size, image + 12, 4);
-  fota_hash(image, (sizes & 0xffff) + img_size + (sizes >> 16), digest);
+  board_image_digest(digest);
   return memcmp(digest, report->image_hash, sizeof digest) == 0;
 }
 
@@ -116,7 +94,7 @@ static noreturn void fail_self_test(void) {
     put_status("not rejected: ", status);
     console_put("\r\n");
   }
-  restart();
+  board_restart();
 }
 
 static void self_test(void) {
@@ -176,7 +154,7 @@ static void obey(int command) {
     case 'f':
       fail_self_test();
     case 'r':
-      restart();
+      board_restart();
     case 's':
       print_status();
       break;
@@ -185,42 +163,14 @@ static void obey(int command) {
   }
 }
 
-static noreturn void run(void) {
-  console_start();
+noreturn void app_main(void) {
+  board_start();
   print_status();
   self_test();
-  SYST_RVR = TICK - 1;
-  SYST_CVR = 0;
-  SYST_CSR = SYST_ON;
   for (;;) {
-    while ((SCB_ICSR & ICSR_PENDSTSET) == 0)
-      __asm__ volatile("wfi");
-    SCB_ICSR = ICSR_PENDSTCLR;
+    board_wait_tick();
     fota_port_feed();
-    for (int byte = console_get(); byte >= 0; byte = console_get())
+    for (int byte = board_get(); byte >= 0; byte = board_get())
       obey(byte);
   }
 }
-
-extern uint8_t linker_stack_top[], linker_data_start[], linker_data_end[], linker_data_load[],
-    linker_bss_start[], linker_bss_end[];
-
-noreturn void app_reset(void);
-noreturn void app_reset(void) {
-  __asm__ volatile("cpsid i"); /* SysTick only wakes from WFI here */
-  memcpy(linker_data_start, linker_data_load, (size_t)(linker_data_end - linker_data_start));
-  memset(linker_bss_start, 0, (size_t)(linker_bss_end - linker_bss_start));
-  run();
-}
-
-typedef union vector {
-  const void *stack;
-  void (*handler)(void);
-} vector_t;
-
-__attribute__((section(".vectors"), used)) static const vector_t vectors[16] = {
-    [0] = {.stack = linker_stack_top}, [1] = {.handler = app_reset},
-    [2] = {.handler = fota_flash_nmi}, [3] = {.handler = restart},
-    [4] = {.handler = restart},        [5] = {.handler = restart},
-    [6] = {.handler = restart},
-};

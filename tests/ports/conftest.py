@@ -1,8 +1,11 @@
 """Fixtures: the STM32U5 bootloader and sample applications, and a device that the factory made of them."""
 
+import ctypes
 import fcntl
+import hashlib
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +24,7 @@ from fota_wire.cose import key_hash
 from fota_wire.host_crypto import public_xy
 from fota_wire.settings import Settings, pack
 
+sys.path.insert(0, str(Path(__file__).parent))
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
 CLASS_ID = bytes.fromhex("00112233445566778899aabbccddeeff")
@@ -44,6 +48,24 @@ def make(*arguments: str) -> None:
 def u5_bootloader() -> Path:
     make("bootloader")
     return BUILD / "bootloader/stm32u5/bootloader.elf"
+
+
+@pytest.fixture(scope="session")
+def espressif_core() -> ctypes.CDLL:
+    """The ESP32-C3's parsers on the host, with the undefined-behaviour sanitizer; MD5 is hashlib's."""
+    make("host")
+    core = ctypes.CDLL(str(BUILD / "bootloader/host/libfota_espressif.so"))
+    kind = ctypes.CFUNCTYPE(
+        None, ctypes.POINTER(ctypes.c_uint8), ctypes.c_uint32, ctypes.POINTER(ctypes.c_uint8)
+    )
+
+    def md5(data: Any, length: int, digest: Any) -> None:
+        found = hashlib.md5(ctypes.string_at(data, length), usedforsecurity=False).digest()
+        ctypes.memmove(digest, found, 16)
+
+    core.keep = kind(md5)  # type: ignore[attr-defined]
+    ctypes.c_void_p.in_dll(core, "fota_host_md5").value = ctypes.cast(core.keep, ctypes.c_void_p).value
+    return core
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-/* Espressif's application image, as this chip takes it (SPEC 2.2): an image, one segment with the
+/* Espressif's application image, as this chip takes it (SPEC 7.1): an image, one segment with the
  * FOTA block, the Secure Boot v2 signature sector behind it. Pure: reads the slot and fota_chip. */
 #include "image.h"
 

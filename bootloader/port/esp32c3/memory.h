@@ -1,4 +1,4 @@
-/* Flash and memory of the ESP32-C3 (SPEC 1.5). Flash addresses are offsets in flash.
+/* Flash and memory of the ESP32-C3 (SPEC 7.4). Flash addresses are offsets in flash.
  *
  *   0x0000  bootloader, 28 KiB     Espressif's form; the mask ROM loads it
  *   0x7000  settings, one sector   SPEC 1.2, with a copy of the places below

@@ -1,4 +1,4 @@
-/* OTA data: messages between applications of ESP-IDF and us (SPEC 3.2, ADR 37). Our journal is the
+/* OTA data: messages between applications of ESP-IDF and us (SPEC 7.5, ADR 37). Our journal is the
  * truth; a record here asks for something, and says what became of it. Pure. */
 #ifndef FOTA_ESP32C3_OTADATA_H
 #define FOTA_ESP32C3_OTADATA_H

@@ -4,7 +4,10 @@ PORT_CPU := -march=rv32imc -mabi=ilp32
 PORT_CLANG := riscv32-unknown-elf
 # SHA=software: the compression function in C in place of the chip's engine
 PORT_SHARED := $(if $(filter software,$(SHA)),core/sha256_block.c)
-PORT_APPLICATION := %/application.c $(if $(filter software,$(SHA)),%/sha256_engine.c)
+PORT_APPLICATION := %/application.c %/sample_board.c %/sample_start.S $(if $(filter software,$(SHA)),%/sha256_engine.c)
+PORT_SAMPLE := $(addprefix port/esp32c3/,sha256_engine.c sample_start.S)
+PORT_SAMPLE_OWN := port/esp32c3/sample_board.c
+PORT_SAMPLE_LD := port/esp32c3/sample.ld
 # the journal is opened through messages.c; no variable is reached by gp, which applications own
 PORT_LINK := -Wl,--wrap=fota_journal_open
 GCC_ONLY ?= -fstack-usage -msmall-data-limit=0 -msave-restore

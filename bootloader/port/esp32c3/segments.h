@@ -1,4 +1,4 @@
-/* Segments of an image in Espressif's form: what may be mapped or loaded, and where (SPEC 2.2). */
+/* Segments of an image in Espressif's form: what may be mapped or loaded, and where (SPEC 7.1). */
 #ifndef FOTA_ESP32C3_SEGMENTS_H
 #define FOTA_ESP32C3_SEGMENTS_H
 

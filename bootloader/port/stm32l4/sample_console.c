@@ -1,6 +1,7 @@
 /* STM32L476: the sample application's console, USART2 on PA2 and PA3. */
+#include "port/stm32/sample_console.h"
+
 #include "port/stm32l4/registers.h"
-#include "sample/console.h"
 
 enum { BAUD_115200 = 35 /* 4 MHz / 115200 */ };
 

@@ -1,6 +1,7 @@
 /* STM32U575/U585: the sample application's console, USART1 on PA9 and PA10. */
+#include "port/stm32/sample_console.h"
+
 #include "port/stm32u5/registers.h"
-#include "sample/console.h"
 
 enum { BAUD_115200 = 35 /* 4 MHz / 115200 */ };
 
