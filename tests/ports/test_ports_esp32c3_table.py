@@ -45,7 +45,6 @@ class Places(ctypes.Structure):
         ("slot", ctypes.c_uint32 * 2),
         ("slot_size", ctypes.c_uint32 * 2),
         ("otadata", ctypes.c_uint32),
-        ("slots", ctypes.c_uint32),
     ]
 
 
@@ -65,7 +64,7 @@ def read(core: ctypes.CDLL, data: bytes, flash: int = 4 * MIB) -> Places | None:
 def test_table_says_where_things_are_with_and_without_md5(espressif_core: Any, md5: bool) -> None:
     places = read(espressif_core, table(md5=md5))
     assert places is not None
-    assert (places.store, places.otadata, places.slots) == (0x290000, 0xE000, 2)
+    assert (places.store, places.otadata) == (0x290000, 0xE000)
     assert list(places.slot) == [0x10000, 0x150000]
     assert list(places.slot_size) == [0x140000, 0x140000]
 
@@ -87,6 +86,7 @@ def changed(**offsets: int) -> bytes:
         *(pytest.param(table(*(r for r in TABLE if r[0] != k)), id=f"without-{n}")
           for k, n in [(OTA_0, "ota_0"), (OTA_1, "ota_1"), (OTADATA, "otadata"), (STORE, "fota")]),
         pytest.param(table(*TABLE, (OTA_1, 0x300000, 0x10000, "again")), id="ota_1-twice"),
+        pytest.param(table(*TABLE, ((0, 0x12), 0x2A0000, 0x100000, "app2")), id="third-slot"),
         pytest.param(table(*TABLE, (STORE, 0x300000, 0x8000, "again")), id="fota-twice"),
         pytest.param(changed(app0_offset=0x8000), id="over-the-table"),
         pytest.param(changed(app0_offset=0), id="over-the-loader"),
@@ -137,12 +137,6 @@ def test_table_has_room_for_95_records_and_its_end(espressif_core: Any, extra: i
 def test_table_is_bounded_by_the_flash_of_the_loader_s_header(espressif_core: Any) -> None:
     assert read(espressif_core, table(), 4 * MIB) is not None
     assert read(espressif_core, table(), 2 * MIB) is None
-
-
-def test_more_slots_than_two_count_in_the_sequence(espressif_core: Any) -> None:
-    places = read(espressif_core, table(*TABLE, ((0, 0x12), 0x2A0000, 0x100000, "app2")))
-    assert places is not None
-    assert places.slots == 3
 
 
 def test_loader_and_table_may_be_named_and_a_factory_application_may_be_there(espressif_core: Any) -> None:
@@ -220,7 +214,6 @@ def test_copy_in_the_settings_is_held_to_the_same_bounds(
 
 class OtaData(ctypes.Structure):
     _fields_ = [
-        ("slots", ctypes.c_uint32),
         ("sequence", ctypes.c_uint32 * 2),
         ("state", ctypes.c_uint32 * 2),
     ]
@@ -244,13 +237,13 @@ class Record(ctypes.Structure):
 class Pair:
     """Two OTA data sectors, and the C that reads, joins and answers."""
 
-    def __init__(self, core: ctypes.CDLL, sectors: tuple[bytes, bytes], slots: int = 2) -> None:
-        self.core, self.sectors, self.slots = core, list(sectors), slots
+    def __init__(self, core: ctypes.CDLL, sectors: tuple[bytes, bytes]) -> None:
+        self.core, self.sectors = core, list(sectors)
         core.fota_otadata_join.restype = core.fota_otadata_answer.restype = ctypes.c_bool
 
     def data(self) -> OtaData:
         data = OtaData()
-        self.core.fota_otadata_read(*self.sectors, self.slots, ctypes.byref(data))
+        self.core.fota_otadata_read(*self.sectors, ctypes.byref(data))
         return data
 
     def join(self, *state: int, sequence: int = 5) -> tuple[tuple[int, ...], bool]:
@@ -294,8 +287,8 @@ def sectors_of(text: str) -> tuple[bytes, bytes]:
     return first, second
 
 
-# the 16 states of OTA data that SPEC 7.5 names: sectors, the journal, what both say together; and the state in
-# which the boot ends, with what is written to the OTA data: sector, sequence, state
+# the 16 states of OTA data that SPEC 7.5 names: sectors, the journal, what both say together; and the
+# state in which the boot ends, with what is written to the OTA data: sector, sequence, state
 ROWS = {
     "1-blank-blank": ("- -", EMPTY, EMPTY, CONFIRMED_A, None),
     "2-valid-new": ("1V 2N", CONFIRMED_A, ASKED_B, TRIAL_B, (1, 2, PENDING)),
@@ -410,19 +403,6 @@ def test_device_of_the_stock_bootloader_goes_on_with_what_it_ran(
     espressif_core: Any, sectors: Any, joined: Any
 ) -> None:
     assert Pair(espressif_core, sectors).join(*EMPTY, sequence=0) == (joined, False)
-
-
-def test_slot_is_counted_by_all_ota_partitions(espressif_core: Any) -> None:
-    third = Pair(espressif_core, (ota_record(1, VALID), ota_record(3, NEW)), slots=3)
-    assert third.join(*CONFIRMED_A) == (CONFIRMED_A, False)  # ota_2 is nothing that we start
-    second = Pair(espressif_core, (ota_record(1, VALID), ota_record(5, NEW)), slots=3)
-    assert second.join(*CONFIRMED_A) == (ASKED_B, False)
-
-
-def test_without_ota_data_nothing_is_asked_or_answered(espressif_core: Any) -> None:
-    pair = Pair(espressif_core, (ota_record(1, VALID), ota_record(2, NEW)), slots=0)
-    assert pair.join(*CONFIRMED_A) == (CONFIRMED_A, False)
-    assert pair.answer(*TRIAL_B) is None
 
 
 def cuts(write: Callable[[], None], sector: int, pair: Pair) -> list[bytes]:

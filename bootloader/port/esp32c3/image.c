@@ -133,7 +133,7 @@ static fota_status_t take_block(walk_t *w, const uint8_t *data, uint32_t length)
 }
 
 static bool holds_entry(const fota_segment_t *s, uint32_t entry) {
-  const bool code = s->kind == FOTA_SEGMENT_IROM ||
+  const bool code = s->kind == FOTA_SEGMENT_IROM || s->kind == FOTA_SEGMENT_RTC ||
                     (s->kind == FOTA_SEGMENT_RAM && s->load >= RAM_START + RAM_TO_CODE);
   return code && entry % 2 == 0 && entry >= s->load && entry - s->load < s->length;
 }

@@ -15,10 +15,9 @@ static uint32_t crc_of(uint32_t sequence) {
   return ~crc;
 }
 
-void fota_otadata_read(const uint8_t *sector0, const uint8_t *sector1, uint32_t slots,
-                       fota_otadata_t *data) {
+void fota_otadata_read(const uint8_t *sector0, const uint8_t *sector1, fota_otadata_t *data) {
   const uint8_t *const sectors[2] = {sector0, sector1};
-  *data = (fota_otadata_t){.slots = slots};
+  *data = (fota_otadata_t){0};
   for (uint32_t i = 0; i < 2; i++) {
     const uint32_t sequence = fota_load_le32(sectors[i]);
     const bool whole = fota_load_le32(sectors[i] + CRC) == crc_of(sequence);
@@ -28,9 +27,8 @@ void fota_otadata_read(const uint8_t *sector0, const uint8_t *sector1, uint32_t 
   }
 }
 
-static uint8_t slot_of(const fota_otadata_t *data, uint32_t sequence) {
-  const uint32_t n = (sequence - 1) % data->slots;
-  return n == 0 ? FOTA_SLOT_A : n == 1 ? FOTA_SLOT_B : FOTA_SLOT_NONE;
+static uint8_t slot_of(uint32_t sequence) {
+  return sequence % 2 == 1 ? FOTA_SLOT_A : FOTA_SLOT_B;
 }
 
 static bool asks(uint32_t state) {
@@ -49,8 +47,7 @@ static uint32_t newest(const fota_otadata_t *data, uint8_t slot) {
   for (uint32_t i = 0; i < 2; i++) {
     const uint32_t sequence = data->sequence[i];
     if (sequence <= highest) continue;
-    if (slot == FOTA_SLOT_NONE ? is_over(data->state[i]) : slot_of(data, sequence) != slot)
-      continue;
+    if (slot == FOTA_SLOT_NONE ? is_over(data->state[i]) : slot_of(sequence) != slot) continue;
     highest = sequence;
     found = i;
   }
@@ -66,7 +63,7 @@ static void take_over(const fota_otadata_t *data, fota_record_t *state) {
       continue;
     }
     highest = data->sequence[i];
-    state->confirmed = slot_of(data, highest);
+    state->confirmed = slot_of(highest);
   }
 }
 
@@ -82,7 +79,7 @@ static bool join_trial(const fota_otadata_t *data, fota_record_t *state) {
   }
   const bool given_up = own != NONE && is_over(data->state[own]);
   const bool wants_back = active != NONE && active != own && asks(data->state[active]) &&
-                          slot_of(data, data->sequence[active]) == state->confirmed;
+                          slot_of(data->sequence[active]) == state->confirmed;
   if (given_up || wants_back) {
     state->tries = 0;
     state->reason = FOTA_SELF_TEST;
@@ -93,7 +90,6 @@ static bool join_trial(const fota_otadata_t *data, fota_record_t *state) {
 }
 
 bool fota_otadata_join(const fota_otadata_t *data, fota_record_t *state) {
-  if (data->slots == 0) return false;
   if (state->confirmed == FOTA_SLOT_NONE && state->state == FOTA_STATE_NONE) take_over(data, state);
   if (state->state == FOTA_STATE_TRIAL && state->reason == FOTA_OTA_DATA) {
     return join_trial(data, state);
@@ -101,8 +97,8 @@ bool fota_otadata_join(const fota_otadata_t *data, fota_record_t *state) {
   if (state->state == FOTA_STATE_TRIAL || state->state == FOTA_STATE_STAGED) return false;
   const uint32_t active = newest(data, FOTA_SLOT_NONE);
   if (active == NONE || !asks(data->state[active])) return false;
-  const uint8_t slot = slot_of(data, data->sequence[active]);
-  if (slot == state->confirmed || slot == FOTA_SLOT_NONE) return false;
+  const uint8_t slot = slot_of(data->sequence[active]);
+  if (slot == state->confirmed) return false;
   state->candidate = slot;
   state->state = FOTA_STATE_STAGED;
   state->tries = 0;
@@ -132,15 +128,13 @@ static bool answer_trial(const fota_otadata_t *data, uint8_t candidate, uint32_t
   }
   const uint32_t active = newest(data, FOTA_SLOT_NONE);
   uint32_t sequence = active == NONE ? 1 : data->sequence[active] + 1;
-  while (slot_of(data, sequence) != candidate)
-    sequence++;
+  if (slot_of(sequence) != candidate) sequence++;
   *sector = active == 0;
   return make(sequence, FOTA_OTA_PENDING, record);
 }
 
 bool fota_otadata_answer(const fota_otadata_t *data, const fota_record_t *state, uint32_t *sector,
                          uint8_t record[FOTA_OTA_RECORD]) {
-  if (data->slots == 0) return false;
   if (state->state == FOTA_STATE_TRIAL) {
     return state->reason == FOTA_OTA_DATA && answer_trial(data, state->candidate, sector, record);
   }
@@ -148,7 +142,7 @@ bool fota_otadata_answer(const fota_otadata_t *data, const fota_record_t *state,
   if (active == NONE || state->state == FOTA_STATE_STAGED) return false;
   const uint32_t sequence = data->sequence[active];
   const uint32_t s = data->state[active];
-  const uint8_t slot = slot_of(data, sequence);
+  const uint8_t slot = slot_of(sequence);
   *sector = active;
   if (slot == state->confirmed) return asks(s) && make(sequence, FOTA_OTA_VALID, record);
   /* a request that the journal could not note stays one */

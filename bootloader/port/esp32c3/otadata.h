@@ -20,14 +20,12 @@ typedef enum fota_ota_state {
 #define FOTA_OTA_UNDEFINED 0xffffffffu
 
 typedef struct fota_otadata {
-  uint32_t slots;       /* ota_n partitions that the sequence counts by */
   uint32_t sequence[2]; /* of each sector; 0 = no record */
   uint32_t state[2];
 } fota_otadata_t;
 
 /* Reads the first FOTA_OTA_RECORD bytes of each sector. Records whose CRC is wrong are none. */
-void fota_otadata_read(const uint8_t *sector0, const uint8_t *sector1, uint32_t slots,
-                       fota_otadata_t *data);
+void fota_otadata_read(const uint8_t *sector0, const uint8_t *sector1, fota_otadata_t *data);
 
 /* Takes what the application said into `state`, as the journal has it. True if it confirmed its
  * trial: then `state` is to be written. Anything else the policy writes down when it acts. */

@@ -57,9 +57,7 @@ static bool overlap(const partition_t *a, const partition_t *b) {
 static bool take(const partition_t *p, fota_places_t *places) {
   const uint32_t n = p->subtype - SUBTYPE_OTA_0;
   if (p->type == TYPE_APP && n < SLOTS_MAX) {
-    places->slots++;
-    if (n >= 2) return true;
-    if (places->slot[n] != 0 || !is_slot_good(p->offset, p->size)) return false;
+    if (n >= 2 || places->slot[n] != 0 || !is_slot_good(p->offset, p->size)) return false;
     places->slot[n] = p->offset;
     places->slot_size[n] = p->size;
   } else if (p->type == TYPE_DATA && p->subtype == SUBTYPE_OTADATA) {
@@ -123,7 +121,7 @@ fota_status_t fota_partitions_parse(const uint8_t *table, uint32_t flash_size,
 fota_status_t fota_places_copy(const uint8_t *settings, uint32_t flash_size,
                                fota_places_t *places) {
   const uint8_t *copy = settings + PLACES_OFFSET;
-  fota_places_t found = {.store = fota_load_le32(copy), .slots = 2};
+  fota_places_t found = {.store = fota_load_le32(copy)};
   *places = (fota_places_t){0};
   bool good = is_in_flash(found.store, STORE_SIZE, flash_size);
   for (uint32_t i = 0; i < 2; i++) {

@@ -12,10 +12,10 @@ typedef struct fota_places {
   uint32_t slot[2];
   uint32_t slot_size[2];
   uint32_t otadata; /* 0 = unknown */
-  uint32_t slots;   /* ota_n partitions: what sequence numbers of the OTA data count by */
 } fota_places_t;
 
-/* Reads the 4096 bytes of the table (SPEC 7.4): ota_0, ota_1, otadata and `fota` have to be there.
+/* Reads the 4096 bytes of the table (SPEC 7.4): ota_0, ota_1, otadata and `fota` have to be there,
+ * and no further slot, by which the sequence numbers of the OTA data would count.
  *
  * FOTA_PARTITION_TABLE if it is missing or damaged, has a partition that leaves `flash_size`, lies
  * on the loader or on another one, or lacks what is needed. A table without MD5 is good. `places`
