@@ -8,6 +8,7 @@ import click
 from fota_cli.station import firmware_roots, virtual
 from fota_wire.errors import FotaError, InputError
 from fota_wire.files import check_output, name_of, read_input, read_text, write_output
+from fota_wire.host_chips import stm32
 from fota_wire.host_options import (
     FILE,
     FORCE,
@@ -105,7 +106,7 @@ def load(file: Path, hex_file: Path, as_json: bool) -> None:
     with machine_class.load(file) as machine:
         size = flash_hex(machine, text, str(hex_file))
         machine.save(file)
-        row = machine.chip.row
+        row = stm32(machine.chip.row.NAME)
     last = row.SLOT_OFFSET // row.PAGE_SIZE - 1
     banks = " and ".join(map(str, row.FACTORY_BANKS))
     text = f"{file}: {size} bytes written, pages 0-{last} of bank {banks} protected"
@@ -116,7 +117,7 @@ def _firmware(**given: Any) -> "Firmware":  # noqa: ANN401
     from fota_signer.factory.ca import load_certificate
     from fota_signer.factory.flash import Firmware, bootloader_image
     from fota_wire.host_ca import certificate_der
-    from fota_wire.host_chips import DEFAULT, stm32
+    from fota_wire.host_chips import DEFAULT
     from fota_wire.root import MAX_ROOT
 
     root_a_xy, root_b_xy = firmware_roots(given["root_a"], given["root_b"], given["allow_example_keys"])
@@ -150,7 +151,6 @@ def _first_image(data: bytes, given: dict[str, Any]) -> "Image":
     Raises:
         InputError: another class. FotaError: no image, or one that this chip cannot run.
     """
-    from fota_wire.host_chips import stm32
     from fota_wire.host_values import uuid_text
     from fota_wire.image import parse_image
 

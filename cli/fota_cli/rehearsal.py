@@ -20,6 +20,7 @@ from fota_vdev.machine import Machine
 from fota_vdev.models import MODELS
 from fota_wire import bootreport
 from fota_wire.errors import FormatError, FotaError, InputError, TransportError, VerifyError
+from fota_wire.host_chips import stm32
 from fota_wire.layout import SLOT_NAMES
 from fota_wire.status import IM13
 
@@ -37,7 +38,7 @@ def flash_hex(machine: Machine, text: str, name: str) -> int:
     Raises:
         InputError: no Intel HEX, one for another chip, or something in it is outside the factory's banks.
     """
-    row = machine.chip.row
+    row = stm32(machine.chip.row.NAME)
     parts = load_hex(text, name)
     said = chip_of_hex(parts)
     if said not in ("", row.NAME):
@@ -131,4 +132,4 @@ def _reported(machine: Machine) -> bool:
         bootreport.unpack(machine.read(machine.chip.row.BOOT_REPORT_ADDRESS, bootreport.SIZE))
     except FormatError:
         return False
-    return bool(machine.mem32[VTOR] == machine.chip.row.VECTOR_ADDRESS)
+    return bool(machine.mem32[VTOR] == stm32(machine.chip.row.NAME).VECTOR_ADDRESS)

@@ -30,9 +30,10 @@ from unicorn.arm_const import (
 )
 from unicorn.unicorn_const import UC_HOOK_CODE
 
+from fota_vdev.cells.address_space import CODE_IN_RAM
 from fota_vdev.machine import Machine
 from fota_vdev.parts.bus import UnmodelledError
-from fota_vdev.snapshot import CODE_IN_RAM, Snapshot, Snapshots
+from fota_vdev.snapshot import Snapshot, Snapshots
 
 REGISTERS = [UC_ARM_REG_R0 + n for n in range(13)]
 KEY_REGISTERS = [*REGISTERS[:12], UC_ARM_REG_SP, UC_ARM_REG_LR]

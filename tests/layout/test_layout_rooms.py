@@ -25,6 +25,7 @@ ARROWS: dict[str, dict[str, set[str]]] = {
         "cells": {"parts", "atecc608", "wires", "cortex_m"},
         "chips/stm32l4": {"parts", "cells"},
         "chips/stm32u5": {"parts", "cortex_m", "cells"},
+        "chips/esp32c3": {"parts", "atecc608", "wires"},
         "modem": {"parts"},
     },
 }

@@ -155,6 +155,10 @@ def test_torn_quad_word_reads_as_ecc_fault_with_physical_bank(chip: Machine) -> 
     assert not chip.mem32[ECCR] & ECCD
 
 
-def test_only_the_reference_chip_is_kept_in_a_file(chip: Machine, tmp_path: Any) -> None:
-    with pytest.raises(DeviceError, match="STM32U585"):
-        chip.save(tmp_path / "device")
+def test_a_file_keeps_the_chip_its_cells_and_its_option_bytes(chip: Machine, tmp_path: Any) -> None:
+    chip.flash.write_phys(2, 0x1234, b"kept")
+    chip.flash.protect(1, 0, 3)
+    chip.save(tmp_path / "device")
+    with Machine.load(tmp_path / "device") as back:
+        assert back.chip is chip.chip
+        assert back.flash.state() == chip.flash.state()

@@ -12,6 +12,7 @@ from fota_wire.host_chips import DEFAULT
 from fota_wire.host_options import (
     CA_CERT,
     CA_KEY,
+    CHIP,
     FILE,
     FORCE,
     GENESIS_ROOT,
@@ -19,7 +20,6 @@ from fota_wire.host_options import (
     IMAGE_KEY_B,
     JSON,
     OWN_FILE,
-    STM32_CHIP,
     UUID,
     Whole,
     class_option,
@@ -39,7 +39,7 @@ def vdev() -> None:
 
 @vdev.command()
 @click.argument("file", type=OWN_FILE)
-@click.option("--chip", type=STM32_CHIP, default=DEFAULT, show_default=True, help="Which microcontroller.")
+@click.option("--chip", type=CHIP, default=DEFAULT, show_default=True, help="Which microcontroller.")
 @click.option("--seed", type=Whole(), help="Make a device that repeats; without it, a unique one.")
 @FORCE
 @JSON
@@ -300,13 +300,13 @@ def limits(as_json: bool) -> None:
 def flash_image(file: Path, image: Path, slot: str, as_json: bool) -> None:
     """Write a file into a slot as a programmer would: nothing is checked, the journal is left alone."""
     from fota_vdev.machine import Machine
-    from fota_wire.layout import SLOT_A, SLOT_B, SLOT_BANKS
+    from fota_vdev.places import places
+    from fota_wire.layout import SLOT_A, SLOT_B
 
     with Machine.load(file) as machine:
-        row = machine.chip.row
-        data = read_input(image, row.SLOT_SIZE)
-        bank = SLOT_BANKS[SLOT_A if slot == "A" else SLOT_B]
-        machine.flash.write_phys(bank, row.SLOT_OFFSET, data.ljust(row.SLOT_SIZE, b"\xff"))
+        where = places(machine).slots[SLOT_A if slot == "A" else SLOT_B]
+        data = read_input(image, where.size)
+        machine.flash.write_phys(where.bank, where.offset, data.ljust(where.size, b"\xff"))
         machine.save(file)
     print_result({"slot": slot, "bytes": len(data)}, as_json, f"slot {slot}: {len(data)} bytes written")
 
@@ -316,7 +316,7 @@ def flash_image(file: Path, image: Path, slot: str, as_json: bool) -> None:
 @click.option("--bank", type=Whole(1, 2), required=True, help="Physical bank.")
 @click.option(
     "--offset",
-    type=Whole(0, (1 << 20) - 1),
+    type=Whole(0, (4 << 20) - 1),
     default=0,
     show_default=True,
     help="In the bank; 0x for hexadecimal.",

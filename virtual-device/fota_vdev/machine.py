@@ -1,4 +1,4 @@
-"""The virtual device: an STM32 with an ATECC608 on its I2C1, power, time and faults included."""
+"""The virtual device: a chip with an ATECC608 on its I2C bus, power, time and faults included."""
 
 import enum
 import zlib
@@ -9,20 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from fota_vdev.atecc608 import Atecc608
-from fota_vdev.cells.address_space import AddressSpace
-from fota_vdev.cells.chip import Chip
+from fota_vdev.chip import Chip
 from fota_vdev.chips.stm32l4 import STM32L476
-from fota_vdev.cortex_m.cpu import Cpu, Stop
-from fota_vdev.cortex_m.exceptions import Exceptions
 from fota_vdev.models import MODELS
 from fota_vdev.parts import state_file
 from fota_vdev.parts.bus import BusFaultError, Peripheral, PowerCutError, UnmodelledError
 from fota_vdev.parts.clock import PS_PER_MS, PS_PER_US
 from fota_vdev.parts.elf import symbols
+from fota_vdev.parts.emulator import Stop
 from fota_vdev.parts.state_file import FileLock
 from fota_vdev.wires.i2c_bus import I2CBus, Tamper
 from fota_wire.bootreport import SIZE as BOOT_REPORT_SIZE
 from fota_wire.errors import DeviceError, InputError
+from fota_wire.host_chips import DEFAULT
 
 LONGEST_SLICE = 4_000_000
 SLICE_WITH_UNTIL = 200_000
@@ -68,7 +67,7 @@ class Mem32:
 class Machine:
     """One device. It is made without power; its flash and its element survive `power_off`.
 
-    ``chip`` is an STM32L476 unless said otherwise.
+    ``chip`` is an STM32L476 unless said otherwise; `fota_vdev.models.MODELS` has all.
     ``element`` None leaves the I2C bus empty. ``seed`` feeds the chip's random numbers, its unique id and
     the contents of RAM at power-up; equal machines with equal seeds run equally.
     """
@@ -81,16 +80,16 @@ class Machine:
         chip: Chip = STM32L476,
     ) -> None:
         self.chip = chip
-        self.cpu = Cpu(self._cpu_read, self._cpu_write, chip.cpu)
-        self.flash = chip.flash()
-        if flash is not None:
-            for bank in (1, 2):
-                size = self.flash.geometry.bank
-                self.flash.write_phys(bank, 0, flash[(bank - 1) * size : bank * size])
         self.seed = seed
         self.element = element
         self.warnings: list[str] = []
-        self.board = chip.board(self.cpu, self.flash, element, seed, self._warn)
+        parts = chip.assemble(element, seed, self._warn, self._fault)
+        self.cpu, self.flash, self.board = parts.cpu, parts.flash, parts.board
+        self.space, self.traps = parts.space, parts.traps
+        if flash is not None:
+            size = self.flash.geometry.bank
+            for bank in self.flash.banks:
+                self.flash.write_phys(bank, 0, flash[(bank - 1) * size : bank * size])
         self.clock = self.board.clock
         self.i2c = self.board.host_i2c
         self.mem32 = Mem32(self)
@@ -103,21 +102,13 @@ class Machine:
         self._request: str | None = None
         self._time_limit_ps: int | None = None
         self._until_line = False
-        self.space = AddressSpace(self.cpu, self.flash, self.board, self._warn, chip.memory)
-        self.exceptions = Exceptions(self.cpu, self.board.scs, self.space.words, self._fault)
-        self._wire()
-        if element is not None:
-            element.attach_clock(lambda: self.clock.ps)
-
-    def _wire(self) -> None:
-        board = self.board
         self.clock.on_jump = self._retarget
         self.i2c.on_cut = self.power_off
-        board.request_reset = self._request_reset
-        board.scs.on_reset_request = lambda: self._request_reset("software")
-        board.scs.on_pend = lambda: self.cpu.limit(0)
-        board.usart.on_byte = self._uart_byte
+        self.board.request_reset = self._request_reset
+        self.board.console.on_byte = self._uart_byte
         self.on_uart: Callable[[int], None] = lambda byte: None
+        if element is not None:
+            element.attach_clock(lambda: self.clock.ps)
 
     def _fault(self, text: str) -> None:
         self.faults.append((self.time_us, text))
@@ -150,7 +141,9 @@ class Machine:
             self.board.power_off()
 
     def reset(self, cause: str = "pin") -> None:
-        """Reset the chip ("pin", "software", "iwdg", "obl", "power"). RAM and element keep what they have.
+        """Reset the chip: "pin", "software", "power", or what else its board knows. The element goes on.
+
+        RAM keeps what it has, unless this reset of this chip takes its supply away.
 
         Raises:
             DeviceError: the machine has no power.
@@ -160,7 +153,7 @@ class Machine:
         self.board.reset(cause)
         self.space.map_flash()
         self.resets.append((self.time_us, cause))
-        self.cpu.reset(*self.space.words(self.board.scs.vtor, 2))
+        self.traps.start()
 
     def _need_power(self) -> None:
         if not self.powered:
@@ -175,8 +168,8 @@ class Machine:
     ) -> None:
         """Arm a power cut at the n-th flash operation or element command from now (1 = the next one).
 
-        A flash operation is a double word programmed or a page erased. ``torn`` None cuts right before it;
-        a number cuts in its middle, and seeds what is left in the cells.
+        A flash operation is a double word (or page) programmed, or a page (or sector) erased. ``torn`` None
+        cuts right before it; a number cuts in its middle, and seeds what is left in the cells.
         """
         if flash_op is not None:
             self.flash.arm_cut(flash_op, torn)
@@ -250,17 +243,13 @@ class Machine:
             stop = Stop("fault", str(exc), exc.address)
         if stop.kind == "wfi":
             return self._sleep()
-        if stop.kind == "return":
-            self.exceptions.leave()
-        elif stop.kind == "svc":
-            self.board.scs.svcall = True
-        elif stop.kind == "fault":
-            self.exceptions.hard_fault(stop)
+        if stop.kind != "count":
+            self.traps.stopped(stop)
         return True
 
     def _deadlines(self) -> list[int]:
-        tick = self.board.scs.systick.next_ps()
-        return [d for d in (self.board.iwdg.expires_ps, tick, self._time_limit_ps) if d is not None]
+        limit = self._time_limit_ps
+        return self.board.deadlines() + ([] if limit is None else [limit])
 
     def _cycles_to_deadline(self, most: int) -> int:
         return min([most] + [self.clock.cycles_until(d) for d in self._deadlines()])
@@ -273,17 +262,13 @@ class Machine:
     def _service(self) -> None:
         """Between two instructions: remap, watchdog, requested reset, exceptions."""
         self.space.service()
-        if self.board.iwdg.expires_ps is not None and self.clock.ps >= self.board.iwdg.expires_ps:
-            self.reset("iwdg")
-        elif self._request is not None:
-            self.reset(self._request)
-        self.exceptions.deliver()
+        cause = self.board.expired() or self._request
+        if cause is not None:
+            self.reset(cause)
+        self.traps.deliver()
 
     def _sleep(self) -> bool:
-        scs = self.board.scs
-        if scs.regs[0xD10] & 4:
-            raise UnmodelledError("WFI with SLEEPDEEP: the stop and standby modes are not modelled")
-        if scs.pending() is not None:
+        if self.traps.awake():
             return True
         deadlines = self._deadlines()
         if not deadlines:
@@ -297,12 +282,6 @@ class Machine:
         self.cpu.map_registers(base, size)
 
     # -- memory ------------------------------------------------------------------------------------------
-
-    def _cpu_read(self, address: int, size: int) -> int:
-        return self.board.bus.read(address, size)
-
-    def _cpu_write(self, address: int, value: int, size: int) -> None:
-        self.board.bus.write(address, value, size)
 
     def load32(self, address: int) -> int:
         """Read a word as a bus master: RAM, flash through the mapping, or a register.
@@ -342,12 +321,12 @@ class Machine:
 
     @property
     def uart(self) -> bytearray:
-        """All that USART2 has sent since the machine was made."""
-        return self.board.usart.output
+        """All that the console has sent since the machine was made."""
+        return self.board.console.output
 
     def uart_input(self, data: bytes) -> None:
-        """Type bytes into USART2."""
-        self.board.usart.receive(data)
+        """Type bytes into the console."""
+        self.board.console.receive(data)
 
     def _uart_byte(self, byte: int) -> None:
         self.on_uart(byte)
@@ -396,6 +375,7 @@ class Machine:
         return {
             "cpu": self.cpu.state(),
             "clock": self.clock.state(),
+            "space": self.space.extra(),
             "ram": {base: bytes(ram) for base, ram in self.space.ram.items()},
             "flash": self.flash.state(),
             "board": self.board.state(),
@@ -416,20 +396,24 @@ class Machine:
         self.powered, self.power_ups, self._request, resets, uart = snapshot["machine"]
         self.resets = list(resets)
         self.uart[:] = uart
-        self.space.map_flash()
+        self.space.settle(snapshot["space"], stale=True)
 
     def save(self, path: Path | str) -> None:
-        """Write all that survives without power into one file (see `fota_vdev.parts.state_file`)."""
+        """Write all that survives without power into one file (see `fota_vdev.parts.state_file`).
+
+        Raises:
+            StorageError: the file cannot be written, or another process holds it.
+        """
         self.keep_report()
         flash = self.flash.state()
-        cells = flash.pop("bank1") + flash.pop("bank2")
+        cells = b"".join(flash.pop(f"bank{bank}") for bank in self.flash.banks)
         header = {
             "chip": self.chip.row.NAME,
             "flash": flash,
             "element": self.element.persistent_state() if self.element is not None else None,
             "seed": self.seed,
             "power_ups": self.power_ups,
-            "random_position": self.board.rng.stream.position,
+            "random_position": self.board.random.position,
             "last_report": self.last_report.hex(),
         }
         state_file.save(Path(path), header, cells, self.lock)
@@ -444,7 +428,7 @@ class Machine:
         """
         with state_file.opened(Path(path)) as (header, cells, lock):
             kept = header["element"]
-            name = header.get("chip", STM32L476.row.NAME)  # the only one, when files did not say
+            name = header.get("chip", DEFAULT)  # the only one, when files did not say
             if name not in MODELS:
                 raise InputError(f"{path}: no model of chip {name!r} is here: {', '.join(MODELS)}")
             machine = cls(
@@ -453,11 +437,12 @@ class Machine:
                 chip=MODELS[name],
             )
             bank = machine.flash.geometry.bank
-            if len(cells) != 2 * bank:
+            if len(cells) != len(machine.flash.banks) * bank:
                 raise ValueError(f"{len(cells)} bytes of flash")
-            machine.flash.restore(header["flash"] | {"bank1": cells[:bank], "bank2": cells[bank:]})
+            banks = {f"bank{n}": cells[(n - 1) * bank : n * bank] for n in machine.flash.banks}
+            machine.flash.restore(header["flash"] | banks)
             machine.power_ups = int(header["power_ups"])
-            machine.board.rng.stream.position = int(header["random_position"])
+            machine.board.random.position = int(header["random_position"])
             machine.last_report = bytes.fromhex(header["last_report"])
         machine.lock = lock
         return machine

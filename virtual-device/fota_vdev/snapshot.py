@@ -11,13 +11,12 @@ from collections import Counter, deque
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from fota_vdev.cells.flash_array import FlashCounters
 from fota_vdev.machine import Machine
+from fota_vdev.parts.flash_cells import FlashCounters
 from fota_vdev.parts.stream import Stream
 
 T = TypeVar("T")
 IMMUTABLE = (int, float, str, bytes, bool, tuple, type(None))
-CODE_IN_RAM = 0x20000400  # bootloader.ld puts its RAM function behind the stack
 
 
 def duplicate(value: T) -> T:
@@ -37,6 +36,7 @@ class Cells:
     banks: dict[int, bytes]
     ecc_bad: frozenset[tuple[int, int]]
     options: dict[str, int]
+    more: dict[str, Any]
     counters: tuple[dict[tuple[int, int], int], dict[int, int]]
     operations: int
     log_length: int
@@ -46,8 +46,8 @@ class Cells:
 class Snapshot:
     """One moment of one machine."""
 
-    context: Any
-    executed: int
+    core: Any
+    space: Any
     clock: tuple[int, int, int, int]
     ram: dict[int, bytes]
     cells: Cells
@@ -82,8 +82,8 @@ class Snapshots:
         m = self.machine
         m.space.service()  # nothing may be pending between memory map and flash
         return Snapshot(
-            context=m.cpu.uc.context_save(),
-            executed=m.cpu.executed,
+            core=m.cpu.state(),
+            space=m.space.extra(),
             clock=m.clock.state(),
             ram={base: bytes(ram) for base, ram in m.space.ram.items()},
             cells=self._cells(),
@@ -99,9 +99,10 @@ class Snapshots:
             flash = self.machine.flash
             self._current = Cells(
                 version=self._version,
-                banks={bank: flash.read_phys(bank, 0, flash.geometry.bank) for bank in (1, 2)},
+                banks={bank: flash.read_phys(bank, 0, flash.geometry.bank) for bank in flash.banks},
                 ecc_bad=frozenset(flash.ecc_bad),
                 options=dict(flash.options),
+                more={name: duplicate(getattr(flash, name)) for name in flash.MORE},
                 counters=(dict(flash.counters.erases), dict(flash.counters.double_words)),
                 operations=flash.operations,
                 log_length=len(flash.log),
@@ -135,8 +136,6 @@ class Snapshots:
     def restore(self, s: Snapshot) -> None:
         """Go back to a snapshot of this machine."""
         m = self.machine
-        swapped = m.board.swapped
-        fenced = m.board.scs.mpu_state != s.registers["SCS"]["mpu_state"]
         stale = self._restore_ram(s)
         for name, block in m.board._by_name.items():
             for attribute, value in s.registers[name].items():
@@ -145,16 +144,11 @@ class Snapshots:
         m.powered, m.power_ups, m._request, resets, faults, m.last_report = s.machine
         m.resets, m.faults = list(resets), list(faults)
         m.uart[:] = s.uart
-        m.cpu.uc.context_restore(s.context)
-        m.cpu._done = s.executed
+        m.cpu.restore(s.core)
         m.clock.restore(s.clock)
         marks_moved = self._restore_cells(s.cells)
         m.flash.cut_in, m.flash.cut_torn = s.cut
-        if swapped != m.board.swapped or fenced:
-            m.space.map_flash()
-        elif stale or marks_moved:
-            m.cpu.forget_code()
-            m.space._watch_torn_words()
+        m.space.settle(s.space, stale=stale or marks_moved)
 
     # -- when no peripheral was touched in between ---------------------------------------------------------
 
@@ -163,8 +157,7 @@ class Snapshots:
         m = self.machine
         return replace(
             before,
-            context=m.cpu.uc.context_save(),
-            executed=m.cpu.executed,
+            core=m.cpu.state(),
             clock=m.clock.state(),
             ram={base: bytes(ram) for base, ram in m.space.ram.items()},
         )
@@ -173,19 +166,16 @@ class Snapshots:
         """Go back to ``s``, given that since then only core and RAM have changed."""
         m = self.machine
         stale = self._restore_ram(s)
-        m.cpu.uc.context_restore(s.context)
-        m.cpu._done = s.executed
+        m.cpu.restore(s.core)
         m.clock.restore(s.clock)
         if stale:
             m.cpu.forget_code()
 
     def _restore_ram(self, s: Snapshot) -> bool:
         """Return True if RAM that may hold translated code changed."""
-        stale = False
-        for base, ram in self.machine.space.ram.items():
-            if base <= CODE_IN_RAM < base + len(ram):
-                at = CODE_IN_RAM - base
-                stale = ram[at : at + 256] != s.ram[base][at : at + 256]
+        space = self.machine.space
+        stale = any(space.ram[base][at:end] != s.ram[base][at:end] for base, at, end in space.code_at())
+        for base, ram in space.ram.items():
             ram[:] = s.ram[base]
         return stale
 
@@ -196,20 +186,20 @@ class Snapshots:
             return False
         marks_moved = flash.ecc_bad != cells.ecc_bad
         stale = False
-        for bank in (1, 2):
+        for bank in flash.banks:
             now = flash.read_phys(bank, 0, flash.geometry.bank)
             if now != cells.banks[bank]:
-                # the journal is never executed; everything else may have been translated
-                stale = stale or bank == 1 or now[4096:] != cells.banks[bank][4096:]
-                flash._banks[bank][:] = cells.banks[bank]
+                stale = stale or self.machine.space.code_differs(bank, now, cells.banks[bank])
+                flash.set_cells(bank, cells.banks[bank])
         flash.ecc_bad = set(cells.ecc_bad)
         flash.options = dict(cells.options)
+        for name, value in cells.more.items():
+            setattr(flash, name, duplicate(value))
         flash.counters = FlashCounters(Counter(cells.counters[0]), dict(cells.counters[1]))
         flash.operations = cells.operations
         del flash.log[cells.log_length :]
         self._version = cells.version
         self._current = cells
-        self.machine.space._stale_code = False
         return stale or marks_moved
 
     def _restore_element(self, s: Snapshot) -> None:

@@ -3,10 +3,11 @@
 from typing import Any
 
 from fota_vdev.machine import Machine
+from fota_vdev.places import Places, Region, places
 from fota_wire import bootreport, journal, status
 from fota_wire.errors import FotaError
 from fota_wire.image import parse_image
-from fota_wire.layout import SLOT_A, SLOT_B, SLOT_BANKS, SLOT_NAMES
+from fota_wire.layout import SLOT_A, SLOT_B, SLOT_NAMES
 from fota_wire.version import format_version
 
 
@@ -17,23 +18,23 @@ def code_text(code: int) -> str:
     return "ok" if code == status.OK else status.describe(code)
 
 
-def journal_pages(machine: Machine) -> tuple[bytes, bytes]:
+def journal_pages(machine: Machine, where: Places) -> tuple[bytes, bytes]:
     """Return the journal as a reader sees it: zeros, which are no record, for what faults on ECC."""
-    row, word = machine.chip.row, machine.flash.geometry.word
+    word = machine.flash.geometry.word
     pages = []
-    for page in (0, 1):
-        at = row.JOURNAL_OFFSET + page * row.JOURNAL_STRIDE
-        raw = bytearray(machine.flash.read_phys(row.JOURNAL_BANK, at, journal.PAGE_SIZE))
+    for region in where.journal:
+        raw = bytearray(region.read(machine)[: journal.PAGE_SIZE])
         for bank, offset in machine.flash.ecc_bad:
-            if bank == row.JOURNAL_BANK and at <= offset < at + journal.PAGE_SIZE:
-                raw[offset - at : offset - at + word] = bytes(word)
+            at = offset - region.offset
+            if bank == region.bank and 0 <= at < journal.PAGE_SIZE:
+                raw[at : at + word] = bytes(word)
         pages.append(bytes(raw))
     return pages[0], pages[1]
 
 
-def journal_view(machine: Machine) -> dict[str, Any]:
+def journal_view(machine: Machine, where: Places) -> dict[str, Any]:
     """Return the state that the boot journal holds, torn records left out."""
-    record, page, cell = journal.scan(*journal_pages(machine))
+    record, page, cell = journal.scan(*journal_pages(machine, where))
     return {
         "sequence": record.sequence,
         "confirmed": SLOT_NAMES[record.confirmed],
@@ -46,12 +47,10 @@ def journal_view(machine: Machine) -> dict[str, Any]:
     }
 
 
-def slot_view(machine: Machine, slot: int) -> dict[str, Any]:
+def slot_view(machine: Machine, slot: Region) -> dict[str, Any]:
     """Return what lies in a slot; the signature is not checked here, the bootloader does that."""
-    row = machine.chip.row
-    raw = machine.flash.read_phys(SLOT_BANKS[slot], row.SLOT_OFFSET, row.SLOT_SIZE)
     try:
-        image = parse_image(raw, in_flash=True, chip=row)
+        image = parse_image(slot.read(machine), in_flash=True, chip=machine.chip.row)
     except FotaError as exc:
         return {"image": None, "reason": str(exc)}
     return {
@@ -110,20 +109,19 @@ def element_view(machine: Machine) -> dict[str, Any] | None:
     }
 
 
-def wear_view(machine: Machine) -> dict[str, Any]:
+def wear_view(machine: Machine, where: Places | None) -> dict[str, Any]:
     """Return wear by region: erases in all, most erases of one page, double words by bank."""
-    row = machine.chip.row
-    regions = {
-        "journal": (row.JOURNAL_BANK, row.JOURNAL_OFFSET, 2 * row.JOURNAL_STRIDE),
-        "agent store": (row.AGENT_STORE_BANK, row.AGENT_STORE_OFFSET, row.AGENT_STORE_SIZE),
-        "slot A": (SLOT_BANKS[SLOT_A], row.SLOT_OFFSET, row.SLOT_SIZE),
-        "slot B": (SLOT_BANKS[SLOT_B], row.SLOT_OFFSET, row.SLOT_SIZE),
-    }
-    counters = machine.flash.counters
+    regions: dict[str, tuple[Region, ...]] = {}
+    if where is not None:
+        regions = {"journal": where.journal, "agent store": (where.agent_store,),
+                   "slot A": (where.slots[SLOT_A],), "slot B": (where.slots[SLOT_B],)}  # fmt: skip
+    counters, size = machine.flash.counters, machine.flash.geometry.page
     wear: dict[str, Any] = {}
-    for name, (bank, offset, size) in regions.items():
-        pages = range(offset // row.PAGE_SIZE, (offset + size) // row.PAGE_SIZE)
-        erases = [counters.erases[bank, page] for page in pages]
+    for name, parts in regions.items():
+        pages = [
+            (r.bank, page) for r in parts for page in range(r.offset // size, (r.offset + r.size) // size)
+        ]
+        erases = [counters.erases[place] for place in pages]
         wear[name] = {"erases": sum(erases), "most_of_one_page": max(erases)}
     wear["double_words"] = {f"bank {bank}": n for bank, n in counters.double_words.items()}
     wear["torn_double_words"] = len(machine.flash.ecc_bad)
@@ -132,14 +130,19 @@ def wear_view(machine: Machine) -> dict[str, Any]:
 
 def status_view(machine: Machine) -> dict[str, Any]:
     """Return everything about a device that has no power."""
+    try:
+        where = places(machine)
+    except FotaError as exc:
+        where = None
+        nowhere = {"reason": str(exc)}
     return {
         "chip": machine.chip.row.NAME,
-        "journal": journal_view(machine),
-        "slot_a": slot_view(machine, SLOT_A),
-        "slot_b": slot_view(machine, SLOT_B),
+        "journal": journal_view(machine, where) if where else nowhere,
+        "slot_a": slot_view(machine, where.slots[SLOT_A]) if where else nowhere,
+        "slot_b": slot_view(machine, where.slots[SLOT_B]) if where else nowhere,
         "last_boot_report": report_view(machine.last_report),
         "element": element_view(machine),
-        "flash": wear_view(machine),
+        "flash": wear_view(machine, where),
     }
 
 

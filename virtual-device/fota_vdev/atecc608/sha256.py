@@ -15,7 +15,7 @@ def _fraction(n: int, root: int) -> int:
 
 
 _PRIMES = [n for n in range(2, 312) if all(n % d for d in range(2, n))]
-_START = tuple(_fraction(n, 2) for n in _PRIMES[:8])
+START = tuple(_fraction(n, 2) for n in _PRIMES[:8])
 _ROUND = tuple(_fraction(n, 3) for n in _PRIMES[:64])
 
 
@@ -23,7 +23,8 @@ def _rotate(x: int, n: int) -> int:
     return (x >> n | x << 32 - n) & MASK
 
 
-def _compress(state: tuple[int, ...], block: bytes) -> tuple[int, ...]:
+def compress(state: tuple[int, ...], block: bytes) -> tuple[int, ...]:
+    """Return the state after a block of 64 bytes; `START` is the first."""
     w = list(struct.unpack(">16I", block))
     for t in range(16, 64):
         x, y = w[t - 15], w[t - 2]
@@ -44,7 +45,7 @@ class Sha256:
     """A hash under way. The exported context is ``length LE4 | state BE32 | 0..63 bytes not yet hashed``."""
 
     def __init__(self) -> None:
-        self._state: tuple[int, ...] = _START
+        self._state: tuple[int, ...] = START
         self._rest = b""
         self.length = 0
 
@@ -53,14 +54,14 @@ class Sha256:
         self.length += len(data)
         self._rest += data
         while len(self._rest) >= BLOCK:
-            self._state, self._rest = _compress(self._state, self._rest[:BLOCK]), self._rest[BLOCK:]
+            self._state, self._rest = compress(self._state, self._rest[:BLOCK]), self._rest[BLOCK:]
 
     def digest(self) -> bytes:
         """Return the 32 bytes; the hash may go on."""
         last = self._rest + b"\x80" + bytes(-(self.length + 9) % BLOCK) + (8 * self.length).to_bytes(8, "big")
         state = self._state
         for at in range(0, len(last), BLOCK):
-            state = _compress(state, last[at : at + BLOCK])
+            state = compress(state, last[at : at + BLOCK])
         return struct.pack(">8I", *state)
 
     def context(self) -> bytes:

@@ -13,15 +13,18 @@ from fota_vdev.parts.bus import BusFaultError, UnmodelledError
 from fota_wire.errors import DeviceError
 
 FLASH_BASE = 0x0800_0000
+CODE_IN_RAM = 0x2000_0400  # bootloader.ld puts its RAM function behind the stack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryMap:
-    """RAM and register areas as (base, size), and whether flash shows again at address 0."""
+    """RAM and register areas as (base, size), whether flash shows again at address 0, and the
+    bytes at the start of bank 2 that are never executed: the boot journal."""
 
     ram: tuple[tuple[int, int], ...]
     registers: tuple[tuple[int, int], ...]
     alias: bool
+    journal: int = 0
 
 
 class AddressSpace:
@@ -36,6 +39,7 @@ class AddressSpace:
         memory: MemoryMap,
     ) -> None:
         self._bank = flash.geometry.bank
+        self._journal = memory.journal
         self._bases = (0, FLASH_BASE) if memory.alias else (FLASH_BASE,)
         self._cpu = cpu
         self._flash = flash
@@ -74,6 +78,34 @@ class AddressSpace:
         self.fence()
         self._watch_torn_words()
 
+    def _wanted(self) -> tuple[object, ...]:
+        """What the mapping depends on: which bank is low, and what the MPU says."""
+        return self._board.swapped, self._board.scs.mpu_state
+
+    def extra(self) -> None:
+        """Nothing beside RAM, flash and registers is needed to go back to a snapshot."""
+
+    def settle(self, extra: None, *, stale: bool) -> None:
+        """Fit the mapping to registers and flash that a snapshot has restored."""
+        if self._mapped != self._wanted():
+            self.map_flash()
+        elif stale:
+            self._stale_code = False
+            self._cpu.forget_code()
+            self._watch_torn_words()
+
+    def code_at(self) -> tuple[tuple[int, int, int], ...]:
+        """Where RAM may hold code, as (base of the RAM, begin, end in it)."""
+        return tuple(
+            (base, CODE_IN_RAM - base, CODE_IN_RAM - base + 256)
+            for base, ram in self.ram.items()
+            if base <= CODE_IN_RAM < base + len(ram)
+        )
+
+    def code_differs(self, bank: int, now: bytes, then: bytes) -> bool:
+        """Return True if cells that may have been executed are others; the journal never is."""
+        return bank == 1 or now[self._journal :] != then[self._journal :]
+
     def service(self) -> None:
         """Between two instructions: take over a new mapping, drop translations of changed memory."""
         if self._remap_due:
@@ -88,6 +120,7 @@ class AddressSpace:
     def fence(self) -> None:
         """Take over what the MPU says about executing."""
         self._fence_due = False
+        self._mapped = self._wanted()
         areas = [(base, base + 2 * self._bank) for base in self._bases]
         areas += [(base, base + len(ram)) for base, ram in self.ram.items()]
         never = [part for area in areas for part in self._board.scs.mpu.never(*area)]

@@ -16,6 +16,7 @@ from fota_vdev.cortex_m.cpu import Cpu
 from fota_vdev.cortex_m.scs import DEMCR, Dwt, SystemControl
 from fota_vdev.parts.bus import Bus, Peripheral
 from fota_vdev.parts.clock import Clock
+from fota_vdev.parts.stream import Stream
 from fota_vdev.wires.i2c_bus import HostI2C, I2CBus
 
 if TYPE_CHECKING:
@@ -94,6 +95,25 @@ class Board:
     def _uart_pin(self) -> bool:
         """Return True if the USART's transmitter has its pin."""
         raise NotImplementedError
+
+    @property
+    def console(self) -> Usart:
+        """The port that a terminal listens to."""
+        return self.usart
+
+    @property
+    def random(self) -> Stream:
+        """The stream behind the random numbers."""
+        return self.rng.stream
+
+    def deadlines(self) -> list[int]:
+        """When the watchdog bites and when SysTick ticks, if they do."""
+        return [at for at in (self.iwdg.expires_ps, self.scs.systick.next_ps()) if at is not None]
+
+    def expired(self) -> str | None:
+        """Return "iwdg" when its time is over."""
+        at = self.iwdg.expires_ps
+        return "iwdg" if at is not None and self.clock.ps >= at else None
 
     def _before_rate(self) -> None:
         self.scs.systick.settle()

@@ -1,12 +1,8 @@
 """The core: Unicorn, with exact instruction counts, stops between instructions, hand-made exceptions."""
 
-import ctypes
-import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-import unicorn
 from unicorn.arm_const import (
     UC_ARM_REG_LR,
     UC_ARM_REG_PC,
@@ -32,67 +28,27 @@ from unicorn.unicorn_const import (
     UC_MEM_WRITE_UNMAPPED,
     UC_MODE_MCLASS,
     UC_MODE_THUMB,
-    UC_PROT_ALL,
     UC_PROT_EXEC,
     UC_PROT_READ,
     UC_PROT_WRITE,
 )
 
-from fota_wire.errors import DeviceError
-
-_untyped: Any = unicorn  # the binding has no types
-Uc: Any = _untyped.Uc
-EmulatorError: type[Exception] = _untyped.UcError
+from fota_vdev.parts.emulator import Emulator, Stop, Uc
 
 FRAME = (UC_ARM_REG_R0, UC_ARM_REG_R1, UC_ARM_REG_R2, UC_ARM_REG_R3, UC_ARM_REG_R12, UC_ARM_REG_LR)
 THUMB, ALIGNED_FRAME = 1 << 24, 1 << 9
 EXC_TO_HANDLER, EXC_TO_THREAD = 0xFFFF_FFF1, 0xFFFF_FFF9
 EXCP_SWI, EXCP_BKPT, EXCP_EXCEPTION_EXIT = 2, 7, 8
-NO_END = 0xFFFF_FFFE
 WFI, WFE = b"\x30\xbf", b"\x20\xbf"
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Why a slice ended: "count", "wfi", "wfe", "return" (from an exception), "svc", "fault" or "abort"."""
+class Cpu(Emulator):
+    """Registers, memory map, exceptions.
 
-    kind: str
-    detail: str = ""
-    address: int = 0
+    Stops: "count", "wfi", "wfe", "return" (from an exception), "svc", "fault".
 
-
-@functools.cache
-def _counter_offsets() -> tuple[int, int]:
-    """Where Unicorn keeps its count of instructions and the limit, found by running and looking.
-
-    Unicorn counts exactly but has no call that tells the count; the two words lie in its private state.
-    Two runs of different length single them out.
-
-    Raises:
-        DeviceError: this Unicorn keeps them elsewhere.
+    An instruction in an IT block whose condition is false does not count.
     """
-    uc = Uc(UC_ARCH_ARM, UC_MODE_THUMB | UC_MODE_MCLASS)
-    uc.ctl_set_cpu_model(UC_CPU_ARM_CORTEX_M4)
-    uc.mem_map(0, 0x1000)
-    uc.mem_write(0, b"\x00\xbf" * 1024)
-    found: list[set[tuple[int, int]]] = []
-    for count in (137, 211):
-        uc.emu_start(1, NO_END, count=count)
-        raw = ctypes.string_at(ctypes.cast(uc._uch, ctypes.c_void_p).value or 0, 0x1000)
-        words = {o: int.from_bytes(raw[o : o + 8], "little") for o in range(0, 0xFF8, 8)}
-        counted = [o for o, v in words.items() if v == count + 1]
-        limits = [o for o, v in words.items() if v == count]
-        found.append({(c, limit) for c in counted for limit in limits})
-    both = found[0] & found[1]
-    if len(both) != 1:
-        raise DeviceError(
-            "this version of unicorn keeps its instruction count elsewhere: install unicorn==2.1.4"
-        )
-    return both.pop()
-
-
-class Cpu:
-    """Registers, memory map and the counter. Policy (time, resets, what a stop means) is the machine's."""
 
     def __init__(
         self,
@@ -100,18 +56,11 @@ class Cpu:
         write: Callable[[int, int, int], None],
         model: int = UC_CPU_ARM_CORTEX_M4,
     ) -> None:
-        self.uc: Any = Uc(UC_ARCH_ARM, UC_MODE_THUMB | UC_MODE_MCLASS)
-        self.uc.ctl_set_cpu_model(model)
-        base = ctypes.cast(self.uc._uch, ctypes.c_void_p).value or 0
-        counter, limit = _counter_offsets()
-        self._counter = ctypes.c_uint64.from_address(base + counter)
-        self._limit = ctypes.c_uint64.from_address(base + limit)
-        self._done = 0
-        self.live = False
-        self._read, self._write = read, write
+        uc = Uc(UC_ARCH_ARM, UC_MODE_THUMB | UC_MODE_MCLASS)
+        uc.ctl_set_cpu_model(model)
+        super().__init__(uc, read, write)
         self.on_store: Callable[[int, int, int], None] = lambda address, size, value: None
         self.on_read: Callable[[int, int], None] = lambda address, size: None
-        self._abort: Exception | None = None
         self._interrupt: int | None = None
         self._unmapped: tuple[int, int] | None = None
         self._never: list[tuple[int, int, int]] = []
@@ -122,28 +71,6 @@ class Cpu:
         self._pristine = self.uc.context_save()
 
     # -- memory map --------------------------------------------------------------------------------------
-
-    def map_ram(self, address: int, size: int, pointer: int) -> None:
-        """Map host memory as RAM."""
-        self.uc.mem_map_ptr(address, size, UC_PROT_ALL, pointer)
-
-    def map_registers(self, base: int, size: int) -> None:
-        """Let the bus answer in [base, base + size)."""
-
-        def read(_uc: object, offset: int, width: int, _data: object) -> int:
-            try:
-                return self._read(base + offset, width)
-            except Exception as exc:
-                self.abort(exc)
-                return 0
-
-        def write(_uc: object, offset: int, width: int, value: int, _data: object) -> None:
-            try:
-                self._write(base + offset, value & ((1 << 8 * width) - 1), width)
-            except Exception as exc:
-                self.abort(exc)
-
-        self.uc.mmio_map(base, size, read, None, write, None)
 
     def map_flash(self, areas: dict[int, int], size: int) -> None:
         """Map host memory as flash at several addresses, in place of what was mapped there."""
@@ -189,16 +116,7 @@ class Cpu:
         ]
         self.uc.ctl_flush_tb()  # blocks translated before would not see the change
 
-    def forget_code(self) -> None:
-        """Drop all translations: memory that may hold code was changed by the host."""
-        self.uc.ctl_flush_tb()
-
     # -- hooks -------------------------------------------------------------------------------------------
-
-    def abort(self, exc: Exception) -> None:
-        """End the slice from inside a hook, because of ``exc``."""
-        self._abort = self._abort or exc
-        self.uc.emu_stop()
 
     def _hook_interrupt(self, _uc: object, number: int, _data: object) -> None:
         self._interrupt = number
@@ -227,42 +145,14 @@ class Cpu:
         except Exception as exc:
             self.abort(exc)
 
-    # -- counting ----------------------------------------------------------------------------------------
-
-    @property
-    def executed(self) -> int:
-        """Instructions executed so far, the one under way included; exact at any moment.
-
-        A Thumb instruction in an IT block whose condition is false does not count.
-        """
-        return self._done + (self._counter.value if self.live else 0)
-
-    def limit(self, more: int) -> None:
-        """From inside a hook: end the slice after ``more`` further instructions, or earlier as planned."""
-        if self.live:
-            self._limit.value = min(self._limit.value, self._counter.value + max(more, 0))
+    # -- running -----------------------------------------------------------------------------------------
 
     def slice(self, count: int) -> Stop:
         """Run up to ``count`` instructions. The program counter is exact afterwards, whatever the reason."""
-        self._abort = self._interrupt = self._unmapped = None
-        error: Exception | None = None
-        start = self.uc.reg_read(UC_ARM_REG_PC)
-        self._counter.value = 0
-        self.live = True
-        try:
-            self.uc.emu_start(start | 1, NO_END, count=count)
-        except EmulatorError as exc:
-            error = exc
-        finally:
-            self.live = False
-        counted, limit = self._counter.value, self._limit.value
-        self._done += counted - 1 if counted > limit else counted
-        return self._classify(error, counted > limit)
+        self._interrupt = self._unmapped = None
+        return self._classify(*self._emulate(self.uc.reg_read(UC_ARM_REG_PC) | 1, count))
 
     def _classify(self, error: Exception | None, by_count: bool) -> Stop:
-        if self._abort is not None:
-            exc, self._abort = self._abort, None
-            raise exc
         if self._interrupt is not None:
             return self._classify_interrupt(self._interrupt)
         if error is not None:
@@ -294,6 +184,11 @@ class Cpu:
     def pc(self) -> int:
         """Address of the next instruction."""
         return int(self.uc.reg_read(UC_ARM_REG_PC)) & ~1
+
+    def size_at(self, address: int) -> int:
+        """Bytes of the instruction at ``address``: 2 or 4."""
+        first = int.from_bytes(self.uc.mem_read(address & ~1, 2), "little")
+        return 4 if first >> 11 in (0x1D, 0x1E, 0x1F) else 2
 
     @property
     def sp(self) -> int:
@@ -347,12 +242,3 @@ class Cpu:
         uc.reg_write(UC_ARM_REG_XPSR, xpsr & ~ALIGNED_FRAME)
         uc.reg_write(UC_ARM_REG_SP, sp + 32 + (4 if xpsr & ALIGNED_FRAME else 0))
         uc.reg_write(UC_ARM_REG_PC, words[6] & ~1)
-
-    def state(self) -> tuple[Any, int]:
-        """Return what `restore` needs; RAM and flash are the machine's."""
-        return self.uc.context_save(), self._done
-
-    def restore(self, state: tuple[Any, int]) -> None:
-        """Go back to a `state`."""
-        context, self._done = state
-        self.uc.context_restore(context)

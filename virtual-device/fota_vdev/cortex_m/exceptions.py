@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 
-from fota_vdev.cortex_m.cpu import Cpu, EmulatorError, Stop
+from fota_vdev.cortex_m.cpu import Cpu
 from fota_vdev.cortex_m.scs import BFAR, CFSR, HARDFAULT, HFSR, NMI, SystemControl
 from fota_vdev.parts.bus import BusFaultError, UnmodelledError
+from fota_vdev.parts.emulator import EmulatorError, Stop
 from fota_wire.errors import DeviceError
 
 FORCED = 1 << 30
+SCR, SLEEPDEEP = 0xD10, 4
 BFARVALID, PRECISERR = 1 << 15, 1 << 9
 
 
@@ -28,6 +30,33 @@ class Exceptions:
         self._scs = scs
         self._words = words
         self._on_fault = on_fault
+
+    def start(self) -> None:
+        """Begin as after reset: stack pointer and program counter from the vectors."""
+        self._cpu.reset(*self._words(self._scs.vtor, 2))
+
+    def stopped(self, stop: Stop) -> None:
+        """Deal with the end of a slice: return from an exception, SVC, or a fault.
+
+        Raises:
+            UnmodelledError: the core locks up.
+        """
+        if stop.kind == "return":
+            self.leave()
+        elif stop.kind == "svc":
+            self._scs.svcall = True
+        elif stop.kind == "fault":
+            self.hard_fault(stop)
+
+    def awake(self) -> bool:
+        """Return True if a WFI ends at once: an exception is pending.
+
+        Raises:
+            UnmodelledError: the sleep would be a deep one.
+        """
+        if self._scs.regs[SCR] & SLEEPDEEP:
+            raise UnmodelledError("WFI with SLEEPDEEP: the stop and standby modes are not modelled")
+        return self._scs.pending() is not None
 
     def deliver(self) -> None:
         """Take the pending exception, if one may be taken now."""

@@ -4,8 +4,9 @@ from unicorn.arm_const import UC_CPU_ARM_CORTEX_M4
 
 from fota_vdev.cells.address_space import MemoryMap
 from fota_vdev.cells.chip import Chip
-from fota_vdev.cells.flash_array import FlashArray, Geometry
+from fota_vdev.cells.flash_array import FlashArray
 from fota_vdev.chips.stm32l4.board import BoardL4
+from fota_vdev.parts.flash_cells import Geometry
 from fota_wire.chips import stm32l476
 
 STM32L476_FLASH = Geometry(
@@ -32,5 +33,6 @@ STM32L476 = Chip(
                    (0xE000_1000, 0x1000), (0xE000_E000, 0x1000), (0xE004_2000, 0x1000),
                    (0x1FFF_0000, 0x10000)),
         alias=True,
+        journal=4096,
     ),
 )  # fmt: skip

@@ -1,9 +1,10 @@
 """The cells of a 2 MiB STM32U5: two banks of 128 pages of 8 KiB, quad-words, and its option bytes."""
 
-from typing import Any
+from typing import Any, ClassVar
 
-from fota_vdev.cells.flash_array import FlashArray, Geometry
+from fota_vdev.cells.flash_array import FlashArray
 from fota_vdev.parts.bus import PowerCutError
+from fota_vdev.parts.flash_cells import Geometry
 
 UNLOCK = 1 << 31  # of a write protection area: it may be changed
 SWAP_BANK, RDP = 1 << 20, 0xFF
@@ -22,6 +23,8 @@ STM32U585_FLASH = Geometry(page=8192, pages=128, word=16, options=FACTORY)
 
 class FlashArrayU5(FlashArray):
     """``options`` lie in flash, ``loaded`` are in force: power-up and OBL_LAUNCH copy them over."""
+
+    MORE: ClassVar[tuple[str, ...]] = ("loaded",)
 
     def __init__(self) -> None:
         super().__init__(STM32U585_FLASH)
