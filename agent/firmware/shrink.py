@@ -6,11 +6,14 @@
 Sources stay as they are, for people and for CPython. Here a linker's work is done on them: modules that
 nobody imports, functions, classes and methods that nobody mentions, type annotations and docstrings are
 left out; constants that are integers or strings are put where they are used, so that they take no room in
-a module's dictionary, which is RAM. Whether a name is mentioned is asked of all modules together: too much
-may stay, never too little, as long as nobody looks a name up by a computed string.
+a module's dictionary, which is RAM. What is one constant, or one module, in all classes of the firmware (a
+board's ROW of the table of chips, the addresses of a flash controller) is put in place in the same way.
+Whether a name is mentioned is asked of all modules together: too much may stay, never too little, as long
+as nobody looks a name up by a computed string.
 """
 
 import ast
+import copy
 import operator
 import re
 import sys
@@ -136,6 +139,7 @@ class Constants:
         self._modules = modules
         for module in modules.values():
             self._collect(module, set())
+        self._fixed = self._class_constants()
 
     def _collect(self, module: Module, busy: set[str]) -> None:
         if module.name in busy or module.constants:
@@ -174,18 +178,45 @@ class Constants:
                         found[alias.asname or alias.name] = other
         return found
 
+    def _class_constants(self) -> "dict[str, Constant | Module]":
+        """Return what attributes of classes are, where all classes and modules agree on it.
+
+        Only names in capitals, since nobody assigns to these but the body of a class.
+        """
+        found: dict[str, set[Constant | str]] = {}
+        for module in self._modules.values():
+            known, aliases = self._visible(module) | module.constants, self._aliases(module)
+            for part in class_assignments(module.tree):
+                for name, value in assigned(part):
+                    alias = aliases.get(value.id) if isinstance(value, ast.Name) else None
+                    constant = evaluate(Place(known, aliases).visit(copy.deepcopy(value)), known)
+                    found.setdefault(name, set()).add(f"module {alias.name}" if alias else constant or "?")
+        fixed: dict[str, Constant | Module] = {}
+        for name, values in found.items():
+            value = next(iter(values))
+            if len(values) == 1 and name.isupper() and value != "?":
+                by_name = str(value).removeprefix("module ")
+                fixed[name] = self._modules[by_name] if str(value).startswith("module ") else value
+        return fixed
+
     def place(self, module: Module) -> None:
         """Replace the constants in ``module``; drop their assignments and imports."""
         names = self._visible(module) | module.constants
-        module.tree = Place(names, self._aliases(module)).visit(module.tree)
+        module.tree = Place(names, self._aliases(module), self._fixed).visit(module.tree)
 
 
 class Place(ast.NodeTransformer):
     """Puts constants in place of their names."""
 
-    def __init__(self, names: dict[str, Constant], modules: dict[str, Module]) -> None:
+    def __init__(
+        self,
+        names: dict[str, Constant],
+        modules: dict[str, Module],
+        fixed: "dict[str, Constant | Module] | None" = None,
+    ) -> None:
         self._names = names
         self._modules = modules
+        self._fixed = fixed or {}
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         if isinstance(node.ctx, ast.Load) and node.id in self._names:
@@ -193,10 +224,29 @@ class Place(ast.NodeTransformer):
         return node
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        if isinstance(node.value, ast.Name) and node.value.id in self._modules:
-            value = self._modules[node.value.id].constants.get(node.attr)
-            if value is not None:
-                return ast.Constant(value)
+        module = self._module(node.value)
+        value = self._fixed.get(node.attr) if is_self(node.value) else None
+        if module is not None:
+            value = module.constants.get(node.attr)
+        if isinstance(value, int | str):
+            return ast.Constant(value)
+        return self.generic_visit(node)
+
+    def _module(self, node: ast.expr) -> Module | None:
+        """Return the module that an expression is, if it is one."""
+        if isinstance(node, ast.Name):
+            return self._modules.get(node.id)
+        if isinstance(node, ast.Attribute) and is_self(node.value):
+            found = self._fixed.get(node.attr)
+            return found if isinstance(found, Module) else None
+        return None
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        node.body = [
+            part
+            for part in node.body
+            if not (names := [name for name, _ in assigned(part)]) or not all(n in self._fixed for n in names)
+        ]
         return self.generic_visit(node)
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
@@ -208,6 +258,18 @@ class Place(ast.NodeTransformer):
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
         node.names = [alias for alias in node.names if (alias.asname or alias.name) not in self._names]
         return node if node.names else None
+
+
+def is_self(node: ast.expr) -> bool:
+    """Tell whether an expression is a method's own object."""
+    return isinstance(node, ast.Name) and node.id == "self"
+
+
+def class_assignments(tree: ast.AST) -> Iterator[ast.Assign]:
+    """Yield the assignments in the bodies of classes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            yield from (part for part in node.body if isinstance(part, ast.Assign))
 
 
 def assigned(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:

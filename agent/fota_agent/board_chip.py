@@ -1,17 +1,17 @@
 """The STM32L4 reference board as the chip itself sees it: the modules ``chip`` and ``modem`` of the firmware.
 
-The board code is that of ``board_stm32l4``; what differs is who reads and programs flash.
+The board code is that of ``board_stm32``; what differs is who reads and programs flash.
 """
 
 import chip
 import machine
 
-from fota_agent.board_stm32l4 import Stm32L4Board
+from fota_agent.board_stm32 import Stm32Board
 from fota_agent.flash_stm32l4 import Flash, FlashSlot
 from fota_agent.i2c_stm32l4 import I2c
 from fota_wire.checkin import LEAST_ANSWER
 from fota_wire.errors import DeviceError
-from fota_wire.layout import HEALTH_ADDRESS, HEALTH_BAD, HEALTH_GOOD, PAGE_SIZE
+from fota_wire.layout import HEALTH_BAD, HEALTH_GOOD
 from fota_wire.status import FL1
 
 
@@ -24,7 +24,7 @@ class ChipFlash(Flash):
 
     def is_blank(self, address: int) -> bool:
         """Return True if the page at the mapped ``address`` is wholly erased."""
-        return bool(chip.is_blank(address, PAGE_SIZE))
+        return bool(chip.is_blank(address, self.ROW.PAGE_SIZE))
 
     def program(self, address: int, data: "bytes | bytearray | memoryview") -> None:
         """Program erased flash at the mapped ``address``, whole double words; DeviceError FL1."""
@@ -40,14 +40,14 @@ class ChipSlot(FlashSlot):
 
     def read(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes at ``offset``; of a whole page a view, good until it is erased."""
-        if length < PAGE_SIZE:
+        if length < self.ROW.PAGE_SIZE:
             return super().read(offset, length)
         self._inside(offset, length)
         page: bytes = chip.view(self._address + offset, length)
         return page
 
 
-class ChipBoard(Stm32L4Board):
+class ChipBoard(Stm32Board):
     """The ``Board`` of ``fota_agent.seams``, on the chip."""
 
     slot_kind = ChipSlot
@@ -67,7 +67,7 @@ class ChipBoard(Stm32L4Board):
 
     def tell_health(self, healthy: bool) -> None:
         """Write the application's verdict where the agent's engine looks for it."""
-        machine.mem32[HEALTH_ADDRESS] = HEALTH_GOOD if healthy else HEALTH_BAD
+        machine.mem32[self.ROW.HEALTH_ADDRESS] = HEALTH_GOOD if healthy else HEALTH_BAD
 
 
 def verify(public_xy: bytes, digest: bytes, signature: bytes) -> bool:

@@ -3,13 +3,13 @@ read.
 
 Banks are physical, 1 and 2; which of them appears at 0x0800_0000 follows SYSCFG_MEMRMP.FB_MODE. A double
 word may be programmed once after an erase, so double words that are all ones are skipped: they hold that
-value already.
+value already. Controllers of later families are this one with registers elsewhere: subclasses.
 """
 
 import struct
 
+from fota_wire.chips import stm32l476
 from fota_wire.errors import DeviceError
-from fota_wire.layout import BANK_SIZE, FLASH_BASE, OTHER_BANK_BASE, PAGE_SIZE
 from fota_wire.status import FL1, FL2
 
 TYPE_CHECKING = False
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 RCC_APB2ENR, SYSCFGEN = 0x40021060, 1 << 0
 SYSCFG_MEMRMP, FB_MODE = 0x40010000, 1 << 8
 
-ACR, KEYR, SR, CR, ECCR = 0x40022000, 0x40022008, 0x40022010, 0x40022014, 0x40022018
+ACR = 0x40022000
 ACR_ICEN, ACR_DCEN, ACR_ICRST, ACR_DCRST = 1 << 9, 1 << 10, 1 << 11, 1 << 12
 KEY1, KEY2 = 0x45670123, 0xCDEF89AB
-SR_ERRORS, SR_BSY = 0xC3FA, 1 << 16
+SR_BUSY = 3 << 16  # BSY; and WDW of families that gather words before they program
 CR_PG, CR_PER, CR_BKER, CR_STRT, CR_LOCK = 1 << 0, 1 << 1, 1 << 11, 1 << 16, 1 << 31
 CR_PNB_SHIFT = 3
 CR_OURS = CR_LOCK | CR_STRT | CR_BKER | 0xFF << CR_PNB_SHIFT | CR_PER | CR_PG | 1 << 2 | 1 << 15
@@ -32,7 +32,6 @@ ECCR_ECCD = 1 << 31
 
 # Longest times of the datasheet, doubled.
 PROGRAM_US, ERASE_US = 200, 50_000
-BLANK = b"\xff" * 8
 
 
 class Flash:
@@ -43,21 +42,29 @@ class Flash:
     ``take_fault``.
     """
 
+    ROW = stm32l476
+    KEYR, SR, CR, ECCR = 0x40022008, 0x40022010, 0x40022014, 0x40022018
+    SR_ERRORS = 0xC3FA
+
     def __init__(self, mem32: "Memory", read: "Callable[[int, int], bytes]", sleep_us: "Sleep") -> None:
         self._mem32 = mem32
         self._read = read
         self._sleep_us = sleep_us
         self._acr = 0
 
+    def swapped(self) -> bool:
+        """Return True if bank 2 is mapped low."""
+        self._mem32[RCC_APB2ENR] |= SYSCFGEN  # without its clock SYSCFG reads as zero
+        return bool(self._mem32[SYSCFG_MEMRMP] & FB_MODE)
+
     def address(self, bank: int, offset: int) -> int:
         """Return where ``offset`` of the physical ``bank`` is mapped now."""
-        self._mem32[RCC_APB2ENR] |= SYSCFGEN  # without its clock SYSCFG reads as zero
-        swapped = bool(self._mem32[SYSCFG_MEMRMP] & FB_MODE)
-        return (FLASH_BASE if (bank == 1) != swapped else OTHER_BANK_BASE) + offset
+        low = (bank == 1) != self.swapped()
+        return (self.ROW.FLASH_BASE if low else self.ROW.OTHER_BANK_BASE) + offset
 
     def bank_at(self, address: int) -> int:
         """Return the physical bank that is mapped at ``address``."""
-        return 1 if 0 <= address - self.address(1, 0) < BANK_SIZE else 2
+        return 1 if 0 <= address - self.address(1, 0) < self.ROW.BANK_SIZE else 2
 
     def read(self, address: int, length: int) -> bytes:
         """Return ``length`` bytes from the mapped ``address``."""
@@ -65,9 +72,9 @@ class Flash:
 
     def take_fault(self) -> bool:
         """Return True if a read since the last call hit a double word with an ECC fault, and forget it."""
-        if not self._mem32[ECCR] & ECCR_ECCD:
+        if not self._mem32[self.ECCR] & ECCR_ECCD:
             return False
-        self._mem32[ECCR] = ECCR_ECCD
+        self._mem32[self.ECCR] = ECCR_ECCD
         return True
 
     def read_sound(self, address: int, length: int) -> "bytes | None":
@@ -78,16 +85,16 @@ class Flash:
 
     def is_blank(self, address: int) -> bool:
         """Return True if the page at the mapped ``address`` is wholly erased."""
-        return self.read_sound(address, PAGE_SIZE) == b"\xff" * PAGE_SIZE
+        return self.read_sound(address, self.ROW.PAGE_SIZE) == b"\xff" * self.ROW.PAGE_SIZE
 
     def erase(self, address: int) -> None:
-        """Erase the page at the mapped ``address``, a multiple of PAGE_SIZE.
+        """Erase the page at the mapped ``address``, a multiple of its size.
 
         Raises:
             DeviceError: FL2, the controller reports an error, or is busy for too long.
         """
         bank = self.bank_at(address)
-        page = (address - self.address(bank, 0)) // PAGE_SIZE
+        page = (address - self.address(bank, 0)) // self.ROW.PAGE_SIZE
         self._begin()
         try:
             self._clear_errors(FL2)
@@ -100,7 +107,8 @@ class Flash:
             self._end()
 
     def program(self, address: int, data: "bytes | bytearray | memoryview") -> None:
-        """Program erased flash at the mapped ``address``; address and length are multiples of 8.
+        """Program erased flash at the mapped ``address``; address and length are multiples of what is
+        programmed at once.
 
         Returns once the flash reads back as ``data``. A power cut leaves a prefix of it, and one torn
         double word.
@@ -108,18 +116,18 @@ class Flash:
         Raises:
             DeviceError: FL1, the controller reports an error, or the flash does not read back.
         """
-        if address % 8 or len(data) % 8:
-            raise ValueError("flash is programmed by whole double words")
+        if address % self.ROW.WRITE_SIZE or len(data) % self.ROW.WRITE_SIZE:
+            raise ValueError("not a whole number of flash words")
         self._begin()
         try:
             self._clear_errors(FL1)
             self._control(CR_PG)
-            for at in range(0, len(data), 8):
-                if data[at : at + 8] == BLANK:
+            for at in range(0, len(data), self.ROW.WRITE_SIZE):
+                words = struct.unpack_from(f"<{self.ROW.WRITE_SIZE // 4}I", data, at)
+                if min(words) == 0xFFFFFFFF:
                     continue
-                low, high = struct.unpack_from("<II", data, at)
-                self._mem32[address + at] = low
-                self._mem32[address + at + 4] = high
+                for number, word in enumerate(words):
+                    self._mem32[address + at + 4 * number] = word
                 self._wait(PROGRAM_US, FL1, address + at)
             self._control(0)
         finally:
@@ -131,9 +139,9 @@ class Flash:
         """Unlock; caches off: a read while the other bank is written may spoil them (erratum)."""
         self._acr = self._mem32[ACR]
         self._mem32[ACR] = self._acr & ~(ACR_ICEN | ACR_DCEN)
-        if self._mem32[CR] & CR_LOCK:
-            self._mem32[KEYR] = KEY1
-            self._mem32[KEYR] = KEY2
+        if self._mem32[self.CR] & CR_LOCK:
+            self._mem32[self.KEYR] = KEY1
+            self._mem32[self.KEYR] = KEY2
 
     def _end(self) -> None:
         """Lock, empty the caches, and set them as they were."""
@@ -145,32 +153,33 @@ class Flash:
 
     def _control(self, bits: int) -> None:
         """Set CR to ``bits``, leaving option lock and interrupt enables as they are."""
-        self._mem32[CR] = self._mem32[CR] & ~CR_OURS | bits
+        self._mem32[self.CR] = self._mem32[self.CR] & ~CR_OURS | bits
 
     def _clear_errors(self, code: int) -> None:
         """Wait for an operation of others, and clear what it left: any error bit makes the next one fail."""
         self._wait(ERASE_US, code, 0, check=False)
-        self._mem32[SR] = SR_ERRORS
+        self._mem32[self.SR] = self.SR_ERRORS
 
     def _wait(self, limit_us: int, code: int, address: int, check: bool = True) -> None:
         waited = 0
         step = max(limit_us // 20, 10)
-        status = self._mem32[SR]
-        while status & SR_BSY:
+        status = self._mem32[self.SR]
+        while status & SR_BUSY:
             if waited > limit_us:
                 raise DeviceError(f"flash: busy for more than {limit_us} us at 0x{address:08x}", code)
             self._sleep_us(step)
             waited += step
-            status = self._mem32[SR]
-        if check and status & SR_ERRORS:
+            status = self._mem32[self.SR]
+        if check and status & self.SR_ERRORS:
             self._control(0)
-            raise DeviceError(f"flash: error 0x{status & SR_ERRORS:04x} at 0x{address:08x}", code)
+            raise DeviceError(f"flash: error 0x{status & self.SR_ERRORS:04x} at 0x{address:08x}", code)
 
 
 class FlashSlot:
     """One firmware slot at its mapped address; the ``Slot`` of ``fota_agent.seams``."""
 
-    page_size = PAGE_SIZE
+    ROW = stm32l476
+    page_size = stm32l476.PAGE_SIZE
 
     def __init__(self, flash: Flash, address: int, size: int) -> None:
         self._flash = flash
@@ -184,12 +193,12 @@ class FlashSlot:
 
     def is_blank(self, offset: int) -> bool:
         """Return True if the page at ``offset`` is wholly erased."""
-        self._inside(offset, PAGE_SIZE)
+        self._inside(offset, self.ROW.PAGE_SIZE)
         return self._flash.is_blank(self._address + offset)
 
     def erase(self, offset: int) -> None:
         """Erase the page at ``offset``. DeviceError FL2."""
-        self._inside(offset, PAGE_SIZE)
+        self._inside(offset, self.ROW.PAGE_SIZE)
         self._flash.erase(self._address + offset)
 
     def program(self, offset: int, data: "bytearray | memoryview") -> None:

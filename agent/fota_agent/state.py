@@ -131,10 +131,10 @@ def decode(raw: bytes) -> State:
 
 
 def pack_copy(sequence: int, data: bytes) -> bytes:
-    """Return one copy: header and ``data``, padded with ones to whole double words."""
+    """Return one copy: header and ``data``, padded with ones to whole quad-words."""
     head = struct.pack("<III", MAGIC, sequence, len(data))
     crc = struct.pack("<I", binascii.crc32(head + data) & 0xFFFFFFFF)
-    return b"".join([head, crc, data, b"\xff" * (-len(data) % 8)])
+    return b"".join([head, crc, data, b"\xff" * (-len(data) % 16)])
 
 
 def size_of(head: "bytes | None") -> "int | None":

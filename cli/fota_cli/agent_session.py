@@ -7,12 +7,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from fota_agent.agent import Agent
-from fota_agent.board_stm32l4 import Stm32L4Board
 from fota_cli.agent_words import Say, Words, WordyHooks
+from fota_cli.boards import BOARDS
 from fota_vdev.machine import Machine, StopReason
-from fota_wire import bootreport, journal, layout
+from fota_vdev.places import places
+from fota_vdev.view import journal_pages
+from fota_wire import bootreport, journal
 from fota_wire.errors import DeviceError, FormatError
-from fota_wire.layout import SLOT_NAMES
+from fota_wire.host_chips import stm32
+from fota_wire.layout import HEALTH_GOOD, SLOT_NAMES
 
 if TYPE_CHECKING:
     from fota_agent.seams import Transport
@@ -92,7 +95,7 @@ class Session:
         else:
             raise DeviceError("the device keeps resetting itself")
         machine = self._machine
-        board = Stm32L4Board(
+        board = BOARDS[machine.chip.row.NAME](
             machine.mem32, machine.i2c, machine.read, machine.sleep_us, ticks_ms, secrets.randbelow
         )
         self.agent = Agent(board, self._transport, self._hooks, server_url=self._server_url)
@@ -178,25 +181,21 @@ class Session:
 
     def _application_runs(self) -> bool:
         """Tell whether the bootloader has handed over: vector table in the slot, and a valid boot report."""
-        if self._machine.mem32[VTOR] != layout.VECTOR_ADDRESS:
+        row = stm32(self._machine.chip.row.NAME)
+        if self._machine.mem32[VTOR] != row.VECTOR_ADDRESS:
             return False
         try:
-            bootreport.unpack(self._machine.read(layout.BOOT_REPORT_ADDRESS, layout.BOOT_REPORT_SIZE))
+            bootreport.unpack(self._machine.read(row.BOOT_REPORT_ADDRESS, bootreport.SIZE))
         except FormatError:
             return False
         return True
 
     def _healthy(self) -> bool:
         """Tell whether the application says so; one that failed gets its time to reject itself."""
-        return bool(self._machine.mem32[layout.HEALTH_ADDRESS] == layout.HEALTH_GOOD)
+        return bool(self._machine.mem32[self._machine.chip.row.HEALTH_ADDRESS] == HEALTH_GOOD)
 
     def _journal(self) -> journal.Record:
-        flash, start = self._machine.flash, layout.JOURNAL_OFFSET
-        pages = [
-            flash.read_phys(layout.JOURNAL_BANK, start + n * layout.PAGE_SIZE, layout.PAGE_SIZE)
-            for n in range(layout.JOURNAL_PAGES)
-        ]
-        return journal.scan(pages[0], pages[1])[0]
+        return journal.scan(*journal_pages(self._machine, places(self._machine)))[0]
 
     def _say_uart(self) -> None:
         """Say the complete lines that the device has sent since the last time."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from fota_agent.agent import Agent
-from fota_agent.board_stm32l4 import Stm32L4Board
+from fota_cli.boards import BOARDS
 from fota_cli.station import on_machine
 from fota_signer.factory.ca import make_ca
 from fota_signer.factory.flash import chip_of_hex, load_hex
@@ -117,7 +117,7 @@ def _twin(record: "DeviceRecord", chip: "Chip", folder: Path) -> Machine:
 
 
 def _start_agent(machine: Machine) -> None:
-    board = Stm32L4Board(
+    board = BOARDS[machine.chip.row.NAME](
         machine.mem32, machine.i2c, machine.read, machine.sleep_us, lambda: time.monotonic_ns() // 1_000_000,
         secrets.randbelow,
     )  # fmt: skip

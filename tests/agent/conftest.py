@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fota_agent import Hooks
 from fota_agent.agent import Agent
-from fota_agent.board_stm32l4 import Stm32L4Board
+from fota_agent.board_stm32 import Stm32Board
 from fota_agent.engine import Engine
 from fota_agent.state import State
 from fota_wire import (
@@ -305,7 +305,7 @@ class Device:
 
     def board(self):
         machine = self.machine
-        return Stm32L4Board(
+        return Stm32Board(
             machine.mem32,
             machine.i2c,
             machine.read,

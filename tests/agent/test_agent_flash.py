@@ -6,7 +6,7 @@ import pytest
 
 from fota_agent import download
 from fota_agent import state as store
-from fota_agent.flash_stm32l4 import CR, CR_LOCK, Flash, FlashSlot
+from fota_agent.flash_stm32l4 import CR_LOCK, Flash, FlashSlot
 from fota_wire import layout
 from fota_wire.errors import DeviceError
 from fota_wire.status import FL1, FL2
@@ -50,7 +50,7 @@ def test_erase_and_program_touch_exactly_one_page_of_the_bank(machine, flash, ba
     for number, page in ((1, 8), (1, 10), (2, 8), (2, 10), (3 - bank, 9)):
         assert machine.flash.read_phys(number, page * PAGE, PAGE) == other
     assert dict(machine.flash.counters.erases) == {(bank, 9): 1}
-    assert machine.mem32[CR] & CR_LOCK
+    assert machine.mem32[Flash.CR] & CR_LOCK
 
 
 def test_mapping_follows_fb_mode_while_bker_stays_physical(machine, flash):

@@ -28,14 +28,22 @@ import bench_chip
 import lifeline
 from missing import Missing
 
+from fota_cli.rehearsal import flash_hex
 from fota_signer.examples import example_files, example_key
+from fota_signer.factory.ca import make_ca
+from fota_signer.factory.flash import Firmware, bootloader_image, factory_hex
+from fota_signer.factory.i2c import I2cTransport
+from fota_signer.factory.line import Job, provision_chip
 from fota_signer.firmware import load_firmware
 from fota_signer.identity import DeviceClass
 from fota_signer.images import sign_payload
 from fota_vdev.atecc608.chip import Atecc608
 from fota_vdev.machine import Machine
-from fota_vdev.provision import provision
+from fota_vdev.models import MODELS
+from fota_vdev.places import places
+from fota_vdev.view import journal_pages
 from fota_wire import journal, layout
+from fota_wire.host_chips import DEFAULT, STM32, Stm32, stm32
 from fota_wire.host_crypto import public_xy
 
 REPO = Path(__file__).resolve().parents[2]
@@ -52,13 +60,19 @@ BUDGETS = {
     "update_double_words": 16,
     "sign_512k_ms": 80,
 }
+U5_BUDGETS = {
+    "stm32u5.boot_instructions_256k": 10_000_000,
+    "stm32u5.update_page_erases": 2,
+    "stm32u5.update_double_words": 16,
+}
 
 
-def image(version: str, payload_size: int) -> bytes:
+def image(version: str, payload_size: int, chip: Stm32) -> bytes:
     """Return a signed sample application whose payload has exactly ``payload_size`` bytes."""
-    make = ["make", "-s", "-C", str(REPO / "bootloader"), "sample", f"VERSION={version}"]
+    make = ["make", "-s", "-C", str(REPO / "bootloader"), f"PORT={chip.PORT}", "sample", f"VERSION={version}"]
     subprocess.run(make, check=True, capture_output=True)
-    payload = load_firmware((BUILD / f"sample/app-{version}.elf").read_bytes(), version)
+    folder = BUILD / "sample" / ("" if chip.NAME == DEFAULT else chip.PORT)
+    payload = load_firmware((folder / f"app-{version}.elf").read_bytes(), version, chip=chip)
     payload += secrets.token_bytes(payload_size - len(payload))
     return sign_payload(
         payload,
@@ -66,35 +80,41 @@ def image(version: str, payload_size: int) -> bytes:
         version=tuple(map(int, (version + ".0").split("."))),  # type: ignore[arg-type]
         sec_cnt=1,
         device_class=DeviceClass(vendor_id=VENDOR_ID, class_id=CLASS_ID),
+        chip=chip,
     )
 
 
-def factory(first: bytes, folder: Path) -> Machine:
-    """Return a provisioned machine with ``first`` in slot A, switched off."""
-    for name, data in example_files().items():
-        (folder / name).write_bytes(data)
-    machine = Machine(element=Atecc608())
-    provision(
-        machine,
-        bootloader_elf=BUILD / "bootloader/stm32l4/bootloader.elf",
+def factory(first: bytes, folder: Path, chip: Stm32) -> Machine:
+    """Return a machine with ``first`` in slot A as the factory's steps and its HEX leave it, switched off."""
+    make = ["make", "-s", "-C", str(REPO / "bootloader"), f"PORT={chip.PORT}", "bootloader"]
+    subprocess.run(make, check=True, capture_output=True)
+    machine = Machine(element=Atecc608(), chip=MODELS[chip.NAME])
+    machine.power_on()
+    roots = public_xy(example_key("image-a")), public_xy(example_key("image-b"))
+    job = Job(root_a_xy=roots[0], root_b_xy=roots[1], ca=make_ca("bench", 2), work=folder)
+    report = provision_chip(I2cTransport(machine.i2c, machine.sleep_us), job)
+    machine.power_off()
+    elf = BUILD / f"bootloader/{chip.PORT}/bootloader.elf"
+    firmware = Firmware(
+        chip=chip,
+        bootloader=bootloader_image(elf.read_bytes(), elf.name, chip),
         image=first,
         class_id=CLASS_ID,
         vendor_id=VENDOR_ID,
-        root_a_xy=public_xy(example_key("image-a")),
-        root_b_xy=public_xy(example_key("image-b")),
+        root_a_xy=roots[0],
+        root_b_xy=roots[1],
         genesis_root=b"\xa0",
         server_ca_der=b"",
         server_url="https://localhost",
-        device_ca_key=folder / "device-ca.pem",
-        device_ca_cert=folder / "device-ca.crt",
-        allow_example_keys=True,
     )
+    flash_hex(machine, factory_hex(firmware, report.record), "the HEX")
     return machine
 
 
 def in_application(machine: Machine) -> bool:
     """Tell whether the bootloader has handed over."""
-    return bool(machine.mem32[VTOR] == layout.VECTOR_ADDRESS and machine.mem32[layout.BOOT_REPORT_ADDRESS])
+    row = stm32(machine.chip.row.NAME)
+    return bool(machine.mem32[VTOR] == row.VECTOR_ADDRESS and machine.mem32[row.BOOT_REPORT_ADDRESS])
 
 
 def boot_instructions(machine: Machine) -> int:
@@ -106,7 +126,11 @@ def boot_instructions(machine: Machine) -> int:
         middle = (low + high) // 2
         machine.restore(start)
         machine.run(max_instructions=middle)
-        low, high = (low, middle) if machine.mem32[VTOR] == layout.VECTOR_ADDRESS else (middle, high)
+        low, high = (
+            (low, middle)
+            if machine.mem32[VTOR] == stm32(machine.chip.row.NAME).VECTOR_ADDRESS
+            else (middle, high)
+        )
     machine.restore(start)
     machine.run(until=in_application, time_ms=20_000)
     return high
@@ -115,31 +139,31 @@ def boot_instructions(machine: Machine) -> int:
 def append(machine: Machine, record: journal.Record | None, page: int, cell: int) -> None:
     """Write a journal record as a factory programmer would: it does not count."""
     if record is not None:
-        at = page * layout.PAGE_SIZE + cell * journal.RECORD_SIZE
-        machine.flash.write_phys(2, layout.JOURNAL_OFFSET + at, journal.pack(record))
+        row = stm32(machine.chip.row.NAME)
+        at = row.JOURNAL_OFFSET + page * row.JOURNAL_STRIDE + cell * journal.RECORD_SIZE
+        machine.flash.write_phys(row.JOURNAL_BANK, at, journal.pack(record))
 
 
 def scan(machine: Machine) -> Any:
     """Return (state, page, next cell) of the journal."""
-    pages = [machine.flash.read_phys(2, n * layout.PAGE_SIZE, layout.PAGE_SIZE) for n in (0, 1)]
-    return journal.scan(*pages)
+    return journal.scan(*journal_pages(machine, places(machine)))
 
 
 def flash_work(machine: Machine) -> tuple[int, int]:
-    """Return (page erases, double words) of the whole device so far."""
+    """Return (page erases, double words or quad-words) of the whole device so far."""
     counters = machine.flash.counters
     return sum(counters.erases.values()), sum(counters.double_words.values())
 
 
-def bootloader() -> dict[str, float]:
+def bootloader(chip: Stm32) -> dict[str, float]:
     """Instructions of a boot, of the hash, and the flash work of one whole update."""
     with tempfile.TemporaryDirectory() as name:
-        machine = factory(image("1.0.0", 128 << 10), Path(name))
+        machine = factory(image("1.0.0", 128 << 10, chip), Path(name), chip)
     machine.power_on()
     machine.run(until=in_application, time_ms=20_000)
     small = boot_instructions(machine)
-    new = image("1.1.0", 256 << 10)
-    machine.flash.write_phys(2, layout.SLOT_OFFSET, new)
+    new = image("1.1.0", 256 << 10, chip)
+    machine.flash.write_phys(2, chip.SLOT_OFFSET, new)
     record, page, cell = scan(machine)
     append(machine, journal.request(record, A, B), page, cell)
     before = flash_work(machine)
@@ -159,6 +183,11 @@ def bootloader() -> dict[str, float]:
     }
 
 
+def bootloader_u5() -> dict[str, float]:
+    """The same on the STM32U585, under its port's name; what is programmed at once there is a quad-word."""
+    return {f"stm32u5.{what}": value for what, value in bootloader(STM32["stm32u585"]).items()}
+
+
 def signing() -> dict[str, float]:
     """Whole processes, alternating: `fota sign` and `imgtool sign` on what fills a slot of a 512 KiB bank."""
     with tempfile.TemporaryDirectory() as name:
@@ -169,7 +198,7 @@ def signing() -> dict[str, float]:
         # A slot holds 496 KiB: the largest payload that we would sign, the same for both. Behind the sample
         # is noise that is no pointer: who signs a raw binary looks for the address that it is linked for.
         sample = load_firmware((BUILD / "sample/app-1.0.0.elf").read_bytes(), "sample")
-        noise = bytearray(secrets.token_bytes(layout.SLOT_SIZE - 2048 - len(sample)))
+        noise = bytearray(secrets.token_bytes(STM32[DEFAULT].SLOT_SIZE - 2048 - len(sample)))
         noise[3::4] = bytes(byte | 0x10 for byte in noise[3::4])
         raw.write_bytes(sample + noise)
         out = str(folder / "out.img")
@@ -210,7 +239,8 @@ def judged(rows: Rows) -> bool:
 
 
 PARTS: dict[str, tuple[Callable[[], dict[str, float]], dict[str, float]]] = {
-    "bootloader": (bootloader, BUDGETS),
+    "bootloader": (lambda: bootloader(STM32[DEFAULT]), BUDGETS),
+    "bootloader, STM32U5": (bootloader_u5, U5_BUDGETS),
     "signing": (signing, BUDGETS),
     "agent on a gateway": (bench_agent.measure, bench_agent.BUDGETS),
     "agent on the chip": (bench_chip.measure, bench_chip.BUDGETS),
@@ -246,7 +276,10 @@ def main() -> int:
     print("budgets in ms are for an idle machine")
     results: dict[str, Any] = {"agent": {}, "could_not_be_had": reasons}
     for name, values in figures.items():
-        (results["agent"] if name.startswith("agent") else results).update(values)
+        for what, value in values.items():
+            port, dot, figure = what.partition(".")
+            home = results["agent"] if name.startswith("agent") else results
+            (home.setdefault(port, {}) if dot else home)[figure if dot else what] = value
     report = BUILD / "reports" / "bench.json"
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(json.dumps(results, indent=2) + "\n")

@@ -39,7 +39,7 @@ from campaign_device import (
 from campaign_faults import SLOT_RANGES, CampaignError
 from unicorn.unicorn_const import UC_HOOK_CODE
 
-from fota_agent.board_stm32l4 import Stm32L4Board
+from fota_agent.board_stm32 import Stm32Board
 from fota_vdev.machine import Machine, RunResult, StopReason
 from fota_vdev.snapshot import Snapshot, Snapshots
 from fota_wire import journal, status
@@ -99,7 +99,7 @@ class Scenario:
 
     prepare: Callable[[Machine], None]
     ends: int = A
-    act: Callable[[Stm32L4Board], None] | None = None
+    act: Callable[[Stm32Board], None] | None = None
     good: tuple[int, ...] = (A, B)
     passes: tuple[int, ...] = ()  # slots whose application is not the end of the run
     secver: int = 2  # security counter of the image in slot B
@@ -214,7 +214,7 @@ class Rig:
             self.boot()
             if self.entered != self.scenario.ends:
                 raise CampaignError(f"{name}: the application to act does not run")
-            self.board = Stm32L4Board(
+            self.board = Stm32Board(
                 m.mem32, m.i2c, m.read, m.sleep_us, lambda: m.time_us // 1000, lambda n: 0
             )
         self.floor = self.element.counters[0] // 8

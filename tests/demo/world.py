@@ -21,7 +21,7 @@ from typing import Any
 
 from fota_agent import Hooks
 from fota_agent.agent import Agent
-from fota_agent.board_stm32l4 import Stm32L4Board
+from fota_agent.board_stm32 import Stm32Board
 from fota_vdev.machine import Machine
 from fota_wire import layout
 from fota_wire.bootreport import BootReport, unpack
@@ -291,8 +291,8 @@ class World:
         return unpack(machine.read(layout.BOOT_REPORT_ADDRESS, layout.BOOT_REPORT_SIZE))
 
     @staticmethod
-    def _board(machine: Machine) -> Stm32L4Board:
-        return Stm32L4Board(
+    def _board(machine: Machine) -> Stm32Board:
+        return Stm32Board(
             machine.mem32,
             machine.i2c,
             machine.read,

@@ -15,14 +15,9 @@ import pytest
 
 from fota_vdev.atecc608.chip import Atecc608
 from fota_vdev.chips.stm32u5 import STM32U585
-from fota_vdev.chips.stm32u5.factory import JOURNAL_OFFSETS, write_flash
 from fota_vdev.machine import Machine, StopReason
-from fota_vdev.provision import provision_element
-from fota_vdev.wires.host import ChipHost
-from fota_wire import bootreport, journal
-from fota_wire.cose import key_hash
+from fota_wire import bootreport, host_chips, journal
 from fota_wire.host_crypto import public_xy
-from fota_wire.settings import Settings, pack
 
 sys.path.insert(0, str(Path(__file__).parent))
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +25,9 @@ BUILD = ROOT / "build"
 CLASS_ID = bytes.fromhex("00112233445566778899aabbccddeeff")
 VENDOR_ID = bytes.fromhex("ffeeddccbbaa99887766554433221100")
 A, B = 0x5A, 0xA5
-PAGE = 2048
+PAGE = journal.PAGE_SIZE
+U5 = host_chips.stm32("stm32u585")
+JOURNAL_OFFSETS = tuple(U5.JOURNAL_OFFSET + page * U5.JOURNAL_STRIDE for page in (0, 1))
 
 
 def make(*arguments: str) -> None:
@@ -87,7 +84,7 @@ def signed(keys: SimpleNamespace) -> Callable[..., bytes]:
     def build(version: str, *, sec_cnt: int = 1, key: Any = None, fail: bool = False) -> bytes:
         make("sample", f"VERSION={version}", f"SELF_TEST={'fail' if fail else 'pass'}")
         name = f"app-{version}{'-fail' if fail else ''}.elf"
-        payload = load_firmware((BUILD / "sample/stm32u5" / name).read_bytes(), name)
+        payload = load_firmware((BUILD / "sample/stm32u5" / name).read_bytes(), name, chip=U5)
         major, minor, revision = map(int, version.split("."))
         return sign_payload(
             payload,
@@ -95,6 +92,7 @@ def signed(keys: SimpleNamespace) -> Callable[..., bytes]:
             version=(major, minor, revision, 0),
             sec_cnt=sec_cnt,
             device_class=DeviceClass(vendor_id=VENDOR_ID, class_id=CLASS_ID),
+            chip=U5,
         )
 
     return build
@@ -170,26 +168,36 @@ class Device:
 
 
 @pytest.fixture(scope="session")
-def factory_device(u5_bootloader: Path, signed: Callable[..., bytes], keys: SimpleNamespace) -> Any:
-    roots = public_xy(keys.root_a), public_xy(keys.root_b)
-    io_key, mac_key = bytes(range(32)), bytes(range(32, 64))
+def factory_device(
+    u5_bootloader: Path, signed: Callable[..., bytes], keys: SimpleNamespace, tmp_path_factory: Any
+) -> Any:
+    """One device as the factory's own steps and its HEX leave it."""
+    from fota_cli.rehearsal import flash_hex
+    from fota_signer.factory.ca import make_ca
+    from fota_signer.factory.flash import Firmware, bootloader_image, factory_hex
+    from fota_signer.factory.i2c import I2cTransport
+    from fota_signer.factory.line import Job, provision_chip
+
     machine = Machine(element=Atecc608(), chip=STM32U585)
     machine.power_on()
-    host = ChipHost(machine.i2c, machine.sleep_us)
-    serial = host.serial()
-    provision_element(host, io_key=io_key, mac_key=mac_key, root_a_xy=roots[0], root_b_xy=roots[1])
+    roots = {"root_a_xy": public_xy(keys.root_a), "root_b_xy": public_xy(keys.root_b)}
+    job = Job(**roots, ca=make_ca("factory", 2), work=tmp_path_factory.mktemp("work"))
+    record = provision_chip(I2cTransport(machine.i2c, machine.sleep_us), job).record
     machine.power_off()
-    settings = Settings(
+    firmware = Firmware(
+        chip=U5,
+        bootloader=bootloader_image(u5_bootloader.read_bytes(), "bootloader.elf", U5),
+        image=signed("1.0.0"),
         class_id=CLASS_ID,
-        serial=serial,
-        io_key=io_key,
-        mac_key=mac_key,
-        root_a=key_hash(roots[0]),
-        root_b=key_hash(roots[1]),
+        vendor_id=VENDOR_ID,
+        **roots,
+        genesis_root=b"\xa0",
+        server_ca_der=b"\x30",
+        server_url="https://localhost",
     )
-    flash: Any = machine.flash
-    write_flash(flash, u5_bootloader, b"", pack(settings), signed("1.0.0"))
-    return SimpleNamespace(machine=machine, fresh=machine.snapshot())
+    text = factory_hex(firmware, record)
+    flash_hex(machine, text, "the HEX")
+    return SimpleNamespace(machine=machine, fresh=machine.snapshot(), text=text, record=record, roots=roots)
 
 
 @pytest.fixture

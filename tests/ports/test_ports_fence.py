@@ -11,16 +11,17 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from unicorn import UC_HOOK_MEM_WRITE
 
+from fota_signer.factory.flash import layout_words
 from fota_vdev.atecc608 import Atecc608
 from fota_vdev.chips.stm32l4 import STM32L476
-from fota_vdev.chips.stm32u5 import STM32U585, factory
+from fota_vdev.chips.stm32u5 import STM32U585
 from fota_vdev.machine import Machine, StopReason
 from fota_vdev.parts.elf import segments
 from fota_vdev.provision import provision_element
 from fota_vdev.wires.host import ChipHost
+from fota_wire.chips.stm32l476 import FLASH_BASE, SLOT_OFFSET
 from fota_wire.cose import key_hash
 from fota_wire.host_crypto import public_xy
-from fota_wire.layout import FLASH_BASE, SETTINGS_OFFSET, SLOT_OFFSET
 from fota_wire.settings import Settings, pack
 
 from .conftest import BUILD, CLASS_ID, make
@@ -71,12 +72,14 @@ def machine(build: SimpleNamespace, keys: SimpleNamespace) -> Machine:
     machine.power_off()
     settings = Settings(class_id=CLASS_ID, serial=serial, io_key=io_key, mac_key=mac_key,
                         root_a=key_hash(roots[0]), root_b=key_hash(roots[1]))  # fmt: skip
-    if build.port == "stm32u5":
-        factory.write_flash(machine.flash, build.elf, b"", pack(settings), b"")
-        return machine
-    for address, data in segments(build.elf):
-        machine.flash.write_phys(1, address - FLASH_BASE, data)
-    machine.flash.write_phys(1, SETTINGS_OFFSET, pack(settings))
+    row = machine.chip.row
+    for bank in row.FACTORY_BANKS:
+        for address, data in segments(build.elf):
+            machine.flash.write_phys(bank, address - row.FLASH_BASE, data)
+        machine.flash.write_phys(bank, row.SETTINGS_OFFSET, pack(settings))
+        if row.LAYOUT_OFFSET < row.SLOT_OFFSET:
+            machine.flash.write_phys(bank, row.LAYOUT_OFFSET, layout_words(row, bank))
+        machine.flash.protect(bank, 0, row.SLOT_OFFSET // row.PAGE_SIZE - 1)
     return machine
 
 

@@ -8,6 +8,10 @@ from fota_wire.chips import stm32l476
 from fota_wire.errors import FormatError, InputError
 from fota_wire.layout import SEC_CNT_MAX
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 SIZE = 256
 MAGIC = 0x54455346
 DEFAULT_ADDRESS = 0x60
@@ -166,13 +170,13 @@ def unpack_trust_store(raw: bytes) -> TrustStore:
     body = bytes(raw[8 : 8 + length])
     if not length or len(body) != length or binascii.crc32(body) != crc:
         raise FormatError("trust store: missing or damaged", "trust-store")
-    fields = check.fields(cbor.decode(body), "trust store", (1, 2, 3, 4, 5, 6), (7,))
-    return TrustStore(
-        genesis_root=check.bstr(fields[1], "genesis ROOT"),
-        server_ca=check.bstr(fields[2], "server CA certificate"),
-        device_cert=check.bstr(fields[3], "device certificate"),
-        server_url=check.tstr(fields[4], "server URL"),
-        vendor_id=check.bstr(fields[5], "vendor id"),
-        class_id=check.bstr(fields[6], "class id"),
-        chip=check.tstr(fields.get(7, ""), "chip"),
+    fields: dict[object, Any] = check.fields(cbor.decode(body), "trust store", (1, 2, 3, 4, 5, 6), (7,))
+    return TrustStore(  # which checks them
+        genesis_root=fields[1],
+        server_ca=fields[2],
+        device_cert=fields[3],
+        server_url=fields[4],
+        vendor_id=fields[5],
+        class_id=fields[6],
+        chip=fields.get(7, ""),
     )

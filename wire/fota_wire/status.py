@@ -5,47 +5,48 @@ A code is a u32: two letters of the module in the high half, a number in the low
 
 OK = 0x5A3C96E1
 
-_NAMES = (
-    ("IM1", "image-magic"),
-    ("IM2", "image-header"),
-    ("IM3", "image-size"),
-    ("IM4", "image-tlv"),
-    ("IM5", "image-tlv-not-allowed"),
-    ("IM6", "image-hash"),
-    ("IM7", "image-class"),
-    ("IM8", "image-key"),
-    ("IM9", "image-key-retired"),
-    ("IM10", "image-signature"),
-    ("IM11", "image-der"),
-    ("IM12", "image-vector"),
-    ("IM13", "image-chip"),
-    ("IM14", "image-revision"),
-    ("IM15", "image-segment"),
-    ("PO1", "rollback"),
-    ("PO2", "counter-step"),
-    ("PO3", "no-image"),
-    ("PO4", "tries-exhausted"),
-    ("CE1", "element-absent"),
-    ("CE2", "element-crc"),
-    ("CE3", "element-timeout"),
-    ("CE4", "element-forged"),
-    ("CE5", "element-refused"),
-    ("CE6", "element-self-test"),
-    ("FL1", "flash-program"),
-    ("FL2", "flash-erase"),
-    ("FL3", "flash-ecc"),
-    ("JO1", "journal-write"),
-    ("JO2", "journal-in-trial"),
-    ("JO3", "journal-running-slot"),
-    ("JO4", "journal-no-trial"),
-    ("SE1", "settings"),
-    ("RN1", "random"),
-    ("AP1", "self-test"),
-    ("AP2", "health"),
-    ("AP3", "no-check-in"),
-    ("PT1", "partition-table"),
-    ("OD1", "ota-data"),
-)
+_NAMES = """
+IM1 image-magic
+IM2 image-header
+IM3 image-size
+IM4 image-tlv
+IM5 image-tlv-not-allowed
+IM6 image-hash
+IM7 image-class
+IM8 image-key
+IM9 image-key-retired
+IM10 image-signature
+IM11 image-der
+IM12 image-vector
+IM13 image-chip
+IM14 image-revision
+IM15 image-segment
+PO1 rollback
+PO2 counter-step
+PO3 no-image
+PO4 tries-exhausted
+CE1 element-absent
+CE2 element-crc
+CE3 element-timeout
+CE4 element-forged
+CE5 element-refused
+CE6 element-self-test
+FL1 flash-program
+FL2 flash-erase
+FL3 flash-ecc
+JO1 journal-write
+JO2 journal-in-trial
+JO3 journal-running-slot
+JO4 journal-no-trial
+SE1 settings
+RN1 random
+AP1 self-test
+AP2 health
+AP3 no-check-in
+PT1 partition-table
+OD1 ota-data
+"""
+"""One text: a tuple for each would cost a device a kilobyte of flash."""
 _MEANINGS = (
     "no image in the slot",
     "header field not allowed",
@@ -95,7 +96,10 @@ def by_short(short: str) -> int:
 
 
 # a device has no use for the meanings, and no room: its firmware leaves out what is not mentioned
-STATUS = {by_short(row[0]): row + (_MEANINGS[at],) for at, row in enumerate(_NAMES)}
+STATUS = {
+    by_short(line.split(" ")[0]): (line.split(" ")[0], line.split(" ")[1], _MEANINGS[at])
+    for at, line in enumerate(_NAMES.strip().split("\n"))
+}
 """u32 code -> (short, name, meaning)."""
 
 IM1, IM2, IM3, IM4, IM5, IM6, IM7, IM8, IM9, IM10, IM11, IM12 = (0x494D0000 + n for n in range(1, 13))
@@ -113,20 +117,17 @@ OD1 = 0x4F440001
 
 def label(code: int) -> str:
     """Return ``IM6 image-hash``, ``ok``, or the number in hex when it is not in the list."""
-    if code == OK:
-        return "ok"
-    for short, name in _NAMES:
-        if by_short(short) == code:
-            return f"{short} {name}"
-    return f"0x{code:08x}"
+    return "ok" if code == OK else _line(code) or f"0x{code:08x}"
 
 
 def short_of(code: int) -> str:
     """Return ``IM6``, or an empty string when the code is not in the list."""
-    for short, _ in _NAMES:
-        if by_short(short) == code:
-            return short
-    return ""
+    return _line(code).split(" ")[0]
+
+
+def _line(code: int) -> str:
+    at = _NAMES.find(f"\n{chr(code >> 24)}{chr(code >> 16 & 0xFF)}{code & 0xFFFF} ") + 1
+    return _NAMES[at : _NAMES.find("\n", at)] if at else ""
 
 
 def describe(code: int) -> str:

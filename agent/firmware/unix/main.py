@@ -18,11 +18,11 @@ import sys
 import time
 
 from fota_agent.agent import Agent, Hooks
-from fota_agent.board_stm32l4 import Stm32L4Board
+from fota_agent.board_stm32 import Stm32Board
 from fota_agent.flash_stm32l4 import Flash
 from fota_agent.tls_micropython import transport_for
 from fota_wire import p256
-from fota_wire.layout import BOOT_REPORT_ADDRESS, FLASH_BASE, PAGE_SIZE
+from fota_wire.chips.stm32l476 import BOOT_REPORT_ADDRESS, FLASH_BASE, PAGE_SIZE
 
 BLANK = b"\xff" * PAGE_SIZE
 ENODEV = 19
@@ -136,7 +136,7 @@ def run() -> None:
     mem32 = Words(read("report"))
     flash = FileFlash(sys.argv[1] + "/flash", mem32)
     i2c = PipedI2c()
-    board = Stm32L4Board(mem32, i2c, flash.read, i2c.sleep_us, time.ticks_ms, random_below, flash)
+    board = Stm32Board(mem32, i2c, flash.read, i2c.sleep_us, time.ticks_ms, random_below, flash)
     transport = transport_for(board, open_socket, wait, passed=lambda: agent.passed_time(), clock=time.time)
     agent = Agent(board, transport, Saying(), p256.verify)
     gc.collect()

@@ -1,5 +1,5 @@
-"""The STM32L4 reference board (SPEC 1): settings, trust store, slots, journal, agent store, boot report,
-reset.
+"""A board with an STM32 (SPEC 1): settings, trust store, slots, journal, agent store, boot report, reset.
+What is the STM32L4's, and what another chip's board has in its place, is in ``ROW`` and in the flash.
 
 Runs on the chip with ``machine.mem32`` and ``machine.I2C``, and on the virtual device with the same two
 objects.
@@ -9,6 +9,7 @@ from fota_agent import state as store
 from fota_agent.atecc608 import Atecc608
 from fota_agent.flash_stm32l4 import Flash, FlashSlot
 from fota_wire import bootreport, journal, layout, settings
+from fota_wire.chips import stm32l476
 from fota_wire.errors import DeviceError, FormatError
 from fota_wire.status import JO1, SE1
 
@@ -21,10 +22,9 @@ if TYPE_CHECKING:
 
 AIRCR, SYSRESETREQ = 0xE000ED0C, 0x05FA0004
 COPIES = 2
-COPY_SIZE = layout.AGENT_STORE_SIZE // COPIES
 
 
-class Stm32L4Board:
+class Stm32Board:
     """The ``Board`` of ``fota_agent.seams``.
 
     ``read(address, length)`` returns bytes at a mapped address; ``sleep_us`` waits; ``ticks_ms`` never goes
@@ -37,7 +37,9 @@ class Stm32L4Board:
             is not the one this board was paired with.
     """
 
+    ROW = stm32l476
     slot_kind = FlashSlot
+    flash_kind = Flash
 
     def __init__(
         self,
@@ -50,13 +52,13 @@ class Stm32L4Board:
         flash: "Flash | None" = None,
     ) -> None:
         self._mem32 = mem32
-        self._flash = flash or Flash(mem32, read, sleep_us)
+        self._flash = flash or self.flash_kind(mem32, read, sleep_us)
         self.ticks_ms = ticks_ms
         self.random_below = random_below
         try:
-            paired = settings.unpack(self._factory(layout.SETTINGS_OFFSET, settings.SIZE))
+            paired = settings.unpack(self._factory(self.ROW.SETTINGS_OFFSET, settings.SIZE))
             trust = settings.unpack_trust_store(
-                self._factory(layout.TRUST_STORE_OFFSET, layout.TRUST_STORE_SIZE)
+                self._factory(self.ROW.TRUST_STORE_OFFSET, self.ROW.TRUST_STORE_SIZE)
             )
         except FormatError as exc:
             raise DeviceError(f"factory data: {exc}", SE1) from exc
@@ -64,10 +66,10 @@ class Stm32L4Board:
         self.genesis_root, self.server_url = trust.genesis_root, trust.server_url
         self.server_ca, self.certificate = trust.server_ca, trust.device_cert
         self.max_counter_step, self.root_b = paired.max_step, paired.root_b
-        self.slot_size = layout.SLOT_SIZE
-        self.store_size = COPY_SIZE - store.HEADER_SIZE
-        self.running: Slot = self.slot_kind(self._flash, layout.SLOT_ADDRESS, layout.SLOT_SIZE)
-        self.inactive: Slot = self.slot_kind(self._flash, layout.INACTIVE_SLOT_ADDRESS, layout.SLOT_SIZE)
+        self.slot_size = self.ROW.SLOT_SIZE
+        self.store_size = self.ROW.AGENT_STORE_SIZE // COPIES - store.HEADER_SIZE
+        self.running: Slot = self.slot_kind(self._flash, self.ROW.SLOT_ADDRESS, self.ROW.SLOT_SIZE)
+        self.inactive: Slot = self.slot_kind(self._flash, self.ROW.INACTIVE_SLOT_ADDRESS, self.ROW.SLOT_SIZE)
         self.element: Element = Atecc608(i2c, sleep_us, paired.address)
         self.device_id = self.element.serial_number()
         if self.device_id != paired.serial or trust.class_id != paired.class_id:
@@ -76,7 +78,7 @@ class Stm32L4Board:
 
     def boot_report(self) -> "BootReport":
         """Return what the bootloader left in RAM (SPEC 4). DeviceError if nothing valid is there."""
-        raw = self._ram(layout.BOOT_REPORT_ADDRESS, layout.BOOT_REPORT_SIZE)
+        raw = self._ram(self.ROW.BOOT_REPORT_ADDRESS, bootreport.SIZE)
         try:
             return bootreport.unpack(raw)
         except FormatError as exc:
@@ -84,7 +86,7 @@ class Stm32L4Board:
 
     def health(self) -> "bool | None":
         """Return the verdict in the application's health word: healthy, failed, or None for not known yet."""
-        word = self._mem32[layout.HEALTH_ADDRESS]
+        word = self._mem32[self.ROW.HEALTH_ADDRESS]
         return {layout.HEALTH_GOOD: True, layout.HEALTH_BAD: False}.get(word)
 
     # -- boot journal ------------------------------------------------------------------------------------
@@ -111,13 +113,14 @@ class Stm32L4Board:
         return journal.scan(self._journal_page(0), self._journal_page(1))
 
     def _journal_page(self, number: int) -> bytes:
-        """Return one page, with zeros in place of double words that fault on ECC."""
+        """Return one page, with zeros in place of what faults on ECC."""
         start = self._journal_address(number)
-        data = self._flash.read_sound(start, layout.PAGE_SIZE)
+        data = self._flash.read_sound(start, journal.PAGE_SIZE)
         if data is not None:
             return data
-        words = [self._flash.read_sound(start + at, 8) or bytes(8) for at in range(0, layout.PAGE_SIZE, 8)]
-        return b"".join(words)
+        size = self.ROW.WRITE_SIZE
+        cells = range(start, start + journal.PAGE_SIZE, size)
+        return b"".join([self._flash.read_sound(at, size) or bytes(size) for at in cells])
 
     def _append(self, record: "journal.Record", page: int, cell: int) -> None:
         start = self._journal_address(page)
@@ -128,7 +131,8 @@ class Stm32L4Board:
             raise DeviceError("boot journal: the record is not there after writing it", JO1)
 
     def _journal_address(self, page: int) -> int:
-        return self._flash.address(layout.JOURNAL_BANK, layout.JOURNAL_OFFSET + page * layout.PAGE_SIZE)
+        offset = self.ROW.JOURNAL_OFFSET + page * self.ROW.JOURNAL_STRIDE
+        return self._flash.address(self.ROW.JOURNAL_BANK, offset)
 
     # -- agent store: two copies, written in turn --------------------------------------------------------
 
@@ -149,10 +153,10 @@ class Stm32L4Board:
         found = None if best is None else copies[best]
         sequence = 1 if found is None else found[0] + 1
         raw = store.pack_copy(sequence, data)
-        if len(raw) > COPY_SIZE:
+        if len(raw) > self.ROW.AGENT_STORE_SIZE // COPIES:
             raise DeviceError(f"agent store: {len(data)} bytes are too many")
         start = self._copy_address(0 if best is None else 1 - best)
-        for page in range(0, len(raw), layout.PAGE_SIZE):
+        for page in range(0, len(raw), self.ROW.PAGE_SIZE):
             if not self._flash.is_blank(start + page):
                 self._flash.erase(start + page)
         self._flash.program(start, raw)
@@ -164,13 +168,14 @@ class Stm32L4Board:
         return None if size is None else store.unpack_copy(self._flash.read_sound(start, size))
 
     def _copy_address(self, number: int) -> int:
-        return self._flash.address(layout.AGENT_STORE_BANK, layout.AGENT_STORE_OFFSET + number * COPY_SIZE)
+        offset = self.ROW.AGENT_STORE_OFFSET + number * (self.ROW.AGENT_STORE_SIZE // COPIES)
+        return self._flash.address(self.ROW.AGENT_STORE_BANK, offset)
 
     # -- the rest ----------------------------------------------------------------------------------------
 
     def reset(self) -> None:
         """Reset the chip; the boot report is spoilt first, so that nobody takes it for the next boot's."""
-        self._mem32[layout.BOOT_REPORT_ADDRESS] = 0
+        self._mem32[self.ROW.BOOT_REPORT_ADDRESS] = 0
         self._mem32[AIRCR] = SYSRESETREQ
 
     def _factory(self, offset: int, length: int) -> bytes:
