@@ -10,6 +10,7 @@ from fota_wire.errors import FotaError, InputError
 from fota_wire.files import check_output, name_of, read_input, read_text, write_output
 from fota_wire.host_chips import stm32
 from fota_wire.host_options import (
+    CHIP,
     FILE,
     FORCE,
     GENESIS_ROOT,
@@ -17,7 +18,6 @@ from fota_wire.host_options import (
     IMAGE_KEY_B,
     JSON,
     OWN_FILE,
-    STM32_CHIP,
     UUID,
     Whole,
     class_option,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fota_signer.factory.flash import Firmware
     from fota_signer.factory.inspection import Chip
     from fota_signer.factory.record import DeviceRecord
+    from fota_wire.host_chips import Chip as ChipRow
     from fota_wire.image import Image
 
 CONFIRM = "confirm on silicon: written from the manuals, not tried on a chip"
@@ -35,10 +36,11 @@ CONFIRM = "confirm on silicon: written from the manuals, not tried on a chip"
 
 @click.command("hex")
 @click.argument("record", type=OWN_FILE)
-@click.option("--bootloader", type=FILE, required=True, help="bootloader.elf.")
+@click.option("--bootloader", type=FILE, required=True, help="bootloader.elf (ESP32: or .bin).")
 @click.option("--image", type=FILE, required=True, help="First signed image, for slot A.")
 @class_option("Device class.  [the image's]")
-@click.option("--chip", type=STM32_CHIP, help="Which microcontroller.  [the image's, or stm32l476]")
+@click.option("--chip", type=CHIP, help="Which microcontroller.  [the image's, or stm32l476]")
+@click.option("--partitions", type=FILE, help="Partition table of an ESP32, binary.  [one for 4 MiB]")
 @click.option("--vendor-id", type=UUID, help="Vendor.  [the image's]")
 @click.option("--vendor-domain", help="The vendor by its domain name, e.g. example.com.")
 @IMAGE_KEY_A
@@ -115,20 +117,22 @@ def load(file: Path, hex_file: Path, as_json: bool) -> None:
 
 def _firmware(**given: Any) -> "Firmware":  # noqa: ANN401
     from fota_signer.factory.ca import load_certificate
-    from fota_signer.factory.flash import Firmware, bootloader_image
+    from fota_signer.factory.flash import Firmware
     from fota_wire.host_ca import certificate_der
     from fota_wire.host_chips import DEFAULT
+    from fota_wire.host_chips import chip as row_of
     from fota_wire.root import MAX_ROOT
 
     root_a_xy, root_b_xy = firmware_roots(given["root_a"], given["root_b"], given["allow_example_keys"])
-    image = read_input(given["image"], 1 << 20)
+    image = read_input(given["image"], 4 << 20)
     first = _first_image(image, given)
     vendor_id = _vendor(first, given)
-    chip = stm32(given["chip"] or first.chip or DEFAULT)
+    chip = row_of(given["chip"] or first.chip or DEFAULT)
+    bootloader, table = _below_the_slots(chip, given["bootloader"], given["partitions"])
     genesis = read_input(given["genesis_root"], MAX_ROOT)
     _refuse_example_root(genesis, name_of(given["genesis_root"]), given["allow_example_keys"])
     return Firmware(
-        bootloader=bootloader_image(read_input(given["bootloader"], 4 << 20), str(given["bootloader"]), chip),
+        bootloader=bootloader,
         image=image,
         class_id=first.class_id,
         vendor_id=vendor_id,
@@ -142,7 +146,24 @@ def _firmware(**given: Any) -> "Firmware":  # noqa: ANN401
         max_step=given["max_step"],
         watchdog_always=not given["watchdog_in_trials_only"],
         chip=chip,
+        table=table,
     )
+
+
+def _below_the_slots(chip: "ChipRow", bootloader: Path, partitions: Path | None) -> tuple[bytes, bytes]:
+    """Return the bootloader, and the partition table of a chip that has one."""
+    from fota_signer.factory import esp_flash, flash
+    from fota_wire.host_chips import ESPRESSIF, STM32
+
+    data, name = read_input(bootloader, 4 << 20), str(bootloader)
+    espressif = ESPRESSIF.get(chip.NAME)
+    if espressif is None:
+        if partitions is not None:
+            raise InputError(f"--partitions is for an ESP32, and chip {chip.NAME} has no partition table")
+        return flash.bootloader_image(data, name, STM32[chip.NAME]), b""
+    given = None if partitions is None else read_input(partitions, 16 << 20)
+    table = esp_flash.table_image(given, espressif, str(partitions))
+    return esp_flash.bootloader_image(data, name, espressif), table
 
 
 def _first_image(data: bytes, given: dict[str, Any]) -> "Image":
@@ -151,12 +172,13 @@ def _first_image(data: bytes, given: dict[str, Any]) -> "Image":
     Raises:
         InputError: another class. FotaError: no image, or one that this chip cannot run.
     """
+    from fota_wire.host_chips import chip as row_of
     from fota_wire.host_values import uuid_text
     from fota_wire.image import parse_image
 
     name = name_of(given["image"])
     try:
-        image = parse_image(data, chip=stm32(given["chip"]) if given["chip"] else None)
+        image = parse_image(data, chip=row_of(given["chip"]) if given["chip"] else None)
     except FotaError as exc:
         raise type(exc)(f"{name}: {exc}", exc.code) from exc
     if given["class_id"] not in (None, image.class_id):
@@ -230,18 +252,21 @@ def _rehearse(text: str, record: "DeviceRecord", chip: "Chip", as_json: bool) ->
     """Boot the HEX on a virtual device of the same serial number and keys; return what its report says."""
     virtual()
     from fota_cli.rehearsal import rehearse
+    from fota_vdev.models import MODELS
 
+    if chip.row.NAME not in MODELS:
+        raise InputError(f"--rehearse: there is no virtual device of chip {chip.row.NAME} yet: leave it out")
     return rehearse(text, record, chip, lambda line: None if as_json else click.echo(f"  {line}", err=True))
 
 
 def _tell(
     output: Path, record: "DeviceRecord", image: "Image", chip: str, seen: str | None, as_json: bool
 ) -> None:
-    from fota_signer.factory.programmers import option_commands, option_words
+    from fota_signer.factory.programmers import OPTIONS, option_commands
     from fota_wire.version import format_version
 
     commands = option_commands(chip, output.name)
-    words = option_words(chip)
+    words, title = OPTIONS[chip].words, OPTIONS[chip].title
     table = {
         "file": str(output),
         "device_id": record.serial.hex(),
@@ -249,7 +274,7 @@ def _tell(
         "rehearsed": seen,
         "secret": "holds the device's pairing keys: mode 0600; delete it once it is in the chip",
         "chip": chip,
-        "option_bytes": words,
+        title.lower().replace(" ", "_"): words,
         "programmers": commands,
         "note": CONFIRM,
     }
@@ -260,7 +285,7 @@ def _tell(
     options = ", ".join(
         f"{name} {value}" if isinstance(value, str) else f"{name}={value}" for name, value in words.items()
     )
-    shown.append(f"Option bytes of chip {chip}: {options}. {CONFIRM.capitalize()}.")
+    shown.append(f"{title} of chip {chip}: {options}. {CONFIRM.capitalize()}.")
     for tool, lines in commands.items():
         shown += ["", f"{tool}:", *(f"  {line}" for line in lines)]
     print_result(table, as_json, "\n".join(shown))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
     from fota_signer.identity import DeviceClass
-    from fota_wire.host_chips import Stm32
+    from fota_wire.host_chips import Chip, Stm32
 
 
 class Device(NamedTuple):
@@ -26,7 +26,7 @@ class Device(NamedTuple):
     max_step: int | None = None
     program: bool = False
     vendor_id: bytes | None = None
-    chip: "Stm32 | None" = None
+    chip: "Chip | None" = None
 
 
 def sign_payload(

@@ -1,16 +1,17 @@
-"""The factory HEX: all below slot A and the first image in one Intel HEX."""
+"""The factory HEX: all that a new device has in flash, its first image included, in one Intel HEX."""
 
 import io
 import struct
 from dataclasses import dataclass
 
 from fota_signer import intel_hex
+from fota_signer.factory import esp_flash
 from fota_signer.factory.record import DeviceRecord
 from fota_signer.firmware import read_chunks
 from fota_wire.chips import stm32l476
 from fota_wire.cose import key_hash
 from fota_wire.errors import FormatError, InputError
-from fota_wire.host_chips import DEFAULT, Stm32
+from fota_wire.host_chips import DEFAULT, ESPRESSIF, STM32, Chip, Stm32
 from fota_wire.settings import (
     DEFAULT_MAX_STEP,
     DEFAULT_TRIES,
@@ -27,7 +28,9 @@ ERASED = b"\xff"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Firmware:
-    """What all devices of a batch have in flash; for the last four but ``chip`` see SPEC 1.2."""
+    """What all devices of a batch have in flash; ``tries`` to ``watchdog_always`` as in SPEC 1.2. ``table``:
+    the partition table of an ESP32 (`esp_flash.table_image`).
+    """
 
     bootloader: bytes
     image: bytes
@@ -42,7 +45,8 @@ class Firmware:
     watchdog_s: int = DEFAULT_WATCHDOG_S
     max_step: int = DEFAULT_MAX_STEP
     watchdog_always: bool = True
-    chip: Stm32 = stm32l476
+    chip: Chip = stm32l476
+    table: bytes = b""
 
 
 def _rooms(chip: Stm32) -> tuple[tuple[int, int], ...]:
@@ -76,13 +80,12 @@ def bootloader_image(elf: bytes, name: str, chip: Stm32 = stm32l476) -> bytes:
     return bytes(out)
 
 
-def _parts(firmware: Firmware, trust_store: bytes) -> list[tuple[int, bytes]]:
+def _parts(firmware: Firmware, trust_store: bytes, chip: Stm32) -> list[tuple[int, bytes]]:
     """Return (offset, bytes) of bootloader and trust store, which a bootloader with recovery surrounds.
 
     Raises:
         InputError: the trust store does not fit in front of recovery.
     """
-    chip = firmware.chip
     parts = [(chip.TRUST_STORE_OFFSET, trust_store)]
     for begin, end in _rooms(chip):
         data = firmware.bootloader[begin:end].rstrip(ERASED)
@@ -116,7 +119,36 @@ def factory_hex(firmware: Firmware, record: DeviceRecord) -> str:
     """
     from intelhex import IntelHex
 
-    chip = firmware.chip
+    page = _settings(firmware, record)
+    store = pack_trust_store(_trust_store(firmware, record), firmware.chip.TRUST_STORE_SIZE)
+    out = IntelHex()
+    for address, data in _flash_parts(firmware, page, store):
+        out.puts(address, _filled(data, firmware.chip))
+    text = io.StringIO()
+    out.write_hex_file(text)
+    return text.getvalue()
+
+
+def _flash_parts(firmware: Firmware, settings: Settings, store: bytes) -> list[tuple[int, bytes]]:
+    """Return [(address, bytes)] of all that the factory writes."""
+    espressif = ESPRESSIF.get(firmware.chip.NAME)
+    if espressif is not None:
+        settings.places = esp_flash.places(firmware.table, espressif).copy()
+        page = pack(settings)
+        return esp_flash.parts(firmware.bootloader, page, store, firmware.image, firmware.table, espressif)
+    chip = STM32[firmware.chip.NAME]
+    parts = [*_parts(firmware, store, chip), (chip.SETTINGS_OFFSET, pack(settings))]
+    out = []
+    for bank in chip.FACTORY_BANKS:
+        own = (
+            [(chip.LAYOUT_OFFSET, layout_words(chip, bank))] if chip.LAYOUT_OFFSET < chip.SLOT_OFFSET else []
+        )
+        base = chip.FLASH_BASE if bank == 1 else chip.OTHER_BANK_BASE
+        out += [(base + offset, data) for offset, data in parts + own]
+    return [*out, (chip.SLOT_ADDRESS, firmware.image)]
+
+
+def _settings(firmware: Firmware, record: DeviceRecord) -> Settings:
     if record.certificate is None or record.io_key is None or record.mac_key is None:
         what = "has no certificate yet: finish fota provision device"
         if record.certificate is not None:
@@ -127,7 +159,7 @@ def factory_hex(firmware: Firmware, record: DeviceRecord) -> str:
         raise InputError(
             f"{record.path}: the chip holds other firmware roots than --image-key-a and --image-key-b"
         )
-    page = Settings(
+    return Settings(
         class_id=firmware.class_id,
         serial=record.serial,
         address=record.address[0],
@@ -140,32 +172,22 @@ def factory_hex(firmware: Firmware, record: DeviceRecord) -> str:
         max_step=firmware.max_step,
         watchdog_always=firmware.watchdog_always,
     )
-    store = TrustStore(
+
+
+def _trust_store(firmware: Firmware, record: DeviceRecord) -> TrustStore:
+    name = firmware.chip.NAME
+    return TrustStore(
         genesis_root=firmware.genesis_root,
         server_ca=firmware.server_ca_der,
-        device_cert=record.certificate,
+        device_cert=record.certificate or b"",
         server_url=firmware.server_url,
         vendor_id=firmware.vendor_id,
         class_id=firmware.class_id,
-        chip="" if chip.NAME == DEFAULT else chip.NAME,
+        chip="" if name == DEFAULT else name,
     )
-    parts = _parts(firmware, pack_trust_store(store, chip.TRUST_STORE_SIZE))
-    parts.append((chip.SETTINGS_OFFSET, pack(page)))
-    out = IntelHex()
-    for bank in chip.FACTORY_BANKS:
-        own = (
-            [(chip.LAYOUT_OFFSET, layout_words(chip, bank))] if chip.LAYOUT_OFFSET < chip.SLOT_OFFSET else []
-        )
-        base = chip.FLASH_BASE if bank == 1 else chip.OTHER_BANK_BASE
-        for offset, data in parts + own:
-            out.puts(base + offset, _filled(data, chip))
-    out.puts(chip.SLOT_ADDRESS, _filled(firmware.image, chip))
-    text = io.StringIO()
-    out.write_hex_file(text)
-    return text.getvalue()
 
 
-def _filled(data: bytes, chip: Stm32) -> bytes:
+def _filled(data: bytes, chip: Chip) -> bytes:
     """Return ``data`` up to the end of what is programmed at once."""
     return data + ERASED * (-len(data) % chip.WRITE_SIZE)
 
@@ -183,7 +205,10 @@ def chip_of_hex(parts: list[tuple[int, bytes]]) -> str:
     """Return the name of the chip that a factory HEX of these parts is for, as its trust store says; "" if it
     has none.
     """
-    at = stm32l476.FLASH_BASE + stm32l476.TRUST_STORE_OFFSET  # the same on all chips that have a HEX
+    for name, espressif in ESPRESSIF.items():
+        if esp_flash.is_flash_of(parts, espressif):
+            return name
+    at = stm32l476.FLASH_BASE + stm32l476.TRUST_STORE_OFFSET  # the same on all STM32s
     for address, data in parts:
         if address <= at < address + len(data):
             try:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from cryptography import x509
 
 from fota_signer import images
+from fota_signer.factory import esp_flash
 from fota_signer.factory.flash import layout_words, load_hex
 from fota_wire import host_root, settings
 from fota_wire import root as roots
@@ -21,7 +22,8 @@ from fota_wire.chips import stm32l476
 from fota_wire.cose import key_hash
 from fota_wire.errors import FotaError, VerifyError
 from fota_wire.host_ca import DEVICE_CA, SERVER_CA, der_certificate, require_ca, time_faults
-from fota_wire.host_chips import DEFAULT, Stm32
+from fota_wire.host_chips import DEFAULT, ESPRESSIF, STM32, Stm32
+from fota_wire.host_chips import Chip as ChipRow
 from fota_wire.host_crypto import verify
 from fota_wire.host_x509 import issued_certificate, key_for
 from fota_wire.image import VENDOR_ID, Image, parse_image
@@ -45,7 +47,7 @@ class Chip:
     floor: int
     read_url: Callable[[str], object]
     device_ca: x509.Certificate | None = None
-    row: Stm32 = stm32l476
+    row: ChipRow = stm32l476
     at: datetime | None = None
 
 
@@ -61,49 +63,36 @@ def require_livable(text: str, name: str, chip: Chip) -> Image:
     return view.first_image()
 
 
-class _View:
-    """One look at a HEX; ``faults``: what was found, each a sentence without its end."""
+class _Stm32View:
+    """The banks of an STM32 as its bootloader and agent see them."""
 
-    def __init__(self, text: str, name: str, chip: Chip) -> None:
-        self._chip = chip
-        self._at = chip.at or datetime.now(UTC)
-        self.faults: list[str] = []
-        self._row = row = chip.row
+    def __init__(self, row: Stm32) -> None:
+        self._row = row
         self._flash = {bank: bytearray(ERASED * row.BANK_SIZE) for bank in (1, 2)}
-        with self._finding("the HEX"):
-            self._load(text, name)
-        page = store = None
-        with self._finding("the settings page"):
-            page = settings.unpack(self._at_offset(row.SETTINGS_OFFSET, settings.SIZE))
-        with self._finding("the trust store"):
-            store = settings.unpack_trust_store(self._at_offset(row.TRUST_STORE_OFFSET, row.TRUST_STORE_SIZE))
-        with self._finding("the bootloader"):
-            self._bootloader()
-        if page is not None:
-            self._look_at_settings(page)
-        if store is not None:
-            self._look_at_trust(store, page)
 
-    def first_image(self) -> Image:
-        """Return the image in slot A, well formed."""
-        slot = self._at_offset(self._row.SLOT_OFFSET, self._row.SLOT_SIZE)
-        return parse_image(slot, in_flash=True, chip=self._row)
+    def settings_page(self) -> bytes:
+        """Return the settings, 256 bytes."""
+        return self._at_offset(self._row.SETTINGS_OFFSET, settings.SIZE)
 
-    @contextmanager
-    def _finding(self, what: str) -> Iterator[None]:
-        """Note a refusal as a fault of ``what``."""
-        try:
-            yield
-        except FotaError as exc:
-            status = f"{label(exc.code)}: " if isinstance(exc.code, int) else ""
-            self.faults.append(f"{what}: {status}{exc}")
+    def trust_store(self) -> bytes:
+        """Return the whole room of the trust store."""
+        return self._at_offset(self._row.TRUST_STORE_OFFSET, self._row.TRUST_STORE_SIZE)
+
+    def slot(self) -> bytes:
+        """Return slot A."""
+        return self._at_offset(self._row.SLOT_OFFSET, self._row.SLOT_SIZE)
+
+    def faults(self, page: settings.Settings | None) -> list[str]:
+        """Return what is wrong with the places: none of them can be elsewhere here."""
+        return ["the settings page holds places of an ESP32"] if page and any(page.places) else []
 
     def _at_offset(self, offset: int, size: int, bank: int = 1) -> bytes:
         return bytes(self._flash[bank][offset : offset + size])
 
-    def _load(self, text: str, name: str) -> None:
+    def load(self, parts: list[tuple[int, bytes]]) -> None:
+        """Take what a HEX holds. VerifyError: something is where the factory does not write."""
         row = self._row
-        for address, data in load_hex(text, name):
+        for address, data in parts:
             bank, offset = divmod(address - row.FLASH_BASE, row.BANK_SIZE)
             end = row.SLOT_OFFSET + (row.SLOT_SIZE if bank == 0 else 0)
             if bank + 1 not in row.FACTORY_BANKS or offset + len(data) > end:
@@ -112,7 +101,7 @@ class _View:
                 )
             self._flash[bank + 1][offset : offset + len(data)] = data
 
-    def _bootloader(self) -> None:
+    def check_bootloader(self) -> None:
         """Check what a reset starts, whichever bank it finds low."""
         row = self._row
         stack, reset = struct.unpack("<II", self._at_offset(row.BOOTLOADER_OFFSET, 8))
@@ -129,6 +118,49 @@ class _View:
                 if self._at_offset(row.LAYOUT_OFFSET, len(words), bank) != words:
                     raise VerifyError(f"the layout in bank {bank} is not that of chip {row.NAME}")
 
+
+def _view_of(row: ChipRow) -> "_Stm32View | esp_flash.View":
+    espressif = ESPRESSIF.get(row.NAME)
+    return _Stm32View(STM32[row.NAME]) if espressif is None else esp_flash.View(espressif)
+
+
+class _View:
+    """One look at a HEX; ``faults``: what was found, each a sentence without its end."""
+
+    def __init__(self, text: str, name: str, chip: Chip) -> None:
+        self._chip = chip
+        self._at = chip.at or datetime.now(UTC)
+        self.faults: list[str] = []
+        self._row = row = chip.row
+        self._flash = _view_of(row)
+        with self._finding("the HEX"):
+            self._flash.load(load_hex(text, name))
+        page = store = None
+        with self._finding("the settings page"):
+            page = settings.unpack(self._flash.settings_page())
+        with self._finding("the trust store"):
+            store = settings.unpack_trust_store(self._flash.trust_store())
+        with self._finding("the bootloader"):
+            self._flash.check_bootloader()
+        self.faults += self._flash.faults(page)
+        if page is not None:
+            self._look_at_settings(page)
+        if store is not None:
+            self._look_at_trust(store, page)
+
+    def first_image(self) -> Image:
+        """Return the image in slot A, well formed."""
+        return parse_image(self._flash.slot(), in_flash=True, chip=self._row)
+
+    @contextmanager
+    def _finding(self, what: str) -> Iterator[None]:
+        """Note a refusal as a fault of ``what``."""
+        try:
+            yield
+        except FotaError as exc:
+            status = f"{label(exc.code)}: " if isinstance(exc.code, int) else ""
+            self.faults.append(f"{what}: {status}{exc}")
+
     def _look_at_settings(self, page: settings.Settings) -> None:
         """Check what the bootloader goes by, and the image as it will."""
         chip = self._chip
@@ -143,7 +175,7 @@ class _View:
             device = images.Device(
                 (chip.root_a_xy, chip.root_b_xy), page.class_id, chip.floor, page.max_step, chip=self._row
             )
-            images.check_image(self._at_offset(self._row.SLOT_OFFSET, image.size), device)
+            images.check_image(self._flash.slot()[: image.size], device)
 
     def _look_at_trust(self, store: settings.TrustStore, page: settings.Settings | None) -> None:
         """Check what the agent goes by."""

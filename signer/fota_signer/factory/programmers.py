@@ -5,7 +5,7 @@ Written from the reference manuals and the programmers' own, and not tried on si
 
 from typing import NamedTuple
 
-from fota_wire.chips import stm32l476, stm32u585
+from fota_wire.chips import esp32c3, stm32l476, stm32u585
 
 IWDG = 7 << 16
 """OPTR: IWDG_SW, IWDG_STOP, IWDG_STDBY; all 1: started by software (settings say how), and runs on."""
@@ -20,6 +20,7 @@ class Options(NamedTuple):
     words: dict[str, object]
     registers: dict[str, int]
     programmers: dict[str, tuple[str, ...]]
+    title: str = "Option bytes"
 
 
 _L4 = Options(
@@ -88,12 +89,19 @@ _U5 = Options(
     },
 )  # fmt: skip
 
-OPTIONS = {stm32l476.NAME: _L4, stm32u585.NAME: _U5}
+_C3 = Options(
+    words={"burnt": "none; docs/esp32.md says which to burn, and in which order"},
+    registers={},
+    programmers={
+        "esptool": (
+            "esptool --chip esp32c3 write-flash --flash-mode keep --flash-freq keep --flash-size keep"
+            " --erase-all 0x0 {hex}",
+        ),
+    },
+    title="eFuses",
+)
 
-
-def option_words(chip: str) -> dict[str, object]:
-    """Return what the option bytes of a chip are set to, for people."""
-    return OPTIONS[chip].words
+OPTIONS = {stm32l476.NAME: _L4, stm32u585.NAME: _U5, esp32c3.NAME: _C3}
 
 
 def option_commands(chip: str, hex_name: str) -> dict[str, list[str]]:
