@@ -8,7 +8,7 @@ import click
 from fota_cli.station import firmware_roots, virtual
 from fota_wire.errors import FotaError, InputError
 from fota_wire.files import check_output, name_of, read_input, read_text, write_output
-from fota_wire.host_chips import stm32
+from fota_wire.host_chips import STM32
 from fota_wire.host_options import (
     CHIP,
     FILE,
@@ -104,15 +104,16 @@ def load(file: Path, hex_file: Path, as_json: bool) -> None:
     from fota_cli.rehearsal import flash_hex
 
     machine_class, _ = virtual()
-    text = read_text(hex_file, 4 << 20)
+    text = read_text(hex_file, 16 << 20)
     with machine_class.load(file) as machine:
         size = flash_hex(machine, text, str(hex_file))
         machine.save(file)
-        row = stm32(machine.chip.row.NAME)
-    last = row.SLOT_OFFSET // row.PAGE_SIZE - 1
-    banks = " and ".join(map(str, row.FACTORY_BANKS))
-    text = f"{file}: {size} bytes written, pages 0-{last} of bank {banks} protected"
-    print_result({"file": str(file), "bytes": size}, as_json, text)
+        row = STM32.get(machine.chip.row.NAME)
+    said = f"{file}: {size} bytes written"
+    if row is not None:
+        last = row.SLOT_OFFSET // row.PAGE_SIZE - 1
+        said += f", pages 0-{last} of bank {' and '.join(map(str, row.FACTORY_BANKS))} protected"
+    print_result({"file": str(file), "bytes": size}, as_json, said)
 
 
 def _firmware(**given: Any) -> "Firmware":  # noqa: ANN401
@@ -252,10 +253,9 @@ def _rehearse(text: str, record: "DeviceRecord", chip: "Chip", as_json: bool) ->
     """Boot the HEX on a virtual device of the same serial number and keys; return what its report says."""
     virtual()
     from fota_cli.rehearsal import rehearse
-    from fota_vdev.models import MODELS
 
-    if chip.row.NAME not in MODELS:
-        raise InputError(f"--rehearse: there is no virtual device of chip {chip.row.NAME} yet: leave it out")
+    if chip.row.NAME not in STM32:
+        raise InputError(f"--rehearse does not know chip {chip.row.NAME} yet: leave it out")
     return rehearse(text, record, chip, lambda line: None if as_json else click.echo(f"  {line}", err=True))
 
 

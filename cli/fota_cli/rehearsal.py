@@ -20,7 +20,7 @@ from fota_vdev.machine import Machine
 from fota_vdev.models import MODELS
 from fota_wire import bootreport
 from fota_wire.errors import FormatError, FotaError, InputError, TransportError, VerifyError
-from fota_wire.host_chips import stm32
+from fota_wire.host_chips import ESPRESSIF, STM32, Stm32, stm32
 from fota_wire.layout import SLOT_NAMES
 from fota_wire.status import IM13
 
@@ -38,11 +38,31 @@ def flash_hex(machine: Machine, text: str, name: str) -> int:
     Raises:
         InputError: no Intel HEX, one for another chip, or something in it is outside the factory's banks.
     """
-    row = stm32(machine.chip.row.NAME)
+    chip = machine.chip.row.NAME
     parts = load_hex(text, name)
     said = chip_of_hex(parts)
-    if said not in ("", row.NAME):
-        raise InputError(f"{name}: is for chip {said}, and the virtual device is of {row.NAME}", IM13)
+    if said not in ("", chip):
+        raise InputError(f"{name}: is for chip {said}, and the virtual device is of {chip}", IM13)
+    places = _places_on_stm32(parts, name, STM32[chip]) if chip in STM32 else _offsets(parts, name, chip)
+    for place in places:
+        machine.flash.write_phys(*place)
+    if chip in STM32:
+        row = STM32[chip]
+        for bank in row.FACTORY_BANKS:
+            machine.flash.protect(bank, 0, row.SLOT_OFFSET // row.PAGE_SIZE - 1)
+    return sum(len(data) for _, data in parts)
+
+
+def _offsets(parts: list[tuple[int, bytes]], name: str, chip: str) -> list[tuple[int, int, bytes]]:
+    """Return (1, offset, bytes) of the parts of a HEX for an ESP32, whose addresses are offsets in flash."""
+    for offset, data in parts:
+        if offset + len(data) > ESPRESSIF[chip].FLASH_SIZE:
+            raise InputError(f"{name}: 0x{offset:08x} + {len(data)} bytes is outside the flash of {chip}")
+    return [(1, offset, data) for offset, data in parts]
+
+
+def _places_on_stm32(parts: list[tuple[int, bytes]], name: str, row: Stm32) -> list[tuple[int, int, bytes]]:
+    """Return (bank, offset, bytes) of the parts of a HEX."""
     places = []
     for address, data in parts:
         bank, offset = divmod(address - row.FLASH_BASE, row.BANK_SIZE)
@@ -50,11 +70,7 @@ def flash_hex(machine: Machine, text: str, name: str) -> int:
             banks = f"bank {' and '.join(map(str, row.FACTORY_BANKS))} of {row.NAME}"
             raise InputError(f"{name}: 0x{address:08x} + {len(data)} bytes is outside {banks}")
         places.append((bank + 1, offset, data))
-    for place in places:
-        machine.flash.write_phys(*place)
-    for bank in row.FACTORY_BANKS:
-        machine.flash.protect(bank, 0, row.SLOT_OFFSET // row.PAGE_SIZE - 1)
-    return sum(len(data) for _, data in parts)
+    return places
 
 
 def rehearse(text: str, record: "DeviceRecord", chip: "Chip", say: Callable[[str], object]) -> str:

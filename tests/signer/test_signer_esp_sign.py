@@ -24,6 +24,7 @@ MODEL = ("--vendor-domain", "example.com", "--model", "demo")
 GCC = shutil.which("riscv64-unknown-elf-gcc")
 C3 = ("--chip", "esp32c3")
 PLAIN = esp_world.application()
+DESCRIPTOR = Chunk(0x3C030020, esp_world.descriptor())
 
 
 @pytest.fixture
@@ -225,16 +226,15 @@ def test_image_with_16_segments_has_no_room_for_our_block(cannot):
 
 def _with_count(count):
     parts = [(0x3FC80000 + 64 * n, bytes(16)) for n in range(count - 1)]
-    code = [(0x42000000, bytes(64))]
-    place = esp_pack.place([Chunk(address, content) for address, content in code], esp32c3)
-    parts = place + parts[: count - len(place)]
-    return esp_pack.build(esp_pack.Head(0x42000000, 5), parts)
+    place = esp_pack.place([DESCRIPTOR, Chunk(0x42000000, bytes(64))], esp32c3)
+    return esp_pack.build(esp_pack.Head(0x42000000, 5), place + parts[: count - len(place)])
 
 
 def test_image_that_fills_a_slot_fits_and_one_sector_more_does_not(sign, cannot, tmp_path):
     def filled(size):
-        chunk = Chunk(0x42000020, bytes(size - 0x20 - 32 - 16 - 76 - 4096 - 256))
-        return esp_pack.build(esp_pack.Head(0x42000020, 5), esp_pack.place([chunk], esp32c3))
+        begin = Chunk(0x3C000020, DESCRIPTOR.content)
+        code = Chunk(0x42010020, bytes(size - 0x10020 - 32 - 16 - 76 - 4096 - 256))
+        return esp_pack.build(esp_pack.Head(code.address, 5), esp_pack.place([begin, code], esp32c3))
 
     (tmp_path / "full.bin").write_bytes(filled(0x3F0000))
     assert sign(tmp_path / "full.bin", tmp_path / "full.img").stat().st_size == 0x3F0000
@@ -323,6 +323,7 @@ def elf(*segments, entry=0x42000020, machine=243, **more):
 
 
 CODE = (0x42000020, bytes(64))
+BEGIN = (DESCRIPTOR.address, DESCRIPTOR.content)
 
 
 def test_elf_without_chip_is_asked_for_it(cannot):
@@ -334,27 +335,31 @@ def test_elf_for_xtensa_is_named(cannot):
 
 
 def test_elf_with_a_section_that_would_be_left_out_is_refused(cannot, sign, tmp_path):
-    data = elf(CODE, sections=[Section(".extra", b"1234", addr=0x42001000)])
+    data = elf(BEGIN, CODE, sections=[Section(".extra", b"1234", addr=0x42001000)])
     cannot(data, *C3, says="section .extra (4 bytes) is in no segment", name="app.elf")
     (tmp_path / "app.elf").write_bytes(data)
     sign(tmp_path / "app.elf", tmp_path / "out.img", *C3, "--leave-out", ".extra")
 
 
 def test_elf_at_an_odd_address_or_without_entry_is_refused(cannot):
-    cannot(elf((0x3FC80002, bytes(8)), CODE), *C3, says="0x3fc80002 is no multiple of 4", name="app.elf")
-    cannot(elf(CODE, entry=0), *C3, says="IM15 image-segment: entry 0x00000000", name="app.elf")
+    odd = elf(BEGIN, (0x3FC80002, bytes(8)), CODE)
+    cannot(odd, *C3, says="0x3fc80002 is no multiple of 4", name="app.elf")
+    cannot(elf(BEGIN, CODE, entry=0), *C3, says="IM15 image-segment: entry 0x00000000", name="app.elf")
     cannot(elf(CODE, kind=1), *C3, says="an object file: link it first", name="app.elf")
+    cannot(elf(CODE), *C3, says="IM2 image-header: image does not begin with an application", name="app.elf")
     cannot(elf((0x42000020, b"")), *C3, says="nothing to load in it", name="app.elf")
 
 
 @pytest.mark.parametrize("gap", range(0, 48, 4))
 def test_what_is_loaded_fills_the_room_in_front_of_what_is_seen_to_the_byte(gap):
-    chunks = [Chunk(0x42000020 + gap, bytes(40)), Chunk(0x3FC80000, bytes(range(1, 33)))]
+    begin = 0x42000128 + gap  # the descriptor's segment ends at 0x120
     for size in range(4, 36, 4):
-        chunks[1] = Chunk(0x3FC80000, bytes(range(1, size + 1)))
-        data = esp_pack.build(esp_pack.Head(0x42000020 + gap, 5), esp_pack.place(chunks, esp32c3))
+        loaded = bytes(range(1, size + 1))
+        chunks = [DESCRIPTOR, Chunk(begin, bytes(40)), Chunk(0x3FC80000, loaded)]
+        data = esp_pack.build(esp_pack.Head(begin, 5), esp_pack.place(chunks, esp32c3))
         esp_image.parse_plain(data)
-        assert memory(data) == {0x3FC80000: chunks[1].content, 0x42000020 + gap: bytes(40)}
+        seen = {0x3FC80000: loaded, begin: bytes(40), DESCRIPTOR.address: DESCRIPTOR.content}
+        assert memory(data) == seen
 
 
 def test_status_names_of_the_espressif_way_are_in_the_registry():

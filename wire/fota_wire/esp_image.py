@@ -315,9 +315,13 @@ def _loaded_at(chip: "Espressif", part: Segment, name: str) -> int:
 
 
 def _check_descriptor(data: bytes, image: EspImage) -> None:
-    """Return if there is no application descriptor, or one for pages of 64 KiB, the chip's only size."""
+    """Return if the image begins with an application descriptor in DROM, for pages of 64 KiB: others are no
+    applications of ESP-IDF.
+    """
     raw = descriptor(data, image.segments)
-    if raw and raw[180] not in (0, 16):
+    if not raw or not image.chip.DROM[0] <= image.segments[0].address < image.chip.DROM[1]:
+        raise VerifyError("image does not begin with an application descriptor in DROM", status.IM2)
+    if raw[180] not in (0, 16):
         raise VerifyError(f"image is for MMU pages of 2^{raw[180]} bytes, not 2^16", status.IM2)
 
 

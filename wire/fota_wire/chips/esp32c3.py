@@ -47,8 +47,8 @@ HEALTH_ADDRESS = BOOT_REPORT_ADDRESS + 128
 # Where segments of images may go: begin and end. What flash shows, by one table of pages for both windows;
 # RAM as both buses see it, below the bootloader; RAM that a reset leaves alone, below the report.
 MMU_PAGE = 0x10000
-DROM = (0x3C000000, 0x3C800000)
-IROM = (0x42000000, 0x42800000)
+DROM = (0x3C000000, 0x3C7F0000)  # the last page's entry is the bootloader's
+IROM = (0x42000000, 0x427F0000)
 IRAM = (0x40380000, 0x403CE710)
 DRAM = (0x3FC80000, 0x3FCCE710)
 RTC_RAM = (0x50000000, BOOT_REPORT_ADDRESS)
