@@ -180,6 +180,7 @@ class FlashSlot:
 
     ROW = stm32l476
     page_size = stm32l476.PAGE_SIZE
+    chip = stm32l476.NAME
 
     def __init__(self, flash: Flash, address: int, size: int) -> None:
         self._flash = flash

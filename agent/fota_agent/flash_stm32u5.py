@@ -48,3 +48,4 @@ class FlashSlotU5(FlashSlot):
 
     ROW = stm32u585
     page_size = stm32u585.PAGE_SIZE
+    chip = stm32u585.NAME

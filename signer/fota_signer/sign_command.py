@@ -116,8 +116,9 @@ def _prepare(options: SignOptions, notes: list[str]) -> tuple[bytes, Callable[..
             raise InputError("--linked-for and --header-size are for an STM32: an ESP32's image says it all")
         plain = load_application(source, name, chip, options.leave_out, notes.append)
         return plain, images.sign_application
-    payload = firmware.load_firmware(source, name, hints, notes.append)
     stm32 = None if options.chip is None else host_chips.stm32(options.chip)
+    row = stm32 or host_chips.stm32(host_chips.DEFAULT)
+    payload = firmware.load_firmware(source, name, hints, notes.append, row)
     return payload, partial(images.sign_payload, chip=stm32)
 
 

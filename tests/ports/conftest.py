@@ -81,7 +81,9 @@ def signed(keys: SimpleNamespace) -> Callable[..., bytes]:
     from fota_signer.identity import DeviceClass
     from fota_signer.images import sign_payload
 
-    def build(version: str, *, sec_cnt: int = 1, key: Any = None, fail: bool = False) -> bytes:
+    def build(
+        version: str, *, sec_cnt: int = 1, key: Any = None, fail: bool = False, chip: Any = U5
+    ) -> bytes:
         make("sample", f"VERSION={version}", f"SELF_TEST={'fail' if fail else 'pass'}")
         name = f"app-{version}{'-fail' if fail else ''}.elf"
         payload = load_firmware((BUILD / "sample/stm32u5" / name).read_bytes(), name, chip=U5)
@@ -92,7 +94,7 @@ def signed(keys: SimpleNamespace) -> Callable[..., bytes]:
             version=(major, minor, revision, 0),
             sec_cnt=sec_cnt,
             device_class=DeviceClass(vendor_id=VENDOR_ID, class_id=CLASS_ID),
-            chip=U5,
+            chip=chip,
         )
 
     return build

@@ -10,8 +10,8 @@ from fota_agent.board_stm32u5 import Stm32U5Board
 from fota_agent.flash_stm32l4 import CR_LOCK
 from fota_agent.flash_stm32u5 import FlashSlotU5, FlashU5
 from fota_wire import host_chips, journal
-from fota_wire.errors import DeviceError
-from fota_wire.status import FL1, FL2
+from fota_wire.errors import DeviceError, VerifyError
+from fota_wire.status import FL1, FL2, IM13
 
 from .conftest import A, B
 
@@ -132,6 +132,19 @@ def test_request_confirm_and_reject_of_the_board_are_what_the_bootloader_obeys(
     board.confirm()
     assert device.state().confirmed == B
     assert device.restart().trial is False
+
+
+def test_image_of_another_chip_is_no_trial(board: Stm32U5Board, device: Any, signed: Any) -> None:
+    own, other = signed("1.1.0", sec_cnt=2), signed("1.1.0", sec_cnt=2, chip=host_chips.stm32("stm32l476"))
+    device.flash.write_phys(2, U5.SLOT_OFFSET, own)
+    assert download.inspect(board.inactive, len(own))[0] == 2
+    unsaid = signed("1.1.0", sec_cnt=2, chip=None)
+    device.flash.write_phys(2, U5.SLOT_OFFSET, unsaid)
+    assert download.inspect(board.inactive, len(unsaid))[0] == 2
+    device.flash.write_phys(2, U5.SLOT_OFFSET, other)
+    with pytest.raises(VerifyError, match="another chip") as caught:
+        download.inspect(board.inactive, len(other))
+    assert caught.value.code == IM13
 
 
 def test_store_keeps_the_newer_of_two_copies(device: Any, board: Stm32U5Board) -> None:
