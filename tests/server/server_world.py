@@ -91,11 +91,12 @@ def make_image(
     size: int = 5000,
     class_id: bytes = CLASS,
     salt: str = "",
+    chip: str = "",
 ) -> bytes:
     """A well-formed image whose content follows from its arguments."""
     body = hashlib.shake_256(repr((version, sec_cnt, size, salt)).encode()).digest(size)
     payload = struct.pack("<II", layout.STACK_TOP_MAX, layout.VECTOR_ADDRESS + 9) + body
-    protected = image.build_protected(sec_cnt, class_id)
+    protected = image.build_protected(sec_cnt, class_id, chip=chip)
     hashed = image.build_header(len(payload), len(protected), version) + payload + protected
     key = image_key()
     digest = hashlib.sha256(hashed).digest()

@@ -211,6 +211,24 @@ def test_artifact_name_must_be_a_digest(server: Server, name: str) -> None:
     assert server.api("PUT", f"artifacts/{name}", raw=b"x")[0] in (400, 404)
 
 
+def test_image_for_another_chip_than_that_of_its_class_is_refused_by_name(server: Server, keys: Keys) -> None:
+    own = secrets.token_bytes(16)
+    first = build_release(keys, "7.3.0", 9, 80, class_id=own, chip="stm32l476")
+    assert server.publish(first)[0] == 201
+    other = build_release(keys, "7.4.0", 9, 81, class_id=own, chip="stm32u585")
+    status, answer = server.publish(other)
+    assert (status, answer["error"]["code"]) == (409, "chip")
+    assert "for chip stm32u585, and release 7.3.0 of its class for stm32l476" in answer["error"]["message"]
+    assert not (server.data / "artifacts" / other.digest[:2] / other.digest).exists()
+    assert server.publish(build_release(keys, "7.5.0", 9, 82, class_id=own))[0] == 201, "it does not say"
+    assert (
+        server.publish(
+            build_release(keys, "7.4.0", 9, 83, class_id=secrets.token_bytes(16), chip="stm32u585")
+        )[0]
+        == 201
+    )
+
+
 def test_damaged_artifact_is_not_published(server: Server, keys: Keys) -> None:
     built = build_release(keys, "7.2.0", 9, 73)
     assert server.api("PUT", f"artifacts/{built.digest}", raw=built.file)[0] == 201

@@ -13,6 +13,7 @@ from fota_server.decide import TAKEN, Release, why_not
 from fota_wire import root as roots
 from fota_wire.errors import InputError, VerifyError
 from fota_wire.host_crypto import verify
+from fota_wire.image import parse_image
 from fota_wire.release import check_image, check_manifest, check_pair
 from fota_wire.suit import Manifest, open_envelope
 from fota_wire.version import format_version
@@ -96,6 +97,24 @@ def check_release(
         envelope=envelope,
         key_hash=image.key_hash,
     )
+
+
+async def newest_of_class(connection: AsyncConnection, class_id: bytes) -> Release | None:
+    """Return the release of a class with the highest sequence, or None."""
+    table = schema.releases
+    query = RELEASES.where(table.c.class_id == class_id.hex()).order_by(table.c.sequence.desc()).limit(1)
+    row = (await connection.execute(query)).mappings().first()
+    return None if row is None else release_of(row)
+
+
+def chip_clash(image_file: bytes, before: bytes, version: str) -> str | None:
+    """Return why an image is not for the devices that took ``before``, the file of release ``version``; None
+    if it is, or one of the two does not name its chip.
+    """
+    new, old = (parse_image(data, programs=True).chip for data in (image_file, before))
+    if not new or not old or new == old:
+        return None
+    return f"the image is for chip {new}, and release {version} of its class for {old}: another class for it"
 
 
 async def store_release(connection: AsyncConnection, release: Release, root: roots.Root, actor: str) -> bool:

@@ -49,8 +49,10 @@ from fota_server import retirement, schema, tokens
 from fota_server.artifacts import ArtifactStore
 from fota_server.catalog import (
     check_release,
+    chip_clash,
     find_release,
     list_releases,
+    newest_of_class,
     open_release,
     set_withdrawn,
     show_release,
@@ -328,7 +330,18 @@ class OperatorPlane:
         root = self._trust.current
         manifest = open_release(envelope, root)
         image = await asyncio.to_thread(self._artifacts.read, manifest.digest.hex())
-        return check_release(manifest, envelope, image, root, image_keys(root, self._image_keys))
+        release = check_release(manifest, envelope, image, root, image_keys(root, self._image_keys))
+        async with self._database.read() as connection:
+            newest = await newest_of_class(connection, release.class_id)
+        if newest is not None:
+            digest = newest.file_digest.hex()
+            clash = None
+            with contextlib.suppress(FotaError):  # its file is gone, or was damaged: nothing to go by
+                before = await asyncio.to_thread(self._artifacts.read, digest)
+                clash = chip_clash(image, before, newest.version)
+            if clash is not None:
+                raise VerifyError(clash, "chip")
+        return release
 
     async def _clean(self, envelope: bytes) -> None:
         """Delete the upload of a refused release, unless another release has it, and forgotten ones."""
