@@ -25,6 +25,7 @@ TYPED = {
     "docs/agent.md": ("tests/gateway/test_gateway_docs.py", 4),
     "docs/application.md": ("tests/bootloader/test_bootloader_application_page.py", 5),
     "docs/ci.md": ("tests/cli/test_cli_ci_page.py", 3),
+    "docs/esp32.md": ("tests/signer/test_signer_esp_page.py", 4),
     "docs/operations.md": ("tests/server/test_server_operations_page.py", 5),
     "docs/provisioning.md": ("tests/documents/test_documents_typed.py", 1),
     "docs/release.md": ("tests/cli/test_cli_release_page.py", 6),

@@ -4,10 +4,11 @@ Addresses are offsets in flash. All that the bootloader ever erases is written b
 earlier life of the flash is left there.
 """
 
+import hashlib
 from typing import TYPE_CHECKING
 
 from fota_signer import elf, esp_pack
-from fota_wire import esp_image, esp_partitions, image, settings, status
+from fota_wire import esp_image, esp_partitions, esp_signature, image, settings, status
 from fota_wire.errors import FotaError, InputError, VerifyError
 
 if TYPE_CHECKING:
@@ -61,10 +62,11 @@ def bootloader_image(data: bytes, name: str, chip: "Espressif") -> bytes:
 
 
 def check_bootloader(data: bytes, chip: "Espressif") -> None:
-    """Return if the ROM would load this, which ends with its SHA-256, and it fits its room.
+    """Return if the ROM would load this, and it fits its room: it ends with its SHA-256, or, for a chip whose
+    own Secure Boot is on, with a signature sector, whose signatures are **not** verified.
 
     Raises:
-        FormatError: IM1. VerifyError: IM2, IM3, IM6, IM13, IM15.
+        FormatError: IM1. VerifyError: IM2 to IM4, IM6, IM13, IM15.
     """
     header = esp_image.Header(data)
     esp_image.check_header(header)
@@ -74,8 +76,23 @@ def check_bootloader(data: bytes, chip: "Espressif") -> None:
     esp_image.check_sums(data, segments, end)
     if any(esp_image.flash_mapped(chip, part.address) for part in segments):
         raise VerifyError("it is an application: part of it runs from flash", status.IM15)
-    if data[end:].strip(ERASED) or end > chip.BOOTLOADER_SIZE:
+    if data[end:].strip(ERASED):
+        end = _end_of_signed(data, end)
+    if end > chip.BOOTLOADER_SIZE or data[end:].strip(ERASED):
         raise VerifyError(f"it has {len(data)} bytes, its room {chip.BOOTLOADER_SIZE}", status.IM3)
+
+
+def _end_of_signed(data: bytes, end: int) -> int:
+    """Return where the signature sector of a bootloader ends. VerifyError: IM3, IM4, IM6."""
+    padded = esp_image.padded_size(end)
+    stop = padded + esp_signature.SECTOR
+    signatures = esp_signature.read_sector(data[padded:stop])
+    if data[end:padded].strip(ERASED):
+        raise VerifyError("bytes between it and its signature sector are not blank", status.IM4)
+    digest = hashlib.sha256(data[:padded]).digest()
+    if any(one.digest != digest for one in signatures if len(one.digest) == len(digest)):
+        raise VerifyError("it does not match the digest in its signature sector", status.IM6)
+    return stop
 
 
 def parts(
