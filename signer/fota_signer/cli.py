@@ -10,7 +10,7 @@ import click
 from fota_signer import sign_command
 from fota_wire.errors import FotaError, InputError
 from fota_wire.files import STREAM, check_output, name_of, read_input, write_output
-from fota_wire.host_options import FILE, FOLDER, FORCE, JSON, Whole
+from fota_wire.host_options import CHIP, FILE, FOLDER, FORCE, JSON, Whole
 from fota_wire.host_print import print_result
 from fota_wire.host_values import uuid_text
 
@@ -161,6 +161,7 @@ def sign(**options: Any) -> None:  # noqa: ANN401  the names are those of SignOp
 @click.option("--floor", type=Whole(0, 262143), default=0, help="Security counter floor of the device.")
 @click.option("--max-step", type=Whole(1), help="Largest step above the floor that the device allows.")
 @click.option("--program", is_flag=True, help="The device is a Linux gateway.")
+@click.option("--chip", type=CHIP, help="Refuse an image that names another chip.")
 @JSON
 def verify(
     file: Path,
@@ -172,10 +173,12 @@ def verify(
     floor: int,
     max_step: int | None,
     program: bool,
+    chip: str | None,
     as_json: bool,
 ) -> None:
     """Check a signed image as the bootloader does. Exit code 1: refused."""
     from fota_signer import identity, images, manifests
+    from fota_wire import host_chips
     from fota_wire.version import format_version
 
     known = manifests.load_known(root_file, key)
@@ -186,7 +189,8 @@ def verify(
         vendor_id = identity.vendor_of_domain(vendor_domain)
     if class_uuid or model:
         class_id = identity.device_class(class_uuid=class_uuid, domain=vendor_domain, model=model).class_id
-    device = images.Device(tuple(known.keys.values()), class_id, floor, max_step, program, vendor_id)
+    row = None if chip is None else host_chips.chip(chip)
+    device = images.Device(tuple(known.keys.values()), class_id, floor, max_step, program, vendor_id, row)
     with about(file):
         content = read_input(file)
         image = images.check_image(content, device)

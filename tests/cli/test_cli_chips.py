@@ -116,6 +116,9 @@ def test_image_says_its_chip_when_it_is_signed_for_one_and_has_its_room(factory,
     sign(factory, SAMPLES["stm32u585"], out, "--chip", "stm32u585")
     assert parse_image(out.read_bytes()).chip == "stm32u585"
     assert "0xa0 chip: 73746d333275353835" in fota("inspect", out)[0]
+    check = "verify", out, "--key", factory / "a.pub", "--chip"
+    fota(*check, "stm32u585")
+    assert "image is for chip stm32u585, not stm32l476" in one_line(fota(*check, "stm32l476", code=1)[1])
     sign(factory, SAMPLES["stm32l476"], out, "--force")
     assert parse_image(out.read_bytes()).chip == ""
     large = tmp_path / "large.elf"
