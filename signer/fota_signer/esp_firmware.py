@@ -90,7 +90,7 @@ def _with_elf_digest(chunks: list[Chunk], data: bytes) -> list[Chunk]:
 def _from_binary(data: bytes, name: str, chip: "Chip | None", say: Say) -> bytes:
     _refuse_other_kinds(data, name)
     header = esp_image.Header(data)
-    if chip is not None and header.chip_id in ROWS and ROWS[header.chip_id].NAME != chip.NAME:
+    if chip is not None and header.chip_name != chip.TITLE:
         raise InputError(f"{name}: is for {header.chip_name}, not for --chip {chip.NAME}", status.IM13)
     esp_image.check_header(header)
     segments, end = esp_image.read_segments(data, header)

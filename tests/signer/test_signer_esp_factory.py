@@ -1,5 +1,6 @@
 """The flash of a new ESP32-C3: made, read with the device's own eyes, and put together by esptool."""
 
+import hashlib
 import io
 import json
 import shlex
@@ -28,7 +29,7 @@ from fota_signer.factory.line import provision_chip
 from fota_signer.factory.record import load_record
 from fota_signer.identity import device_class
 from fota_signer.images import sign_application
-from fota_wire import cose, esp_partitions, host_crypto, image, settings
+from fota_wire import cose, esp_partitions, esp_signature, host_crypto, image, settings
 from fota_wire import root as roots
 from fota_wire.chips import esp32c3
 from fota_wire.errors import InputError, VerifyError
@@ -201,6 +202,25 @@ def test_bootloader_given_is_looked_at():
     ):
         with pytest.raises(InputError, match=f"b.bin: no bootloader for chip esp32c3: .*({says})"):
             esp_flash.bootloader_image(data, "b.bin", esp32c3)
+
+
+def test_bootloader_signed_for_the_chips_own_secure_boot_is_taken_if_the_signature_is_about_it():
+    padded = BOOTLOADER + b"\xff" * (-len(BOOTLOADER) % 4096)
+    key = esp_world.example_key("image-a")
+
+    def with_digest(digest):
+        signature = host_crypto.signer(key)(digest)
+        block = esp_signature.build_block(host_crypto.public_xy(key), signature, digest)
+        return padded + esp_signature.build_sector([block])
+
+    good = with_digest(hashlib.sha256(padded).digest())
+    assert esp_flash.bootloader_image(good, "b.bin", esp32c3) == good
+    with pytest.raises(InputError, match="does not match the digest in its signature sector"):
+        esp_flash.bootloader_image(with_digest(bytes(32)), "b.bin", esp32c3)
+    gap = bytearray(good)
+    gap[len(BOOTLOADER)] = 0
+    with pytest.raises(InputError, match="are not blank"):
+        esp_flash.bootloader_image(bytes(gap), "b.bin", esp32c3)
 
 
 def test_table_given_is_looked_at():

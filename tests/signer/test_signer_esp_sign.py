@@ -41,7 +41,9 @@ def cannot(refused, key_dir, tmp_path):
     def run(data, *more, says, code=3, name="given.bin"):
         (tmp_path / name).write_bytes(data)
         words = ("--key", key_dir / "image-a.pem", "--version", "1.1.0", "--security-counter", 3, *MODEL)
-        return refused(code, "sign", tmp_path / name, "-o", tmp_path / "out", *words, *more, says=says)
+        result = refused(code, "sign", tmp_path / name, "-o", tmp_path / "out", *words, *more, says=says)
+        assert result.stderr.count(name) <= 1
+        return result
 
     return run
 
@@ -193,6 +195,8 @@ def test_image_of_another_chip_is_named(cannot, chip_id, name):
 
 def test_bin_of_an_esp32_for_a_chip_of_another_maker_is_refused(cannot):
     cannot(PLAIN, "--chip", "stm32u585", says="is for an ESP32, not for --chip stm32u585")
+    data = esp_world.application(chip_id=9)
+    cannot(data, *C3, says="is for ESP32-S3, not for --chip esp32c3")
     cannot(PLAIN, "--chip", "esp8266", says="no chip 'esp8266' is known here")
 
 

@@ -1,5 +1,7 @@
 """Espressif's image form and signature sector: what is read, and what is refused for what."""
 
+import binascii
+import hashlib
 import json
 import struct
 from pathlib import Path
@@ -99,7 +101,7 @@ REFUSED = {
     "chip-esp32": (header(12, "<H", 0), status.IM13),
     "chip-esp32-s3": (header(12, "<H", 9), status.IM13),
     "chip-unknown": (header(12, "<H", 0x105), status.IM13),
-    "revision-that-there-is-not": (header(15, "<H", 200), status.IM14),
+    "revision-that-there-is-not": (header(15, "<I", 200), status.IM14),
     "revision-least-above-most": (header(17, "<H", 2), status.IM14),
     "entry-0": (header(4, "<I", 0), status.IM15),
     "entry-in-data": (header(4, "<I", 0x3C030020), status.IM15),
@@ -146,13 +148,57 @@ def test_image_with_one_thing_wrong_and_all_else_right_is_refused_for_it(name):
         assert refusal(data) == code
 
 
+def rehashed(at: int, value: int) -> bytes:
+    """The image with another byte, the SHA-256 and the signature made anew."""
+    changed = bytearray(GOOD[:END])
+    changed[at] = value
+    changed[-32:] = hashlib.sha256(changed[:-32]).digest()
+    return esp_world.resigned(bytes(changed))
+
+
 def test_checksum_hash_and_digest_have_to_be_right_each_by_itself():
-    for at in (END - 33, END - 1):
-        changed = bytearray(GOOD[:END])
-        changed[at] ^= 1
-        assert refusal(esp_world.resigned(bytes(changed))) == status.IM6
+    assert refusal(rehashed(END - 33, GOOD[END - 33] ^ 1)) == status.IM6
+    changed = bytearray(GOOD[:END])
+    changed[-1] ^= 1
+    assert refusal(esp_world.resigned(bytes(changed))) == status.IM6
     digest_of_another = GOOD[:SECTOR_AT] + esp_world.signed(sec_cnt=4)[SECTOR_AT:]
     assert refusal(digest_of_another) == status.IM6
+
+
+def test_bytes_in_front_of_the_checksum_are_zero():
+    assert GOOD[END - 34] == 0
+    assert refusal(rehashed(END - 34, 1)) == status.IM2
+
+
+def test_segment_that_is_not_of_words_is_refused():
+    with pytest.raises(VerifyError, match="segment 3 has 5 bytes, not a multiple of 4"):
+        image.parse_image(esp_world.rebuilt(GOOD, **segment(3, content=bytes(5))))
+
+
+def test_segment_longer_than_the_file_is_told():
+    with pytest.raises(VerifyError, match="segment 5 is not all there"):
+        image.parse_image(GOOD[:0x10100])
+
+
+def test_image_without_a_sector_is_told_apart_from_a_cut_one():
+    with pytest.raises(VerifyError, match="it has no signature sector") as caught:
+        image.parse_image(GOOD[:SECTOR_AT])
+    assert caught.value.code == status.IM4
+    assert refusal(GOOD[:-1]) == status.IM3
+
+
+def test_image_larger_than_any_slot_is_refused():
+    code = (0x42040020, bytes(0x3F0000 - 0x10020))
+    large = esp_world.rebuilt(GOOD, lambda parts: [*parts[:5], code, parts[6]])
+    with pytest.raises(VerifyError, match="larger than a slot can be") as caught:
+        image.parse_image(large)
+    assert caught.value.code == status.IM3
+
+
+def test_what_is_no_image_at_all_is_told_by_its_magic():
+    with pytest.raises(FormatError) as caught:
+        esp_image.parse(b"\xea" + GOOD[1:])
+    assert caught.value.code == status.IM1
 
 
 def test_bytes_that_no_hash_of_espressif_covers_are_blank():
@@ -185,6 +231,30 @@ def test_signature_numbers_out_of_range_are_refused(at, number):
     good = image.parse_image(GOOD).signature
     made = good[:at] + number.to_bytes(32, "big") + good[at + 32 :]
     assert refusal(with_blocks(block_by("image-a", signature=made))) == status.IM11
+
+
+def with_crc(block: bytes) -> bytes:
+    return block[:1196] + struct.pack("<I", binascii.crc32(block[:1196])) + bytes(16)
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "says"),
+    [(1, 4, "is of version 04"), (3, 1, "nobody knows"), (2, 2, "nobody knows"), (36, 7, "is of curve 7")],
+)
+def test_block_of_an_unknown_kind_is_refused_by_it(at, value, says):
+    changed = bytearray(block_by("image-a"))
+    changed[at] = value
+    with pytest.raises(VerifyError, match=says) as caught:
+        image.parse_image(with_blocks(with_crc(bytes(changed))))
+    assert caught.value.code == status.IM4
+
+
+@pytest.mark.parametrize("at", [165, 700, 1195])
+def test_block_with_bytes_behind_its_signature_is_refused(at):
+    changed = bytearray(block_by("image-a"))
+    changed[at] = 1
+    with pytest.raises(VerifyError, match="bytes behind its signature"):
+        image.parse_image(with_blocks(with_crc(bytes(changed))))
 
 
 def test_sector_with_anything_between_or_behind_its_blocks_is_refused():

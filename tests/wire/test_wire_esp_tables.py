@@ -2,6 +2,7 @@
 
 import hashlib
 import struct
+import types
 
 import esp_world
 import pytest
@@ -124,6 +125,15 @@ LACKS = {
 def test_table_that_lacks_what_we_need_is_whole_but_refused(name):
     tables.parse(LACKS[name][0], esp32c3)
     refused(*LACKS[name], needs=True)
+
+
+def test_slot_that_no_bootloader_maps_is_refused_on_a_larger_flash_too():
+    row = {name: getattr(esp32c3, name) for name in dir(esp32c3) if name.isupper()}
+    larger = types.SimpleNamespace(**row)
+    larger.FLASH_SIZE = 0x1000000
+    wide = tables.default_table(larger)
+    with pytest.raises(VerifyError, match="has more than 0x3f0000 bytes"):
+        tables.places(tables.parse(tables.build(wide), larger), larger)
 
 
 def test_95_records_are_the_most():

@@ -70,8 +70,6 @@ def check_bootloader(data: bytes, chip: "Espressif") -> None:
     """
     header = esp_image.Header(data)
     esp_image.check_header(header)
-    if header.chip_id != chip.CHIP_ID:
-        raise VerifyError(f"it is for {header.chip_name}", status.IM13)
     segments, end = esp_image.read_segments(data, header)
     esp_image.check_sums(data, segments, end)
     if any(esp_image.flash_mapped(chip, part.address) for part in segments):
