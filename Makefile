@@ -52,7 +52,7 @@ firmware: toolchain $(READY)
 	@$(MAKE) --no-print-directory -C bootloader bootloader recovery host
 	@for version in 1.0.0 1.1.0 1.3.0; do $(MAKE) --no-print-directory -C bootloader sample VERSION=$$version || exit 1; done
 	@$(MAKE) --no-print-directory -C bootloader sample VERSION=1.2.0 SELF_TEST=fail
-	@$(MAKE) --no-print-directory -C bootloader PORT=stm32u5 bootloader sample
+	@for port in stm32u5 esp32c3; do $(MAKE) --no-print-directory -C bootloader PORT=$$port bootloader sample || exit 1; done
 
 # The agent as the chip's own firmware, in the versions that demo, tests and benchmark use. The sources of
 # MicroPython and mbedTLS come from Debian's archive (agent/firmware/README.md).
