@@ -29,6 +29,7 @@ from fota_wire.host_print import print_result
 if TYPE_CHECKING:
     from fota_vdev.machine import Machine, RunResult
 
+ROM = click.option("--rom", type=FILE, help="Mask ROM of an ESP32-C3 to run from reset, 393216 bytes.")
 TIME = click.option("--time-ms", type=Whole(1), default=3000, show_default=True, help="Virtual time.")
 
 
@@ -147,6 +148,7 @@ def _certificate_der(path: Path) -> bytes:
 @vdev.command()
 @click.argument("file", type=OWN_FILE)
 @TIME
+@ROM
 @click.option("--until", "text", help="Stop when the UART has printed this text.")
 @click.option("--input", "typed", help="Type this into the UART at --input-at-ms.")
 @click.option("--input-at-ms", type=Whole(1), default=1000, show_default=True, help="Virtual time of it.")
@@ -161,12 +163,13 @@ def run(
     input_at_ms: int,
     bus_log: Path | None,
     network: bool,
+    rom: Path | None,
     as_json: bool,
 ) -> None:
     """Power on, run, print the UART as it comes, power off. Exit code 6 if the run ended in a fault."""
     from fota_vdev.wires.bus_log import listening
 
-    with _powered(file, live=not as_json) as machine, listening(machine, bus_log):
+    with _powered(file, rom, live=not as_json) as machine, listening(machine, bus_log):
         if network:
             from fota_vdev.modem import peripheral as modem
             from fota_vdev.modem.network import HostNetwork
@@ -183,10 +186,11 @@ def run(
 @vdev.command()
 @click.argument("file", type=OWN_FILE)
 @TIME
+@ROM
 @JSON
-def reset(file: Path, time_ms: int, as_json: bool) -> None:
+def reset(file: Path, time_ms: int, rom: Path | None, as_json: bool) -> None:
     """Power on, run for a while, press the reset button, run again; RAM keeps its content in between."""
-    with _powered(file, live=not as_json) as machine:
+    with _powered(file, rom, live=not as_json) as machine:
         machine.run(time_ms=time_ms)
         if machine.powered:
             machine.reset("pin")
@@ -200,12 +204,13 @@ def reset(file: Path, time_ms: int, as_json: bool) -> None:
     "--torn", type=Whole(), help="Seed: cut in the middle of the operation. Without: right before it."
 )
 @TIME
+@ROM
 @JSON
-def cut(file: Path, at: int, torn: int | None, time_ms: int, as_json: bool) -> None:
+def cut(file: Path, at: int, torn: int | None, time_ms: int, rom: Path | None, as_json: bool) -> None:
     """Run with a power cut at a flash operation, power on again, run. Exit code 1 if nothing was cut."""
     from fota_vdev.machine import StopReason
 
-    with _powered(file, live=not as_json) as machine:
+    with _powered(file, rom, live=not as_json) as machine:
         machine.cut_power_at(flash_op=at, torn=torn)
         first = machine.run(time_ms=time_ms)
         happened = first.reason is StopReason.POWER_CUT
@@ -344,11 +349,11 @@ def hexdump(file: Path, bank: int, offset: int, length: int, as_json: bool) -> N
 # -- shared ----------------------------------------------------------------------------------------------
 
 
-def _powered(file: Path, *, live: bool) -> "Machine":
+def _powered(file: Path, rom: Path | None, *, live: bool) -> "Machine":
     """Load a device and switch it on; with ``live`` its UART goes to standard output as it comes."""
     from fota_vdev.machine import Machine
 
-    machine = Machine.load(file)
+    machine = Machine.load(file, None if rom is None else read_input(rom, 1 << 20))
     if live:
         machine.on_uart = lambda byte: click.echo(bytes([byte]), nl=False)
     machine.power_on()

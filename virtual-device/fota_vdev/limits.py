@@ -2,6 +2,7 @@
 
 from fota_vdev.atecc608.assumptions import Assumptions
 from fota_vdev.atecc608.commands import NOT_MODELLED
+from fota_vdev.chips import esp32c3, stm32u5
 
 CHIP = (
     "Time: one instruction is one core clock. No wait states, pipeline, caches or bus contention.",
@@ -40,6 +41,8 @@ def as_dict() -> dict[str, object]:
         "chip": list(CHIP),
         "modem": list(MODEM),
         "element": list(ELEMENT),
+        "esp32c3": list(esp32c3.NOT_MODELLED),
+        "assumed_of_chips": {"stm32u585": list(stm32u5.ASSUMPTIONS), "esp32c3": list(esp32c3.ASSUMPTIONS)},
         "assumptions": {name: {"value": _plain(name), "why": why} for name, why in Assumptions.explain()},
     }
 
@@ -52,6 +55,9 @@ def _plain(name: str) -> object:
 def as_text() -> str:
     """Return the same as lines for people."""
     lines = ["Not modelled, STM32L476:", *(f"  - {line}" for line in CHIP)]
+    lines += ["Not modelled, ESP32-C3:", *(f"  - {line}" for line in esp32c3.NOT_MODELLED)]
+    for name, assumed in (("STM32U585", stm32u5.ASSUMPTIONS), ("ESP32-C3", esp32c3.ASSUMPTIONS)):
+        lines += [f"Assumed of the {name}, unverified on silicon:", *(f"  - {line}" for line in assumed)]
     lines += ["Modem, where one is attached:", *(f"  - {line}" for line in MODEM)]
     lines += ["Not modelled, ATECC608:", *(f"  - {line}" for line in ELEMENT)]
     lines += ["Assumed, unverified on silicon (fota_vdev.atecc608.Assumptions):"]

@@ -11,7 +11,7 @@ from typing import Any
 from fota_vdev.atecc608 import Atecc608
 from fota_vdev.chip import Chip
 from fota_vdev.chips.stm32l4 import STM32L476
-from fota_vdev.models import MODELS
+from fota_vdev.models import MODELS, with_rom
 from fota_vdev.parts import state_file
 from fota_vdev.parts.bus import BusFaultError, Peripheral, PowerCutError, UnmodelledError
 from fota_vdev.parts.clock import PS_PER_MS, PS_PER_US
@@ -21,7 +21,7 @@ from fota_vdev.parts.state_file import FileLock
 from fota_vdev.wires.i2c_bus import I2CBus, Tamper
 from fota_wire.bootreport import SIZE as BOOT_REPORT_SIZE
 from fota_wire.errors import DeviceError, InputError
-from fota_wire.host_chips import DEFAULT
+from fota_wire.host_chips import DEFAULT, ESPRESSIF
 
 LONGEST_SLICE = 4_000_000
 SLICE_WITH_UNTIL = 200_000
@@ -150,6 +150,9 @@ class Machine:
         """
         self._need_power()
         self._request = None
+        if cause == "pin" and self.chip.row.NAME in ESPRESSIF:  # EN takes the supply of all RAM away
+            self.keep_report()
+            self.space.scramble_ram(f"en|{self.seed}|{self.power_ups}|{len(self.resets)}")
         self.board.reset(cause)
         self.space.map_flash()
         self.resets.append((self.time_us, cause))
@@ -419,11 +422,14 @@ class Machine:
         state_file.save(Path(path), header, cells, self.lock)
 
     @classmethod
-    def load(cls, path: Path | str) -> "Machine":
+    def load(cls, path: Path | str, rom: bytes | None = None) -> "Machine":
         """Return the machine in a file, without power, locked against a second process until `close`.
 
+        ``rom``: a mask ROM to run from reset, in place of the model's own functions (ESP32-C3).
+
         Raises:
-            InputError: no such file, or not one of ours, of a chip without a model here, or damaged.
+            InputError: no such file, or not one of ours, of a chip without a model here, or damaged; a ROM
+                that is none, or for a chip that has none.
             StorageError: another process holds it.
         """
         with state_file.opened(Path(path)) as (header, cells, lock):
@@ -434,7 +440,7 @@ class Machine:
             machine = cls(
                 element=None if kept is None else Atecc608.from_persistent_state(kept),
                 seed=int(header["seed"]),
-                chip=MODELS[name],
+                chip=MODELS[name] if rom is None else with_rom(name, rom),
             )
             bank = machine.flash.geometry.bank
             if len(cells) != len(machine.flash.banks) * bank:

@@ -21,6 +21,34 @@ if TYPE_CHECKING:
     from fota_vdev.atecc608 import Atecc608
 
 
+NOT_MODELLED = (
+    "Time: one instruction is one core clock, a ROM function one instruction and what hardware takes for it.",
+    "ROM functions but those that stock second stages call, and a few more: a call of another ends the run;"
+    " with `--rom FILE` the mask ROM itself runs, from reset.",
+    "Interrupts are never taken: the system timer's first alarm ends a WFI, and that is all. No FreeRTOS.",
+    "Radio, DMA, LEDC, SPI2, RMT, timers of the groups, sleep modes: registers remember, or end it.",
+    "The cache holds all that it ever could have: what is not invalidated is always stale.",
+    "Atomic and floating-point instructions are illegal, as on the chip. The core can access misaligned words"
+    " (its ROM does): here a program that does so ends the run.",
+    "Code that was run at its IRAM address and is rewritten through DRAM may run on as it was.",
+    "Flash: W25Q-like commands over SPI1, 4 MiB; no flash encryption, no suspend, no block protection.",
+    "eFuses are read, never burnt. Physical memory protection and the world controller check nothing here.",
+)
+ASSUMPTIONS = (
+    "A blank or broken second stage is left to the watchdog of timer group 0, 1.3 s at 20 MHz.",
+    "The super watchdog bites 1.4 s after reset or feeding; its interrupt before that does not exist.",
+    "In flash-boot mode the RTC watchdog bites after its 200,000 ticks; else stage 0 is twice as long as its"
+    " register says, and more by eFuse WDT_DELAY_SEL.",
+    "A core reset sets both flash-boot modes again and leaves the rest of the RTC watchdog as it was.",
+    "A power cut in a page program leaves any of its bits, in an erase any of the sector's; what is read then"
+    " is the same at each reading.",
+    "The EN pin resets like a power-up: reset cause 1, RAM and RTC RAM lost.",
+    "A page takes 0.5 ms to program, a sector 50 ms to erase, a block of SHA-256 72 cycles.",
+    "From reset to the second stage pass 15 ms.",
+    "Random numbers read while the SAR ADC does not feed the generator are the same stream, and a warning.",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assembly:
     """The parts of one chip."""

@@ -34,6 +34,7 @@ from fota_vdev.parts.bus import UnmodelledError
 from fota_vdev.parts.emulator import Emulator, EmulatorError, Stop, Uc
 from fota_wire.errors import DeviceError
 
+MASK_ROM = (0x4000_0000, 0x4006_0000)  # copies its data misaligned: the core itself can do it
 MISA = 0x4010_1104  # RV32: C, I, M, U
 WFI, EBREAK, C_EBREAK = 0x1050_0073, 0x0010_0073, 0x9002
 FETCH_FAULT, ILLEGAL, BREAKPOINT, LOAD_FAULT, STORE_FAULT, ECALL_U, ECALL_M = 1, 2, 3, 5, 7, 8, 11
@@ -52,8 +53,12 @@ X: tuple[int, ...] = tuple(getattr(riscv, f"UC_RISCV_REG_X{n}") for n in range(3
 RA, SP, GP = X[1], X[2], X[3]
 A = X[10:18]
 MASK = 0xFFFF_FFFF
-# performance counter: event, mode, count; the same for user mode
-COUNTER_CSRS = {0x7E0: "event", 0x7E1: "mode", 0x7E2: "count", 0x800: "event", 0x801: "mode", 0x802: "count"}
+# CSRs that Unicorn does not know: the vendor's counter, for machine and user mode, and those of user-level
+# traps, which are never taken
+EVENT, MODE, COUNT = "event", "mode", "count"
+CSRS = {0x7E0: EVENT, 0x7E1: MODE, 0x7E2: COUNT, 0x800: EVENT, 0x801: MODE, 0x802: COUNT,
+        0x000: "ustatus", 0x004: "uie", 0x005: "utvec", 0x040: "uscratch", 0x041: "uepc", 0x042: "ucause",
+        0x043: "utval", 0x044: "uip"}  # fmt: skip
 
 
 @functools.cache
@@ -134,7 +139,7 @@ class Cpu(Emulator):
     def _hook_access(
         self, _uc: object, kind: int, address: int, size: int, _value: int, _data: object
     ) -> None:
-        if address & (size - 1):
+        if address & (size - 1) and not MASK_ROM[0] <= self.pc < MASK_ROM[1]:
             what = "store to" if kind == UC_MEM_WRITE else "load from"
             self.abort(UnmodelledError(f"{what} 0x{address:08x}, which is not aligned to {size} bytes"))
 
@@ -160,16 +165,16 @@ class Cpu(Emulator):
     def _csr(self, pc: int) -> bool:
         """Execute an access to one of the vendor's CSRs; return False if it is none."""
         word = self.word(pc)
-        operation, name = word >> 12 & 7, COUNTER_CSRS.get(word >> 20)
+        operation, name = word >> 12 & 7, CSRS.get(word >> 20)
         if word & 0x7F != 0x73 or not operation & 3 or name is None:
             return False
-        old = self.cycles() & MASK if name == "count" else self.csrs[name]
-        if name == "count":
+        old = self.cycles() & MASK if name == COUNT else self.csrs.get(name, 0)
+        if name == COUNT:
             self.on_counter_read(pc)
         source = word >> 15 & 31
         operand = source if operation & 4 else int(self.uc.reg_read(X[source]))
         new = {1: operand, 2: old | operand, 3: old & ~operand & MASK}[operation & 3]
-        if name != "count" and (operation & 3 == 1 or source):
+        if name != COUNT and (operation & 3 == 1 or source):
             self.csrs[name] = new
         if word >> 7 & 31:
             self.uc.reg_write(X[word >> 7 & 31], old)
@@ -253,7 +258,7 @@ class Cpu(Emulator):
     def reset(self, pc: int) -> None:
         """Start at ``pc`` as after reset: machine mode, interrupts off, all registers 0."""
         self.uc.context_restore(self._pristine)
-        self.csrs = {"event": 0, "mode": 1, "pc": 0, "at": 0}  # the last two: of the latest reading
+        self.csrs = {EVENT: 0, MODE: 1, "pc": 0, "at": 0}  # the last two: of the latest reading
         self.pc = pc
 
     @property

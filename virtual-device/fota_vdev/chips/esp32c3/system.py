@@ -70,6 +70,11 @@ class System(Plain, Gate):
         if self.cpu_hz != self._clock.hz:
             self._clock.set_hz(self.cpu_hz)
 
+    def read(self, offset: int) -> int:
+        """Return a register; SYSCLK_CONF tells the crystal's MHz in [18:12]."""
+        value = super().read(offset)
+        return value & 0xFFF | XTAL_HZ // 1_000_000 << 12 if offset == SYSCLK_CONF else value
+
     def write(self, offset: int, value: int) -> None:
         """Write a register."""
         super().write(offset, value)
