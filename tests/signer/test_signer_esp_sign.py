@@ -109,6 +109,7 @@ def test_verify_refuses_another_key_class_floor_and_a_changed_byte(
     refused(1, "verify", signed, "--key", b, *MODEL, says="IM8 image-key")
     refused(1, "verify", signed, "--key", a, "--class", "00000000-0000-4000-8000-000000000000", says="IM7")
     refused(1, "verify", signed, "--key", a, *MODEL, "--floor", 4, says="PO1 rollback")
+    refused(1, "verify", signed, "--key", a, *MODEL, "--chip", "stm32u585", says="IM13 image-chip")
     data = signed.read_bytes()
     digest = image.parse_image(data).image_hash
     ones = (bytes(31) + b"\1") * 2
