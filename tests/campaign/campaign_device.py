@@ -11,15 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from fota_signer.examples import example_key
+from fota_signer.factory.flash import layout_words
 from fota_signer.firmware import load_firmware
+from fota_vdev import view
 from fota_vdev.atecc608.chip import Atecc608
 from fota_vdev.machine import Machine
+from fota_vdev.models import MODELS
 from fota_vdev.parts.elf import segments
-from fota_vdev.provision import provision_element, write_flash
+from fota_vdev.places import places
+from fota_vdev.provision import provision_element
 from fota_vdev.wires.host import ChipHost
-from fota_wire import host_crypto, image, journal
+from fota_wire import host_chips, host_crypto, image, journal
 from fota_wire.cose import key_hash
-from fota_wire.layout import SLOT_A, SLOT_B, SLOT_NONE, TRUST_STORE_OFFSET
+from fota_wire.host_chips import Stm32
+from fota_wire.layout import SLOT_A, SLOT_B, SLOT_NONE
 from fota_wire.settings import Settings, TrustStore, pack, pack_trust_store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +34,7 @@ A, B, NONE = SLOT_A, SLOT_B, SLOT_NONE
 BANK = {A: 1, B: 2}
 IO_KEY, MAC_KEY = (hashlib.sha256(label).digest() for label in (b"campaign io", b"campaign mac"))
 APP_ENTRY = 0x0800_4240
-ELF, CLANG_ELF = (f"bootloader/stm32l4{by}/bootloader.elf" for by in ("", "-clang"))  # in a build directory
+U5 = "stm32u585-"  # begins the name of a build for that chip
 _built = False
 # seeded bugs: (file, what stands there, what stands there instead)
 MUTANTS: dict[str, tuple[tuple[str, str, str], ...]] = {
@@ -57,17 +62,24 @@ class BuildError(Exception):
     """The compiler refused, or is not there."""
 
 
+def chip_of(name: str) -> Stm32:
+    """The chip that a build is for."""
+    return host_chips.stm32("stm32u585" if name.startswith(U5) else host_chips.DEFAULT)
+
+
 def build(name: str, sources: Path | None = None, extra: tuple[str, ...] = ()) -> Path:
     """Build one bootloader into its own directory; return the ELF."""
     out = BUILD / name
     out.mkdir(parents=True, exist_ok=True)
-    make([str(sources or ROOT / "bootloader"), f"BUILD={out}", *extra, "bootloader"])
+    port = f"PORT={chip_of(name).PORT}"
+    make([str(sources or ROOT / "bootloader"), f"BUILD={out}", port, *extra, "bootloader"])
     return elf_of(name)
 
 
 def elf_of(name: str) -> Path:
     """Where `build` leaves its ELF."""
-    return BUILD / name / (CLANG_ELF if name == "clang" else ELF)
+    compiler = "-clang" if name.removeprefix(U5) == "clang" else ""
+    return BUILD / name / f"bootloader/{chip_of(name).PORT}{compiler}/bootloader.elf"
 
 
 def make(arguments: list[str]) -> None:
@@ -91,12 +103,12 @@ def use_built() -> None:
 
 @cache
 def bootloader(name: str) -> Path:
-    """ "gcc", "clang", or "<mutant>" of `MUTANTS`."""
+    """ "gcc", "clang", or "<mutant>" of `MUTANTS`; the first two for the STM32U585 too, behind `U5`."""
     if _built and elf_of(name).exists():
         return elf_of(name)
-    if name == "gcc":
-        return build("gcc")
-    if name == "clang":
+    if name.removeprefix(U5) == "gcc":
+        return build(name)
+    if name.removeprefix(U5) == "clang":
         return build(name, extra=("COMPILER=clang",))
     sources = copy_sources(name)
     for file, old, new in MUTANTS[name]:
@@ -133,14 +145,16 @@ def payload(version: int) -> bytes:
 
 
 @cache
-def sample_image(version: str, *, fail: bool) -> bytes:
+def sample_image(version: str, *, fail: bool, chip: str) -> bytes:
     """The sample application (bootloader/sample, with the C client), signed; security counter 2."""
     name = f"app-{version}{'-fail' if fail else ''}.elf"
+    port = host_chips.stm32(chip).PORT
     make(
-        [str(ROOT / "bootloader"), f"BUILD={BUILD / 'sample'}", "sample", f"VERSION={version}",
-         f"SELF_TEST={'fail' if fail else 'pass'}"]
+        [str(ROOT / "bootloader"), f"BUILD={BUILD / 'sample'}", f"PORT={port}", "sample",
+         f"VERSION={version}", f"SELF_TEST={'fail' if fail else 'pass'}"]
     )  # fmt: skip
-    return sign(load_firmware((BUILD / "sample/sample" / name).read_bytes(), name), version=2, sec_cnt=2)
+    folder = BUILD / "sample/sample" / ("" if chip == host_chips.DEFAULT else port)
+    return sign(load_firmware((folder / name).read_bytes(), name), version=2, sec_cnt=2)
 
 
 def make_image(
@@ -178,9 +192,10 @@ def sign(
 # --- the machine ---
 
 
-def factory_machine(elf: Path, first: bytes | None = None) -> Machine:
+def factory_machine(elf: Path, first: bytes | None = None, chip: str = host_chips.DEFAULT) -> Machine:
     """A provisioned machine without power: journal blank, ``first`` in slot A."""
-    machine = Machine(element=Atecc608(seed=7), seed=7)
+    row = host_chips.stm32(chip)
+    machine = Machine(element=Atecc608(seed=7), seed=7, chip=MODELS[chip])
     machine.power_on()
     host = ChipHost(machine.i2c, machine.sleep_us)
     serial = host.serial()
@@ -207,10 +222,21 @@ def factory_machine(elf: Path, first: bytes | None = None) -> Machine:
         vendor_id=bytes(16),
         class_id=CLASS_ID,
     )
-    code = b"".join(data for _, data in segments(elf))
-    trust = pack_trust_store(store) if len(code) <= TRUST_STORE_OFFSET else b""
-    write_flash(machine, code, trust, page, first or b"")
+    parts = [(address - row.FLASH_BASE, data) for address, data in segments(elf)]
+    room = all(at + len(data) <= row.TRUST_STORE_OFFSET or at >= row.TAIL_OFFSET for at, data in parts)
+    parts += [(row.TRUST_STORE_OFFSET, pack_trust_store(store))] if room else []
+    for bank in row.FACTORY_BANKS:
+        own = [(row.LAYOUT_OFFSET, layout_words(row, bank))] if row.LAYOUT_OFFSET < row.SLOT_OFFSET else []
+        for at, data in (*parts, (row.SETTINGS_OFFSET, page), *own):
+            machine.flash.write_phys(bank, at, data)
+        machine.flash.protect(bank, 0, row.SLOT_OFFSET // row.PAGE_SIZE - 1)
+    machine.flash.write_phys(1, row.SLOT_OFFSET, first or b"")
     return machine
+
+
+def row_of(machine: Machine) -> Stm32:
+    """The machine's row in the table of chips."""
+    return host_chips.stm32(machine.chip.row.NAME)
 
 
 def install(machine: Machine, slot: int, data: bytes) -> None:
@@ -220,12 +246,8 @@ def install(machine: Machine, slot: int, data: bytes) -> None:
 
 
 def journal_pages(machine: Machine) -> tuple[bytes, bytes]:
-    """The journal as a reader sees it: zeros for a double word that faults."""
-    cells = bytearray(machine.flash.read_phys(2, 0, 4096))
-    for bank, at in machine.flash.ecc_bad:
-        if bank == 2 and at < 4096:
-            cells[at : at + 8] = bytes(8)
-    return bytes(cells[:2048]), bytes(cells[2048:])
+    """The journal as a reader sees it: zeros for what faults."""
+    return view.journal_pages(machine, places(machine))
 
 
 def journal_state(machine: Machine) -> journal.Record:
@@ -234,10 +256,12 @@ def journal_state(machine: Machine) -> journal.Record:
 
 def append(machine: Machine, record: journal.Record) -> None:
     """Write a record as a factory programmer would: next cell, the page blank before its first."""
+    row = row_of(machine)
     _, page, cell = journal.scan(*journal_pages(machine))
+    at = row.JOURNAL_OFFSET + page * row.JOURNAL_STRIDE
     if cell == 0:
-        machine.flash.write_phys(2, 2048 * page, b"\xff" * 2048)
-    machine.flash.write_phys(2, 2048 * page + 16 * cell, journal.pack(record))
+        machine.flash.write_phys(2, at, b"\xff" * journal.PAGE_SIZE)
+    machine.flash.write_phys(2, at + 16 * cell, journal.pack(record))
 
 
 def fill_journal(machine: Machine, left: int) -> None:

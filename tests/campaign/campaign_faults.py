@@ -38,7 +38,11 @@ from fota_vdev.snapshot import Snapshot, Snapshots
 REGISTERS = [UC_ARM_REG_R0 + n for n in range(13)]
 KEY_REGISTERS = [*REGISTERS[:12], UC_ARM_REG_SP, UC_ARM_REG_LR]
 STACK_TOP = 0x20000400
-SLOT_RANGES = ((0x08004000, 0x0807FFFF), (0x08084000, 0x080FFFFF), (0x4000, 0x7FFFF), (0x84000, 0xFFFFF))
+SLOT_RANGES = {
+    "stm32l476": ((0x08004000, 0x0807FFFF), (0x08084000, 0x080FFFFF), (0x4000, 0x7FFFF), (0x84000, 0xFFFFF)),
+    "stm32u585": ((0x08004000, 0x080F3FFF), (0x08104000, 0x081F3FFF)),  # no alias of flash at 0
+}
+"""Where code of slots runs, by the chip's name."""
 # too small and too often called to be worth a look
 LEAVES = {"memcpy", "memset", "memcmp", "strlen", "fota_sha256_blocks", "wait_for", "fota_flash_ecc_fault",
           "transfer", "fota_port_wait_us", "fota_port_put", "enter"}  # fmt: skip
@@ -90,6 +94,15 @@ def functions(elf: Path) -> list[Function]:
             for s in table.iter_symbols()
             if s["st_info"]["type"] == "STT_FUNC"
         ]
+
+
+def frozen(value: Any) -> Any:
+    """A state of a peripheral as something that can be a key."""
+    if isinstance(value, dict):
+        return tuple(value.items())
+    return (
+        tuple(value) if isinstance(value, list) else bytes(value) if isinstance(value, bytearray) else value
+    )
 
 
 def condition_holds(condition: int, apsr: int) -> bool:
@@ -169,7 +182,7 @@ class Walk:
         def on(address: int, last: int, call: Callable[..., None], argument: Any = None) -> None:
             self.uc.hook_add(UC_HOOK_CODE, call, user_data=argument, begin=address, end=last)
 
-        for begin, last in SLOT_RANGES:
+        for begin, last in SLOT_RANGES[self.machine.chip.row.NAME]:
             on(begin, last, self._application)
         for f in self.functions:
             if f.name == "fota_port_halt":
@@ -246,8 +259,8 @@ class Walk:
         tick = b.scs.systick
         i2c, flash = b.i2c, b.controller
         parts = (
-            tuple(b.rcc.regs.values()), b.syscfg.memrmp, flash.acr, flash.sr, flash.cr, flash.eccr,
-            tuple(flash._keys), flash._key_lockout, flash._latch, flash.busy_until_ps > now,
+            tuple(b.rcc.regs.values()), b.swapped, tuple(m.flash.options.items()), flash.busy_until_ps > now,
+            *(frozen(getattr(flash, name)) for name in flash.STATE if name != "busy_until_ps"),
             *(tuple(b.gpio[p].regs.values()) for p in "AB"),
             tuple(i2c.regs.values()), i2c.flags, i2c._left, bytes(i2c._out), bytes(i2c._in), i2c._step,
             i2c._address, i2c._txdr, tuple(b.usart.regs.values()),

@@ -38,6 +38,7 @@ from campaign_device import (
     B,
     append,
     bootloader,
+    chip_of,
     factory_machine,
     host_crypto,
     image,
@@ -69,6 +70,7 @@ HELPERS = {
     "__aeabi_memcpy", "__aeabi_memcpy4",
 }  # fmt: skip
 STRIDE = 97
+RAM = 0x2000_0000
 WHOLE = ("bad-signature", "raise-floor")
 TO_THE_JUMP = ("mirrored",)  # to its end, but without helpers
 NO_SESSION = ("unknown-key", "wrong-class")  # refused before the element is asked
@@ -168,11 +170,15 @@ SCENARIOS: dict[str, Scenario] = {
 
 
 def behind_the_check(elf: Path) -> int:
-    """Address (with the Thumb bit) right behind the last conditional branch of enter(), before the jump."""
+    """Address (with the Thumb bit) right behind the last conditional branch before the jump: in enter(),
+    where banks are exchanged from RAM, else in fota_port_boot().
+    """
     with elf.open("rb") as f:
         file: Any = ELFFile(f)
-        symbol = file.get_section_by_name(".symtab").get_symbol_by_name("enter")[0]
-        section = file.get_section_by_name(".data")
+        table = file.get_section_by_name(".symtab")
+        found = table.get_symbol_by_name("enter") or table.get_symbol_by_name("fota_port_boot")
+        symbol = found[0]
+        section = file.get_section_by_name(".data" if symbol["st_value"] >= RAM else ".text")
         begin = symbol["st_value"] & ~1
         code = section.data()[begin - section["sh_addr"] :]
     at, last = 0, 0
@@ -207,7 +213,7 @@ def walk(build: str, name: str) -> Walk:
     scenario = SCENARIOS[name]
     elf = bootloader(build)
     good, other = (B, A) if scenario.mirrored else (A, B)
-    machine = factory_machine(elf)
+    machine = factory_machine(elf, chip=chip_of(build).NAME)
     install(machine, good, make_image(1, sec_cnt=scenario.counter or scenario.floor))
     for record in scenario.records(good, other):
         append(machine, record)

@@ -215,7 +215,7 @@ class Bench:
             host.increment(0)
         m.power_off()
         self.entered = 0
-        for begin, last in SLOT_RANGES:
+        for begin, last in SLOT_RANGES[m.chip.row.NAME]:
             m.cpu.uc.hook_add(UC_HOOK_CODE, self._application, begin=begin, end=last)
         m.cpu.uc.ctl_flush_tb()
         self.snapshots = Snapshots(m)

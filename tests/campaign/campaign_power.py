@@ -29,6 +29,7 @@ from campaign_device import (
     B,
     append,
     bootloader,
+    chip_of,
     factory_machine,
     fill_journal,
     install,
@@ -40,12 +41,12 @@ from campaign_faults import SLOT_RANGES, CampaignError
 from unicorn.unicorn_const import UC_HOOK_CODE
 
 from fota_agent.board_stm32 import Stm32Board
+from fota_cli.boards import BOARDS
 from fota_vdev.machine import Machine, RunResult, StopReason
 from fota_vdev.snapshot import Snapshot, Snapshots
 from fota_wire import journal, status
 from fota_wire.errors import DeviceError
 from fota_wire.journal import REJECTED, REVERTED, STAGED, TRIAL
-from fota_wire.layout import PAGE_SIZE
 
 TRIES = 3
 SECOND_SEEDS = 16
@@ -130,7 +131,7 @@ def with_bad_b(machine: Machine) -> None:
 
 
 def with_failing_sample(machine: Machine) -> None:
-    install(machine, B, sample_image("1.2.0", fail=True))
+    install(machine, B, sample_image("1.2.0", fail=True, chip=machine.chip.row.NAME))
     records(CONFIRMED_A, (A, B, STAGED))(machine)
 
 
@@ -194,7 +195,8 @@ class Rig:
 
     def __init__(self, build: str, name: str) -> None:
         self.name, self.scenario = name, SCENARIOS[name]
-        self.machine = m = factory_machine(bootloader(build), make_image(1))
+        self.row = chip_of(build)
+        self.machine = m = factory_machine(bootloader(build), make_image(1), self.row.NAME)
         assert m.element is not None
         self.element = m.element
         install(m, B, make_image(2, sec_cnt=self.scenario.secver))
@@ -214,7 +216,7 @@ class Rig:
             self.boot()
             if self.entered != self.scenario.ends:
                 raise CampaignError(f"{name}: the application to act does not run")
-            self.board = Stm32Board(
+            self.board = BOARDS[self.row.NAME](
                 m.mem32, m.i2c, m.read, m.sleep_us, lambda: m.time_us // 1000, lambda n: 0
             )
         self.floor = self.element.counters[0] // 8
@@ -224,7 +226,7 @@ class Rig:
 
     def _hook(self) -> None:
         m = self.machine
-        for begin, last in SLOT_RANGES:
+        for begin, last in SLOT_RANGES[self.row.NAME]:
             m.cpu.uc.hook_add(UC_HOOK_CODE, self._application, begin=begin, end=last)
         m.cpu.uc.ctl_flush_tb()
         begin_operation, execute = m.flash._begin, self.element._execute
@@ -350,9 +352,10 @@ class Rig:
     # -- judging -----------------------------------------------------------------------------------------
 
     def persistent(self) -> Any:
-        """What decides the next boot: the journal as far as it can be read, ECC marks, counters."""
+        """What decides the next boot: the journal as far as it can be read, marks, option bytes, counters."""
         m = self.machine
-        return b"".join(journal_pages(m)), tuple(sorted(m.flash.ecc_bad)), tuple(self.element.counters)
+        kept = tuple(sorted(m.flash.ecc_bad)), tuple(sorted(m.flash.options.items()))
+        return b"".join(journal_pages(m)), *kept, tuple(self.element.counters)
 
     def judge(self, path: Path) -> tuple[str, str]:
         """Judge what a cut on ``path`` left, by the journal and by booting it: ("", "") or (kind, why)."""
@@ -399,7 +402,10 @@ class Rig:
                 "bad_boots",
                 f"a confirmed image with counter {secver} runs above floor {self.element.counters}",
             )
-        if any(op.bank != 2 or op.offset >= 2 * PAGE_SIZE for op in m.flash.log):
+        begin = self.row.JOURNAL_OFFSET
+        room = range(begin, begin + 2 * self.row.JOURNAL_STRIDE)
+        work = [op for op in m.flash.log if op.kind != "options"]
+        if any(op.bank != 2 or op.offset not in room for op in work):
             return "bad_boots", "flash outside the journal was changed"
         return "", ""
 

@@ -65,7 +65,7 @@ class Done:
 def work(job: Job) -> Done:
     """Do one job."""
     start = time.process_time()
-    if job.campaign == "power_cut":
+    if job.campaign in ("power_cut", "stm32u585_power_cut"):
         r = power.campaign(job.build, job.scenario, job.low, job.high, only=job.only)
         cases, failures, outcomes = r.cases, r.failures, {"boots": r.boots}
     elif job.campaign == "agent_power":
@@ -98,6 +98,8 @@ def jobs(wanted: tuple[str, ...]) -> Iterator[Job]:
     """All jobs of the campaigns in ``wanted``."""
     if "power_cut" in wanted:
         yield from (Job("power_cut", "gcc", name, 0, 1) for name in power.SCENARIOS)
+    if "stm32u585_power_cut" in wanted:
+        yield from (Job("stm32u585_power_cut", f"{device.U5}gcc", name, 0, 1) for name in power.SCENARIOS)
     if "agent_power" in wanted:
         yield from (Job("agent_power", "gcc", "update", part, agent.PARTS) for part in range(agent.PARTS))
     if "i2c_adversary" in wanted:
@@ -139,6 +141,8 @@ class Progress:
 def run(wanted: tuple[str, ...], processes: int) -> dict[str, Any]:
     """Run campaigns; return {campaign: {"cases": n, ..., "failures": [...], "outcomes": {...}}}."""
     device.bootloader("gcc")
+    if "stm32u585_power_cut" in wanted:
+        device.bootloader(f"{device.U5}gcc")
     if "skip_clang" in wanted:
         device.bootloader("clang")
     if "agent_power" in wanted:
@@ -184,9 +188,9 @@ def replay(case: str) -> int:
     """Run one case by its id, ``campaign:build:scenario/place``."""
     campaign, build, name = case.split(":", 2)
     scenario, _, place = name.partition("/")
-    if (device.BUILD / build / device.ELF).exists():
+    if device.elf_of(build).exists():
         device.use_built()  # an id is good for the build that it was found on
-    if campaign in ("power_cut", "i2c_adversary", "agent_power"):
+    if campaign in ("power_cut", "stm32u585_power_cut", "i2c_adversary", "agent_power"):
         high = 1
         done = work(Job(campaign, build, scenario, 0, high, name))
     else:
@@ -202,7 +206,8 @@ def replay(case: str) -> int:
 
 def main() -> int:
     """Parse the command line."""
-    names = ("power_cut", "skip_gcc", "skip_clang", "bit_flip", "i2c_adversary", "agent_power")
+    names = ("power_cut", "skip_gcc", "skip_clang", "bit_flip", "i2c_adversary", "agent_power",
+             "stm32u585_power_cut")  # fmt: skip
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--only", choices=names, action="append", help="run this campaign (may be repeated)")
     parser.add_argument("--replay", metavar="ID", help="run one case again")

@@ -80,6 +80,18 @@ def test_power_cuts_lose_nothing(scenario: str) -> None:
     assert result.cases > 20
 
 
+@pytest.mark.parametrize("scenario", ["install", "request"])
+def test_power_cuts_lose_nothing_on_the_stm32u585(scenario: str) -> None:
+    """Option bytes are among what is cut: the banks change places by them."""
+    build = f"{device.U5}gcc"
+    result = power.campaign(build, scenario, seeds=2, second_seeds=1, sample=0.4)
+    assert result.failures == []
+    assert result.cases >= 10
+    path = power.rig(build, scenario).path
+    operations = {op.what.split()[0] for op in path.operations if op.kind == "flash"}
+    assert operations == ({"options", "program"} if scenario == "install" else {"program"})
+
+
 def test_cut_that_does_not_come_fails_the_campaign() -> None:
     rig = power.rig("gcc", "install")
     index = next(i for i, op in enumerate(rig.path.operations) if op.kind == "flash")
