@@ -30,10 +30,10 @@ U5 = host_chips.stm32("stm32u585")
 JOURNAL_OFFSETS = tuple(U5.JOURNAL_OFFSET + page * U5.JOURNAL_STRIDE for page in (0, 1))
 
 
-def make(*arguments: str) -> None:
-    """Build one thing for the STM32U5; one process at a time, under the lock of the other tests."""
+def make(*arguments: str, port: str = "stm32u5") -> None:
+    """Build one thing for a port; one process at a time, under the lock of the other tests."""
     BUILD.mkdir(exist_ok=True)
-    command = ["make", "-C", str(ROOT / "bootloader"), "PORT=stm32u5", *arguments]
+    command = ["make", "-C", str(ROOT / "bootloader"), f"PORT={port}", f"PYTHON={sys.executable}", *arguments]
     with (BUILD / "bootloader.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -228,3 +228,92 @@ def refused(device: Device, slot: str) -> str:
     """The status with which the bootloader refused a slot in the last run, or nothing."""
     found = re.findall(rf"slot {slot} refused: (\w+)", device.said)
     return found[-1] if found else ""
+
+
+# --- ESP32-C3 ---
+
+
+@pytest.fixture(scope="session")
+def c3_bootloader() -> Path:
+    """bootloader.elf; bootloader.bin lies beside it."""
+    make("bootloader", port="esp32c3")
+    return BUILD / "bootloader/esp32c3/bootloader.elf"
+
+
+@pytest.fixture(scope="session")
+def c3_plain() -> Callable[..., bytes]:
+    """c3_plain("1.1.0") -> the sample application as a .bin that nobody has signed."""
+    from fota_signer.esp_firmware import load_application
+    from fota_wire.host_chips import CHIPS
+
+    def build(version: str, *, fail: bool = False, pad: int = 0) -> bytes:
+        what = f"VERSION={version}", f"SELF_TEST={'fail' if fail else 'pass'}", f"PAD={pad}"
+        make("sample", *what, port="esp32c3")
+        name = f"app-{version}{'-fail' if fail else ''}{f'-pad{pad}' if pad else ''}.elf"
+        return load_application((BUILD / "sample/esp32c3" / name).read_bytes(), name, CHIPS["esp32c3"])
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def c3_signed(c3_plain: Callable[..., bytes], keys: SimpleNamespace) -> Callable[..., bytes]:
+    """c3_signed("1.1.0", sec_cnt=2) -> image file, by the signer."""
+    from fota_signer.identity import DeviceClass
+    from fota_signer.images import sign_application
+
+    def build(
+        version: str, *, sec_cnt: int = 1, key: Any = None, class_id: bytes = CLASS_ID, **how: Any
+    ) -> bytes:
+        major, minor, revision = map(int, version.split("."))
+        return sign_application(
+            c3_plain(version, **how),
+            key=key or keys.root_a,
+            version=(major, minor, revision, 0),
+            sec_cnt=sec_cnt,
+            device_class=DeviceClass(vendor_id=VENDOR_ID, class_id=class_id),
+        )
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def c3_factory(c3_bootloader: Path, c3_signed: Callable[..., bytes], keys: SimpleNamespace) -> Any:
+    from esp32c3_world import PLACES, Device
+    from espressif_forms import table
+    from fota_vdev.chips.esp32c3 import ESP32C3
+
+    roots = public_xy(keys.root_a), public_xy(keys.root_b)
+    io_key, mac_key = bytes(range(32)), bytes(range(32, 64))
+    machine = Machine(element=Atecc608(), chip=ESP32C3)
+    machine.power_on()
+    host = ChipHost(machine.i2c, machine.sleep_us)
+    serial = host.serial()
+    provision_element(host, io_key=io_key, mac_key=mac_key, root_a_xy=roots[0], root_b_xy=roots[1])
+    machine.power_off()
+    settings = Settings(
+        class_id=CLASS_ID,
+        serial=serial,
+        io_key=io_key,
+        mac_key=mac_key,
+        root_a=key_hash(roots[0]),
+        root_b=key_hash(roots[1]),
+        places=PLACES,
+    )
+    device = Device(machine)
+    device.write(0, c3_bootloader.with_suffix(".bin").read_bytes())
+    device.write(0x7000, pack(settings))
+    device.write(0x8000, table())
+    device.install("A", c3_signed("1.0.0"))
+    return SimpleNamespace(machine=machine, fresh=machine.snapshot())
+
+
+@pytest.fixture
+def c3(c3_factory: Any) -> Iterator[Any]:
+    """As it leaves the factory: 1.0.0 in slot A, security counter 1; journal, OTA data and slot B blank."""
+    from esp32c3_world import Device
+
+    machine = c3_factory.machine
+    machine.restore(c3_factory.fresh)
+    machine.i2c_tamper = None
+    yield Device(machine)
+    machine.i2c_tamper = None

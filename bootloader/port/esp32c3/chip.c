@@ -20,20 +20,26 @@ static bool watchdog_wanted; /* somebody asked for it: it runs on in the applica
 
 /* --- watchdogs --- */
 
-static void rtc_watchdog(uint32_t config, uint32_t seconds) {
+static void rtc_watchdog(uint32_t seconds) {
   /* eFuses scale stage 0: by two at least */
   const uint32_t scale = 1 + (EFUSE_DATA1 >> 16 & 3u);
   RTC_WDT_PROTECT = WDT_KEY;
   RTC_WDT_CONFIG1 = seconds * SLOW_HZ >> scale;
-  RTC_WDT_CONFIG0 = config;
+  RTC_WDT_CONFIG0 = RTC_WDT_ON;
   RTC_WDT_FEED = WDT_FEED_NOW;
+  RTC_WDT_PROTECT = 0;
+}
+
+static void rtc_watchdog_off(void) {
+  RTC_WDT_PROTECT = WDT_KEY;
+  RTC_WDT_CONFIG0 = 0;
   RTC_WDT_PROTECT = 0;
 }
 
 /* The mask ROM leaves all three as reset does, in their flash boot mode, where seconds are all that
  * one has. One is ours from here on; the others are what ESP-IDF leaves to an application. */
 static void take_watchdogs(void) {
-  rtc_watchdog(RTC_WDT_ON, START_WATCHDOG_S);
+  rtc_watchdog(START_WATCHDOG_S);
   TIMG0_WDT_PROTECT = WDT_KEY;
   TIMG0_WDT_CONFIG0 = (TIMG0_WDT_CONFIG0 & ~TIMG_FLASH_BOOT) | TIMG_UPDATE;
   TIMG0_WDT_PROTECT = 0;
@@ -44,7 +50,7 @@ static void take_watchdogs(void) {
 
 void fota_port_watchdog(uint32_t seconds) {
   watchdog_wanted = true;
-  rtc_watchdog(RTC_WDT_ON, seconds);
+  rtc_watchdog(seconds);
 }
 
 void fota_port_feed(void) {
@@ -113,7 +119,7 @@ void fota_chip_stop(void) {
   SYSTIMER_INT_ENA = 0;
   SYSTIMER_INT_CLR = 1;
   SYSTIMER_CONF &= ~SYSTIMER_TARGET0_ON;
-  if (!watchdog_wanted) rtc_watchdog(0, 0);
+  if (!watchdog_wanted) rtc_watchdog_off();
 }
 
 /* --- reset cause --- */

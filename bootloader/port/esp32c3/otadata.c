@@ -54,19 +54,6 @@ static uint32_t newest(const fota_otadata_t *data, uint8_t slot) {
   return found;
 }
 
-/* A device that has booted without us so far: what ran last counts as confirmed. */
-static void take_over(const fota_otadata_t *data, fota_record_t *state) {
-  uint32_t highest = 0;
-  for (uint32_t i = 0; i < 2; i++) {
-    const uint32_t s = data->state[i];
-    if (data->sequence[i] <= highest || is_over(s) || s == FOTA_OTA_NEW || s == FOTA_OTA_PENDING) {
-      continue;
-    }
-    highest = data->sequence[i];
-    state->confirmed = slot_of(highest);
-  }
-}
-
 static bool join_trial(const fota_otadata_t *data, fota_record_t *state) {
   const uint32_t own = newest(data, state->candidate);
   const uint32_t active = newest(data, FOTA_SLOT_NONE);
@@ -90,13 +77,16 @@ static bool join_trial(const fota_otadata_t *data, fota_record_t *state) {
 }
 
 bool fota_otadata_join(const fota_otadata_t *data, fota_record_t *state) {
-  if (state->confirmed == FOTA_SLOT_NONE && state->state == FOTA_STATE_NONE) take_over(data, state);
   if (state->state == FOTA_STATE_TRIAL && state->reason == FOTA_OTA_DATA) {
     return join_trial(data, state);
   }
   if (state->state == FOTA_STATE_TRIAL || state->state == FOTA_STATE_STAGED) return false;
   const uint32_t active = newest(data, FOTA_SLOT_NONE);
-  if (active == NONE || !asks(data->state[active])) return false;
+  if (active == NONE) return false;
+  /* a device that has booted without us so far: what ran last goes first */
+  const bool first = state->confirmed == FOTA_SLOT_NONE && state->state == FOTA_STATE_NONE;
+  const bool ran = first && data->state[active] != FOTA_OTA_PENDING;
+  if (!ran && !asks(data->state[active])) return false;
   const uint8_t slot = slot_of(data->sequence[active]);
   if (slot == state->confirmed) return false;
   state->candidate = slot;
