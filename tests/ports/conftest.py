@@ -241,6 +241,13 @@ def c3_bootloader() -> Path:
 
 
 @pytest.fixture(scope="session")
+def c3_software() -> Path:
+    """The same without the SHA engine."""
+    make("bootloader", "SHA=software", port="esp32c3")
+    return BUILD / "bootloader/esp32c3-software/bootloader.elf"
+
+
+@pytest.fixture(scope="session")
 def c3_plain() -> Callable[..., bytes]:
     """c3_plain("1.1.0") -> the sample application as a .bin that nobody has signed."""
     from fota_signer.esp_firmware import load_application
@@ -277,33 +284,38 @@ def c3_signed(c3_plain: Callable[..., bytes], keys: SimpleNamespace) -> Callable
 
 
 @pytest.fixture(scope="session")
-def c3_factory(c3_bootloader: Path, c3_signed: Callable[..., bytes], keys: SimpleNamespace) -> Any:
-    from esp32c3_world import PLACES, Device
+def c3_factory(
+    c3_bootloader: Path, c3_signed: Callable[..., bytes], keys: SimpleNamespace, tmp_path_factory: Any
+) -> Any:
+    """One device as the factory's own steps and its HEX leave it."""
     from espressif_forms import table
+
+    from fota_cli.rehearsal import flash_hex
+    from fota_signer.factory.ca import make_ca
+    from fota_signer.factory.flash import Firmware, factory_hex
+    from fota_signer.factory.i2c import I2cTransport
+    from fota_signer.factory.line import Job, provision_chip
     from fota_vdev.chips.esp32c3 import ESP32C3
 
-    roots = public_xy(keys.root_a), public_xy(keys.root_b)
-    io_key, mac_key = bytes(range(32)), bytes(range(32, 64))
     machine = Machine(element=Atecc608(), chip=ESP32C3)
     machine.power_on()
-    host = ChipHost(machine.i2c, machine.sleep_us)
-    serial = host.serial()
-    provision_element(host, io_key=io_key, mac_key=mac_key, root_a_xy=roots[0], root_b_xy=roots[1])
+    roots = {"root_a_xy": public_xy(keys.root_a), "root_b_xy": public_xy(keys.root_b)}
+    job = Job(**roots, ca=make_ca("factory", 2), work=tmp_path_factory.mktemp("work"))
+    record = provision_chip(I2cTransport(machine.i2c, machine.sleep_us), job).record
     machine.power_off()
-    settings = Settings(
+    firmware = Firmware(
+        chip=host_chips.CHIPS["esp32c3"],
+        bootloader=c3_bootloader.with_suffix(".bin").read_bytes(),
+        image=c3_signed("1.0.0"),
         class_id=CLASS_ID,
-        serial=serial,
-        io_key=io_key,
-        mac_key=mac_key,
-        root_a=key_hash(roots[0]),
-        root_b=key_hash(roots[1]),
-        places=PLACES,
+        vendor_id=VENDOR_ID,
+        **roots,
+        genesis_root=b"\xa0",
+        server_ca_der=b"\x30",
+        server_url="https://localhost",
+        table=table(),
     )
-    device = Device(machine)
-    device.write(0, c3_bootloader.with_suffix(".bin").read_bytes())
-    device.write(0x7000, pack(settings))
-    device.write(0x8000, table())
-    device.install("A", c3_signed("1.0.0"))
+    flash_hex(machine, factory_hex(firmware, record), "the HEX")
     return SimpleNamespace(machine=machine, fresh=machine.snapshot())
 
 

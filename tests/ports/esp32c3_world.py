@@ -12,8 +12,6 @@ from fota_wire.chips import esp32c3
 
 STORE, OTADATA = 0x290000, 0xE000
 SLOTS = {"A": 0x10000, "B": 0x150000}
-SLOT_SIZE = 0x140000
-PLACES = (STORE, SLOTS["A"], SLOT_SIZE, SLOTS["B"], SLOT_SIZE)
 A, B = 0x5A, 0xA5
 PAGE = 2048
 BANK = 1  # flash models count them

@@ -75,4 +75,4 @@ def test_size_report_names_all_ports_with_the_same_keys(tmp_path: Path) -> None:
         sizes["esp32c3"]["flash_bytes"] <= 0x7000
     )  # in front of the settings, in the stock bootloader's room
     assert sizes["esp32c3"]["ram_bytes"] <= 16384  # code, data and stack
-    assert sizes["esp32c3"]["stack_bytes"] <= 1536
+    assert sizes["esp32c3"]["stack_bytes"] <= 1280

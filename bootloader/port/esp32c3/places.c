@@ -39,7 +39,7 @@ static void map(uint32_t address, uint32_t flash, uint32_t size) {
 /* As the header of the image in front says: this very bootloader's. */
 static uint32_t flash_size(const uint8_t *header) {
   const uint32_t field = header[SIZE_FIELD] >> 4;
-  return MIB << (field < SIZE_LARGEST ? field : SIZE_LARGEST);
+  return (uint32_t)MIB << (field < SIZE_LARGEST ? field : SIZE_LARGEST);
 }
 
 fota_status_t fota_places_find(void) {
