@@ -50,6 +50,7 @@ prove: $(READY)
 # The bootloader, and the releases of the sample application that demo, tests and benchmark use.
 firmware: toolchain $(READY)
 	@$(MAKE) --no-print-directory -C bootloader bootloader recovery host
+	@$(MAKE) --no-print-directory -C bootloader PORT=esp32c3 PYTHON=$(CURDIR)/$(BIN)/python bootloader sample
 	@for version in 1.0.0 1.1.0 1.3.0; do $(MAKE) --no-print-directory -C bootloader sample VERSION=$$version || exit 1; done
 	@$(MAKE) --no-print-directory -C bootloader sample VERSION=1.2.0 SELF_TEST=fail
 	@for port in stm32u5 esp32c3; do $(MAKE) --no-print-directory -C bootloader PORT=$$port bootloader sample || exit 1; done
