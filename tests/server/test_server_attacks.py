@@ -9,8 +9,8 @@ from server_world import Built, Device, Keys, Server, make_image
 from test_server_devices import assigned, raw_connection, read_all
 from test_server_telemetry import publish, shown
 
-from fota_server.checkins import CONFIRMATIONS_KEPT
-from fota_server.listener import Limits
+from fota_server.connection import Limits
+from fota_server.facts import CONFIRMATIONS_KEPT
 from fota_wire import image
 
 

@@ -1,6 +1,8 @@
 """Clients that have not said who they are: counted from accept() on, and nobody pays for them."""
 
 import fcntl
+import http.client
+import json
 import os
 import resource
 import signal
@@ -13,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from server_world import FOTA, Device, Keys, Server
+from server_world import FOTA, Device, Keys, Server, wait_until
 
 from fota_server.door import Door, Room, place_of
 from fota_server.logs import BURST, MAX_KINDS, WINDOW_S, Limiter
@@ -108,6 +110,77 @@ def test_crowd_on_the_operators_plane_leaves_devices_alone(own: Server) -> None:
         Device(own).check_in()
         assert alive(held) < 300
     assert own.api("GET", "devices")[0] == 200
+
+
+def configured(keys: Keys, folder: Path, **settings: object) -> Server:
+    """A server whose config.json says more than ``init`` wrote."""
+    server = Server(keys, folder / "data").init()
+    config = server.data / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | settings))
+    return server
+
+
+def test_limits_of_connections_are_those_of_the_configuration(keys: Keys, tmp_path: Path) -> None:
+    limits = {"device_connections": 3, "newcomers": 2, "newcomers_per_address": 1}
+    own = configured(keys, tmp_path, **limits, connections_per_device=1).start(preexec_fn=few_files)
+    with crowd(own.device_port, 2, "127.0.0.2") as held:
+        guest = Device(own)
+        guest.check_in()
+        assert alive(held) == 1
+    guest.close()
+    with crowd(own.device_port, 1, "127.0.0.2", "127.0.0.3", "127.0.0.4") as held:
+        assert own.api("GET", "devices")[0] == 200
+        with pytest.raises((OSError, http.client.HTTPException)):
+            Device(own).check_in()
+        assert alive(held) == 2
+    first, second, third, fourth = (Device(own) for _ in range(4))
+    for one in (first, second, third):
+        wait_until(lambda one=one: served(one))
+    with pytest.raises((OSError, http.client.HTTPException)):
+        fourth.check_in()
+    third.close()
+    wait_until(lambda: served(fourth))
+    twin = Device(own, fourth.id, key=fourth.key)
+    twin.pem.write_bytes(fourth.pem.read_bytes())
+    twin.context = fourth.context
+    second.close()
+    wait_until(lambda: served(twin))
+    with pytest.raises((OSError, http.client.HTTPException)):
+        fourth.check_in()  # the older one of one certificate
+    assert own.stop()[0] == 0
+
+
+def served(device: Device) -> bool:
+    with suppress(OSError, http.client.HTTPException):
+        device.check_in()
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"device_connections": -1}, "device_connections is -1"),
+        ({"device_connections": 500_001}, "it has to be 0 to 500000"),
+        ({"device_connections": FILES}, "are enough for 7"),
+        ({"device_connections": 5, "newcomers": 6}, "newcomers is 6; it has to be 0 to 5"),
+        ({"newcomers": 5, "newcomers_per_address": 6}, "newcomers_per_address is 6"),
+        ({"connections_per_device": 0}, "it has to be 1 to 1024"),
+        ({"connections_per_device": 1025}, "it has to be 1 to 1024"),
+        ({"newcomers": "5"}, "has the wrong type"),
+        ({"newcomers": True}, "has the wrong type"),
+    ],
+)
+def test_limits_that_cannot_hold_are_refused_at_the_start(
+    keys: Keys, tmp_path: Path, settings: dict[str, object], said: str
+) -> None:
+    own = configured(keys, tmp_path, **settings)
+    done = subprocess.run(
+        [*FOTA, "server", "run", "--data", str(own.data), "--port", "0"],
+        capture_output=True, text=True, preexec_fn=few_files,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1), done.stderr
+    assert said in done.stderr
 
 
 def test_memory_comes_back(own: Server) -> None:

@@ -9,9 +9,9 @@ from sqlalchemy import select
 from test_server_devices import assigned
 
 from fota_server import device_plane, schema
+from fota_server.connection import Limits, PlaneProtocol
 from fota_server.device_plane import admitted_device
 from fota_server.devices import may_fetch
-from fota_server.listener import Limits, PlaneProtocol
 from fota_server.pace import BURST, CHECK_IN, MAX_KNOWN, MAX_WAIT_S, PER_SECOND, RANGE, Pace
 from fota_server.quick import QuickReader, Statement
 from fota_wire import checkin

@@ -13,30 +13,27 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Table, bindparam, delete, insert, select, update
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from fota_server import schema, telemetry
+from fota_server import schema
 from fota_server.admission import KEY_COLUMNS, key_order, refuse
 from fota_server.catalog import Catalog
 from fota_server.crypto import AssignSigner
 from fota_server.database import Database
-from fota_server.decide import RolloutState, Target, TargetState, Twin, Verdict, judge
+from fota_server.decide import RolloutState, Target, TargetState, Twin, judge
+from fota_server.facts import Judged, store
 from fota_server.identity import Identity
-from fota_server.rollouts import settle
 from fota_server.trust import TrustChain, fits
 from fota_wire import assignment
 from fota_wire.checkin import MAX_ROOT_STEPS, Request, Response, encode_response
 from fota_wire.errors import FotaError
 from fota_wire.host_crypto import verify
-from fota_wire.report import Report
 
 log = logging.getLogger("fota.server")
 
 MAX_BATCH = 256
 MAX_WAITING = 8192
-EVENTS_KEPT = 100  # of one device, the newest
-CONFIRMATIONS_KEPT = 64
 
 
 class Busy(FotaError):
@@ -61,17 +58,6 @@ class _Waiting:
     identity: Identity
     request: Request
     answer: asyncio.Future[bytes]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Judged:
-    waiting: _Waiting
-    twin: Twin
-    verdict: Verdict
-    is_new: bool
-    nonce: bytes
-    pinned: bytes
-    key_order: int
 
 
 class CheckIns:
@@ -173,9 +159,13 @@ class CheckIns:
         now = self._clock()
         async with self._database.write() as connection:
             rows = await self._read(connection, batch)
-            judged = [item for waiting in batch.values() if (item := self._judge(waiting, rows)) is not None]
-            await _store(connection, judged, now)
-        return [(item.waiting, self._respond(item, now)) for item in judged]
+            judged = [
+                (waiting, item)
+                for waiting in batch.values()
+                if (item := self._judge(waiting, rows)) is not None
+            ]
+            await store(connection, [item for _, item in judged], now)
+        return [(waiting, self._respond(item, now)) for waiting, item in judged]
 
     async def _read(
         self, connection: AsyncConnection, device_ids: Iterable[str]
@@ -212,7 +202,7 @@ class CheckIns:
         releases = await self._catalog.get(connection, {row.release_id for row in rows if row.target_id})
         return {row.id: (row, _target(row, releases) if row.target_id else None) for row in rows}
 
-    def _judge(self, waiting: _Waiting, rows: dict[str, tuple[Any, Target | None]]) -> _Judged | None:
+    def _judge(self, waiting: _Waiting, rows: dict[str, tuple[Any, Target | None]]) -> Judged | None:
         identity = waiting.identity
         row, target = rows.get(identity.device_id, (None, None))
         refusal = refuse(row, identity, self._policy.auto_admission)
@@ -236,8 +226,9 @@ class CheckIns:
             identity.attestation,
             len(self._steps(waiting.request)) or MAX_ROOT_STEPS,
         )
-        return _Judged(
-            waiting=waiting,
+        return Judged(
+            identity=identity,
+            request=waiting.request,
             twin=twin,
             verdict=verdict,
             is_new=row is None,
@@ -246,8 +237,8 @@ class CheckIns:
             key_order=key_order(row, identity, self._clock()),
         )
 
-    def _respond(self, item: _Judged, now: int) -> bytes:
-        request, wanted, root = item.waiting.request, item.verdict.wanted, self._trust.current
+    def _respond(self, item: Judged, now: int) -> bytes:
+        request, wanted, root = item.request, item.verdict.wanted, self._trust.current
         # What does not fit beside ROOT steps comes with the next answer: the device asks for that at once.
         steps, longest = self._steps(request), request.longest_answer
         signed = assignment.build(
@@ -307,128 +298,3 @@ def _digest(text: str | None) -> bytes | None:
 def _fail(waiting: _Waiting, exc: FotaError) -> None:
     if not waiting.answer.done():
         waiting.answer.set_exception(exc)
-
-
-async def _store(connection: AsyncConnection, judged: list[_Judged], now: int) -> None:
-    """Write all facts of a batch; a handful of statements, however many devices."""
-    devices, targets = schema.devices, schema.targets
-    new = [_admission(item.waiting.identity, now) for item in judged if item.is_new]
-    if new:
-        await connection.execute(insert(devices), new)
-    for rows in (
-        [_contact(item, now) for item in judged if item.verdict.report is None],
-        [_facts(item, item.verdict.report, now) for item in judged if item.verdict.report],
-    ):
-        if rows:
-            changes: dict[str, Any] = {name: bindparam(name) for name in rows[0] if name != "device"}
-            await connection.execute(
-                update(devices).where(devices.c.id == bindparam("device")).values(changes), rows
-            )
-    moved = [change for item in judged if (change := _target_change(item, now))]
-    if moved:
-        names: dict[str, Any] = {name: bindparam(f"new_{name}") for name in ("state", "reason", "updated_at")}
-        await connection.execute(
-            update(targets).where(targets.c.id == bindparam("target")).values(names), moved
-        )
-        changed = {change["target"] for change in moved}
-        moving = (item.twin.target for item in judged)
-        await settle(connection, {one.rollout_id for one in moving if one and one.id in changed})
-    confirmed = [
-        {"device_id": item.twin.device_id, "image_hash": item.verdict.newly_confirmed.hex(), "at": now}
-        for item in judged
-        if item.verdict.newly_confirmed
-    ]
-    if confirmed:
-        await connection.execute(insert(schema.confirmations), confirmed)
-        for row in confirmed:
-            await _prune(connection, schema.confirmations, str(row["device_id"]), CONFIRMATIONS_KEPT)
-    for item in judged:
-        if item.verdict.report and item.verdict.report.events:
-            await _store_events(connection, item.twin.device_id, item.verdict.report.events, now)
-    attested = [
-        {"device_id": item.twin.device_id, "at": now, "counter": item.verdict.attested.counter}
-        for item in judged
-        if item.verdict.attested
-    ]
-    if attested:
-        table = schema.attestations
-        ids = [row["device_id"] for row in attested]
-        await connection.execute(delete(table).where(table.c.device_id.in_(ids)))
-        await connection.execute(insert(table), attested)
-    for item in judged:
-        if item.waiting.request.telemetry:
-            await telemetry.store(connection, item.twin.device_id, item.waiting.request.telemetry, now)
-
-
-def _admission(identity: Identity, now: int) -> dict[str, object]:
-    return {
-        "id": identity.device_id,
-        "public_key": identity.public_key,
-        "admitted_by": "certificate",
-        "revoked": False,
-        "first_seen": now,
-    }
-
-
-def _contact(item: _Judged, now: int) -> dict[str, object]:
-    refused = item.verdict.report_status if item.waiting.request.report is not None else None
-    return {
-        "device": item.twin.device_id,
-        "public_key": item.pinned,
-        "last_seen": now,
-        "root_version": item.waiting.request.root_version,
-        "report_nonce": item.nonce,
-        "refused_report": refused,
-    }
-
-
-def _facts(item: _Judged, report: Report, now: int) -> dict[str, object]:
-    confirmed = report.image_hash if report.state == "confirmed" else item.twin.confirmed_hash
-    return {
-        **_contact(item, now),
-        "refused_report": None,
-        "report_at": now,
-        "installed_digest": report.installed.hex() if report.installed else None,
-        "settled_digest": item.verdict.settled.hex() if item.verdict.settled else None,
-        "running_hash": report.image_hash.hex(),
-        "running_version": report.version,
-        "running_slot": report.slot,
-        "state": report.state,
-        "sec_cnt": report.sec_cnt,
-        "floor": item.verdict.attested.floor if item.verdict.attested else report.floor,
-        "reset_cause": report.reset_cause,
-        "confirmed_hash": confirmed.hex() if confirmed else None,
-    }
-
-
-def _target_change(item: _Judged, now: int) -> dict[str, object] | None:
-    target, verdict = item.twin.target, item.verdict
-    if target is None or (target.state, target.reason) == (verdict.target_state, verdict.target_reason):
-        return None
-    return {
-        "target": target.id,
-        "new_state": verdict.target_state,
-        "new_reason": verdict.target_reason,
-        "new_updated_at": now,
-    }
-
-
-async def _store_events(
-    connection: AsyncConnection, device_id: str, reported: list[tuple[str, str]], now: int
-) -> None:
-    table = schema.events
-    rows = [{"device_id": device_id, "at": now, "code": code, "detail": detail} for code, detail in reported]
-    await connection.execute(insert(table), rows)
-    await _prune(connection, table, device_id, EVENTS_KEPT)
-
-
-async def _prune(connection: AsyncConnection, table: Table, device_id: str, kept: int) -> None:
-    """Leave the newest ``kept`` rows of a device: whoever holds its key can make up as many as it likes."""
-    oldest_kept = (
-        select(table.c.id)
-        .where(table.c.device_id == device_id)
-        .order_by(table.c.id.desc())
-        .offset(kept - 1)
-        .limit(1)
-    ).scalar_subquery()
-    await connection.execute(delete(table).where(table.c.device_id == device_id, table.c.id < oldest_kept))

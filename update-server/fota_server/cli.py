@@ -213,12 +213,21 @@ def create(name: str, data: Path, role: str, days: int | None, output: Path) -> 
 
     check_output(output, force=False)
 
+    written = False
+
     async def work(connection: "AsyncConnection") -> None:
+        nonlocal written
         ends = now() + days * 86400 if days else None
         secret = await tokens.create_token(connection, name, role, "server-cli", expires_at=ends)
         write_output(output, secret.encode() + b"\n", secret=True)
+        written = True
 
-    _in_database(data, work)
+    try:
+        _in_database(data, work)
+    except BaseException:
+        if written and output != STREAM and output.is_file():  # a token that no server knows
+            output.unlink()
+        raise
     place = "on standard output" if output == STREAM else f"in {output}"
     click.echo(f"token {name} ({role}) is {place}", err=output == STREAM)
 

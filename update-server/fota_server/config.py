@@ -19,6 +19,9 @@ from fota_wire.files import read_input, write_atomic
 FILES = ("tls_cert", "tls_key", "device_ca", "root", "assign_key")
 """The files that a server cannot do without, by their names in config.json."""
 
+MAX_CONNECTIONS = 500_000
+"""As many as a configuration may ask for; the open files of the process may allow less."""
+
 SECRETS = ("tls_key", "assign_key")
 """Those of them that are private keys."""
 
@@ -36,6 +39,10 @@ KEY_FOLDER = {
 class ServerConfig:
     """Settings of one server. Ports: 0 takes a free one. ``interval_s``: mean time between check-ins.
     ``image_keys``: public keys that images are checked by for as long as ROOT names none.
+
+    Connections that the device plane takes at a time, in all (``device_connections``), from clients that are
+    not known yet (``newcomers``), of them from one address (``newcomers_per_address``): 0 is what the open
+    files of this process allow. ``connections_per_device``: of one client certificate; the oldest goes.
     """
 
     data: Path
@@ -54,6 +61,10 @@ class ServerConfig:
     max_artifact: int = 16 << 20
     database_url: str | None = None
     allow_example_keys: bool = False
+    device_connections: int = 0
+    newcomers: int = 0
+    newcomers_per_address: int = 0
+    connections_per_device: int = 8
 
     @property
     def files(self) -> dict[str, Path]:
@@ -86,7 +97,21 @@ def load_config(data: Path, options: Mapping[str, Any]) -> ServerConfig:
         raise InputError(f"{data / 'config.json'}: {exc}") from exc
     if config.admission not in ("auto", "known") or config.interval_s < 1:
         raise InputError("admission is auto or known, and the interval at least 1 s")
+    _check_limits(config)
     return config
+
+
+def _check_limits(config: ServerConfig) -> None:
+    for name, low, high in (
+        ("device_connections", 0, MAX_CONNECTIONS),
+        ("newcomers", 0, config.device_connections or MAX_CONNECTIONS),
+        ("newcomers_per_address", 0, config.newcomers or config.device_connections or MAX_CONNECTIONS),
+        ("connections_per_device", 1, 1024),
+    ):
+        value = getattr(config, name)
+        if not low <= value <= high:
+            place = config.data / "config.json"
+            raise InputError(f"{place}: {name} is {value}; it has to be {low} to {high}")
 
 
 def database_url(data: Path) -> str | None:

@@ -22,10 +22,10 @@ from fota_server import renewals, schema, telemetry
 from fota_server.admission import KEY_COLUMNS, Forbidden, refuse
 from fota_server.artifacts import ArtifactStore, is_digest
 from fota_server.checkins import Busy, CheckIns
+from fota_server.connection import Gate
 from fota_server.database import Database, DatabaseUnavailable
 from fota_server.devices import may_fetch
 from fota_server.identity import Identity, IdentityError, claimed_name, identify
-from fota_server.listener import Gate
 from fota_server.pace import CHECK_IN, RANGE, Pace
 from fota_server.quick import QuickReader, Statement
 from fota_server.ranges import Part, choose_part

@@ -121,21 +121,25 @@ async def remove_members(database: Database, name: str, device_ids: Sequence[str
 async def delete_group(database: Database, name: str, actor: str) -> int:
     """Delete a group and return how many devices were in it; they and their rollouts stay.
 
-    The group goes last: who is cut off in the middle gives the order again.
+    The group goes last: who is cut off in the middle, by an order say that came between two pages, gives the
+    order again.
 
     Raises:
         InputError: no such group.
-        VerifyError: an order to it is still being planned.
+        VerifyError: an order to it is still being planned; says how many devices are out already.
     """
-    async with database.write() as connection:
-        await require_group(connection, name)
-        planning = await rollouts.of_group(connection, name, planning=True)
-        if planning:
-            raise VerifyError(f"rollout {planning[0]} is being planned for group {name}: wait", "planning")
-        await record_audit(connection, actor, "group.delete", name)
     gone = 0
     while True:
         async with database.write() as connection:
+            await require_group(connection, name)
+            planning = await rollouts.of_group(connection, name, planning=True)
+            if planning:
+                out = f", {gone} devices are out of it already" if gone else ""
+                raise VerifyError(
+                    f"rollout {planning[0]} is being planned for group {name}: wait{out}", "planning"
+                )
+            if not gone:
+                await record_audit(connection, actor, "group.delete", name)
             mine = _members.c.group_name == name
             page = select(_members.c.device_id).where(mine).limit(rollouts.PAGE)
             done = await connection.execute(delete(_members).where(mine, _members.c.device_id.in_(page)))

@@ -33,54 +33,34 @@ Errors: ``{"error": {"code": ..., "message": ...}}``; 400 malformed, 401, 403, 4
 """
 
 import asyncio
-import contextlib
 import json
 import logging
 from collections.abc import Awaitable, Callable
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, select
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from fota_server import retirement, schema, tokens
 from fota_server.artifacts import ArtifactStore
-from fota_server.catalog import (
-    check_release,
-    chip_clash,
-    find_release,
-    list_releases,
-    newest_of_class,
-    open_release,
-    set_withdrawn,
-    show_release,
-    store_release,
-    unreferenced,
-)
 from fota_server.certificates import TlsFiles, utc_now
 from fota_server.crypto import AssignSigner
-from fota_server.database import Database, DatabaseUnavailable, now, record_audit
-from fota_server.decide import Release
-from fota_server.device_plane import TooLarge, TooSlow, read_body
+from fota_server.database import Database, DatabaseUnavailable
+from fota_server.device_plane import TooLarge, TooSlow
 from fota_server.operator_devices import DeviceHandlers
-from fota_server.operator_input import BODY_S, limit_of, name_of, number_of, page
+from fota_server.operator_input import number_of
 from fota_server.operator_orders import OrderHandlers
+from fota_server.operator_releases import ReleaseHandlers
 from fota_server.planner import Planner
 from fota_server.refusals import Refusals
-from fota_server.root_check import dangers
 from fota_server.tokens import Operator, find_operator
 from fota_server.trust import TrustChain
-from fota_wire import root as roots
-from fota_wire.errors import FormatError, FotaError, InputError, StorageError, VerifyError
-from fota_wire.host_ca import der_certificate, short_name
-from fota_wire.release import image_keys
-from fota_wire.suit import unsafe_read_manifest
+from fota_wire.errors import FotaError, InputError, StorageError, VerifyError
 
 log = logging.getLogger("fota.server")
-
-UPLOAD_STALL_S = 60.0
 
 Handler = Callable[[Request, Operator], Awaitable[JSONResponse]]
 
@@ -163,33 +143,30 @@ class OperatorPlane:
         image_keys: tuple[bytes, ...] = (),
     ) -> None:
         self._database = database
+        self._artifacts = artifacts
+        self._tls_files = tls_files
         self._devices = DeviceHandlers(database, retired, refusals, lambda: tls_files().device_cas)
         self._orders = OrderHandlers(database, trust, planner)
-        self._planner = planner
-        self._tls_files = tls_files
-        self._artifacts = artifacts
-        self._publishing = asyncio.Lock()
-        self._trust = trust
-        self._signer = signer
-        self._image_keys = image_keys
+        self._releases = ReleaseHandlers(database, artifacts, trust, signer, tls_files, planner, image_keys)
 
     def app(self) -> Starlette:
         """Return the ASGI application."""
         read, read_releases = self._needing(tokens.SEE), self._needing(tokens.SEE_RELEASES)
         publish, operate = self._needing(tokens.PUBLISH), self._needing(tokens.OPERATE)
-        administer, of_devices, orders = self._needing(tokens.ADMINISTER), self._devices, self._orders
+        administer, of_devices = self._needing(tokens.ADMINISTER), self._devices
+        orders, releases = self._orders, self._releases
         app = Starlette(
             routes=[
                 Route("/api/v1/health/live", self.live, methods=["GET"]),
                 Route("/api/v1/health/ready", self.ready, methods=["GET"]),
-                Route("/api/v1/artifacts/{digest}", publish(self.put_artifact), methods=["PUT"]),
-                Route("/api/v1/releases", read_releases(self.list_releases), methods=["GET"]),
-                Route("/api/v1/releases", publish(self.publish), methods=["POST"]),
-                Route("/api/v1/releases/{version}", read_releases(self.show_release), methods=["GET"]),
-                Route("/api/v1/releases/{version}/withdraw", operate(self.withdraw), methods=["POST"]),
-                Route("/api/v1/releases/{version}/restore", operate(self.restore), methods=["POST"]),
-                Route("/api/v1/roots", read_releases(self.list_roots), methods=["GET"]),
-                Route("/api/v1/roots", administer(self.add_root), methods=["POST"]),
+                Route("/api/v1/artifacts/{digest}", publish(releases.put_artifact), methods=["PUT"]),
+                Route("/api/v1/releases", read_releases(releases.list_releases), methods=["GET"]),
+                Route("/api/v1/releases", publish(releases.publish), methods=["POST"]),
+                Route("/api/v1/releases/{version}", read_releases(releases.show_release), methods=["GET"]),
+                Route("/api/v1/releases/{version}/withdraw", operate(releases.withdraw), methods=["POST"]),
+                Route("/api/v1/releases/{version}/restore", operate(releases.restore), methods=["POST"]),
+                Route("/api/v1/roots", read_releases(releases.list_roots), methods=["GET"]),
+                Route("/api/v1/roots", administer(releases.add_root), methods=["POST"]),
                 Route("/api/v1/devices", read(of_devices.list_devices), methods=["GET"]),
                 Route("/api/v1/devices/{id}", read(of_devices.show_device), methods=["GET"]),
                 Route("/api/v1/devices/{id}/revoke", operate(of_devices.revoke_device), methods=["POST"]),
@@ -274,160 +251,6 @@ class OperatorPlane:
         if failing:
             raise NotReady("; ".join(failing), "certificate")
         return JSONResponse({"status": "ok", "warnings": [notice.text for notice in notices]})
-
-    # Releases
-
-    async def put_artifact(self, request: Request, operator: Operator) -> JSONResponse:
-        """PUT artifacts/{sha256}: stream to a temporary file, check, rename."""
-        digest = name_of(request, "digest")
-        if await asyncio.to_thread(self._artifacts.has, digest):
-            return JSONResponse({"digest": digest, "created": False})
-        length = request.headers.get("content-length", "0")
-        if length.isascii() and length.isdigit() and int(length[:18]) > self._artifacts.max_size:
-            raise TooLarge(f"artifact is larger than {self._artifacts.max_size} bytes", "too-large")
-        upload = await asyncio.to_thread(self._artifacts.receive, digest)
-        stream = request.stream()
-        try:
-            while True:
-                async with asyncio.timeout(UPLOAD_STALL_S):
-                    chunk = await anext(stream, b"")
-                if not chunk:
-                    break
-                await asyncio.to_thread(upload.write, chunk)
-            await asyncio.to_thread(upload.finish)
-        except StorageError:
-            with contextlib.suppress(TimeoutError, ClientDisconnect):
-                async with asyncio.timeout(UPLOAD_STALL_S):  # who still sends does not read: hear it out
-                    async for _ in stream:
-                        pass
-            raise
-        except TimeoutError as exc:
-            raise TooSlow("the upload stalled", "too-slow") from exc
-        except ClientDisconnect as exc:
-            raise FormatError("the connection broke off within the upload", "broken-off") from exc
-        finally:
-            await asyncio.to_thread(upload.discard)
-        log.info("artifact %s uploaded by %s", digest, operator.name)
-        return JSONResponse({"digest": digest, "created": True}, 201)
-
-    async def publish(self, request: Request, operator: Operator) -> JSONResponse:
-        """POST releases: body is the envelope. Nothing is published that a device would refuse."""
-        envelope = await read_body(request, 4096, BODY_S)
-        async with self._publishing:  # or the one that is refused deletes the file of the one that is not
-            try:
-                release = await self._checked(envelope)
-                async with self._database.write() as connection:
-                    created = await store_release(connection, release, self._trust.current, operator.name)
-                    shown = await show_release(connection, release, self._trust.current)
-            except (InputError, VerifyError):
-                await self._clean(envelope)
-                raise
-        keys = image_keys(self._trust.current, self._image_keys)
-        checked = {"created": created, "image_signature": "verified" if keys else "unchecked"}
-        return JSONResponse(shown | checked, 201 if created else 200)
-
-    async def _checked(self, envelope: bytes) -> Release:
-        root = self._trust.current
-        manifest = open_release(envelope, root)
-        image = await asyncio.to_thread(self._artifacts.read, manifest.digest.hex())
-        release = check_release(manifest, envelope, image, root, image_keys(root, self._image_keys))
-        async with self._database.read() as connection:
-            newest = await newest_of_class(connection, release.class_id)
-        if newest is not None:
-            digest = newest.file_digest.hex()
-            clash = None
-            with contextlib.suppress(FotaError):  # its file is gone, or was damaged: nothing to go by
-                before = await asyncio.to_thread(self._artifacts.read, digest)
-                clash = chip_clash(image, before, newest.version)
-            if clash is not None:
-                raise VerifyError(clash, "chip")
-        return release
-
-    async def _clean(self, envelope: bytes) -> None:
-        """Delete the upload of a refused release, unless another release has it, and forgotten ones."""
-        digests = set(await asyncio.to_thread(self._artifacts.forgotten))
-        with contextlib.suppress(FotaError):
-            digests.add(unsafe_read_manifest(envelope).digest.hex())
-        async with self._database.read() as connection:
-            free = await unreferenced(connection, digests)
-        await asyncio.to_thread(self._artifacts.remove, free)
-
-    async def withdraw(self, request: Request, operator: Operator) -> JSONResponse:
-        """POST releases/{version or digest}/withdraw: offered to no device any more."""
-        return await self._set_withdrawn(request, operator, True)
-
-    async def restore(self, request: Request, operator: Operator) -> JSONResponse:
-        """POST releases/{version or digest}/restore: can be rolled out again."""
-        return await self._set_withdrawn(request, operator, False)
-
-    async def _set_withdrawn(self, request: Request, operator: Operator, withdrawn: bool) -> JSONResponse:
-        name = name_of(request, "version")
-        async with self._database.write() as connection:
-            release = await set_withdrawn(connection, name, withdrawn, operator.name)
-            shown = await show_release(connection, release, self._trust.current)
-        self._planner.wake()  # targets of what was withdrawn
-        return JSONResponse(shown)
-
-    async def list_releases(self, request: Request, _operator: Operator) -> JSONResponse:
-        """GET releases?after&limit, in the order of their publication; ``after``: an id."""
-        limit, after = limit_of(request), number_of(request, "after", 1 << 62, default=0)
-        async with self._database.read() as connection:
-            views = await list_releases(connection, self._trust.current, after, limit)
-        return page("releases", views, limit, "id")
-
-    async def show_release(self, request: Request, _operator: Operator) -> JSONResponse:
-        """GET releases/{version or digest}."""
-        async with self._database.read() as connection:
-            release = await find_release(connection, name_of(request, "version"))
-            return JSONResponse(await show_release(connection, release, self._trust.current))
-
-    # ROOT
-
-    async def list_roots(self, _request: Request, _operator: Operator) -> JSONResponse:
-        """GET roots: what the newest one says."""
-        root = self._trust.current
-        return JSONResponse(
-            {
-                "version": root.version,
-                "min_sequence": root.min_sequence,
-                "min_secver": root.min_secver,
-                "revoked": [digest.hex() for digest in root.revoked],
-                "servers": root.servers,
-                "server_cas": [short_name(der_certificate(raw, "server CA")) for raw in root.server_cas],
-            }
-        )
-
-    async def add_root(self, request: Request, operator: Operator) -> JSONResponse:
-        """POST roots?force: body is the next ROOT document. One that would lose devices is refused, unless
-        ``force`` is 1.
-        """
-        force = number_of(request, "force", 1, default=0) == 1
-        raw = await read_body(request, roots.MAX_ROOT, BODY_S)
-        new = self._trust.check(raw)
-        if self._signer.kid not in new.role_keys(roots.ASSIGN):
-            raise VerifyError(
-                f"ROOT {new.version} does not name this server's ASSIGN key {self._signer.kid.hex()}: "
-                "devices that took it would refuse every answer of this server",
-                "assign-key",
-            )
-        async with self._database.read() as connection:
-            lost = await dangers(connection, new, self._trust.current, self._tls_files())
-        if lost and not force:
-            raise VerifyError(
-                f"ROOT {new.version} is for ever, and {'; '.join(lost)} (--force, if that is meant)",
-                "root-danger",
-            )
-        async with self._database.write() as connection:
-            self._trust.check(raw)  # another one may have been quicker
-            await connection.execute(
-                insert(schema.roots).values(version=new.version, raw=raw, added_at=now())
-            )
-            await record_audit(
-                connection, operator.name, "root.add", str(new.version), **({"lost": lost} if lost else {})
-            )
-        self._trust.append(raw)
-        self._planner.wake()  # releases that it bars
-        return JSONResponse({"version": new.version, "lost": lost}, 201)
 
     # Audit
 

@@ -23,6 +23,11 @@ from fota_wire.root import Root
 _rollouts, _targets, _devices, _left = schema.rollouts, schema.targets, schema.devices, schema.left_out
 
 
+_PLANNING = select(_rollouts.c.id, _rollouts.c.kind, _rollouts.c.scope, _rollouts.c.release_id).where(
+    _rollouts.c.state == RolloutState.PLANNING
+)
+
+
 async def order_for(connection: AsyncConnection, kind: str, version: str | None, scope: Scope) -> Order:
     """Return the order that an operator means.
 
@@ -93,7 +98,9 @@ async def place(
     ``named``: the version as the operator said it, for the audit trail.
 
     Raises:
-        VerifyError: it would do nothing; the first reason, and how many devices are left out.
+        InputError: the scope is gone meanwhile, or empty.
+        VerifyError: it would do nothing; the first reason, and how many devices are left out. Or the very
+            same order is still being planned.
     """
     async with database.read() as connection:
         plan = planned(order, await barred_releases(connection, root))
@@ -102,8 +109,16 @@ async def place(
             seen = await preview(connection, order, root)
             _require_something(seen["total"], seen["left_out"])
     async with database.write() as connection:
-        waiting = select(_rollouts.c.id).where(_rollouts.c.state == RolloutState.PLANNING).limit(1)
-        first = (await connection.execute(waiting)).first() is None
+        await _require_scope(connection, order.scope)
+        waiting = (await connection.execute(_PLANNING)).all()
+        first = not waiting
+        for other in waiting:
+            if (other.kind, other.scope, other.release_id) == (
+                order.kind,
+                str(order.scope),
+                order.release_id,
+            ):
+                raise VerifyError(f"rollout {other.id} is the same, and still being planned", "planning")
         row = {
             "kind": order.kind,
             "scope": str(order.scope),

@@ -21,10 +21,11 @@ from fota_server.catalog import Catalog
 from fota_server.certificates import TlsFiles, read_tls_files, utc_now
 from fota_server.checkins import CheckIns, Policy
 from fota_server.config import ServerConfig
+from fota_server.connection import Limits
 from fota_server.crypto import AssignSigner, load_assign_signer
 from fota_server.database import Database, database_path, now, open_engine, sqlite_url
 from fota_server.door import Room
-from fota_server.listener import Limits, Listener, bind
+from fota_server.listener import Listener, bind
 from fota_server.planner import Planner
 from fota_server.quick import QuickReader
 from fota_server.refusals import Refusals
@@ -214,7 +215,8 @@ class _Service:
             self._planner,
             image_keys,
         )
-        device_room, operator_room = rooms()
+        device_room, operator_room = rooms(config)
+        limits = limits or Limits(per_client=config.connections_per_device)
         self._sockets = (
             bind(config.host, config.port),
             bind(config.operator_host, config.operator_port),
@@ -225,7 +227,7 @@ class _Service:
             self._sockets[0],
             tls_files.device,
             device_plane.error_body,
-            limits or Limits(room=device_room),
+            replace(limits, room=device_room),
             device_plane.gate(self._retired, self._refusals),
             self._refusals.note_handshake,
         )
@@ -235,7 +237,7 @@ class _Service:
             self._sockets[1],
             tls_files.operator,
             operator_plane.error_body,
-            replace(limits or Limits(), room=operator_room),
+            replace(limits, room=operator_room),
         )
         self._retired.on_retire.append(lambda _device_id: self._devices.close_gate())
 
@@ -319,26 +321,34 @@ async def _keep_house(path: Path) -> None:
             await asyncio.to_thread(trim, 0)
 
 
-def rooms() -> tuple[Room, Room]:
+def rooms(config: ServerConfig) -> tuple[Room, Room]:
     """Take all the open files that this process may have; return how many connections each plane has of them.
 
     A connection may hold an artifact open. The operators' part is set aside: no device can take it.
+
+    Raises:
+        InputError: the configuration asks for more device connections than there are files for.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
     total = max(8, (files - OWN_FILES) // 2)
     operators = min(512, total // 4)
-    return _room(total - operators), _room(operators)
+    devices = total - operators
+    if config.device_connections > devices:
+        raise InputError(
+            f"device_connections is {config.device_connections}, and the {files} files that this process may"
+            f" open are enough for {devices}: raise LimitNOFILE (ulimit -n)"
+        )
+    wanted = config.device_connections or devices
+    return _room(wanted, config.newcomers, config.newcomers_per_address), _room(operators)
 
 
-def _room(connections: int) -> Room:
-    newcomers = max(1, min(2048, connections // 2))
-    return Room(
-        connections=connections,
-        newcomers=newcomers,
-        newcomers_per_address=max(1, min(256, newcomers // 2)),
-    )
+def _room(connections: int, newcomers: int = 0, per_address: int = 0) -> Room:
+    """Return the room of a plane; 0: as fits the number before it."""
+    newcomers = newcomers or max(1, min(2048, connections // 2))
+    per_address = per_address or max(1, min(256, newcomers // 2))
+    return Room(connections=connections, newcomers=newcomers, newcomers_per_address=per_address)
 
 
 def _url(host: str, port: int) -> str:

@@ -1,0 +1,159 @@
+"""What a batch of check-ins leaves in the database: a handful of statements, however many devices."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Table, bindparam, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from fota_server import schema, telemetry
+from fota_server.decide import Twin, Verdict
+from fota_server.identity import Identity
+from fota_server.rollouts import settle
+from fota_wire.checkin import Request
+from fota_wire.report import Report
+
+EVENTS_KEPT = 100  # of one device, the newest
+CONFIRMATIONS_KEPT = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """One check-in and what was made of it.
+
+    ``nonce``: of the next report. ``pinned``: x||y of the key that the device is known by from now on.
+    """
+
+    identity: Identity
+    request: Request
+    twin: Twin
+    verdict: Verdict
+    is_new: bool
+    nonce: bytes
+    pinned: bytes
+    key_order: int
+
+
+async def store(connection: AsyncConnection, judged: list[Judged], now: int) -> None:
+    """Write all facts of a batch."""
+    devices, targets = schema.devices, schema.targets
+    new = [_admission(item.identity, now) for item in judged if item.is_new]
+    if new:
+        await connection.execute(insert(devices), new)
+    for rows in (
+        [_contact(item, now) for item in judged if item.verdict.report is None],
+        [_facts(item, item.verdict.report, now) for item in judged if item.verdict.report],
+    ):
+        if rows:
+            changes: dict[str, Any] = {name: bindparam(name) for name in rows[0] if name != "device"}
+            await connection.execute(
+                update(devices).where(devices.c.id == bindparam("device")).values(changes), rows
+            )
+    moved = [change for item in judged if (change := _target_change(item, now))]
+    if moved:
+        names: dict[str, Any] = {name: bindparam(f"new_{name}") for name in ("state", "reason", "updated_at")}
+        await connection.execute(
+            update(targets).where(targets.c.id == bindparam("target")).values(names), moved
+        )
+        changed = {change["target"] for change in moved}
+        moving = (item.twin.target for item in judged)
+        await settle(connection, {one.rollout_id for one in moving if one and one.id in changed})
+    confirmed = [
+        {"device_id": item.twin.device_id, "image_hash": item.verdict.newly_confirmed.hex(), "at": now}
+        for item in judged
+        if item.verdict.newly_confirmed
+    ]
+    if confirmed:
+        await connection.execute(insert(schema.confirmations), confirmed)
+        for row in confirmed:
+            await _prune(connection, schema.confirmations, str(row["device_id"]), CONFIRMATIONS_KEPT)
+    for item in judged:
+        if item.verdict.report and item.verdict.report.events:
+            await _store_events(connection, item.twin.device_id, item.verdict.report.events, now)
+    attested = [
+        {"device_id": item.twin.device_id, "at": now, "counter": item.verdict.attested.counter}
+        for item in judged
+        if item.verdict.attested
+    ]
+    if attested:
+        table = schema.attestations
+        ids = [row["device_id"] for row in attested]
+        await connection.execute(delete(table).where(table.c.device_id.in_(ids)))
+        await connection.execute(insert(table), attested)
+    for item in judged:
+        if item.request.telemetry:
+            await telemetry.store(connection, item.twin.device_id, item.request.telemetry, now)
+
+
+def _admission(identity: Identity, now: int) -> dict[str, object]:
+    return {
+        "id": identity.device_id,
+        "public_key": identity.public_key,
+        "admitted_by": "certificate",
+        "revoked": False,
+        "first_seen": now,
+    }
+
+
+def _contact(item: Judged, now: int) -> dict[str, object]:
+    refused = item.verdict.report_status if item.request.report is not None else None
+    return {
+        "device": item.twin.device_id,
+        "public_key": item.pinned,
+        "last_seen": now,
+        "root_version": item.request.root_version,
+        "report_nonce": item.nonce,
+        "refused_report": refused,
+    }
+
+
+def _facts(item: Judged, report: Report, now: int) -> dict[str, object]:
+    confirmed = report.image_hash if report.state == "confirmed" else item.twin.confirmed_hash
+    return {
+        **_contact(item, now),
+        "refused_report": None,
+        "report_at": now,
+        "installed_digest": report.installed.hex() if report.installed else None,
+        "settled_digest": item.verdict.settled.hex() if item.verdict.settled else None,
+        "running_hash": report.image_hash.hex(),
+        "running_version": report.version,
+        "running_slot": report.slot,
+        "state": report.state,
+        "sec_cnt": report.sec_cnt,
+        "floor": item.verdict.attested.floor if item.verdict.attested else report.floor,
+        "reset_cause": report.reset_cause,
+        "confirmed_hash": confirmed.hex() if confirmed else None,
+    }
+
+
+def _target_change(item: Judged, now: int) -> dict[str, object] | None:
+    target, verdict = item.twin.target, item.verdict
+    if target is None or (target.state, target.reason) == (verdict.target_state, verdict.target_reason):
+        return None
+    return {
+        "target": target.id,
+        "new_state": verdict.target_state,
+        "new_reason": verdict.target_reason,
+        "new_updated_at": now,
+    }
+
+
+async def _store_events(
+    connection: AsyncConnection, device_id: str, reported: list[tuple[str, str]], now: int
+) -> None:
+    table = schema.events
+    rows = [{"device_id": device_id, "at": now, "code": code, "detail": detail} for code, detail in reported]
+    await connection.execute(insert(table), rows)
+    await _prune(connection, table, device_id, EVENTS_KEPT)
+
+
+async def _prune(connection: AsyncConnection, table: Table, device_id: str, kept: int) -> None:
+    """Leave the newest ``kept`` rows of a device: whoever holds its key can make up as many as it likes."""
+    oldest_kept = (
+        select(table.c.id)
+        .where(table.c.device_id == device_id)
+        .order_by(table.c.id.desc())
+        .offset(kept - 1)
+        .limit(1)
+    ).scalar_subquery()
+    await connection.execute(delete(table).where(table.c.device_id == device_id, table.c.id < oldest_kept))

@@ -1,0 +1,226 @@
+"""The operator plane's handlers of what is published: artifacts, releases, the chain of ROOT documents."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+
+from sqlalchemy import insert
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
+
+from fota_server import schema
+from fota_server.artifacts import ArtifactStore
+from fota_server.catalog import (
+    check_release,
+    chip_clash,
+    find_release,
+    list_releases,
+    newest_of_class,
+    open_release,
+    set_withdrawn,
+    show_release,
+    store_release,
+    unreferenced,
+)
+from fota_server.certificates import TlsFiles
+from fota_server.crypto import AssignSigner
+from fota_server.database import Database, now, record_audit
+from fota_server.decide import Release
+from fota_server.device_plane import TooLarge, TooSlow, read_body
+from fota_server.operator_input import BODY_S, limit_of, name_of, number_of, page
+from fota_server.planner import Planner
+from fota_server.root_check import dangers
+from fota_server.tokens import Operator
+from fota_server.trust import TrustChain
+from fota_wire import root as roots
+from fota_wire.errors import FormatError, FotaError, InputError, StorageError, VerifyError
+from fota_wire.host_ca import der_certificate, short_name
+from fota_wire.release import image_keys
+from fota_wire.suit import unsafe_read_manifest
+
+log = logging.getLogger("fota.server")
+
+UPLOAD_STALL_S = 60.0
+
+
+class ReleaseHandlers:
+    """What they need: database, artifacts, the ROOT in force, this server's ASSIGN key and certificates.
+
+    ``image_keys``: x||y of the keys that devices know images by, for as long as ROOT does not name them.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        artifacts: ArtifactStore,
+        trust: TrustChain,
+        signer: AssignSigner,
+        tls_files: Callable[[], TlsFiles],
+        planner: Planner,
+        image_keys: tuple[bytes, ...],
+    ) -> None:
+        self._database = database
+        self._artifacts = artifacts
+        self._trust = trust
+        self._signer = signer
+        self._tls_files = tls_files
+        self._planner = planner
+        self._image_keys = image_keys
+        self._publishing = asyncio.Lock()
+
+    async def put_artifact(self, request: Request, operator: Operator) -> JSONResponse:
+        """PUT artifacts/{sha256}: stream to a temporary file, check, rename."""
+        digest = name_of(request, "digest")
+        if await asyncio.to_thread(self._artifacts.has, digest):
+            return JSONResponse({"digest": digest, "created": False})
+        length = request.headers.get("content-length", "0")
+        if length.isascii() and length.isdigit() and int(length[:18]) > self._artifacts.max_size:
+            raise TooLarge(f"artifact is larger than {self._artifacts.max_size} bytes", "too-large")
+        upload = await asyncio.to_thread(self._artifacts.receive, digest)
+        stream = request.stream()
+        try:
+            while True:
+                async with asyncio.timeout(UPLOAD_STALL_S):
+                    chunk = await anext(stream, b"")
+                if not chunk:
+                    break
+                await asyncio.to_thread(upload.write, chunk)
+            await asyncio.to_thread(upload.finish)
+        except StorageError:
+            with contextlib.suppress(TimeoutError, ClientDisconnect):
+                async with asyncio.timeout(UPLOAD_STALL_S):  # who still sends does not read: hear it out
+                    async for _ in stream:
+                        pass
+            raise
+        except TimeoutError as exc:
+            raise TooSlow("the upload stalled", "too-slow") from exc
+        except ClientDisconnect as exc:
+            raise FormatError("the connection broke off within the upload", "broken-off") from exc
+        finally:
+            await asyncio.to_thread(upload.discard)
+        log.info("artifact %s uploaded by %s", digest, operator.name)
+        return JSONResponse({"digest": digest, "created": True}, 201)
+
+    async def publish(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST releases: body is the envelope. Nothing is published that a device would refuse."""
+        envelope = await read_body(request, 4096, BODY_S)
+        async with self._publishing:  # or the one that is refused deletes the file of the one that is not
+            try:
+                release = await self._checked(envelope)
+                async with self._database.write() as connection:
+                    created = await store_release(connection, release, self._trust.current, operator.name)
+                    shown = await show_release(connection, release, self._trust.current)
+            except (InputError, VerifyError):
+                await self._clean(envelope)
+                raise
+        keys = image_keys(self._trust.current, self._image_keys)
+        checked = {"created": created, "image_signature": "verified" if keys else "unchecked"}
+        return JSONResponse(shown | checked, 201 if created else 200)
+
+    async def _checked(self, envelope: bytes) -> Release:
+        root = self._trust.current
+        manifest = open_release(envelope, root)
+        image = await asyncio.to_thread(self._artifacts.read, manifest.digest.hex())
+        release = check_release(manifest, envelope, image, root, image_keys(root, self._image_keys))
+        async with self._database.read() as connection:
+            newest = await newest_of_class(connection, release.class_id)
+        if newest is not None:
+            digest = newest.file_digest.hex()
+            clash = None
+            with contextlib.suppress(FotaError):  # its file is gone, or was damaged: nothing to go by
+                before = await asyncio.to_thread(self._artifacts.read, digest)
+                clash = chip_clash(image, before, newest.version)
+            if clash is not None:
+                raise VerifyError(clash, "chip")
+        return release
+
+    async def _clean(self, envelope: bytes) -> None:
+        """Delete the upload of a refused release, unless another release has it, and forgotten ones."""
+        digests = set(await asyncio.to_thread(self._artifacts.forgotten))
+        with contextlib.suppress(FotaError):
+            digests.add(unsafe_read_manifest(envelope).digest.hex())
+        async with self._database.read() as connection:
+            free = await unreferenced(connection, digests)
+        await asyncio.to_thread(self._artifacts.remove, free)
+
+    async def withdraw(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST releases/{version or digest}/withdraw: offered to no device any more."""
+        return await self._set_withdrawn(request, operator, True)
+
+    async def restore(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST releases/{version or digest}/restore: can be rolled out again."""
+        return await self._set_withdrawn(request, operator, False)
+
+    async def _set_withdrawn(self, request: Request, operator: Operator, withdrawn: bool) -> JSONResponse:
+        name = name_of(request, "version")
+        async with self._database.write() as connection:
+            release = await set_withdrawn(connection, name, withdrawn, operator.name)
+            shown = await show_release(connection, release, self._trust.current)
+        self._planner.wake()  # targets of what was withdrawn
+        return JSONResponse(shown)
+
+    async def list_releases(self, request: Request, _operator: Operator) -> JSONResponse:
+        """GET releases?after&limit, in the order of their publication; ``after``: an id."""
+        limit, after = limit_of(request), number_of(request, "after", 1 << 62, default=0)
+        async with self._database.read() as connection:
+            views = await list_releases(connection, self._trust.current, after, limit)
+        return page("releases", views, limit, "id")
+
+    async def show_release(self, request: Request, _operator: Operator) -> JSONResponse:
+        """GET releases/{version or digest}."""
+        async with self._database.read() as connection:
+            release = await find_release(connection, name_of(request, "version"))
+            return JSONResponse(await show_release(connection, release, self._trust.current))
+
+    # ROOT
+
+    async def list_roots(self, _request: Request, _operator: Operator) -> JSONResponse:
+        """GET roots: what the newest one says."""
+        root = self._trust.current
+        return JSONResponse(
+            {
+                "version": root.version,
+                "min_sequence": root.min_sequence,
+                "min_secver": root.min_secver,
+                "revoked": [digest.hex() for digest in root.revoked],
+                "servers": root.servers,
+                "server_cas": [short_name(der_certificate(raw, "server CA")) for raw in root.server_cas],
+            }
+        )
+
+    async def add_root(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST roots?force: body is the next ROOT document. One that would lose devices is refused, unless
+        ``force`` is 1.
+        """
+        force = number_of(request, "force", 1, default=0) == 1
+        raw = await read_body(request, roots.MAX_ROOT, BODY_S)
+        new = self._trust.check(raw)
+        if self._signer.kid not in new.role_keys(roots.ASSIGN):
+            raise VerifyError(
+                f"ROOT {new.version} does not name this server's ASSIGN key {self._signer.kid.hex()}: "
+                "devices that took it would refuse every answer of this server",
+                "assign-key",
+            )
+        async with self._database.read() as connection:
+            lost = await dangers(connection, new, self._trust.current, self._tls_files())
+        if lost and not force:
+            raise VerifyError(
+                f"ROOT {new.version} is for ever, and {'; '.join(lost)} (--force, if that is meant)",
+                "root-danger",
+            )
+        await self._append_root(raw, new.version, lost, operator)
+        return JSONResponse({"version": new.version, "lost": lost}, 201)
+
+    async def _append_root(self, raw: bytes, version: int, lost: list[str], operator: Operator) -> None:
+        # To its end, whoever hangs up: what is on the disk and what this process goes by are one.
+        await asyncio.shield(asyncio.ensure_future(self._store_root(raw, version, lost, operator)))
+
+    async def _store_root(self, raw: bytes, version: int, lost: list[str], operator: Operator) -> None:
+        async with self._database.write() as connection:
+            self._trust.check(raw)  # another one may have been quicker
+            await connection.execute(insert(schema.roots).values(version=version, raw=raw, added_at=now()))
+            detail = {"lost": lost} if lost else {}
+            await record_audit(connection, operator.name, "root.add", str(version), **detail)
+        self._trust.append(raw)
+        self._planner.wake()  # releases that it bars
