@@ -215,7 +215,9 @@ class _Service:
             self._planner,
             image_keys,
         )
-        device_room, operator_room = rooms(config)
+        device_room, operator_room = rooms(
+            config.device_connections, config.newcomers, config.newcomers_per_address
+        )
         limits = limits or Limits(per_client=config.connections_per_device)
         self._sockets = (
             bind(config.host, config.port),
@@ -321,10 +323,11 @@ async def _keep_house(path: Path) -> None:
             await asyncio.to_thread(trim, 0)
 
 
-def rooms(config: ServerConfig) -> tuple[Room, Room]:
+def rooms(connections: int = 0, newcomers: int = 0, per_address: int = 0) -> tuple[Room, Room]:
     """Take all the open files that this process may have; return how many connections each plane has of them.
 
     A connection may hold an artifact open. The operators' part is set aside: no device can take it.
+    ``connections`` and the others: what the configuration says for devices; 0: what the files allow.
 
     Raises:
         InputError: the configuration asks for more device connections than there are files for.
@@ -335,13 +338,12 @@ def rooms(config: ServerConfig) -> tuple[Room, Room]:
     total = max(8, (files - OWN_FILES) // 2)
     operators = min(512, total // 4)
     devices = total - operators
-    if config.device_connections > devices:
+    if connections > devices:
         raise InputError(
-            f"device_connections is {config.device_connections}, and the {files} files that this process may"
+            f"device_connections is {connections}, and the {files} files that this process may"
             f" open are enough for {devices}: raise LimitNOFILE (ulimit -n)"
         )
-    wanted = config.device_connections or devices
-    return _room(wanted, config.newcomers, config.newcomers_per_address), _room(operators)
+    return _room(connections or devices, newcomers, per_address), _room(operators)
 
 
 def _room(connections: int, newcomers: int = 0, per_address: int = 0) -> Room:
