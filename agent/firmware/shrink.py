@@ -3,8 +3,8 @@
     shrink.py MAIN OUT NAME=FOLDER... C...   modules `main` (the file MAIN), the packages NAME in FOLDER;
                                              C: folders of sources whose MP_QSTR_names are not ours to change
 
-Sources stay as they are, for people and for CPython. Here a linker's work is done on them: modules that
-nobody imports, functions, classes and methods that nobody mentions, type annotations and docstrings are
+Sources stay as they are, for people and for CPython. Here a linker's work is done on them: packages, modules
+that nobody imports, functions, classes and methods that nobody mentions, type annotations and docstrings are
 left out; constants that are integers or strings are put where they are used, so that they take no room in
 a module's dictionary, which is RAM. What is one constant, or one module, in all classes of the firmware (a
 board's ROW of the table of chips, the addresses of a flash controller) is put in place in the same way.
@@ -40,7 +40,6 @@ class Module:
 
     name: str
     tree: ast.Module
-    is_package: bool
     constants: dict[str, Constant] = field(default_factory=dict)
 
 
@@ -112,11 +111,9 @@ class Reader:
         if source is None or name in self.modules:
             return
         tree = Strip().visit(ast.parse(source.read_text()))
-        self.modules[name] = Module(name, tree, source.name == "__init__.py")
+        self.modules[name] = Module(name, tree)
         for wanted in imported(tree):
             self.read(wanted)
-        if "." in name:
-            self.read(name.rpartition(".")[0])
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
@@ -450,6 +447,42 @@ class DropImports(ast.NodeTransformer):
 # -- names -------------------------------------------------------------------------------------------------
 
 
+class Flatten(ast.NodeTransformer):
+    """Lays all modules side by side: a package would take a module of its own, and a part of every name.
+
+    A module is called by the last part of its name, or by all of it where C or another module has that one.
+    """
+
+    def __init__(self, modules: dict[str, Module], foreign: set[str]) -> None:
+        ends = [name.rpartition(".")[2] for name in modules]
+        self._flat = {
+            name: name.replace(".", "_") if end in foreign or ends.count(end) > 1 else end
+            for name, end in zip(modules, ends, strict=True)
+        }
+        self.modules: dict[str, Module] = {}
+        for name, module in modules.items():
+            self.modules[self._flat[name]] = Module(self._flat[name], self.visit(module.tree))
+
+    def visit_Import(self, node: ast.Import) -> ast.AST:
+        for alias in node.names:
+            alias.name = self._flat.get(alias.name, alias.name)
+        return node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> list[ast.stmt]:
+        out: list[ast.stmt] = []
+        rest = []
+        for alias in node.names:
+            flat = self._flat.get(f"{node.module}.{alias.name}")
+            known = alias.asname or alias.name
+            if flat is None:
+                rest.append(alias)
+            else:
+                out.append(ast.Import([ast.alias(flat, None if flat == known else known)]))
+        if rest:
+            out.append(ast.ImportFrom(self._flat.get(node.module or "", node.module), rest, 0))
+        return out
+
+
 class Shorten(ast.NodeTransformer):
     """Gives names of our own short ones, the same in all modules, and parameters `q0`, `q1`...
 
@@ -585,11 +618,12 @@ def shrink(
             Drop(live, module)
         modules = reached(modules)
         if sum(len(ast.dump(module.tree)) for module in modules.values()) == before:
-            return modules, Shorten(modules, foreign).names
+            flat = Flatten(modules, foreign).modules
+            return flat, Shorten(flat, foreign).names
 
 
 def reached(modules: dict[str, Module]) -> dict[str, Module]:
-    """Return the modules that `main` still imports, and their packages."""
+    """Return the modules that `main` still imports. A package whose modules alone are used is none."""
     found: dict[str, Module] = {}
     todo = ["main"]
     while todo:
@@ -597,7 +631,12 @@ def reached(modules: dict[str, Module]) -> dict[str, Module]:
         if name in found or name not in modules:
             continue
         found[name] = modules[name]
-        todo += [*imported(modules[name].tree), name.rpartition(".")[0]]
+        for node in ast.walk(modules[name].tree):
+            if isinstance(node, ast.Import):
+                todo += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                wholes = [f"{node.module}.{alias.name}" for alias in node.names]
+                todo += [whole if whole in modules else node.module for whole in wholes]
     return found
 
 
@@ -605,8 +644,7 @@ def write(modules: dict[str, Module], out: Path) -> None:
     """Write the sources into ``out``; files that do not change keep their time."""
     wanted = set()
     for module in modules.values():
-        file = module.name.replace(".", "/") + ("/__init__.py" if module.is_package else ".py")
-        path = out / file
+        path = out / f"{module.name}.py"
         wanted.add(path)
         text = ast.unparse(ast.fix_missing_locations(module.tree)) + "\n"
         path.parent.mkdir(parents=True, exist_ok=True)

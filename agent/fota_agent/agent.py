@@ -19,7 +19,8 @@ Every call checks its arguments: TypeError or InputError, and nothing has happen
 each call may come from any of them.
 """
 
-from fota_agent import Hooks, telemetry
+from fota_agent import telemetry
+from fota_agent.hooks import Hooks
 from fota_agent.runner import LONGEST_SLEEP_MS, Runner, sleep_ms
 from fota_wire.errors import InputError
 
@@ -120,7 +121,7 @@ class Agent:
         if sys.implementation.name == "cpython" and not self._threaded:
             from fota_agent.background import keep_stepping
 
-            keep_stepping(self)
+            keep_stepping(self._runner)
             self._threaded = True
 
     def run(self, seconds: "float | None" = None) -> None:

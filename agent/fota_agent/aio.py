@@ -18,7 +18,7 @@ async def serve(agent: "Agent") -> None:
     if hasattr(asyncio, "to_thread"):
         from fota_agent.background import serve as serve_in_thread
 
-        await serve_in_thread(agent)
+        await serve_in_thread(agent._runner)
         return
     while not agent.rebooting:
         wait_ms = min(agent.step(), LONGEST_SLEEP_MS)

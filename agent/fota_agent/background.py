@@ -10,7 +10,6 @@ from fota_agent.runner import Runner
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fota_agent.agent import Agent
     from fota_agent.folder import Folder
     from fota_agent.seams import Board, Hooks, Transport
     from fota_wire.seams import Verify
@@ -124,20 +123,20 @@ def _has(name: str, value: object, *methods: str) -> None:
             raise TypeError(f"{name} is a {type(value).__name__}, and has no {method}")
 
 
-def keep_stepping(agent: "Agent") -> None:
-    """Step ``agent`` in a thread that does not keep the process alive once its main thread ends."""
-    _spawn(lambda: _step_until(agent, threading.Event()))
+def keep_stepping(runner: Runner) -> None:
+    """Step ``runner`` in a thread that does not keep the process alive once its main thread ends."""
+    _spawn(lambda: _step_until(runner, threading.Event()))
 
 
-async def serve(agent: "Agent") -> None:
-    """Step ``agent`` in a thread until the device is told to reset. When cancelled this ends at once,
+async def serve(runner: Runner) -> None:
+    """Step ``runner`` in a thread until the device is told to reset. When cancelled this ends at once,
     whatever the network does: the step under way ends with the process, or by itself.
     """
     loop, stop = asyncio.get_running_loop(), threading.Event()
     done = loop.create_future()
 
     def work() -> None:
-        _step_until(agent, stop)
+        _step_until(runner, stop)
         with suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(done.cancel)
 
@@ -145,25 +144,24 @@ async def serve(agent: "Agent") -> None:
     try:
         with suppress(asyncio.CancelledError):
             await done
-        if not agent.rebooting:  # nobody but a reset has ended the thread: this task was cancelled
+        if not runner.rebooting:  # nobody but a reset has ended the thread: this task was cancelled
             raise asyncio.CancelledError
     finally:
         stop.set()
-        agent._runner.wake()
+        runner.wake()
 
 
 def _spawn(work: "Callable[[], None]") -> None:
     threading.Thread(target=work, name="fota-agent", daemon=True).start()
 
 
-def _step_until(agent: "Agent", stop: threading.Event) -> None:
+def _step_until(runner: Runner, stop: threading.Event) -> None:
     """Whatever comes out of a step is no reason to end: told, and tried again, less and less often."""
-    runner = agent._runner
     runner.every_mistake_is_told()
     pause = 0.0
-    while not agent.rebooting and not stop.is_set():
+    while not runner.rebooting and not stop.is_set():
         try:
-            runner.rest_for(agent.step())
+            runner.rest_for(runner.step())
             pause = 0.0
         except BaseException as exc:  # a board, a clock; sys.exit() would end this thread without a word
             pause = min(LONGEST_PAUSE_S, max(0.5, pause * 2))

@@ -15,6 +15,13 @@ Clock = Callable[[], int]  # milliseconds
 Random = Callable[[int], int]  # random(n): 0 <= value < n
 
 
+class Queue(Protocol):
+    """What holds the published values, (topic, s since 1970 or 0, JSON text), and is told to keep them."""
+
+    telemetry: list[tuple[str, int, str]]
+    dirty: bool
+
+
 class Memory(Protocol):
     """``machine.mem32``: 32-bit bus accesses by address, a multiple of 4."""
 

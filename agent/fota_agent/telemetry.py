@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from fota_agent.state import State
+    from fota_agent.seams import Queue
 
 MAX_VALUES = 24
 MAX_BYTES = 2048  # of topics and values together
@@ -71,7 +71,7 @@ def _too_long(topic: str) -> InputError:
     return InputError(f"{topic}: longer than {MAX_VALUE} bytes as JSON")
 
 
-def add(state: "State", value: "tuple[str, int, str]") -> None:
+def add(state: "Queue", value: "tuple[str, int, str]") -> None:
     """Queue (topic, time, JSON text); the oldest make room."""
     queue = state.telemetry
     queue.append(value)
@@ -80,7 +80,7 @@ def add(state: "State", value: "tuple[str, int, str]") -> None:
     state.dirty = True
 
 
-def batch(state: "State", limit: int = MAX_TELEMETRY) -> "list[tuple[str, int, str]]":
+def batch(state: "Queue", limit: int = MAX_TELEMETRY) -> "list[tuple[str, int, str]]":
     """Return what the next check-in carries, the oldest first."""
     state.telemetry = sound(state.telemetry)
     return state.telemetry[:limit]
@@ -97,7 +97,7 @@ def sound(items: "Iterable[Any]") -> "list[tuple[str, int, str]]":
     return kept
 
 
-def delivered(state: "State", sent: "list[tuple[str, int, str]]") -> None:
+def delivered(state: "Queue", sent: "list[tuple[str, int, str]]") -> None:
     """Forget what the server has stored; values that were queued meanwhile stay."""
     kept = [value for value in state.telemetry if not any(value is item for item in sent)]
     if len(kept) != len(state.telemetry):

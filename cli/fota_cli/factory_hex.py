@@ -25,6 +25,9 @@ from fota_wire.host_options import (
 from fota_wire.host_print import print_result
 
 if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
+    from fota_cli.station import Function
     from fota_signer.factory.flash import Firmware
     from fota_signer.factory.inspection import Chip
     from fota_signer.factory.record import DeviceRecord
@@ -34,31 +37,43 @@ if TYPE_CHECKING:
 CONFIRM = "confirm on silicon: written from the manuals, not tried on a chip"
 
 
+FIRMWARE = (
+    click.option("--bootloader", type=FILE, required=True, help="bootloader.elf (ESP32: or .bin)."),
+    click.option("--image", type=FILE, required=True, help="First signed image, for slot A."),
+    class_option("Device class.  [the image's]"),
+    click.option("--chip", type=CHIP, help="Which microcontroller.  [the image's, or stm32l476]"),
+    click.option("--partitions", type=FILE, help="Partition table of an ESP32, binary.  [one for 4 MiB]"),
+    click.option("--vendor-id", type=UUID, help="Vendor.  [the image's]"),
+    click.option("--vendor-domain", help="The vendor by its domain name, e.g. example.com."),
+    IMAGE_KEY_A,
+    IMAGE_KEY_B,
+    GENESIS_ROOT,
+    click.option("--server-ca", type=FILE, required=True, help="Certificate of the server's CA, PEM."),
+    click.option("--server-url", required=True, help="Like https://updates.example:8443."),
+    click.option("--tries", type=Whole(1, 15), default=3, show_default=True, help="Boots of a trial."),
+    click.option("--watchdog-s", type=Whole(1, 30), default=16, show_default=True, help="Watchdog, seconds."),
+    click.option("--max-step", type=Whole(1), default=255, show_default=True, help="Largest step of floor."),
+    click.option("--watchdog-in-trials-only", is_flag=True, help="Else it is armed in every boot."),
+    click.option("--allow-example-keys", is_flag=True, help="Accept the published throw-away keys."),
+)
+
+
+def with_firmware(function: "Function") -> "Function":
+    """Give a command the options of what all devices of a batch have in flash: for `read_firmware`."""
+    for option in reversed(FIRMWARE):
+        function = option(function)
+    return function
+
+
 @click.command("hex")
 @click.argument("record", type=OWN_FILE)
-@click.option("--bootloader", type=FILE, required=True, help="bootloader.elf (ESP32: or .bin).")
-@click.option("--image", type=FILE, required=True, help="First signed image, for slot A.")
-@class_option("Device class.  [the image's]")
-@click.option("--chip", type=CHIP, help="Which microcontroller.  [the image's, or stm32l476]")
-@click.option("--partitions", type=FILE, help="Partition table of an ESP32, binary.  [one for 4 MiB]")
-@click.option("--vendor-id", type=UUID, help="Vendor.  [the image's]")
-@click.option("--vendor-domain", help="The vendor by its domain name, e.g. example.com.")
-@IMAGE_KEY_A
-@IMAGE_KEY_B
-@GENESIS_ROOT
-@click.option("--server-ca", type=FILE, required=True, help="Certificate of the server's CA, PEM.")
-@click.option("--server-url", required=True, help="Like https://updates.example:8443.")
+@with_firmware
 @click.option("--ca-cert", type=FILE, help="Certificate of the device CA, to check the device's against.")
 @click.option("--floor", type=Whole(0, 262143), help="As of `provision device`.  [the record's, or 0]")
-@click.option("--tries", type=Whole(1, 15), default=3, show_default=True, help="Boots of a trial.")
-@click.option("--watchdog-s", type=Whole(1, 30), default=16, show_default=True, help="Watchdog, seconds.")
-@click.option("--max-step", type=Whole(1), default=255, show_default=True, help="Largest step of the floor.")
-@click.option("--watchdog-in-trials-only", is_flag=True, help="Else it is armed in every boot.")
 @click.option(
     "--keep-keys", is_flag=True, help="Leave the pairing keys in the record, to make this HEX again."
 )
 @click.option("--rehearse", is_flag=True, help="Boot it on a virtual device, too, before it is written.")
-@click.option("--allow-example-keys", is_flag=True, help="Accept the published throw-away keys.")
 @click.option("-o", "--output", type=FILE, required=True, help="Intel HEX to write, mode 0600.")
 @FORCE
 @JSON
@@ -69,6 +84,8 @@ def factory_hex(
     keep_keys: bool,
     rehearse: bool,
     as_json: bool,
+    floor: int | None,
+    ca_cert: Path | None,
     **given: Any,  # noqa: ANN401
 ) -> None:
     """Write bootloader, trust store, settings and first image of one device; print its option bytes.
@@ -76,6 +93,7 @@ def factory_hex(
     The HEX is read as bootloader and agent will read it, first: what they would refuse is not written, and
     the pairing keys stay in the record. Exit code 1: refused.
     """
+    from fota_signer.factory.ca import load_certificate
     from fota_signer.factory.flash import factory_hex as build
     from fota_signer.factory.inspection import require_livable
     from fota_signer.factory.record import load_record
@@ -84,9 +102,9 @@ def factory_hex(
     if output.resolve() == record.resolve():
         raise InputError(f"{output} is the record itself, and holds the only keys: choose another name")
     made_of = load_record(record)
-    firmware = _firmware(**given)
+    firmware = read_firmware(**given)
     text = build(firmware, made_of)
-    chip = _chip(made_of, firmware, given["floor"], given["ca_cert"])
+    chip = known_chip(made_of, firmware, floor, None if ca_cert is None else load_certificate(ca_cert))
     image = require_livable(text, str(output), chip)
     seen = _rehearse(text, made_of, chip, as_json) if rehearse else None
     write_output(output, text.encode(), force=force, secret=True)
@@ -108,15 +126,27 @@ def load(file: Path, hex_file: Path, as_json: bool) -> None:
     with machine_class.load(file) as machine:
         size = flash_hex(machine, text, str(hex_file))
         machine.save(file)
-        row = STM32.get(machine.chip.row.NAME)
-    said = f"{file}: {size} bytes written"
-    if row is not None:
-        last = row.SLOT_OFFSET // row.PAGE_SIZE - 1
-        said += f", pages 0-{last} of bank {' and '.join(map(str, row.FACTORY_BANKS))} protected"
-    print_result({"file": str(file), "bytes": size}, as_json, said)
+        row = machine.chip.row
+    text = f"{file}: {size} bytes written, {protected_pages(row.NAME)} protected"
+    print_result({"file": str(file), "bytes": size}, as_json, text)
 
 
-def _firmware(**given: Any) -> "Firmware":  # noqa: ANN401
+def protected_pages(chip: str) -> str:
+    """Return which pages of a chip the factory protects, in words: "no page" of an ESP32."""
+    row = STM32.get(chip)
+    if row is None:
+        return "no page"
+    banks = " and ".join(map(str, row.FACTORY_BANKS))
+    return f"pages 0-{row.SLOT_OFFSET // row.PAGE_SIZE - 1} of bank {banks}"
+
+
+def read_firmware(**given: Any) -> "Firmware":  # noqa: ANN401
+    """Return what the options of `with_firmware` name.
+
+    Raises:
+        InputError: a file is missing or no such thing, or they do not go together.
+        VerifyError: a published example key, which was not allowed.
+    """
     from fota_signer.factory.ca import load_certificate
     from fota_signer.factory.flash import Firmware
     from fota_wire.host_ca import certificate_der
@@ -228,10 +258,11 @@ def _refuse_example_root(genesis: bytes, name: str, allow: bool) -> None:
         refuse_example_key(xy, allow, name)
 
 
-def _chip(record: "DeviceRecord", firmware: "Firmware", floor: int | None, ca_cert: Path | None) -> "Chip":
+def known_chip(
+    record: "DeviceRecord", firmware: "Firmware", floor: int | None, device_ca: "Certificate | None"
+) -> "Chip":
     """Return what is known of the element. Raises InputError: another floor than the record's."""
     from fota_agent.http import split_url
-    from fota_signer.factory.ca import load_certificate
     from fota_signer.factory.inspection import Chip
 
     noted = None if record.floor is None else int.from_bytes(record.floor, "little")
@@ -244,7 +275,7 @@ def _chip(record: "DeviceRecord", firmware: "Firmware", floor: int | None, ca_ce
         identity=record.identity,
         floor=noted if noted is not None else floor or 0,
         read_url=split_url,
-        device_ca=None if ca_cert is None else load_certificate(ca_cert),
+        device_ca=device_ca,
         row=firmware.chip,
     )
 

@@ -29,7 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "provision": ("fota_cli.provision:provision", "Take blank chips to locked, paired, certified devices."),
     "agent": ("fota_cli.agent:agent", "Run the update agent."),
     "gateway": ("fota_cli.gateway:gateway", "Set up a Linux gateway, and launch its program."),
-    "vdev": ("fota_vdev.cli:vdev", "Create, provision and run virtual devices."),
+    "vdev": ("fota_cli.vdev:vdev", "Create, provision and run virtual devices."),
 }
 
 

@@ -72,7 +72,7 @@ def _pem(path: Path, data: bytes) -> Table:
 
 
 def _certificate(path: Path, data: bytes) -> Table:
-    from fota_wire.host_x509 import pem_certificate
+    from fota_wire.host_pem import pem_certificate
 
     certificate = pem_certificate(data, str(path))
     return {
@@ -156,7 +156,7 @@ def _server_ca(raw: bytes) -> str:
 
     from cryptography import x509
 
-    from fota_wire.host_x509 import UNREADABLE
+    from fota_wire.host_pem import UNREADABLE
 
     fingerprint = hashlib.sha256(raw).hexdigest()
     try:

@@ -97,32 +97,22 @@ class Factory:
         self.operate("release", "publish", image, signed[1])
 
     def device(self, image, seed=21):
-        from cryptography.hazmat.primitives.serialization import Encoding
-        from cryptography.x509 import load_pem_x509_certificate
+        from emulated_factory import example_device
 
         from fota_signer.identity import device_class
         from fota_vdev.atecc608 import Atecc608
         from fota_vdev.machine import Machine
-        from fota_vdev.provision import provision
-        from fota_wire.host_crypto import load_public_key
 
         made = device_class(class_uuid=None, domain=VENDOR, model=MODEL)
         machine = Machine(element=Atecc608(seed=seed), seed=seed)
-        ca = load_pem_x509_certificate((KEYS / "server-ca.crt").read_bytes())
-        provision(
+        example_device(
             machine,
-            bootloader_elf=REPO / "build/bootloader/stm32l4/bootloader.elf",
+            bootloader=REPO / "build/bootloader/stm32l4/bootloader.elf",
             image=image.read_bytes(),
             class_id=made.class_id,
             vendor_id=made.vendor_id,
-            root_a_xy=load_public_key(KEYS / "image-a.pub.pem"),
-            root_b_xy=load_public_key(KEYS / "image-b.pub.pem"),
             genesis_root=self.root.read_bytes(),
-            server_ca_der=ca.public_bytes(Encoding.DER),
             server_url=self.device_url,
-            device_ca_key=KEYS / "device-ca.pem",
-            device_ca_cert=KEYS / "device-ca.crt",
-            allow_example_keys=True,
         )
         path = self.folder / f"device-{seed}.vdev"
         machine.save(path)

@@ -185,33 +185,15 @@ class Device:
 
 
 @pytest.fixture(scope="session")
-def factory_device(
-    bootloader_elf: Path, signed: Callable[..., bytes], keys: SimpleNamespace, tmp_path_factory: Any
-) -> Any:
-    from fota_signer.examples import example_files
+def factory_device(bootloader_elf: Path, signed: Callable[..., bytes]) -> Any:
+    from emulated_factory import example_device
+
     from fota_vdev.atecc608.chip import Atecc608
     from fota_vdev.machine import Machine
-    from fota_vdev.provision import provision
-    from fota_wire.host_crypto import public_xy
 
-    folder = tmp_path_factory.mktemp("keys")
-    for name, data in example_files().items():
-        (folder / name).write_bytes(data)
     machine = Machine(element=Atecc608())
-    provision(
-        machine,
-        bootloader_elf=bootloader_elf,
-        image=signed("1.0.0"),
-        class_id=CLASS_ID,
-        vendor_id=VENDOR_ID,
-        root_a_xy=public_xy(keys.root_a),
-        root_b_xy=public_xy(keys.root_b),
-        genesis_root=b"\xa0",
-        server_ca_der=b"",
-        server_url="https://localhost",
-        device_ca_key=folder / "device-ca.pem",
-        device_ca_cert=folder / "device-ca.crt",
-        allow_example_keys=True,
+    example_device(
+        machine, bootloader=bootloader_elf, image=signed("1.0.0"), class_id=CLASS_ID, vendor_id=VENDOR_ID
     )
     return SimpleNamespace(machine=machine, fresh=machine.snapshot())
 

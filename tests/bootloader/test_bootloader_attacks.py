@@ -160,7 +160,7 @@ def test_root_b_is_accepted_and_root_a_is_retired_by_epoch(
     device.restart(until="self-test passed")
     assert "slot B 1.1.0 trial" in device.said
     device.confirm("B")
-    from fota_vdev.wires.host import ChipHost
+    from chip_host import ChipHost
 
     host = ChipHost(device.machine.i2c, device.machine.sleep_us)
     for _ in range(8):

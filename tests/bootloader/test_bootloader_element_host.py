@@ -10,11 +10,10 @@ import subprocess
 from types import SimpleNamespace
 
 import pytest
+from emulated_factory import provision_element
 
 from fota_vdev.atecc608 import Atecc608
 from fota_vdev.machine import Machine
-from fota_vdev.provision import provision_element
-from fota_vdev.wires.host import ChipHost
 from fota_wire import status
 from fota_wire.cose import key_hash
 from fota_wire.host_crypto import public_xy, signer
@@ -125,8 +124,7 @@ def paired(keys):
     machine = Machine(element=Atecc608(seed=6), seed=6)
     machine.power_on()
     roots = {"root_a_xy": public_xy(keys.root_a), "root_b_xy": public_xy(keys.root_b)}
-    host = ChipHost(machine.i2c, machine.sleep_us)
-    provision_element(host, io_key=IO_KEY, mac_key=MAC_KEY, **roots)
+    provision_element(machine, io_key=IO_KEY, mac_key=MAC_KEY, **roots)
     page = pack(
         Settings(
             class_id=CLASS_ID,

@@ -258,8 +258,9 @@ def test_chip_remembers_how_it_was_provisioned_and_a_rerun_without_the_keys_is_f
 
 def test_the_elements_own_secure_boot_latch_would_be_set_by_anybody_with_a_signed_image(keys):
     """Why it is not used: SecureBoot works in clear too, and a signed image is no secret (ADR)."""
-    from fota_vdev.provision import provision_element
-    from fota_vdev.wires.host import ChipHost
+    from chip_host import ChipHost
+    from emulated_factory import provision_element
+
     from fota_wire import element
     from fota_wire.host_crypto import signer
 
@@ -270,7 +271,7 @@ def test_the_elements_own_secure_boot_latch_would_be_set_by_anybody_with_a_signe
     usual = element.SECURE_BOOT
     element.SECURE_BOOT = bytes([usual[0] | 8, usual[1]])  # PersistEnable
     try:
-        provision_element(host, io_key=bytes(32), mac_key=bytes(32), **roots)
+        provision_element(machine, io_key=bytes(32), mac_key=bytes(32), **roots)
     finally:
         element.SECURE_BOOT = usual
     assert host.command(0x30, 4, 0) == bytes(4)

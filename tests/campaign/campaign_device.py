@@ -10,6 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from chip_host import ChipHost
+from emulated_factory import provision_element
+
 from fota_signer.examples import example_key
 from fota_signer.factory.flash import layout_words
 from fota_signer.firmware import load_firmware
@@ -19,8 +22,6 @@ from fota_vdev.machine import Machine
 from fota_vdev.models import MODELS
 from fota_vdev.parts.elf import segments
 from fota_vdev.places import places
-from fota_vdev.provision import provision_element
-from fota_vdev.wires.host import ChipHost
 from fota_wire import host_chips, host_crypto, image, journal
 from fota_wire.cose import key_hash
 from fota_wire.host_chips import Stm32
@@ -200,9 +201,9 @@ def factory_machine(elf: Path, first: bytes | None = None, chip: str = host_chip
     host = ChipHost(machine.i2c, machine.sleep_us)
     serial = host.serial()
     roots = [host_crypto.public_xy(key(name)) for name in ("a", "b")]
-    provision_element(host, io_key=IO_KEY, mac_key=MAC_KEY, root_a_xy=roots[0], root_b_xy=roots[1])
-    for _ in range(8):
-        host.increment(0)  # floor 1
+    provision_element(
+        machine, io_key=IO_KEY, mac_key=MAC_KEY, root_a_xy=roots[0], root_b_xy=roots[1], counters=(8, 0)
+    )  # floor 1
     machine.power_off()
     page = pack(
         Settings(

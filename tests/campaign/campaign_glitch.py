@@ -51,13 +51,13 @@ from campaign_device import (
     payload,
 )
 from campaign_faults import REGISTERS, CampaignError, Tally, Walk, is_it
+from chip_host import ChipHost
 from elftools.elf.elffile import ELFFile
 from unicorn.arm_const import UC_ARM_REG_XPSR
 
 from fota_vdev.atecc608.crc import group
 from fota_vdev.machine import Machine
 from fota_vdev.snapshot import Snapshot
-from fota_vdev.wires.host import ChipHost
 
 # what an application may leave at the place of enter(): MPU off, and on into slot A
 PLANTED = struct.pack("<8H2I", 0x4803, 0x2100, 0x6001, 0xF3BF, 0x8F4F, 0x4802, 0x4700, 0xBF00,

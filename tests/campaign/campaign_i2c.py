@@ -24,14 +24,14 @@ from typing import Any
 from campaign_device import BANK, NONE, A, B, append, bootloader, factory_machine, install, make_image
 from campaign_faults import SLOT_RANGES, CampaignError
 from campaign_power import Result, journal_pages
+from chip_host import ChipHost
+from emulated_factory import provision_element
 from unicorn.unicorn_const import UC_HOOK_CODE
 
 from fota_vdev.atecc608 import Atecc608
 from fota_vdev.atecc608.crc import crc16, group
 from fota_vdev.machine import Machine
-from fota_vdev.provision import provision_element
 from fota_vdev.snapshot import Snapshots
-from fota_vdev.wires.host import ChipHost
 from fota_wire import bootreport, host_crypto, journal, status
 from fota_wire.image import parse_image
 from fota_wire.journal import REJECTED, STAGED
@@ -359,16 +359,14 @@ def foreign_chip(what: str, machine: Machine) -> Atecc608:
     if what != "blank":
         thief = host_crypto.public_xy(key("thief"))
         roots = [host_crypto.public_xy(key(n)) for n in "ab"] if what != "roots" else [thief, thief]
-        host = ChipHost(other.i2c, other.sleep_us)
         provision_element(
-            host,
+            other,
             io_key=bytes(32) if what == "io-key" else IO_KEY,
             mac_key=bytes(32) if what == "mac-key" else MAC_KEY,
             root_a_xy=roots[0],
             root_b_xy=roots[1],
+            counters=(8, 0),
         )
-        for _ in range(8):
-            host.increment(0)
     other.power_off()
     chip.attach_clock(lambda: machine.clock.ps)
     chip.power_on()

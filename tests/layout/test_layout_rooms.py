@@ -1,6 +1,7 @@
 """Rooms: which part of a package may know which, and that nobody knows each other in a circle."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,29 @@ ARROWS: dict[str, dict[str, set[str]]] = {
         "modem": {"parts"},
     },
 }
+
+
+C_HOMES = ("bootloader", "agent/firmware/port")
+C_FOLDERS = sorted(
+    {path.parent.relative_to(ROOT).as_posix() for home in C_HOMES for path in (ROOT / home).rglob("*.c")}
+)
+C_NOISE = re.compile(r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\\n])*\"", re.DOTALL)
+DEFINED = re.compile(r"^(?!static\b)[A-Za-z_][\w *]*?\b(\w+)\([^;{}]*\)\s*\{", re.MULTILINE)
+INCLUDE = re.compile(r'#\s*include\s*"([^"]+)"')
+# what a library calls for a file of ours: its configuration names functions that nobody else mentions
+CALLED_BY = {"tls.c": "mbedtls/mbedtls_config_port.h"}
+
+
+def c_uses(folder: Path) -> dict[str, set[str]]:
+    """file -> files beside it whose functions it names, whether a header declares them or an extern."""
+    told = {name: folder / header for name, header in CALLED_BY.items() if (folder / header).is_file()}
+    files = {
+        path.name: [path] + ([told[path.name]] if path.name in told else []) for path in folder.glob("*.c")
+    }
+    texts = {name: C_NOISE.sub(" ", "".join(p.read_text() for p in paths)) for name, paths in files.items()}
+    home = {function: name for name, text in texts.items() for function in DEFINED.findall(text)}
+    words = {name: set(re.findall(r"\w+", text)) for name, text in texts.items()}
+    return {name: {home[w] for w in words[name] & set(home)} - {name} for name in texts}
 
 
 def module_of(path: Path, home: Path) -> str:
@@ -119,10 +143,34 @@ def test_circles_are_found_wherever_the_import_stands(tmp_path: Path) -> None:
     assert circles(knows) == [["fota_x.a", "fota_x.b", "fota_x.c"]]
 
 
-@pytest.mark.parametrize("package", ARROWS)
-def test_no_modules_import_each_other(package: str) -> None:
-    inside = {name: path for name, path in MODULES.items() if name.split(".")[0] == package}
-    assert circles({name: known(path, inside) for name, path in inside.items()}) == []
+def test_no_modules_import_each_other() -> None:
+    assert circles({name: known(path, MODULES) for name, path in MODULES.items()}) == []
+
+
+@pytest.mark.parametrize("folder", C_FOLDERS)
+def test_no_c_files_of_a_folder_use_each_other(folder: str) -> None:
+    uses = c_uses(ROOT / folder)
+    assert uses
+    assert circles(uses) == []
+
+
+def test_no_headers_include_each_other() -> None:
+    paths = [path for home in C_HOMES for path in (ROOT / home).rglob("*.h")]
+    headers = {path.relative_to(ROOT).as_posix(): path for path in paths}
+    includes = {}
+    for name, path in headers.items():
+        lines = INCLUDE.findall(path.read_text())
+        includes[name] = {h for h in headers if any(f"/{h}".endswith(f"/{line}") for line in lines)}
+    assert circles(includes) == []
+
+
+def test_circle_of_c_files_is_found_through_what_a_library_is_told_to_call(tmp_path: Path) -> None:
+    (tmp_path / "main.c").write_text("void stop(int c) {\n}\nint main(void) {\n  start(); /* never() */\n}\n")
+    (tmp_path / "tls.c").write_text('#include "mbedtls/x509.h"\nvoid start(void) {\n}\n')
+    assert circles(c_uses(tmp_path)) == []
+    (tmp_path / "mbedtls").mkdir()
+    (tmp_path / "mbedtls/mbedtls_config_port.h").write_text("#define EXIT stop\n")
+    assert circles(c_uses(tmp_path)) == [["main.c", "tls.c"]]
 
 
 @pytest.mark.parametrize("package", ARROWS)

@@ -8,7 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from chip_host import ChipHost
 from elftools.elf.elffile import ELFFile
+from emulated_factory import provision_element
 from unicorn import UC_HOOK_MEM_WRITE
 
 from fota_signer.factory.flash import layout_words
@@ -17,8 +19,6 @@ from fota_vdev.chips.stm32l4 import STM32L476
 from fota_vdev.chips.stm32u5 import STM32U585
 from fota_vdev.machine import Machine, StopReason
 from fota_vdev.parts.elf import segments
-from fota_vdev.provision import provision_element
-from fota_vdev.wires.host import ChipHost
 from fota_wire.chips.stm32l476 import FLASH_BASE, SLOT_OFFSET
 from fota_wire.cose import key_hash
 from fota_wire.host_crypto import public_xy
@@ -68,7 +68,7 @@ def machine(build: SimpleNamespace, keys: SimpleNamespace) -> Machine:
     host = ChipHost(machine.i2c, machine.sleep_us)
     roots, io_key, mac_key = (public_xy(keys.root_a), public_xy(keys.root_b)), bytes(32), bytes(32)
     serial = host.serial()
-    provision_element(host, io_key=io_key, mac_key=mac_key, root_a_xy=roots[0], root_b_xy=roots[1])
+    provision_element(machine, io_key=io_key, mac_key=mac_key, root_a_xy=roots[0], root_b_xy=roots[1])
     machine.power_off()
     settings = Settings(class_id=CLASS_ID, serial=serial, io_key=io_key, mac_key=mac_key,
                         root_a=key_hash(roots[0]), root_b=key_hash(roots[1]))  # fmt: skip

@@ -3,14 +3,14 @@
 import hashlib
 
 import pytest
+from chip_host import ChipHost, ElementStatusError
+from emulated_factory import provision_element
 
 from fota_vdev.atecc608 import Assumptions, Atecc608
 from fota_vdev.atecc608.crc import crc16, group
 from fota_vdev.atecc608.memory import decode_counter, encode_counter
 from fota_vdev.machine import Machine
 from fota_vdev.parts.bus import PowerCutError
-from fota_vdev.provision import provision_element
-from fota_vdev.wires.host import ChipHost, ElementStatusError
 from fota_wire.errors import DeviceError
 from fota_wire.host_crypto import public_xy, signer, verify
 
@@ -34,8 +34,7 @@ def provisioned(root_key):
     m = Machine(element=Atecc608(seed=9))
     m.power_on()
     xy = public_xy(root_key)
-    host = ChipHost(m.i2c, m.sleep_us)
-    provision_element(host, io_key=IO_KEY, mac_key=MAC_KEY, root_a_xy=xy, root_b_xy=xy)
+    provision_element(m, io_key=IO_KEY, mac_key=MAC_KEY, root_a_xy=xy, root_b_xy=xy)
     return m, m.snapshot()
 
 

@@ -5,11 +5,11 @@ import subprocess
 import sys
 
 import pytest
+from chip_host import ChipHost
 from lifeline import HANG_S
 
 from fota_vdev.atecc608 import Atecc608
 from fota_vdev.machine import Machine
-from fota_vdev.wires.host import ChipHost
 from fota_wire import journal
 from fota_wire.errors import FormatError, InputError, StorageError
 from fota_wire.layout import SLOT_A, SLOT_NONE

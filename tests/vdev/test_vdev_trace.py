@@ -3,14 +3,14 @@
 import json
 
 import pytest
+from chip_host import ChipHost
 from click.testing import CliRunner
+from emulated_factory import provision_element
 
 from fota_vdev.atecc608.crc import crc16
 from fota_vdev.cli import vdev
-from fota_vdev.provision import provision_element
 from fota_vdev.wires.bus_log import BusLog, load_log
 from fota_vdev.wires.bus_secrets import Censor, hides_answer, hides_data
-from fota_vdev.wires.host import ChipHost
 from fota_vdev.wires.trace import read_log
 from fota_wire.errors import FormatError
 from fota_wire.host_crypto import public_xy
@@ -37,8 +37,7 @@ def capture(machine, roots):
     def run(**how):
         log = BusLog(lambda: machine.clock.ps, **how)
         machine.board.i2c_bus.listener = log
-        host = ChipHost(machine.i2c, machine.sleep_us)
-        provision_element(host, io_key=IO_KEY, mac_key=MAC_KEY, **roots)
+        provision_element(machine, io_key=IO_KEY, mac_key=MAC_KEY, **roots)
         return log
 
     return run

@@ -2,13 +2,13 @@
 
 import hashlib
 
+from chip_host import ChipHost
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fota_vdev.atecc608 import Assumptions, Atecc608
 from fota_vdev.atecc608.memory import SLOT_SIZES, Nvm, factory_config
 from fota_vdev.atecc608.p256 import public_of
 from fota_vdev.machine import Machine
-from fota_vdev.wires.host import ChipHost
 
 SERIAL = bytes.fromhex("0123aabbccddee00ee")
 # slot: (SlotConfig, KeyConfig), as in the configuration zone

@@ -7,11 +7,12 @@ import ctypes
 import json
 import sys
 
+from chip_host import ChipHost
+from emulated_factory import provision_element
+
 from fota_vdev.atecc608 import Atecc608
 from fota_vdev.atecc608.crc import crc16
 from fota_vdev.machine import Machine
-from fota_vdev.provision import provision_element
-from fota_vdev.wires.host import ChipHost
 
 OK, COMM_FAIL, UNIMPLEMENTED = 0, -16, -11
 
@@ -140,7 +141,7 @@ def main():
     io_key, mac_key = bytes(range(32)), bytes(range(32, 64))
     blank = sys.argv[1] == "blank"
     if not blank:
-        provision_element(host, io_key=io_key, mac_key=mac_key, root_a_xy=xy(root), root_b_xy=xy(root))
+        provision_element(machine, io_key=io_key, mac_key=mac_key, root_a_xy=xy(root), root_b_xy=xy(root))
     cal, *_keep = start(machine)
     out = {"machine_serial": machine.element.serial.hex()}
 

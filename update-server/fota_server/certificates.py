@@ -14,7 +14,7 @@ from fota_wire.errors import InputError
 from fota_wire.files import read_input
 from fota_wire.host_ca import pem_certificates
 from fota_wire.host_crypto import public_xy, refuse_example_key, require_private
-from fota_wire.host_x509 import UNREADABLE
+from fota_wire.host_pem import UNREADABLE
 
 WARN_BEFORE = timedelta(days=30)
 

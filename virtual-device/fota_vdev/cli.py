@@ -1,29 +1,14 @@
-"""``fota vdev``: create, provision, run, reset and cut the power of a virtual device."""
+"""``fota vdev``: create, run, reset and cut the power of a virtual device (`provision`: fota_cli.vdev)."""
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from fota_wire.errors import FotaError, InputError
-from fota_wire.files import check_output, read_input, read_line, write_output
+from fota_wire.files import check_output, read_input
 from fota_wire.host_chips import DEFAULT
-from fota_wire.host_options import (
-    CA_CERT,
-    CA_KEY,
-    CHIP,
-    FILE,
-    FORCE,
-    GENESIS_ROOT,
-    IMAGE_KEY_A,
-    IMAGE_KEY_B,
-    JSON,
-    OWN_FILE,
-    UUID,
-    Whole,
-    class_option,
-)
+from fota_wire.host_options import CHIP, FILE, FORCE, JSON, OWN_FILE, Whole
 from fota_wire.host_print import print_result
 
 if TYPE_CHECKING:
@@ -59,90 +44,6 @@ def create(file: Path, chip: str, seed: int | None, force: bool, as_json: bool) 
     serial = machine.element.serial.hex() if machine.element else ""
     text = f"{file}: blank device, {machine.chip.row.TITLE}, element {serial}"
     print_result({"file": str(file), "chip": chip, "serial": serial}, as_json, text)
-
-
-@vdev.command()
-@click.argument("file", type=OWN_FILE)
-@click.option("--bootloader", type=FILE, required=True, help="bootloader.elf.")
-@click.option("--image", type=FILE, required=True, help="First signed image, for slot A.")
-@class_option("Device class.", required=True)
-@click.option("--vendor-id", type=UUID, required=True, help="Vendor.")
-@IMAGE_KEY_A
-@IMAGE_KEY_B
-@GENESIS_ROOT
-@click.option("--server-ca", type=FILE, required=True, help="Certificate of the server's CA, PEM.")
-@click.option("--server-url", required=True, help="Like https://updates.example:8443.")
-@CA_KEY
-@CA_CERT
-@click.option("--ca-password-file", type=FILE, help="File with the password of the device CA's key.")
-@click.option("--allow-example-keys", is_flag=True, help="Accept the published throw-away keys.")
-@click.option("--tries", type=Whole(1, 15), default=3, show_default=True, help="Boots of a trial.")
-@click.option("--watchdog-s", type=Whole(1, 30), default=16, show_default=True, help="Watchdog, seconds.")
-@click.option("--certificate-out", type=FILE, help="Write the device certificate here, PEM.")
-@JSON
-def provision(file: Path, as_json: bool, certificate_out: Path | None, **given: Any) -> None:  # noqa: ANN401
-    """Lock and pair the element, make the device key in it, write flash: as in a factory, for ever."""
-    from fota_vdev.machine import Machine
-    from fota_vdev.provision import certificate_pem
-    from fota_vdev.provision import provision as run_provision
-    from fota_wire.host_crypto import load_public_key, refuse_example_key
-
-    roots = [load_public_key(given[name], "image") for name in ("root_a", "root_b")]
-    for name, xy in zip(("root_a", "root_b"), roots, strict=True):
-        refuse_example_key(xy, given["allow_example_keys"], str(given[name]))
-    if roots[0] == roots[1]:
-        raise InputError("roots A and B are the same key: the second is there to outlive the first")
-    genesis = _genesis(given["genesis_root"])
-    if not given["server_url"].startswith("https://"):
-        raise InputError(f"--server-url {given['server_url']}: has to begin with https://")
-    if certificate_out is not None:
-        check_output(certificate_out, force=False)
-    password_file = given["ca_password_file"]
-    with Machine.load(file) as machine:
-        report = run_provision(
-            machine,
-            bootloader_elf=given["bootloader"],
-            image=read_input(given["image"], 1 << 20),
-            class_id=given["class_id"],
-            vendor_id=given["vendor_id"],
-            root_a_xy=roots[0],
-            root_b_xy=roots[1],
-            genesis_root=genesis,
-            server_ca_der=_certificate_der(given["server_ca"]),
-            server_url=given["server_url"],
-            device_ca_key=given["ca_key"],
-            device_ca_cert=given["ca_cert"],
-            tries=given["tries"],
-            watchdog_s=given["watchdog_s"],
-            ca_password=read_line(password_file, "password").encode() if password_file else None,
-            allow_example_keys=given["allow_example_keys"],
-        )
-        machine.save(file)
-    if certificate_out is not None:
-        write_output(certificate_out, certificate_pem(report.certificate_der).encode())
-    text = f"{report.device_id}: provisioned, image {report.image_version} in slot A"
-    print_result(report.as_dict(), as_json, text)
-
-
-def _genesis(path: Path) -> bytes:
-    """Return a ROOT that devices will believe, as it lies in the file."""
-    from fota_wire.host_crypto import verify
-    from fota_wire.root import open_genesis
-
-    raw = read_input(path, 4096)
-    try:
-        open_genesis(raw, verify)
-    except FotaError as exc:
-        raise InputError(f"{path}: not a genesis ROOT: {exc}") from exc
-    return raw
-
-
-def _certificate_der(path: Path) -> bytes:
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    from fota_wire.host_x509 import pem_certificate
-
-    return pem_certificate(read_input(path, 65536), str(path)).public_bytes(Encoding.DER)
 
 
 @vdev.command()

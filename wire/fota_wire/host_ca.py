@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from fota_wire.errors import InputError
-from fota_wire.host_x509 import UNREADABLE
+from fota_wire.host_pem import UNREADABLE
 
 _KNOWN = (ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE, ExtensionOID.EXTENDED_KEY_USAGE)
 _KNOWN_TO_OPENSSL = (*_KNOWN, ExtensionOID.NAME_CONSTRAINTS, ExtensionOID.CERTIFICATE_POLICIES)

@@ -230,7 +230,7 @@ def load_public_key(path: Path, role: str | None = None) -> bytes:
     key: object
     try:
         if b"BEGIN CERTIFICATE" in pem:
-            from fota_wire.host_x509 import pem_certificate
+            from fota_wire.host_pem import pem_certificate
 
             key = pem_certificate(pem, name_of(path)).public_key()
         elif b"PRIVATE KEY" in pem:

@@ -1,26 +1,13 @@
 """Certificates and requests that others made (not for devices): taken, or refused in one line."""
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fota_wire.errors import InputError, VerifyError
+from fota_wire.errors import VerifyError
 from fota_wire.host_crypto import public_xy
 from fota_wire.host_panic import panics_refused
-
-UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
-"""What the library raises for bytes that are not what they should be; it parses late, so on any access."""
-
-
-def pem_certificate(pem: bytes, where: str) -> x509.Certificate:
-    """Return the certificate in PEM that ``where`` names. Raises InputError: there is none."""
-    try:
-        with panics_refused():
-            certificate = x509.load_pem_x509_certificate(pem)
-            certificate.public_key()
-    except UNREADABLE as exc:
-        raise InputError(f"{where}: not a certificate in PEM") from exc
-    return certificate
+from fota_wire.host_pem import UNREADABLE
 
 
 def issued_certificate(raw: bytes, ca: x509.Certificate, what: str) -> x509.Certificate:

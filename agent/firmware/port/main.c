@@ -18,6 +18,7 @@
 #include "port/stm32/chip.h"
 #include "port/stm32l4/journal_flash.h"
 #include "port/stm32l4/registers.h"
+#include "stop.h"
 #include "tls.h"
 // clang-format on
 
@@ -34,15 +35,6 @@ noreturn void fota_chip_restart(void) {
     SCB_AIRCR = AIRCR_RESET;
 }
 
-/* A firmware in its trial counts the tries down this way, a confirmed one starts again after up to
- * 16 s: no fast loop of crashes. */
-static noreturn void wait_for_watchdog(const char *why) {
-  fota_port_put("agent: stopped: ");
-  fota_port_put(why);
-  fota_port_put("\r\n");
-  fota_port_halt();
-}
-
 static noreturn void run(void) {
   mp_stack_set_top(linker_stack_top);
   mp_stack_set_limit((mp_uint_t)linker_stack_size - STACK_RESERVE);
@@ -56,7 +48,7 @@ static noreturn void run(void) {
   } else {
     mp_obj_print_exception(&mp_plat_print, MP_OBJ_FROM_PTR(nlr.ret_val));
   }
-  wait_for_watchdog("the program ended");
+  fota_stop("the program ended");
 }
 
 noreturn void fota_reset(void);
@@ -92,17 +84,11 @@ void gc_collect(void) {
 
 void nlr_jump_fail(void *value) {
   (void)value;
-  wait_for_watchdog("an exception that nobody takes");
+  fota_stop("an exception that nobody takes");
 }
 
 noreturn void __fatal_error(const char *message) {
-  wait_for_watchdog(message);
-}
-
-void fota_exit(int code);
-void fota_exit(int code) {
-  (void)code;
-  wait_for_watchdog("memory of TLS is damaged");
+  fota_stop(message);
 }
 
 mp_import_stat_t mp_import_stat(const char *path) {

@@ -14,8 +14,9 @@ import fota_wire.root  # isort: skip
 import fota_agent.policy  # isort: skip
 import fota_agent.engine  # isort: skip
 
-from fota_agent.agent import Agent, Hooks
+from fota_agent.agent import Agent
 from fota_agent.board_chip import ChipBoard, verify
+from fota_agent.hooks import Hooks
 from fota_agent.tls_micropython import transport_for
 from fota_wire.errors import FotaError
 from fota_wire.layout import SLOT_NAMES

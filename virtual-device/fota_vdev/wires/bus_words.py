@@ -2,9 +2,17 @@
 
 from collections.abc import Callable
 
-from fota_vdev.wires.host import STATUS_TEXT
 from fota_wire.element import SLOT_NAMES
 
+STATUS_TEXT = {
+    0x01: "miscompare",
+    0x03: "parse error",
+    0x05: "ECC fault",
+    0x07: "self-test failed",
+    0x08: "health test failed",
+    0x0F: "refused by configuration or state",
+    0xFF: "damaged command",
+}
 ZONES = {0: "configuration", 1: "OTP", 2: "slot"}
 INFO = {0: "revision", 1: "key valid?", 2: "state", 3: "GPIO", 4: "latch"}
 SECURE_BOOT = {5: "full", 6: "compare with what is stored", 7: "full, and store"}

@@ -1,22 +1,14 @@
-"""The factory's side of the I2C bus: speaks the ATECC608's packets over anything shaped like machine.I2C."""
+"""A host of the element that is no part of the product: packets over anything shaped like machine.I2C."""
 
 import errno
 from collections.abc import Callable
 from typing import Protocol
 
 from fota_vdev.atecc608.crc import crc16
+from fota_vdev.wires.bus_words import STATUS_TEXT
 from fota_wire.errors import DeviceError
 
 WOKEN = b"\x04\x11\x33\x43"
-STATUS_TEXT = {
-    0x01: "miscompare",
-    0x03: "parse error",
-    0x05: "ECC fault",
-    0x07: "self-test failed",
-    0x08: "health test failed",
-    0x0F: "refused by configuration or state",
-    0xFF: "damaged command",
-}
 POLL_US, POLLS = 2000, 1300
 WAKE_DELAY_US = 1500
 
@@ -113,10 +105,6 @@ class ChipHost:
 
     # -- commands --------------------------------------------------------------------------------------------
 
-    def revision(self) -> bytes:
-        """Info: four bytes."""
-        return self.command(0x30, 0, 0, name="Info")
-
     def read_config(self) -> bytes:
         """The 128 bytes of the configuration zone."""
         return b"".join(self.command(0x02, 0x80, block << 3, name="Read") for block in range(4))
@@ -138,10 +126,6 @@ class ChipHost:
             part = data[block : block + 32].ljust(32, b"\0")
             self.command(0x12, 0x82, block // 32 << 8 | slot << 3, part, name=f"Write of slot {slot}")
 
-    def write_public_key(self, slot: int, public: bytes) -> None:
-        """Store X||Y in a slot as ``pad4 X pad4 Y``."""
-        self.write_slot(slot, bytes(4) + public[:32] + bytes(4) + public[32:])
-
     def lock_config(self, crc: bytes) -> None:
         """Lock the configuration zone if its checksum is ``crc``."""
         self.command(0x17, 0x00, int.from_bytes(crc, "little"), name="Lock of the configuration")
@@ -149,10 +133,6 @@ class ChipHost:
     def lock_data(self) -> None:
         """Lock data and OTP zones."""
         self.command(0x17, 0x81, 0, name="Lock of the data zone")
-
-    def lock_slot(self, slot: int) -> None:
-        """Lock one slot."""
-        self.command(0x17, 0x02 | slot << 2, 0, name=f"Lock of slot {slot}")
 
     def generate_key(self, slot: int) -> bytes:
         """Make a new private key in the slot; return its X||Y."""
