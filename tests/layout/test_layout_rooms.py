@@ -21,7 +21,7 @@ ARROWS: dict[str, dict[str, set[str]]] = {
     "fota_vdev": {
         "parts": set(),
         "atecc608": {"parts"},
-        "wires": {"parts", "atecc608"},
+        "wires": {"parts"},
         "cortex_m": {"parts"},
         "cells": {"parts", "atecc608", "wires", "cortex_m"},
         "chips/stm32l4": {"parts", "cells"},
@@ -44,15 +44,24 @@ CALLED_BY = {"tls.c": "mbedtls/mbedtls_config_port.h"}
 
 
 def c_uses(folder: Path) -> dict[str, set[str]]:
-    """file -> files beside it whose functions it names, whether a header declares them or an extern."""
+    """file -> files beside it whose functions it names, whether a header declares them or an extern.
+
+    What core's headers or the file's own declare, and another file defines, is a seam: who names it does not
+    know who is behind it.
+    """
     told = {name: folder / header for name, header in CALLED_BY.items() if (folder / header).is_file()}
     files = {
-        path.name: [path] + ([told[path.name]] if path.name in told else []) for path in folder.glob("*.c")
+        path.name: [path, *([told[path.name]] if path.name in told else [])] for path in folder.glob("*.c")
     }
     texts = {name: C_NOISE.sub(" ", "".join(p.read_text() for p in paths)) for name, paths in files.items()}
     home = {function: name for name, text in texts.items() for function in DEFINED.findall(text)}
-    words = {name: set(re.findall(r"\w+", text)) for name, text in texts.items()}
-    return {name: {home[w] for w in words[name] & set(home)} - {name} for name in texts}
+    core = "".join(path.read_text() for path in (ROOT / "bootloader/core").glob("*.h"))
+    uses = {}
+    for name, text in texts.items():
+        own = (folder / name).with_suffix(".h")
+        seams = set(re.findall(r"\w+", C_NOISE.sub(" ", core + (own.read_text() if own.is_file() else ""))))
+        uses[name] = {home[word] for word in set(re.findall(r"\w+", text)) - seams if word in home} - {name}
+    return uses
 
 
 def module_of(path: Path, home: Path) -> str:
