@@ -6,6 +6,9 @@ usage: vdev_oracle.py SCENARIO   prints one JSON object
 import ctypes
 import json
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from chip_host import ChipHost
 from emulated_factory import provision_element
