@@ -327,6 +327,39 @@ def evaluate(node: ast.expr, known: dict[str, Constant]) -> Constant | None:
     return None
 
 
+# -- codes of errors that nobody asks for ------------------------------------------------------------------
+
+
+class DropCodes(ast.NodeTransformer):
+    """Removes the short words of errors, ``FormatError(text, "field")``, that no code compares with: who
+    reads a device's log reads the text.
+    """
+
+    def __init__(self, modules: dict[str, Module]) -> None:
+        words = [code for module in modules.values() for code in map(code_of, ast.walk(module.tree)) if code]
+        told = [
+            node.value
+            for module in modules.values()
+            for node in ast.walk(module.tree)
+            if isinstance(node, ast.Constant) and node.value in words
+        ]
+        self._unasked = {word for word in words if words.count(word) == told.count(word)}
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if code_of(node) in self._unasked:
+            node.args.pop()
+        return self.generic_visit(node)
+
+
+def code_of(node: ast.AST) -> str | None:
+    """Return the word that an error is made with, of a call ``SomeError(text, "word")``."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.endswith("Error"):
+        code = node.args[1] if len(node.args) == 2 else None
+        if isinstance(code, ast.Constant) and isinstance(code.value, str):
+            return code.value
+    return None
+
+
 # -- what is reached ---------------------------------------------------------------------------------------
 
 
@@ -611,6 +644,9 @@ def shrink(
     for module in reader.modules.values():
         constants.place(module)
     modules = reader.modules
+    codes = DropCodes(modules)
+    for module in modules.values():
+        module.tree = codes.visit(module.tree)
     while True:
         before = sum(len(ast.dump(module.tree)) for module in modules.values())
         live = Live(modules)

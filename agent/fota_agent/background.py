@@ -78,10 +78,10 @@ class ThreadedRunner(Runner):
             super().offer(source)
         self._wake.set()
 
-    def save(self) -> None:
+    def save(self) -> bool:
         """As ``Runner.save``."""
         with self._turn:
-            super().save()
+            return super().save()
 
     def close(self) -> None:
         """As ``Runner.close``."""

@@ -174,21 +174,21 @@ class Esp32Board:
         """Reset the chip."""
         self._reset()
 
-    def load_store(self) -> "bytes | None":
+    def load_store(self) -> "bytes | memoryview | None":
         """Return what was saved last, or None."""
         copies = [self._copy(number) for number in (0, 1)]
         best = store.newest(copies)
         found = None if best is None else copies[best]
         return None if found is None else found[1]
 
-    def save_store(self, data: bytes) -> None:
+    def save_store(self, data: "list[bytes | memoryview]") -> None:
         """Write ``data`` over the older copy; a power cut leaves the newer one. DeviceError FL1, FL2."""
         copies = [self._copy(number) for number in (0, 1)]
         best = store.newest(copies)
         found = None if best is None else copies[best]
-        raw = store.pack_copy(1 if found is None else found[0] + 1, data)
+        raw = b"".join(list(store.pack_copy(1 if found is None else found[0] + 1, data)))
         if len(raw) > self._copy_size:
-            raise DeviceError(f"agent store: {len(data)} bytes are too many")
+            raise DeviceError(f"agent store: {len(raw)} bytes are too many")
         place = PartitionSlot(self._store)
         start = (0 if best is None else 1 - best) * self._copy_size
         for at in range(0, len(raw), BLOCK):
@@ -196,9 +196,9 @@ class Esp32Board:
             place.erase(start + at)
             place.program(start + at, bytearray(page + b"\xff" * (BLOCK - len(page))))
 
-    def _copy(self, number: int) -> "tuple[int, bytes] | None":
+    def _copy(self, number: int) -> "tuple[int, bytes | memoryview] | None":
         place, start = PartitionSlot(self._store), number * self._copy_size
-        size = store.size_of(place.read(start, store.HEADER_SIZE))
+        size = store.size_in(place.read(start, store.HEADER_SIZE))
         if size is None or size > self._copy_size:
             return None
         return store.unpack_copy(place.read(start, size))

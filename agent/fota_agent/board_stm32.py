@@ -136,36 +136,39 @@ class Stm32Board:
 
     # -- agent store: two copies, written in turn --------------------------------------------------------
 
-    def load_store(self) -> "bytes | None":
+    def load_store(self) -> "bytes | memoryview | None":
         """Return what was saved last, or None."""
         copies = [self._copy(number) for number in range(COPIES)]
         best = store.newest(copies)
         found = None if best is None else copies[best]
         return None if found is None else found[1]
 
-    def save_store(self, data: bytes) -> None:
+    def save_store(self, data: "list[bytes | memoryview]") -> "memoryview | None":
         """Write ``data`` over the older copy; a power cut leaves the newer one. DeviceError FL1, FL2."""
-        copies = []
-        for number in range(COPIES):  # without what is in them: there is no room for three
-            copy = self._copy(number)
-            copies.append(None if copy is None else (copy[0], b""))
+        copies = [self._copy(number) for number in range(COPIES)]
         best = store.newest(copies)
         found = None if best is None else copies[best]
-        sequence = 1 if found is None else found[0] + 1
-        raw = store.pack_copy(sequence, data)
-        if len(raw) > self.ROW.AGENT_STORE_SIZE // COPIES:
-            raise DeviceError(f"agent store: {len(data)} bytes are too many")
-        start = self._copy_address(0 if best is None else 1 - best)
-        for page in range(0, len(raw), self.ROW.PAGE_SIZE):
-            if not self._flash.is_blank(start + page):
-                self._flash.erase(start + page)
-        self._flash.program(start, raw)
+        size = store.HEADER_SIZE + store.size_of(data)
+        if size > self.ROW.AGENT_STORE_SIZE // COPIES:
+            raise DeviceError(f"agent store: {size} bytes are too many")
+        at = self._copy_address(0 if best is None else 1 - best)
+        for page in range(at, at + size, self.ROW.PAGE_SIZE):
+            if not self._flash.is_blank(page):
+                self._flash.erase(page)
+        for block in store.pack_copy(1 if found is None else found[0] + 1, data):
+            self._flash.program(at, block)
+            at += len(block)
+        lies = self.load_store()
+        return lies if isinstance(lies, memoryview) else None
 
-    def _copy(self, number: int) -> "tuple[int, bytes] | None":
+    def _copy(self, number: int) -> "tuple[int, bytes | memoryview] | None":
         start = self._copy_address(number)
-        head = self._flash.read_sound(start, store.HEADER_SIZE)
-        size = store.size_of(head)
-        return None if size is None else store.unpack_copy(self._flash.read_sound(start, size))
+        size = store.size_in(self._flash.read_sound(start, store.HEADER_SIZE))
+        if size is None:
+            return None
+        self._flash.take_fault()
+        copy = store.unpack_copy(self._flash.view(start, size))  # reads all of it
+        return None if self._flash.take_fault() else copy
 
     def _copy_address(self, number: int) -> int:
         offset = self.ROW.AGENT_STORE_OFFSET + number * (self.ROW.AGENT_STORE_SIZE // COPIES)
@@ -178,8 +181,8 @@ class Stm32Board:
         self._mem32[self.ROW.BOOT_REPORT_ADDRESS] = 0
         self._mem32[AIRCR] = SYSRESETREQ
 
-    def _factory(self, offset: int, length: int) -> bytes:
-        return self._flash.read(self._flash.address(1, offset), length)
+    def _factory(self, offset: int, length: int) -> "bytes | memoryview":
+        return self._flash.view(self._flash.address(1, offset), length)
 
     def _ram(self, address: int, length: int) -> bytes:
         words = [self._mem32[address + at] for at in range(0, length, 4)]

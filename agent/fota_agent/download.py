@@ -6,7 +6,7 @@ KiB of it. What is enforced is less, for records, heads and repetitions take the
 
 import struct
 
-from fota_wire.errors import DeviceError, FotaError, TransportError, VerifyError
+from fota_wire.errors import FotaError, TransportError, VerifyError
 from fota_wire.image import CHIP, CLASS_ID, MAGIC, PROTECTED_MAGIC, SEC_CNT
 from fota_wire.layout import HEADER_SIZE
 from fota_wire.status import IM1, IM3, IM4, IM13
@@ -58,16 +58,17 @@ class Pace:
             self._window, self._window_bytes = now, 0
 
 
-def read_body(reader: "Reader", limit: int, now_ms: "Clock") -> bytes:
-    """Return a whole body of at most ``limit`` bytes. TransportError: longer, broken off, or too slow."""
+def read_body(reader: "Reader", limit: int, now_ms: "Clock", buffer: "bytes | bytearray" = b"") -> memoryview:
+    """Return a whole body of at most ``limit`` bytes, in ``buffer`` if it has room. TransportError: longer,
+    broken off, or too slow.
+    """
     if reader.length > limit:
         reader.close()
         raise TransportError(f"response: body of {reader.length} bytes, more than {limit}")
-    data = bytearray(reader.length)
-    view = memoryview(data)
+    view = memoryview(buffer if reader.length <= len(buffer) else bytearray(reader.length))[: reader.length]
     pace = Pace(now_ms, reader.length)
     at = 0
-    while at < len(data):
+    while at < len(view):
         count = reader.readinto(view[at:])
         at += count
         try:
@@ -75,7 +76,7 @@ def read_body(reader: "Reader", limit: int, now_ms: "Clock") -> bytes:
         except TransportError:
             reader.close()
             raise
-    return bytes(data)
+    return view
 
 
 class Download:
@@ -90,12 +91,12 @@ class Download:
     """
 
     def __init__(
-        self, manifest: "Manifest", slot: "Slot", offset: int, buffer: bytearray, now_ms: "Clock"
+        self, manifest: "Manifest", slot: "Slot", offset: int, buffer: memoryview, now_ms: "Clock"
     ) -> None:
         self.offset = offset
         self._manifest = manifest
         self._slot = slot
-        self._buffer = memoryview(buffer)
+        self._buffer = buffer
         self._now_ms = now_ms
         self._reader: Reader | None = None
         self._pace: Pace | None = None
@@ -248,7 +249,7 @@ def resume_offset(slot: "Slot", size: int) -> int:
     return 0
 
 
-def digest_of(slot: "Slot", size: int, buffer: bytearray) -> bytes:
+def digest_of(slot: "Slot", size: int, buffer: memoryview) -> bytes:
     """Return the SHA-256 of the first ``size`` bytes of ``slot``."""
     import hashlib
 
@@ -290,9 +291,3 @@ def inspect(slot: "Slot", size: int) -> "tuple[int, bytes]":
     if chip and found.get(CHIP, chip) != chip:
         raise VerifyError("image is for another chip", IM13)
     return struct.unpack("<I", found[SEC_CNT])[0], found[CLASS_ID]
-
-
-def check_page_size(slot: "Slot", buffer: bytearray) -> None:
-    """Return if ``buffer`` holds exactly one page of ``slot``. DeviceError otherwise."""
-    if len(buffer) != slot.page_size:
-        raise DeviceError(f"page size of the slot is {slot.page_size}, the buffer has {len(buffer)}")

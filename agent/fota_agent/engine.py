@@ -62,6 +62,7 @@ class Engine:
     ``identity`` holds the constants of the device, ``boot`` what the bootloader reported, ``state`` what
     was kept over the reset. ``settled``: the last check-in was good, nothing is left to do, and the server
     has accepted a report of exactly this. ``heard``: the last check-in brought a fresh answer of ours.
+    ``key_order``: what the answer wanted of the device's key (SPEC 5.6).
     ``deferred``: an update waits for consent or its window.
     ``wanted``: the manifest being installed, or None. ``outcome``: the last thing worth telling a person.
     ``clock``: the time as far as the server told it.
@@ -94,8 +95,7 @@ class Engine:
         self.deferred = self.heard = False
         self._inactive = other_slot(boot.running)
         self._exchange = Exchange(state, self.trust)
-        self._follow_ups = 0
-        self.failures = 0
+        self._follow_ups = self.key_order = self.failures = 0
         self.wanted: suit.Manifest | None = None
         self._campaign = 0
         self._expires = self._poll_at = self._not_before = 0
@@ -153,16 +153,18 @@ class Engine:
         request, claims = self._exchange.begin(now, nonce, self.trial)
         return self._go(Action(CHECKIN, request=request, claims=claims))
 
-    def response(self, now: int, raw: bytes, valid_until: int = 0) -> Action:
+    def response(self, now: int, raw: "bytes | memoryview", valid_until: int = 0) -> Action:
         """The server has answered; nothing is believed before its ASSIGNMENT has proved fresh and ours.
 
-        ``valid_until``: s since 1970, the end of the server's certificate, 0 = not known.
+        ``raw`` may be used for something else afterwards. ``valid_until``: s since 1970, the end of the
+        server's certificate, 0 = not known.
         """
         self._in(CHECKIN)
-        self.heard = False
+        self.heard, self.key_order = False, 0
         try:
             nonce = self._exchange.take_nonce(now)
             answer = checkin.parse_response(raw)
+            self.key_order = answer.key_order
             self.trust.step_roots(answer.roots)
             order = self.trust.open_order(answer, nonce)
             self.heard = True

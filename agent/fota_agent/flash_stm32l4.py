@@ -83,6 +83,12 @@ class Flash:
         data = self.read(address, length)
         return None if self.take_fault() else data
 
+    def view(self, address: int, length: int) -> "bytes | memoryview":
+        """Return ``length`` bytes from the mapped ``address``; where flash is memory, without a copy: good
+        until they are erased.
+        """
+        return self.read(address, length)
+
     def is_blank(self, address: int) -> bool:
         """Return True if the page at the mapped ``address`` is wholly erased."""
         return self.read_sound(address, self.ROW.PAGE_SIZE) == b"\xff" * self.ROW.PAGE_SIZE

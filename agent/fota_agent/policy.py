@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from fota_wire.seams import Verify
 
 
-def newest_root(genesis_raw: bytes, steps: "list[bytes]", verify: "Verify") -> "roots.Root":
+def newest_root(
+    genesis_raw: "bytes | memoryview", steps: "list[bytes | memoryview]", verify: "Verify"
+) -> "roots.Root":
     """Return the newest ROOT that the stored steps lead to from the genesis ROOT, each verified again.
 
     The store is writable, so nothing in it is believed: what does not follow is dropped from ``steps``, and
@@ -34,7 +36,7 @@ def newest_root(genesis_raw: bytes, steps: "list[bytes]", verify: "Verify") -> "
     return root
 
 
-def held_digest(envelope: "bytes | None") -> "bytes | None":
+def held_digest(envelope: "bytes | memoryview | None") -> "bytes | None":
     """Return the manifest digest of a stored envelope, or None; it is verified when it is used."""
     if envelope is None:
         return None
@@ -52,7 +54,7 @@ LOCAL = 0
 
 
 def open_manifest(
-    envelope: bytes,
+    envelope: "bytes | memoryview",
     root: "roots.Root",
     identity: "Identity",
     verify: "Verify",
@@ -75,7 +77,7 @@ def open_manifest(
     # (3) ROOT has not left it behind
     if manifest.sequence < root.min_sequence:
         raise VerifyError(f"sequence {manifest.sequence} is below ROOT's {root.min_sequence}", "rollback")
-    if manifest.manifest_digest in root.revoked:
+    if root.revokes(manifest.manifest_digest):
         raise VerifyError("manifest is revoked", "revoked")
     # (4) it is for this device, and fits
     if manifest.vendor_id != identity.vendor_id or manifest.class_id != identity.class_id:

@@ -55,10 +55,10 @@ class Renewal:
 
     # -- what the runner tells -------------------------------------------------------------------------------
 
-    def hear(self, answer: bytes) -> None:
+    def hear(self, wanted: int) -> None:
         """The server has answered a check-in: it took the key, and may want something of it."""
         self._refusals = 0
-        self._wanted = checkin.key_order(answer)
+        self._wanted = wanted
         if self._wanted == 0 and self.candidate is not None:
             if self.candidate[1] is None:
                 self._drop_candidate()  # nobody waits for it any more
@@ -167,7 +167,7 @@ class Renewal:
         raw = download.read_body(reader, certify.MAX_BODY, self._board.ticks_ms)
         if status != 200:
             raise TransportError(f"server answers {status} to the order of a certificate", status)
-        return certify.parse_answer(raw)
+        return certify.parse_answer(bytes(raw))
 
     # -- the key that the board acts by ----------------------------------------------------------------------
 

@@ -63,7 +63,9 @@ class Runner:
         self._board = board
         self._transport = transport
         self._hooks = hooks = Heard(hooks)
-        self._buffer = bytearray(board.inactive.page_size)
+        # for a page or an answer; where memory is short it comes first, before the heap is in pieces
+        self._buffer = bytearray(max(board.inactive.page_size, getattr(board, "longest_answer", 0)))
+        self._page = memoryview(self._buffer)[: board.inactive.page_size]
         self._boot = board.boot_report()
         self._job: download.Download | None = None
         self._source: Folder | None = None
@@ -182,18 +184,32 @@ class Runner:
         self._action = self.engine.offer(self._now(), steps, envelope)
         self._source = source
 
-    def save(self) -> None:
-        """Save what has changed since the last time, urgent or not."""
+    def save(self) -> bool:
+        """Save what has changed since the last time, urgent or not. False if that is not possible now."""
         self._take()
         state = self.engine.state
         if state.dirty:
             state.dirty = state.urgent = False
             self._saved_at = self._now()
             try:
-                self._board.save_store(state.encode(self._board.store_size))
-            except Exception as exc:  # without a store the agent still updates, it only forgets why
+                lies = self._board.save_store(state.parts(self._board.store_size))
+                if lies is not None:
+                    state.rest_in(lies)
+            except Exception as exc:
                 state.dirty = True  # the disk may have room later
                 self._say_once(f"agent store not written: {exc}")
+        return not state.dirty
+
+    def _keep_roots(self) -> None:
+        """Save new ROOT steps from where they lie in the answer: there may be no room for a copy of them."""
+        state = self.engine.state
+        if state.new_roots:
+            self.save()
+            new, state.new_roots = state.new_roots, []
+            try:
+                state.roots += [bytes(step) for step in new]
+            except MemoryError:
+                self._say_once("no memory for ROOT steps: they come again after the next boot")
 
     def rest_for(self, wait_ms: int) -> None:
         """Sleep for at most that long, between two steps."""
@@ -256,7 +272,28 @@ class Runner:
         return self.engine.nonce(self._now(), self._board.element.random()[:16])
 
     def _checkin(self, action: "Action") -> "Action":
-        request = action.request
+        status, answer, raw = self._ask(action)  # and the question's memory is free
+        if status != 200:
+            return self._turned_away(status, answer, raw)
+        # A transport that knows the end of the server's certificate says so; others need not.
+        following = self.engine.response(self._now(), raw, getattr(self._transport, "valid_until", 0))
+        self._renewal.hear(self.engine.key_order)
+        self._keep_keys()
+        if self.engine.heard:
+            self._servers.worked(self.engine.root, self.engine.settled)
+        return following
+
+    def _turned_away(self, status: int, answer: "dict[str, str]", raw: memoryview) -> "Action":
+        if status in KEY_REFUSED:
+            self._renewal.refused()
+        if status in UNREADABLE:
+            self.engine.unreadable()
+        kind = VerifyError if status in KEY_REFUSED else TransportError
+        error = kind(f"server answers {status}{_server_words(raw)}", status)
+        return self.engine.failed(self._now(), error, retry_after_s=_seconds(answer.get("retry-after", "")))
+
+    def _ask(self, action: "Action") -> "tuple[int, dict[str, str], memoryview]":
+        request, action.request = action.request, None
         if request is None:
             raise RuntimeError("a check-in without a request")
         request.longest_answer = getattr(self._board, "longest_answer", checkin.MAX_RESPONSE)
@@ -272,24 +309,7 @@ class Runner:
         except TransportError:
             self._renewal.refused()
             raise
-        raw = download.read_body(reader, request.longest_answer, self._now)
-        if status != 200:
-            if status in KEY_REFUSED:
-                self._renewal.refused()
-            if status in UNREADABLE:
-                self.engine.unreadable()
-            kind = VerifyError if status in KEY_REFUSED else TransportError
-            error = kind(f"server answers {status}{_server_words(raw)}", status)
-            return self.engine.failed(
-                self._now(), error, retry_after_s=_seconds(answer.get("retry-after", ""))
-            )
-        self._renewal.hear(raw)
-        self._keep_keys()
-        # A transport that knows the end of the server's certificate says so; others need not.
-        following = self.engine.response(self._now(), raw, getattr(self._transport, "valid_until", 0))
-        if self.engine.heard:
-            self._servers.worked(self.engine.root, self.engine.settled)
-        return following
+        return status, answer, download.read_body(reader, request.longest_answer, self._now, self._buffer)
 
     def _confirm(self, _action: "Action") -> "Action":
         self._board.confirm()
@@ -301,7 +321,7 @@ class Runner:
 
     def _hash(self, action: "Action") -> "Action":
         slot = self._board.running if action.kind == actions.COMPARE_RUNNING else self._board.inactive
-        return self.engine.hashed(self._now(), download.digest_of(slot, action.size, self._buffer))
+        return self.engine.hashed(self._now(), download.digest_of(slot, action.size, self._page))
 
     def _resume(self, action: "Action") -> "Action":
         offset = download.resume_offset(self._board.inactive, action.size)
@@ -319,7 +339,7 @@ class Runner:
         if job is None or not job.goes_on(action.manifest, action.offset):
             self._drop_job()
             self._job = job = download.Download(
-                action.manifest, self._board.inactive, action.offset, self._buffer, self._board.ticks_ms
+                action.manifest, self._board.inactive, action.offset, self._page, self._board.ticks_ms
             )
         before = job.offset
         try:
@@ -438,13 +458,14 @@ class Runner:
             self.save()
 
     def _save_if_due(self) -> None:
+        self._keep_roots()
         self._take()
         state = self.engine.state
         if state.urgent or (state.dirty and self._now() - self._saved_at >= self._save_ms):
             self.save()
 
 
-def _server_words(raw: bytes) -> str:
+def _server_words(raw: memoryview) -> str:
     try:
         return ": {}: {}".format(*checkin.parse_error(raw))
     except FotaError:

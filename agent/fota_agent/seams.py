@@ -182,7 +182,7 @@ class Identity(Protocol):
     device_id: bytes
     vendor_id: bytes
     class_id: bytes
-    genesis_root: bytes
+    genesis_root: "bytes | memoryview"
     max_counter_step: int
     slot_size: int
 
@@ -219,12 +219,16 @@ class Board(Identity, Protocol):
         """Write the journal record that ends the trial with ``reason`` (SPEC 6). DeviceError JO1, JO4."""
         ...
 
-    def load_store(self) -> bytes | None:
+    def load_store(self) -> bytes | memoryview | None:
         """Return what was saved last, or None."""
         ...
 
-    def save_store(self, data: bytes) -> None:
-        """Replace what was saved; a power cut leaves the old content or the new. DeviceError."""
+    def save_store(self, data: "list[bytes | memoryview]") -> "memoryview | None":
+        """Replace what was saved by these parts; a power cut leaves the old content or the new. DeviceError.
+
+        Where the store is memory, as flash is, return what was saved where it lies: it stays there until
+        the next call has returned.
+        """
         ...
 
     def ticks_ms(self) -> int:

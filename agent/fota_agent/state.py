@@ -7,10 +7,15 @@ from fota_agent import telemetry
 from fota_wire import cbor, check
 from fota_wire.errors import FormatError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 MAGIC = 0x53474146  # "FAGS"
 HEADER = "<IIII"  # magic | sequence | length of the data | CRC-32 of the first three and the data
 HEADER_SIZE = 16
 MAX_DATA = 8192
+BLOCK = 256
 MAX_EVENTS = 16
 MAX_DETAIL = 64
 KEYS = 20  # the field of ``keys``
@@ -20,7 +25,8 @@ class State:
     """The agent's memory.
 
     ``roots``: the ROOT steps after the genesis ROOT, in order; ``envelope``: the newest verified manifest
-    envelope, or None;
+    envelope, or None; both may be views of where the store lies;
+    ``new_roots``: the steps that the last answer brought, as they lie in it, until they are saved;
     ``installed``: manifest digest of the last image that was completely written, or None;
     ``writing``: (manifest digest, slot) of an image whose pages are being written into an erased slot, or
     None;
@@ -39,8 +45,9 @@ class State:
     """
 
     def __init__(self) -> None:
-        self.roots: list[bytes] = []
-        self.envelope: bytes | None = None
+        self.roots: list[bytes | memoryview] = []
+        self.new_roots: list[bytes | memoryview] = []
+        self.envelope: bytes | memoryview | None = None
         self.installed: bytes | None = None
         self.writing: tuple[bytes, int] | None = None
         self.pending: tuple[bytes, int, int] | None = None
@@ -66,11 +73,12 @@ class State:
         self.events = self.events[-MAX_EVENTS:]
         self.dirty = True
 
-    def encode(self, limit: int) -> bytes:
-        """Return at most ``limit`` bytes of CBOR. What does not fit is left out, and the server sends it
-        again: the envelope, then (lost) the oldest telemetry, then the newest ROOT steps.
+    def parts(self, limit: int) -> "list[bytes | memoryview]":
+        """Return at most ``limit`` bytes of CBOR, in parts. What does not fit is left out, and the server
+        sends it again: the envelope, then (lost) the oldest telemetry, then the newest ROOT steps.
         """
-        body: dict[int, object] = {1: 1, 2: self.roots, 3: self.envelope, 4: self.installed}
+        roots = self.roots + self.new_roots
+        body: dict[int, object] = {1: 1, 2: roots, 3: self.envelope, 4: self.installed}
         for key, mark in ((5, self.writing), (6, self.pending), (7, self.failed)):
             body[key] = None if mark is None else list(mark)
         body[8] = self.nonce
@@ -81,33 +89,40 @@ class State:
             body[14] = self.server
         if self.keys is not None:
             body[KEYS] = self.keys
-        raw = cbor.encode(body)
-        if len(raw) > limit:
-            body[3] = None
-            raw = cbor.encode(body)
-        while len(raw) > limit and values:
-            values.pop(0)
-            raw = cbor.encode(body)
-        roots = list(self.roots)
-        while len(raw) > limit and roots:
-            roots.pop()
-            body[2] = roots
-            raw = cbor.encode(body)
-        if len(raw) > limit:
-            raise FormatError(f"agent state of {len(raw)} bytes does not fit {limit}", "limit")
-        return raw
+        while True:
+            parts = cbor.encode_parts(body)
+            size = size_of(parts)
+            if size <= limit:
+                return parts
+            if body[3] is not None:
+                body[3] = None
+            elif values:
+                values.pop(0)
+            elif roots:
+                roots.pop()
+            else:
+                raise FormatError(f"agent state of {size} bytes does not fit {limit}", "limit")
+
+    def rest_in(self, raw: memoryview) -> None:
+        """Let go of the copies in memory of what lies in ``raw`` now: it was saved there, and stays there
+        until something else was saved elsewhere.
+        """
+        stored = decode(raw)
+        self.roots, self.new_roots = stored.roots, []
+        self.envelope = stored.envelope or self.envelope
 
 
-def decode(raw: bytes) -> State:
-    """Return the state of ``State.encode``. FormatError if malformed."""
+def decode(raw: "bytes | memoryview") -> State:
+    """Return the state of ``State.parts``. FormatError if malformed."""
     body = check.fields(
         cbor.decode(raw), "agent state", (1, 2, 3, 4, 5, 6, 7, 8, 9), (10, 11, 12, 13, 14, KEYS)
     )
     if body[1] != 1:
         raise FormatError("agent state: format is not 1", "state-format")
     state = State()
-    state.roots = [check.bstr(item, "ROOT", None, 4096) for item in check.array(body[2], "ROOT steps", 0, 64)]
-    state.envelope = _optional(body[3], "envelope", None)
+    state.roots = [check.blob(item, "ROOT", 4096) for item in check.array(body[2], "ROOT steps", 0, 64)]
+    if body[3] is not None:
+        state.envelope = check.blob(body[3], "envelope", 4096)
     state.installed = _optional(body[4], "installed", 32)
     state.writing = _mark(body[5], "writing")
     state.failed = _mark(body[7], "failed")
@@ -130,14 +145,30 @@ def decode(raw: bytes) -> State:
     return state
 
 
-def pack_copy(sequence: int, data: bytes) -> bytes:
-    """Return one copy: header and ``data``, padded with ones to whole quad-words."""
-    head = struct.pack("<III", MAGIC, sequence, len(data))
-    crc = struct.pack("<I", binascii.crc32(head + data) & 0xFFFFFFFF)
-    return b"".join([head, crc, data, b"\xff" * (-len(data) % 16)])
+def size_of(parts: "list[bytes | memoryview]") -> int:
+    """Return how many bytes they are together."""
+    return sum([len(part) for part in parts])
 
 
-def size_of(head: "bytes | None") -> "int | None":
+def pack_copy(sequence: int, data: "list[bytes | memoryview]") -> "Iterator[bytes]":
+    """Yield one copy, header and ``data``, in blocks of BLOCK bytes: there may be no room for all of it. The
+    last is padded with ones to whole quad-words.
+    """
+    head = struct.pack("<III", MAGIC, sequence, size_of(data))
+    crc = binascii.crc32(head)
+    for part in data:
+        crc = binascii.crc32(part, crc)
+    block = head + struct.pack("<I", crc & 0xFFFFFFFF)
+    for part in data:
+        for at in range(0, len(part), BLOCK):
+            block += bytes(part[at : at + BLOCK])
+            if len(block) >= BLOCK:
+                yield block[:BLOCK]
+                block = block[BLOCK:]
+    yield block + b"\xff" * (-len(block) % 16)
+
+
+def size_in(head: "bytes | memoryview | None") -> "int | None":
     """Return the size in bytes of the copy with header ``head``, or None if that is blank or damaged."""
     if head is None or len(head) < HEADER_SIZE:
         return None
@@ -145,19 +176,19 @@ def size_of(head: "bytes | None") -> "int | None":
     return HEADER_SIZE + length if magic == MAGIC and length <= MAX_DATA else None
 
 
-def unpack_copy(raw: "bytes | None") -> "tuple[int, bytes] | None":
+def unpack_copy(raw: "bytes | memoryview | None") -> "tuple[int, bytes | memoryview] | None":
     """Return (sequence, data) of a copy, or None if it is torn, blank or damaged."""
-    size = size_of(raw)
+    size = size_in(raw)
     if raw is None or size is None or size > len(raw):
         return None
     _, sequence, _, crc = struct.unpack_from(HEADER, raw, 0)
     data = raw[HEADER_SIZE:size]
-    if binascii.crc32(raw[:12] + data) & 0xFFFFFFFF != crc:
+    if binascii.crc32(data, binascii.crc32(raw[:12])) & 0xFFFFFFFF != crc:
         return None
     return sequence, data
 
 
-def newest(copies: "list[tuple[int, bytes] | None]") -> "int | None":
+def newest(copies: "list[tuple[int, bytes | memoryview] | None]") -> "int | None":
     """Return the index of the valid copy with the highest sequence number, or None."""
     best = None
     for index, copy in enumerate(copies):

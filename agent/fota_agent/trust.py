@@ -1,12 +1,15 @@
 """What the agent believes: the ROOT chain, and what signed documents say that lead up to it. No I/O."""
 
 from fota_agent import policy
+from fota_agent.state import size_of
 from fota_wire import assignment, checkin
 from fota_wire import root as roots
 from fota_wire.errors import FotaError, VerifyError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fota_agent.seams import Identity
     from fota_agent.state import State
     from fota_wire import suit
@@ -32,21 +35,22 @@ class Trust:
         self.root = policy.newest_root(identity.genesis_root, state.roots, verify)
         self.held = policy.held_digest(state.envelope)
 
-    def step_roots(self, steps: "list[bytes]") -> None:
+    def step_roots(self, steps: "Sequence[bytes | memoryview]") -> None:
         """Walk the ROOT chain; each verified step counts, whatever follows it. FormatError, VerifyError."""
         for raw in steps:
             self.root = roots.step(self.root, raw, self._verify)
             self._keep_root(raw)
 
-    def _keep_root(self, raw: bytes) -> None:
+    def _keep_root(self, raw: "bytes | memoryview") -> None:
         """Keep a step over a reset, unless one before it had no room; then the server sends it again."""
-        kept = self._state.roots
-        room = getattr(self._identity, "store_size", STORE) - sum([len(step) for step in kept])
+        state = self._state
+        kept = state.roots + state.new_roots
+        room = getattr(self._identity, "store_size", STORE) - size_of(kept)
         if len(kept) == self.root.version - self._genesis - 1 and len(raw) <= room:
-            kept.append(raw)
-            self._state.dirty = True
+            state.new_roots.append(raw)
+            state.dirty = True
 
-    def step_known_roots(self, steps: "list[bytes]") -> None:
+    def step_known_roots(self, steps: "Sequence[bytes | memoryview]") -> None:
         """As ``step_roots``; steps that this device has taken already are passed over."""
         self.step_roots([raw for raw in steps if roots.unsafe_read_root(raw).version > self.root.version])
 
@@ -73,7 +77,9 @@ class Trust:
             order.manifest_digest is None or order.manifest_digest != self.held
         )
 
-    def open_assigned(self, order: "assignment.Assignment", envelope: "bytes | None") -> "suit.Manifest":
+    def open_assigned(
+        self, order: "assignment.Assignment", envelope: "bytes | memoryview | None"
+    ) -> "suit.Manifest":
         """Return the manifest that the ASSIGNMENT names, once all that can be checked without I/O holds."""
         if order.manifest_digest != self.held:
             if envelope is None:
@@ -85,10 +91,10 @@ class Trust:
         except FotaError:
             self.held = None  # ROOT may have moved on: let the server send it anew
             raise
-        self._keep(envelope, manifest.manifest_digest)
+        self._keep(envelope or b"", manifest.manifest_digest)
         return manifest
 
-    def open_offered(self, envelope: bytes) -> "suit.Manifest":
+    def open_offered(self, envelope: "bytes | memoryview") -> "suit.Manifest":
         """Return the manifest of a local update: all the same checks, and newer than what was installed last.
 
         No server vouches that it is the newest, so it may never be an older one.
@@ -102,8 +108,8 @@ class Trust:
         self._keep(envelope, manifest.manifest_digest)
         return manifest
 
-    def _keep(self, envelope: "bytes | None", manifest_digest: bytes) -> None:
+    def _keep(self, envelope: "bytes | memoryview", manifest_digest: bytes) -> None:
         self.held = manifest_digest
         if self._state.envelope != envelope:
-            self._state.envelope = envelope
+            self._state.envelope = bytes(envelope)
             self._state.dirty = True

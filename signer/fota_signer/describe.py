@@ -128,7 +128,12 @@ def _envelope(data: bytes) -> Table:
 
 
 def _root(data: bytes) -> Table:
-    root = roots.unsafe_read_root(data)
+    signers = [kid.hex() for kid in roots.signers_of(data)]
+    return {**root_table(roots.unsafe_read_root(data)), "signed_by": signers, "size": len(data)}
+
+
+def root_table(root: roots.Root) -> Table:
+    """Return what a ROOT says."""
     roles = {
         roots.ROLE_NAMES[role]: f"{threshold} of {', '.join(kid.hex() for kid in kids)}"
         for role, (threshold, kids) in sorted(root.roles.items())
@@ -145,8 +150,6 @@ def _root(data: bytes) -> Table:
         "revoked": [digest.hex() for digest in root.revoked],
         "servers": root.servers,
         "server_cas": [_server_ca(raw) for raw in root.server_cas],
-        "signed_by": [kid.hex() for kid in roots.signers_of(data)],
-        "size": len(data),
     }
 
 

@@ -117,7 +117,7 @@ def summary(path: Path, raw: bytes, previous: Root | None = None) -> dict[str, A
     if table["kind"] != "root":
         raise InputError(f"{name_of(path)}: not a ROOT")
     if previous is not None:
-        table["changes"] = describe.differences(describe.describe(path, previous.raw), table)
+        table["changes"] = describe.differences(describe.root_table(previous), table)
     try:
         _require_taken(raw, previous)
     except VerifyError as exc:

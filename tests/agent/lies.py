@@ -53,7 +53,7 @@ def judge(engine, action, case):
         return f"waits until {action.until}"
     if engine.state.pending or engine.state.writing or engine.root.version != 1:
         return "left a mark"
-    if decode(engine.state.encode(6128)).events != engine.state.events:
+    if decode(b"".join([bytes(part) for part in engine.state.parts(6128)])).events != engine.state.events:
         return "its memory does not read back"
     if case["error"] is None:
         return "" if engine.error is None else "refused: " + str(engine.error)

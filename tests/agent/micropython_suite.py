@@ -47,7 +47,7 @@ def publishing():
     state = State()
     for number in range(100):
         telemetry.add(state, ("n", number, telemetry.encode("n", {"value": number})))
-    copy = decode(state.encode(6000))
+    copy = decode(b"".join([bytes(part) for part in state.parts(6000)]))
     if copy.telemetry != state.telemetry or len(copy.telemetry) != telemetry.MAX_VALUES:
         return "telemetry does not survive"
     sent = telemetry.batch(state)

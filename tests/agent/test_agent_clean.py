@@ -26,7 +26,7 @@ AT_USE = {
 LAZY = {"fota_agent.tls_cpython", "fota_agent.background", "fota_wire.host_crypto", "fota_wire.files"}
 LAZY_IN = {"agent.py": LAZY - {"fota_wire.files"}, "aio.py": {"fota_agent.background"}}
 LIES = Path(__file__).parent / "lies.py"
-ON_DEVICES = {"board_chip.py": {"chip", "machine"}, "tls_micropython.py": {"gc", "tls"}}
+ON_DEVICES = {"board_chip.py": {"chip", "gc", "machine"}, "tls_micropython.py": {"gc", "tls"}}
 CLEAN = sorted(path for path in FOLDER.glob("*.py") if path.name not in HOST_ONLY)
 BANNED = (ast.NamedExpr, ast.Match, ast.TryStar, ast.AsyncFunctionDef)
 

@@ -261,21 +261,21 @@ def test_power_cuts_keep_the_old_image_and_cost_at_most_one_page_again(device, w
 
 def test_store_keeps_old_or_new_at_every_power_cut(device):
     board = device.board()
-    board.save_store(b"old" * 900)
+    board.save_store([b"old" * 900])
     probe = device.machine.flash.operations
-    board.save_store(b"new" * 900)
+    board.save_store([b"new" * 900])
     total = device.machine.flash.operations - probe
-    board.save_store(b"old" * 900)
+    board.save_store([b"old" * 900])
     for operation in range(1, total + 1, 7):
         for torn in (None, operation):
             assert board.load_store() == b"old" * 900
             device.machine.cut_power_at(flash_op=operation, torn=torn)
             with pytest.raises(DeviceError):
-                board.save_store(b"new" * 900)
+                board.save_store([b"new" * 900])
             device.boot(device.world.v1)
             board = device.board()
             assert board.load_store() in (b"old" * 900, b"new" * 900)
-            board.save_store(b"old" * 900)
+            board.save_store([b"old" * 900])
 
 
 def test_journal_is_old_or_new_at_every_power_cut_even_when_its_page_turns_over(device):

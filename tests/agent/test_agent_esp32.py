@@ -278,7 +278,7 @@ def test_store_keeps_the_newer_copy_when_the_other_is_torn(chip, device):
     one = board(chip, device)
     assert one.load_store() is None
     for content in (b"a" * 3000, b"b" * 3000):
-        one.save_store(content)
+        one.save_store([content])
         assert one.load_store() == content
     chip.flash["fota_store"][2 * BLOCK + 100] ^= 1  # the second copy
     assert one.load_store() == b"a" * 3000

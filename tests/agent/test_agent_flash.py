@@ -149,7 +149,7 @@ def test_erase_leaves_blank_pages_alone(machine, slot):
 
 
 def test_copy_of_the_store_is_recognised_or_not_at_all():
-    raw = store.pack_copy(7, b"hello")
+    raw = b"".join(store.pack_copy(7, [b"hel", memoryview(b"lo")]))
     assert len(raw) % 8 == 0
     assert store.unpack_copy(raw) == (7, b"hello")
     for at in range(store.HEADER_SIZE + 5):

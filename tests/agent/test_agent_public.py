@@ -105,10 +105,14 @@ def test_call_that_makes_no_sense_is_refused_at_once_and_changes_nothing(
     device, told, method, arguments, words
 ):
     agent = device.run()
-    before = agent.engine.state.encode(6000), agent.engine.phase, len(device.network.requests)
+    before = b"".join(agent.engine.state.parts(6000)), agent.engine.phase, len(device.network.requests)
     with pytest.raises((TypeError, InputError, TransportError, ValueError), match=words):
         getattr(agent, method)(*arguments)
-    assert (agent.engine.state.encode(6000), agent.engine.phase, len(device.network.requests)) == before
+    assert (
+        b"".join(agent.engine.state.parts(6000)),
+        agent.engine.phase,
+        len(device.network.requests),
+    ) == before
     agent.publish("after", 1)
     rest(device, agent, 120_000)
     assert told[-1][::2] == ("after", "1"), "the agent goes on"
@@ -440,10 +444,10 @@ def test_queue_of_an_older_release_with_a_bad_value_costs_that_value(device):
     state = State()
     state.sequence = 7
     telemetry.add(state, ("good", 0, "1"))
-    body = cbor.decode(state.encode(6000))
+    body = cbor.decode(b"".join(state.parts(6000)))
     body[10] = [[{"t": 1}, 0, '"climate"'], *body[10], ["a b", 0, "1"], 5, *[["n", 0, "1"]] * 30]
     board = device.board()
-    board.save_store(cbor.encode(body))
+    board.save_store([cbor.encode(body)])
     agent = device.agent()
     assert agent.engine.state.sequence == 7, "the rest is not lost"
     assert len(agent.engine.state.telemetry) == telemetry.MAX_VALUES

@@ -124,7 +124,7 @@ def test_one_worn_page_or_a_full_disk_hammers_neither_the_pages_before_it_nor_th
 def test_name_that_is_no_text_can_be_reported():
     state = State()
     state.add_event("failed", "/media/st\udcffck/manifest.suit: cannot be read")
-    assert decode(state.encode(8192)).events == [
+    assert decode(b"".join(state.parts(8192))).events == [
         ("failed", r"'/media/st\udcffck/manifest.suit: cannot be read'")
     ]
 

@@ -62,7 +62,6 @@ def steps(chip):
     return made
 
 
-@pytest.mark.xfail(strict=False, reason="no memory on the chip yet: CHANGELOG, Known to fall short")
 def test_four_large_root_steps_are_taken_and_a_whole_update_still_fits(chip, steps):
     assert all(LARGE - 34 < len(step) <= LARGE for step in steps)
     said = chip.run_chip("agent 1.0.0: settled")

@@ -372,7 +372,7 @@ class Device:
         if status != 200:
             raise Refused(status, *checkin.parse_error(data))
         response = checkin.parse_response(data)
-        self.key_order = checkin.key_order(data)
+        self.key_order = response.key_order
         for raw in response.roots:
             self.root = roots.step(self.root, raw, host_crypto.verify)
         self.server_nonce = response.nonce

@@ -52,7 +52,7 @@ def release_dangers(releases: list[Release], new: Root, current: Root) -> list[s
     meant = [
         release
         for release in usable
-        if release.manifest_digest in new.revoked or release.key_hash in new.retired
+        if new.revokes(release.manifest_digest) or release.key_hash in new.retired
     ]
     left = [release for release in usable if _installable(release, new)]
     if left or len(meant) == len(usable):
@@ -86,7 +86,7 @@ def _installable(release: Release, root: Root) -> bool:
         manifest = open_release(release.envelope, root)
     except FotaError:
         return False
-    if release.manifest_digest in root.revoked or release.key_hash in root.retired:
+    if root.revokes(release.manifest_digest) or release.key_hash in root.retired:
         return False
     return manifest.sequence >= root.min_sequence and release.sec_cnt >= root.min_secver
 

@@ -51,7 +51,7 @@ def build(
 
 
 def open_assignment(
-    raw: bytes, root: "roots.Root", nonce: bytes, device_id: bytes, verify: "Verify"
+    raw: "bytes | memoryview", root: "roots.Root", nonce: bytes, device_id: bytes, verify: "Verify"
 ) -> Assignment:
     """Return the ASSIGNMENT if it is the answer to this device's ``nonce`` by an ASSIGN key of ``root``.
 

@@ -41,13 +41,21 @@ def encode(obj: object) -> bytes:
         TypeError: another type, a caller's mistake.
         ValueError: an integer beyond 64 bits.
     """
-    parts: list[bytes] = []
+    return b"".join([bytes(part) for part in encode_parts(obj)])
+
+
+def encode_parts(obj: object) -> "list[bytes | memoryview]":
+    """Return what :func:`encode` does, in parts: byte strings as they are, where there is no room for a copy.
+
+    Raises:
+        TypeError, ValueError: as :func:`encode`.
+    """
+    parts: list[bytes | memoryview] = []
     _put(obj, parts)
-    return b"".join(parts)
+    return parts
 
 
-def _put(obj: object, parts: "list[bytes]") -> None:
-    """Append the encoding in parts, long ones as they are: small machines have no room for copies."""
+def _put(obj: object, parts: "list[bytes | memoryview]") -> None:
     if obj is None:
         parts.append(b"\xf6")
     elif obj is True:
@@ -56,7 +64,9 @@ def _put(obj: object, parts: "list[bytes]") -> None:
         parts.append(b"\xf4")
     elif isinstance(obj, int):
         parts.append(_head(0, obj) if obj >= 0 else _head(1, -1 - obj))
-    elif isinstance(obj, (bytes, bytearray, memoryview)):
+    elif isinstance(obj, (bytes, memoryview)):
+        parts += [_head(2, len(obj)), obj]
+    elif isinstance(obj, bytearray):
         parts += [_head(2, len(obj)), bytes(obj)]
     elif isinstance(obj, str):
         raw = obj.encode()
@@ -77,24 +87,26 @@ def _put(obj: object, parts: "list[bytes]") -> None:
         raise TypeError(f"CBOR cannot encode {type(obj)}")
 
 
-def decode(data: bytes, max_depth: int = MAX_DEPTH, tags: "tuple[int, ...]" = ()) -> object:
+def decode(data: "bytes | memoryview", max_depth: int = MAX_DEPTH, tags: "tuple[int, ...]" = ()) -> object:
     """Return the single item in ``data``: int, bytes, str, list, dict, bool, None, or Tag if named in
     ``tags``.
 
-    Map keys are int, bytes, str, or an array of those (a tuple then).
+    Map keys are int, bytes, str, or an array of those (a tuple then). Byte strings of a memoryview are views
+    of it, where there is no room for copies: good as long as what it shows stays.
 
     Raises:
         FormatError: anything that :func:`encode` would not have produced, nesting deeper than ``max_depth``
             items, or bytes after the item. ``code`` tells which (``cbor-...``).
     """
-    data = bytes(data)
+    if not isinstance(data, memoryview):
+        data = bytes(data)
     item, end = _item(data, 0, max_depth, tags)
     if end != len(data):
         raise FormatError(f"CBOR: {len(data) - end} bytes after the end", "cbor-trailing")
     return item
 
 
-def hash_bstr(data: bytes, before: bytes = b"") -> bytes:
+def hash_bstr(data: "bytes | memoryview", before: bytes = b"") -> bytes:
     """Return SHA-256 over ``before`` and the encoding of ``data``, which is not copied for that."""
     sha = hashlib.sha256(before + _head(2, len(data)))
     sha.update(data)
@@ -111,7 +123,7 @@ def _head(major: int, value: int) -> bytes:
     raise ValueError("CBOR cannot encode an integer beyond 64 bits")
 
 
-def _read_head(data: bytes, pos: int) -> "tuple[int, int, int]":
+def _read_head(data: "bytes | memoryview", pos: int) -> "tuple[int, int, int]":
     """Return (major type, argument, position after the head)."""
     if pos >= len(data):
         raise FormatError("CBOR: ends too early", "cbor-truncated")
@@ -134,7 +146,7 @@ def _read_head(data: bytes, pos: int) -> "tuple[int, int, int]":
     return major, value, pos + size
 
 
-def _item(data: bytes, pos: int, depth: int, tags: "tuple[int, ...]") -> "tuple[object, int]":
+def _item(data: "bytes | memoryview", pos: int, depth: int, tags: "tuple[int, ...]") -> "tuple[object, int]":
     if depth < 1:
         raise FormatError("CBOR: nested too deeply", "cbor-depth")
     major, value, pos = _read_head(data, pos)
@@ -154,7 +166,7 @@ def _item(data: bytes, pos: int, depth: int, tags: "tuple[int, ...]") -> "tuple[
     if major == 2:
         return data[pos : pos + value], pos + value
     if major == 3:
-        return _text(data[pos : pos + value]), pos + value
+        return _text(bytes(data[pos : pos + value])), pos + value
     if major == 4:
         return _array(data, pos, value, depth - 1, tags)
     return _map(data, pos, value, depth - 1, tags)
@@ -167,7 +179,9 @@ def _text(raw: bytes) -> str:
         raise FormatError("CBOR: text is not UTF-8", "cbor-utf8") from exc
 
 
-def _array(data: bytes, pos: int, count: int, depth: int, tags: "tuple[int, ...]") -> "tuple[object, int]":
+def _array(
+    data: "bytes | memoryview", pos: int, count: int, depth: int, tags: "tuple[int, ...]"
+) -> "tuple[object, int]":
     items = []
     for _ in range(count):
         item, pos = _item(data, pos, depth, tags)
@@ -175,13 +189,15 @@ def _array(data: bytes, pos: int, count: int, depth: int, tags: "tuple[int, ...]
     return items, pos
 
 
-def _map(data: bytes, pos: int, count: int, depth: int, tags: "tuple[int, ...]") -> "tuple[object, int]":
+def _map(
+    data: "bytes | memoryview", pos: int, count: int, depth: int, tags: "tuple[int, ...]"
+) -> "tuple[object, int]":
     pairs: dict[object, object] = {}
     last = b""
     for _ in range(count):
         start = pos
         key, pos = _item(data, pos, depth, tags)
-        raw = data[start:pos]
+        raw = bytes(data[start:pos])
         if raw == last:
             raise FormatError("CBOR: duplicate key in a map", "cbor-duplicate-key")
         if raw < last:
@@ -196,6 +212,8 @@ def _key(key: object) -> object:
     """Return a map key as a hashable value; true, false, null and maps are not keys (and true equals 1)."""
     if isinstance(key, list):
         return tuple([_key(part) for part in key])
+    if isinstance(key, memoryview):
+        return bytes(key)
     if isinstance(key, bool) or not isinstance(key, (int, bytes, str)):
         raise FormatError("CBOR: type not allowed as a map key", "cbor-key")
     return key

@@ -14,11 +14,22 @@ def uint(value: object, what: str, limit: int = UINT_MAX) -> int:
 
 
 def bstr(value: object, what: str, size: int | None = None, limit: int = 8192) -> bytes:
-    """Return a byte string of exactly ``size`` or else at most ``limit`` bytes."""
+    """Return a byte string of exactly ``size`` or else at most ``limit`` bytes; of a view, a copy."""
+    if isinstance(value, memoryview):
+        value = bytes(value)
     if not isinstance(value, bytes):
         raise FormatError(f"{what} is not a byte string", "field")
     if size is not None and len(value) != size:
         raise FormatError(f"{what} has {len(value)} bytes, not {size}", "field")
+    if len(value) > limit:
+        raise FormatError(f"{what} is longer than {limit} bytes", "limit")
+    return value
+
+
+def blob(value: object, what: str, limit: int) -> "bytes | memoryview":
+    """Return a byte string of at most ``limit`` bytes; a view stays a view."""
+    if not isinstance(value, memoryview):
+        return bstr(value, what, None, limit)
     if len(value) > limit:
         raise FormatError(f"{what} is longer than {limit} bytes", "limit")
     return value

@@ -5,6 +5,10 @@ them.
 from fota_wire import cbor, check
 from fota_wire.errors import FormatError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 CONTENT_TYPE = "application/cbor"
 MAX_REQUEST = 8192
 MAX_RESPONSE = 32768
@@ -40,14 +44,14 @@ class Request:
 class Response:
     """``assignment``; ``roots`` [ROOT]; ``manifest`` envelope, or None: nothing wanted, or the device holds
     it; ``interval`` in s until the next check-in; ``nonce`` 16 bytes for the next report; ``report_status``
-    text.
+    text. The documents of a parsed one are views if that was parsed from a view.
     """
 
     def __init__(
         self,
-        assignment: bytes,
-        roots: "list[bytes]",
-        manifest: bytes | None,
+        assignment: "bytes | memoryview",
+        roots: "Sequence[bytes | memoryview]",
+        manifest: "bytes | memoryview | None",
         interval: int,
         nonce: bytes,
         report_status: str,
@@ -142,35 +146,26 @@ def encode_response(response: Response, manifest_held: bool = False) -> bytes:
     return cbor.encode(body)
 
 
-def parse_response(raw: bytes) -> Response:
+def parse_response(raw: "bytes | memoryview") -> Response:
     """Return the answer to a check-in; what it carries is unverified.
 
     Raises:
         FormatError: malformed, or longer than 32 KiB.
     """
-    body = _body(raw, MAX_RESPONSE, "check-in response", (1, 2, 3, 5, 6, 7), (4, REFUSED_VALUES))
-    manifest, refused = body.get(4), body.get(REFUSED_VALUES)
+    body = _body(raw, MAX_RESPONSE, "check-in response", (1, 2, 3, 5, 6, 7), (4, KEY_ORDER, REFUSED_VALUES))
+    manifest, refused, wanted = body.get(4), body.get(REFUSED_VALUES), body.get(KEY_ORDER)
     steps = check.array(body[3], "ROOT steps", 0, MAX_ROOT_STEPS)
     response = Response(
         check.bstr(body[2], "ASSIGNMENT", None, 512),
-        [check.bstr(item, "ROOT", None, 4096) for item in steps],
-        None if manifest is None else check.bstr(manifest, "manifest", None, 4096),
+        [check.blob(item, "ROOT", 4096) for item in steps],
+        None if manifest is None else check.blob(manifest, "manifest", 4096),
         check.uint(body[5], "interval", 0xFFFFFFFF),
         check.bstr(body[6], "nonce", 16),
         check.tstr(body[7], "report status"),
     )
     response.refused_values = refused if isinstance(refused, list) else []
+    response.key_order = wanted if type(wanted) is int else 0
     return response
-
-
-def key_order(raw: bytes) -> int:
-    """Return what the answer to a check-in wants of the device's key (SPEC 5.6); 0: nothing."""
-    try:
-        body = cbor.decode(raw)
-    except FormatError:
-        return 0
-    found = body.get(KEY_ORDER, 0) if isinstance(body, dict) else 0
-    return found if type(found) is int else 0
 
 
 def encode_error(code: str, message: str) -> bytes:
@@ -178,7 +173,7 @@ def encode_error(code: str, message: str) -> bytes:
     return cbor.encode({1: code[:64], 2: message[:256]})
 
 
-def parse_error(raw: bytes) -> "tuple[str, str]":
+def parse_error(raw: "bytes | memoryview") -> "tuple[str, str]":
     """Return (code, message) of a 4xx or 5xx answer.
 
     Raises:
@@ -191,7 +186,11 @@ def parse_error(raw: bytes) -> "tuple[str, str]":
 
 
 def _body(
-    raw: bytes, limit: int, what: str, required: "tuple[object, ...]", optional: "tuple[object, ...]"
+    raw: "bytes | memoryview",
+    limit: int,
+    what: str,
+    required: "tuple[object, ...]",
+    optional: "tuple[object, ...]",
 ) -> "dict[object, object]":
     if len(raw) > limit:
         raise FormatError(f"{what} is longer than {limit} bytes", "limit")

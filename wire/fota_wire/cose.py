@@ -55,11 +55,11 @@ class Sign1:
         self.payload = payload
         self.signature = signature
 
-    def tbs(self, aad: bytes, payload: bytes) -> bytes:
+    def tbs(self, aad: bytes, payload: "bytes | memoryview") -> bytes:
         """Return the 32-byte digest that was signed, for this external_aad and payload."""
         return _digest(self.protected, aad, payload)
 
-    def check(self, public_xy: bytes, aad: bytes, payload: bytes, verify: "Verify") -> None:
+    def check(self, public_xy: bytes, aad: bytes, payload: "bytes | memoryview", verify: "Verify") -> None:
         """Return if the signature is by ``public_xy`` over ``payload``.
 
         Raises:
@@ -69,7 +69,9 @@ class Sign1:
             raise VerifyError(f"signature of key {(self.kid or b'').hex()} is wrong", "signature")
 
 
-def sign1(payload: bytes, kid: bytes, sign: "Sign", aad: bytes = b"", detached: bool = False) -> bytes:
+def sign1(
+    payload: "bytes | memoryview", kid: bytes, sign: "Sign", aad: bytes = b"", detached: bool = False
+) -> bytes:
     """Return an encoded, tagged COSE_Sign1; with ``detached`` the payload is nil."""
     protected = cbor.encode({1: ESP256, 4: kid})
     signature = sign(_digest(protected, aad, payload))
@@ -78,7 +80,7 @@ def sign1(payload: bytes, kid: bytes, sign: "Sign", aad: bytes = b"", detached: 
     return cbor.encode(cbor.Tag(TAG_SIGN1, [protected, {}, None if detached else payload, signature]))
 
 
-def parse_sign1(raw: bytes, detached: bool = False, unsafe_draft: bool = False) -> Sign1:
+def parse_sign1(raw: "bytes | memoryview", detached: bool = False, unsafe_draft: bool = False) -> Sign1:
     """Return the parts of a COSE_Sign1; nothing is verified yet.
 
     ``unsafe_draft`` is for the SUIT draft's own examples, in tests: ES256 instead of ESP256, key id optional
@@ -120,13 +122,14 @@ def _kid(protected: bytes, unsafe_draft: bool) -> bytes | None:
 
 
 def _signature(value: object) -> bytes:
-    if not isinstance(value, bytes) or len(value) != 64:
+    if not isinstance(value, (bytes, memoryview)) or len(value) != 64:
         raise FormatError("COSE: signature is not 64 bytes", "cose-signature")
+    value = bytes(value)
     if not any(value[:32]) or not any(value[32:]):
         raise FormatError("COSE: signature is zero", "cose-signature")
     return value
 
 
-def _digest(protected: bytes, aad: bytes, payload: bytes) -> bytes:
+def _digest(protected: bytes, aad: bytes, payload: "bytes | memoryview") -> bytes:
     signed = cbor.encode(["Signature1", protected, aad, b""])
     return cbor.hash_bstr(payload, signed[:-1])  # in place of the empty one

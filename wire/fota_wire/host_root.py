@@ -15,8 +15,6 @@ from fota_wire.layout import SEC_CNT_MAX
 from fota_wire.root import Root
 from fota_wire.settings import DEFAULT_MAX_STEP
 
-CHIP_ROOT = 2048
-"""Bytes of a ROOT above which a chip's memory gets tight: it keeps every step since the genesis ROOT."""
 SEQUENCE_ROOM = 1 << 20
 """Releases that must be left between a minimum and the highest sequence of a manifest."""
 HIGHEST_SEQUENCE = 0xFFFFFFFF
@@ -86,8 +84,6 @@ def remarks(root: Root, at: datetime | None = None) -> list[str]:
         notes.append(f"one lost root key ends all updates for good: {threshold} of {len(kids)}")
     if not root.image_keys:
         notes.append("names no IMAGE key: nobody but the devices can tell who may sign images (--image-key)")
-    if len(root.raw) > CHIP_ROOT:
-        notes.append(f"{len(root.raw)} bytes: more than {CHIP_ROOT} is hard on a chip's memory")
     for raw in root.server_cas:
         with suppress(InputError):  # unreadable: a fault, and told as one
             certificate = der_certificate(raw, "server CA")

@@ -103,7 +103,7 @@ def root_refuses_image(root: "Root", key_hash: bytes | None, sec_cnt: int) -> st
 
 def root_refuses_manifest(root: "Root", manifest_digest: bytes, sequence: int) -> str | None:
     """Return why ``root`` has devices refuse a manifest, or None."""
-    if manifest_digest in root.revoked:
+    if root.revokes(manifest_digest):
         return f"ROOT {root.version} revokes this manifest"
     if sequence < root.min_sequence:
         return (

@@ -38,21 +38,20 @@ class Root:
     ``retired`` [KEYHASH] of image keys whose releases a server offers no more; ``image_keys`` {KEYHASH: x||y}
     that devices know images by, {} where it does not say; ``servers`` [address] where the update server is
     and ``server_cas`` [certificate, DER] of the CAs that its certificate may come from, each [] where the
-    trust store's own holds; ``raw`` the document itself.
+    trust store's own holds.
     """
 
-    def __init__(self, payload: "dict[object, object]", raw: bytes) -> None:
+    def __init__(self, payload: "dict[object, object]") -> None:
         if payload[1] != 1:
             raise FormatError("ROOT: format is not 1", "root-format")
+        self._revoked = _revoked(payload.pop(7, []))  # what is taken out is no burden on memory any more
         self.version = check.uint(payload[2], "ROOT version")
         if self.version < 1:
             raise FormatError("ROOT version is 0", "root-version")
-        self.keys = _keys(payload[3])
-        self.roles = _roles(payload[4], self.keys)
+        self.keys = _keys(payload.pop(3))
+        self.roles = _roles(payload.pop(4), self.keys)
         self.min_sequence = check.uint(payload[5], "ROOT minimum manifest sequence")
         self.min_secver = check.uint(payload[6], "ROOT minimum security counter", 0xFFFFFFFF)
-        revoked = check.array(payload.get(7, []), "ROOT revocations", 0, MAX_REVOKED)
-        self.revoked = [check.bstr(digest, "revoked manifest digest", 32) for digest in revoked]
         self.epoch = check.uint(payload.get(8, 0), "ROOT key epoch", MAX_EPOCH)
         retired = check.array(payload.get(9, []), "ROOT retired image keys", 0, MAX_RETIRED)
         self.retired = [check.bstr(key_hash, "retired image key", 32) for key_hash in retired]
@@ -65,7 +64,17 @@ class Root:
                 self.image_keys[cose.key_hash(xy)] = xy
         self.servers = _servers(payload[11]) if 11 in payload else []
         self.server_cas = _server_cas(payload[12]) if 12 in payload else []
-        self.raw = raw
+
+    @property
+    def revoked(self) -> "list[bytes]":
+        """The revoked manifest digests."""
+        return [four[at : at + 32] for four in self._revoked for at in range(0, len(four), 32)]
+
+    def revokes(self, manifest_digest: bytes) -> bool:
+        """Tell whether it is among those."""
+        return any(
+            four[at : at + 32] == manifest_digest for four in self._revoked for at in range(0, len(four), 32)
+        )
 
     def role_keys(self, role: int) -> "dict[bytes, bytes]":
         """Return {kid: x||y} of a role."""
@@ -145,20 +154,19 @@ def merge(first: bytes, second: bytes) -> bytes:
     return cbor.encode([payload] + suit.merge_blocks(blocks, more, MAX_SIGNATURES))
 
 
-def open_genesis(raw: bytes, verify: "Verify") -> Root:
+def open_genesis(raw: "bytes | memoryview", verify: "Verify") -> Root:
     """Return the ROOT that a device starts from: signed by its own threshold. The caller vouches for its
     origin.
 
     Raises:
         FormatError: malformed. VerifyError: ``duplicate-signer``, ``signature``, ``threshold``.
     """
-    payload, signatures, _ = _parse(raw)
-    root = _read(payload, raw)
-    _check(root, payload, signatures, verify)
+    root = unsafe_read_root(raw)
+    _check(root, raw, verify)
     return root
 
 
-def step(root: Root, raw: bytes, verify: "Verify") -> Root:
+def step(root: Root, raw: "bytes | memoryview", verify: "Verify") -> Root:
     """Return the successor of ``root``: exactly one version higher, signed by the thresholds of both.
 
     Raises:
@@ -166,10 +174,9 @@ def step(root: Root, raw: bytes, verify: "Verify") -> Root:
         VerifyError: as :func:`open_genesis`, and ``root-version``, ``root-floor`` (a minimum may not go
         down).
     """
-    payload, signatures, _ = _parse(raw)
-    _check(root, payload, signatures, verify)  # (1) the old keys vouch for it, before it is looked into
-    new = _read(payload, raw)
-    _check(new, payload, signatures, verify)  # (2) the new keys are in use
+    _check(root, raw, verify)  # (1) the old keys vouch for it, before it is looked into
+    new = unsafe_read_root(raw)
+    _check(new, raw, verify)  # (2) the new keys are in use
     require_succession(root, new)  # (3) and it takes nothing back
     return new
 
@@ -196,9 +203,10 @@ def require_succession(root: Root, new: Root) -> None:
             )
 
 
-def unsafe_read_root(raw: bytes) -> Root:
+def unsafe_read_root(raw: "bytes | memoryview") -> Root:
     """Return what a ROOT claims, **no signature checked**: to show it, or to decide whether to sign it."""
-    return _read(_parse(raw)[0], raw)
+    payload = _parse(raw)[0]
+    return Root(check.fields(cbor.decode(payload), "ROOT", (1, 2, 3, 4, 5, 6), (7, 8, 9, 10, 11, 12)))
 
 
 def signers_of(raw: bytes) -> "list[bytes]":
@@ -206,17 +214,21 @@ def signers_of(raw: bytes) -> "list[bytes]":
     return [signature.kid or b"" for signature in _parse(raw)[1]]
 
 
-def _parse(raw: bytes) -> "tuple[bytes, list[cose.Sign1], list[bytes]]":
+def _parse(raw: "bytes | memoryview") -> "tuple[bytes | memoryview, list[cose.Sign1], list[bytes]]":
+    """Return payload, signatures and their encodings: the payload, which is long, lies in ``raw``."""
     if len(raw) > MAX_ROOT:
         raise FormatError(f"ROOT is longer than {MAX_ROOT} bytes", "limit")
-    parts = check.array(cbor.decode(raw), "ROOT", 1, 1 + MAX_SIGNATURES)
-    payload = check.bstr(parts[0], "ROOT payload", None, MAX_ROOT)
+    parts = check.array(cbor.decode(memoryview(raw)), "ROOT", 1, 1 + MAX_SIGNATURES)
+    payload = check.blob(parts[0], "ROOT payload", MAX_ROOT)
     blocks = [check.bstr(part, "ROOT signature", None, 256) for part in parts[1:]]
     return payload, [cose.parse_sign1(block, True) for block in blocks], blocks
 
 
-def _read(payload: bytes, raw: bytes) -> Root:
-    return Root(check.fields(cbor.decode(payload), "ROOT", (1, 2, 3, 4, 5, 6), (7, 8, 9, 10, 11, 12)), raw)
+def _revoked(value: object) -> "list[bytes]":
+    """Return the digests, four in one: alone they take half as much room again, and longer ones find none."""
+    found = check.array(value, "ROOT revocations", 0, MAX_REVOKED)
+    fours = [found[at : at + 4] for at in range(0, len(found), 4)]
+    return [b"".join([check.bstr(one, "revoked manifest digest", 32) for one in four]) for four in fours]
 
 
 def _servers(value: object) -> "list[str]":
@@ -244,7 +256,8 @@ def _distinct(items: "list[Item]", what: str) -> "list[Item]":
     return items
 
 
-def _check(root: Root, payload: bytes, signatures: "list[cose.Sign1]", verify: "Verify") -> None:
+def _check(root: Root, raw: "bytes | memoryview", verify: "Verify") -> None:
+    payload, signatures, _ = _parse(raw)
     suit.check_signatures(signatures, payload, AAD, root.role_keys(ROOT), root.threshold(ROOT), verify)
 
 

@@ -85,7 +85,7 @@ def pack(settings: Settings) -> bytes:
     return body + struct.pack("<I", binascii.crc32(body))
 
 
-def unpack(raw: bytes) -> Settings:
+def unpack(raw: "bytes | memoryview") -> Settings:
     """Return the settings in 256 bytes.
 
     Raises:
@@ -121,7 +121,7 @@ class TrustStore:
     def __init__(
         self,
         *,
-        genesis_root: bytes,
+        genesis_root: "bytes | memoryview",
         server_ca: bytes,
         device_cert: bytes,
         server_url: str,
@@ -129,7 +129,7 @@ class TrustStore:
         class_id: bytes,
         chip: str = "",
     ) -> None:
-        self.genesis_root = check.bstr(genesis_root, "genesis ROOT", None, 4096)
+        self.genesis_root = check.blob(genesis_root, "genesis ROOT", 4096)
         self.server_ca = check.bstr(server_ca, "server CA certificate", None, 2048)
         self.device_cert = check.bstr(device_cert, "device certificate", None, 2048)
         self.server_url = check.tstr(server_url, "server URL")
@@ -160,14 +160,15 @@ def pack_trust_store(store: TrustStore, room: int = stm32l476.TRUST_STORE_SIZE) 
     return struct.pack("<II", len(body), binascii.crc32(body)) + body
 
 
-def unpack_trust_store(raw: bytes) -> TrustStore:
-    """Return the trust store at the start of ``raw`` (flash behind it is not looked at).
+def unpack_trust_store(raw: "bytes | memoryview") -> TrustStore:
+    """Return the trust store at the start of ``raw`` (flash behind it is not looked at). Of a view, the ROOT
+    in it is one too.
 
     Raises:
         FormatError: missing or damaged.
     """
     length, crc = struct.unpack("<II", raw[:8]) if len(raw) >= 8 else (0, 0)
-    body = bytes(raw[8 : 8 + length])
+    body = raw[8 : 8 + length]
     if not length or len(body) != length or binascii.crc32(body) != crc:
         raise FormatError("trust store: missing or damaged", "trust-store")
     fields: dict[object, Any] = check.fields(cbor.decode(body), "trust store", (1, 2, 3, 4, 5, 6), (7,))

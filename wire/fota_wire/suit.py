@@ -142,7 +142,7 @@ def merge_blocks(one: "list[bytes]", two: "list[bytes]", limit: int) -> "list[by
     return blocks
 
 
-def parse_envelope(raw: bytes, unsafe_draft: bool = False) -> Envelope:
+def parse_envelope(raw: "bytes | memoryview", unsafe_draft: bool = False) -> Envelope:
     """Return the parts of an envelope: shape and limits only, no signature checked, manifest not looked into.
 
     ``unsafe_draft`` is for the draft's own examples, in tests: any member, ES256, no key id.
@@ -153,7 +153,7 @@ def parse_envelope(raw: bytes, unsafe_draft: bool = False) -> Envelope:
     """
     if len(raw) > MAX_ENVELOPE:
         raise FormatError(f"envelope is longer than {MAX_ENVELOPE} bytes", "limit")
-    tagged = cbor.decode(raw, tags=(TAG_ENVELOPE,))
+    tagged = cbor.decode(memoryview(raw), tags=(TAG_ENVELOPE,))
     if not isinstance(tagged, cbor.Tag):
         raise FormatError("not a SUIT envelope: tag 107 is missing", "suit-shape")
     optional = (16, 20, 23) if unsafe_draft else (suit_profile.TEXT,)
@@ -171,7 +171,9 @@ def parse_envelope(raw: bytes, unsafe_draft: bool = False) -> Envelope:
     return envelope
 
 
-def open_envelope(raw: bytes, keys: "dict[bytes, bytes]", threshold: int, verify: "Verify") -> Manifest:
+def open_envelope(
+    raw: "bytes | memoryview", keys: "dict[bytes, bytes]", threshold: int, verify: "Verify"
+) -> Manifest:
     """Return the manifest if at least ``threshold`` of ``keys`` {kid: x||y} signed it; the only way to get
     one.
 
@@ -193,7 +195,7 @@ def open_envelope(raw: bytes, keys: "dict[bytes, bytes]", threshold: int, verify
 
 def check_signatures(
     signatures: "list[cose.Sign1]",
-    payload: bytes,
+    payload: "bytes | memoryview",
     aad: bytes,
     keys: "dict[bytes, bytes]",
     threshold: int,

@@ -1,15 +1,20 @@
 /* Module `binascii`: the three functions that the agent uses. */
-#include "core/crc32.h"
 #include "py/objstr.h"
 #include "py/runtime.h"
 
-/* crc32(data) -> CRC-32/ISO-HDLC. */
-static mp_obj_t binascii_crc32(mp_obj_t data_in) {
+/* crc32(data[, that of what comes before it]) -> CRC-32/ISO-HDLC. */
+static mp_obj_t binascii_crc32(size_t count, const mp_obj_t *args) {
   mp_buffer_info_t data;
-  mp_get_buffer_raise(data_in, &data, MP_BUFFER_READ);
-  return mp_obj_new_int_from_uint(fota_crc32(data.buf, data.len));
+  mp_get_buffer_raise(args[0], &data, MP_BUFFER_READ);
+  uint32_t crc = count > 1 ? ~(uint32_t)mp_obj_get_int_truncated(args[1]) : UINT32_MAX;
+  for (size_t at = 0; at < data.len; at++) {
+    crc ^= ((const uint8_t *)data.buf)[at];
+    for (int bit = 0; bit < 8; bit++)
+      crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320 : 0);
+  }
+  return mp_obj_new_int_from_uint(~crc);
 }
-static MP_DEFINE_CONST_FUN_OBJ_1(binascii_crc32_obj, binascii_crc32);
+static MP_DEFINE_CONST_FUN_OBJ_VAR_BETWEEN(binascii_crc32_obj, 1, 2, binascii_crc32);
 
 static mp_obj_t binascii_hexlify(mp_obj_t data) {
   return mp_obj_bytes_hex(1, &data, &mp_type_bytes);

@@ -72,7 +72,7 @@ def run() -> None:
     )
     agent = Agent(board, transport, DeviceHooks(), verify)
     gc.collect()
-    gc.threshold(16384)
+    gc.threshold(4096)
     phase = ""
     while True:
         if agent.engine.phase != phase:

@@ -119,9 +119,9 @@ class LinuxBoard:
         """Return what was saved last, or None."""
         return storage.read_store(self._gateway.folder / "store")
 
-    def save_store(self, data: bytes) -> None:
+    def save_store(self, data: "list[bytes | memoryview]") -> None:
         """Replace what was saved. DeviceError."""
-        storage.write_store(self._gateway.folder / "store", data)
+        storage.write_store(self._gateway.folder / "store", b"".join(data))
 
     def ticks_ms(self) -> int:
         """Return milliseconds of a clock that never goes back."""
