@@ -415,7 +415,8 @@ def test_hook_cannot_end_the_thread_without_a_word(device, world, where, exit_):
 
 def test_what_ended_the_thread_is_told_to_the_server(device, monkeypatch):
     live = Live(device)
-    step, failures = live.agent.step, []
+    runner, failures = live.agent._runner, []
+    step = runner.step
 
     def broken():
         if not failures:
@@ -423,7 +424,7 @@ def test_what_ended_the_thread_is_told_to_the_server(device, monkeypatch):
             raise RuntimeError("a bug in the agent itself")
         return step()
 
-    monkeypatch.setattr(live.agent, "step", broken)
+    monkeypatch.setattr(runner, "step", broken)
     live.agent.start()
     until(lambda: any(("failed", "the agent starts anew: RuntimeError: a bug in the agent itself")
                       in report.events for report in device.network.reports))  # fmt: skip

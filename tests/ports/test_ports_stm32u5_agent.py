@@ -150,11 +150,11 @@ def test_image_of_another_chip_is_no_trial(board: Stm32U5Board, device: Any, sig
 def test_store_keeps_the_newer_of_two_copies(device: Any, board: Stm32U5Board) -> None:
     assert board.load_store() is None
     for number in range(4):
-        board.save_store(b"state %d" % number)
+        board.save_store([b"state %d" % number])
     assert board.load_store() == b"state 3"
     device.machine.cut_power_at(flash_op=2, torn=1)
     with pytest.raises(DeviceError):
-        board.save_store(b"state 4")
+        board.save_store([b"state 4"])
     device.boot()
     assert board.load_store() == b"state 3"
     room = range(U5.AGENT_STORE_OFFSET // PAGE, (U5.AGENT_STORE_OFFSET + U5.AGENT_STORE_SIZE) // PAGE)

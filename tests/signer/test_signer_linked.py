@@ -139,7 +139,7 @@ def test_every_sample_binary_of_ours_is_signed_without_being_told_its_address():
     for sample in samples:
         content = load_firmware(sample.read_bytes(), sample.name)
         assert load_firmware(content, sample.name) == content
-        first, second, *_ = linked.guesses(content, len(content))
+        first, second, *_ = linked.guesses(content, min(len(content), linked.LOOK))
         assert first.address == OURS
         assert first.score >= second.score + 3 * linked.LEAD
 
