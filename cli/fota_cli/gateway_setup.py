@@ -17,10 +17,11 @@ from fota_signer.identity import device_class
 from fota_wire import host_root, image, layout, pkcs10, settings
 from fota_wire import root as roots
 from fota_wire.address import parse_url
-from fota_wire.errors import FotaError, InputError, StorageError
-from fota_wire.files import read_input, write_atomic
+from fota_wire.cose import key_hash
+from fota_wire.errors import FotaError, InputError, StorageError, VerifyError
+from fota_wire.files import name_of, read_input, read_line, write_atomic
 from fota_wire.host_ca import GATEWAYS_SERVER_CA, require_ca
-from fota_wire.host_crypto import load_public_key, verify
+from fota_wire.host_crypto import load_public_key, refuse_example_key, verify
 
 SERIAL_HEAD = b"\xf0"  # crypto elements begin with 01: no gateway can take one's id
 
@@ -47,7 +48,8 @@ class Options:
 
 
 def make(folder: Path, options: Options) -> str:
-    """Make the gateway in ``folder`` and return one line about it; its program is checked last.
+    """Make the gateway in ``folder`` and return one line about it. What it will live with is checked before
+    its key is made, its program last.
 
     Raises:
         FotaError: with the reason; ``folder`` is then no gateway.
@@ -59,20 +61,16 @@ def make(folder: Path, options: Options) -> str:
     if identity.vendor_id is None:
         raise InputError("name the vendor's domain")
     first = read_input(options.image)
-    program = image.parse_image(first, programs=True)
-    keys = [load_public_key(path, "image") for path in options.image_keys]
-    parse_url(options.server)
-    genesis = read_input(options.root, roots.MAX_ROOT)
-    faults = host_root.root_faults(roots.open_genesis(genesis, verify))
-    if faults:
-        raise InputError(f"{options.root}: {faults[0]}")
+    program = _program(first, name_of(options.image))
+    keys = _image_keys(options)
+    genesis_root = _genesis_root(options, keys, program.sec_cnt)
+    server_url, server_ca = _server_url(options.server), _server_ca(options.server_ca)
     serial = SERIAL_HEAD + secrets.token_bytes(8)
-    certificate = _certificate(options, serial)
     trust = settings.TrustStore(
-        genesis_root=genesis,
-        server_ca=_server_ca(options.server_ca),
-        device_cert=certificate,
-        server_url=options.server,
+        genesis_root=genesis_root,
+        server_ca=server_ca,
+        device_cert=_certificate(options, serial),
+        server_url=server_url,
         vendor_id=identity.vendor_id,
         class_id=identity.class_id,
     )
@@ -92,6 +90,52 @@ def make(folder: Path, options: Options) -> str:
     return f"{folder}: gateway {serial.hex()}, program {version}; next: fota gateway launch {folder}"
 
 
+def _program(data: bytes, name: str) -> image.Image:
+    try:
+        return image.parse_image(data, programs=True)
+    except FotaError as exc:
+        raise type(exc)(f"{name}: {exc}; give what 'fota sign --program' made", exc.code) from exc
+
+
+def _image_keys(options: Options) -> list[bytes]:
+    keys = [load_public_key(path, "image") for path in options.image_keys]
+    for path, xy in zip(options.image_keys, keys, strict=True):
+        refuse_example_key(xy, options.allow_example_keys, name_of(path))
+    return keys
+
+
+def _genesis_root(options: Options, image_keys: list[bytes], floor: int) -> bytes:
+    """Return the first ROOT of a gateway whose first program has the security counter ``floor``.
+
+    Raises:
+        FotaError: it is none, or one that this gateway could not live with.
+    """
+    raw, name = read_input(options.root, roots.MAX_ROOT), name_of(options.root)
+    try:
+        root = roots.open_genesis(raw, verify)
+    except FotaError as exc:
+        raise type(exc)(f"{name}: not a genesis ROOT: {exc}", exc.code) from exc
+    for xy in root.keys.values():
+        refuse_example_key(xy, options.allow_example_keys, name)
+    faults = host_root.root_faults(root) + host_root.reach_faults(root, floor)
+    known = {key_hash(xy) for xy in image_keys}
+    if root.image_keys and not known & root.image_keys.keys():
+        faults.append("it names other IMAGE keys than --image-key")
+    if known <= {*root.retired}:
+        faults.append("it retires every --image-key")
+    if faults:
+        raise VerifyError(f"{name}: this gateway could not live with it: {'; '.join(faults)}", "root")
+    return raw
+
+
+def _server_url(url: str) -> str:
+    try:
+        parse_url(url)
+    except FotaError as exc:
+        raise InputError(f"--server: {exc}") from exc
+    return url
+
+
 def _server_ca(path: Path) -> bytes:
     certificate = ca.load_certificate(path)
     require_ca(certificate, GATEWAYS_SERVER_CA, str(path))
@@ -101,7 +145,7 @@ def _server_ca(path: Path) -> bytes:
 def _certificate(options: Options, serial: bytes) -> bytes:
     """Return the device certificate over the token's key, which is made if it is not there."""
     authority = device_ca(options.ca_key, options.ca_cert, options.password_file, options.allow_example_keys)
-    pin = read_input(options.pin_file, 4096).decode().strip()
+    pin = read_line(options.pin_file, "PIN").strip()
     element = Pkcs11Element(options.module, options.token, options.label, pin, serial)
     public = element.public_key(0) if element.has_key(0) else element.generate_key(0)
     digest = hashlib.sha256(pkcs10.request_info(serial.hex(), public)).digest()
