@@ -11,8 +11,10 @@ import lifeline
 import pytest
 
 SLEEPER = """
-import subprocess, sys, time
+import signal, subprocess, sys, time
 import lifeline
+for heard in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):  # nohup, cron and a shell's "&" leave some deaf
+    signal.signal(heard, signal.SIG_DFL)
 lifeline.hold()
 sleep = "import time; time.sleep(1e6)"
 starter = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', sys.argv[1]]);" + sleep
