@@ -14,6 +14,7 @@ import fota_wire.root  # isort: skip
 import fota_agent.policy  # isort: skip
 import fota_agent.engine  # isort: skip
 
+from fota_agent.actions import CHECKIN
 from fota_agent.agent import Agent
 from fota_agent.board_chip import ChipBoard, verify
 from fota_agent.hooks import Hooks
@@ -71,13 +72,13 @@ def run() -> None:
         board, open_socket, modem.wait, passed=lambda: agent.passed_time(), clock=modem.time
     )
     agent = Agent(board, transport, DeviceHooks(), verify)
-    gc.collect()
-    gc.threshold(4096)
     phase = ""
     while True:
         if agent.engine.phase != phase:
             phase = agent.engine.phase
             gc.collect()
+            # large ROOT steps in an answer need a heap in one piece; between pages nothing large is made
+            gc.threshold(4096 if phase == CHECKIN else 16384)
             say("settled" if agent.engine.settled and phase == "idle" else phase)
         chip.feed()
         modem.rest(agent.step())  # with the watchdog fed
