@@ -28,6 +28,7 @@ LONGEST_SLEEP_MS = 200  # so that ``check_in`` and ``publish`` from elsewhere ar
 
 
 KEEP_MS = 60_000  # a connection that nobody needs for longer is closed
+UNSAVED_TRIES = 3  # a trial is not asked for while the store cannot be written, this many times
 SAVE_MS = 1_800_000  # between two writes of the store that nothing depends on: flash wears; boards may differ
 
 
@@ -73,6 +74,7 @@ class Runner:
         self._said = ""
         self._untaken: list[tuple[str, int, str]] = []
         self._asked = False
+        self._unsaved = 0
         self._saved_at = board.ticks_ms()
         self._save_ms = getattr(board, "save_ms", SAVE_MS)
         self._epoch_done = False  # tried in this boot
@@ -380,6 +382,11 @@ class Runner:
         return self.engine.allowed(now, yes and self._hooks.may_install(wanted))
 
     def _request(self, _action: "Action") -> "Action":
+        if self.save():
+            self._unsaved = 0
+        elif self._unsaved < UNSAVED_TRIES:  # a store that is worn out for good keeps no repair away
+            self._unsaved += 1
+            raise DeviceError("no trial yet: what it needs to know is not saved")
         self._board.request()
         return self.engine.requested(self._now())
 

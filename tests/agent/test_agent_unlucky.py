@@ -10,6 +10,7 @@ from lifeline import HANG_S
 from test_agent_sdk import HOUR_MS, Buggy, card, rest
 from test_agent_tls import Element, Pki, Server, get, transport
 
+from fota_agent import actions
 from fota_agent.agent import Agent
 from fota_agent.folder import Folder
 from fota_agent.http import split_url
@@ -91,6 +92,32 @@ def test_store_that_could_not_be_written_once_is_written_later(device, world):
     refusing.clear()
     rest(device, agent, HOUR_MS)
     assert saved
+
+
+def test_trial_is_asked_for_only_once_what_it_needs_is_saved(device, world):
+    """The save before the reset failed for want of memory: the next boot would not know what it tries."""
+    device.network.wanted = world.v2
+    board = device.board()
+    save, saved, failing = board.save_store, [], [MemoryError(), MemoryError()]
+
+    def short_of_memory(parts):
+        if failing and agent.engine.phase == actions.REQUEST:
+            raise failing.pop()
+        saved.append((agent.engine.phase, device.journal().state))
+        return save(parts)
+
+    board.save_store = short_of_memory
+    agent = Agent(board, device.network, device.hooks)
+    agent.engine.state.must_save()
+    while not agent.rebooting:
+        if agent.engine.phase == actions.REQUEST:
+            agent.engine.state.must_save()
+        device.now += agent.step()
+        assert device.now < 3 * HOUR_MS
+        assert not failing or device.journal().state != journal.STAGED
+    assert not failing
+    assert (actions.REQUEST, journal.NONE) in saved
+    assert device.journal().state == journal.STAGED
 
 
 def test_one_worn_page_or_a_full_disk_hammers_neither_the_pages_before_it_nor_the_network(device, world):
