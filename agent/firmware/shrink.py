@@ -22,7 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 # imported inside functions that the firmware does not call, or on CPython only
-LEFT_OUT = {"fota_agent.background", "fota_agent.folder", "fota_agent.mirror", "fota_agent.tls_cpython"}
+LEFT_OUT = {
+    "fota_agent.runner.background",
+    "fota_agent.transport.folder",
+    "fota_agent.transport.mirror",
+    "fota_agent.transport.tls_cpython",
+}
 LEFT_OUT |= {"fota_wire.host_crypto"}
 LONGEST_STRING = 40
 OPERATORS = {
@@ -484,13 +489,15 @@ class Flatten(ast.NodeTransformer):
     """Lays all modules side by side: a package would take a module of its own, and a part of every name.
 
     A module is called by the last part of its name, or by all of it where C or another module has that one.
+    So is one that is left out, which nothing finds by any name.
     """
 
     def __init__(self, modules: dict[str, Module], foreign: set[str]) -> None:
-        ends = [name.rpartition(".")[2] for name in modules]
+        names = [*modules, *sorted(LEFT_OUT)]
+        ends = [name.rpartition(".")[2] for name in names]
         self._flat = {
             name: name.replace(".", "_") if end in foreign or ends.count(end) > 1 else end
-            for name, end in zip(modules, ends, strict=True)
+            for name, end in zip(names, ends, strict=True)
         }
         self.modules: dict[str, Module] = {}
         for name, module in modules.items():

@@ -19,16 +19,16 @@ Every call checks its arguments: TypeError or InputError, and nothing has happen
 each call may come from any of them.
 """
 
-from fota_agent import telemetry
+from fota_agent.engine import telemetry
 from fota_agent.hooks import Hooks
-from fota_agent.runner import LONGEST_SLEEP_MS, Runner, sleep_ms
+from fota_agent.runner.runner import LONGEST_SLEEP_MS, Runner, sleep_ms
 from fota_wire.errors import InputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from os import PathLike
 
-    from fota_agent.engine import Engine
+    from fota_agent.engine.engine import Engine
     from fota_agent.schedule import Schedule
     from fota_agent.seams import Board, Transport
     from fota_agent.seams import Hooks as AnyHooks
@@ -71,18 +71,18 @@ class Agent:
 
         make = Runner
         if sys.implementation.name == "cpython":
-            from fota_agent.background import ThreadedRunner, check_parts
+            from fota_agent.runner.background import ThreadedRunner, check_parts
 
             check_parts(board, transport, hooks, verify, server_url, mirror, schedule, tls12)
             make = ThreadedRunner
         if transport is None and hasattr(board, "transport"):
             transport = board.transport(server_url)
         if transport is None:
-            from fota_agent.tls_cpython import transport_for
+            from fota_agent.transport.tls_cpython import transport_for
 
             transport = transport_for(board, server_url, tls12, self.passed_time)
         if mirror is not None:
-            from fota_agent.mirror import Mirrored, plain_transport
+            from fota_agent.transport.mirror import Mirrored, plain_transport
 
             transport = Mirrored(transport, plain_transport(mirror, board.ticks_ms))
         verify = verify or getattr(board, "verify", None)
@@ -119,7 +119,7 @@ class Agent:
         import sys
 
         if sys.implementation.name == "cpython" and not self._threaded:
-            from fota_agent.background import keep_stepping
+            from fota_agent.runner.background import keep_stepping
 
             keep_stepping(self._runner)
             self._threaded = True
@@ -194,7 +194,7 @@ class Agent:
             TypeError: folder is no path.
             FotaError: it is not there, not for this device, not signed, not newer; or an update is under way.
         """
-        from fota_agent.folder import Folder
+        from fota_agent.transport.folder import Folder
 
         path = folder if isinstance(folder, str) else getattr(folder, "__fspath__", lambda: folder)()
         is_a("folder", path, str)

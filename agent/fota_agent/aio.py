@@ -2,7 +2,7 @@
 
 import asyncio
 
-from fota_agent.runner import LONGEST_SLEEP_MS
+from fota_agent.runner.runner import LONGEST_SLEEP_MS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ async def serve(agent: "Agent") -> None:
     none: there a step holds the loop up for as long as the network does.
     """
     if hasattr(asyncio, "to_thread"):
-        from fota_agent.background import serve as serve_in_thread
+        from fota_agent.runner.background import serve as serve_in_thread
 
         await serve_in_thread(agent._runner)
         return

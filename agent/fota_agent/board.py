@@ -18,15 +18,15 @@ def detect() -> "Board":
     """
     platform = str(sys.platform)
     if platform == "linux":
-        from fota_agent.linux.board import detect as detect_linux
+        from fota_agent.boards.linux.board import detect as detect_linux
 
         return detect_linux()
     if platform == "esp32":
-        from fota_agent import board_esp32
+        from fota_agent.boards.esp32 import detect as detect_esp32
 
-        return board_esp32.detect()
+        return detect_esp32()
     if platform == "fota-stm32l4":
-        from fota_agent.board_chip import ChipBoard
+        from fota_agent.boards.chip import ChipBoard
 
         return ChipBoard()
     raise DeviceError(f"no board support for {platform}: give Agent a board of your own")

@@ -1,6 +1,6 @@
 """When this device takes updates: at once, once somebody agrees, not before a time, never; within windows."""
 
-from fota_agent.http import is_decimal
+from fota_agent.transport.http import is_decimal
 from fota_wire.errors import InputError
 
 TYPE_CHECKING = False

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from fota_wire.bootreport import BootReport
+from fota_wire.suit import Manifest
 
 Sleep = Callable[[int], None]  # microseconds
 Clock = Callable[[], int]  # milliseconds
@@ -290,6 +291,18 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Close what is kept open between requests; the next request opens it again."""
+        ...
+
+
+class Schedule(Protocol):
+    """When updates are welcome; see ``fota_agent.schedule.Schedule``."""
+
+    def may_download(self, manifest: Manifest) -> bool:
+        """Return True if the image may be fetched now."""
+        ...
+
+    def may_install(self, manifest: Manifest, time: int | None) -> bool:
+        """Return True if the image may be started at ``time``, s since 1970, None = not known."""
         ...
 
 

@@ -17,7 +17,7 @@ from fota_wire.host_print import printable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fota_agent.engine import Engine
+    from fota_agent.engine.engine import Engine
     from fota_cli.agent_session import Session as DeviceSession
     from fota_cli.gateway_session import GatewaySession
 

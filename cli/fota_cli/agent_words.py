@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
-from fota_agent import Hooks, actions
+from fota_agent import Hooks
 from fota_agent.agent import Agent
+from fota_agent.engine import actions
 
 FELL_BACK = ("reverted", "rejected", "refused")
 

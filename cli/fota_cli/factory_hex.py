@@ -262,7 +262,7 @@ def known_chip(
     record: "DeviceRecord", firmware: "Firmware", floor: int | None, device_ca: "Certificate | None"
 ) -> "Chip":
     """Return what is known of the element. Raises InputError: another floor than the record's."""
-    from fota_agent.http import split_url
+    from fota_agent.transport.http import split_url
     from fota_signer.factory.inspection import Chip
 
     noted = None if record.floor is None else int.from_bytes(record.floor, "little")

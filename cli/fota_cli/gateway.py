@@ -11,7 +11,7 @@ from fota_wire.host_options import CA_CERT, CA_KEY, FILE, FOLDER, JSON, Whole
 from fota_wire.host_print import print_result
 
 if TYPE_CHECKING:
-    from fota_agent.linux.gateway import Gateway
+    from fota_agent.boards.linux.gateway import Gateway
 
 
 @click.group()
@@ -61,8 +61,8 @@ def launch(folder: Path, arguments: tuple[str, ...], stop_timeout: int | None) -
 
     SIGHUP starts it anew, as a reset does a chip; SIGTERM ends it.
     """
-    from fota_agent.linux.gateway import Gateway
-    from fota_agent.linux.launcher import Launcher
+    from fota_agent.boards.linux.gateway import Gateway
+    from fota_agent.boards.linux.launcher import Launcher
 
     def say(line: str) -> None:
         click.echo(line, err=True)
@@ -75,7 +75,7 @@ def launch(folder: Path, arguments: tuple[str, ...], stop_timeout: int | None) -
 @click.argument("folder", type=FOLDER)
 def approve(folder: Path) -> None:
     """Agree to the update that the agent of the gateway in FOLDER has told of (mode "notify")."""
-    from fota_agent.linux.gateway import Gateway
+    from fota_agent.boards.linux.gateway import Gateway
     from fota_wire.files import read_input, write_atomic
 
     found = Gateway(folder)
@@ -93,15 +93,15 @@ def approve(folder: Path) -> None:
 @JSON
 def show(folder: Path, as_json: bool) -> None:
     """Show what the gateway in FOLDER runs and holds."""
-    from fota_agent.linux.gateway import Gateway
+    from fota_agent.boards.linux.gateway import Gateway
 
     print_result(summary(Gateway(folder)), as_json)
 
 
 def summary(gateway: "Gateway") -> dict[str, object]:
     """Return what journal, boot report and floor say."""
-    from fota_agent.linux import storage
-    from fota_agent.linux.launcher import running_launcher
+    from fota_agent.boards.linux import storage
+    from fota_agent.boards.linux.launcher import running_launcher
     from fota_wire import journal, layout, status
 
     record = storage.JournalFile(gateway.folder / "journal").state()

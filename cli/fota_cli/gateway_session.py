@@ -6,9 +6,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from fota_agent.agent import Agent
-from fota_agent.linux.board import LinuxBoard, open_element
-from fota_agent.linux.gateway import Gateway
-from fota_agent.linux.watch import Watch
+from fota_agent.boards.linux.board import LinuxBoard, open_element
+from fota_agent.boards.linux.gateway import Gateway
+from fota_agent.boards.linux.watch import Watch
 from fota_agent.schedule import AUTO, NOTIFY, Schedule, parse_window
 from fota_cli.agent_words import Say, Words, WordyHooks
 from fota_cli.gateway import summary

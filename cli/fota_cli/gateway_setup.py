@@ -8,9 +8,9 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fota_agent.linux.gateway import Gateway
-from fota_agent.linux.launcher import check_slot
-from fota_agent.linux.pkcs11 import Pkcs11Element
+from fota_agent.boards.linux.gateway import Gateway
+from fota_agent.boards.linux.launcher import check_slot
+from fota_agent.boards.linux.pkcs11 import Pkcs11Element
 from fota_cli.station import device_ca
 from fota_signer.factory import ca, request
 from fota_signer.identity import device_class

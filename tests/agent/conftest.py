@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fota_agent import Hooks
 from fota_agent.agent import Agent
-from fota_agent.board_stm32 import Stm32Board
-from fota_agent.engine import Engine
-from fota_agent.state import State
+from fota_agent.boards.stm32 import Stm32Board
+from fota_agent.engine.engine import Engine
+from fota_agent.engine.state import State
 from fota_wire import (
     assignment,
     bootreport,

@@ -6,8 +6,8 @@ print(lies.run(json.load(open("lies.json")), verify))      # [] = all as they ha
 
 import binascii
 
-from fota_agent.engine import Engine
-from fota_agent.state import State, decode
+from fota_agent.engine.engine import Engine
+from fota_agent.engine.state import State, decode
 from fota_wire import cbor
 from fota_wire.bootreport import BootReport
 

@@ -10,11 +10,11 @@ sys.path[:0] = [sys.argv[1] + "/" + part for part in ("agent", "wire", "tests/ag
 
 import lies
 
-from fota_agent import haste, telemetry
-from fota_agent.clock import Clock
-from fota_agent.folder import Folder
+from fota_agent.engine import haste, telemetry
+from fota_agent.engine.clock import Clock
+from fota_agent.engine.state import State, decode
 from fota_agent.schedule import Schedule, parse_window
-from fota_agent.state import State, decode
+from fota_agent.transport.folder import Folder
 from fota_wire import p256
 from fota_wire.errors import FotaError
 

@@ -3,7 +3,7 @@
 import pytest
 from cryptography import x509
 
-from fota_agent.attest import attest
+from fota_agent.runner.attest import attest
 from fota_wire import attestation, cose, element
 from fota_wire.errors import FotaError
 from fota_wire.host_crypto import verify

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from fota_agent.atecc608 import Atecc608, with_crc
-from fota_agent.download import MIN_RATE, UNIT, WINDOW_MS, Pace
+from fota_agent.boards.atecc608 import Atecc608, with_crc
+from fota_agent.transport.download import MIN_RATE, UNIT, WINDOW_MS, Pace
 from fota_wire import host_crypto, journal, layout, settings, status
 from fota_wire.errors import DeviceError, TransportError
 

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fota_agent import actions
-from fota_agent.exchange import NONCE_LIFE_MS
-from fota_agent.state import State
-from fota_agent.state import decode as decode_state
-from fota_agent.trial import TRIAL_MS
+from fota_agent.engine import actions
+from fota_agent.engine.exchange import NONCE_LIFE_MS
+from fota_agent.engine.state import State
+from fota_agent.engine.state import decode as decode_state
+from fota_agent.engine.trial import TRIAL_MS
 from fota_wire import journal, layout, status
 from fota_wire.checkin import LEAST_ANSWER
 from fota_wire.errors import DeviceError, TransportError

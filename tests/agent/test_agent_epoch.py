@@ -2,7 +2,7 @@
 
 import pytest
 
-from fota_agent.epoch import due, key_hash
+from fota_agent.runner.epoch import due, key_hash
 from fota_wire import cose, image, layout
 from fota_wire import root as roots
 from fota_wire.errors import DeviceError, FormatError, VerifyError

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from fota_agent.agent import Agent
-from fota_agent.atecc608 import Atecc608
-from fota_agent.board_esp32 import BLOCK, Esp32Board, Ticks, describe
+from fota_agent.boards.atecc608 import Atecc608
+from fota_agent.boards.esp32 import BLOCK, Esp32Board, Ticks, describe
 from fota_wire import journal, layout, settings, status, suit
 from fota_wire.errors import DeviceError, VerifyError
 

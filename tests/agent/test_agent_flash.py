@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from fota_agent import download
-from fota_agent import state as store
-from fota_agent.flash_stm32l4 import CR_LOCK, Flash, FlashSlot
+from fota_agent.boards.flash_stm32l4 import CR_LOCK, Flash, FlashSlot
+from fota_agent.engine import state as store
+from fota_agent.transport import download
 from fota_wire import layout
 from fota_wire.errors import DeviceError
 from fota_wire.status import FL1, FL2

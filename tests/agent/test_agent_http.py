@@ -2,9 +2,16 @@
 
 import pytest
 
-from fota_agent import mirror
-from fota_agent.download import FIXED_MS, MIN_RATE, read_body
-from fota_agent.http import HEAD_DEADLINE_MS, MAX_HEAD, HttpTransport, host_and_base, parse_head, split_url
+from fota_agent.transport import mirror
+from fota_agent.transport.download import FIXED_MS, MIN_RATE, read_body
+from fota_agent.transport.http import (
+    HEAD_DEADLINE_MS,
+    MAX_HEAD,
+    HttpTransport,
+    host_and_base,
+    parse_head,
+    split_url,
+)
 from fota_wire.errors import TransportError
 
 

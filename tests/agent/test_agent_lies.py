@@ -17,10 +17,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fota_agent import actions, patience, tls_cpython
-from fota_agent.download import Download
-from fota_agent.http import HttpTransport
-from fota_agent.state import decode as decode_state
+from fota_agent.engine import actions
+from fota_agent.engine.state import decode as decode_state
+from fota_agent.transport import patience, tls_cpython
+from fota_agent.transport.download import Download
+from fota_agent.transport.http import HttpTransport
 from fota_wire import assignment, cbor, cose, host_crypto, layout
 from fota_wire.errors import FotaError, TransportError, VerifyError
 

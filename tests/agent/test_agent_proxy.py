@@ -12,8 +12,8 @@ import time
 import pytest
 from test_agent_tls import DER, Element, Pki, Server, get
 
-from fota_agent import proxy, tls_cpython
-from fota_agent.http import HttpTransport
+from fota_agent.transport import proxy, tls_cpython
+from fota_agent.transport.http import HttpTransport
 from fota_wire.errors import InputError, TransportError
 
 SECRET = "swordfish"
@@ -187,7 +187,7 @@ def test_name_that_nobody_resolves_is_given_up_in_time(pki, server, monkeypatch)
 
 STUCK = """
 import socket, sys, threading
-from fota_agent import proxy
+from fota_agent.transport import proxy
 real = socket.getaddrinfo
 def stuck(*args, **more):
     print("asking", flush=True)

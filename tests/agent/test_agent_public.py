@@ -11,10 +11,11 @@ from decimal import Decimal
 import pytest
 from test_agent_sdk import HOUR_MS, Live, end, offline, rest
 
-from fota_agent import Hooks, telemetry
+from fota_agent import Hooks
 from fota_agent.agent import LATE_MS, Agent
+from fota_agent.engine import telemetry
+from fota_agent.engine.state import State, decode
 from fota_agent.schedule import Schedule
-from fota_agent.state import State, decode
 from fota_wire import cbor, checkin, journal, layout
 from fota_wire.errors import FotaError, InputError, TransportError
 

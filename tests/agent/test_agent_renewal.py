@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from fota_agent.agent import Agent
-from fota_agent.renewal import FALL_BACK_AFTER, PROOFS, _fits
+from fota_agent.runner.renewal import FALL_BACK_AFTER, PROOFS, _fits
 from fota_signer.factory.ca import DeviceCa, issue
 from fota_signer.factory.certify import certify_order
 from fota_wire import certify, checkin, host_crypto, layout, settings

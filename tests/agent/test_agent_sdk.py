@@ -11,13 +11,14 @@ import time
 import pytest
 from lifeline import HANG_S
 
-from fota_agent import Hooks, haste, telemetry
+from fota_agent import Hooks
 from fota_agent.agent import Agent
 from fota_agent.aio import serve
-from fota_agent.mirror import Mirrored
-from fota_agent.runner import SAVE_MS
+from fota_agent.engine import haste, telemetry
+from fota_agent.engine.state import State
+from fota_agent.runner.runner import SAVE_MS
 from fota_agent.schedule import Schedule, parse_window
-from fota_agent.state import State
+from fota_agent.transport.mirror import Mirrored
 from fota_wire import host_crypto, journal, layout, root, status
 from fota_wire.errors import FotaError, InputError, TransportError, VerifyError
 

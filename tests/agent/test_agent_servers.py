@@ -3,8 +3,8 @@
 import pytest
 from test_agent_sdk import HOUR_MS, rest
 
-from fota_agent.servers import Servers, places
-from fota_agent.state import State, decode
+from fota_agent.engine.state import State, decode
+from fota_agent.runner.servers import Servers, places
 from fota_wire import cbor, checkin
 from fota_wire.errors import TransportError, VerifyError
 

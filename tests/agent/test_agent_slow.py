@@ -8,11 +8,11 @@ import random
 
 import pytest
 
-from fota_agent import patience
-from fota_agent.clock import Clock
-from fota_agent.download import UNIT
-from fota_agent.linux.storage import FileSlot
-from fota_agent.patience import IDLE_MS, Patience
+from fota_agent.boards.linux.storage import FileSlot
+from fota_agent.engine.clock import Clock
+from fota_agent.transport import patience
+from fota_agent.transport.download import UNIT
+from fota_agent.transport.patience import IDLE_MS, Patience
 from fota_wire.errors import TransportError
 
 RECORD, HEAD = 16_384, 300

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from date_cases import CASES, IDS
 
-from fota_agent import tls_cpython
-from fota_agent.http import HttpTransport
+from fota_agent.transport import tls_cpython
+from fota_agent.transport.http import HttpTransport
 from fota_wire import host_crypto
 from fota_wire.errors import DeviceError, InputError, TransportError
 

@@ -10,11 +10,11 @@ from lifeline import HANG_S
 from test_agent_sdk import HOUR_MS, Buggy, card, rest
 from test_agent_tls import Element, Pki, Server, get, transport
 
-from fota_agent import actions
 from fota_agent.agent import Agent
-from fota_agent.folder import Folder
-from fota_agent.http import split_url
-from fota_agent.state import State, decode
+from fota_agent.engine import actions
+from fota_agent.engine.state import State, decode
+from fota_agent.transport.folder import Folder
+from fota_agent.transport.http import split_url
 from fota_wire import journal, layout, status
 from fota_wire.errors import DeviceError, TransportError
 from fota_wire.files import write_atomic
@@ -159,7 +159,9 @@ def test_name_that_is_no_text_can_be_reported():
 # -- a crafted card ------------------------------------------------------------------------------------------
 
 
-READ = "import sys; from fota_agent.folder import Folder; print(len(Folder(sys.argv[1]).envelope()))"
+READ = (
+    "import sys; from fota_agent.transport import folder as f; print(len(f.Folder(sys.argv[1]).envelope()))"
+)
 
 
 @pytest.mark.parametrize("kind", ["endless", "fifo", "folder"])

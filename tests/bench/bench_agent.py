@@ -32,7 +32,8 @@ while True:
 
 CHECK_IN = """
 import json
-from fota_agent import board, tls_cpython
+from fota_agent import board
+from fota_agent.transport import tls_cpython
 from fota_agent.agent import Agent, sleep_ms
 seen = {"bytes": 0, "turns": 0, "last": ""}
 write, readinto = tls_cpython.TlsStream.write, tls_cpython.TlsStream.readinto

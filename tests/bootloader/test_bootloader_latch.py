@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fota_agent.atecc608 import Atecc608 as Driver
+from fota_agent.boards.atecc608 import Atecc608 as Driver
 from fota_vdev.atecc608 import Atecc608
 from fota_vdev.machine import Machine
 from fota_wire.element import IDENTITY_SLOT, NEXT_SLOT

@@ -40,7 +40,7 @@ from campaign_device import (
 from campaign_faults import SLOT_RANGES, CampaignError
 from unicorn.unicorn_const import UC_HOOK_CODE
 
-from fota_agent.board_stm32 import Stm32Board
+from fota_agent.boards.stm32 import Stm32Board
 from fota_cli.boards import BOARDS
 from fota_vdev.machine import Machine, RunResult, StopReason
 from fota_vdev.snapshot import Snapshot, Snapshots

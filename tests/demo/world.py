@@ -21,7 +21,7 @@ from typing import Any
 
 from fota_agent import Hooks
 from fota_agent.agent import Agent
-from fota_agent.board_stm32 import Stm32Board
+from fota_agent.boards.stm32 import Stm32Board
 from fota_vdev.machine import Machine
 from fota_wire import layout
 from fota_wire.bootreport import BootReport, unpack
@@ -246,7 +246,7 @@ class World:
 
         Returns why it refused the answer, or what it wants to do next.
         """
-        from fota_agent.tls_cpython import transport_for
+        from fota_agent.transport.tls_cpython import transport_for
 
         with self._device() as machine:
             board = self._board(machine)

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fota_agent.linux import storage
-from fota_agent.state import decode
+from fota_agent.boards.linux import storage
+from fota_agent.engine.state import decode
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,7 @@ who lets a byte through now and then. The bootloader's watchdog is armed all the
 import chip_world
 import pytest
 
-from fota_agent.patience import WRITE_MS
+from fota_agent.transport.patience import WRITE_MS
 from fota_vdev.modem import peripheral as modem
 from fota_vdev.modem.network import HostNetwork, SlowNetwork
 from fota_wire.layout import SLOT_OFFSET

@@ -10,7 +10,7 @@ import sys
 
 sys.path[:0] = [sys.argv[1] + "/" + part for part in ("agent", "wire")]
 
-from fota_agent.tls_micropython import transport_for  # noqa: E402
+from fota_agent.transport.tls_micropython import transport_for  # noqa: E402
 from fota_wire.errors import DeviceError, FotaError  # noqa: E402
 
 

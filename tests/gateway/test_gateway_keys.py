@@ -11,13 +11,13 @@ import pytest
 from cryptography import x509
 from gateway_world import KEYS, PIN
 
-from fota_agent import tls_cpython
 from fota_agent.agent import Agent
-from fota_agent.atecc608 import Atecc608
-from fota_agent.linux.board import LinuxBoard, open_element
-from fota_agent.linux.gateway import Gateway
-from fota_agent.linux.launcher import Launcher
-from fota_agent.linux.pkcs11 import Pkcs11Element
+from fota_agent.boards.atecc608 import Atecc608
+from fota_agent.boards.linux.board import LinuxBoard, open_element
+from fota_agent.boards.linux.gateway import Gateway
+from fota_agent.boards.linux.launcher import Launcher
+from fota_agent.boards.linux.pkcs11 import Pkcs11Element
+from fota_agent.transport import tls_cpython
 from fota_signer.factory import ca, request
 from fota_wire import host_crypto, pkcs10, settings, status
 from fota_wire.errors import DeviceError, InputError
@@ -105,7 +105,7 @@ def test_token_that_is_not_usable_is_one_clear_line(hsm, tmp_path, change, code,
 
     values = {"module": hsm.module, "token": "fota", "pin": PIN, **change}
     script = (
-        "from fota_agent.linux.pkcs11 import Pkcs11Element\nfrom fota_wire.errors import FotaError\n"
+        "from fota_agent.boards.linux.pkcs11 import Pkcs11Element\nfrom fota_wire.errors import FotaError\n"
         f"try: Pkcs11Element({values['module']!r}, {values['token']!r}, 'x', {values['pin']!r}, bytes(9))\n"
         "except FotaError as exc: print(exc.code, exc)"
     )

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fota_agent.linux import launcher, policy, storage
-from fota_agent.linux.gateway import Gateway
+from fota_agent.boards.linux import launcher, policy, storage
+from fota_agent.boards.linux.gateway import Gateway
 from fota_signer.identity import DeviceClass
 from fota_signer.images import sign_payload
 from fota_wire import journal, layout, settings, status

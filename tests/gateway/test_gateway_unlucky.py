@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from gateway_world import FOTA, wait_for, wake_ups
 from lifeline import HANG_S
 
-from fota_agent.linux import launcher, storage
-from fota_agent.linux.gateway import Gateway
+from fota_agent.boards.linux import launcher, storage
+from fota_agent.boards.linux.gateway import Gateway
 from fota_signer.identity import DeviceClass
 from fota_signer.images import sign_payload
 from fota_wire import bootreport, journal, settings, status

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from fota_agent import download
-from fota_agent.board_stm32u5 import Stm32U5Board
-from fota_agent.flash_stm32l4 import CR_LOCK
-from fota_agent.flash_stm32u5 import FlashSlotU5, FlashU5
+from fota_agent.boards.flash_stm32l4 import CR_LOCK
+from fota_agent.boards.flash_stm32u5 import FlashSlotU5, FlashU5
+from fota_agent.boards.stm32u5 import Stm32U5Board
+from fota_agent.transport import download
 from fota_wire import host_chips, journal
 from fota_wire.errors import DeviceError, VerifyError
 from fota_wire.status import FL1, FL2, IM13

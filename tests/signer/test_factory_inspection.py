@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from ca_world import DAY, NO_CERT_SIGN, make_ca
 from factory_world import blank, new_job
 
-from fota_agent.http import split_url
+from fota_agent.transport.http import split_url
 from fota_signer.factory.flash import Firmware, factory_hex
 from fota_signer.factory.inspection import Chip, require_livable
 from fota_signer.factory.line import provision_chip

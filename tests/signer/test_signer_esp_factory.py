@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from ca_world import make_ca
 from factory_world import blank, new_job
 
-from fota_agent.http import split_url
+from fota_agent.transport.http import split_url
 from fota_signer import esp_pack
 from fota_signer.factory import esp_flash
 from fota_signer.factory.flash import Firmware, chip_of_hex, factory_hex, load_hex

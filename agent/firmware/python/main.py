@@ -11,14 +11,14 @@ import modem
 import fota_wire.cose  # isort: skip
 import fota_wire.suit  # isort: skip
 import fota_wire.root  # isort: skip
-import fota_agent.policy  # isort: skip
-import fota_agent.engine  # isort: skip
+import fota_agent.engine.policy  # isort: skip
+import fota_agent.engine.engine  # isort: skip
 
-from fota_agent.actions import CHECKIN
+from fota_agent.engine.actions import CHECKIN
 from fota_agent.agent import Agent
-from fota_agent.board_chip import ChipBoard, verify
+from fota_agent.boards.chip import ChipBoard, verify
 from fota_agent.hooks import Hooks
-from fota_agent.tls_micropython import transport_for
+from fota_agent.transport.tls_micropython import transport_for
 from fota_wire.errors import FotaError
 from fota_wire.layout import SLOT_NAMES
 

@@ -18,10 +18,10 @@ import sys
 import time
 
 from fota_agent.agent import Agent
-from fota_agent.board_stm32 import Stm32Board
-from fota_agent.flash_stm32l4 import Flash
+from fota_agent.boards.flash_stm32l4 import Flash
+from fota_agent.boards.stm32 import Stm32Board
 from fota_agent.hooks import Hooks
-from fota_agent.tls_micropython import transport_for
+from fota_agent.transport.tls_micropython import transport_for
 from fota_wire import p256
 from fota_wire.checkin import LEAST_ANSWER
 from fota_wire.chips.stm32l476 import BOOT_REPORT_ADDRESS, FLASH_BASE, PAGE_SIZE

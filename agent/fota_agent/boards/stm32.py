@@ -5,9 +5,9 @@ Runs on the chip with ``machine.mem32`` and ``machine.I2C``, and on the virtual 
 objects.
 """
 
-from fota_agent import state as store
-from fota_agent.atecc608 import Atecc608
-from fota_agent.flash_stm32l4 import Flash, FlashSlot
+from fota_agent.boards.atecc608 import Atecc608
+from fota_agent.boards.flash_stm32l4 import Flash, FlashSlot
+from fota_agent.engine import state as store
 from fota_wire import bootreport, journal, layout, settings
 from fota_wire.chips import stm32l476
 from fota_wire.errors import DeviceError, FormatError

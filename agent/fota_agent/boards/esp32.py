@@ -10,7 +10,7 @@ rollback support. The application brings the network up.
 import binascii
 import struct
 
-from fota_agent import state as store
+from fota_agent.engine import state as store
 from fota_wire import bootreport, journal, layout, p256, settings
 from fota_wire.errors import DeviceError, FormatError, VerifyError
 from fota_wire.status import FL1, FL2, IM1, IM3, JO1, JO2, PO4, SE1
@@ -295,7 +295,7 @@ def detect(scl: int = 22, sda: int = 21, address: int = 0x60) -> Esp32Board:
     import esp32
     import machine
 
-    from fota_agent.atecc608 import Atecc608
+    from fota_agent.boards.atecc608 import Atecc608
 
     i2c = machine.I2C(0, scl=machine.Pin(scl), sda=machine.Pin(sda), freq=100_000)
     element = Atecc608(i2c, time.sleep_us, address)  # type: ignore[attr-defined]  # MicroPython's

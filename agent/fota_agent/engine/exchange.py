@@ -1,14 +1,14 @@
 """One check-in at a time: its nonce, what it tells the server, and what counts as told. No I/O."""
 
-from fota_agent import telemetry
-from fota_agent.actions import Claims
+from fota_agent.engine import telemetry
+from fota_agent.engine.actions import Claims
 from fota_wire import checkin
 from fota_wire.errors import VerifyError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fota_agent.state import State
-    from fota_agent.trust import Trust
+    from fota_agent.engine.state import State
+    from fota_agent.engine.trust import Trust
 
 NONCE_LIFE_MS = 300_000  # a handshake and the longest answer, on the slowest line
 INTERVAL_MAX_S = 7 * 86_400

@@ -7,7 +7,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fota_agent.state import State
+    from fota_agent.engine.state import State
 
 DAY_S = 86_400
 LAST_S = 1 << 40  # beyond is no time but a lie, which must not get into what is stored and sent

@@ -19,8 +19,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-from fota_agent.linux import policy, storage
-from fota_agent.linux.gateway import Gateway
+from fota_agent.boards.linux import policy, storage
+from fota_agent.boards.linux.gateway import Gateway
 from fota_wire import bootreport, image, journal, layout, status
 from fota_wire.errors import DeviceError, FormatError, FotaError, StorageError, VerifyError
 from fota_wire.host_crypto import verify

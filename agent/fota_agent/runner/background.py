@@ -5,13 +5,13 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from fota_agent.runner import Runner
+from fota_agent.runner.runner import Runner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fota_agent.folder import Folder
     from fota_agent.seams import Board, Hooks, Transport
+    from fota_agent.transport.folder import Folder
     from fota_wire.seams import Verify
 
 LONGEST_PAUSE_S = 60.0

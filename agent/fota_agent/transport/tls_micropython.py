@@ -3,17 +3,17 @@
 mbedTLS is given a decoy for a private key, one that everybody knows, and calls back for each signature. The
 callback signs in the element or raises: then the handshake fails. It never returns None, which would let
 mbedTLS sign with the decoy. It calls back for each certificate, too: what a device without a clock may say of
-their dates is `fota_agent.clock`'s to decide.
+their dates is `engine.clock`'s to decide.
 """
 
 import gc
 
 import tls
 
-from fota_agent.clock import Dates
-from fota_agent.http import HttpTransport, host_and_base, split_url
-from fota_agent.patience import READ_MS, WRITE_MS, Patience
-from fota_agent.x509 import validity
+from fota_agent.engine.clock import Dates
+from fota_agent.transport.http import HttpTransport, host_and_base, split_url
+from fota_agent.transport.patience import READ_MS, WRITE_MS, Patience
+from fota_agent.transport.x509 import validity
 from fota_wire.errors import FotaError, TransportError
 
 TYPE_CHECKING = False

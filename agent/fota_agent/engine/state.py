@@ -3,7 +3,7 @@
 import binascii
 import struct
 
-from fota_agent import telemetry
+from fota_agent.engine import telemetry
 from fota_wire import cbor, check
 from fota_wire.errors import FormatError
 
@@ -36,10 +36,9 @@ class State:
     first;
     ``telemetry``: [(topic, time in s since 1970 or 0, JSON text)] that the server has not got yet;
     ``time``: a time in s since 1970 that has passed, 0 = none known; ``haste``: installations in short order
-    (``fota_agent.haste``); ``sequence`` of the manifest that was installed last, 0 = none.
-    ``server``: version of the ROOT whose server set worked last (`fota_agent.servers`), 0 = the factory's.
-    ``keys``: what `fota_agent.renewal` keeps, or None. ``lost``: values of the stored queue that were no
-    good.
+    (`engine.haste`); ``sequence`` of the manifest that was installed last, 0 = none.
+    ``server``: version of the ROOT whose server set worked last (`runner.servers`), 0 = the factory's.
+    ``keys``: what `runner.renewal` keeps, or None. ``lost``: values of the stored queue that were no good.
     ``dirty`` is set by whoever changes something that is to survive; ``urgent`` too if nothing may be done
     before it is saved.
     """

@@ -1,24 +1,25 @@
 """Carries out what the engine decides: network, flash, crypto element, journal. No decision is made here."""
 
-from fota_agent import actions, download, epoch, telemetry
-from fota_agent.attest import attest
-from fota_agent.engine import Engine
-from fota_agent.heard import Heard
-from fota_agent.http import is_decimal
-from fota_agent.renewal import Renewal
-from fota_agent.servers import Servers
-from fota_agent.state import State
-from fota_agent.state import decode as decode_state
+from fota_agent.engine import actions, telemetry
+from fota_agent.engine.engine import Engine
+from fota_agent.engine.state import State
+from fota_agent.engine.state import decode as decode_state
+from fota_agent.runner import epoch
+from fota_agent.runner.attest import attest
+from fota_agent.runner.heard import Heard
+from fota_agent.runner.renewal import Renewal
+from fota_agent.runner.servers import Servers
+from fota_agent.transport import download
+from fota_agent.transport.http import is_decimal
 from fota_wire import checkin, cose, report
 from fota_wire.errors import DeviceError, FotaError, TransportError, VerifyError
 from fota_wire.layout import SLOT_NAMES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fota_agent.actions import Action
-    from fota_agent.folder import Folder
-    from fota_agent.schedule import Schedule
-    from fota_agent.seams import Board, Hooks, Transport
+    from fota_agent.engine.actions import Action
+    from fota_agent.seams import Board, Hooks, Schedule, Transport
+    from fota_agent.transport.folder import Folder
     from fota_wire.seams import Verify
 
 KEY_REFUSED = (401, 403)
@@ -105,7 +106,7 @@ class Runner:
 
     @property
     def phase(self) -> str:
-        """What the engine is at: one of the states of ``fota_agent.engine``."""
+        """What the engine is at: one of the states of `engine.actions`."""
         return self.engine.phase
 
     @property

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fota_agent.seams import Clock, Stream
 
 MAX_HEAD = 8192
-HEAD_DEADLINE_MS = 150_000  # it may be in one TLS record with all that follows (`fota_agent.patience`)
+HEAD_DEADLINE_MS = 150_000  # it may be in one TLS record with all that follows (`transport.patience`)
 PIECE = 512
 
 

@@ -1,7 +1,7 @@
 """What the agent believes: the ROOT chain, and what signed documents say that lead up to it. No I/O."""
 
-from fota_agent import policy
-from fota_agent.state import size_of
+from fota_agent.engine import policy
+from fota_agent.engine.state import size_of
 from fota_wire import assignment, checkin
 from fota_wire import root as roots
 from fota_wire.errors import FotaError, VerifyError
@@ -10,8 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fota_agent.engine.state import State
     from fota_agent.seams import Identity
-    from fota_agent.state import State
     from fota_wire import suit
     from fota_wire.seams import Verify
 

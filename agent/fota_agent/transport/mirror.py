@@ -2,7 +2,7 @@
 mirror needs neither trust nor TLS; check-ins never go there.
 """
 
-from fota_agent.http import HttpTransport, split_url
+from fota_agent.transport.http import HttpTransport, split_url
 from fota_wire.errors import TransportError
 
 TYPE_CHECKING = False

@@ -8,9 +8,9 @@ import gc
 import chip
 import machine
 
-from fota_agent.board_stm32 import Stm32Board
-from fota_agent.flash_stm32l4 import Flash, FlashSlot
-from fota_agent.i2c_stm32l4 import I2c
+from fota_agent.boards.flash_stm32l4 import Flash, FlashSlot
+from fota_agent.boards.i2c_stm32l4 import I2c
+from fota_agent.boards.stm32 import Stm32Board
 from fota_wire.checkin import LEAST_ANSWER
 from fota_wire.errors import DeviceError
 from fota_wire.layout import HEALTH_BAD, HEALTH_GOOD

@@ -14,7 +14,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from fota_agent.linux import storage
+from fota_agent.boards.linux import storage
 from fota_wire import bootreport, cose, layout, settings
 from fota_wire.errors import FormatError, InputError
 from fota_wire.files import read_input

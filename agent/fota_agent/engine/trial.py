@@ -1,12 +1,12 @@
 """The trial of a new image: how the last one ended, and how long the present one may take. No I/O."""
 
-from fota_agent.policy import LOCAL
+from fota_agent.engine.policy import LOCAL
 from fota_wire.journal import REJECTED, REVERTED
 from fota_wire.status import AP1, AP2, AP3, label
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fota_agent.state import State
+    from fota_agent.engine.state import State
     from fota_wire.bootreport import BootReport
 
 HEALTH_MS = 60_000

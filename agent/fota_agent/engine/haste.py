@@ -7,7 +7,7 @@ runs, since it has no other; so resets do not help the attacker.
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from fota_agent.state import State
+    from fota_agent.engine.state import State
 
 BURST = 32  # acts: an update is two (erase, install), a rollback one
 CALM_MS = 4 * 3_600_000

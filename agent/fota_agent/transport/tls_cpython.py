@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from fota_agent import proxy
-from fota_agent.clock import ASK, Dates
-from fota_agent.http import HttpTransport, host_and_base, split_url
-from fota_agent.patience import READ_MS, WRITE_MS, Patience
+from fota_agent.engine.clock import ASK, Dates
+from fota_agent.transport import proxy
+from fota_agent.transport.http import HttpTransport, host_and_base, split_url
+from fota_agent.transport.patience import READ_MS, WRITE_MS, Patience
 from fota_wire import der
 from fota_wire.errors import DeviceError, FotaError, InputError, TransportError
 from fota_wire.seams import Sign
@@ -248,9 +248,9 @@ def connector(
     wait: Wait = wait_for,
 ) -> Callable[[], TlsStream]:
     """Return a function that opens an outbound TLS connection, ``timeout_s`` for TCP's part of it.
-    ``setting``: the proxy on the way, as ``fota_agent.proxy.choose`` takes it.
+    ``setting``: the proxy on the way, as `transport.proxy.choose` takes it.
 
-    ``now_ms`` and ``wait`` are the time in which the rest is patient (`fota_agent.patience`). That function
+    ``now_ms`` and ``wait`` are the time in which the rest is patient (`transport.patience`). That function
     raises TransportError (network, or a server that is not ours) and DeviceError (the element).
     """
 
@@ -358,7 +358,7 @@ def explain(exc: BaseException) -> str:
     if isinstance(exc, ssl.SSLCertVerificationError):
         ask = ASK if exc.verify_code in (NOT_YET_VALID, HAS_EXPIRED) else ""
         return f"TLS: the server's certificate is refused: {exc.verify_message}{ask}"
-    if isinstance(exc, TimeoutError) or str(exc) == "timed out":  # the second: fota_agent.patience
+    if isinstance(exc, TimeoutError) or str(exc) == "timed out":  # the second: transport.patience
         return "no answer in time" if "resolved" not in str(exc) else str(exc)
     if isinstance(exc, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return "TLS: the server hung up"

@@ -14,7 +14,7 @@ device can start again with those. Every step is saved before the next one begin
 
 import hashlib
 
-from fota_agent import download
+from fota_agent.transport import download
 from fota_wire import cbor, certify, check, checkin, cose, pkcs10
 from fota_wire.element import IDENTITY_SLOT, NEXT_SLOT
 from fota_wire.errors import DeviceError, FotaError, TransportError

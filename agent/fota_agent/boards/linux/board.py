@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fota_agent.linux import storage
-from fota_agent.linux.gateway import Gateway
+from fota_agent.boards.linux import storage
+from fota_agent.boards.linux.gateway import Gateway
 from fota_wire import bootreport, journal, layout
 from fota_wire.errors import DeviceError, InputError, StorageError
 from fota_wire.files import read_input
@@ -133,7 +133,7 @@ class LinuxBoard:
 
     def reset(self) -> None:
         """Have the launcher boot anew; this boot's report is taken away first. DeviceError: none runs."""
-        from fota_agent.linux import launcher  # brings what a start need not wait for
+        from fota_agent.boards.linux import launcher  # brings what a start need not wait for
 
         pid = launcher.running(self._gateway)
         try:
@@ -155,14 +155,14 @@ def open_element(gateway: Gateway) -> "Element":
     table, where = gateway.element, f"{gateway.folder}/gateway.toml: [element]"
     try:
         if table["kind"] == "pkcs11":
-            from fota_agent.linux.pkcs11 import Pkcs11Element
+            from fota_agent.boards.linux.pkcs11 import Pkcs11Element
 
             pin = read_input(gateway.folder / table["pin_file"], 4096).decode().strip()
             place = (str(table["module"]), str(table["token"]), str(table["label"]))
             return Pkcs11Element(*place, pin, gateway.device_id)
         if table["kind"] == "atecc608":
-            from fota_agent.atecc608 import Atecc608
-            from fota_agent.linux.i2c import LinuxI2c
+            from fota_agent.boards.atecc608 import Atecc608
+            from fota_agent.boards.linux.i2c import LinuxI2c
 
             bus = LinuxI2c(str(table["bus"]))
             return Atecc608(bus, lambda us: time.sleep(us / 1e6), int(table.get("address", 0x60)))

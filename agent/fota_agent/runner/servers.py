@@ -15,8 +15,8 @@ from fota_wire import root as roots
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from fota_agent.engine.state import State
     from fota_agent.seams import Board, Transport
-    from fota_agent.state import State
 
 
 FIRST, SAME, NEXT = -1, 0, 1

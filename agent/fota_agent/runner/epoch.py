@@ -14,8 +14,8 @@ HEADER = "<IIHHI"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from fota_agent.engine.state import State
     from fota_agent.seams import Board, Hooks, Slot
-    from fota_agent.state import State
     from fota_wire.bootreport import BootReport
 
 

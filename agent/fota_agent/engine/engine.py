@@ -2,13 +2,13 @@
 
 The runner carries the action out and calls the method of its outcome, or ``failed``. Before it carries an
 action out it saves ``engine.state`` if that is urgent: so nothing is done that a power cut could make us
-forget. The table of states is in ``fota_agent.actions``.
+forget. The table of states is in `engine.actions`.
 
 Times are integer milliseconds of a clock that never goes back.
 """
 
-from fota_agent import policy, trial
-from fota_agent.actions import (
+from fota_agent.engine import policy, trial
+from fota_agent.engine.actions import (
     ASK_DOWNLOAD,
     ASK_INSTALL,
     CHECKIN,
@@ -28,10 +28,10 @@ from fota_agent.actions import (
     RESUME,
     Action,
 )
-from fota_agent.clock import Clock
-from fota_agent.exchange import Exchange
-from fota_agent.haste import Haste
-from fota_agent.trust import Trust
+from fota_agent.engine.clock import Clock
+from fota_agent.engine.exchange import Exchange
+from fota_agent.engine.haste import Haste
+from fota_agent.engine.trust import Trust
 from fota_wire import checkin
 from fota_wire.errors import DeviceError, FotaError, VerifyError
 from fota_wire.layout import other_slot
@@ -39,8 +39,8 @@ from fota_wire.status import JO2, label
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from fota_agent.engine.state import State
     from fota_agent.seams import Identity, Random
-    from fota_agent.state import State
     from fota_wire import suit
     from fota_wire.assignment import Assignment
     from fota_wire.bootreport import BootReport

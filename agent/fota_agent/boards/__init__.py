@@ -1,0 +1,1 @@
+"""What an agent runs on, each behind `fota_agent.seams.Board`: chips, their flash, their crypto element."""

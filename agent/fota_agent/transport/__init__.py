@@ -1,0 +1,1 @@
+"""Where bytes come from: HTTP over TLS, a mirror, a folder; and images, a page at a time."""
