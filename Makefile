@@ -87,6 +87,8 @@ toolchain:
 
 # What the demo shows besides (a gateway's token), and what tests hold our own work against; without them demo
 # and tests say what they leave out. gcc-multilib is there on amd64 alone: the agent in a chip's small memory.
+# XTENSA: the classic ESP32's core in QEMU, of which nothing recommended (a desktop) is wanted.
+XTENSA := gcc-xtensa-lx106 qemu-system-misc
 ORACLES := softhsm2 strace clang cmake systemd $(if $(filter x86_64,$(shell uname -m)),gcc-multilib)
 oracles:
 	@command -v softhsm2-util >/dev/null && command -v strace >/dev/null && command -v clang >/dev/null && \
@@ -94,6 +96,10 @@ oracles:
 	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(ORACLES); \
 	} || echo "make: without Debian's packages $(ORACLES) some of it is left out"
+	@command -v xtensa-lx106-elf-gcc >/dev/null && command -v qemu-system-xtensa >/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(XTENSA); \
+	} || echo "make: without Debian's packages $(XTENSA) the classic ESP32's core is not tried"
 
 $(READY): pyproject.toml constraints.txt
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: needs Python 3.11 or newer" >&2; exit 1; }
