@@ -15,7 +15,7 @@ C_SOURCES = $(shell git ls-files 'bootloader/*.c' 'bootloader/*.h' 'agent/firmwa
 
 demo:
 	@command -v python3 >/dev/null || { echo "make: needs Python 3.11 or newer" >&2; exit 1; }
-	@MAKE='$(MAKE)' python3 tests/demo/phases.py
+	@MAKE='$(MAKE)' python3 tests/demo/phases.py $(if $(CHIP),'$(CHIP)')
 
 test: $(READY) firmware agent-firmware-if-any oracles
 	$(BIN)/pytest -n 2 --dist loadfile tests
@@ -50,10 +50,12 @@ prove: $(READY)
 # The bootloader, and the releases of the sample application that demo, tests and benchmark use.
 firmware: toolchain $(READY)
 	@$(MAKE) --no-print-directory -C bootloader bootloader recovery host
-	@$(MAKE) --no-print-directory -C bootloader PORT=esp32c3 PYTHON=$(CURDIR)/$(BIN)/python bootloader sample
-	@for version in 1.0.0 1.1.0 1.3.0; do $(MAKE) --no-print-directory -C bootloader sample VERSION=$$version || exit 1; done
-	@$(MAKE) --no-print-directory -C bootloader sample VERSION=1.2.0 SELF_TEST=fail
-	@for port in stm32u5 esp32c3; do $(MAKE) --no-print-directory -C bootloader PORT=$$port bootloader sample || exit 1; done
+	@for port in stm32l4 stm32u5 esp32c3; do \
+	  make_port="$(MAKE) --no-print-directory -C bootloader PORT=$$port PYTHON=$(CURDIR)/$(BIN)/python"; \
+	  $$make_port bootloader || exit 1; \
+	  for version in 1.0.0 1.1.0 1.3.0; do $$make_port sample VERSION=$$version || exit 1; done; \
+	  $$make_port sample VERSION=1.2.0 SELF_TEST=fail || exit 1; \
+	done
 
 # The agent as the chip's own firmware, in the versions that demo, tests and benchmark use. The sources of
 # MicroPython and mbedTLS come from Debian's archive (agent/firmware/README.md).

@@ -14,13 +14,11 @@ from fota_vdev.places import places
 from fota_vdev.view import journal_pages
 from fota_wire import bootreport, journal
 from fota_wire.errors import DeviceError, FormatError
-from fota_wire.host_chips import stm32
 from fota_wire.layout import HEALTH_GOOD, SLOT_NAMES
 
 if TYPE_CHECKING:
     from fota_agent.seams import Transport
 
-VTOR = 0xE000ED08
 BOOT_MS = 20_000
 SETTLE_MS = 1_500
 MAX_BOOTS = 16
@@ -180,12 +178,12 @@ class Session:
             raise DeviceError(f"the device stopped: {result.detail or result.reason.value}")
 
     def _application_runs(self) -> bool:
-        """Tell whether the bootloader has handed over: vector table in the slot, and a valid boot report."""
-        row = stm32(self._machine.chip.row.NAME)
-        if self._machine.mem32[VTOR] != row.VECTOR_ADDRESS:
+        """Tell whether the bootloader has handed over, and left a valid boot report."""
+        machine = self._machine
+        if not machine.application_runs:
             return False
         try:
-            bootreport.unpack(self._machine.read(row.BOOT_REPORT_ADDRESS, bootreport.SIZE))
+            bootreport.unpack(machine.read(machine.chip.row.BOOT_REPORT_ADDRESS, bootreport.SIZE))
         except FormatError:
             return False
         return True

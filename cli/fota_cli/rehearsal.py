@@ -21,14 +21,13 @@ from fota_vdev.models import MODELS
 from fota_wire import bootreport
 from fota_wire.errors import FormatError, FotaError, InputError, TransportError, VerifyError
 from fota_wire.host_chips import ESPRESSIF, STM32, Stm32
-from fota_wire.layout import SLOT_NAMES, SLOT_NONE
+from fota_wire.layout import SLOT_NAMES
 from fota_wire.status import IM13
 
 if TYPE_CHECKING:
     from fota_signer.factory.inspection import Chip
     from fota_signer.factory.record import DeviceRecord
 
-VTOR = 0xE000ED08
 BOOT_MS = 20_000
 
 
@@ -146,15 +145,12 @@ def _start_agent(machine: Machine) -> None:
 
 
 def _reported(machine: Machine) -> bool:
-    """Tell whether the bootloader has handed over."""
+    """Tell whether the bootloader has handed over, and left a report."""
     try:
-        report = _report(machine)
+        _report(machine)
     except FormatError:
         return False
-    row = STM32.get(machine.chip.row.NAME)
-    if row is None:  # an ESP32, whose report is the last thing in front of the jump
-        return bool(report.running != SLOT_NONE)
-    return bool(machine.mem32[VTOR] == row.VECTOR_ADDRESS)
+    return machine.application_runs
 
 
 def _report(machine: Machine) -> bootreport.BootReport:

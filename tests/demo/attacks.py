@@ -1,9 +1,40 @@
 """What attackers do in the demo: on the I2C bus, and between device and server."""
 
+import hashlib
 from typing import Any
 
+from fota_signer import esp_pack
 from fota_vdev.atecc608.crc import crc16
-from fota_wire import checkin
+from fota_wire import checkin, esp_image, esp_signature
+
+CHANGED_AT = 0x900
+"""Offset in an image of content that an attacker changes."""
+
+
+def fit_mcuboot(image: bytes) -> bytes:
+    """Return the image with a changed payload and its hash made to fit; only the signature can tell."""
+    changed = bytearray(image)
+    changed[CHANGED_AT] ^= 0x01
+    size = int.from_bytes(image[12:16], "little") + 0x200
+    hashed = size + int.from_bytes(image[10:12], "little")
+    at = image.index(b"\x10\x00\x20\x00", hashed) + 4
+    changed[at : at + 32] = hashlib.sha256(changed[:hashed]).digest()
+    return bytes(changed)
+
+
+def fit_espressif(image: bytes) -> bytes:
+    """The same of Espressif's form: checksum, hash, and the digest in the signature block made to fit."""
+    seen = esp_image.parse(image)
+    changed = bytearray(image)
+    changed[CHANGED_AT] ^= 0x01
+    plain = esp_pack.build(esp_pack.head_of(seen.header), esp_pack.parts_of(bytes(changed), seen))
+    padded = plain + b"\xff" * (esp_image.padded_size(len(plain)) - len(plain))
+    genuine = esp_signature.read_sector(image[len(padded) :])[0]
+    block = esp_signature.build_block(genuine.xy, genuine.signature, hashlib.sha256(padded).digest())
+    return padded + esp_signature.build_sector([block])
+
+
+MADE_TO_FIT = {"mcuboot": fit_mcuboot, "espressif": fit_espressif}
 
 
 class ForgedOk:

@@ -1,4 +1,5 @@
-"""``make demo``: prepares in phases, each with number, expected time and a log of its own; then the story.
+"""``make demo [CHIP=NAME]``: prepares in phases, each with number, expected time and a log of its own; then the
+story, of one chip.
 
 Needs nothing but Python: it is what installs the rest.
 """
@@ -13,35 +14,45 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPO / "tests"))
 
+from kits import CHIPS, KITS, why_no_story  # noqa: E402
 from lifeline import hold  # noqa: E402
+
+from fota_wire.host_chips import DEFAULT  # noqa: E402
 
 LOGS = REPO / "build" / "logs"
 SAY_S = 15
 TAIL = 20
-STORY = ".venv/bin/python", "tests/demo/demo.py"
+STORY = ".venv/bin/python", "tests/demo/demo.py", "build/demo"
+OWN_FIRMWARE = "firmware", "MicroPython, mbedTLS and the agent, for the chip", "3 min", ("agent-firmware-if-any",)
 PHASES = (  # name, what for, expected time where all is new, targets of make
     ("tools", "compilers, SoftHSM2 and such, from Debian", "1 to 3 min", ("toolchain", "oracles")),
     ("python", "a virtual environment with our libraries", "1 min", (".venv/.ready",)),
     ("bootloader", "bootloader and sample application", "1 min", ("firmware",)),
-    ("firmware", "MicroPython, mbedTLS and the agent, for the chip", "3 min", ("agent-firmware-if-any",)),
 )
 
 
-def main() -> int:
-    """Run all phases; return the exit code."""
+def main(chip: str = DEFAULT) -> int:
+    """Run all phases for a chip; return the exit code."""
+    if why := why_no_story(chip):
+        print(f"demo: {why}", file=sys.stderr)
+        return 2
     hold()
     LOGS.mkdir(parents=True, exist_ok=True)
-    total = len(PHASES) + 1
-    print((Path(__file__).with_name("picture.txt")).read_text())
+    alone = not KITS[chip].own_firmware
+    phases = PHASES if alone else (*PHASES, OWN_FIRMWARE)
+    total = len(phases) + 1
+    picture = Path(__file__).with_name("picture-one.txt" if alone else "picture.txt").read_text()
+    print(picture.replace("CHIP", CHIPS[chip].TITLE))
     print(f"{total} phases; what was built before is not built again. The compilers' words go into")
     print(f"{LOGS.relative_to(REPO)}/.\n", flush=True)
-    for number, (name, what, expected, targets) in enumerate(PHASES, 1):
+    for number, (name, what, expected, targets) in enumerate(phases, 1):
         print(f"[{number}/{total}] {name:10}  {what} (new: {expected})", flush=True)
         code = prepare(LOGS / f"{name}.log", targets)
         if code:
             return code
-    print(f"[{total}/{total}] {'story':10}  what this is about (2 to 4 min)", flush=True)
-    return subprocess.run(STORY, cwd=REPO).returncode
+    minutes = "1 to 2 min" if alone else "2 to 4 min"
+    print(f"[{total}/{total}] {'story':10}  what this is about ({minutes})", flush=True)
+    return subprocess.run((*STORY, chip), cwd=REPO).returncode
 
 
 def prepare(log: Path, targets: tuple[str, ...]) -> int:
@@ -75,7 +86,7 @@ def last_line(log: Path) -> str:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        sys.exit(main(*sys.argv[1:2]))
     except KeyboardInterrupt:
         print("demo: stopped", file=sys.stderr)
         sys.exit(130)

@@ -13,10 +13,9 @@ import chip_world
 from chip_world import BUILD, ChipWorld
 
 from fota_vdev.machine import StopReason
-from fota_wire.layout import BANK_SIZE, BOOT_REPORT_ADDRESS, BOOT_REPORT_SIZE, PAGE_SIZE, VECTOR_ADDRESS
+from fota_wire.layout import BANK_SIZE, BOOT_REPORT_ADDRESS, BOOT_REPORT_SIZE, PAGE_SIZE
 
 MICROPYTHON = BUILD / "agent-firmware/unix/micropython"
-VTOR = 0xE000ED08
 MOST_LINES = 200_000  # an update is some thousand transfers with the element, a line each
 ELF_32 = 1
 NO_MEMORY = "MemoryError"  # its text is cut where there is no memory for that either
@@ -36,7 +35,7 @@ class UnixAgent:
     def __init__(self, world: ChipWorld, folder: Path) -> None:
         self._machine = world.machine
         self._folder = folder
-        self._machine.run(until=lambda m: m.load32(VTOR) == VECTOR_ADDRESS)
+        self._machine.run(until=lambda m: m.application_runs)
         self._machine.run(max_instructions=2_000)  # out of the bootloader
         report = self._machine.read(BOOT_REPORT_ADDRESS, BOOT_REPORT_SIZE)
         (folder / "report").write_bytes(report)

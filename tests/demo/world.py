@@ -14,18 +14,22 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from fota_agent import Hooks
 from fota_agent.agent import Agent
-from fota_agent.boards.stm32 import Stm32Board
+from fota_agent.engine.actions import FETCH
+from fota_agent.seams import Board
+from fota_agent.transport.download import UNIT
+from fota_cli.boards import BOARDS
 from fota_vdev.machine import Machine
-from fota_wire import layout
-from fota_wire.bootreport import BootReport, unpack
+from fota_wire.bootreport import SIZE, BootReport, unpack
 from fota_wire.errors import FotaError, StorageError
+from fota_wire.host_chips import DEFAULT
+from fota_wire.host_chips import chip as chip_of
 
 REPO = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPO / "tests"))
@@ -33,9 +37,8 @@ sys.path.insert(0, str(REPO / "tests"))
 from lifeline import HANG_S, hold  # noqa: E402
 
 BUILD = REPO / "build"
-VENDOR, MODEL = "fota.example", "stm32l4-demo"
+VENDOR = "fota.example"
 VENDOR_ID = uuid.uuid5(uuid.NAMESPACE_DNS, VENDOR)
-CLASS_ID = uuid.uuid5(VENDOR_ID, MODEL)
 BOOT_MS = 5_000
 
 
@@ -44,10 +47,15 @@ class StepFailed(FotaError):
 
 
 class World:
-    """One demo in ``folder``, which is emptied first; a second one at the same time is refused."""
+    """One demo in ``folder``, which is emptied first; a second one at the same time is refused. ``chip``: the
+    device's, by its name in the table of chips.
+    """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, chip: str = DEFAULT) -> None:
         hold()  # whatever we start ends with us
+        self.row = chip_of(chip)
+        self.model = f"{self.row.PORT}-demo"
+        self._samples = BUILD / "sample" / ("" if chip == DEFAULT else self.row.PORT)
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()) and not (folder / "lock").exists():
             raise StorageError(f"{folder} holds something that no demo made: name an empty folder")
@@ -165,24 +173,26 @@ class World:
         counter: int,
         *,
         key: str = "image-a",
-        model: str = MODEL,
+        model: str = "",
         app: str = "",
         elf: Path | None = None,
     ) -> Path:
         """Pack and sign the sample application of ``version``, or ``elf``; return the image's file."""
-        elf = elf or BUILD / "sample" / f"app-{app or version}.elf"
+        model = model or self.model
+        elf = elf or self._samples / f"app-{app or version}.elf"
         image = self.folder / f"{version}-{counter}-{key}-{model}.img"
         if image.exists():
             return image
         self.fota("sign", elf, "-o", image, "--key", self.keys / f"{key}.pem", "--version", version,
-                  "--security-counter", counter, "--vendor-domain", VENDOR, "--model", model)  # fmt: skip
+                  "--security-counter", counter, "--vendor-domain", VENDOR, "--model", model,
+                  "--chip", self.row.NAME)  # fmt: skip
         return image
 
     def manifest(self, image: Path, sequence: int, signers: tuple[str, ...]) -> Path:
         """Make a manifest about ``image`` and have it signed by each of ``signers`` in turn."""
         last = image.with_suffix(".suit0")
         self.fota("manifest", "new", image, "-o", last, "--sequence", sequence, "--vendor-domain", VENDOR,
-                  "--model", MODEL)  # fmt: skip
+                  "--model", self.model)  # fmt: skip
         for number, signer in enumerate(signers, start=1):
             signed = image.with_suffix(f".suit{number}")
             self.fota("manifest", "sign", last, "--key", self.keys / f"{signer}.pem", "-o", signed)
@@ -197,10 +207,11 @@ class World:
 
     def provision(self, image: Path) -> Any:
         """Make the device: as in the factory, its TLS key born inside the element."""
-        self.fota("vdev", "create", self.device)
+        self.fota("vdev", "create", self.device, "--chip", self.row.NAME)
         report = self.json(
-            "vdev", "provision", self.device, "--bootloader", BUILD / "bootloader/stm32l4/bootloader.elf",
-            "--image", image, "--class", CLASS_ID, "--vendor-id", VENDOR_ID,
+            "vdev", "provision", self.device,
+            "--bootloader", BUILD / "bootloader" / self.row.PORT / "bootloader.elf",
+            "--image", image, "--class", uuid.uuid5(VENDOR_ID, self.model), "--vendor-id", VENDOR_ID,
             "--image-key-a", self.keys / "image-a.pub.pem", "--image-key-b", self.keys / "image-b.pub.pem",
             "--root", self.root, "--server-ca", self.keys / "server-ca.crt",
             "--server-url", self.device_url, "--ca-key", self.keys / "device-ca.pem",
@@ -210,7 +221,7 @@ class World:
         return report
 
     def slot_writes(self) -> tuple[int, int]:
-        """Return (page erases in both slots, double words programmed in both banks) of the device so far."""
+        """Return (page erases in both slots, words programmed in the whole flash) of the device so far."""
         flash = self.json("vdev", "status", self.device)["flash"]
         erases = flash["slot A"]["erases"] + flash["slot B"]["erases"]
         return erases, sum(flash["double_words"].values())
@@ -225,10 +236,10 @@ class World:
         """
         with self._device() as machine:
             board = self._board(machine)
-            for at in range(0, len(image), layout.PAGE_SIZE):
-                page = image[at : at + layout.PAGE_SIZE]
+            for at in range(0, len(image), board.inactive.page_size):
+                page = image[at : at + board.inactive.page_size]
                 board.inactive.erase(at)
-                board.inactive.program(at, bytearray(page + b"\xff" * (-len(page) % 8)))
+                board.inactive.program(at, bytearray(page + b"\xff" * (-len(page) % UNIT)))
             board.request()
             said = len(machine.uart)
             machine.i2c_tamper = tamper
@@ -252,11 +263,43 @@ class World:
             board = self._board(machine)
             between = between_of(transport_for(board, None))
             agent = Agent(board, transport=between, hooks=Hooks())
-            deadline = time.monotonic() + HANG_S
-            while time.monotonic() < deadline and not between.answers:
-                agent.step()
+            self._steps(agent, lambda: bool(between.answers))
             agent.close()
             return str(agent.engine.error or agent.engine.phase)
+
+    def power_fails_in_download(self, after: int, torn: int) -> None:
+        """Run the device's own agent until it fetches an image, and cut the power in the middle of the
+        ``after``-th flash operation from then; ``torn`` seeds what is left there.
+        """
+        with self._device() as machine:
+            agent = Agent(self._board(machine), hooks=Hooks())
+            self._steps(agent, lambda: agent.engine.phase == FETCH)
+            machine.cut_power_at(flash_op=after, torn=torn)
+            self._steps(agent, lambda: not machine.powered)
+            agent.close(save=False)
+
+    def power_fails_at_reset(self) -> None:
+        """Run the device's own agent until it has asked for the trial, and take the power away."""
+        with self._device() as machine:
+            agent = Agent(self._board(machine), hooks=Hooks())
+            self._steps(agent, lambda: agent.rebooting)
+            agent.close(save=False)
+
+    def cut_in_bootloader(self, at: int, torn: int) -> list[str]:
+        """Switch on, cut the power in the middle of the ``at``-th flash operation, switch on again; return
+        what was cut and what the bootloader said. Raises StepFailed: there was no such operation.
+        """
+        done = self.json("vdev", "cut", self.device, "--at", at, "--torn", torn, "--time-ms", BOOT_MS)
+        return [done["cut"], *(line for line in done["uart"].splitlines() if line.startswith("fota-boot: "))]
+
+    @staticmethod
+    def _steps(agent: Agent, until: Callable[[], bool]) -> None:
+        """Let the agent work. Raises StepFailed: not there in time."""
+        deadline = time.monotonic() + HANG_S
+        while not until():
+            agent.step()
+            if time.monotonic() > deadline:
+                raise StepFailed(f"the agent did not get there: {agent.engine.error or agent.engine.phase}")
 
     @contextmanager
     def _device(self) -> Iterator[Machine]:
@@ -286,13 +329,11 @@ class World:
         lines = bytes(machine.uart[said:]).decode("ascii", "replace").splitlines()
         return [line for line in lines if line.startswith("fota-boot: ")]
 
-    @staticmethod
-    def _report(machine: Machine) -> BootReport:
-        return unpack(machine.read(layout.BOOT_REPORT_ADDRESS, layout.BOOT_REPORT_SIZE))
+    def _report(self, machine: Machine) -> BootReport:
+        return unpack(machine.read(self.row.BOOT_REPORT_ADDRESS, SIZE))
 
-    @staticmethod
-    def _board(machine: Machine) -> Stm32Board:
-        return Stm32Board(
+    def _board(self, machine: Machine) -> Board:
+        return BOARDS[self.row.NAME](
             machine.mem32,
             machine.i2c,
             machine.read,

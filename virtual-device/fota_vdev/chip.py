@@ -192,3 +192,6 @@ class Chip(Protocol):
         fault: Callable[[str], None],
     ) -> Assembly:
         """Return the parts of a new chip. ``warn`` and ``fault`` are told what goes wrong."""
+
+    def handed_over(self, pc: int, load32: Callable[[int], int]) -> bool:
+        """Tell whether the bootloader has jumped into the application, by where the core is and a register."""

@@ -351,6 +351,13 @@ class Machine:
         self.clock.advance(us * PS_PER_US)
 
     @property
+    def application_runs(self) -> bool:
+        """True once the bootloader has jumped into the application, as far as a look between two slices can
+        tell: one that calls the mask ROM just then is seen at the next.
+        """
+        return self.powered and self.chip.handed_over(self.cpu.pc, self.load32)
+
+    @property
     def i2c_bus(self) -> I2CBus:
         """The bus between chip and element."""
         return self.board.i2c_bus

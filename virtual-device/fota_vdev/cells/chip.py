@@ -14,6 +14,7 @@ from fota_wire.host_chips import Stm32
 if TYPE_CHECKING:
     from fota_vdev.atecc608 import Atecc608
 
+VTOR = 0xE000_ED08
 MakeBoard = Callable[[Cpu, FlashArray, "Atecc608 | None", int, Callable[[str], None]], Board]
 
 
@@ -58,3 +59,7 @@ class Chip:
         board.scs.on_reset_request = lambda: board.request_reset("software")
         board.scs.on_pend = lambda: cpu.limit(0)
         return Assembly(cpu=cpu, flash=flash, board=board, space=space, traps=traps)
+
+    def handed_over(self, pc: int, load32: Callable[[int], int]) -> bool:
+        """Tell whether the bootloader has jumped into the application: it has set its vector table."""
+        return load32(VTOR) == self.row.VECTOR_ADDRESS

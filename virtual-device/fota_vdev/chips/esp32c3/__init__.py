@@ -15,7 +15,7 @@ from fota_vdev.chips.esp32c3.rom import Rom
 from fota_vdev.chips.esp32c3.traps import Traps
 from fota_wire.chips import esp32c3
 from fota_wire.errors import InputError
-from fota_wire.host_chips import Chip as Row
+from fota_wire.host_chips import Espressif as Row
 
 if TYPE_CHECKING:
     from fota_vdev.atecc608 import Atecc608
@@ -98,6 +98,10 @@ class Chip:
         rom = Rom(cpu, space, board) if self.rom is None else None
         traps = Traps(cpu, board, rom, fault)
         return Assembly(cpu=cpu, flash=flash, board=board, space=space, traps=traps)
+
+    def handed_over(self, pc: int, load32: Callable[[int], int]) -> bool:
+        """Tell whether the bootloader has jumped into the application: the core is where only that can lie."""
+        return any(begin <= pc < end for begin, end in (self.row.IROM, self.row.IRAM))
 
 
 ESP32C3 = Chip()

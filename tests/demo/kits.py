@@ -1,0 +1,36 @@
+"""What the story has to know of a chip beside its row in the table of chips. Nothing else of it names one.
+
+Imports nothing that has to be installed: `phases` looks here before anything is.
+"""
+
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "wire"))
+
+from fota_wire.chips import esp32c3, stm32l476, stm32u585  # noqa: E402
+from fota_wire.host_chips import CHIPS  # noqa: E402
+
+
+class Kit(NamedTuple):
+    """``words``: what its flash counts as programmed at once; a rollback writes fewer than ``most_words``, an
+    image has more. ``own_firmware``: the agent is built as the chip's own firmware (`make agent-firmware`).
+    """
+
+    words: str
+    most_words: int
+    own_firmware: bool
+
+
+KITS = {
+    stm32l476.NAME: Kit(words="double words", most_words=256, own_firmware=True),
+    stm32u585.NAME: Kit(words="quad-words", most_words=128, own_firmware=False),
+    esp32c3.NAME: Kit(words="pages", most_words=64, own_firmware=False),
+}
+OWN_FIRMWARE = ", ".join(CHIPS[name].TITLE for name, kit in KITS.items() if kit.own_firmware)
+
+
+def why_no_story(chip: str) -> str:
+    """Return why there is no story of a chip, or an empty string."""
+    return "" if chip in KITS else f"no chip {chip!r} has this story: CHIP is one of {', '.join(KITS)}"
