@@ -1,5 +1,5 @@
-"""make demo: one release from `fota sign` to a confirmed boot and back, attacks and power cuts on the way; then
-two devices that need nothing beside them. On each chip the same; what differs is in `kits`.
+"""make demo: one release from `fota sign` to a confirmed boot and back, attacks and power cuts on the way;
+then two devices that need nothing beside them. On each chip the same; what differs is in `kits`.
 
 Every line printed is read from the device or the server. The story stops with exit code 1 at the first
 thing that is not as it has to be.
@@ -28,7 +28,7 @@ ATTACKS = 9
 CUT_IN_DOWNLOAD = (5, 3)  # flash operation, from the first byte on; seed of what is left in the cells
 CUT_IN_BOOTLOADER = (1, 7)  # from power-on: its record that the trial begins
 REFUSED: list[str] = []
-NO_FIRMWARE = f"left out: firmware with the agent is {OWN_FIRMWARE}'s only"
+NO_FIRMWARE = f"left out: agent firmware is {OWN_FIRMWARE}'s alone"
 
 
 def expect(fact: bool, what: str) -> None:
@@ -207,7 +207,7 @@ def attacks_on_the_agent(world: World, old_answer: bytes) -> None:
 
 
 def epilogue(world: World) -> None:
-    """The order stands: a lie on the way does not end it, nor a power cut; and the server hears of the lies."""
+    """The order stands: a lie on the way does not end it, nor a power cut. The server hears of the lies."""
     chapter("The genuine 1.3.0 goes through, though the power fails twice on the way")
     world.power_fails_in_download(*CUT_IN_DOWNLOAD)
     tell("device", f"power cut in the middle of write {CUT_IN_DOWNLOAD[0]} of the download")

@@ -1,5 +1,5 @@
-"""``make demo [CHIP=NAME]``: prepares in phases, each with number, expected time and a log of its own; then the
-story, of one chip.
+"""``make demo [CHIP=NAME]``: prepares in phases, each with number, expected time and a log of its own; then
+the story, of one chip.
 
 Needs nothing but Python: it is what installs the rest.
 """
@@ -23,7 +23,12 @@ LOGS = REPO / "build" / "logs"
 SAY_S = 15
 TAIL = 20
 STORY = ".venv/bin/python", "tests/demo/demo.py", "build/demo"
-OWN_FIRMWARE = "firmware", "MicroPython, mbedTLS and the agent, for the chip", "3 min", ("agent-firmware-if-any",)
+OWN_FIRMWARE = (
+    "firmware",
+    "MicroPython, mbedTLS and the agent, for the chip",
+    "3 min",
+    ("agent-firmware-if-any",),
+)
 PHASES = (  # name, what for, expected time where all is new, targets of make
     ("tools", "compilers, SoftHSM2 and such, from Debian", "1 to 3 min", ("toolchain", "oracles")),
     ("python", "a virtual environment with our libraries", "1 min", (".venv/.ready",)),

@@ -194,4 +194,4 @@ class Chip(Protocol):
         """Return the parts of a new chip. ``warn`` and ``fault`` are told what goes wrong."""
 
     def handed_over(self, pc: int, load32: Callable[[int], int]) -> bool:
-        """Tell whether the bootloader has jumped into the application, by where the core is and a register."""
+        """Tell whether the bootloader has jumped into the application, by where the core is or a register."""

@@ -100,7 +100,7 @@ class Chip:
         return Assembly(cpu=cpu, flash=flash, board=board, space=space, traps=traps)
 
     def handed_over(self, pc: int, load32: Callable[[int], int]) -> bool:
-        """Tell whether the bootloader has jumped into the application: the core is where only that can lie."""
+        """Tell whether the bootloader has jumped into the application: the core is where only that lies."""
         return any(begin <= pc < end for begin, end in (self.row.IROM, self.row.IRAM))
 
 
