@@ -19,7 +19,6 @@ from espressif_forms import (
     VALID,
     Image,
     body,
-    default_segments,
     sector,
     signature_block,
     table,
@@ -234,7 +233,7 @@ def test_device_of_the_stock_bootloader_boots_what_it_ran(c3: Any, c3_signed: Si
     assert c3.ota() == [(1, VALID), (2, VALID)]
 
 
-# --- refusals: the other slot boots ---
+# --- refusals: the other slot boots (the forms' own in test_ports_esp32c3_refused.py) ---
 
 
 @pytest.fixture
@@ -256,13 +255,10 @@ def bad(c3: Any, keys: Any) -> Callable[[bytes], Any]:
 @pytest.mark.parametrize(
     ("parts", "word"),
     [
-        pytest.param({"chip": 9}, "IM13", id="ESP32-S3"),
         pytest.param({"least": 100}, "IM14", id="newer-revision"),
         pytest.param({"most": 3}, "IM14", id="older-revision"),
-        pytest.param({"descriptor": 0}, "IM2", id="descriptor"),
         pytest.param({"class_id": bytes(16)}, "IM7", id="class"),
         pytest.param({"sec_cnt": 257}, "PO2", id="counter-step"),
-        pytest.param({"blocks": ()}, "IM4", id="no-block"),
         pytest.param({"entry": 0x403D8604}, "IM15", id="entry-in-the-loader"),
     ],
 )
@@ -270,18 +266,6 @@ def test_image_that_does_not_fit_is_refused_by_name(
     bad: Any, keys: Any, parts: dict[str, Any], word: str
 ) -> None:
     assert bad(Image(key=keys.root_a)(**parts)) == word
-
-
-@pytest.mark.parametrize(
-    ("address", "size"),
-    [(0x403D8600, 64), (0x3FCD8000, 64), (0x3FCCE700, 64), (0x60008000, 64), (0xFFFFFFF0, 64)],
-    ids=["loader", "loader-by-its-alias", "leaves-its-region", "registers", "wraps"],
-)
-def test_segment_that_lies_badly_is_refused(bad: Any, keys: Any, address: int, size: int) -> None:
-    image = Image(key=keys.root_a)
-    parts = list(default_segments(image))
-    parts.append((address, bytes(size)))
-    assert bad(image(segments=tuple(parts))) == "IM15"
 
 
 def test_wrong_keys_and_signatures_are_refused(bad: Any, keys: Any, c3: Any) -> None:
@@ -292,12 +276,6 @@ def test_wrong_keys_and_signatures_are_refused(bad: Any, keys: Any, c3: Any) -> 
     block[101:165] = signature[101:165]  # a good signature, of something else
     block[1196:1200] = struct.pack("<I", zlib.crc32(bytes(block[:1196])))
     assert bad(covered + sector(bytes(block))) == "IM10"
-
-
-def test_image_damaged_anywhere_is_refused(bad: Any, keys: Any, c3_signed: Signed) -> None:
-    image = bytearray(c3_signed("1.1.0", sec_cnt=2))
-    image[0x10100] ^= 1
-    assert bad(bytes(image)) == "IM6"
 
 
 def test_image_for_another_root_s_epoch_is_refused(c3: Any, c3_signed: Signed, keys: Any) -> None:

@@ -11,6 +11,7 @@ from random import Random
 
 import esp_world
 import pytest
+from esp_refused import REFUSED, image_of
 
 from fota_signer import esp_pack
 from fota_signer.chunk import Chunk
@@ -116,6 +117,13 @@ def test_verify_refuses_another_key_class_floor_and_a_changed_byte(
     of_another = esp_signature.build_block(host_crypto.load_public_key(a), ones, digest)
     signed.write_bytes(data[:-4096] + esp_signature.build_sector([of_another]))
     refused(1, "verify", signed, "--key", a, *MODEL, says="IM10 image-signature")
+
+
+@pytest.mark.parametrize("name", [name for name, row in REFUSED.items() if row[1] is not None])
+def test_verify_names_what_is_wrong_with_an_image_as_the_chip_does(refused, key_dir, tmp_path, name):
+    (tmp_path / "bad.img").write_bytes(image_of(name))
+    says = f"bad.img: {status.label(REFUSED[name][1])}: "
+    refused(1, "verify", tmp_path / "bad.img", "--key", key_dir / "image-a.pub.pem", *MODEL, says=says)
 
 
 def test_inspect_tells_what_is_in_it(fota, sign, application, tmp_path):

@@ -24,6 +24,8 @@ enum {
   DESCRIPTOR_SIZE = 256,
   DESCRIPTOR_MAGIC = (int)0xabcd5432,
   DESCRIPTOR_BLOCK = 176,   /* least u16, most u16 */
+  DESCRIPTOR_PAGES = 180,   /* of the MMU, as a power of two; 0 in old ones */
+  PAGES_64K = 16,
   BLOCK_MAGIC = 0x41544f46, /* "FOTA" */
   BLOCK_SIZE = 68,
   BLOCK_VERSION = 8,
@@ -58,7 +60,7 @@ static bool between(uint32_t start, uint32_t load, uint32_t length, uint32_t end
  * code, and ends below the loader. The last MMU entry is the loader's to set. */
 static bool classify(fota_segment_t *s) {
   const uint32_t ram_code = RAM_START + RAM_TO_CODE;
-  if (s->load < 0x10000000) {
+  if (s->load == 0) {
     s->kind = FOTA_SEGMENT_SKIPPED;
   } else if (between(DROM_START, s->load, s->length, DROM_END - MMU_PAGE)) {
     s->kind = FOTA_SEGMENT_DROM;
@@ -185,6 +187,7 @@ static fota_status_t check_header(const uint8_t *h) {
 
 static fota_status_t check_descriptor(const uint8_t *d) {
   if (fota_load_le32(d) != (uint32_t)DESCRIPTOR_MAGIC) return FOTA_IMAGE_HEADER;
+  if (d[DESCRIPTOR_PAGES] != 0 && d[DESCRIPTOR_PAGES] != PAGES_64K) return FOTA_IMAGE_HEADER;
   const bool good = is_within(fota_chip.block, d + DESCRIPTOR_BLOCK, fota_chip.no_upper & 2);
   return good ? FOTA_OK : FOTA_IMAGE_REVISION;
 }
