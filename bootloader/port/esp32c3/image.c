@@ -23,8 +23,8 @@ enum {
   HASH_SIZE = 32,
   DESCRIPTOR_SIZE = 256,
   DESCRIPTOR_MAGIC = (int)0xabcd5432,
-  DESCRIPTOR_BLOCK = 176,   /* least u16, most u16 */
-  DESCRIPTOR_PAGES = 180,   /* of the MMU, as a power of two; 0 in old ones */
+  DESCRIPTOR_BLOCK = 176, /* least u16, most u16 */
+  DESCRIPTOR_PAGES = 180, /* of the MMU, as a power of two; 0 in old ones */
   PAGES_64K = 16,
   BLOCK_MAGIC = 0x41544f46, /* "FOTA" */
   BLOCK_SIZE = 68,
