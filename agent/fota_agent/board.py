@@ -26,7 +26,11 @@ def detect() -> "Board":
 
         return detect_esp32()
     if platform == "fota-stm32l4":
-        from fota_agent.boards.chip import ChipBoard
+        from fota_agent.boards.chip_stm32l4 import ChipBoard
 
         return ChipBoard()
+    if platform == "fota-esp32c3":
+        from fota_agent.boards import chip_esp32c3
+
+        return chip_esp32c3.ChipBoard()
     raise DeviceError(f"no board support for {platform}: give Agent a board of your own")

@@ -47,6 +47,70 @@ class I2c(Protocol):
         ...
 
 
+class SpiFlash(Protocol):
+    """MicroPython's module ``esp``, as far as it is used; every failure is an OSError."""
+
+    def flash_read(self, offset: int, buffer: bytearray, /) -> object:
+        """Fill ``buffer``."""
+        ...
+
+    def flash_write(self, offset: int, buffer: "bytes | bytearray | memoryview", /) -> object:
+        """Program ``buffer``: bits are cleared, none is set."""
+        ...
+
+    def flash_erase(self, sector: int, /) -> object:
+        """Erase 4096 bytes."""
+        ...
+
+
+class BoardFlash(Protocol):
+    """All flash of a board, and where in it things are."""
+
+    def settings(self) -> int:
+        """Return the address of the settings page (SPEC 1.2)."""
+        ...
+
+    def trust_store(self) -> int:
+        """Return the address of the trust store (SPEC 1.3)."""
+        ...
+
+    def journal(self) -> int:
+        """Return the address of the first page of the boot journal (SPEC 3)."""
+        ...
+
+    def agent_store(self) -> int:
+        """Return the address of the agent store."""
+        ...
+
+    def read(self, address: int, length: int, /) -> bytes:
+        """Return ``length`` bytes."""
+        ...
+
+    def view(self, address: int, length: int, /) -> "bytes | memoryview":
+        """Return ``length`` bytes, where flash is memory without a copy: good until they are erased."""
+        ...
+
+    def read_sound(self, address: int, length: int, /) -> "bytes | None":
+        """Return ``length`` bytes, or None if any of them faults on ECC."""
+        ...
+
+    def take_fault(self) -> bool:
+        """Return True if a read since the last call hit an ECC fault, and forget it."""
+        ...
+
+    def is_blank(self, address: int) -> bool:
+        """Return True if the page at ``address`` is wholly erased."""
+        ...
+
+    def erase(self, address: int) -> None:
+        """Erase the page at ``address``. DeviceError FL2."""
+        ...
+
+    def program(self, address: int, data: "bytes | bytearray | memoryview") -> None:
+        """Program erased flash, and read it back. DeviceError FL1."""
+        ...
+
+
 class Partition(Protocol):
     """``esp32.Partition`` of MicroPython, as far as it is used; every failure is an OSError."""
 

@@ -31,7 +31,12 @@ LAZY = {
 }
 LAZY_IN = {"agent.py": LAZY - {"fota_wire.files"}, "aio.py": {"fota_agent.runner.background"}}
 LIES = Path(__file__).parent / "lies.py"
-ON_DEVICES = {"chip.py": {"chip", "gc", "machine"}, "tls_micropython.py": {"gc", "tls"}}
+ON_DEVICES = {
+    "chip.py": {"chip", "gc"},
+    "chip_stm32l4.py": {"chip", "flash", "machine"},
+    "chip_esp32c3.py": {"bus", "chip", "esp", "machine"},
+    "tls_micropython.py": {"gc", "tls"},
+}
 FILES = {path.relative_to(FOLDER).as_posix(): path for path in sorted(FOLDER.rglob("*.py"))}
 CLEAN = [
     path for name, path in FILES.items() if name not in HOST_ONLY and not name.startswith("boards/linux/")

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from fota_agent.boards.flash_stm32l4 import CR_LOCK, Flash, FlashSlot
+from fota_agent.boards.flash_stm32l4 import CR_LOCK, BankSlot, Flash
 from fota_agent.engine import state as store
 from fota_agent.transport import download
 from fota_wire import layout
@@ -30,7 +30,7 @@ def flash(machine):
 
 @pytest.fixture
 def slot(flash):
-    return FlashSlot(flash, layout.INACTIVE_SLOT_ADDRESS, layout.SLOT_SIZE)
+    return BankSlot(flash, layout.INACTIVE_SLOT_ADDRESS, layout.SLOT_SIZE)
 
 
 def page_of(seed):
@@ -88,7 +88,7 @@ def test_flash_that_does_not_keep_what_was_programmed_is_an_error(machine):
     def worn(address, length):
         return machine.read(address, length)[:-1] + b"\x00"
 
-    slot = FlashSlot(
+    slot = BankSlot(
         Flash(machine.mem32, worn, machine.sleep_us), layout.INACTIVE_SLOT_ADDRESS, layout.SLOT_SIZE
     )
     with pytest.raises(DeviceError, match="does not read back") as caught:

@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 # What a MicroPython interpreter does not have; modules for hosts alone are named here, with the reason.
 NOT_ON_DEVICES = {"typing", "dataclasses", "enum", "abc", "__future__", "collections", "functools", "pathlib"}
-OF_MICROPYTHON = {"chip", "esp32", "machine", "tls"}  # `chip` is of agent/firmware
+OF_MICROPYTHON = {"bus", "chip", "esp", "flash", "esp32", "machine", "tls"}  # and of agent/firmware
 HOST_ONLY = {
     "fota_wire/files.py": "atomic files of workstations",
     "fota_wire/host_ca.py": "certificates by OpenSSL",

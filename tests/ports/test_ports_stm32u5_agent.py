@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fota_agent.boards.flash_stm32l4 import CR_LOCK
-from fota_agent.boards.flash_stm32u5 import FlashSlotU5, FlashU5
+from fota_agent.boards.flash_stm32u5 import BankSlotU5, FlashU5
 from fota_agent.boards.stm32u5 import Stm32U5Board
 from fota_agent.transport import download
 from fota_wire import host_chips, journal
@@ -58,7 +58,7 @@ def test_banks_are_known_by_the_factorys_layout_after_a_swap(staged: Any) -> Non
 
 
 def test_quad_word_is_programmed_once_and_written_twice_is_an_error(device: Any, flash: FlashU5) -> None:
-    slot = FlashSlotU5(flash, U5.INACTIVE_SLOT_ADDRESS, U5.SLOT_SIZE)
+    slot = BankSlotU5(flash, U5.INACTIVE_SLOT_ADDRESS, U5.SLOT_SIZE)
     before = device.flash.counters.double_words[2]
     slot.program(0, b"\xff" * 16 + bytes(range(16)) + b"\xff" * 32)
     assert device.flash.counters.double_words[2] == before + 1
@@ -81,7 +81,7 @@ def test_write_protected_page_is_an_error(device: Any, flash: FlashU5) -> None:
 
 
 def test_page_torn_by_a_power_cut_is_where_writing_goes_on(device: Any, flash: FlashU5) -> None:
-    slot = FlashSlotU5(flash, U5.INACTIVE_SLOT_ADDRESS, U5.SLOT_SIZE)
+    slot = BankSlotU5(flash, U5.INACTIVE_SLOT_ADDRESS, U5.SLOT_SIZE)
     generator = random.Random(7)
     for attempt in range(8):
         download.erase(slot, 3 * PAGE)

@@ -231,12 +231,16 @@ def padded_size(end: int) -> int:
 
 
 def find_block(data: bytes, segments: "list[Segment]") -> Block:
-    """Return our block.
+    """Return our block. VerifyError IM4, as `only_block`."""
+    return only_block(blocks_of(data, segments))
+
+
+def only_block(raws: "list[bytes]") -> Block:
+    """Return our block of those that an image has.
 
     Raises:
         VerifyError: IM4, there is none, more than one, or a malformed one.
     """
-    raws = blocks_of(data, segments)
     if len(raws) != 1:
         raise VerifyError(f"image has {len(raws) or 'no'} FOTA blocks, not 1", status.IM4)
     raw = raws[0]

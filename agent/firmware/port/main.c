@@ -1,7 +1,5 @@
-/* Start of the firmware: vectors, memory, clocks, then the frozen module `main`. Nothing comes back
- * from it: whatever ends the program waits for the watchdog, and the bootloader decides anew. */
-#include <string.h>
-
+/* The firmware once its chip is started: the frozen module `main`. Nothing comes back from it:
+ * whatever ends the program waits for the watchdog, and the bootloader decides anew. */
 // clang-format off: MicroPython's headers first, ours change what `noreturn` means
 #include "py/builtin.h"
 #include "py/compile.h"
@@ -15,9 +13,7 @@
 #include "shared/runtime/gchelper.h"
 
 #include "core/port.h"
-#include "port/stm32/chip.h"
-#include "port/stm32l4/journal_flash.h"
-#include "port/stm32l4/registers.h"
+#include "start.h"
 #include "stop.h"
 #include "tls.h"
 // clang-format on
@@ -26,16 +22,9 @@ enum {
   STACK_RESERVE = 1024
 }; /* what C functions without a check may need on top of Python's depth */
 
-extern uint8_t linker_stack_top[], linker_stack_size[], linker_heap_start[], linker_heap_end[],
-    linker_data_start[], linker_data_end[], linker_data_load[], linker_bss_start[],
-    linker_bss_end[];
+extern uint8_t linker_stack_top[], linker_stack_size[], linker_heap_start[], linker_heap_end[];
 
-noreturn void fota_chip_restart(void) {
-  for (;;)
-    SCB_AIRCR = AIRCR_RESET;
-}
-
-static noreturn void run(void) {
+noreturn void fota_run(void) {
   mp_stack_set_top(linker_stack_top);
   mp_stack_set_limit((mp_uint_t)linker_stack_size - STACK_RESERVE);
   fota_tls_init();
@@ -50,29 +39,6 @@ static noreturn void run(void) {
   }
   fota_stop("the program ended");
 }
-
-noreturn void fota_reset(void);
-noreturn void fota_reset(void) {
-  __asm__ volatile("cpsid i"); /* SysTick only wakes from WFI here */
-  memcpy(linker_data_start, linker_data_load, (size_t)(linker_data_end - linker_data_start));
-  memset(linker_bss_start, 0, (size_t)(linker_bss_end - linker_bss_start));
-  fota_chip_start();
-  run();
-}
-
-typedef union vector {
-  const void *stack;
-  void (*handler)(void);
-} vector_t;
-
-__attribute__((section(".vectors"), used)) static const vector_t vectors[16] = {
-    [0] = {.stack = linker_stack_top},     [1] = {.handler = fota_reset},
-    [2] = {.handler = fota_flash_nmi},     [3] = {.handler = fota_chip_restart},
-    [4] = {.handler = fota_chip_restart},  [5] = {.handler = fota_chip_restart},
-    [6] = {.handler = fota_chip_restart},  [11] = {.handler = fota_chip_restart},
-    [12] = {.handler = fota_chip_restart}, [14] = {.handler = fota_chip_restart},
-    [15] = {.handler = fota_chip_restart},
-};
 
 /* --- what MicroPython calls --- */
 

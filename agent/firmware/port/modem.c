@@ -2,8 +2,6 @@
  * clock. A real modem's driver replaces this file: connect, send, receive, close, wait. */
 #include "modem.h"
 
-#include <string.h>
-
 #include "core/port.h"
 #include "py/mperrno.h"
 #include "py/mphal.h"
@@ -21,23 +19,6 @@ typedef struct socket {
 
 static const mp_obj_type_t socket_type;
 
-static void push(const uint8_t *from, size_t length) {
-  MODEM_LENGTH = length;
-  for (size_t at = 0; at < length; at += 4) {
-    uint32_t word = 0;
-    memcpy(&word, from + at, length - at < 4 ? length - at : 4);
-    MODEM_DATA = word;
-  }
-}
-
-static void pull(uint8_t *to, size_t length) {
-  MODEM_LENGTH = length;
-  for (size_t at = 0; at < length; at += 4) {
-    const uint32_t word = MODEM_DATA;
-    memcpy(to + at, &word, length - at < 4 ? length - at : 4);
-  }
-}
-
 static size_t smaller(size_t a, size_t b) {
   return a < b ? a : b;
 }
@@ -46,7 +27,7 @@ static mp_obj_t socket_new(const mp_obj_type_t *type, size_t n, size_t n_named,
                            const mp_obj_t *args) {
   (void)args;
   mp_arg_check_num(n, n_named, 0, 0, false);
-  if (MODEM_ID != MODEM_ID_VALUE) mp_raise_OSError(MP_ENODEV);
+  if (fota_modem_get(MODEM_ID) != MODEM_ID_VALUE) mp_raise_OSError(MP_ENODEV);
   socket_t *self = mp_obj_malloc(socket_t, type);
   self->open = false;
   return MP_OBJ_FROM_PTR(self);
@@ -58,10 +39,10 @@ static mp_obj_t socket_connect(mp_obj_t self_in, mp_obj_t host_in, mp_obj_t port
   size_t length;
   const char *host = mp_obj_str_get_data(host_in, &length);
   if (length > MODEM_LONGEST) mp_raise_OSError(MP_EINVAL);
-  MODEM_PORT = (uint32_t)mp_obj_get_int(port_in);
-  push((const uint8_t *)host, length);
-  MODEM_COMMAND = MODEM_CONNECT;
-  if ((MODEM_STATUS & MODEM_OPEN) == 0) mp_raise_OSError(MP_ECONNREFUSED);
+  fota_modem_set(MODEM_PORT, (uint32_t)mp_obj_get_int(port_in));
+  fota_modem_push((const uint8_t *)host, length);
+  fota_modem_set(MODEM_COMMAND, MODEM_CONNECT);
+  if ((fota_modem_get(MODEM_STATUS) & MODEM_OPEN) == 0) mp_raise_OSError(MP_ECONNREFUSED);
   self->open = true;
   return mp_const_none;
 }
@@ -81,15 +62,15 @@ static mp_uint_t socket_read(mp_obj_t self_in, void *buffer, mp_uint_t size, int
     return MP_STREAM_ERROR;
   }
   fota_feed();
-  const uint32_t available = MODEM_AVAILABLE;
+  const uint32_t available = fota_modem_get(MODEM_AVAILABLE);
   if (available == 0) {
-    const uint32_t status = MODEM_STATUS;
+    const uint32_t status = fota_modem_get(MODEM_STATUS);
     if (status & MODEM_ENDED) return 0;
     *error = status & MODEM_BROKEN ? MP_ECONNRESET : MP_EAGAIN;
     return MP_STREAM_ERROR;
   }
   const size_t length = smaller(smaller(size, available), MODEM_LONGEST);
-  pull(buffer, length);
+  fota_modem_pull(buffer, length);
   return length;
 }
 
@@ -97,9 +78,9 @@ static mp_uint_t socket_write(mp_obj_t self_in, const void *buffer, mp_uint_t si
   const socket_t *self = MP_OBJ_TO_PTR(self_in);
   const size_t length = smaller(size, MODEM_LONGEST);
   if (self->open) {
-    push(buffer, length);
-    MODEM_COMMAND = MODEM_SEND;
-    if ((MODEM_STATUS & MODEM_BROKEN) == 0) return length;
+    fota_modem_push(buffer, length);
+    fota_modem_set(MODEM_COMMAND, MODEM_SEND);
+    if ((fota_modem_get(MODEM_STATUS) & MODEM_BROKEN) == 0) return length;
   }
   *error = MP_ECONNRESET;
   return MP_STREAM_ERROR;
@@ -109,7 +90,7 @@ static mp_uint_t socket_ioctl(mp_obj_t self_in, mp_uint_t request, uintptr_t arg
   (void)argument;
   socket_t *self = MP_OBJ_TO_PTR(self_in);
   if (request == MP_STREAM_CLOSE) {
-    if (self->open) MODEM_COMMAND = MODEM_CLOSE;
+    if (self->open) fota_modem_set(MODEM_COMMAND, MODEM_CLOSE);
     self->open = false;
     return 0;
   }
@@ -138,12 +119,13 @@ static mp_obj_t pass(mp_obj_t ms, bool listening) {
   const uint64_t end = fota_ticks_ms() + (uint32_t)mp_obj_get_int(ms);
   for (uint64_t now; (now = fota_ticks_ms()) < end;) {
     fota_feed();
-    const bool unread = MODEM_AVAILABLE != 0 || (MODEM_STATUS & (MODEM_ENDED | MODEM_BROKEN));
+    const bool unread = fota_modem_get(MODEM_AVAILABLE) != 0 ||
+                        (fota_modem_get(MODEM_STATUS) & (MODEM_ENDED | MODEM_BROKEN));
     if (unread && listening) break;
     if (unread)
       fota_port_wait_us(1000u * smaller((uint32_t)(end - now), DOZE_MS));
     else
-      MODEM_WAIT = smaller((uint32_t)(end - now), fota_longest_wait_ms());
+      fota_modem_set(MODEM_WAIT, smaller((uint32_t)(end - now), fota_longest_wait_ms()));
   }
   return mp_const_none;
 }
@@ -162,7 +144,7 @@ static MP_DEFINE_CONST_FUN_OBJ_1(modem_rest_obj, modem_rest);
 
 /* time() -> seconds since 1970 by the network, 0 = not known. */
 static mp_obj_t modem_time(void) {
-  return mp_obj_new_int_from_uint(MODEM_TIME);
+  return mp_obj_new_int_from_uint(fota_modem_get(MODEM_TIME));
 }
 static MP_DEFINE_CONST_FUN_OBJ_0(modem_time_obj, modem_time);
 

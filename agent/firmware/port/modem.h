@@ -1,20 +1,22 @@
-/* Registers of the socket-offload modem of the virtual device (fota_vdev/modem/peripheral.py),
- * which is on the external bus at FMC bank 1. One outbound connection at a time; there is no way to
- * listen. */
+/* The socket-offload modem of the virtual device (fota_vdev/modem/peripheral.py): its registers,
+ * and how a chip reaches them. One outbound connection at a time; there is no way to listen. */
 #ifndef FOTA_FIRMWARE_MODEM_H
 #define FOTA_FIRMWARE_MODEM_H
 
-#include "port/stm32l4/registers.h"
+#include <stddef.h>
+#include <stdint.h>
 
-#define MODEM_ID REG(0x60000000)      /* MODEM_ID_VALUE */
-#define MODEM_COMMAND REG(0x60000004) /* starts one; it is done when the store is */
-#define MODEM_STATUS REG(0x60000008)
-#define MODEM_AVAILABLE REG(0x6000000c) /* bytes received and not read yet */
-#define MODEM_LENGTH REG(0x60000010)    /* bytes that go through DATA next; sets a new message */
-#define MODEM_DATA REG(0x60000014)      /* four bytes, little endian, the last word filled up */
-#define MODEM_PORT REG(0x60000018)
-#define MODEM_WAIT REG(0x6000001c) /* milliseconds, or until something is received or closed */
-#define MODEM_TIME REG(0x60000020) /* the network's time, seconds since 1970; 0 = not known */
+enum {                       /* registers of 32 bits */
+       MODEM_ID = 0x00,      /* MODEM_ID_VALUE */
+       MODEM_COMMAND = 0x04, /* starts one; it is done when the store is */
+       MODEM_STATUS = 0x08,
+       MODEM_AVAILABLE = 0x0c, /* bytes received and not read yet */
+       MODEM_LENGTH = 0x10,    /* bytes that go through DATA next; sets a new message */
+       MODEM_DATA = 0x14,      /* four bytes, little endian, the last word filled up */
+       MODEM_PORT = 0x18,
+       MODEM_WAIT = 0x1c, /* milliseconds, or until something is received or closed */
+       MODEM_TIME = 0x20, /* the network's time, seconds since 1970; 0 = not known */
+};
 
 enum {
   MODEM_ID_VALUE = 0x314d4f46, /* "FOM1" */
@@ -26,5 +28,13 @@ enum {
   MODEM_BROKEN = 1 << 2, /* refused, reset, not allowed: the connection is no more */
   MODEM_LONGEST = 2048,  /* bytes in one message */
 };
+
+/* The chip's way to it. */
+uint32_t fota_modem_get(uint32_t reg);
+void fota_modem_set(uint32_t reg, uint32_t value);
+
+/* LENGTH, then that many bytes through DATA: into the modem, or out of it. */
+void fota_modem_push(const uint8_t *from, size_t length);
+void fota_modem_pull(uint8_t *to, size_t length);
 
 #endif

@@ -3,6 +3,8 @@
 #include <alloca.h>
 #include <stdint.h>
 
+#include "chip_config.h"
+
 #define MICROPY_CONFIG_ROM_LEVEL (MICROPY_CONFIG_ROM_LEVEL_BASIC_FEATURES)
 #define MICROPY_QSTR_BYTES_IN_HASH (0)
 #define MICROPY_ENABLE_COMPILER (0)
@@ -49,7 +51,6 @@
 #define MICROPY_PY_GENERATOR_PEND_THROW (0)
 #define MICROPY_PY_HASHLIB (1)
 #define MICROPY_PY_HASHLIB_SHA1 (0)
-#define MICROPY_PY_HASHLIB_MD5 (0)
 #define MICROPY_PY_IO (0)
 #define MICROPY_PY_MACHINE (1)
 #define MICROPY_PY_MACHINE_MEMX (1)
@@ -63,7 +64,6 @@
 #define MICROPY_PY_SYS_MAXSIZE (0)
 #define MICROPY_PY_SYS_STDFILES (0)
 #define MICROPY_PY_SYS_STDIO_BUFFER (0)
-#define MICROPY_PY_SYS_PLATFORM "fota-stm32l4"
 #define MICROPY_PY_TIME (0)
 #define MICROPY_PY_SSL_FINALISER (1)
 #define MICROPY_STREAMS_NON_BLOCK (1)
@@ -71,7 +71,6 @@
 #define MICROPY_USE_INTERNAL_PRINTF (1)
 
 #define MICROPY_HW_BOARD_NAME "fota reference device"
-#define MICROPY_HW_MCU_NAME "STM32L476"
 
 typedef intptr_t mp_int_t;
 typedef uintptr_t mp_uint_t;

@@ -16,11 +16,12 @@ import fota_agent.engine.engine  # isort: skip
 
 from fota_agent.engine.actions import CHECKIN
 from fota_agent.agent import Agent
-from fota_agent.boards.chip import ChipBoard, verify
+from fota_agent.boards.chip import verify
 from fota_agent.hooks import Hooks
 from fota_agent.transport.tls_micropython import transport_for
 from fota_wire.errors import FotaError
 from fota_wire.layout import SLOT_NAMES
+from this_board import ThisBoard
 
 SELF_TEST_FAILS = chip.VERSION.endswith("-fail")  # a release that was built broken
 
@@ -63,7 +64,7 @@ def open_socket(host: str, port: int) -> "modem.Socket":
 
 def run() -> None:
     """Start the agent and step it."""
-    board = ChipBoard()
+    board = ThisBoard()
     board.tell_health(not SELF_TEST_FAILS)
     boot = board.boot_report()
     how = "trial" if boot.trial else "confirmed" if boot.running == boot.confirmed else "fallback"

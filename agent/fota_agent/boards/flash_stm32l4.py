@@ -8,6 +8,7 @@ value already. Controllers of later families are this one with registers elsewhe
 
 import struct
 
+from fota_agent.boards.flash_board import FlashSlot
 from fota_wire.chips import stm32l476
 from fota_wire.errors import DeviceError
 from fota_wire.status import FL1, FL2
@@ -61,6 +62,22 @@ class Flash:
         """Return where ``offset`` of the physical ``bank`` is mapped now."""
         low = (bank == 1) != self.swapped()
         return (self.ROW.FLASH_BASE if low else self.ROW.OTHER_BANK_BASE) + offset
+
+    def settings(self) -> int:
+        """Return where the settings page is mapped."""
+        return self.address(1, self.ROW.SETTINGS_OFFSET)
+
+    def trust_store(self) -> int:
+        """Return where the trust store is mapped."""
+        return self.address(1, self.ROW.TRUST_STORE_OFFSET)
+
+    def journal(self) -> int:
+        """Return where the boot journal is mapped."""
+        return self.address(self.ROW.JOURNAL_BANK, self.ROW.JOURNAL_OFFSET)
+
+    def agent_store(self) -> int:
+        """Return where the agent store is mapped."""
+        return self.address(self.ROW.AGENT_STORE_BANK, self.ROW.AGENT_STORE_OFFSET)
 
     def bank_at(self, address: int) -> int:
         """Return the physical bank that is mapped at ``address``."""
@@ -181,38 +198,9 @@ class Flash:
             raise DeviceError(f"flash: error 0x{status & self.SR_ERRORS:04x} at 0x{address:08x}", code)
 
 
-class FlashSlot:
-    """One firmware slot at its mapped address; the ``Slot`` of ``fota_agent.seams``."""
+class BankSlot(FlashSlot):
+    """One firmware slot, at its mapped address."""
 
     ROW = stm32l476
     page_size = stm32l476.PAGE_SIZE
     chip = stm32l476.NAME
-
-    def __init__(self, flash: Flash, address: int, size: int) -> None:
-        self._flash = flash
-        self._address = address
-        self.size = size
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Return ``length`` bytes at ``offset``; ValueError outside the slot."""
-        self._inside(offset, length)
-        return self._flash.read(self._address + offset, length)
-
-    def is_blank(self, offset: int) -> bool:
-        """Return True if the page at ``offset`` is wholly erased."""
-        self._inside(offset, self.ROW.PAGE_SIZE)
-        return self._flash.is_blank(self._address + offset)
-
-    def erase(self, offset: int) -> None:
-        """Erase the page at ``offset``. DeviceError FL2."""
-        self._inside(offset, self.ROW.PAGE_SIZE)
-        self._flash.erase(self._address + offset)
-
-    def program(self, offset: int, data: "bytearray | memoryview") -> None:
-        """Program erased double words within one page. DeviceError FL1."""
-        self._inside(offset, len(data))
-        self._flash.program(self._address + offset, data)
-
-    def _inside(self, offset: int, length: int) -> None:
-        if not 0 <= offset <= self.size - length:
-            raise ValueError("outside the slot")

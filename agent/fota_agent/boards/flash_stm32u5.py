@@ -4,7 +4,7 @@ addresses, quad-words, the instruction cache, and how the mapping of the banks i
 TrustZone is off: everything goes through the non-secure registers.
 """
 
-from fota_agent.boards.flash_stm32l4 import CR_LOCK, KEY1, KEY2, Flash, FlashSlot
+from fota_agent.boards.flash_stm32l4 import CR_LOCK, KEY1, KEY2, BankSlot, Flash
 from fota_wire.chips import stm32u585
 
 ICACHE_CR, ICACHE_SR, ICACHE_EN, ICACHE_BUSY = 0x40030400, 0x40030404, 1, 1
@@ -43,7 +43,7 @@ class FlashU5(Flash):
             self._mem32[ICACHE_CR] = self._acr
 
 
-class FlashSlotU5(FlashSlot):
+class BankSlotU5(BankSlot):
     """One firmware slot at its mapped address; the ``Slot`` of ``fota_agent.seams``."""
 
     ROW = stm32u585

@@ -4,6 +4,7 @@
 
 #include "bytes.h"
 #include "port.h"
+#include "port/esp32c3/descriptor.h"
 #include "port/esp32c3/journal_flash.h"
 #include "port/esp32c3/memory.h"
 #include "port/esp32c3/registers.h"
@@ -17,25 +18,7 @@ enum {
   HASH_SIZE = 32,
 };
 
-/* What ESP-IDF's tools look for at the start of an image: magic, version, name. */
-typedef struct descriptor {
-  uint32_t magic;
-  uint32_t secure_version;
-  uint32_t reserved[2];
-  char version[32];
-  char project[32];
-  char time[16];
-  char date[16];
-  char idf[32];
-  uint8_t elf_sha256[32];
-  uint16_t block_least, block_most;
-  uint8_t mmu_page; /* log2 */
-  uint8_t unused[75];
-} descriptor_t;
-_Static_assert(sizeof(descriptor_t) == 256, "SPEC 7.1");
-
-__attribute__((section(".flash.appdesc"), used)) static const descriptor_t descriptor = {
-    .magic = 0xabcd5432, .version = APP_VERSION, .project = "fota-sample", .mmu_page = 16};
+FOTA_DESCRIPTOR("fota-sample", APP_VERSION);
 
 static volatile uint32_t tick_ms = 100; /* with a value: it comes in a segment of data */
 static uint32_t next_tick;              /* low word of the system timer */

@@ -68,6 +68,9 @@ void fota_exit(int code);
 #define MBEDTLS_CIPHER_C
 #define MBEDTLS_MD_C
 #define MBEDTLS_SHA256_C
+#if MICROPY_PY_HASHLIB_MD5
+#define MBEDTLS_MD5_C
+#endif
 #define MBEDTLS_SHA256_PROCESS_ALT /* tls.c */
 #define MBEDTLS_CTR_DRBG_C
 #define MBEDTLS_ENTROPY_C

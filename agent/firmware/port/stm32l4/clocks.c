@@ -6,6 +6,7 @@
 
 #include "port/stm32/chip.h"
 #include "port/stm32l4/registers.h"
+#include "start.h"
 // clang-format on
 
 #define APB1_TIM2 BIT(0)
@@ -18,7 +19,7 @@
 
 enum { BAUD_115200 = 139 }; /* 16 MHz / 115200 */
 
-void fota_chip_start(void) {
+void fota_firmware_start(void) {
   /* two wait states; the data cache stays off: it would blame a torn cell's fault on its neighbours
    */
   FLASH_ACR = ACR_ICEN | ACR_PRFTEN | 2;
