@@ -10,15 +10,33 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 HANG_S = 1800
 """A guard against what hangs, not a limit: no machine is so slow that a step of ours takes that long."""
 GRACE_S = 15
 MARK = "RUN_LIFELINE"
 
+T = TypeVar("T")
 _line: int | None = None
+
+
+def until(condition: Callable[[], T], what: str = "it", of: "subprocess.Popen[Any] | None" = None) -> T:
+    """Wait until ``condition()`` holds, and return what it gave: no machine is too slow for that.
+
+    Raises:
+        AssertionError: ``of``, the process that has to bring it about, has ended without; or it hangs.
+    """
+    guard = time.monotonic() + HANG_S
+    while True:
+        ended = of is not None and of.poll() is not None
+        if found := condition():
+            return found
+        assert not ended, f"{what} did not come: the process has ended"
+        assert time.monotonic() < guard, f"{what} did not come: it hangs"
+        time.sleep(0.02)
 
 
 def hold() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fota_agent.agent import Agent
 from fota_agent.boards.linux.board import LinuxBoard, open_element
 from fota_agent.boards.linux.gateway import Gateway
+from fota_agent.boards.linux.launcher import running_launcher
 from fota_agent.boards.linux.watch import Watch
 from fota_agent.schedule import AUTO, NOTIFY, Schedule, parse_window
 from fota_cli.agent_words import Say, Words, WordyHooks
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from fota_wire.suit import Manifest
 
 BOOT_S = 30.0
+"""How long nobody may be at work on a boot until the agent gives up waiting for one."""
 
 
 class GatewaySession:
@@ -80,12 +82,7 @@ class GatewaySession:
             InputError: the settings are not usable.
         """
         self.save()
-        end = time.monotonic() + BOOT_S
-        while (report := self._report()) is None:
-            if time.monotonic() > end:
-                raise DeviceError(f"{self._gateway.folder}: nothing is booted: fota gateway launch")
-            time.sleep(0.05)
-        self._booted = report
+        self._booted = self._await_boot()
         updates = self._gateway.updates
         self._element = self._element or open_element(self._gateway)
         board = LinuxBoard(self._gateway, self._element, beside=True)
@@ -102,6 +99,17 @@ class GatewaySession:
         boot = board.boot_report()
         how = "trial" if boot.trial else "confirmed"
         self._say(f"agent: slot {SLOT_NAMES[boot.running]} runs {boot.version_text}, {how}")
+
+    def _await_boot(self) -> bytes:
+        """Return the boot report; a launcher that is at work on it, on a slow machine too, is waited for."""
+        work, end = "", time.monotonic() + BOOT_S
+        while (report := self._report()) is None:
+            if (now := work_of(running_launcher(self._gateway))) != work:
+                work, end = now, time.monotonic() + BOOT_S
+            elif time.monotonic() > end:
+                raise DeviceError(f"{self._gateway.folder}: nothing is booted: fota gateway launch")
+            time.sleep(0.05)
+        return report
 
     def step(self) -> float:
         """Let the agent do one thing; return the seconds that the next step may wait."""
@@ -170,3 +178,11 @@ def schedule_of(gateway: Gateway) -> Schedule:
         raise InputError('[updates]: windows is a list like ["02:00-04:30"], until seconds since 1970')
     parsed = tuple(parse_window(str(window)) for window in windows)
     return Consent(gateway, str(updates.get("mode", AUTO)), until, parsed)
+
+
+def work_of(pid: int | None) -> str:
+    """Return the kernel's account of a process at work, which changes while it is (proc(5), schedstat)."""
+    try:
+        return Path(f"/proc/{pid}/schedstat").read_text() if pid else ""
+    except OSError:  # it has just ended
+        return ""

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -163,11 +162,9 @@ def test_update_rollback_and_revert_from_end_to_end(factory, device_file):
     # 1.1.0 is downloaded, tried and confirmed
     factory.publish("1.1.0", 1, 2)
     factory.operate("rollout", "start", "1.1.0", "--device", device)
-    started = time.monotonic()
     state = agent(path, "--until-confirmed")
     assert (state["slot"], state["version"], state["state"]) == ("B", "1.1.0", "confirmed")
     assert state["journal"]["confirmed"] == "B"
-    assert time.monotonic() - started < 60
     shown = json.loads(factory.operate("device", "show", device, "--json"))
     assert "1.1.0" in json.dumps(shown["confirmed"])
 

@@ -647,7 +647,7 @@ def test_stored_root_that_does_not_verify_falls_back_to_genesis(world):
     assert world.engine(state).root.version == 1
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_flipped_byte_of_a_response_installs_nothing_else(world, data):
     """Whatever is flipped, the engine ends up refusing, or with exactly the manifest that was signed."""
@@ -667,7 +667,7 @@ def test_any_flipped_byte_of_a_response_installs_nothing_else(world, data):
         assert_refused(engine, action, "")
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), part=st.sampled_from(["order", "envelope", "root"]))
 def test_any_flipped_byte_of_a_signed_part_is_refused(world, data, part):
     order = world.order(NONCE, world.v2, root_version=2)

@@ -28,7 +28,7 @@ from fota_wire.errors import FotaError, TransportError, VerifyError
 VECTORS = Path(__file__).parents[1] / "vectors"
 NONCE = bytes(range(100, 116))
 WEEK_MS = 8 * 86_400_000
-SEARCH = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
+SEARCH = {"suppress_health_check": [HealthCheck.function_scoped_fixture]}
 
 SCALARS = (
     st.none()

@@ -9,6 +9,7 @@ import time
 from decimal import Decimal
 
 import pytest
+from lifeline import HANG_S, until
 from test_agent_sdk import HOUR_MS, Live, end, offline, rest
 
 from fota_agent import Hooks
@@ -27,6 +28,9 @@ for _ in range(2000):
 BILLION = ["lol"]
 for _ in range(30):
     BILLION = [BILLION] * 10
+
+SHORT_S = 1
+"""What an agent is given that has nothing to do, or cannot."""
 
 
 class Text(str):
@@ -208,7 +212,7 @@ def test_calls_at_odd_times_do_what_they_can(device, world, told):
     assert agent.rebooting
     agent.publish("late", 1)
     agent.check_in()
-    assert agent.sync(1) is False
+    assert agent.sync(SHORT_S) is False
     agent.run(1)
     assert agent.step() == 0
     agent.close()
@@ -243,8 +247,8 @@ def test_life_is_told_and_its_end_too(device):
 
 MISUSES = {
     "step": lambda agent: agent.step(),
-    "run": lambda agent: agent.run(5),
-    "sync": lambda agent: agent.sync(5),
+    "run": lambda agent: agent.run(SHORT_S),
+    "sync": lambda agent: agent.sync(SHORT_S),
     "close": lambda agent: agent.close(),
     "publish": lambda agent: agent.publish("from/hook", 1, urgent=True),
     "install_from": lambda agent: agent.install_from("/nowhere"),
@@ -317,7 +321,8 @@ def test_calls_from_many_threads_at_once_end_no_agent(device, told):
         generator = random.Random(seed)
         acts = [
             lambda: agent.publish(f"t/{seed}", generator.random(), urgent=generator.random() < 0.5),
-            agent.check_in, agent.step, agent.close, lambda: agent.run(0.01), lambda: agent.sync(0.01),
+            agent.check_in, agent.step, agent.close, lambda: agent.run(SHORT_S / 100),
+            lambda: agent.sync(SHORT_S / 100),
             lambda: agent.alive, lambda: agent.rebooting, lambda: agent.renewing, agent.time,
             lambda: agent.engine.phase,
         ]  # fmt: skip
@@ -334,23 +339,16 @@ def test_calls_from_many_threads_at_once_end_no_agent(device, told):
     time.sleep(1.5)
     stop.set()
     for thread in threads:
-        thread.join(30)
+        thread.join(HANG_S)
     assert wrong == []
     agent.publish("end", 1)
-    assert agent.sync(20)
+    assert agent.sync(HANG_S)
     assert ("end", "1") in [value[::2] for value in told]
     assert agent.alive
     end(agent)
 
 
 # -- nothing ends the agent ----------------------------------------------------------------------------------
-
-
-def until(condition, seconds=300):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 BREAKS = {

@@ -4,12 +4,11 @@ import asyncio
 import contextlib
 import functools
 import http.server
-import itertools
 import threading
 import time
 
 import pytest
-from lifeline import HANG_S
+from lifeline import HANG_S, until
 
 from fota_agent import Hooks
 from fota_agent.agent import Agent
@@ -23,6 +22,8 @@ from fota_wire import host_crypto, journal, layout, root, status
 from fota_wire.errors import FotaError, InputError, TransportError, VerifyError
 
 HOUR_MS = 3_600_000
+SHORT_S = 1
+"""What an agent that cannot send is given."""
 
 
 def offline(device):
@@ -196,7 +197,7 @@ def test_start_steps_from_a_thread_and_publish_works_from_another(device, told):
     agent.start()
     assert [thread.name for thread in threading.enumerate()].count("fota-agent") == 1
     agent.publish("climate", 1)
-    assert agent.sync(10)
+    assert agent.sync(HANG_S)
     assert [(topic, text) for topic, _, text in told] == [("climate", "1")]
     end(agent)
 
@@ -204,45 +205,43 @@ def test_start_steps_from_a_thread_and_publish_works_from_another(device, told):
 def test_script_syncs_and_runs_for_a_while(device, told):
     agent = Live(device).agent
     agent.publish("climate", 1)
-    assert agent.sync(10)
+    assert agent.sync(HANG_S)
     assert told
     started = time.monotonic()
     agent.run(1)
-    assert 0.9 < time.monotonic() - started < 3
+    assert time.monotonic() - started > 0.9
 
 
 def test_sync_without_network_ends_in_time_and_says_so(device):
     offline(device)
-    started = time.monotonic()
-    assert not Live(device).agent.sync(1)
-    assert time.monotonic() - started < 3
+    assert not Live(device).agent.sync(SHORT_S)
 
 
 def test_asyncio_program_goes_on_while_the_agent_waits_for_a_slow_network(device, told):
     agent = Live(device).agent
     agent.publish("climate", 1)
-    request = device.network.request
+    request, beats, waited = device.network.request, [], []
 
     def slow(*args):
-        time.sleep(0.3)
+        """Answer once the program has gone on for a while: never, if it waits for us."""
+        assert threading.current_thread() is not threading.main_thread()
+        first = len(beats)
+        until(lambda: told or len(beats) > first + 10)
+        waited.append(first)
         return request(*args)
 
     device.network.request = slow
-    beats = []
 
     async def application():
         task = asyncio.create_task(serve(agent))
-        for _ in range(200):
-            beats.append(time.monotonic())
+        while not told:
+            beats.append(len(waited))
             await asyncio.sleep(0.01)
-            if told:
-                break
         end(agent)
         await task
 
     asyncio.run(application())
-    assert told
-    assert max(b - a for a, b in itertools.pairwise(beats)) < 0.2
+    assert waited
 
 
 def test_idle_agent_sleeps_until_it_is_wanted(device, told):
@@ -258,14 +257,11 @@ def test_idle_agent_sleeps_until_it_is_wanted(device, told):
 
     runner.rest_for = noted
     agent.start()
-    assert agent.sync(60)
+    assert agent.sync(HANG_S)
     for _ in range(3):  # each is one question, and one pause that it ends
         told.clear()
         agent.publish("door", "open", urgent=True)
-        deadline = time.monotonic() + HANG_S
-        while not (told and agent.engine.phase == "idle") and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert told
+        until(lambda: told and agent.engine.phase == "idle")
         time.sleep(1.2)  # an urgent value is heard once a second
     end(agent)
     asleep = [(wait_ms, lasted) for phase, wait_ms, lasted in pauses if phase == "idle" and wait_ms > 0]
@@ -288,7 +284,7 @@ def test_cancelled_asyncio_program_ends_at_once_however_long_the_network_takes(d
 
     async def application():
         task = asyncio.create_task(serve(agent))
-        await asyncio.to_thread(inside.wait, 60)
+        await asyncio.to_thread(inside.wait, HANG_S)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task

@@ -126,7 +126,7 @@ class Progress:
         self.cases += done.cases
         self.bad += len(done.failures)
         now = time.monotonic()
-        if not sys.stderr.isatty() and now - self.shown < 30 and self.done < self.todo:
+        if not (sys.stderr.isatty() or now - self.shown >= 30 or self.done == self.todo):
             return
         self.shown = now
         spent = now - self.start

@@ -197,8 +197,12 @@ def test_rollout_that_fails_is_exit_1_with_the_reason(
     assert "reverted AP1 self-test" in text.splitlines()[-1]
 
 
+SHORT_S = "0.2"
+"""What is waited for a device that never comes."""
+
+
 def test_waiting_ends_with_its_timeout(cli: Run, published: None, device: Device) -> None:
-    done = cli("rollout", "start", "1.1.0", "-d", device.id, "--wait", "--timeout", "0.2")
+    done = cli("rollout", "start", "1.1.0", "-d", device.id, "--wait", "--timeout", SHORT_S)
     assert done.returncode == 1
     assert "is still running after 0.2 s; it goes on" in done.stderr
 

@@ -11,7 +11,8 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
-from server_world import FOTA, Built, Device, Server, wait_until
+from lifeline import HANG_S, until
+from server_world import FOTA, Built, Device, Server
 
 from fota_cli import progress
 from fota_cli.client import OperatorClient
@@ -92,7 +93,7 @@ def test_terminal_is_asked_before_more_than_one_device_goes_back(
     os.write(main, typed.encode())
     done = subprocess.run(
         [*FOTA, "rollback", "--group", name],
-        stdin=side, capture_output=True, text=True, env=env, check=False, timeout=60,
+        stdin=side, capture_output=True, text=True, env=env, check=False, timeout=HANG_S,
     )  # fmt: skip
     os.close(side)
     os.close(main)
@@ -140,7 +141,7 @@ def _ends_while_waited_for(
     before = len(rollouts_of(server, name))
     waiting = threading.Thread(target=wait)
     waiting.start()
-    wait_until(lambda: len(rollouts_of(server, name)) > before, 60)
+    until(lambda: len(rollouts_of(server, name)) > before)
     number = rollouts_of(server, name)[before]["id"]
     done = end(str(number))
     assert done.returncode == 0, done.stderr

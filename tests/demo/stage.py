@@ -15,6 +15,8 @@ WIDTH = 80
 SILENCE_S = 15
 
 _lock = threading.Lock()
+LOOK_S = 1
+"""How often somebody looks whether nothing was said for long."""
 _last = time.monotonic()
 _shown: list[tuple[str, str]] = []
 _chapters = 0
@@ -66,7 +68,7 @@ def never_silent() -> Iterator[None]:
     over = threading.Event()
 
     def watch() -> None:
-        while not over.wait(1):
+        while not over.wait(LOOK_S):
             if time.monotonic() - _last >= SILENCE_S:
                 tell("", f"... at work for {time.monotonic() - began:.0f} s")
 

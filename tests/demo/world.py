@@ -34,7 +34,7 @@ from fota_wire.host_chips import chip as chip_of
 REPO = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPO / "tests"))
 
-from lifeline import HANG_S, hold  # noqa: E402
+from lifeline import HANG_S, hold, until  # noqa: E402, until
 
 BUILD = REPO / "build"
 VENDOR = "fota.example"
@@ -144,14 +144,11 @@ class World:
                 stdout=log, stderr=log, env=self._env,
             )  # fmt: skip
         ready = data / "server.json"
-        for _ in range(200):
-            if ready.exists():
-                break
-            if self._server.poll() is not None:
-                break
-            time.sleep(0.1)
-        if not ready.exists():
-            raise StepFailed(f"the server did not start: {(self.folder / 'server.log').read_text().strip()}")
+        try:
+            until(ready.exists, "the server's address", self._server)
+        except AssertionError as exc:
+            log_text = (self.folder / "server.log").read_text().strip()
+            raise StepFailed(f"the server did not start: {log_text}") from exc
         urls = json.loads(ready.read_text())
         self.device_url = urls["device_url"]
         self._env |= {

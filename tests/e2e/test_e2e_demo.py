@@ -8,12 +8,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import lifeline
 import pytest
-from lifeline import HANG_S
+from lifeline import HANG_S, until
 
 DEMO = Path(__file__).parents[1] / "demo" / "demo.py"
 sys.path.insert(0, str(DEMO.parent))
@@ -81,17 +80,11 @@ def test_demo_that_is_ended_from_outside_leaves_no_server_behind(tmp_path: Path,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    end = time.monotonic() + HANG_S
-    while not (tmp_path / "server" / "server.json").exists():
-        assert demo.poll() is None
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    until((tmp_path / "server" / "server.json").exists, "the server", demo)
     assert len(at_work_in(tmp_path)) >= 2  # the demo, and its server
     demo.send_signal(sig)
     demo.wait()
-    while at_work_in(tmp_path):
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    until(lambda: not at_work_in(tmp_path))
 
 
 def at_work_in(folder: Path) -> list[str]:

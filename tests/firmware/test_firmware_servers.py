@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from lifeline import HANG_S, until
 
 from fota_agent.boards.linux import storage
 from fota_agent.engine.state import decode
@@ -94,7 +95,7 @@ class Fleet(two_devices.TwoDevices):
         self.device, self.device_id = first, first_id
 
     def third_checks_in(self):
-        self.fota("agent", "run", "--vdev", self.third, "--until-idle", "--duration", 120)
+        self.fota("agent", "run", "--vdev", self.third, "--until-idle", "--duration", HANG_S)
 
     def everybody_checks_in(self):
         """Return once each of the three has had a check-in after this was called."""
@@ -102,9 +103,7 @@ class Fleet(two_devices.TwoDevices):
         time.sleep(1)
         self.third_checks_in()
         waiting = [self.device_id, self.third_id, *([self.gateway_id] if self.gateway_id else [])]
-        end = time.monotonic() + 600
         while waiting:
-            assert time.monotonic() < end, waiting
             waiting = [one for one in waiting if self.json("device", "show", one)["last_seen"] < since]
             if self.device_id in waiting:
                 self.machine.run(time_ms=20_000)
@@ -125,11 +124,7 @@ class Fleet(two_devices.TwoDevices):
                 [sys.executable, "-m", "fota_cli", "server", "run", "--data", str(data)],
                 stdout=log, stderr=log, env=self._env,
             )  # fmt: skip
-        end = time.monotonic() + 120
-        while not (data / "server.json").exists():
-            assert self._server.poll() is None, (self.folder / "server2.log").read_text()
-            assert time.monotonic() < end
-            time.sleep(0.1)
+        until((data / "server.json").exists, "the server's address", self._server)
         urls = json.loads((data / "server.json").read_text())
         assert urls["device_url"].endswith(f":{port}")
         self._env |= {"FOTA_SERVER": urls["operator_url"], "FOTA_CA": str(self.folder / "new-ca.crt")}

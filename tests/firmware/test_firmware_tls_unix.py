@@ -5,11 +5,11 @@ import re
 import ssl
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import chip_world
 import pytest
+from lifeline import until
 
 from fota_wire import host_crypto
 
@@ -78,10 +78,7 @@ def signing(key):
 
 def refused(server):
     """Tell whether the server's side of the handshake failed, which its thread may learn a little later."""
-    end = time.monotonic() + 5
-    while not server.errors and time.monotonic() < end:
-        time.sleep(0.02)
-    return bool(server.errors)
+    return bool(until(lambda: server.errors))
 
 
 def test_two_requests_on_one_connection_with_one_signature_from_outside(server, pki, folder):

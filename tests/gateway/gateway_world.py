@@ -7,11 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from lifeline import HANG_S
+from lifeline import HANG_S, until
 
 REPO = Path(__file__).parents[2]
 KEYS = REPO / "keys.example"
@@ -75,7 +74,7 @@ class World:
                   "--operator-port", 0, "--interval", 1)  # fmt: skip
         self.server = self.spawn("server", "run", "--data", self.data)
         ready = self.data / "server.json"
-        wait_for(ready.exists, "the server")
+        until(ready.exists, "the server")
         urls = json.loads(ready.read_text())
         self.url = urls["device_url"]
         self.environment |= {
@@ -158,13 +157,6 @@ def booted(path):
     """Tell whether a launcher has left the report of a boot."""
     report = path / "run/boot-report"
     return report.exists() and any(report.read_bytes())
-
-
-def wait_for(condition, what, seconds=HANG_S):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"waited for {what} in vain"
-        time.sleep(0.05)
 
 
 def wake_ups(pid):

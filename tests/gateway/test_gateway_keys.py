@@ -5,11 +5,11 @@ import os
 import socket
 import ssl
 import threading
-import time
 
 import pytest
 from cryptography import x509
 from gateway_world import KEYS, PIN
+from lifeline import HANG_S, until
 
 from fota_agent.agent import Agent
 from fota_agent.boards.atecc608 import Atecc608
@@ -163,11 +163,9 @@ def test_mutual_tls_with_the_key_outside(token, kind, version):
     got = []
     key = tls_cpython.ElementKey(element.public_key(), element.sign)
     context = tls_cpython.client_context(server_ca(), certificate(element, serial), key, tls12=True)
-    stream = tls_cpython.connector("127.0.0.1", serve(version, got), context, key, 10.0)()
+    stream = tls_cpython.connector("127.0.0.1", serve(version, got), context, key, HANG_S)()
     stream.write(b"x")
-    end = time.monotonic() + 5
-    while not got and time.monotonic() < end:
-        time.sleep(0.01)
+    until(lambda: got)
     stream.close()
     assert got == [({771: "TLSv1.2", 772: "TLSv1.3"}[version], serial.hex())]
 
@@ -206,7 +204,7 @@ def test_gateway_checks_in_with_a_key_in_the_modelled_element(world, first, tmp_
     with Launcher(gateway, [], lambda _line: None) as launcher:
         launcher.boot()
         agent = Agent(LinuxBoard(gateway, element))
-        assert agent.sync(30)
+        assert agent.sync(HANG_S)
         agent.close()
     assert world.fota("device", "show", serial.hex()).count("1.0.0") >= 2
 

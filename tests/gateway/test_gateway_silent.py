@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from gateway_world import FOTA, booted, wait_for
-from lifeline import HANG_S
+from gateway_world import FOTA, booted
+from lifeline import HANG_S, until
 
 pytestmark = pytest.mark.slow
 
@@ -92,14 +92,16 @@ def calls(path):
 
 def test_a_listener_would_be_seen_by_both_watches(strace, tmp_path):
     watch = Sockets()
-    code = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); time.sleep(2)"
-    guilty = subprocess.Popen([*strace("guilty"), sys.executable, "-c", code])
+    code = "import socket; s = socket.create_server(('127.0.0.1', 0)); input()"
+    command = [*strace("guilty"), sys.executable, "-c", code]
+    guilty = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
     watch.roots.add(guilty.pid)
     watch.start()
-    assert guilty.wait(HANG_S) == 0
+    until(lambda: watch.found, "the listener", guilty)
+    guilty.communicate("\n", timeout=HANG_S)
+    assert guilty.returncode == 0
     watch.running = False
     watch.join()
-    assert watch.found
     assert {"bind", "listen"} <= {call for call, _ in calls(tmp_path / "guilty")}
 
 
@@ -111,11 +113,11 @@ def test_nothing_listens_through_a_whole_update(world, first, strace, tmp_path):
     world.processes.append(launcher)
     watch.roots.add(launcher.pid)
     watch.start()
-    wait_for(lambda: booted(path), "the launcher")
+    until(lambda: booted(path), "the launcher")
     device = world.agent(path, "--until-idle")["device"]
     world.publish("4.0.0")
     world.fota("rollout", "start", "4.0.0", "--device", device)
-    run = [*FOTA, "agent", "run", "--gateway", str(path), "--until-confirmed", "--duration", "90"]
+    run = [*FOTA, "agent", "run", "--gateway", str(path), "--until-confirmed", "--duration", str(HANG_S)]
     agent = subprocess.Popen([*strace("agent"), *run], env=world.environment)
     watch.roots.add(agent.pid)
     assert agent.wait(HANG_S) == 0

@@ -6,19 +6,17 @@ import time
 from pathlib import Path
 
 import pytest
-from gateway_world import KEYS, booted, wait_for, wake_ups
-from lifeline import HANG_S
+from gateway_world import KEYS, booted, wake_ups
+from lifeline import HANG_S, until
 
 pytestmark = pytest.mark.slow
+SHORT_S = 2
+"""What a program that never says that it is well is given once more."""
 
 
 def launch(world, path, *args):
     process = world.spawn("gateway", "launch", path, *args)
-    end = time.monotonic() + HANG_S
-    while not booted(path):
-        assert process.poll() is None, "the launcher has ended"
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    until(lambda: booted(path), "the launcher's first boot", process)
     return process
 
 
@@ -127,17 +125,7 @@ def test_program_that_holds_the_agent_updates_itself_with_five_lines(world, firs
     def twin():
         return world.twin(path)
 
-    def until(condition, seconds=30):
-        end = time.monotonic() + seconds
-        while True:
-            try:
-                if condition():
-                    return
-            except AssertionError:
-                pass  # the server does not know the device yet
-            assert time.monotonic() < end
-            time.sleep(0.3)
-
+    until(lambda: device in world.fota("device", "list"), "its first check-in", launcher)
     until(lambda: twin()["confirmed"]["version"] == "2.0.0")
     until(lambda: [item["value"] for item in twin()["telemetry"]] == [{"t": 21.5, "version": "2.0.0"}])
     world.publish("2.1.0", what=embedded("2.1.0"))
@@ -171,9 +159,11 @@ def test_card_updates_a_gateway_without_network_and_an_old_one_does_not(world, f
     # one that says nothing yet is still on trial when the time is up: said, with what to do
     image = world.program("3.2.0", what="")
     world.fota("agent", "card", image, world.manifest(image), "-o", world.folder / "shy-stick")
-    error = world.agent(
-        path, "--from", world.folder / "shy-stick", "--once", *nowhere, "--duration", 8, code=1
-    )
+    agent = world.spawn("agent", "run", "--gateway", path, "--from", world.folder / "shy-stick", *nowhere)
+    until(lambda: world.show(path)["state"] == "trial", "the trial", agent)
+    agent.send_signal(signal.SIGTERM)
+    assert agent.wait(HANG_S) == 0
+    error = world.agent(path, "--once", *nowhere, "--duration", SHORT_S, code=1)
     assert "a trial is under way: run the agent again soon" in error
     assert world.show(path)["state"] == "trial"
     (path / "run/health").write_text("good")
@@ -186,7 +176,7 @@ def test_idle_agent_beside_a_program_sleeps_until_a_boot_report_is_written(world
     path = world.gateway("idle", first)
     launcher = launch(world, path)
     agent = world.spawn("agent", "run", "--gateway", path, "--server", "https://localhost:1")
-    wait_for((path / "run/agent.lock").exists, "the agent", 60)
+    until((path / "run/agent.lock").exists, "the agent", agent)
     before, steady = wake_ups(agent.pid), 0
     while steady < 2:  # its back-off grows: two seconds in a row without a try
         time.sleep(2)
@@ -194,7 +184,7 @@ def test_idle_agent_beside_a_program_sleeps_until_a_boot_report_is_written(world
         steady = steady + 1 if now - before <= 2 else 0
         before = now
     (path / "run/boot-report").write_bytes((path / "run/boot-report").read_bytes())
-    wait_for(lambda: wake_ups(agent.pid) > before, "the agent's look at the new report", 60)
+    until(lambda: wake_ups(agent.pid) > before, "the agent's look at the new report", agent)
     agent.send_signal(signal.SIGTERM)
     assert agent.wait(HANG_S) == 0
     stop(launcher)
@@ -242,10 +232,7 @@ def test_second_agent_is_refused(world, first):
     path = world.gateway("twice", first)
     launcher = launch(world, path)
     agent = world.spawn("agent", "run", "--gateway", path)
-    end = time.monotonic() + HANG_S
-    while not (path / "run/agent.lock").exists():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    until((path / "run/agent.lock").exists, "the agent", agent)
     assert "another agent is running" in world.fota("agent", "run", "--gateway", path, "--once", code=5)
     agent.send_signal(signal.SIGTERM)
     assert agent.wait(HANG_S) == 0
@@ -263,9 +250,7 @@ def test_key_in_the_token_is_rotated_over_the_air(world, first):
     world.agent(path, "--once")
     world.fota("device", "certify", "--ca-key", KEYS / "device-ca.pem", "--ca-cert", KEYS / "device-ca.crt",
                "--allow-example-keys")  # fmt: skip
-    end = time.monotonic() + HANG_S
     while world.twin(path)["key"]["in_use"] != "rotated":
-        assert time.monotonic() < end, world.twin(path)["key"]
         world.agent(path, "--once")
     assert world.agent(path, "--until-idle")["settled"]
     stop(launcher)

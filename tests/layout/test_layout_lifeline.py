@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import lifeline
@@ -33,17 +32,18 @@ def test_run_that_is_ended_from_outside_leaves_no_process_behind(sig: int) -> No
     )
     assert run.stdout
     run.stdout.readline()
-    end = time.monotonic() + lifeline.HANG_S
-    while not (family := children_of(run.pid)) or not children_of(*family):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    family |= children_of(*family)
+    family = lifeline.until(lambda: family_of(run.pid), "a grandchild", run)
     run.send_signal(sig)
     run.wait()
     run.stdout.close()
-    while any(Path(f"/proc/{pid}").exists() for pid in family):
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    lifeline.until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family))
+
+
+def family_of(parent: int) -> set[int]:
+    """Children and grandchildren, once there are both."""
+    children = children_of(parent)
+    grandchildren = children_of(*children)
+    return children | grandchildren if grandchildren else set()
 
 
 def children_of(*parents: int) -> set[int]:

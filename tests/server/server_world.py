@@ -14,7 +14,6 @@ import ssl
 import struct
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -410,13 +409,6 @@ def client_context(ca: Path, pem: Path | None, tls: Any = None) -> ssl.SSLContex
     if pem:
         context.load_cert_chain(pem)
     return context
-
-
-def wait_until(condition: Any, timeout_s: float = HANG_S) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
 
 
 def fota(

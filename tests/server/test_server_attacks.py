@@ -54,6 +54,10 @@ def test_answered_client_that_still_sends_is_cut(
     assert answer.partition(b"\r\n\r\n")[2] == releases["1.1.0"].file[:10]
 
 
+A_MOMENT_S = 0.2
+"""How long is looked at what stays silent."""
+
+
 def has_ended(connection: Any) -> bool:
     try:
         return not connection.recv(1)
@@ -70,7 +74,7 @@ def test_one_device_has_so_many_connections_and_a_further_one_ends_its_oldest(
     held = [raw_connection(server, device) for _ in range(limit)]
     device.check_in()  # on a connection of its own, as after a network that lost all the others
     assert has_ended(held[0])
-    held[1].settimeout(0.2)
+    held[1].settimeout(A_MOMENT_S)
     with pytest.raises(TimeoutError):
         held[1].recv(1)
     other.check_in()

@@ -234,12 +234,16 @@ def test_backup_list_that_was_tampered_with_is_not_restored(
     assert [entry.name for entry in tmp_path.iterdir() if "new" in entry.name] == []
 
 
+A_MOMENT_S = 2
+"""How long is looked at a command that waits, for as long as the other one writes."""
+
+
 def test_backup_waits_for_one_that_is_being_written(own: Server, tmp_path: Path) -> None:
     command = ["server", "backup", str(tmp_path / "copy"), "--data", str(own.data)]
     with backup._new_folder(tmp_path / "copy") as unfinished:
         (unfinished / "half").write_text("so far")
         with pytest.raises(subprocess.TimeoutExpired):
-            subprocess.run([*FOTA, *command], timeout=2, capture_output=True, check=False)
+            subprocess.run([*FOTA, *command], timeout=A_MOMENT_S, capture_output=True, check=False)
         assert (unfinished / "half").read_text() == "so far"
     done = fota(*command)
     assert (done.returncode, "exists already" in done.stderr) == (3, True)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from lifeline import HANG_S, until
 from server_world import (
     Device,
     Keys,
@@ -21,7 +22,6 @@ from server_world import (
     key_pem,
     make_cert,
     new_key,
-    wait_until,
 )
 from test_server_devices import raw_connection
 from test_server_renewal import order, post
@@ -51,7 +51,7 @@ def replace_server_certificate(server: Server, **dates: Any) -> Path:
 
 
 def serial_at(port: int) -> int:
-    pem = ssl.get_server_certificate(("127.0.0.1", port), timeout=20)
+    pem = ssl.get_server_certificate(("127.0.0.1", port), timeout=HANG_S)
     return x509.load_pem_x509_certificate(pem.encode()).serial_number
 
 
@@ -62,7 +62,7 @@ def test_hang_up_signal_takes_the_new_certificate_and_drops_nobody(own: Server) 
     new_ca = replace_server_certificate(own)
     assert own.process
     own.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: serial_at(own.device_port) != old)
+    until(lambda: serial_at(own.device_port) != old)
     assert serial_at(own.operator_port) == serial_at(own.device_port)
     device.check_in()
     other = Device(own)
@@ -116,7 +116,7 @@ def test_second_device_ca_counts_after_a_reload(own: Server) -> None:
         except OSError:
             return False
 
-    wait_until(let_in)
+    until(let_in)
     first = Device(own)
     first.check_in()
     for mine, issuer in ((device, (ca, key)), (first, (own.keys.device_ca, own.keys.device_ca_key))):
@@ -165,7 +165,9 @@ def test_expired_server_certificate_is_said_loudly(tmp_path: Path) -> None:
     server.keys.server_ca = new_ca
     context = client_context(new_ca, None)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    connection = http.client.HTTPSConnection("127.0.0.1", server.operator_port, context=context, timeout=20)
+    connection = http.client.HTTPSConnection(
+        "127.0.0.1", server.operator_port, context=context, timeout=HANG_S
+    )
     connection.request("GET", "/api/v1/health/ready")
     response = connection.getresponse()
     answer = json.loads(response.read())

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import pytest
+from lifeline import HANG_S
 from server_world import (
     Built,
     Device,
@@ -408,7 +409,7 @@ def test_bad_request_is_answered_in_cbor(
 
 
 def raw_connection(server: Server, device: Device) -> ssl.SSLSocket:
-    plain = socket.create_connection(("127.0.0.1", server.device_port), timeout=20)
+    plain = socket.create_connection(("127.0.0.1", server.device_port), timeout=HANG_S)
     return device.context.wrap_socket(plain, server_hostname="127.0.0.1")
 
 
@@ -526,18 +527,32 @@ def test_slow_clients_are_cut_while_others_are_served(server: Server, device: De
     connections = {name: raw_connection(server, slow) for name in beginnings}
     for name, connection in connections.items():
         connection.sendall(beginnings[name])
-    device.check_in()
-    assert time.monotonic() - begun < 5
+    witness = raw_connection(server, slow)
+    witness.setblocking(False)
+    served = 0
+    while not has_answer(witness):
+        device.check_in()
+        served += 1
+    assert served > 1, "others are served while those say nothing"
+    witness.close()
     for name, connection in connections.items():
         with connection:
             head, _, body = read_all(connection).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 408 "), name
         assert checkin.parse_error(body)[0] == "too-slow"
-    assert 8 < time.monotonic() - begun < 15
+    assert time.monotonic() - begun > 8
+
+
+def has_answer(connection: ssl.SSLSocket) -> bool:
+    """Tell whether something has come; it is lost."""
+    try:
+        return bool(connection.recv(65536))
+    except ssl.SSLWantReadError:
+        return False
 
 
 def test_plain_text_connection_does_not_disturb_others(server: Server, device: Device) -> None:
-    with socket.create_connection(("127.0.0.1", server.device_port), timeout=20) as plain:
+    with socket.create_connection(("127.0.0.1", server.device_port), timeout=HANG_S) as plain:
         plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
         assert b"HTTP" not in plain.recv(1000)
     device.check_in()
@@ -550,7 +565,7 @@ def test_tls_below_1_2_is_refused(server: Server, device: Device) -> None:
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
     with (
-        socket.create_connection(("127.0.0.1", server.device_port), timeout=20) as plain,
+        socket.create_connection(("127.0.0.1", server.device_port), timeout=HANG_S) as plain,
         pytest.raises(ssl.SSLError),
     ):
         context.wrap_socket(plain, server_hostname="127.0.0.1")
@@ -562,7 +577,7 @@ def test_resumed_session_keeps_its_identity(server: Server, device: Device) -> N
     )  # where a session is there right after the handshake
     with raw_connection(server, device) as first:
         session = first.session
-    plain = socket.create_connection(("127.0.0.1", server.device_port), timeout=20)
+    plain = socket.create_connection(("127.0.0.1", server.device_port), timeout=HANG_S)
     body = checkin.encode_request(checkin.Request(bytes(16), 1, None))
     with device.context.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as second:
         assert second.session_reused

@@ -15,7 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from server_world import FOTA, Device, Keys, Server, wait_until
+from lifeline import HANG_S, until
+from server_world import FOTA, Device, Keys, Server
 
 from fota_server.door import Door, Room, place_of
 from fota_server.logs import BURST, MAX_KINDS, WINDOW_S, Limiter
@@ -47,7 +48,7 @@ def crowd(port: int, count: int, *addresses: str) -> Iterator[list[socket.socket
             for _ in range(count):
                 held.append(socket.socket())
                 held[-1].bind((address, 0))
-                held[-1].settimeout(20)
+                held[-1].settimeout(HANG_S)
                 held[-1].connect(("127.0.0.1", port))
         yield held
     finally:
@@ -135,16 +136,16 @@ def test_limits_of_connections_are_those_of_the_configuration(keys: Keys, tmp_pa
         assert alive(held) == 2
     first, second, third, fourth = (Device(own) for _ in range(4))
     for one in (first, second, third):
-        wait_until(lambda one=one: served(one))
+        until(lambda one=one: served(one))
     with pytest.raises((OSError, http.client.HTTPException)):
         fourth.check_in()
     third.close()
-    wait_until(lambda: served(fourth))
+    until(lambda: served(fourth))
     twin = Device(own, fourth.id, key=fourth.key)
     twin.pem.write_bytes(fourth.pem.read_bytes())
     twin.context = fourth.context
     second.close()
-    wait_until(lambda: served(twin))
+    until(lambda: served(twin))
     with pytest.raises((OSError, http.client.HTTPException)):
         fourth.check_in()  # the older one of one certificate
     assert own.stop()[0] == 0
@@ -277,7 +278,7 @@ def test_log_that_nobody_reads_stops_nothing(keys: Keys, tmp_path: Path) -> None
     run_full(server, writing)
     try:
         for _ in range(3):
-            plain = socket.create_connection(("127.0.0.1", server.device_port), timeout=20)
+            plain = socket.create_connection(("127.0.0.1", server.device_port), timeout=HANG_S)
             plain.sendall(b"GET / HTTP/1.0\r\n\r\n")  # no TLS: a line for the log
             while plain.recv(100):
                 pass
@@ -286,7 +287,7 @@ def test_log_that_nobody_reads_stops_nothing(keys: Keys, tmp_path: Path) -> None
         assert server.api("GET", "health/ready")[0] == 200
         assert server.process
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 0
+        assert server.process.wait(HANG_S) == 0
     finally:
         os.close(reading)
         os.close(writing)

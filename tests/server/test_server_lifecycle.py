@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from lifeline import HANG_S, until
 from server_world import (
     Built,
     Device,
@@ -26,7 +27,6 @@ from server_world import (
     fota,
     key_pem,
     new_key,
-    wait_until,
 )
 
 from fota_server.artifacts import ArtifactStore
@@ -206,7 +206,7 @@ def test_sigterm_lets_a_running_download_finish(own: Server, keys: Keys) -> None
     device.check_in()
     own.api("POST", "rollouts", {"version": "1.1.0", "device": device.id})
     device.check_in()
-    plain = socket.create_connection(("127.0.0.1", own.device_port), timeout=20)
+    plain = socket.create_connection(("127.0.0.1", own.device_port), timeout=HANG_S)
     plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
     with device.context.wrap_socket(plain, server_hostname="127.0.0.1") as connection:
         connection.sendall(f"GET /v1/payload/{built.digest} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
@@ -217,7 +217,7 @@ def test_sigterm_lets_a_running_download_finish(own: Server, keys: Keys) -> None
             data += chunk
     assert data.partition(b"\r\n\r\n")[2] == built.file
     device.close()
-    assert own.process.wait(20) == 0  # type: ignore[union-attr]
+    assert own.process.wait(HANG_S) == 0  # type: ignore[union-attr]
     own.process.communicate()  # type: ignore[union-attr]
 
 
@@ -225,14 +225,14 @@ def test_kill_within_an_upload_leaves_no_half_artifact(own: Server, keys: Keys) 
     own.start()
     built = build_release(keys, "1.1.0", 2, 2, size=300_000)
     context = ssl.create_default_context(cafile=str(keys.server_ca))
-    plain = socket.create_connection(("127.0.0.1", own.operator_port), timeout=20)
+    plain = socket.create_connection(("127.0.0.1", own.operator_port), timeout=HANG_S)
     with context.wrap_socket(plain, server_hostname="127.0.0.1", suppress_ragged_eofs=True) as connection:
         head = f"PUT /api/v1/artifacts/{built.digest} HTTP/1.1\r\nhost: x\r\n"
         connection.sendall(
             f"{head}authorization: Bearer {own.token}\r\ncontent-length: {len(built.file)}\r\n\r\n".encode()
             + built.file[:200_000]
         )
-        wait_until(lambda: sum(path.stat().st_size for path in own.tmp_files()) > 0)
+        until(lambda: sum(path.stat().st_size for path in own.tmp_files()) > 0)
         own.stop(signal.SIGKILL)
     final = own.data / "artifacts" / built.digest[:2] / built.digest
     assert not final.exists()
@@ -316,11 +316,9 @@ def test_database_that_cannot_grow_answers_and_recovers(own: Server) -> None:
 
     blocker = sqlite3.connect(path, isolation_level=None)
     blocker.execute("BEGIN EXCLUSIVE")
-    begun = time.monotonic()
     with pytest.raises(Refused) as refused:
         device.check_in()
     assert refused.value.args[0] == 503
-    assert time.monotonic() - begun < 15
     blocker.execute("ROLLBACK")
     blocker.close()
     assert device.check_in().response.report_status == "accepted"

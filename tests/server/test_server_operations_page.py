@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lifeline import HANG_S
+
 PAGE = Path(__file__).parents[2] / "docs/operations.md"
 
 
@@ -22,7 +24,7 @@ def test_page_leads_from_day_one_through_a_restore_and_a_renewal(tmp_path: Path)
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=HANG_S,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("audit trail   whole, head ") == 3

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lifeline import HANG_S
 from server_world import Built, Device, Keys, Refused, Server, make_cert, new_key
 from test_server_migrations import in_database
 
@@ -112,7 +113,7 @@ def test_log_tells_of_refusals_and_of_what_is_no_tls(own: Server) -> None:
     device = Device(own, start_days=-5, days=-0.01)
     with pytest.raises(ssl.SSLError):
         device.request("POST", "/v1/checkin", b"")
-    with socket.create_connection(("127.0.0.1", own.device_port), timeout=20) as plain:
+    with socket.create_connection(("127.0.0.1", own.device_port), timeout=HANG_S) as plain:
         plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
         while plain.recv(1000):
             pass

@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import pytest
+from lifeline import HANG_S
 from server_world import Built, Device, Refused, Server, fota
 
 from fota_wire import checkin
@@ -51,7 +52,7 @@ def test_new_connection_of_a_retired_device_is_answered_before_it_says_anything(
 
 
 def _connect(server: Server, device: Device) -> ssl.SSLSocket:
-    raw = socket.create_connection(("127.0.0.1", server.device_port), timeout=10)
+    raw = socket.create_connection(("127.0.0.1", server.device_port), timeout=HANG_S)
     return device.context.wrap_socket(raw, server_hostname="127.0.0.1")
 
 
@@ -131,7 +132,7 @@ def test_many_open_connections_of_one_device_are_all_closed(server: Server) -> N
     for thread in threads:
         thread.start()
     server.api("POST", f"devices/{device.id}/retire", {})
-    assert all(ended.acquire(timeout=5) for _ in threads)
+    assert all(ended.acquire(timeout=HANG_S) for _ in threads)
     for thread, connection in zip(threads, connections, strict=True):
         thread.join()
         connection.close()

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server_world import Built, Device, Keys, Server, build_release, wait_until
+from lifeline import until
+from server_world import Built, Device, Keys, Server, build_release
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def confirm(device: Device, built: Built) -> None:
 
 def word(server: Server, rollout: dict[str, Any]) -> str:
     """What the rollout is called, once it is no longer worked on; that is what the database holds."""
-    wait_until(lambda: show(server, rollout)["state"] not in ("planning", "cancelling"))
+    until(lambda: show(server, rollout)["state"] not in ("planning", "cancelling"))
     shown = show(server, rollout)
     (row,) = server.rows("SELECT state, ended_at FROM rollouts WHERE id = ?", rollout["id"])
     assert (shown["state"], shown["ended_at"]) == (row["state"], row["ended_at"])
@@ -129,7 +130,7 @@ def test_release_that_root_revokes_ends_its_rollout_and_the_hurry_of_its_devices
         assert seen.check_in().wanted == releases["1.1.0"].manifest_digest
     revoking = keys.root_document(2, revoked=(releases["1.1.0"].manifest_digest,))
     assert own.api("POST", "roots", raw=revoking)[0] == 201
-    wait_until(lambda: show(own, rollout)["ended_at"] is not None)
+    until(lambda: show(own, rollout)["ended_at"] is not None)
     assert word(own, rollout) == "withdrawn"
     told = own.api("GET", f"rollouts/{rollout['id']}/devices")[1]["devices"]
     assert {(item["state"], item["reason"]) for item in told} == {
@@ -151,7 +152,7 @@ def test_root_that_revokes_while_the_server_is_down_is_heeded_at_its_start(
         beside.execute("INSERT INTO roots VALUES (2, ?, 0)", (raw,))
     beside.close()
     own.start()
-    wait_until(lambda: show(own, rollout)["ended_at"] is not None)
+    until(lambda: show(own, rollout)["ended_at"] is not None)
     assert word(own, rollout) == "withdrawn"
 
 
@@ -282,7 +283,7 @@ def test_withdrawn_release_is_offered_no_more_and_can_be_restored(server: Server
     confirm(runs, newer)
     withdrawn = server.api("POST", f"releases/{newer.version}/withdraw")[1]
     assert withdrawn["barred"] == f"release {newer.version} was withdrawn"
-    wait_until(lambda: show(server, rollout)["ended_at"] is not None)
+    until(lambda: show(server, rollout)["ended_at"] is not None)
     assert word(server, rollout) == "withdrawn"
     assert (waits.check_in().wanted, runs.check_in().wanted) == (None, None)
     assert server.api("GET", f"devices/{runs.id}")[1]["status"] == "confirmed", "what runs it stays"

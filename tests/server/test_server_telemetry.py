@@ -47,11 +47,11 @@ def test_last_value_of_each_topic_stays_in_the_twin(server: Server, device: Devi
     twin = shown(server, device)
     assert (twin["climate"]["value"], twin["climate"]["at"]) == ({"t": 21.5}, now - 5)
     assert twin["door/1"]["value"] == "open"
-    assert abs(twin["door/1"]["at"] - now) <= 5, "a device without a clock: when it came"
+    assert twin["door/1"]["at"] in range(now, int(time.time()) + 1), "a device without a clock: when it came"
     assert publish(device, [["climate", now + 9999, "22"]]) == 200
     later = shown(server, device)["climate"]
     assert later["value"] == 22
-    assert abs(later["at"] - now) <= 10, "nobody publishes from the future"
+    assert later["at"] in range(now, int(time.time()) + 1), "nobody publishes from the future"
     out = fota("device", "show", device.id, env=operator(server)).stdout
     assert '           door/1 "open", ' in out
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from fleet_world import Fleet, device_id, in_fleet
-from server_world import FOTA, Built, Keys, Server, build_release, wait_until
+from lifeline import until
+from server_world import FOTA, Built, Keys, Server, build_release
 
 from fota_server import groups, rollouts
 from fota_server.operator_releases import ReleaseHandlers
@@ -121,7 +122,7 @@ def test_order_to_thousands_given_twice_at_once_is_one_order(large: Server, path
     for status, answer in answers:
         assert status == 202 or answer["error"]["code"] in ("planning", "refused"), answer
     (number,) = [answer["id"] for status, answer in answers if status == 202]
-    wait_until(lambda: large.api("GET", f"rollouts/{number}")[1]["status"] != "planning")
+    until(lambda: large.api("GET", f"rollouts/{number}")[1]["status"] != "planning")
     shown = large.api("GET", f"rollouts/{number}")[1]
     assert (shown["status"], shown["total"]) == ("running", SIZE)
     held = large.rows(
@@ -136,7 +137,7 @@ def test_order_cancelled_in_mid_planning_leaves_no_device_with_it(large: Server)
     status, answer = large.api("POST", "rollouts", {"group": "all", "version": "1.2.0"})
     assert status == 202
     at_once(*(2 * [lambda: large.api("POST", f"rollouts/{answer['id']}/cancel")]))
-    wait_until(lambda: large.api("GET", f"rollouts/{answer['id']}")[1]["status"] == "cancelled")
+    until(lambda: large.api("GET", f"rollouts/{answer['id']}")[1]["status"] == "cancelled")
     left = large.rows(
         "SELECT DISTINCT t.state FROM devices d JOIN targets t ON t.id = d.target_id WHERE t.rollout_id > 1"
     )

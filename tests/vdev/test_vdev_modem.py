@@ -40,7 +40,7 @@ class Echo:
     def close(self) -> None:
         with socket.create_connection(("127.0.0.1", self.port)) as last:
             last.sendall(b"quit")
-            self.thread.join(5)
+            self.thread.join(HANG_S)
         self.listener.close()
 
 
@@ -145,10 +145,14 @@ def test_reset_and_power_cut_end_the_connection_and_empty_the_buffers(echo, made
     assert (d.STATUS, d.AVAILABLE) == (0, 0)
 
 
+VIRTUAL_MS = 30_000
+"""Of the chip's own clock."""
+
+
 def test_waiting_without_a_connection_takes_virtual_time_only(made):
     machine, _, d = made(HostNetwork())
     before = machine.time_us
-    d.wait(30_000)
+    d.wait(VIRTUAL_MS)
     assert machine.time_us - before == 30_000_000
 
 

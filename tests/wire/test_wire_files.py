@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from lifeline import HANG_S
 
 from fota_wire import files
 from fota_wire.errors import InputError, StorageError
@@ -138,7 +139,7 @@ def test_of_many_that_write_one_name_one_does(tmp_path: Path) -> None:
     ]
     for one in many:
         one.stdin.close()  # type: ignore[union-attr]
-    codes = [one.wait(60) for one in many]
+    codes = [one.wait(HANG_S) for one in many]
     assert sorted(codes) == [0] + 7 * [3]
     assert (tmp_path / "out").read_bytes() == str(codes.index(0)).encode() * 1000
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

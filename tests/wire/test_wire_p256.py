@@ -25,7 +25,7 @@ def both(*case):
     return verdict
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(scalar=st.integers(1, N - 1), digest=st.binary(min_size=32, max_size=32), data=st.data())
 def test_signatures_and_their_flipped_bits(scalar, digest, data):
     public, signature = xy(scalar), host_crypto.signer(key(scalar))(digest)

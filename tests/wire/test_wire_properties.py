@@ -143,7 +143,7 @@ def test_untouched_message_accepted(kind):
 
 
 @pytest.mark.parametrize("kind", OPENERS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_any_flipped_bit_refused(kind, data):
     raw, opener = OPENERS[kind]
