@@ -23,7 +23,12 @@ T = TypeVar("T")
 _line: int | None = None
 
 
-def until(condition: Callable[[], T], what: str = "it", of: "subprocess.Popen[Any] | None" = None) -> T:
+def until(
+    condition: Callable[[], T],
+    what: str = "it",
+    of: "subprocess.Popen[Any] | None" = None,
+    pause_s: float = 0.02,
+) -> T:
     """Wait until ``condition()`` holds, and return what it gave: no machine is too slow for that.
 
     Raises:
@@ -36,7 +41,7 @@ def until(condition: Callable[[], T], what: str = "it", of: "subprocess.Popen[An
             return found
         assert not ended, f"{what} did not come: the process has ended"
         assert time.monotonic() < guard, f"{what} did not come: it hangs"
-        time.sleep(0.02)
+        time.sleep(pause_s)
 
 
 def hold() -> None:

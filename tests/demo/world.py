@@ -290,13 +290,13 @@ class World:
         return [done["cut"], *(line for line in done["uart"].splitlines() if line.startswith("fota-boot: "))]
 
     @staticmethod
-    def _steps(agent: Agent, until: Callable[[], bool]) -> None:
-        """Let the agent work. Raises StepFailed: not there in time."""
-        deadline = time.monotonic() + HANG_S
-        while not until():
-            agent.step()
-            if time.monotonic() > deadline:
-                raise StepFailed(f"the agent did not get there: {agent.engine.error or agent.engine.phase}")
+    def _steps(agent: Agent, there: Callable[[], bool]) -> None:
+        """Let the agent work. Raises StepFailed: it does not get there."""
+        try:
+            until(lambda: there() or (agent.step() and False), pause_s=0)
+        except AssertionError as exc:
+            said = agent.engine.error or agent.engine.phase
+            raise StepFailed(f"the agent did not get there: {said}") from exc
 
     @contextmanager
     def _device(self) -> Iterator[Machine]:
