@@ -133,3 +133,8 @@ def test_reader_of_command_lines_knows_good_from_bad() -> None:
     assert why_not_make("README.md", ["demo"]) == ""
     assert why_not_make("README.md", ["-C", "bootloader", "latch"]) == ""
     assert why_not_make("README.md", ["dmeo"]) == "no 'dmeo' in Makefile"
+
+
+def test_every_decision_is_in_the_map() -> None:
+    told = set(re.findall(r"\(docs/adr/([^)]+\.md)\)", (ROOT / "CONTRIBUTING.md").read_text()))
+    assert told == {path.name for path in (ROOT / "docs/adr").glob("*.md")}
