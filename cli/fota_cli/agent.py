@@ -11,7 +11,7 @@ import click
 
 from fota_cli.no_server import NoServer
 from fota_wire.errors import FotaError, InputError, StorageError, VerifyError
-from fota_wire.host_options import FILE, FOLDER, OWN_FILE, Seconds
+from fota_wire.host_options import CARD, FOLDER, GATEWAY, IMAGE, MANIFEST, ROOT, VDEV, Seconds
 from fota_wire.host_print import printable
 
 if TYPE_CHECKING:
@@ -47,19 +47,19 @@ def agent() -> None:
 @click.option(
     "--vdev",
     "device",
-    type=OWN_FILE,
+    type=VDEV,
     help="File of the virtual device.",
 )
 @click.option(
     "--gateway",
     "folder",
-    type=FOLDER,
+    type=GATEWAY,
     help="Folder of the gateway, whose program 'fota gateway launch' runs.",
 )
 @click.option(
     "--from",
     "card",
-    type=FOLDER,
+    type=CARD,
     help="Take the update in this folder instead of the server's, if it is newer: docs/agent.md.",
 )
 @click.option("--server", help="Base URL instead of the trust store's; trust stays the same.")
@@ -138,9 +138,9 @@ def _end(*_: object) -> None:
 
 
 @agent.command()
-@click.argument("image", type=FILE)
-@click.argument("envelope", type=FILE)
-@click.option("--root", "roots", multiple=True, type=FILE, help="ROOT that devices may lack.")
+@click.argument("image", type=IMAGE)
+@click.argument("envelope", type=MANIFEST)
+@click.option("--root", "roots", multiple=True, type=ROOT, help="ROOT that devices may lack.")
 @click.option("-o", "--output", required=True, type=FOLDER, help="Folder.")
 def card(image: Path, envelope: Path, roots: tuple[Path, ...], output: Path) -> None:
     """Put a release (IMAGE and signed ENVELOPE) into a folder, for updates without a server."""

@@ -12,18 +12,18 @@ from fota_cli.client import OperatorClient
 from fota_cli.options import connected
 from fota_cli.station import device_ca
 from fota_wire.errors import FotaError, InputError, VerifyError
-from fota_wire.host_options import CA_CERT, CA_KEY, FILE, Seconds, Whole
+from fota_wire.host_options import CA_CERT, CA_KEY, SECRET, DeviceId, Seconds, Whole
 from fota_wire.host_print import ago, date, print_result
 
 if TYPE_CHECKING:
     from fota_signer.factory.ca import DeviceCa
 
-IDS = click.argument("device_ids", metavar="[ID...]", nargs=-1)
+IDS = click.argument("device_ids", metavar="[ID...]", type=DeviceId(), nargs=-1)
 GROUP = click.option("--group", "-g", metavar="NAME", help="All devices of a group, retired ones left out.")
 
 
 @click.command()
-@click.argument("device_id", metavar="ID")
+@click.argument("device_id", metavar="ID", type=DeviceId())
 @click.option("--reason", default="", help="Why, for whoever looks it up later.")
 @click.option("--yes", is_flag=True, help="Do not ask; needed where no terminal is there to ask on.")
 @connected
@@ -86,7 +86,7 @@ def _want_of_group(client: OperatorClient, group: str, kind: str, as_json: bool)
 @CA_KEY
 @CA_CERT
 @click.option(
-    "--ca-password-file", type=FILE, help="First line is the CA key's password (else FOTA_KEY_PASSWORD)."
+    "--ca-password-file", type=SECRET, help="First line is the CA key's password (else FOTA_KEY_PASSWORD)."
 )
 @click.option("--allow-example-keys", is_flag=True, help="Accept the published throw-away keys.")
 @click.option("--days", type=Whole(1, 36500), help="Validity of the certificates; without it, no end.")

@@ -10,15 +10,21 @@ from fota_wire.errors import FotaError, InputError
 from fota_wire.files import check_output, name_of, read_input, read_text, write_output
 from fota_wire.host_chips import STM32
 from fota_wire.host_options import (
+    BOOTLOADER,
+    CERTIFICATE,
     CHIP,
     FILE,
     FORCE,
     GENESIS_ROOT,
+    HEX,
+    IMAGE,
     IMAGE_KEY_A,
     IMAGE_KEY_B,
     JSON,
-    OWN_FILE,
+    PARTITIONS,
+    RECORD,
     UUID,
+    VDEV,
     Whole,
     class_option,
 )
@@ -38,17 +44,17 @@ CONFIRM = "confirm on silicon: written from the manuals, not tried on a chip"
 
 
 FIRMWARE = (
-    click.option("--bootloader", type=FILE, required=True, help="bootloader.elf (ESP32: or .bin)."),
-    click.option("--image", type=FILE, required=True, help="First signed image, for slot A."),
+    click.option("--bootloader", type=BOOTLOADER, required=True, help="bootloader.elf (ESP32: or .bin)."),
+    click.option("--image", type=IMAGE, required=True, help="First signed image, for slot A."),
     class_option("Device class.  [the image's]"),
     click.option("--chip", type=CHIP, help="Which microcontroller.  [the image's, or stm32l476]"),
-    click.option("--partitions", type=FILE, help="Partition table of an ESP32, binary.  [one for 4 MiB]"),
+    click.option("--partitions", type=PARTITIONS, help="Binary table of an ESP32.  [one for 4 MiB]"),
     click.option("--vendor-id", type=UUID, help="Vendor.  [the image's]"),
     click.option("--vendor-domain", help="The vendor by its domain name, e.g. example.com."),
     IMAGE_KEY_A,
     IMAGE_KEY_B,
     GENESIS_ROOT,
-    click.option("--server-ca", type=FILE, required=True, help="Certificate of the server's CA, PEM."),
+    click.option("--server-ca", type=CERTIFICATE, required=True, help="Certificate of the server's CA, PEM."),
     click.option("--server-url", required=True, help="Like https://updates.example:8443."),
     click.option("--tries", type=Whole(1, 15), default=3, show_default=True, help="Boots of a trial."),
     click.option("--watchdog-s", type=Whole(1, 30), default=16, show_default=True, help="Watchdog, seconds."),
@@ -66,9 +72,9 @@ def with_firmware(function: "Function") -> "Function":
 
 
 @click.command("hex")
-@click.argument("record", type=OWN_FILE)
+@click.argument("record", type=RECORD)
 @with_firmware
-@click.option("--ca-cert", type=FILE, help="Certificate of the device CA, to check the device's against.")
+@click.option("--ca-cert", type=CERTIFICATE, help="Device CA, to check the device's certificate against.")
 @click.option("--floor", type=Whole(0, 262143), help="As of `provision device`.  [the record's, or 0]")
 @click.option(
     "--keep-keys", is_flag=True, help="Leave the pairing keys in the record, to make this HEX again."
@@ -114,8 +120,8 @@ def factory_hex(
 
 
 @click.command()
-@click.argument("file", type=OWN_FILE)
-@click.argument("hex_file", metavar="HEX", type=FILE)
+@click.argument("file", type=VDEV)
+@click.argument("hex_file", metavar="HEX", type=HEX)
 @JSON
 def load(file: Path, hex_file: Path, as_json: bool) -> None:
     """Write a factory HEX into a virtual device and protect its pages, as a programmer does."""
@@ -223,11 +229,11 @@ def _vendor(image: "Image", given: dict[str, Any]) -> bytes:
     """Return the vendor as the image has it; what is given must agree.
 
     Raises:
-        InputError: it does not, or nobody says the vendor.
+        UsageError: nobody says the vendor. InputError: two say different ones.
     """
     from fota_signer.factory.inspection import vendor_of
     from fota_signer.identity import vendor_of_domain
-    from fota_wire.host_values import uuid_text
+    from fota_wire.host_values import UsageError, uuid_text
 
     name = name_of(given["image"])
     said = {
@@ -237,7 +243,7 @@ def _vendor(image: "Image", given: dict[str, Any]) -> bytes:
     }
     vendors = {vendor for vendor in said.values() if vendor is not None}
     if not vendors:
-        raise InputError(f"{name} names no vendor: say --vendor-domain NAME, or --vendor-id UUID")
+        raise UsageError(f"{name} names no vendor: say --vendor-domain NAME, or --vendor-id UUID")
     if len(vendors) > 1:
         words = ", ".join(f"{who} {uuid_text(vendor)}" for who, vendor in said.items() if vendor)
         raise InputError(f"another vendor: {words}")

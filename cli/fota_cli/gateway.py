@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING
 import click
 
 from fota_wire.errors import InputError
-from fota_wire.host_options import CA_CERT, CA_KEY, FILE, FOLDER, JSON, Whole
+from fota_wire.host_options import (
+    CA_CERT,
+    CA_KEY,
+    CERTIFICATE,
+    GATEWAY,
+    IMAGE,
+    JSON,
+    PUBLIC_KEY,
+    ROOT,
+    SECRET,
+    Whole,
+)
 from fota_wire.host_print import print_result
 
 if TYPE_CHECKING:
@@ -20,25 +31,30 @@ def gateway() -> None:
 
 
 @gateway.command()
-@click.argument("folder", type=FOLDER)
-@click.option("--image", type=FILE, required=True, help="First program: fota sign --program.")
+@click.argument("folder", type=GATEWAY)
+@click.option("--image", type=IMAGE, required=True, help="First program: fota sign --program.")
 @click.option(
-    "--image-key", "image_keys", type=FILE, multiple=True, required=True, help="Key that signs programs."
+    "--image-key",
+    "image_keys",
+    type=PUBLIC_KEY,
+    multiple=True,
+    required=True,
+    help="Key that signs programs.",
 )
-@click.option("--root", type=FILE, required=True, help="Genesis ROOT document.")
+@click.option("--root", type=ROOT, required=True, help="Genesis ROOT document.")
 @click.option("--server", required=True, help="Base URL of the update server, https://...")
-@click.option("--server-ca", type=FILE, required=True, help="CA certificate of the server, PEM.")
+@click.option("--server-ca", type=CERTIFICATE, required=True, help="CA certificate of the server, PEM.")
 @click.option("--vendor-domain", required=True, help="As for fota sign.")
 @click.option("--model", required=True, help="As for fota sign.")
 @click.option("--module", required=True, help="PKCS#11 module, e.g. /usr/lib/softhsm/libsofthsm2.so.")
 @click.option("--token", required=True, help="Label of the token.")
-@click.option("--pin-file", type=FILE, required=True, help="File with the user PIN; it is named, not copied.")
+@click.option("--pin-file", type=SECRET, required=True, help="File with the user PIN: named, not copied.")
 @click.option(
     "--label", default="device", show_default=True, help="Label of the key pair; made if it is not there."
 )
 @CA_KEY
 @CA_CERT
-@click.option("--password-file", type=FILE, help="File whose first line is that key's password.")
+@click.option("--password-file", type=SECRET, help="File whose first line is that key's password.")
 @click.option("--allow-example-keys", is_flag=True, help="Accept the published throw-away keys.")
 def init(folder: Path, **options: object) -> None:
     """Make the gateway in FOLDER: its key in the token, its certificate, its first program."""
@@ -48,7 +64,7 @@ def init(folder: Path, **options: object) -> None:
 
 
 @gateway.command(context_settings={"ignore_unknown_options": True})
-@click.argument("folder", type=FOLDER)
+@click.argument("folder", type=GATEWAY)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.option(
     "--stop-timeout",
@@ -72,7 +88,7 @@ def launch(folder: Path, arguments: tuple[str, ...], stop_timeout: int | None) -
 
 
 @gateway.command()
-@click.argument("folder", type=FOLDER)
+@click.argument("folder", type=GATEWAY)
 def approve(folder: Path) -> None:
     """Agree to the update that the agent of the gateway in FOLDER has told of (mode "notify")."""
     from fota_agent.boards.linux.gateway import Gateway
@@ -89,7 +105,7 @@ def approve(folder: Path) -> None:
 
 
 @gateway.command()
-@click.argument("folder", type=FOLDER)
+@click.argument("folder", type=GATEWAY)
 @JSON
 def show(folder: Path, as_json: bool) -> None:
     """Show what the gateway in FOLDER runs and holds."""

@@ -7,10 +7,11 @@ import click
 
 from fota_cli.client import OperatorClient
 from fota_cli.options import connected, yes_option
+from fota_wire.host_options import DeviceId
 from fota_wire.host_print import date, print_result, table
 
 NAME = click.argument("name")
-IDS = click.argument("device_ids", metavar="ID...", nargs=-1, required=True)
+IDS = click.argument("device_ids", metavar="ID...", type=DeviceId(), nargs=-1, required=True)
 
 
 @click.group()

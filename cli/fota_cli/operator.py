@@ -16,7 +16,7 @@ from fota_cli.options import connected, yes_option
 from fota_cli.refused import refusal_text, refused
 from fota_wire.errors import VerifyError
 from fota_wire.files import read_input
-from fota_wire.host_options import FILE
+from fota_wire.host_options import IMAGE, MANIFEST, ROOT, DeviceId
 from fota_wire.host_print import ago, date, lines_of, print_result, table
 
 PROGRESS_FROM = 128 << 10
@@ -32,8 +32,8 @@ def release() -> None:
 
 
 @release.command("publish")
-@click.argument("image", type=FILE)
-@click.argument("envelope", type=FILE)
+@click.argument("image", type=IMAGE)
+@click.argument("envelope", type=MANIFEST)
 @connected
 def publish(client: OperatorClient, image: Path, envelope: Path, as_json: bool) -> None:
     """Upload a signed IMAGE and the signed ENVELOPE of its manifest; the server checks both."""
@@ -116,7 +116,7 @@ def restore(client: OperatorClient, version: str, as_json: bool) -> None:
 
 
 @release.command("root")
-@click.argument("document", type=FILE)
+@click.argument("document", type=ROOT)
 @click.option("--force", is_flag=True, help="Publish it though the server names what would be lost.")
 @connected
 def add_root(client: OperatorClient, document: Path, force: bool, as_json: bool) -> None:
@@ -166,7 +166,7 @@ def list_devices(client: OperatorClient, group: str | None, as_json: bool) -> No
 
 
 @device.command("show")
-@click.argument("device_id", metavar="ID")
+@click.argument("device_id", metavar="ID", type=DeviceId())
 @connected
 def show_device(client: OperatorClient, device_id: str, as_json: bool) -> None:
     """Show what is known of device ID, and what it told."""
@@ -234,7 +234,7 @@ def _version(part: dict[str, Any] | None) -> str | None:
 
 
 @device.command("revoke")
-@click.argument("device_id", metavar="ID")
+@click.argument("device_id", metavar="ID", type=DeviceId())
 @connected
 def revoke(client: OperatorClient, device_id: str, as_json: bool) -> None:
     """Shut device ID out: it gets nothing from now on."""
@@ -242,7 +242,7 @@ def revoke(client: OperatorClient, device_id: str, as_json: bool) -> None:
 
 
 @device.command("admit")
-@click.argument("device_id", metavar="ID")
+@click.argument("device_id", metavar="ID", type=DeviceId())
 @connected
 def admit(client: OperatorClient, device_id: str, as_json: bool) -> None:
     """Let device ID in, before its first check-in or after it was revoked or got a new key."""

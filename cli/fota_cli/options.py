@@ -1,6 +1,7 @@
 """Options that the operator's commands share."""
 
 import os
+import string
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -9,17 +10,25 @@ import click
 
 from fota_cli.client import OperatorClient
 from fota_wire.errors import InputError
-from fota_wire.files import read_line
-from fota_wire.host_options import FILE, JSON, Seconds
+from fota_wire.files import name_of, read_line
+from fota_wire.host_kinds import TOKEN as TOKEN_KIND
+from fota_wire.host_kinds import what_is
+from fota_wire.host_options import CERTIFICATE, JSON, TOKEN, DeviceId, Seconds
+from fota_wire.host_values import UsageError
+
+_OF_A_TOKEN = frozenset(string.ascii_letters + string.digits + "_-")
 
 
 def connected(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that lead to a server, and its client as first argument."""
 
     @click.option("--server", envvar="FOTA_SERVER", help="Operator plane, https://host:8444 [FOTA_SERVER].")
-    @click.option("--token-file", type=FILE, help="File with an API token; or put the token in FOTA_TOKEN.")
+    @click.option("--token-file", type=TOKEN, help="File with an API token; or put the token in FOTA_TOKEN.")
     @click.option(
-        "--ca", type=FILE, envvar="FOTA_CA", help="Authority (PEM) of the server's certificate [FOTA_CA]."
+        "--ca",
+        type=CERTIFICATE,
+        envvar="FOTA_CA",
+        help="Authority (PEM) of the server [FOTA_CA].",
     )
     @JSON
     @wraps(function)
@@ -27,20 +36,29 @@ def connected(function: Callable[..., None]) -> Callable[..., None]:
         *args: object, server: str | None, token_file: Path | None, ca: Path | None, **options: object
     ) -> None:
         if not server:
-            raise InputError("which server? pass --server https://host:8444, or set FOTA_SERVER")
+            raise UsageError("which server? pass --server https://host:8444, or set FOTA_SERVER")
         token = read_line(token_file, "token") if token_file else os.environ.get("FOTA_TOKEN")
         if not token or not token.strip():
-            raise InputError("no API token: pass --token-file FILE, or set FOTA_TOKEN")
-        if not token.strip().isascii() or not token.strip().isprintable():
-            raise InputError("the API token has characters that no token has: is it the right file?")
+            raise UsageError("no API token: pass --token-file FILE, or set FOTA_TOKEN")
+        if not set(token.strip()) <= _OF_A_TOKEN:
+            raise InputError(_no_token(token.strip(), token_file))
         function(OperatorClient(url=server, token=token.strip(), ca=ca), *args, **options)
 
     return command
 
 
+def _no_token(text: str, token_file: Path | None) -> str:
+    """Return what to say of a text that no token is; it may be a secret of another kind, and is not shown."""
+    if token_file is not None:
+        return f"{name_of(token_file)}: its first line has characters that no API token has: the right file?"
+    if what_is(Path(text)) == TOKEN_KIND:
+        return f"FOTA_TOKEN is the name of a file; it stands for the API token itself: --token-file {text}"
+    return "FOTA_TOKEN has characters that no API token has: put the token itself into it"
+
+
 def scope_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add --device and --group."""
-    function = click.option("--device", "-d", metavar="ID", help="One device.")(function)
+    function = click.option("--device", "-d", metavar="ID", type=DeviceId(), help="One device.")(function)
     return click.option("--group", "-g", metavar="NAME", help="All devices of a group.")(function)
 
 

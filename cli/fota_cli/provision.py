@@ -10,7 +10,17 @@ from fota_cli.factory_hex import factory_hex, load
 from fota_cli.station import Target, firmware_roots, with_job, with_target
 from fota_wire.errors import InputError
 from fota_wire.files import STREAM, check_own_kind, read_input, write_output
-from fota_wire.host_options import FILE, FOLDER, FORCE, IMAGE_KEY_A, IMAGE_KEY_B, JSON, OWN_FILE, Whole
+from fota_wire.host_options import (
+    FILE,
+    FOLDER,
+    FORCE,
+    IMAGE_KEY_A,
+    IMAGE_KEY_B,
+    JSON,
+    LEDGER,
+    PLAN,
+    Whole,
+)
 from fota_wire.host_print import print_result
 
 if TYPE_CHECKING:
@@ -52,7 +62,7 @@ def look(target: Target, as_json: bool) -> None:
 @with_target
 @with_job
 @WORK
-@click.option("--ledger", type=OWN_FILE, help="SQLite file to note the device in.")
+@click.option("--ledger", type=LEDGER, help="SQLite file to note the device in.")
 @click.option("--certificate-out", type=FILE, help="Write the device certificate here, PEM.")
 @click.option("--request-out", type=FILE, help="Write the certificate request here, DER.")
 @JSON
@@ -89,7 +99,7 @@ def device(
 
 @provision.command()
 @click.option("--count", type=Whole(1, 1_000_000), required=True, help="Number of virtual boards.")
-@click.option("--ledger", type=OWN_FILE, required=True, help="SQLite file to note the boards in.")
+@click.option("--ledger", type=LEDGER, required=True, help="SQLite file to note the boards in.")
 @click.option("--seed", type=Whole(), help="Make boards that repeat; without it, unique ones.")
 @click.option("--resume", is_flag=True, help="Skip boards that the ledger has as finished; needs --seed.")
 @click.option("--devices", type=FOLDER, help="Keep the boards here, one file each; their records too.")
@@ -137,7 +147,7 @@ def batch(
 
 
 @provision.command()
-@click.argument("ledger", type=OWN_FILE)
+@click.argument("ledger", type=LEDGER)
 @click.option("-o", "--output", type=FILE, help="File to write; else standard output.")
 @FORCE
 def export(ledger: Path, output: Path | None, force: bool) -> None:
@@ -192,7 +202,7 @@ def plan(
 
 
 @provision.command("run-plan")
-@click.argument("plan_file", metavar="PLAN", type=FILE)
+@click.argument("plan_file", metavar="PLAN", type=PLAN)
 @with_target
 @with_job
 @WORK

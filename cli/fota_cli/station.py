@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fota_wire.errors import InputError
-from fota_wire.host_options import CA_CERT, CA_KEY, FILE, IMAGE_KEY_A, IMAGE_KEY_B, OWN_FILE, Whole
+from fota_wire.host_options import CA_CERT, CA_KEY, FILE, IMAGE_KEY_A, IMAGE_KEY_B, SECRET, VDEV, Whole
 
 if TYPE_CHECKING:
     from fota_signer.factory.ca import DeviceCa
@@ -127,7 +127,7 @@ def on_machine(machine: "Machine", address: int = 0x60) -> "Transport":
 def with_target(function: Function) -> Function:
     """Give a command FILE, --i2c, --kit and --address, as its keyword ``target``."""
 
-    @click.argument("file", type=OWN_FILE, required=False)
+    @click.argument("file", type=VDEV, required=False)
     @click.option("--i2c", type=Whole(), metavar="BUS", help="Chip on /dev/i2c-BUS of this computer.")
     @click.option("--kit", is_flag=True, help="Chip on a USB kit of Microchip's.")
     @click.option(
@@ -161,7 +161,7 @@ def with_job(function: Function) -> Function:
     @CA_CERT
     @click.option(
         "--ca-password-file",
-        type=FILE,
+        type=SECRET,
         help="First line is the password of the CA's key (else FOTA_KEY_PASSWORD, else asked for).",
     )
     @click.option("--allow-example-keys", is_flag=True, help="Accept the published throw-away keys.")

@@ -11,7 +11,7 @@ from fota_cli.station import device_ca
 from fota_vdev.cli import vdev as vdev
 from fota_wire.errors import DeviceError, VerifyError
 from fota_wire.files import check_output, write_output
-from fota_wire.host_options import CA_CERT, CA_KEY, FILE, JSON, OWN_FILE
+from fota_wire.host_options import CA_CERT, CA_KEY, FILE, JSON, SECRET, VDEV
 from fota_wire.host_print import print_result
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 @vdev.command()
-@click.argument("file", type=OWN_FILE)
+@click.argument("file", type=VDEV)
 @with_firmware
 @CA_KEY
 @CA_CERT
-@click.option("--ca-password-file", type=FILE, help="File with the password of the device CA's key.")
+@click.option("--ca-password-file", type=SECRET, help="File with the password of the device CA's key.")
 @click.option("--certificate-out", type=FILE, help="Write the device certificate here, PEM.")
 @JSON
 def provision(

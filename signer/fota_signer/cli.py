@@ -8,18 +8,32 @@ from typing import Any
 import click
 
 from fota_signer import sign_command
-from fota_wire.errors import FotaError, InputError
+from fota_wire.errors import FotaError
 from fota_wire.files import STREAM, check_output, name_of, read_input, write_output
-from fota_wire.host_options import CHIP, FILE, FOLDER, FORCE, JSON, Whole
+from fota_wire.host_options import (
+    ANY_KEY,
+    CHIP,
+    FILE,
+    FIRMWARE,
+    FOLDER,
+    FORCE,
+    IMAGE,
+    JSON,
+    PRIVATE_KEY,
+    PUBLIC_KEY,
+    ROOT,
+    SECRET,
+    Whole,
+)
 from fota_wire.host_print import print_result
-from fota_wire.host_values import uuid_text
+from fota_wire.host_values import UsageError, uuid_text
 
 MAX_DOCUMENT = 65536
 UINT32 = Whole(0, 0xFFFFFFFF)
 output_option = click.option("-o", "--output", type=FILE, required=True, help="File to write.")
 password_option = click.option(
     "--password-file",
-    type=FILE,
+    type=SECRET,
     help="File whose first line is the key's password (else FOTA_KEY_PASSWORD, else asked for).",
 )
 example_option = click.option(
@@ -36,6 +50,8 @@ def about(file: Path) -> Iterator[None]:
     name = name_of(file)
     try:
         yield
+    except UsageError:  # about the options, and not the file
+        raise
     except FotaError as exc:
         from fota_wire import status
 
@@ -82,7 +98,7 @@ def _open_public(file: Path, password_file: Path | None) -> Any:  # noqa: ANN401
 
 
 @keys.command("show")
-@click.argument("file", type=FILE)
+@click.argument("file", type=ANY_KEY)
 @password_option
 @JSON
 def keys_show(file: Path, password_file: Path | None, as_json: bool) -> None:
@@ -91,7 +107,7 @@ def keys_show(file: Path, password_file: Path | None, as_json: bool) -> None:
 
 
 @keys.command("public")
-@click.argument("file", type=FILE)
+@click.argument("file", type=ANY_KEY)
 @click.option("-o", "--output", type=FILE, help="File to write; else standard output.")
 @FORCE
 @password_option
@@ -122,15 +138,15 @@ def keys_example(directory: Path, force: bool) -> None:
 
 
 @click.command()
-@click.argument("source", metavar="FIRMWARE", type=FILE)
+@click.argument("source", metavar="FIRMWARE", type=FIRMWARE)
 @click.option("-o", "--output", type=FILE, required=True, help="Image to write.")
-@click.option("--key", type=FILE, required=True, help="IMAGE key, PEM.")
+@click.option("--key", type=PRIVATE_KEY, required=True, help="IMAGE key, PEM.")
 @click.option("--version", required=True, help="Version for people, e.g. 1.1.0 or 1.1.0+7.")
 @click.option("--security-counter", type=Whole(1, 262143), required=True, help="Rollback counter, 1..262143.")
 @vendor_option
 @class_option
 @model_option
-@click.option("--password-file", type=FILE, help="File whose first line is the key's password.")
+@click.option("--password-file", type=SECRET, help="File whose first line is the key's password.")
 @click.option("--chip", help="Chip that it is for, e.g. esp32c3 for an ELF, or stm32u585.  [stm32l476]")
 @click.option("--program", is_flag=True, help="Sign a program of Linux gateways: ELF, or a script with #!.")
 @click.option("--linked-for", metavar="ADDRESS", help="Of a raw binary: the address of its first byte.")
@@ -152,9 +168,9 @@ def sign(**options: Any) -> None:  # noqa: ANN401  the names are those of SignOp
 
 
 @click.command()
-@click.argument("file", metavar="IMAGE", type=FILE)
-@click.option("--key", type=FILE, multiple=True, help="Public key that devices accept; repeat.")
-@click.option("--root", "root_file", type=FILE, help="ROOT that names these keys, and minima.")
+@click.argument("file", metavar="IMAGE", type=IMAGE)
+@click.option("--key", type=PUBLIC_KEY, multiple=True, help="Public key that devices accept; repeat.")
+@click.option("--root", "root_file", type=ROOT, help="ROOT that names these keys, and minima.")
 @vendor_option
 @class_option
 @model_option
@@ -183,7 +199,7 @@ def verify(
 
     known = manifests.load_known(root_file, key)
     if not known.keys:
-        raise InputError("say which keys devices accept: --key FILE, or --root of a ROOT that names them")
+        raise UsageError("say which keys devices accept: --key FILE, or --root of a ROOT that names them")
     class_id = vendor_id = None
     if vendor_domain is not None:
         vendor_id = identity.vendor_of_domain(vendor_domain)

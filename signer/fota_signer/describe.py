@@ -33,11 +33,15 @@ def describe(path: Path, data: bytes) -> Table:
         return _signed_message(data)
     if data[:1] and 0x80 <= data[0] <= 0x81 + roots.MAX_SIGNATURES:  # a CBOR array
         return _root(data)
-    from fota_signer.foreign import foreign_kind
+    raise InputError(f"{path}: not an image, manifest, ROOT, assignment, report or PEM key{_what_else(data)}")
 
-    kind = foreign_kind(data)
-    found = f": it is {kind}" if kind else ""
-    raise InputError(f"{path}: not an image, manifest, ROOT, assignment, report or PEM key{found}")
+
+def _what_else(data: bytes) -> str:
+    from fota_signer.foreign import foreign_kind
+    from fota_wire.host_kinds import HEAD, kind_of
+
+    kind = kind_of(data[:HEAD]) or foreign_kind(data)
+    return f": it is {kind}" if kind else ""
 
 
 def differences(before: Table, after: Table) -> list[str]:

@@ -17,6 +17,7 @@ from fota_signer.esp_files import XTENSA, is_whole_flash
 from fota_wire import esp_image, esp_partitions, esp_signature, status
 from fota_wire.errors import FotaError, InputError
 from fota_wire.esp_chips import ROWS
+from fota_wire.host_values import UsageError
 
 if TYPE_CHECKING:
     from fota_wire.host_chips import Chip, Espressif
@@ -63,7 +64,7 @@ def _from_elf(data: bytes, name: str, chip: "Chip | None", leave_out: Sequence[s
     row = next((row for row in ROWS.values() if chip is not None and row.NAME == chip.NAME), None)
     if row is None:
         fitting = " or ".join(row.NAME for row in ROWS.values() if machine == row.ELF_MACHINE)
-        raise InputError(f"{name}: an ELF file does not say for which ESP32 it is: say --chip {fitting}")
+        raise UsageError(f"{name}: an ELF file does not say for which ESP32 it is: say --chip {fitting}")
     chunks = elf.read(data, name, leave_out, machine=row.ELF_MACHINE)
     if not chunks:
         raise InputError(f"{name}: nothing to load in it")

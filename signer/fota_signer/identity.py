@@ -9,7 +9,7 @@ import re
 from typing import NamedTuple
 
 from fota_wire.errors import InputError
-from fota_wire.host_values import uuid_bytes, uuid_text
+from fota_wire.host_values import UsageError, uuid_bytes, uuid_text
 
 _LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN = re.compile(rf"(?:{_LABEL}\.)+(?=[a-z0-9-]*[a-z]){_LABEL}")
@@ -80,16 +80,16 @@ def device_class(*, class_uuid: str | None, domain: str | None, model: str | Non
     agree.
 
     Raises:
-        InputError: neither, or they disagree; a name that is written otherwise than it has to be.
+        UsageError: neither. InputError: they disagree, or a name is written otherwise than it has to be.
     """
     vendor_id = vendor_of_domain(domain) if domain is not None else None
     if model is not None and vendor_id is None:
-        raise InputError("--model needs --vendor-domain")
+        raise UsageError("--model needs --vendor-domain")
     named = class_of_model(vendor_id, model) if vendor_id and model is not None else None
     given = uuid_bytes(class_uuid, "--class") if class_uuid else None
     if named and given and named != given:
         raise InputError(f"--class is not the class of {domain} {model}, which is {uuid_text(named)}")
     class_id = given or named
     if class_id is None:
-        raise InputError("say which device class: --class UUID, or --vendor-domain NAME and --model NAME")
+        raise UsageError("say which device class: --class UUID, or --vendor-domain NAME and --model NAME")
     return DeviceClass(class_id=class_id, vendor_id=vendor_id, domain=domain, model=model)

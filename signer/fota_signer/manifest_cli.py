@@ -7,7 +7,6 @@ import click
 
 from fota_signer.cli import (
     MAX_DOCUMENT,
-    UINT32,
     about,
     class_option,
     example_option,
@@ -18,8 +17,9 @@ from fota_signer.cli import (
 )
 from fota_wire.errors import InputError
 from fota_wire.files import STREAM, alone_at, check_output, name_of, read_input, write_output
-from fota_wire.host_options import FILE, FORCE, JSON
+from fota_wire.host_options import FORCE, IMAGE, JSON, MANIFEST, PRIVATE_KEY, PUBLIC_KEY, ROOT, Whole
 from fota_wire.host_print import lines_of, print_result
+from fota_wire.release import MAX_SEQUENCE
 
 
 @click.group()
@@ -28,11 +28,11 @@ def manifest() -> None:
 
 
 known_options = [
-    click.option("--root", "root_file", type=FILE, help="ROOT that names the RELEASE and IMAGE keys."),
+    click.option("--root", "root_file", type=ROOT, help="ROOT that names the RELEASE and IMAGE keys."),
     click.option(
         "--image-key",
         "image_keys",
-        type=FILE,
+        type=PUBLIC_KEY,
         multiple=True,
         help="Public IMAGE key that devices know, if ROOT does not say; repeat.",
     ),
@@ -53,9 +53,9 @@ def _warn_unchecked(table: dict[str, Any]) -> None:
 
 
 @manifest.command("new")
-@click.argument("image_file", metavar="IMAGE", type=FILE)
+@click.argument("image_file", metavar="IMAGE", type=IMAGE)
 @output_option
-@click.option("--sequence", type=UINT32, required=True, help="Higher than any released before.")
+@click.option("--sequence", type=Whole(0, MAX_SEQUENCE), required=True, help="Higher than any before.")
 @vendor_option
 @class_option
 @model_option
@@ -92,10 +92,10 @@ def manifest_new(
 
 
 @manifest.command("sign")
-@click.argument("file", metavar="ENVELOPE", type=FILE)
-@click.option("--key", type=FILE, required=True, help="RELEASE key, PEM.")
+@click.argument("file", metavar="ENVELOPE", type=MANIFEST)
+@click.option("--key", type=PRIVATE_KEY, required=True, help="RELEASE key, PEM.")
 @output_option
-@click.option("--image", "image_file", type=FILE, help="Image file that it must be about.")
+@click.option("--image", "image_file", type=IMAGE, help="Image file that it must be about.")
 @_knowing
 @FORCE
 @password_option
@@ -148,7 +148,7 @@ def manifest_sign(
 
 
 @manifest.command("merge")
-@click.argument("files", metavar="ENVELOPE...", type=FILE, nargs=-1, required=True)
+@click.argument("files", metavar="ENVELOPE...", type=MANIFEST, nargs=-1, required=True)
 @output_option
 @FORCE
 @JSON
@@ -167,9 +167,9 @@ def manifest_merge(files: tuple[Path, ...], output: Path, force: bool, as_json: 
 
 
 @manifest.command("verify")
-@click.argument("file", metavar="ENVELOPE", type=FILE)
-@click.option("--root", "root_file", type=FILE, required=True, help="ROOT that names the keys.")
-@click.option("--image", "image_file", type=FILE, help="Image file that it must be about.")
+@click.argument("file", metavar="ENVELOPE", type=MANIFEST)
+@click.option("--root", "root_file", type=ROOT, required=True, help="ROOT that names the keys.")
+@click.option("--image", "image_file", type=IMAGE, help="Image file that it must be about.")
 @known_options[1]
 @JSON
 def manifest_verify(

@@ -9,7 +9,7 @@ from fota_wire import cose, host_crypto, release, suit
 from fota_wire import root as roots
 from fota_wire.errors import FotaError, InputError, VerifyError
 from fota_wire.files import read_input
-from fota_wire.host_values import uuid_text
+from fota_wire.host_values import UsageError, uuid_text
 from fota_wire.image import Image
 from fota_wire.version import format_version
 
@@ -51,7 +51,7 @@ def new_envelope(image_file: bytes, *, sequence: int, device_class: DeviceClass,
     """Return an unsigned envelope about the image file.
 
     Raises:
-        InputError: vendor unknown, or the image is for another class.
+        UsageError: vendor unknown. InputError: the image is for another class.
         FotaError: no image that a bootloader would look at, or one that devices would refuse.
     """
     image = check_image(image_file, known)
@@ -60,7 +60,7 @@ def new_envelope(image_file: bytes, *, sequence: int, device_class: DeviceClass,
             f"the image is for class {uuid_text(image.class_id)}, not {uuid_text(device_class.class_id)}"
         )
     if device_class.vendor_id is None:
-        raise InputError("say who the vendor is: --vendor-domain NAME")
+        raise UsageError("say who the vendor is: --vendor-domain NAME")
     text = suit.build_text(device_class.domain or "", device_class.model or "", format_version(image.version))
     manifest = suit.build_manifest(
         sequence, device_class.vendor_id, device_class.class_id, image.file_digest, image.size, text

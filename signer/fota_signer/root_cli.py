@@ -9,11 +9,11 @@ from fota_signer.cli import MAX_DOCUMENT, UINT32, about, example_option, output_
 from fota_wire import root as roots
 from fota_wire.errors import VerifyError
 from fota_wire.files import STREAM, alone_at, check_output, read_input, write_output
-from fota_wire.host_options import FILE, FORCE, JSON, Whole
+from fota_wire.host_options import CERTIFICATE, FORCE, JSON, PRIVATE_KEY, PUBLIC_KEY, ROOT, Whole
 from fota_wire.host_print import lines_of, print_result
 
 PREVIOUS = click.option(
-    "--previous", type=FILE, help="ROOT in force, which this one follows: needed from version 2 on."
+    "--previous", type=ROOT, help="ROOT in force, which this one follows: needed from version 2 on."
 )
 DEVELOPMENT = click.option(
     "--development",
@@ -37,9 +37,9 @@ def root() -> None:
 
 @root.command("new")
 @PREVIOUS
-@click.option("--root-key", type=FILE, multiple=True, help="Public key of role ROOT; repeat.")
-@click.option("--release-key", type=FILE, multiple=True, help="Public key of role RELEASE; repeat.")
-@click.option("--assign-key", type=FILE, multiple=True, help="Public key of role ASSIGN; repeat.")
+@click.option("--root-key", type=PUBLIC_KEY, multiple=True, help="Public key of role ROOT; repeat.")
+@click.option("--release-key", type=PUBLIC_KEY, multiple=True, help="Public key of role RELEASE; repeat.")
+@click.option("--assign-key", type=PUBLIC_KEY, multiple=True, help="Public key of role ASSIGN; repeat.")
 @click.option("--root-threshold", type=Whole(1, 255), help="ROOT keys that have to sign.  [2]")
 @click.option("--release-threshold", type=Whole(1, 255), help="RELEASE keys that have to sign.  [2]")
 @click.option(
@@ -57,13 +57,13 @@ def root() -> None:
 )
 @click.option(
     "--image-key",
-    type=FILE,
+    type=PUBLIC_KEY,
     multiple=True,
     help="Public IMAGE key that devices know; 1 to 4. Signer and server check images by it.",
 )
 @click.option(
     "--retire-image-key",
-    type=FILE,
+    type=PUBLIC_KEY,
     multiple=True,
     help="Public IMAGE key, root A say: servers offer nothing signed by it any more; for good.",
 )
@@ -75,7 +75,7 @@ def root() -> None:
 )
 @click.option(
     "--server-ca",
-    type=FILE,
+    type=CERTIFICATE,
     multiple=True,
     help="CA that the server's certificate may come from, PEM; repeat.",
 )
@@ -83,9 +83,9 @@ def root() -> None:
     "--drop-server", multiple=True, metavar="URL", help="Name this address of --previous no more; repeat."
 )
 @click.option(
-    "--drop-server-ca", type=FILE, multiple=True, help="Name this CA of --previous no more; repeat."
+    "--drop-server-ca", type=CERTIFICATE, multiple=True, help="Name this CA of --previous no more; repeat."
 )
-@click.option("--sign", "signing", type=FILE, multiple=True, help="Private key to sign with; repeat.")
+@click.option("--sign", "signing", type=PRIVATE_KEY, multiple=True, help="Private key to sign with; repeat.")
 @output_option
 @FORCE
 @DEVELOPMENT
@@ -106,8 +106,8 @@ def root_new(**options: Any) -> None:  # noqa: ANN401  handed on as they are
 
 
 @root.command("sign")
-@click.argument("file", type=FILE)
-@click.option("--key", type=FILE, required=True, help="Private key to sign with.")
+@click.argument("file", type=ROOT)
+@click.option("--key", type=PRIVATE_KEY, required=True, help="Private key to sign with.")
 @PREVIOUS
 @FLOOR
 @output_option
@@ -148,7 +148,7 @@ def root_sign(
 
 
 @root.command("merge")
-@click.argument("files", metavar="FILE...", type=FILE, nargs=-1, required=True)
+@click.argument("files", metavar="FILE...", type=ROOT, nargs=-1, required=True)
 @PREVIOUS
 @output_option
 @FORCE
@@ -172,7 +172,7 @@ def root_merge(
 
 
 @root.command("show")
-@click.argument("file", type=FILE)
+@click.argument("file", type=ROOT)
 @PREVIOUS
 @JSON
 def root_show(file: Path, previous: Path | None, as_json: bool) -> None:
@@ -184,7 +184,7 @@ def root_show(file: Path, previous: Path | None, as_json: bool) -> None:
 
 
 @root.command("verify")
-@click.argument("file", type=FILE)
+@click.argument("file", type=ROOT)
 @PREVIOUS
 @FLOOR
 @DEVELOPMENT

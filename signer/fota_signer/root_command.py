@@ -11,6 +11,7 @@ from fota_wire.address import parse_address
 from fota_wire.errors import InputError, VerifyError
 from fota_wire.files import name_of, read_input
 from fota_wire.host_ca import SERVER_CA, certificate_der, pem_certificates, require_ca
+from fota_wire.host_values import UsageError
 from fota_wire.root import Root
 
 Item = TypeVar("Item", str, bytes)
@@ -148,7 +149,7 @@ def _role(role: int, options: Mapping[str, Any], previous: Root | None) -> tuple
     if not keys and previous is not None:
         keys = list(previous.role_keys(role).values())
     if not keys:
-        raise InputError(f"no key of role {name}: name them with --{name}-key, or --previous")
+        raise UsageError(f"no key of role {name}: name them with --{name}-key, or --previous")
     if role == roots.ASSIGN:
         return 1, keys
     return _or_before(options[f"{name}_threshold"], previous.threshold(role) if previous else THRESHOLD), keys

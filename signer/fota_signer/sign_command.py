@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from fota_wire.errors import InputError
 from fota_wire.files import STREAM, check_output, name_of, read_input, write_output
-from fota_wire.host_values import whole
+from fota_wire.host_kinds import FIRMWARE, PRIVATE, SECRET, require_kind
+from fota_wire.host_values import UsageError, whole
 
 VALUES = {
     "-o": "output",
@@ -70,7 +71,7 @@ def run(options: SignOptions) -> str:
         FotaError: with nothing written.
     """
     from fota_signer import identity, passwords
-    from fota_wire.version import parse_version
+    from fota_wire.version import format_version, parse_version
 
     check_output(options.output, options.force)
     version = parse_version(options.version)
@@ -84,7 +85,7 @@ def run(options: SignOptions) -> str:
         payload, key=key, version=version, sec_cnt=options.security_counter, device_class=device_class
     )
     write_output(options.output, data, force=options.force)
-    return _summary(options, data, device_class.class_id, notes)
+    return _summary(options, format_version(version), data, device_class.class_id, notes)
 
 
 def _prepare(options: SignOptions, notes: list[str]) -> tuple[bytes, Callable[..., bytes]]:
@@ -104,7 +105,7 @@ def _prepare(options: SignOptions, notes: list[str]) -> tuple[bytes, Callable[..
     if options.program:
         if hints != firmware.NO_HINTS or chip is not None:
             what = "--linked-for, --header-size, --leave-out and --chip"
-            raise InputError(f"{what} are for firmware, not for a --program")
+            raise UsageError(f"{what} are for firmware, not for a --program")
         from fota_signer.program import check_program
 
         notes.append(check_program(source, name))
@@ -169,11 +170,15 @@ def main(argv: list[str]) -> int | None:
     options = parse(argv)
     if options is None:
         return None
+    require_kind(options.source, (FIRMWARE,), "FIRMWARE")
+    require_kind(options.key, (PRIVATE,), "--key")
+    if options.password_file is not None:
+        require_kind(options.password_file, (SECRET,), "--password-file")
     print(run(options))
     return 0
 
 
-def _summary(options: SignOptions, data: bytes, class_id: bytes, notes: list[str]) -> str:
+def _summary(options: SignOptions, version: str, data: bytes, class_id: bytes, notes: list[str]) -> str:
     import hashlib
 
     file_digest = hashlib.sha256(data).hexdigest()
@@ -181,14 +186,14 @@ def _summary(options: SignOptions, data: bytes, class_id: bytes, notes: list[str
         import json
 
         fields: dict[str, object] = {"output": str(options.output), "size": len(data)}
-        fields["version"] = options.version
+        fields["version"] = version
         fields["security_counter"] = options.security_counter
         fields["class"] = class_id.hex()
         fields["file_digest"] = file_digest
         fields["notes"] = notes
         return json.dumps(fields)
     line = (
-        f"{options.output}: {options.version}, security counter {options.security_counter},"
+        f"{options.output}: {version}, security counter {options.security_counter},"
         f" {len(data)} bytes, file digest {file_digest[:16]}"
     )
     return "\n".join([line, *(f"{options.source}: {note}" for note in notes)])

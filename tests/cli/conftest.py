@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from cli_factory import fota as run_fota
 from server_world import ALL_DEVICES, Built, Keys, Server, build_release, fota
+from walk_world import World
 
 Run = Callable[..., CompletedProcess[str]]
 
@@ -98,3 +99,11 @@ def options(roots, factory):
 def device(tmp_path):
     run_fota("vdev", "create", tmp_path / "d.vdev", "--seed", 5)
     return tmp_path / "d.vdev"
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = World(tmp_path_factory.mktemp("walk"))
+    yield made
+    made.close()
+    assert Path("/dev/full").is_char_device(), "somebody has replaced a device by a file"

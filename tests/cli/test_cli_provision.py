@@ -203,7 +203,7 @@ def test_ledger_locked_by_another_program_is_exit_five_and_a_rerun_continues(dev
     fota("provision", "batch", "--count", 1, *options, "--ledger", path)
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
-    assert "locked" in one_line(fota(*args, code=5)[1])
+    assert "in use by another process" in one_line(fota(*args, code=5)[1])
     holder.close()
     fota(*args)
 
@@ -211,7 +211,7 @@ def test_ledger_locked_by_another_program_is_exit_five_and_a_rerun_continues(dev
 def test_file_that_is_no_ledger_is_one_line(device, options, tmp_path):
     (tmp_path / "l.sqlite").write_bytes(b"not a database, but long enough to be looked at" * 100)
     args = "provision", "device", device, *options, "--ledger", tmp_path / "l.sqlite"
-    assert "not a database" in one_line(fota(*args, "--work", tmp_path / "work", code=5)[1])
+    assert "not a database" in one_line(fota(*args, "--work", tmp_path / "work", code=3)[1])
 
 
 # -- factory HEX ---------------------------------------------------------------------------------------
@@ -287,7 +287,7 @@ def test_factory_hex_refuses_inputs_that_do_not_fit_and_keeps_the_keys(
     assert "other firmware roots" in refused("--image-key-b", tmp_path / "c.pub")
     assert "the same key" in refused("--image-key-a", factory / "b.pub")
     assert "another vendor" in refused("--vendor-id", CLASS_ID)
-    assert "not an ELF" in refused("--bootloader", tmp_path / "app.img")
+    assert "is a signed image, expected an ELF file" in refused("--bootloader", tmp_path / "app.img")
     assert path.read_bytes() == before
     assert not (tmp_path / "d.hex").exists()
 

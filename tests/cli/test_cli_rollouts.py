@@ -193,11 +193,14 @@ def test_change_of_a_rollout_that_has_ended_is_refused_with_its_state(
     ("args", "said"),
     [
         (
-            ("rollout", "start", "1.2.0", "-d", "x"),
+            ("rollout", "start", "1.2.0", "-d", "0123000000000000aa"),
             "it may still be carried out; 'fota rollout list' shows it",
         ),
         (("rollout", "pause", "7"), "it may still be carried out; 'fota rollout show 7' shows it"),
-        (("group", "add", "g", "x"), "it may still be carried out; 'fota device list --group g' shows it"),
+        (
+            ("group", "add", "g", "0123000000000000aa"),
+            "it may still be carried out; 'fota device list --group g' shows it",
+        ),
         (("rollout", "list"), "try again"),
     ],
 )

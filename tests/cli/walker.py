@@ -1,6 +1,7 @@
 """Runs commands as their entry point does, each in a fork of a process that has imported everything before.
 
-Reads one JSON object a line: {"words", "closed", "stdin", "stdout", "weak"}; answers {"code", "out", "err"}.
+Reads one JSON object a line: {"words", "closed", "stdin", "stdout", "weak", "env"}; answers
+{"code", "out", "err"}.
 """
 
 import ctypes
@@ -56,6 +57,7 @@ def child(case: dict, out: int, err: int) -> None:
         streams[fd] = None
     sys.stdin, sys.stdout, sys.stderr = streams.values()
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = streams.values()
+    os.environ.update(case.get("env", {}))
     sys.argv = ["fota", *map(os.fsdecode, map(os.fsencode, case["words"]))]
     entry.main()
 

@@ -151,7 +151,15 @@ def test_image_larger_than_a_slot_refused(refused, key_dir, tmp_path):
 
 def test_signed_image_as_input_refused(refused, sign, firmware, key_dir, tmp_path):
     sign(firmware, tmp_path / "out")
-    refused(3, "sign", "out", "-o", "again", *options(key_dir), says="is a signed image already")
+    refused(
+        3,
+        "sign",
+        "out",
+        "-o",
+        "again",
+        *options(key_dir),
+        says="out is a signed image, expected firmware as the linker made it",
+    )
 
 
 def test_hex_at_another_address_refused(refused, key_dir, tmp_path):
@@ -220,7 +228,7 @@ def test_malformed_version_refused(refused, firmware, key_dir):
 
 def test_no_class_refused(refused, firmware, key_dir):
     words = options(key_dir)[:6]
-    refused(3, "sign", firmware, "-o", "out", *words, says="say which device class")
+    refused(2, "sign", firmware, "-o", "out", *words, says="say which device class")
 
 
 def test_example_key_refused_outside_rehearsals(refused, firmware, key_dir):

@@ -108,7 +108,7 @@ def test_lock_is_not_taken_through_another_files_name(tmp_path: Path, way: str) 
     else:
         os.mkfifo(lock)
     with pytest.raises(StorageError):
-        files.open_lock(lock)
+        files.take_lock(lock, key, "is in use")
     assert key.read_bytes() == b"key"
 
 

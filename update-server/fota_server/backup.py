@@ -25,6 +25,7 @@ from fota_server.database import database_path, now
 from fota_server.migrations import SCHEMA_VERSION
 from fota_wire.errors import InputError, StorageError, VerifyError
 from fota_wire.files import alone_at, read_input, write_atomic
+from fota_wire.host_sqlite import sqlite_told
 
 FORMAT = 1
 _NAMES = re.compile(
@@ -58,7 +59,7 @@ def back_up(data: Path, target: Path, *, with_keys: bool = True) -> Summary:
     if not source.exists():
         raise InputError(f"{data}: no database there; has the server been started once?")
     with _new_folder(target) as folder:
-        _copy_database(source, folder / "fota.db")
+        _copy_database(source, folder / "fota.db", str(target))
         rows, digests = _content(folder / "fota.db")
         missing = _copy_artifacts(ArtifactStore(data / "artifacts", config.max_artifact), digests, folder)
         write_atomic(folder / "config.json", read_input(data / "config.json", 65536), 0o600)
@@ -128,18 +129,15 @@ def _not_ours(source: Path) -> InputError:
     return InputError(f"{source / 'backup.json'}: not written by 'fota server backup'")
 
 
-def _copy_database(source: Path, target: Path) -> None:
-    try:
-        place = f"file:{quote(str(source.resolve()))}?mode=rw"
-        with (
-            closing(sqlite3.connect(place, uri=True, timeout=10)) as original,
-            closing(sqlite3.connect(target, isolation_level=None)) as copy,
-        ):
-            original.backup(copy)  # one moment of it, and no writer waits
+def _copy_database(source: Path, target: Path, name: str) -> None:
+    """Copy one moment of ``source``; ``name``: what errors call the copy."""
+    place = f"file:{quote(str(source.resolve()))}?mode=rw"
+    with sqlite_told(source), closing(sqlite3.connect(place, uri=True, timeout=10)) as original:
+        original.execute("SELECT count(*) FROM sqlite_master").fetchone()  # what is wrong with it shows here
+        with sqlite_told(target, name), closing(sqlite3.connect(target, isolation_level=None)) as copy:
+            original.backup(copy)  # no writer waits
             copy.execute("PRAGMA journal_mode = DELETE")
             copy.execute("DELETE FROM meta WHERE key = 'running'")
-    except sqlite3.Error as exc:
-        raise StorageError(f"{source}: {exc}", "database") from exc
     target.chmod(0o600)
 
 

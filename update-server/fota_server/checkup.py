@@ -13,7 +13,8 @@ from fota_server.certificates import read_tls_files, utc_now
 from fota_server.config import load_config
 from fota_server.database import database_path
 from fota_server.migrations import SCHEMA_VERSION
-from fota_wire.errors import FotaError, InputError, StorageError, VerifyError
+from fota_wire.errors import FotaError, InputError, VerifyError
+from fota_wire.host_sqlite import sqlite_told
 
 
 @dataclass(slots=True)
@@ -37,15 +38,12 @@ def examine(data: Path) -> Report:
     if not path.exists():
         raise InputError(f"{data}: no database there; has the server been started once?")
     report = Report()
-    try:
-        place = f"file:{quote(str(path.resolve()))}?mode=ro"
-        with closing(sqlite3.connect(place, uri=True, timeout=10)) as connection:
-            connection.row_factory = sqlite3.Row
-            _database(connection, report)
-            _audit(connection, report)
-            _artifacts(connection, ArtifactStore(data / "artifacts", config.max_artifact), report)
-    except sqlite3.Error as exc:
-        raise StorageError(f"{path}: {exc}", "database") from exc
+    place = f"file:{quote(str(path.resolve()))}?mode=ro"
+    with sqlite_told(path), closing(sqlite3.connect(place, uri=True, timeout=10)) as connection:
+        connection.row_factory = sqlite3.Row
+        _database(connection, report)
+        _audit(connection, report)
+        _artifacts(connection, ArtifactStore(data / "artifacts", config.max_artifact), report)
     try:
         notices = read_tls_files(config.files, allow_example_keys=config.allow_example_keys).notices(
             utc_now()

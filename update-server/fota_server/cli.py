@@ -10,11 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fota_server.config import FILES, database_url, find_in_folder, init_data, load_config
+from fota_server.config import FILES, database_url, find_sources, init_data, load_config
 from fota_server.upkeep_cli import backup, check, restore
 from fota_wire.errors import InputError, StorageError
 from fota_wire.files import STREAM, check_output, write_output
-from fota_wire.host_options import FILE, FOLDER, JSON, Whole
+from fota_wire.host_options import (
+    CERTIFICATE,
+    FILE,
+    FOLDER,
+    JSON,
+    PRIVATE_KEY,
+    PUBLIC_KEY,
+    ROOT,
+    SERVER,
+    Whole,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,7 +32,7 @@ if TYPE_CHECKING:
     from fota_server.service import Running
 
 _data = click.option(
-    "--data", type=FOLDER, required=True, help="Folder of the server's database, artifacts, config."
+    "--data", type=SERVER, required=True, help="Folder of the server's database, artifacts, config."
 )
 
 
@@ -30,18 +40,18 @@ def _file_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of click's
     command = click.option(
         "--image-key",
         "image_keys",
-        type=FILE,
+        type=PUBLIC_KEY,
         multiple=True,
         help="Public IMAGE key (PEM) that images are checked by, if ROOT names none; repeat.",
     )(command)
-    for name, text in (
-        ("--assign-key", "Private key (PEM) that signs ASSIGNMENTs."),
-        ("--root", "Genesis ROOT document."),
-        ("--device-ca", "Certificate (PEM) of the CA that signs device certificates."),
-        ("--tls-key", "Private key (PEM) of the server certificate."),
-        ("--tls-cert", "Server certificate (PEM), with its chain."),
+    for name, kind, text in (
+        ("--assign-key", PRIVATE_KEY, "Private key (PEM) that signs ASSIGNMENTs."),
+        ("--root", ROOT, "Genesis ROOT document."),
+        ("--device-ca", CERTIFICATE, "Certificate (PEM) of the CA that signs device certificates."),
+        ("--tls-key", PRIVATE_KEY, "Private key (PEM) of the server certificate."),
+        ("--tls-cert", CERTIFICATE, "Server certificate (PEM), with its chain."),
     ):
-        command = click.option(name, type=FILE, help=text)(command)
+        command = click.option(name, type=kind, help=text)(command)
     return command
 
 
@@ -133,20 +143,17 @@ def init(data: Path, keys: Path | None, **options: Any) -> None:  # noqa: ANN401
 
     The password of an encrypted ASSIGN key comes from FOTA_ASSIGN_PASSWORD, here and when the server runs.
     """
-    given = {name: options.pop(name) for name in FILES}
+    from fota_server.crypto import load_assign_signer
+    from fota_server.service import load_image_keys, require_usable
+
+    named = {name: options.pop(name) for name in FILES}
     image_keys = options.pop("image_keys")
-    sources = (find_in_folder(keys) if keys else {}) | {name: path for name, path in given.items() if path}
+    sources = find_sources(keys, {name: path for name, path in named.items() if path})
     allow = bool(options["allow_example_keys"])
-    if "assign_key" in sources:
-        from fota_server.crypto import load_assign_signer
-
-        password = os.environ.get("FOTA_ASSIGN_PASSWORD")
-        load_assign_signer(sources["assign_key"], password=password, allow_example_keys=allow, new=True)
-    if all(name in sources for name in FILES):
-        from fota_server.service import load_image_keys, require_usable
-
-        require_usable(sources, allow_example_keys=allow)
-        load_image_keys(image_keys, allow)
+    password = os.environ.get("FOTA_ASSIGN_PASSWORD")
+    load_assign_signer(sources["assign_key"], password=password, allow_example_keys=allow, new=True)
+    require_usable(sources, allow_example_keys=allow)
+    load_image_keys(image_keys, allow)
     init_data(data, sources, options, image_keys)
     click.echo(f"set up {data}: start it with 'fota server run --data {data}'")
     if not image_keys and not _root_names_image_keys(sources["root"]):

@@ -6,7 +6,9 @@ DIR/lock         held while running        DIR/operator.token  first token, mode
 DIR/server.json  URLs while running
 """
 
+import ipaddress
 import json
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -15,12 +17,16 @@ from typing import Any
 
 from fota_wire.errors import InputError, StorageError
 from fota_wire.files import read_input, write_atomic
+from fota_wire.host_values import UsageError, shown
 
 FILES = ("tls_cert", "tls_key", "device_ca", "root", "assign_key")
 """The files that a server cannot do without, by their names in config.json."""
 
 MAX_CONNECTIONS = 500_000
 """As many as a configuration may ask for; the open files of the process may allow less."""
+
+EVERYWHERE = frozenset(("0.0.0.0", "::"))  # noqa: S104 - compared, not listened on
+_NAME = re.compile(r"(?=.*[A-Za-z][A-Za-z0-9-]*$)[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
 
 SECRETS = ("tls_key", "assign_key")
 """Those of them that are private keys."""
@@ -98,7 +104,27 @@ def load_config(data: Path, options: Mapping[str, Any]) -> ServerConfig:
     if config.admission not in ("auto", "known") or config.interval_s < 1:
         raise InputError("admission is auto or known, and the interval at least 1 s")
     _check_limits(config)
+    _check_addresses(config)
     return config
+
+
+def _check_addresses(config: ServerConfig) -> None:
+    """Return if both planes can listen at once, as far as their names say.
+
+    Raises:
+        InputError: an address is none, or both planes want one port of one address.
+    """
+    for option, host in (("--host", config.host), ("--operator-host", config.operator_host)):
+        if not _NAME.fullmatch(host):
+            try:
+                ipaddress.ip_address(host)
+            except ValueError as exc:
+                raise InputError(f"{option}: {shown(host)} is no address, like 0.0.0.0, nor a name") from exc
+    hosts = {config.host, config.operator_host}
+    if config.port == config.operator_port != 0 and (len(hosts) == 1 or not hosts.isdisjoint(EVERYWHERE)):
+        raise InputError(
+            f"--port and --operator-port are both {config.port}: each plane has a port of its own"
+        )
 
 
 def _check_limits(config: ServerConfig) -> None:
@@ -136,8 +162,25 @@ def _read(path: Path) -> dict[str, Any]:
     return values
 
 
-def find_in_folder(keys: Path) -> dict[str, Path]:
-    """Return the files of a key folder by their names in config.json; what is not there is left out."""
+def find_sources(keys: Path | None, given: Mapping[str, Path]) -> dict[str, Path]:
+    """Return all `FILES` by their names: as they are ``given``, else of the folder ``keys``.
+
+    Raises:
+        UsageError: one is named by nobody. InputError: ``keys`` is no folder, or lacks it.
+    """
+    if keys is not None and not keys.is_dir():
+        raise InputError(f"--keys {keys}: no such folder")
+    sources = (_find_in_folder(keys) if keys else {}) | dict(given)
+    missing = {name: "--" + name.replace("_", "-") for name in FILES if name not in sources}
+    if missing and keys is None:
+        raise UsageError(f"name the folder of all files by --keys, or {', '.join(missing.values())}")
+    if missing:
+        wanted = ", ".join(f"{KEY_FOLDER[name][0]} ({option})" for name, option in missing.items())
+        raise InputError(f"--keys {keys}: there is no {wanted}")
+    return sources
+
+
+def _find_in_folder(keys: Path) -> dict[str, Path]:
     found = {}
     for name, candidates in KEY_FOLDER.items():
         for candidate in candidates:
@@ -153,16 +196,14 @@ def init_data(
     """Copy the key files into ``DIR/keys`` (private ones mode 0600) and write ``DIR/config.json``, the last.
 
     Raises:
-        InputError: set up already, or a source is missing.
+        InputError: set up already, or a source cannot be read.
         StorageError: the disk refused; nothing is left behind.
     """
     if (data / "config.json").exists():
         raise InputError(f"{data} is set up already: edit {data / 'config.json'}, or choose another folder")
-    missing = [name for name in FILES if name not in sources]
-    if missing:
-        raise InputError("no file for " + ", ".join("--" + name.replace("_", "-") for name in missing))
     folder = data / "keys"
     values: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+    _check_addresses(ServerConfig(data=data, **dict[str, Any](sources), **values))
     files: dict[Path, tuple[bytes, int]] = {}
     for name in FILES:
         secret = name in SECRETS

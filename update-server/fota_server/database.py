@@ -1,6 +1,7 @@
 """The database: opening it, its pragmas, its errors. Everything above speaks SQLAlchemy Core."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from fota_server import migrations
 from fota_server.audit import record_audit as record_audit
 from fota_server.clock import now as now
-from fota_wire.errors import FotaError, InputError, StorageError
+from fota_wire.errors import FotaError, InputError
+from fota_wire.host_sqlite import DISK_FULL, of_sqlite
 
 
 class DatabaseUnavailable(FotaError):
@@ -77,6 +79,7 @@ class Database:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._path = Path(engine.url.database or "")
         self._reader = engine.execution_options(fota_read_only=True)
         self._turn = asyncio.Lock()  # first come, first served: who plans for many keeps nobody waiting
 
@@ -90,8 +93,8 @@ class Database:
         try:
             async with self._turn, self._engine.begin() as connection:
                 yield connection
-        except (DBAPIError, SQLAlchemyError) as exc:
-            raise _unavailable(exc) from exc
+        except SQLAlchemyError as exc:
+            raise unavailable(exc, self._path) from exc
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -103,8 +106,8 @@ class Database:
         try:
             async with self._reader.begin() as connection:
                 yield connection
-        except (DBAPIError, SQLAlchemyError) as exc:
-            raise _unavailable(exc) from exc
+        except SQLAlchemyError as exc:
+            raise unavailable(exc, self._path) from exc
 
     async def bring_up_to_date(self) -> bool:
         """Make the tables if there are none, else lead them to today's schema; return whether they were made.
@@ -127,8 +130,10 @@ class Database:
         await self._engine.dispose()
 
 
-def _unavailable(exc: SQLAlchemyError) -> FotaError:
-    text = str(exc.orig) if isinstance(exc, DBAPIError) else str(exc)
-    if "disk is full" in text:
-        return StorageError("disk full: the database cannot grow; free some space and try again", "disk-full")
-    return DatabaseUnavailable(f"database: {text.splitlines()[0] if text else type(exc).__name__}")
+def unavailable(exc: SQLAlchemyError | sqlite3.Error, path: Path) -> FotaError:
+    """Return what a caller, of the network too, is told of a failure of the database at ``path``."""
+    cause = exc.orig if isinstance(exc, DBAPIError) else exc
+    if not isinstance(cause, sqlite3.Error):
+        return DatabaseUnavailable(f"{path.name}: {str(exc).partition(chr(10))[0] or type(exc).__name__}")
+    told = of_sqlite(cause, path, path.name)
+    return told if told.code == DISK_FULL else DatabaseUnavailable(told.message)

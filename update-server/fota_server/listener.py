@@ -1,11 +1,13 @@
 """A TLS listener: a bound socket, who comes in by it, and the application that they speak to."""
 
 import asyncio
+import errno
 import logging
 import socket
 import ssl
 from collections import defaultdict
 from collections.abc import Callable
+from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn import Config
@@ -14,7 +16,7 @@ from uvicorn.server import ServerState
 from fota_server.connection import ErrorBody, Gate, Limits, PlaneProtocol
 from fota_server.door import Door, Visit
 from fota_server.handshake import TlsProtocol
-from fota_wire.errors import StorageError
+from fota_wire.errors import InputError, StorageError
 
 log = logging.getLogger("fota.server")
 
@@ -198,19 +200,35 @@ def bind(host: str, port: int) -> socket.socket:
     """Return a listening TCP socket; port 0 takes a free one.
 
     Raises:
-        StorageError: the address cannot be had.
+        InputError: ``host`` is no address of this machine. StorageError: the port cannot be had.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    family, address = _address_of(host, port)
     # Named explicitly: asyncio switches Nagle off only for sockets that say they are TCP, and with it an
     # answer of two writes waits 40 ms for the client's delayed acknowledgement.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((host, port))
+        sock.bind(address)
         sock.setblocking(False)
     except OSError as exc:
         sock.close()
-        raise StorageError(
-            f"cannot listen on {host} port {port}: {exc.strerror}; choose another port"
-        ) from exc
+        if exc.errno == errno.EADDRNOTAVAIL:
+            raise InputError(f"cannot listen on {host}: this machine has no such address") from exc
+        advice = _ADVICE.get(exc.errno or 0, exc.strerror)
+        raise StorageError(f"cannot listen on {host} port {port}: {advice}") from exc
     return sock
+
+
+_ADVICE = {
+    errno.EADDRINUSE: "another process, or the other plane, listens there; choose another port",
+    errno.EACCES: "ports below 1024 are root's; choose another",
+}
+
+
+def _address_of(host: str, port: int) -> tuple[int, Any]:
+    """Return family and address of an address, or of a name of this machine. InputError: it is neither."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as exc:
+        raise InputError(f"cannot listen on {host}: it is no address, nor a name we know") from exc
+    return found[0][0], found[0][4]

@@ -12,6 +12,7 @@ from fota_server.device_plane import read_body
 from fota_server.operator_input import (
     BODY_S,
     after_of,
+    device_of,
     limit_of,
     name_of,
     number_of,
@@ -52,7 +53,7 @@ class DeviceHandlers:
         """GET devices/{id}."""
         await self._refusals.flush(self._database)
         async with self._database.read() as connection:
-            return JSONResponse(await devices.show_device(connection, name_of(request, "id")))
+            return JSONResponse(await devices.show_device(connection, device_of(request)))
 
     async def list_refused(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET refusals?limit: who was turned away on the device plane, the latest first."""
@@ -64,16 +65,16 @@ class DeviceHandlers:
     async def revoke_device(self, request: Request, operator: Operator) -> JSONResponse:
         """POST devices/{id}/revoke."""
         async with self._database.write() as connection:
-            return JSONResponse(await devices.revoke(connection, name_of(request, "id"), operator.name))
+            return JSONResponse(await devices.revoke(connection, device_of(request), operator.name))
 
     async def admit_device(self, request: Request, operator: Operator) -> JSONResponse:
         """POST devices/{id}/admit."""
         async with self._database.write() as connection:
-            return JSONResponse(await devices.admit(connection, name_of(request, "id"), operator.name))
+            return JSONResponse(await devices.admit(connection, device_of(request), operator.name))
 
     async def retire_device(self, request: Request, operator: Operator) -> JSONResponse:
         """POST devices/{id}/retire {? "reason"}; when this returns, the device's connections are closed."""
-        device_id = name_of(request, "id")
+        device_id = device_of(request)
         body = await read_json(request, {"reason"})
         reason = "" if body.get("reason") == "" else text_of(body, "reason") or ""
         async with self._database.write() as connection:
@@ -84,7 +85,7 @@ class DeviceHandlers:
 
     async def want_key(self, request: Request, operator: Operator) -> JSONResponse:
         """POST devices/{id}/key {"kind": "renew" or "rotate"}."""
-        kind, device_id = await _kind_of(request), name_of(request, "id")
+        kind, device_id = await _kind_of(request), device_of(request)
         async with self._database.write() as connection:
             await renewals.want(connection, device_id, kind, operator.name)
             return JSONResponse(await devices.show_device(connection, device_id))
@@ -104,7 +105,7 @@ class DeviceHandlers:
     async def certificate(self, request: Request, operator: Operator) -> JSONResponse:
         """POST devices/{id}/certificate, DER: the CA's answer to an order."""
         raw = await read_body(request, certify.MAX_CERTIFICATE, BODY_S)
-        device_id = name_of(request, "id")
+        device_id = device_of(request)
         async with self._database.write() as connection:
             await renewals.deliver(connection, device_id, raw, self._device_cas(), operator.name)
             return JSONResponse(await devices.show_device(connection, device_id))

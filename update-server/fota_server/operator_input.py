@@ -76,6 +76,11 @@ def name_of(request: Request, name: str) -> str:
     return value
 
 
+def device_of(request: Request) -> str:
+    """Return the id of a device in the path, in small letters as certificates have it; as `name_of`."""
+    return name_of(request, "id").lower()
+
+
 class _RowId(Convertor[int]):
     """A row's number in a path; a database has none of more digits."""
 
@@ -103,8 +108,8 @@ def flag_of(body: dict[str, Any], name: str) -> bool:
     return value
 
 
-def names_of(body: dict[str, Any], name: str) -> list[str]:
-    """Return the names in a field, at least one.
+def device_ids_of(body: dict[str, Any], name: str) -> list[str]:
+    """Return the ids of devices in a field, at least one, in small letters.
 
     Raises:
         InputError: something else is there, or what is too long for a name.
@@ -114,7 +119,7 @@ def names_of(body: dict[str, Any], name: str) -> list[str]:
         raise InputError(f"{name} has to be a list", "json")
     if not all(isinstance(item, str) and len(item) <= MAX_TEXT for item in value):
         raise InputError(f"{name} has to be a list of names", "json")
-    return value
+    return [item.lower() for item in value]
 
 
 def scope_of(body: dict[str, Any]) -> Scope:
@@ -126,7 +131,7 @@ def scope_of(body: dict[str, Any]) -> Scope:
     device, group = text_of(body, "device"), text_of(body, "group")
     if (device is None) == (group is None):
         raise InputError("name either a device or a group", "json")
-    return Scope(device=device, group=group)
+    return Scope(device=device.lower() if device else None, group=group)
 
 
 def query_text(request: Request, name: str) -> str | None:

@@ -8,10 +8,10 @@ from fota_server.database import Database
 from fota_server.decide import RolloutState
 from fota_server.operator_input import (
     after_of,
+    device_ids_of,
     flag_of,
     limit_of,
     name_of,
-    names_of,
     number_of,
     page,
     query_text,
@@ -55,13 +55,13 @@ class OrderHandlers:
 
     async def add_to_group(self, request: Request, operator: Operator) -> JSONResponse:
         """POST groups/{name}/devices {"devices": [...]}: all of them, or none if one is not known."""
-        ids = names_of(await read_json(request, {"devices"}, MAX_IDS), "devices")
+        ids = device_ids_of(await read_json(request, {"devices"}, MAX_IDS), "devices")
         name = name_of(request, "name")
         return JSONResponse(await groups.add_members(self._database, name, ids, operator.name))
 
     async def remove_from_group(self, request: Request, operator: Operator) -> JSONResponse:
         """POST groups/{name}/remove {"devices": [...]}: all of them, or none if one is not in it."""
-        ids = names_of(await read_json(request, {"devices"}, MAX_IDS), "devices")
+        ids = device_ids_of(await read_json(request, {"devices"}, MAX_IDS), "devices")
         name = name_of(request, "name")
         removed = await groups.remove_members(self._database, name, ids, operator.name)
         return JSONResponse({"name": name, "removed": removed})

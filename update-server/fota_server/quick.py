@@ -14,7 +14,7 @@ from urllib.parse import quote
 from sqlalchemy import Select
 from sqlalchemy.dialects import sqlite
 
-from fota_server.database import DatabaseUnavailable
+from fota_server.database import unavailable
 
 
 class Statement:
@@ -33,10 +33,11 @@ class QuickReader:
 
     def __init__(self, path: Path) -> None:
         place = f"file:{quote(str(path.resolve()))}?mode=ro"
+        self._path = path
         try:
             self._connection = sqlite3.connect(place, uri=True, isolation_level=None, timeout=1)
         except sqlite3.Error as exc:
-            raise DatabaseUnavailable(f"database: {exc}") from exc
+            raise unavailable(exc, path) from exc
 
     def first(self, statement: Statement, **parameters: object) -> Any:  # noqa: ANN401 - a row as it was asked for
         """Return the first row, or None.
@@ -47,7 +48,7 @@ class QuickReader:
         try:
             found = self._connection.execute(statement.text, statement.constants | parameters).fetchone()
         except sqlite3.Error as exc:
-            raise DatabaseUnavailable(f"database: {exc}") from exc
+            raise unavailable(exc, self._path) from exc
         return None if found is None else statement.row(*found)
 
     def close(self) -> None:

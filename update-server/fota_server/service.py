@@ -2,7 +2,6 @@
 
 import asyncio
 import ctypes
-import fcntl
 import json
 import logging
 import os
@@ -35,7 +34,7 @@ from fota_server.tokens import create_token
 from fota_server.trust import TrustChain
 from fota_server.whole import checkpoint, mark_running, require_whole
 from fota_wire.errors import FotaError, InputError, StorageError, VerifyError
-from fota_wire.files import open_lock, read_input, write_atomic
+from fota_wire.files import read_input, take_lock, write_atomic
 from fota_wire.host_crypto import load_public_key, refuse_example_key
 
 log = logging.getLogger("fota.server")
@@ -67,17 +66,8 @@ def data_lock(data: Path) -> Iterator[None]:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as exc:
         raise StorageError(f"cannot use {data}: {exc.strerror}") from exc
-    fd = open_lock(data / "lock")
+    fd = take_lock(data / "lock", data, "is in use by another server (process {pid}): stop it first")
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            pid = os.pread(fd, 20, 0).decode(errors="replace").strip() or "unknown"
-            raise StorageError(
-                f"{data} is in use by another server (process {pid}): stop it first", "locked"
-            ) from exc
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, str(os.getpid()).encode(), 0)
         yield
     finally:
         os.close(fd)

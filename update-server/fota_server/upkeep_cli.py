@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from fota_wire.errors import VerifyError
-from fota_wire.host_options import FOLDER, JSON
+from fota_wire.host_options import BACKUP, FOLDER, JSON, SERVER
 
 if TYPE_CHECKING:
     from fota_server.backup import Summary
 
-_data = click.option("--data", type=FOLDER, required=True, help="Folder of the server.")
+_data = click.option("--data", type=SERVER, required=True, help="Folder of the server.")
 
 
 @click.command()
@@ -50,7 +50,7 @@ def backup(target: Path, data: Path, without_keys: bool, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("source", type=FOLDER)
+@click.argument("source", type=BACKUP)
 @_data
 @JSON
 def restore(source: Path, data: Path, as_json: bool) -> None:

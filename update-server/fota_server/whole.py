@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from fota_wire.errors import StorageError, VerifyError
+from fota_wire.host_sqlite import sqlite_told
 
 _RUNNING = "running"
 HINT = "restore a backup ('fota server restore'), or accept what is lost with 'fota server run --accept-loss'"
@@ -63,12 +64,12 @@ def checkpoint(path: Path) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    try:
-        place = f"file:{quote(str(path.resolve()))}?mode=rw"
-        with closing(sqlite3.connect(place, uri=True, isolation_level=None, timeout=5)) as connection:
-            yield connection
-    except sqlite3.Error as exc:
-        raise StorageError(f"{path}: {exc}", "database") from exc
+    place = f"file:{quote(str(path.resolve()))}?mode=rw"
+    with (
+        sqlite_told(path),
+        closing(sqlite3.connect(place, uri=True, isolation_level=None, timeout=5)) as connection,
+    ):
+        yield connection
 
 
 def _has_tables(connection: sqlite3.Connection) -> bool:

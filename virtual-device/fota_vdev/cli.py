@@ -8,13 +8,14 @@ import click
 
 from fota_wire.files import check_output, read_input
 from fota_wire.host_chips import DEFAULT
-from fota_wire.host_options import CHIP, FILE, FORCE, JSON, OWN_FILE, Whole
+from fota_wire.host_options import BUS_LOG, CHIP, FILE, FORCE, JSON, OWN_FILE, VDEV, Whole
+from fota_wire.host_options import ROM as MASK_ROM
 from fota_wire.host_print import print_result
 
 if TYPE_CHECKING:
     from fota_vdev.machine import Machine, RunResult
 
-ROM = click.option("--rom", type=FILE, help="Mask ROM of an ESP32-C3 to run from reset, 393216 bytes.")
+ROM = click.option("--rom", type=MASK_ROM, help="Mask ROM of an ESP32-C3 to run from reset, 393216 bytes.")
 TIME = click.option("--time-ms", type=Whole(1), default=3000, show_default=True, help="Virtual time.")
 
 
@@ -47,7 +48,7 @@ def create(file: Path, chip: str, seed: int | None, force: bool, as_json: bool) 
 
 
 @vdev.command()
-@click.argument("file", type=OWN_FILE)
+@click.argument("file", type=VDEV)
 @TIME
 @ROM
 @click.option("--until", "text", help="Stop when the UART has printed this text.")
@@ -85,7 +86,7 @@ def run(
 
 
 @vdev.command()
-@click.argument("file", type=OWN_FILE)
+@click.argument("file", type=VDEV)
 @TIME
 @ROM
 @JSON
@@ -99,7 +100,7 @@ def reset(file: Path, time_ms: int, rom: Path | None, as_json: bool) -> None:
 
 
 @vdev.command()
-@click.argument("file", type=OWN_FILE)
+@click.argument("file", type=VDEV)
 @click.option("--at", type=Whole(1), required=True, help="Cut at this flash operation, from power-on.")
 @click.option(
     "--torn", type=Whole(), help="Seed: cut in the middle of the operation. Without: right before it."
@@ -128,7 +129,7 @@ def cut(file: Path, at: int, torn: int | None, time_ms: int, rom: Path | None, a
 
 
 @vdev.command()
-@click.argument("log", type=FILE)
+@click.argument("log", type=BUS_LOG)
 @click.option("--brief", is_flag=True, help="Commands and results only: no bytes, no waking and idling.")
 @click.option(
     "--show-secrets", is_flag=True, help="Show what a log captured with --bus-log-secrets holds in clear."
@@ -160,7 +161,7 @@ def trace(log: Path, brief: bool, show_secrets: bool, as_json: bool) -> None:
 
 
 @vdev.command()
-@click.argument("file", type=OWN_FILE)
+@click.argument("file", type=VDEV)
 @JSON
 def status(file: Path, as_json: bool) -> None:
     """Show journal, slots, last boot report, element and flash wear of a device."""
@@ -173,7 +174,7 @@ def status(file: Path, as_json: bool) -> None:
 
 
 @vdev.command()
-@click.argument("file", type=OWN_FILE)
+@click.argument("file", type=VDEV)
 @JSON
 def report(file: Path, as_json: bool) -> None:
     """Show the boot report of the last run. Exit code 1 if there is none."""
@@ -199,7 +200,7 @@ def limits(as_json: bool) -> None:
 
 
 @vdev.command("flash-image")
-@click.argument("file", type=OWN_FILE)
+@click.argument("file", type=VDEV)
 @click.argument("image", type=FILE)
 @click.option("--slot", type=click.Choice(["A", "B"]), required=True, help="Where to.")
 @JSON
@@ -218,7 +219,7 @@ def flash_image(file: Path, image: Path, slot: str, as_json: bool) -> None:
 
 
 @vdev.command()
-@click.argument("file", type=OWN_FILE)
+@click.argument("file", type=VDEV)
 @click.option("--bank", type=Whole(1, 2), required=True, help="Physical bank.")
 @click.option(
     "--offset",

@@ -2,7 +2,8 @@
 
 FotaError                 anything we report; carries the process exit code
 ├── InputError      (3)   a file or argument is not what it has to be
-│   └── FormatError (3)   bytes do not follow their format
+│   ├── FormatError (3)   bytes do not follow their format
+│   └── UsageError  (2)   words that are no command line (`fota_wire.host_values`: hosts only)
 ├── VerifyError     (1)   well formed, and refused: the answer is "no"
 ├── TransportError  (4)   the other side cannot be reached, or broke off
 ├── StorageError    (5)   this machine's disk or permissions, or another process is at it

@@ -73,6 +73,17 @@ def read_input(path: Path, limit: int = LIMIT) -> bytes:
     return data
 
 
+def peek(path: Path, count: int) -> bytes:
+    """Return the first ``count`` bytes of a file; b"" if it cannot be read, which its reader tells, or is a
+    stream, whose bytes are its reader's.
+    """
+    try:
+        is_file = stat.S_ISREG(path.stat().st_mode) and stream_of(path) is None
+        return _read_all(path, count) if is_file else b""
+    except (OSError, ValueError):
+        return b""
+
+
 def read_text(path: Path, limit: int = LIMIT) -> str:
     """Return the content of a text file, UTF-8 with or without a byte order mark; raises as `read_input`."""
     try:
@@ -222,19 +233,43 @@ def alone_at(path: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def open_lock(path: Path) -> int:
-    """Return a descriptor of a lock file, made if need be: what its holder writes goes to no other file.
+def take_lock(path: Path, of: Path, busy: str) -> int:
+    """Return the descriptor that holds the lock file at ``path`` for this process, until it is closed.
+
+    ``busy``: what to say of ``of`` where another process has it, with its number in place of ``{pid}``.
 
     Raises:
-        StorageError: it cannot be opened, or is a link to something else, or no file.
+        StorageError: another process has it; code ``locked``. Or it cannot be opened, is a link, or no file.
     """
+    import fcntl
+
+    while True:
+        fd = _open_lock(path)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            pid = os.pread(fd, 20, 0).decode(errors="replace").strip() or "unknown"
+            os.close(fd)
+            raise StorageError(f"{of} {busy.format(pid=pid)}", "locked") from exc
+        with suppress(OSError):  # removed by whoever had it before: then it is no lock any more
+            if os.path.samestat(os.fstat(fd), path.stat()):
+                break
+        os.close(fd)
+    with suppress(OSError):  # a full disk: who has it is a courtesy
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd
+
+
+def _open_lock(path: Path) -> int:
+    # What its holder writes goes to no other file: a link is none.
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     except OSError as exc:
         told = "a link, where a lock belongs: remove it" if exc.errno == errno.ELOOP else exc.strerror
         raise StorageError(f"{path}: {told}") from exc
     found = os.fstat(fd)
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
         os.close(fd)
         raise StorageError(f"{path}: another name of a file, or no file, where a lock belongs: remove it")
     return fd

@@ -1,5 +1,6 @@
 """Options of every command (not for devices): one type per kind of value, over `fota_wire.host_values`."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,23 +9,25 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
+from fota_wire import host_kinds as kinds
 from fota_wire.errors import InputError
 from fota_wire.files import STREAM, stream_of
 from fota_wire.host_chips import CHIPS, STM32
-from fota_wire.host_values import seconds, uuid_bytes, whole
+from fota_wire.host_values import device_id, seconds, uuid_bytes, whole
 
 
 def _label(param: click.Parameter | None) -> str:
     if param is None:
         return "value"
-    return param.human_readable_name if isinstance(param, click.Argument) else param.opts[-1]
+    return param.human_readable_name if isinstance(param, click.Argument) else max(param.opts, key=len)
 
 
 class FileName(click.ParamType[Path]):
     """Name of a file or folder; whether it is there is found out by who opens it. ``-`` is a stream."""
 
-    def __init__(self, name: str = "file", *, stream: bool = True) -> None:
-        self.name, self._stream = name, stream
+    def __init__(self, *kinds: str, name: str = "file", stream: bool = True) -> None:
+        """``kinds``: what the file may be, of `fota_wire.host_kinds`; none: anything, or it is written."""
+        self.name, self.kinds, self._stream = name, kinds, stream
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:  # noqa: ANN401
         """Return the path."""
@@ -36,6 +39,10 @@ class FileName(click.ParamType[Path]):
         if path == STREAM and (value != str(STREAM) or not self._stream):  # ./- is a name
             return path.absolute()
         _take_stream(path, param, ctx)
+        if self.kinds and not (ctx and ctx.resilient_parsing):  # completion
+            variable = getattr(param, "envvar", None)
+            by_variable = isinstance(variable, str) and os.environ.get(variable) == value
+            kinds.require_kind(path, self.kinds, _label(param) + (f" [{variable}]" if by_variable else ""))
         return path
 
     def shell_complete(
@@ -87,6 +94,16 @@ class Seconds(click.ParamType[float]):
         return seconds(str(value), _label(param), self._low)
 
 
+class DeviceId(click.ParamType[str]):
+    """Id of a device, 18 hex digits; in small letters in the program."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401
+        """Return the id."""
+        return device_id(str(value), _label(param))
+
+
 class Uuid(click.ParamType[bytes]):
     """A UUID, 16 bytes in the program."""
 
@@ -127,9 +144,35 @@ class Renamed(click.Option):
 
 
 FILE = FileName()
-FOLDER = FileName("folder", stream=False)
-OWN_FILE = FileName("file", stream=False)
-"""A file that is read and written in place (a virtual device, a ledger, a record): never a stream."""
+"""A file to write, or one of any kind."""
+IMAGE = FileName(kinds.IMAGE)
+MANIFEST = FileName(kinds.MANIFEST)
+ROOT = FileName(kinds.ROOT)
+FIRMWARE = FileName(kinds.FIRMWARE)
+BOOTLOADER = FileName(kinds.ELF, kinds.ESPRESSIF)
+PARTITIONS = FileName(kinds.PARTITIONS)
+ROM = FileName(kinds.ROM)
+PRIVATE_KEY = FileName(kinds.PRIVATE)
+PUBLIC_KEY = FileName(kinds.PUBLIC)
+ANY_KEY = FileName(kinds.PRIVATE, kinds.PUBLIC)
+CERTIFICATE = FileName(kinds.CERTIFICATE)
+SECRET = FileName(kinds.SECRET)
+TOKEN = FileName(kinds.TOKEN)
+HEX = FileName(kinds.HEX)
+PLAN = FileName(kinds.PLAN)
+BUS_LOG = FileName(kinds.BUS_LOG)
+
+OWN_FILE = FileName(stream=False)
+"""A file that is read and written in place, as the next three are: never a stream."""
+VDEV = FileName(kinds.VDEV, stream=False)
+LEDGER = FileName(kinds.DATABASE, stream=False)
+RECORD = FileName(kinds.RECORD, stream=False)
+
+FOLDER = FileName(kinds.FOLDER, name="folder", stream=False)
+SERVER = FileName(kinds.SERVER, name="folder", stream=False)
+BACKUP = FileName(kinds.BACKUP, name="folder", stream=False)
+GATEWAY = FileName(kinds.GATEWAY, name="folder", stream=False)
+CARD = FileName(kinds.CARD, name="folder", stream=False)
 UUID = Uuid()
 CHIP = click.Choice(tuple(CHIPS))
 STM32_CHIP = click.Choice(tuple(STM32))
@@ -143,7 +186,7 @@ def _image_key(slot: str, more: str) -> Decorator:
         f"root_{slot}",
         cls=Renamed,
         old=f"--root-{slot}",
-        type=FILE,
+        type=PUBLIC_KEY,
         required=True,
         help=f"Public IMAGE key {slot.upper()} (PEM), the chip's firmware root {slot.upper()}{more}.",
     )
@@ -156,7 +199,7 @@ GENESIS_ROOT = click.option(
     "genesis_root",
     cls=Renamed,
     old="--genesis-root",
-    type=FILE,
+    type=ROOT,
     required=True,
     help="First ROOT document.",
 )
@@ -173,7 +216,7 @@ CA_KEY = click.option(
     "--ca-key",
     cls=Renamed,
     old="--device-ca-key",
-    type=FILE,
+    type=PRIVATE_KEY,
     required=True,
     help="Key of the device CA, PEM.",
 )
@@ -181,7 +224,7 @@ CA_CERT = click.option(
     "--ca-cert",
     cls=Renamed,
     old="--device-ca-cert",
-    type=FILE,
+    type=CERTIFICATE,
     required=True,
     help="Certificate of the device CA, PEM.",
 )

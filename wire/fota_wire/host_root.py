@@ -12,13 +12,13 @@ from fota_wire import root as roots
 from fota_wire.errors import FotaError, InputError
 from fota_wire.host_ca import SERVER_CA, ca_faults, der_certificate, ends_within, short_name
 from fota_wire.layout import SEC_CNT_MAX
+from fota_wire.release import MAX_SEQUENCE
 from fota_wire.root import Root
 from fota_wire.settings import DEFAULT_MAX_STEP
 
-SEQUENCE_ROOM = 1 << 20
-"""Releases that must be left between a minimum and the highest sequence of a manifest."""
-HIGHEST_SEQUENCE = 0xFFFFFFFF
 CA_NOTICE_DAYS = 365
+MAX_VERSION = 0xFFFFFFFF - (1 << 20)
+"""As of manifests' sequences: numbers that only go up keep room above them."""
 
 
 def root_faults(root: Root, at: datetime | None = None) -> list[str]:
@@ -98,6 +98,8 @@ def _minimum_faults(root: Root) -> list[str]:
         faults.append(
             f"no image can carry the minimum security counter {root.min_secver}: {SEC_CNT_MAX} is all"
         )
-    if root.min_sequence > HIGHEST_SEQUENCE - SEQUENCE_ROOM:
+    if root.min_sequence > MAX_SEQUENCE:
         faults.append(f"above the minimum sequence {root.min_sequence} is no room for releases")
+    if root.version > MAX_VERSION:
+        faults.append(f"no ROOT could follow version {root.version} for long: number them from 1 on")
     return faults

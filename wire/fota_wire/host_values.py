@@ -1,6 +1,7 @@
 """Values that people type (not for devices): numbers, times and UUIDs, with the same words everywhere.
 
-A value that is not usable is an `InputError` (exit code 3), whoever finds it.
+A value that is not usable is an `InputError` (exit code 3), whoever finds it; one that is missing is a
+`UsageError` (2).
 """
 
 import re
@@ -8,8 +9,17 @@ import re
 from fota_wire.errors import InputError
 
 _SHOWN = 40
+
+
+class UsageError(InputError):
+    """Words that are no command line: an option is missing, or two do not go together."""
+
+    exit_code = 2
+
+
 _DIGITS = re.compile(r"-?[0-9]{1,30}|0[xX][0-9a-fA-F]{1,16}")
 _DECIMAL = re.compile(r"-?[0-9]{1,30}(\.[0-9]{0,30})?")
+_DEVICE_ID = re.compile("[0-9a-fA-F]{18}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-?)[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{12}")
 
 
@@ -38,6 +48,17 @@ def seconds(text: str, what: str, low: float = 0, high: float = 1e9) -> float:
     if number is None or not low <= number <= high:
         raise InputError(f"{what}: {shown(text)} is not a number of seconds, {low:g} to {high:.0f}")
     return number
+
+
+def device_id(text: str, what: str) -> str:
+    """Return the id of a device in its one shape, as certificates have it; capitals are taken.
+
+    Raises:
+        InputError: it is none; the message begins with ``what``.
+    """
+    if not _DEVICE_ID.fullmatch(text.strip()):
+        raise InputError(f"{what}: {shown(text)} is not the id of a device, 18 hex digits")
+    return text.strip().lower()
 
 
 def uuid_bytes(text: str, what: str) -> bytes:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from fota_wire.suit import Manifest
 
 
+MAX_SEQUENCE = 0xFFFFFFFF - (1 << 20)
+"""Highest sequence of a manifest that is signed or published: devices take more, and nothing could follow."""
+
+
 def image_keys(root: "Root | None", configured: "tuple[bytes, ...]" = ()) -> "dict[bytes, bytes]":
     """Return {KEYHASH: x||y} of the keys that devices know images by: those that ROOT names, else those
     ``configured`` (x||y); empty if nobody says.
@@ -57,8 +61,13 @@ def check_manifest(manifest: "Manifest", root: "Root") -> None:
     """Return if ``root`` allows a manifest that its RELEASE keys have signed.
 
     Raises:
-        VerifyError: revoked, or below the minimum sequence.
+        VerifyError: revoked, below the minimum sequence, or above `MAX_SEQUENCE`.
     """
+    if manifest.sequence > MAX_SEQUENCE:
+        raise VerifyError(
+            f"sequence {manifest.sequence}: no release could follow it for long; {MAX_SEQUENCE} is the most",
+            "sequence",
+        )
     refusal = root_refuses_manifest(root, manifest.manifest_digest, manifest.sequence)
     if refusal:
         raise VerifyError(refusal, "root-minimum")

@@ -12,7 +12,7 @@ import struct
 
 from fota_agent.engine import state as store
 from fota_wire import bootreport, journal, layout, p256, settings
-from fota_wire.errors import DeviceError, FormatError, VerifyError
+from fota_wire.errors import DeviceError, FormatError, InputError, VerifyError
 from fota_wire.status import FL1, FL2, IM1, IM3, JO1, JO2, PO4, SE1
 from fota_wire.version import parse_version
 
@@ -265,7 +265,7 @@ def describe(slot: "Slot") -> "tuple[int, tuple[int, int, int, int], bytes]":
         raise VerifyError("image has no application descriptor", IM1)
     try:
         version = parse_version(text.rstrip(b"\x00").decode())
-    except (UnicodeError, FormatError):
+    except (UnicodeError, InputError):
         version = (0, 0, 0, 0)
     return secure_version, version, slot.read(at, 32)
 

@@ -7,7 +7,7 @@ import click
 
 from fota_wire.errors import InputError, StorageError
 from fota_wire.files import check_output, name_of, write_output
-from fota_wire.host_options import FILE, FORCE, JSON, Whole
+from fota_wire.host_options import CERTIFICATE, FILE, FORCE, JSON, SECRET, Whole
 from fota_wire.host_print import print_result
 
 
@@ -22,7 +22,9 @@ def ca() -> None:
 @click.option("--name", required=True, help="Common name, e.g. 'Example factory 1'.")
 @click.option("--days", type=Whole(1, 36500), default=10950, show_default=True, help="Validity of the CA.")
 @click.option(
-    "--password-file", type=FILE, help="First line is the password (else FOTA_KEY_PASSWORD, else asked for)."
+    "--password-file",
+    type=SECRET,
+    help="First line is the password (else FOTA_KEY_PASSWORD, else asked for).",
 )
 @FORCE
 @JSON
@@ -50,7 +52,7 @@ def ca_new(
 
 
 @ca.command("show")
-@click.argument("certificate", type=FILE)
+@click.argument("certificate", type=CERTIFICATE)
 @JSON
 def ca_show(certificate: Path, as_json: bool) -> None:
     """Show a CA's certificate."""

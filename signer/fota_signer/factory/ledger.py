@@ -13,7 +13,8 @@ from fota_signer.factory.line import Job, Report, provision_chip
 from fota_signer.factory.packets import Transport
 from fota_signer.factory.recognise import ChipFacts
 from fota_signer.factory.steps import Tell
-from fota_wire.errors import FotaError, StorageError, VerifyError
+from fota_wire.errors import FotaError, VerifyError
+from fota_wire.host_sqlite import of_sqlite
 
 COLUMNS = (
     "serial",
@@ -37,7 +38,8 @@ CREATE TABLE IF NOT EXISTS device (
 class Ledger:
     """An open ledger file; made if there is none. A row is on disk when the call that wrote it returns.
 
-    Raises StorageError (exit code 5) from every method if the file cannot be read or written.
+    Raises from every method: StorageError (exit code 5) if the file cannot be read or written, InputError if
+    it is no database.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,9 +62,8 @@ class Ledger:
         try:
             yield
         except sqlite3.Error as exc:
-            raise StorageError(
-                f"ledger {self.path}: {exc}; nothing is lost, put it right and run again"
-            ) from exc
+            told = of_sqlite(exc, self.path, f"ledger {self.path}")
+            raise type(told)(f"{told}; nothing is lost, put it right and run again", told.code) from exc
 
     def close(self) -> None:
         """Close the file."""

@@ -5,7 +5,6 @@ of everything before, little endian. Files are replaced atomically; a lock file 
 process out.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -16,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fota_wire.errors import FormatError, InputError, StorageError
-from fota_wire.files import open_lock, read_input, write_atomic
+from fota_wire.errors import FormatError, InputError
+from fota_wire.files import read_input, take_lock, write_atomic
 
 MAGIC = b"FOTAVDEV"
 FORMAT = 1
@@ -29,19 +28,14 @@ class FileLock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._fd = open_lock(path.with_name(f"{path.name}.lock"))
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.pread(self._fd, 20, 0).decode(errors="replace").strip() or "?"
-            os.close(self._fd)
-            raise StorageError(f"{path} is in use by process {holder}: wait for it or end it") from None
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        self._file = path.with_name(f"{path.name}.lock")
+        self._fd = take_lock(self._file, path, "is in use by process {pid}: wait for it or end it")
 
     def release(self) -> None:
-        """Let others in."""
+        """Let others in. A device that is not there needs no lock."""
         if self._fd >= 0:
+            if not self.path.exists():
+                self._file.unlink(missing_ok=True)
             os.close(self._fd)
             self._fd = -1
 

@@ -1,0 +1,78 @@
+"""Exit codes 2, 3 and 5 against the table in docs/command-line.md: words, inputs and machine kept apart."""
+
+import pytest
+from walk_world import World
+
+MODEL = "--vendor-domain example.com --model m"
+KEYS = "--release-key release-1.pub.pem --release-key release-2.pub.pem --assign-key assign.pub.pem"
+FACTORY = ("--image-key-a image-a.pub.pem --image-key-b image-b.pub.pem --ca-key device-ca.pem"
+           " --ca-cert device-ca.crt")  # fmt: skip
+SIGN = "sign app.bin -o new --key image-a.pem --version 1.2.3 --security-counter 3"
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        # words that are missing
+        (SIGN, 2, "say which device class: --class UUID"),
+        (f"{SIGN} --model m", 2, "--model needs --vendor-domain"),
+        (f"manifest new image.img -o new --sequence 1 --class {'0' * 32}", 3, "is for class"),
+        (f"root new {KEYS} -o new", 2, "no key of role root: name them with --root-key"),
+        ("verify image.img", 2, "say which keys devices accept"),
+        ("server init --data new", 2, "name the folder of all files by --keys, or --tls-cert"),
+        ("server init --data new --root root.cbor", 2, "or --tls-cert, --tls-key, --device-ca, --assign-key"),
+        ("release list --server=", 2, "which server? pass --server"),
+        # words that do not go together
+        (f"{SIGN} {MODEL} --program --linked-for 0x08004200", 2, "are for firmware, not for a --program"),
+        # inputs
+        ("server init --data new --keys closed", 3, "--keys closed: there is no server.crt (--tls-cert)"),
+        ("server run --data gateway", 3, "gateway is not set up"),
+        (f"provision device blank.vdev {FACTORY} --ledger root.cbor", 3, "root.cbor is a ROOT"),
+        (f"provision device blank.vdev {FACTORY} --ledger random", 3, "ledger random: not a database"),
+        ("provision export random", 3, "ledger random: not a database"),
+        ("verify none --key image-a.pub.pem", 3, "none: No such file"),
+        # values that are written in one way
+        (f"{SIGN.replace('1.2.3', '01.02.3')} {MODEL}", 3, "version '01.02.3': a number in it begins with 0"),
+        (f"{SIGN.replace('1.2.3', '1.2.3+07')} {MODEL}", 3, "begins with 0"),
+        (f"manifest new image.img -o new --sequence 4294967295 {MODEL}", 3, "of 0 to 4293918719"),
+        (f"root new --root-version 4294967295 {KEYS} --root-key root-1.pub.pem --root-key root-2.pub.pem"
+         " -o new", 1, "no ROOT could follow version 4294967295 for long"),
+        ("device show 01230000000000000 --server https://h", 3, "is not the id of a device, 18 hex digits"),
+        ("rollback --device x --server https://h", 3, "--device: 'x' is not the id of a device"),
+        ("server init --data new --keys . --host 300.1.1.1", 3, "--host: '300.1.1.1' is no address"),
+        ("server init --data new --keys . --operator-host a..b", 3, "--operator-host: 'a..b' is no address"),
+        ("server init --data new --keys . --port 8444", 3, "--port and --operator-port are both 8444"),
+        ("server init --data new --keys . --operator-port 8443", 3, "and --operator-port are both 8443"),
+        # this machine
+        ("provision export closed/none", 3, "closed/none: no such ledger"),
+        (f"provision device blank.vdev {FACTORY} --ledger closed/ledger", 5, "closed/ledger: cannot be"),
+        ("verify unreadable --key image-a.pub.pem", 5, "unreadable: Permission denied"),
+    ],
+)  # fmt: skip
+def test_exit_code_is_the_documented_one(world: World, line: str, code: int, said: str) -> None:
+    done = world.run(line.split(), weak=True)
+    assert (done["code"], done["err"].count("\n")) == (code, 1), done
+    assert said in done["err"]
+    assert world.snapshot() == world.files
+
+
+def test_token_that_is_nowhere_is_a_matter_of_words(world: World) -> None:
+    done = world.run(["release", "list", "--server", "https://127.0.0.1:1"], env={"FOTA_TOKEN": ""})
+    assert (done["code"], done["err"]) == (
+        2, "fota: error: no API token: pass --token-file FILE, or set FOTA_TOKEN\n"
+    )  # fmt: skip
+
+
+def test_two_planes_may_have_one_port_of_two_addresses(world: World) -> None:
+    line = "server init --data two --keys . --host 127.0.0.2 --port 8444"
+    done = world.run(line.split())
+    assert (done["code"], done["err"].count("\n")) == (0, 1), done  # a warning: no IMAGE key
+    for path in sorted((world.folder / "two").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    (world.folder / "two").rmdir()
+
+
+def test_version_with_build_zero_is_shown_as_it_is_kept(world: World) -> None:
+    done = world.run(f"{SIGN.replace('1.2.3', '1.2.3+0')} {MODEL} --linked-for 0x08004200".split())
+    (world.folder / "new").unlink()
+    assert done["out"].startswith("new: 1.2.3, security counter 3"), done

@@ -1,0 +1,119 @@
+"""What a file is (not for devices): the kinds of ours, told from content, and the words for a wrong one.
+
+Nothing is verified here. A kind is named only where the first bytes leave no doubt; of all else the one who
+reads the file says what is wrong with it.
+"""
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from fota_wire.errors import InputError
+from fota_wire.files import name_of, peek
+
+IMAGE = "a signed image"
+ESPRESSIF = "an Espressif image"
+MANIFEST = "a manifest"
+ROOT = "a ROOT"
+MESSAGE = "an ASSIGNMENT or REPORT"
+PRIVATE = "a private key"
+PUBLIC = "a public key"
+CERTIFICATE = "a certificate"
+REQUEST = "a certificate request"
+TOKEN = "an API token"  # noqa: S105  the name of the kind
+VDEV = "a virtual device"
+HEX = "an Intel HEX file"
+ELF = "an ELF file"
+PARTITIONS = "a partition table"
+DATABASE = "a SQLite file"
+RECORD = "a device's record"
+PLAN = "a plan of provisioning"
+BUS_LOG = "a bus log"
+FOLDER = "a folder"
+GATEWAY = "a gateway's folder"
+SERVER = "a server's folder"
+BACKUP = "a server's backup"
+CARD = "a folder with an update"
+
+FILE = "a file"
+SECRET = "a password or PIN"  # noqa: S105
+FIRMWARE = "firmware as the linker made it"
+ROM = "a mask ROM"
+"""The last four are recognised nowhere: they have no form of their own."""
+
+ALSO = {
+    IMAGE: (ESPRESSIF,),
+    PUBLIC: (CERTIFICATE, PRIVATE),
+    FIRMWARE: (ELF, HEX, ESPRESSIF),
+    SECRET: (TOKEN, HEX),
+    FOLDER: (GATEWAY, SERVER, BACKUP, CARD),
+    **dict.fromkeys((GATEWAY, SERVER, BACKUP, CARD), (FOLDER,)),
+}
+"""What may stand for a kind: a public key is in the other two, an unfilled folder may become any."""
+
+HEAD = 4096
+API_TOKEN = re.compile(rb"fota_[0-9a-f]{16}_[0-9a-f]{64}\s*")
+_CONTENT: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
+    (re.compile(pattern, re.DOTALL), kind)
+    for pattern, kind in (
+        (rb"\x3d\xb8\xf3\x96", IMAGE),
+        (rb"\xe9[\x01-\x10][\x00-\x05].{21}", ESPRESSIF),
+        (rb"\xd8\x6b", MANIFEST),
+        (rb"[\x81-\x89](\x58.|\x59..)[\xa6-\xaf]\x01\x01", ROOT),
+        (rb"\xd2\x84\x43", MESSAGE),
+        (rb"\xaa\x50[\x00\x01\x40-\xfe]", PARTITIONS),
+        (rb"FOTAVDEV", VDEV),
+        (rb"\x7fELF", ELF),
+        (rb"SQLite format 3\0", DATABASE),
+        (rb"(\xef\xbb\xbf)?\s*:[0-9A-Fa-f]{10}", HEX),
+        (rb'\{"log": "fota bus log"', BUS_LOG),
+        (rb'\{\s*"format": [0-9]+,\s*"serial":', RECORD),
+        (rb'\{\s*"format": [0-9]+,\s*"placeholders":', PLAN),
+    )
+)
+_PEM = (
+    (rb"-----BEGIN [A-Z ]*PRIVATE KEY-----", PRIVATE),
+    (rb"-----BEGIN PUBLIC KEY-----", PUBLIC),
+    (rb"-----BEGIN CERTIFICATE-----", CERTIFICATE),
+    (rb"-----BEGIN (NEW )?CERTIFICATE REQUEST-----", REQUEST),
+)
+_IN_FOLDER = (
+    ("gateway.toml", GATEWAY),
+    ("backup.json", BACKUP),
+    ("config.json", SERVER),
+    ("manifest.suit", CARD),
+)
+
+
+def what_is(path: Path) -> str | None:
+    """Return the kind of a file or folder; None: none of ours, not there, or not readable."""
+    try:
+        is_folder = path.is_dir()
+        inside = [kind for name, kind in _IN_FOLDER if is_folder and (path / name).exists()]
+    except (OSError, ValueError):
+        return None
+    return (inside[0] if inside else FOLDER) if is_folder else kind_of(peek(path, HEAD))
+
+
+def kind_of(data: bytes) -> str | None:
+    """Return the kind of a file that begins with ``data``; None: none that is certain."""
+    if b"-----BEGIN " in data:
+        found = [kind for pattern, kind in _PEM if re.search(pattern, data)]
+        return found[0] if len(found) == 1 else None
+    if API_TOKEN.fullmatch(data):
+        return TOKEN
+    return next((kind for pattern, kind in _CONTENT if pattern.match(data)), None)
+
+
+def require_kind(path: Path, kinds: Collection[str], label: str) -> None:
+    """Return unless ``path`` is certainly of another kind than those that ``label`` wants.
+
+    Raises:
+        InputError: it is; names both.
+    """
+    found = what_is(path)
+    taken = {*kinds, *(also for kind in kinds for also in ALSO.get(kind, ()))}
+    if found is None and FOLDER in taken and path.is_file():
+        found = FILE
+    if found is not None and found not in taken:
+        raise InputError(f"{label}: {name_of(path)} is {found}, expected {' or '.join(kinds)}")
