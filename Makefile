@@ -49,10 +49,10 @@ prove: $(READY)
 
 # The bootloader, and the releases of the sample application that demo, tests and benchmark use.
 firmware: toolchain $(READY)
-	@$(MAKE) --no-print-directory -C bootloader bootloader recovery host
+	@$(MAKE) --no-print-directory -C bootloader host
 	@for port in stm32l4 stm32u5 esp32c3; do \
 	  make_port="$(MAKE) --no-print-directory -C bootloader PORT=$$port PYTHON=$(CURDIR)/$(BIN)/python"; \
-	  $$make_port bootloader || exit 1; \
+	  $$make_port bootloader recovery || exit 1; \
 	  for version in 1.0.0 1.1.0 1.3.0; do $$make_port sample VERSION=$$version || exit 1; done; \
 	  $$make_port sample VERSION=1.2.0 SELF_TEST=fail || exit 1; \
 	done

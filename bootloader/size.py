@@ -1,6 +1,7 @@
 """Flash, RAM and worst-case stack of each port's bootloader, from its ELF: ``size.py OBJECT_DIR... REPORT``.
 
-A port is named as its directory of object files.
+A port is named as its directory of object files. Where recovery may be built in, its room and the stack of
+that build too.
 
 Stack: the deepest path in the call graph of the linked code. Frames are GCC's (``-fstack-usage``), or for
 assembly what its push and sub instructions add up to; an indirect call may reach every function whose
@@ -32,6 +33,7 @@ class Port:
     flash: int = 8192
     ram: int = 400
     stack: int = 1024
+    recovery: int = 0xF00  # behind what is left of the trust store; 0 = the port has none
     call: str = r"\tb(?:l|\.w|\.n)?\s+[0-9a-f]+ <([^>+]+)>"
     indirect: str = r"\tbl?x\s+(?!lr)"
     text_in_ram: bool = False
@@ -45,6 +47,7 @@ PORTS = {
         flash=0x7000,
         ram=16384,  # code, data and stack
         stack=1280,
+        recovery=0,
         call=r"\t(?:jal|j)\s+(?:\w+,)?[0-9a-f]+ <([^>+]+)>",
         indirect=r"\tj(?:al)?r\s+(?:-?\d+\()?(?!ra|t0|t1)\w",  # through those: returns, and the mask ROM
         text_in_ram=True,
@@ -59,13 +62,14 @@ def tool(*command: str) -> str:
 
 def frames(objects: Path) -> dict[str, int]:
     """Return bytes of stack of each C function, by name."""
-    out = {}
+    out: dict[str, int] = {}
     for path in objects.rglob("*.su"):
         for line in path.read_text().splitlines():
             place, size, kind = line.split("\t")
             if "dynamic" in kind:
                 raise SystemExit(f"size: {place} has a frame of unknown size")
-            out[place.rsplit(":", 1)[1]] = int(size)
+            name = place.rsplit(":", 1)[1]
+            out[name] = max(out.get(name, 0), int(size))  # names of static functions may be there twice
     return out
 
 
@@ -118,10 +122,7 @@ def measure(objects: Path) -> dict[str, int]:
     """Print and return the numbers of the port whose object files lie in ``objects``."""
     elf = objects / "bootloader.elf"
     port = PORTS.get(objects.name, ARM)
-    sections: dict[str, int] = defaultdict(int)
-    for line in tool(port.tools + "size", "-A", str(elf)).splitlines():
-        if match := re.match(r"(\.\w+)\s+(\d+)\s+\d+", line):
-            sections[match[1]] = int(match[2])
+    sections = sections_of(elf, port)
     stack, path = deepest(elf, objects, port)
     code = sections[".text"] + sections[".tail"]
     ram = sections[".data"] + sections[".bss"]
@@ -134,7 +135,28 @@ def measure(objects: Path) -> dict[str, int]:
     print(f"{objects.name}: flash {numbers['flash_bytes']} of {port.flash} bytes")
     print(f"{objects.name}: RAM   {numbers['ram_bytes']} of {port.ram} bytes")
     print(f"{objects.name}: stack {stack} of {port.stack} bytes: {' > '.join(path[:-1])}, {path[-1]}")
-    return numbers
+    return numbers | (measure_recovery(objects, port) if port.recovery else {})
+
+
+def sections_of(elf: Path, port: Port) -> dict[str, int]:
+    """Return bytes of each section that lies in memory."""
+    sections: dict[str, int] = defaultdict(int)
+    for line in tool(port.tools + "size", "-A", str(elf)).splitlines():
+        if match := re.match(r"(\.\w+)\s+(\d+)\s+\d+", line):
+            sections[match[1]] = int(match[2])
+    return sections
+
+
+def measure_recovery(objects: Path, port: Port) -> dict[str, int]:
+    """Print and return what recovery adds in the build that has it, and the stack of that build."""
+    elf = objects / "bootloader-recovery.elf"
+    flash = sections_of(elf, port)[".recovery"]
+    stack, path = deepest(elf, objects, port)
+    print(f"{objects.name}: recovery {flash} of {port.recovery} bytes")
+    print(
+        f"{objects.name}: with it, stack {stack} of {port.stack} bytes: {' > '.join(path[:-1])}, {path[-1]}"
+    )
+    return {"recovery_bytes": flash, "recovery_stack_bytes": stack}
 
 
 def main() -> None:

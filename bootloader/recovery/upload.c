@@ -8,7 +8,7 @@
 #include "layout.h"
 #include "recovery/recovery_port.h"
 
-enum { WORD = 8 }; /* what flash programs at once */
+enum { WORD = 16 }; /* a multiple of what any port's flash programs at once, as a record is */
 
 static void clear_word(fota_upload_t *u) {
   memset(u->word, 0xff, sizeof u->word);
@@ -28,7 +28,7 @@ fota_status_t fota_upload_begin(fota_upload_t *u, uint32_t length, const uint8_t
   return FOTA_OK;
 }
 
-/* Programs the double word that ends at or behind the last byte that arrived. */
+/* Programs the word that ends at or behind the last byte that arrived. */
 static fota_status_t flush(fota_upload_t *u) {
   const fota_flash_t *flash = &u->flash;
   const uint32_t at = (u->offset - 1) / WORD * WORD;

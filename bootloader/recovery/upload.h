@@ -14,7 +14,7 @@ typedef struct fota_upload {
   fota_journal_t *journal; /* open */
   uint32_t length;         /* of the file, bytes; 0 = no upload */
   uint32_t offset;         /* bytes that have arrived; = length: complete, and requested */
-  uint32_t word[2];        /* the double word that is being filled */
+  uint32_t word[4];        /* the 16 bytes that are being filled, programmed at once */
   fota_flash_t flash;      /* the slot */
   uint8_t slot;
   bool has_digest;

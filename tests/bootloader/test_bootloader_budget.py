@@ -23,6 +23,8 @@ from unicorn.arm_const import (
     UC_CPU_ARM_CORTEX_M4,
 )
 
+from .conftest import make
+
 ROOT = Path(__file__).resolve().parents[2]
 RAM, STACK_SIZE = 0x20000000, 1024
 
@@ -116,6 +118,7 @@ def test_whole_update_erases_at_most_twice_and_writes_little(
 
 
 def size_report(bootloader_elf: Path, path: Path) -> dict[str, int]:
+    make("recovery")
     command = [sys.executable, str(ROOT / "bootloader/size.py"), str(bootloader_elf.parent), str(path)]
     subprocess.run(command, check=True, capture_output=True)
     return json.loads(path.read_text())["stm32l4"]
@@ -126,6 +129,7 @@ def test_flash_ram_and_stack_within_budget(bootloader_elf: Path, tmp_path: Path)
     assert sizes["flash_bytes"] <= 8192
     assert sizes["ram_bytes"] <= 400
     assert sizes["stack_bytes"] <= STACK_SIZE
+    assert sizes["recovery_stack_bytes"] <= STACK_SIZE
 
 
 def test_stack_high_water_mark_is_below_the_static_bound(

@@ -24,6 +24,5 @@ def test_page_leaves_out_no_file_of_the_port_that_both_have(chip: str) -> None:
     folders = [ROOT / "bootloader/port" / row.PORT for row in STM32.values()]
     both = set.intersection(*({path.name for path in folder.iterdir()} for folder in folders))
     named = {Path(name).name for name in NAMED if name.startswith("bootloader/port/<port>/")}
-    optional = {"recovery.ld", "recovery_port.c"}
-    assert both - optional == named
+    assert both == named
     assert (ROOT / "bootloader/port" / STM32[chip].PORT).is_dir()

@@ -1,5 +1,9 @@
-"""Fixtures: a provisioned virtual device with the recovery build, and its console as a serial port."""
+"""Fixtures: a provisioned virtual STM32 with the recovery build, and its console as a serial port.
 
+All of it is done on each STM32 that there is.
+"""
+
+import fcntl
 import os
 import subprocess
 import threading
@@ -13,52 +17,64 @@ from typing import Any
 import pytest
 from lifeline import HANG_S
 
+from fota_wire.host_chips import STM32, Stm32
+
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
 CLASS_ID, VENDOR_ID = bytes(range(16)), bytes(range(16, 32))
 BANK = {"A": 1, "B": 2}
-SLOT = 0x4000
+BUTTON = 13  # of port C
+HELD = {"stm32l476": 0, "stm32u585": 1}  # as the boards of ST have it
 
 
-def make(*arguments: str) -> None:
-    result = subprocess.run(
-        ["make", "-C", str(ROOT / "bootloader"), *arguments], capture_output=True, text=True, check=False
-    )
+def make(row: Stm32, *arguments: str) -> None:
+    command = ["make", "-C", str(ROOT / "bootloader"), f"PORT={row.PORT}", *arguments]
+    with (BUILD / "bootloader.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         pytest.fail(f"make {' '.join(arguments)}: {result.stdout[-2000:]}{result.stderr[-2000:]}")
 
 
-@pytest.fixture(scope="session")
-def recovery_elf() -> Path:
-    make("bootloader", "recovery")
-    return BUILD / "bootloader/stm32l4/bootloader-recovery.elf"
+@pytest.fixture(scope="session", params=STM32)
+def row(request: Any) -> Stm32:
+    return STM32[request.param]
 
 
 @pytest.fixture(scope="session")
-def signed() -> Callable[..., bytes]:
+def recovery_elf(row: Stm32) -> Path:
+    make(row, "bootloader", "recovery")
+    return BUILD / "bootloader" / row.PORT / "bootloader-recovery.elf"
+
+
+@pytest.fixture(scope="session")
+def signed(row: Stm32) -> Callable[..., bytes]:
     """signed("1.1.0", key="assign") -> image file, by default by the device's firmware root A."""
     from fota_signer.examples import example_key
     from fota_signer.firmware import load_firmware
     from fota_signer.identity import DeviceClass
     from fota_signer.images import sign_payload
 
-    def build(version: str, *, key: str = "image-a") -> bytes:
-        make("sample", f"VERSION={version}")
-        name = f"app-{version}.elf"
+    samples = BUILD / "sample" / ("" if row.PORT == "stm32l4" else row.PORT)
+
+    def build(version: str, *, key: str = "image-a", pad: int = 0) -> bytes:
+        make(row, "sample", f"VERSION={version}", f"PAD={pad}")
+        name = f"app-{version}{f'-pad{pad}' if pad else ''}.elf"
         major, minor, revision = map(int, version.split("."))
         return sign_payload(
-            load_firmware((BUILD / "sample" / name).read_bytes(), name),
+            load_firmware((samples / name).read_bytes(), name, chip=row),
             key=example_key(key),
             version=(major, minor, revision, 0),
             sec_cnt=1,
             device_class=DeviceClass(vendor_id=VENDOR_ID, class_id=CLASS_ID),
+            chip=row,
         )
 
     return build
 
 
 class SerialPort(threading.Thread):
-    """A pseudo terminal on USART2: while it is open, the machine runs on this thread."""
+    """A pseudo terminal on the console: while it is open, the machine runs on this thread."""
 
     def __init__(self, machine: Any) -> None:
         super().__init__(daemon=True)
@@ -101,18 +117,31 @@ class Device:
     def __init__(self, machine: Any) -> None:
         self.machine = machine
         self.flash = machine.flash
+        self.row = machine.chip.row
 
     def install(self, slot: str, image: bytes) -> None:
-        self.flash.write_phys(BANK[slot], SLOT, image + b"\xff" * (-len(image) % 2048))
+        rest = b"\xff" * (-len(image) % self.row.PAGE_SIZE)
+        self.flash.write_phys(BANK[slot], self.row.SLOT_OFFSET, image + rest)
 
     def spoil(self, slot: str) -> None:
         """Flip a bit of the payload."""
-        at = SLOT + 0x210
+        at = self.row.VECTOR_ADDRESS + 0x10 - self.row.FLASH_BASE
         byte = self.flash.read_phys(BANK[slot], at, 1)[0]
         self.flash.write_phys(BANK[slot], at, bytes([byte ^ 1]))
 
-    def slot(self, slot: str, n: int = 496 * 1024) -> bytes:
-        return bytes(self.flash.read_phys(BANK[slot], SLOT, n))
+    def slot(self, slot: str, n: int | None = None) -> bytes:
+        return bytes(self.flash.read_phys(BANK[slot], self.row.SLOT_OFFSET, n or self.row.SLOT_SIZE))
+
+    def set_watchdog(self, seconds: int) -> None:
+        from fota_wire.settings import pack, unpack
+
+        for bank in self.row.FACTORY_BANKS:
+            settings = unpack(self.flash.read_phys(bank, self.row.SETTINGS_OFFSET, 256))
+            settings.watchdog_s = seconds
+            self.flash.write_phys(bank, self.row.SETTINGS_OFFSET, pack(settings))
+
+    def hold_button(self) -> None:
+        self.machine.board.gpio["C"].driven[BUTTON] = HELD[self.row.NAME]
 
     def run(self, until: str, time_ms: int = 60_000) -> str:
         """Run until a text appears; returns what was said on the way."""
@@ -132,15 +161,20 @@ class Device:
 
     def state(self) -> Any:
         """The journal's record."""
+        from fota_vdev.places import places
         from fota_wire import journal
 
-        return journal.scan(self.flash.read_phys(2, 0, 2048), self.flash.read_phys(2, 2048, 2048))[0]
+        first, second = (
+            page.read(self.machine)[: journal.PAGE_SIZE] for page in places(self.machine).journal
+        )
+        return journal.scan(first, second)[0]
 
     def write_record(self, *fields: int) -> None:
         """Write the first record of a blank journal: confirmed, candidate, state..."""
         from fota_wire import journal
 
-        self.flash.write_phys(2, 0, journal.pack(journal.Record(1, *fields)))
+        record = journal.pack(journal.Record(1, *fields))
+        self.flash.write_phys(self.row.JOURNAL_BANK, self.row.JOURNAL_OFFSET, record)
 
     def ask(self, *raw: bytes, time_ms: int = 300) -> list[bytes]:
         """Type bytes into the console, one after the other; returns the frames that came back, at most one
@@ -169,13 +203,14 @@ class Device:
 
 
 @pytest.fixture(scope="session")
-def factory_device(recovery_elf: Path, signed: Callable[..., bytes]) -> Any:
+def factory_device(row: Stm32, recovery_elf: Path, signed: Callable[..., bytes]) -> Any:
     from emulated_factory import example_device
 
     from fota_vdev.atecc608.chip import Atecc608
     from fota_vdev.machine import Machine
+    from fota_vdev.models import MODELS
 
-    machine = Machine(element=Atecc608())
+    machine = Machine(element=Atecc608(), chip=MODELS[row.NAME])
     example_device(
         machine, bootloader=recovery_elf, image=signed("1.0.0"), class_id=CLASS_ID, vendor_id=VENDOR_ID
     )
@@ -189,7 +224,7 @@ def device(factory_device: Any) -> Iterator[Device]:
     machine.restore(factory_device.fresh)
     machine.resets.clear()
     yield Device(machine)
-    machine.board.gpio["C"].__dict__.pop("read", None)
+    machine.board.gpio["C"].driven.clear()
 
 
 @pytest.fixture

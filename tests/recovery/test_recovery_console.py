@@ -14,6 +14,7 @@ from smp.packet import encode
 from fota_vdev.cells.board import IWDG_SW
 from fota_vdev.machine import StopReason
 from fota_wire import journal
+from fota_wire.host_chips import Stm32
 from fota_wire.layout import SLOT_A, SLOT_NONE
 
 
@@ -28,27 +29,23 @@ def echoed(frames: list[bytes]) -> bool:
     return bool(frames) and cbor2.loads(frames[-1][8:]) == {"r": "still here"}
 
 
-def hold_button(machine: Any) -> None:
-    """Pull PC13 to ground."""
-    port = machine.board.gpio["C"]
-    read = type(port).read
-    port.read = lambda offset: read(port, offset) & ~((offset == 0x10) << 13)
-
-
 def test_session_may_take_longer_than_the_watchdog(dead_device: Any) -> None:
     """An image takes a minute at 115,200 baud; the watchdog runs since before recovery began."""
+    dead_device.set_watchdog(3)
+    dead_device.machine.power_off()
+    dead_device.run("fota-boot: recovery\r\n")
     assert dead_device.machine.board.iwdg.expires_ps is not None
     resets = len(dead_device.machine.resets)
-    for _ in range(7):  # 21 seconds, the watchdog has 16
+    for _ in range(4):  # 6 seconds
         assert echoed(dead_device.ask(ECHO))
-        dead_device.machine.run(time_ms=3000)
+        dead_device.machine.run(time_ms=1500)
     assert len(dead_device.machine.resets) == resets
 
 
 def test_recovery_holds_the_watchdog_that_hardware_starts_at_reset(device: Any) -> None:
     """512 ms: from the button to silence, and on into the application."""
     device.flash.options["optr"] &= ~IWDG_SW
-    hold_button(device.machine)
+    device.hold_button()
     said = device.run("fota-boot: recovery\r\n", time_ms=2000)
     assert echoed(device.ask(ECHO))
     said += device.run("slot A 1.0.0 confirmed", time_ms=10_000)
@@ -63,7 +60,7 @@ def test_bootable_device_does_not_enter_recovery(device: Any) -> None:
 
 
 def test_held_button_enters_recovery_and_silence_boots_as_usual(device: Any) -> None:
-    hold_button(device.machine)
+    device.hold_button()
     device.run("fota-boot: recovery\r\n")
     assert echoed(device.ask(ECHO))
     said = device.run("journal: record", time_ms=10_000)
@@ -79,7 +76,7 @@ def test_silence_ends_in_a_reset_that_tries_everything_again(dead_device: Any) -
 
 
 def test_noise_without_end_does_not_keep_a_device_from_booting(device: Any) -> None:
-    hold_button(device.machine)
+    device.hold_button()
     device.run("fota-boot: recovery\r\n")
     device.machine.uart_input(bytes(range(256)) * 20)
     said = device.run("journal: record", time_ms=2000)
@@ -165,11 +162,14 @@ def test_piece_out_of_order_is_answered_with_the_offset_wanted(dead_device: Any)
     assert offsets == [0, 40, 40]
 
 
-@pytest.mark.parametrize(("operation", "torn"), [(1, None), (2, 5), (200, None), (300, 6), (258, 7)])
+@pytest.mark.parametrize(("operation", "torn"), [(1, None), (2, 5), (200, None), (300, 6), ("erase", 7)])
 def test_power_cut_in_an_upload_leaves_a_device_that_recovers(
-    dead_device: Any, signed: Any, operation: int, torn: int | None
+    dead_device: Any, signed: Any, operation: int | str, torn: int | None
 ) -> None:
-    image = signed("1.1.0")
+    row = dead_device.row
+    image = signed("1.1.0", pad=2 * row.PAGE_SIZE)
+    if operation == "erase":  # of the second page
+        operation = 2 + row.PAGE_SIZE // row.WRITE_SIZE
     dead_device.machine.cut_power_at(flash_op=operation, torn=torn)
     reason = None
     for offset in range(0, len(image), 512):
@@ -185,11 +185,11 @@ def test_power_cut_in_an_upload_leaves_a_device_that_recovers(
     assert echoed(dead_device.ask(ECHO))
 
 
-def test_recovery_fits_beside_the_trust_store(recovery_elf: Path) -> None:
+def test_recovery_fits_beside_the_trust_store(row: Stm32, recovery_elf: Path) -> None:
     with recovery_elf.open("rb") as file:
         elf = ELFFile(file)
         size = {s.name: s["sh_size"] for s in elf.iter_sections()}
         where = {s.name: s["sh_addr"] for s in elf.iter_sections()}
-    assert size[".text"] + size[".data"] <= 8192
-    assert where[".recovery"] == 0x0800_2900
-    assert size[".recovery"] <= 0x3800 - 0x2900
+    assert size[".text"] + size[".data"] <= row.BOOTLOADER_SIZE
+    assert where[".recovery"] == row.FLASH_BASE + row.RECOVERY_OFFSET
+    assert size[".recovery"] <= row.SETTINGS_OFFSET - row.RECOVERY_OFFSET

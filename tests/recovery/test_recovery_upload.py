@@ -102,17 +102,21 @@ def test_upload_whose_digest_does_not_match_is_not_staged(dead_device: Any, sign
 def test_upload_larger_than_a_slot_is_refused(dead_device: Any) -> None:
     blank = dead_device.slot("B")
     with pytest.raises(SMPUploadError):
-        with_client(dead_device, lambda client: upload(client, bytes(496 * 1024 + 1)))
+        with_client(dead_device, lambda client: upload(client, bytes(dead_device.row.SLOT_SIZE + 1)))
     assert dead_device.slot("B") == blank
 
 
 def test_confirmed_slot_b_is_spared_and_slot_a_takes_the_upload(device: Any, signed: Any) -> None:
+    """After B has run: where banks change places by a reset, the bootloader runs from the other one then."""
     device.write_record(SLOT_B, SLOT_NONE, journal.NONE)
     device.install("B", signed("1.2.0"))
+    device.run("app 1.2.0: slot B")
+    device.machine.power_off()
     device.spoil("B")
     device.spoil("A")
     rotten = device.slot("B")
     device.run("fota-boot: recovery\r\n")
+    assert device.machine.board.swapped == (device.row.FACTORY_BANKS == (1, 2))
     with_client(device, lambda client: upload_and_reset(client, signed("1.1.0")))
     if device.state().state == journal.STAGED:
         device.run("app 1.1.0")

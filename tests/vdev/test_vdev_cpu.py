@@ -439,6 +439,30 @@ def test_uart_prints_only_when_port_pin_and_rate_are_set_up(machine):
         m.mem32[0x4000_4428] = ord("z")
 
 
+def test_uart_hears_only_with_its_pin(machine):
+    m = machine
+    m.mem32[0x4002_104C], m.mem32[0x4002_1058] = 1, 1 << 17
+    m.mem32[0x4000_4400] = 5  # receives
+    m.uart_input(b"x")
+    assert not m.mem32[0x4000_441C] & 1 << 5
+    m.mem32[0x4800_0000], m.mem32[0x4800_0020] = 0xABFF_FFBF, 7 << 12  # PA3
+    m.uart_input(b"y")
+    assert m.mem32[0x4000_441C] & 1 << 5
+    assert m.mem32[0x4000_4424] == ord("y")
+
+
+def test_input_follows_what_drives_it_then_its_pull(machine):
+    m = machine
+    m.mem32[0x4002_104C] = 1 << 2
+    m.mem32[0x4800_0800] = 0xFFFF_FFFF & ~(3 << 26)  # PC13: input
+    assert m.mem32[0x4800_0810] >> 13 & 1 == 1
+    m.mem32[0x4800_080C] = 2 << 26  # pulled down
+    assert m.mem32[0x4800_0810] >> 13 & 1 == 0
+    m.board.gpio["C"].driven[13] = 1
+    assert m.mem32[0x4800_0810] >> 13 & 1 == 1
+    del m.board.gpio["C"].driven[13]
+
+
 def test_rng_needs_its_clock_and_never_repeats(machine):
     m = machine
     m.mem32[0x4002_104C] = 1 << 18

@@ -21,9 +21,9 @@ HELLO = """
   ldr r1, =(1 << 17)
   str r1, [r0, #0x58]
   ldr r0, =0x48000000
-  ldr r1, =0xABFFFFEF
+  ldr r1, =0xABFFFFAF
   str r1, [r0]
-  ldr r1, =0x700
+  ldr r1, =0x7700
   str r1, [r0, #0x20]
   ldr r0, =0x40004400
   movs r1, #35

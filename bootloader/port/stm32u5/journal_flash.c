@@ -72,33 +72,38 @@ static bool end(void) {
   return good;
 }
 
-/* A record is one quad-word: it is there as a whole, or it is torn. */
-static fota_status_t program(const void *context, uint32_t offset, const void *data,
-                             uint32_t length) {
-  (void)context;
-  volatile uint32_t *to = (volatile uint32_t *)address_of(offset);
-  const uint32_t *from = data;
-  bool good = (offset | length) % QUAD_WORD == 0;
+fota_status_t fota_flash_program(uintptr_t at, const uint32_t *data, uint32_t length) {
+  volatile uint32_t *to = (volatile uint32_t *)at;
+  bool good = (at | length) % QUAD_WORD == 0;
   for (uint32_t i = 0; i < length / 4 && good; i += 4) {
     uint32_t masked;
     fota_flash_begin(CR_PG);
     __asm__ volatile("mrs %0, primask\n\tcpsid i"
                      : "=r"(masked)); /* nothing between the quarters */
     for (uint32_t j = i; j < i + 4; j++)
-      to[j] = from[j];
+      to[j] = data[j];
     __asm__ volatile("msr primask, %0" ::"r"(masked));
     good = end();
   }
   return good ? FOTA_OK : FOTA_FLASH_PROGRAM;
 }
 
+fota_status_t fota_flash_erase(uint32_t page) {
+  fota_flash_begin(CR_PER | page);
+  FLASH_NSCR = CR_OPTLOCK | CR_PER | page | CR_STRT;
+  return end() ? FOTA_OK : FOTA_FLASH_ERASE;
+}
+
+/* A record is one quad-word: it is there as a whole, or it is torn. */
+static fota_status_t program(const void *context, uint32_t offset, const void *data,
+                             uint32_t length) {
+  (void)context;
+  return fota_flash_program(address_of(offset), data, length);
+}
+
 static fota_status_t erase(const void *context, uint32_t offset) {
   (void)context; /* BKER names the physical bank: the journal is in bank 2, wherever it is mapped */
-  const uint32_t page =
-      CR_PER | CR_BKER | CR_PNB(JOURNAL_OFFSET / FLASH_PAGE + offset / JOURNAL_PAGE);
-  fota_flash_begin(page);
-  FLASH_NSCR = CR_OPTLOCK | page | CR_STRT;
-  return end() ? FOTA_OK : FOTA_FLASH_ERASE;
+  return fota_flash_erase(CR_BKER | CR_PNB(JOURNAL_OFFSET / FLASH_PAGE + offset / JOURNAL_PAGE));
 }
 
 const fota_flash_t fota_journal_flash = {

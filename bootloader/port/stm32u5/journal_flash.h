@@ -17,6 +17,13 @@ static inline const fota_flash_t *fota_journal_of(uint8_t running) {
 /* Unlocks the flash controller, clears its errors and writes `control` to NSCR. */
 void fota_flash_begin(uint32_t control);
 
+/* Programs quad-words from address `at` on, where flash is mapped; `at` and `length` are multiples
+ * of 16. */
+fota_status_t fota_flash_program(uintptr_t at, const uint32_t *data, uint32_t length);
+
+/* Erases a page: `page` is its number and its physical bank, as NSCR has them (PNB, BKER). */
+fota_status_t fota_flash_erase(uint32_t page);
+
 /* The NMI handler of whoever reads the journal. Flash raises NMI when a quad-word has two wrong
  * bits, as a torn write leaves it: remembers that and returns. */
 void fota_flash_nmi(void);

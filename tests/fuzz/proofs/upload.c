@@ -9,7 +9,7 @@
 #include "prove.h"
 #include "recovery/recovery_port.h"
 
-enum { LONGEST = 24, SLOT = 496 * 1024, PAGE = 2048 };
+enum { LONGEST = 24, SLOT = 496 * 1024, PAGE = 2048, WORD = 16 };
 
 static uint8_t slot[1];
 const fota_layout_t fota_layout = {.slot = {slot, slot}, .slot_size = SLOT};
@@ -23,8 +23,8 @@ static fota_status_t read_flash(const void *context, uint32_t offset, void *data
 static fota_status_t program(const void *context, uint32_t offset, const void *data,
                              uint32_t length) {
   (void)context;
-  PROVE(offset % 8 == 0 && length == 8 && __CPROVER_r_ok(data, 8), "one double word");
-  PROVE(offset <= SLOT - 8, "what is programmed lies in the slot");
+  PROVE(offset % WORD == 0 && length == WORD && __CPROVER_r_ok(data, WORD), "one word");
+  PROVE(offset <= SLOT - WORD, "what is programmed lies in the slot");
   PROVE(offset / PAGE < erased, "its page was erased before");
   return ANY(bool) ? FOTA_OK : FOTA_FLASH_PROGRAM;
 }
@@ -60,8 +60,9 @@ fota_status_t fota_journal_append(fota_journal_t *journal, const fota_record_t *
 }
 
 static bool sound(const fota_upload_t *u) {
-  return u->offset <= u->length && u->length <= SLOT && (u->offset + 7) / 8 * 8 <= SLOT &&
-         (u->offset / 8 * 8 + PAGE - 1) / PAGE <= erased;
+  return u->offset <= u->length && u->length <= SLOT &&
+         (u->offset + WORD - 1) / WORD * WORD <= SLOT &&
+         (u->offset / WORD * WORD + PAGE - 1) / PAGE <= erased;
 }
 
 int main(void) {

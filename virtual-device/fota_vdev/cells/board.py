@@ -35,6 +35,7 @@ class Board:
 
     CORE: ClassVar[dict[str, int]] = {}
     USART: ClassVar[str] = "USART2"
+    USART_PINS: ClassVar[tuple[int, int]] = (2, 3)  # of port A, function 7: transmitter, receiver
     RNG: ClassVar[type[Rng]] = Rng
     controller: FlashController
     rcc: Rcc
@@ -55,7 +56,7 @@ class Board:
         self.i2c_bus = I2CBus(element)
         self.host_i2c = HostI2C(self.i2c_bus, clock)
         self.i2c = I2c(self.i2c_bus, clock, lambda: self.rcc.kernel_hz("I2C1"), self._i2c_pins)
-        self.usart = Usart(lambda: self.rcc.kernel_hz(self.USART), self._uart_pin, self.USART)
+        self.usart = Usart(lambda: self.rcc.kernel_hz(self.USART), self._uart_pins, self.USART)
         self.bus = Bus(self.rcc)
         self._by_name: dict[str, Peripheral] = {}
         self._attach(seed)
@@ -92,9 +93,9 @@ class Board:
         port = self.gpio["B"]
         return any(all(port.alternate(pin, 4, open_drain=True) for pin in pair) for pair in ((8, 9), (6, 7)))
 
-    def _uart_pin(self) -> bool:
-        """Return True if the USART's transmitter has its pin."""
-        raise NotImplementedError
+    def _uart_pins(self) -> tuple[bool, bool]:
+        sends, receives = (self.gpio["A"].alternate(pin, 7) for pin in self.USART_PINS)
+        return sends, receives
 
     @property
     def console(self) -> Usart:

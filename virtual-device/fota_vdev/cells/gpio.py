@@ -4,18 +4,22 @@ from typing import ClassVar
 
 from fota_vdev.parts.bus import Peripheral
 
-MODER, OTYPER, IDR, ODR, BSRR, AFRL, BRR = 0x00, 0x04, 0x10, 0x14, 0x18, 0x20, 0x28
+MODER, OTYPER, PUPDR, IDR, ODR, BSRR, AFRL, BRR = 0x00, 0x04, 0x0C, 0x10, 0x14, 0x18, 0x20, 0x28
+OUTPUT, PULL_DOWN = 1, 2
 RESET_MODER = {"GPIOA": 0xABFF_FFFF, "GPIOB": 0xFFFF_FEBF, "GPIOH": 0xF}
 
 
 class Gpio(Peripheral):
-    """One port. Inputs read as the output latch: a pulled-up, undriven board."""
+    """One port. ``driven``: what the board pulls pins to from outside, by pin; others follow a pull-down, and
+    read 1 without one: a pulled-up board.
+    """
 
     narrow = True
     STATE: ClassVar[tuple[str, ...]] = ("regs",)
 
     def __init__(self, name: str) -> None:
         self.name = name  # type: ignore[misc]
+        self.driven: dict[int, int] = {}
         self.reset()
 
     def reset(self) -> None:
@@ -24,16 +28,19 @@ class Gpio(Peripheral):
         self.regs[MODER] = RESET_MODER.get(self.name, 0xFFFF_FFFF)
 
     def read(self, offset: int) -> int:
-        """Return a register; IDR shows driven outputs, and 1 for everything else."""
+        """Return a register."""
         if offset == IDR:
-            moder, odr = self.regs[MODER], self.regs[ODR]
-            outputs = sum(1 << pin for pin in range(16) if moder >> 2 * pin & 3 == 1)
-            return (odr & outputs) | (0xFFFF & ~outputs)
+            return sum(self._level(pin) << pin for pin in range(16))
         if offset in (BSRR, BRR):
             return 0
         if offset not in self.regs:
             raise self.unmodelled(offset, "read of")
         return self.regs[offset]
+
+    def _level(self, pin: int) -> int:
+        if self.regs[MODER] >> 2 * pin & 3 == OUTPUT:
+            return self.regs[ODR] >> pin & 1
+        return self.driven.get(pin, int(self.regs[PUPDR] >> 2 * pin & 3 != PULL_DOWN))
 
     def write(self, offset: int, value: int) -> None:
         """Write a register."""

@@ -19,11 +19,11 @@ class Usart(Peripheral):
     STATE: ClassVar[tuple[str, ...]] = ("regs", "_input")
 
     def __init__(
-        self, kernel_hz: Callable[[], int], tx_pin: Callable[[], bool], name: str = "USART2"
+        self, kernel_hz: Callable[[], int], pins: Callable[[], tuple[bool, bool]], name: str = "USART2"
     ) -> None:
         self.name = name  # type: ignore[misc]
         self._kernel_hz = kernel_hz
-        self._tx_pin = tx_pin
+        self._pins = pins  # whether the transmitter has its pin, and the receiver
         self.output = bytearray()
         self.on_byte: Callable[[int], None] = lambda byte: None
         self._input: deque[int] = deque()
@@ -43,8 +43,8 @@ class Usart(Peripheral):
         return self._kernel_hz() * (2 if self.regs[CR1] & OVER8 else 1) / divider
 
     def receive(self, data: bytes) -> None:
-        """Put bytes on the line; they are lost while the receiver is off, as on a wire."""
-        if self.regs[CR1] & UE and self.regs[CR1] & RE:
+        """Put bytes on the line; they are lost while the receiver is off or has no pin, as on a wire."""
+        if self.regs[CR1] & UE and self.regs[CR1] & RE and self._pins()[1]:
             self._input.extend(data)
 
     def read(self, offset: int) -> int:
@@ -77,7 +77,7 @@ class Usart(Peripheral):
             raise self.unmodelled(offset, "write to")
 
     def _transmit(self, byte: int) -> None:
-        if not (self.regs[CR1] & UE and self.regs[CR1] & TE and self._tx_pin()):
+        if not (self.regs[CR1] & UE and self.regs[CR1] & TE and self._pins()[0]):
             return
         rate = self.baud
         if not 0.97 <= rate / 115_200 <= 1.03:

@@ -54,6 +54,3 @@ class BoardL4(Board):
         self.bus.attach(0xE000_1000, self.dwt, 0x1000)
         self.bus.attach(0xE004_2000, dbgmcu)
         self.bus.attach(0x1FFF_0000, SystemMemory(self._array, seed), 0x10000)
-
-    def _uart_pin(self) -> bool:
-        return self.gpio["A"].alternate(2, 7)

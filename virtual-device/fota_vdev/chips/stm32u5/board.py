@@ -1,4 +1,4 @@
-"""The STM32U585 wired together: USART1 on PA9, I2C1 on PB8/PB9 or PB6/PB7."""
+"""The STM32U585 wired together: USART1 on PA9/PA10, I2C1 on PB8/PB9 or PB6/PB7."""
 
 from collections.abc import Callable
 from typing import ClassVar
@@ -49,6 +49,7 @@ class BoardU5(Board):
 
     CORE: ClassVar[dict[str, int]] = {"cpuid": CORTEX_M33, "boot_address": BOOT_ADDRESS}
     USART: ClassVar[str] = "USART1"
+    USART_PINS: ClassVar[tuple[int, int]] = (9, 10)
     RNG: ClassVar[type[Rng]] = RngU5
 
     def _make_system(self, array: FlashArray, warn: Callable[[str], None]) -> None:
@@ -71,9 +72,6 @@ class BoardU5(Board):
             self.bus.attach(0x4202_0000 + 0x400 * index, port)
         self.bus.attach(0xE000_E000, self.scs, 0x1000)
         self.bus.attach(0xE000_1000, self.dwt, 0x1000)
-
-    def _uart_pin(self) -> bool:
-        return self.gpio["A"].alternate(9, 7)
 
     @property
     def swapped(self) -> bool:
