@@ -188,13 +188,32 @@ TIMG0_OFF = "  li t0, 0x6001f000\n  li t1, 0x400000\n  sw t1, 0x48(t0)\n"
 SWD_OFF = (
     "  li t0, 0x60008000\n  li t1, 0x8f1d312a\n  sw t1, 0xb0(t0)\n  li t1, 0x80000000\n  sw t1, 0xac(t0)\n"
 )
-RTC_1_S = "  li t0, 0x60008000\n  li t1, 68000\n  sw t1, 0x94(t0)\n  li t1, 0xc0000000\n  sw t1, 0x90(t0)\n"
+RTC_1_S = (
+    "  li t0, 0x60008000\n  li t1, 68000\n  sw t1, 0x94(t0)\n  li t1, 0x{:x}0000000\n  sw t1, 0x90(t0)\n"
+)
+TIMER = (  # 500 ticks of the crystal / 40,000; stage 0 does what the last digit says, with the update bit
+    "  li t0, 0x{:x}\n  li t1, 0x9c400000\n  sw t1, 0x4c(t0)\n  li t1, 500\n  sw t1, 0x50(t0)\n"
+    "  li t1, 0x{:x}0600000\n  sw t1, 0x48(t0)\n"
+)
+TIMG0, TIMG1 = 0x6001_F000, 0x6002_0000
 OPTIONS0 = "  li t0, 0x60008000\n  li t1, {}\n  sw t1, 0(t0)\n"
 CAUSES = [
     ("nothing is fed", "", "timg0 watchdog", 7, 1300),
     ("TIMG0 off", TIMG0_OFF, "super watchdog", 0x12, 1400),
     ("TIMG0 and super watchdog off", TIMG0_OFF + SWD_OFF, "rtc watchdog", 0x10, 1470),
-    ("RTC watchdog of 1 s: stage 0 is twice what it says", QUIET + RTC_1_S, "rtc watchdog", 0x10, 1000),
+    (
+        "RTC watchdog of 1 s: stage 0 is twice what it says",
+        QUIET + RTC_1_S.format(0xC),
+        "rtc watchdog",
+        0x10,
+        1000,
+    ),
+    ("RTC watchdog, core", QUIET + RTC_1_S.format(0xB), "rtc watchdog core", 9, 1000),
+    ("RTC watchdog, CPU", QUIET + RTC_1_S.format(0xA), "rtc watchdog cpu", 0x0D, 1000),
+    ("TIMG0, system", QUIET + TIMER.format(TIMG0, 0xE), "timg0 watchdog", 7, 500),
+    ("TIMG0, CPU", QUIET + TIMER.format(TIMG0, 0xC), "timg0 watchdog cpu", 0x0B, 500),
+    ("TIMG1, system", QUIET + TIMER.format(TIMG1, 0xE), "timg1 watchdog", 8, 500),
+    ("TIMG1, CPU", QUIET + TIMER.format(TIMG1, 0xC), "timg1 watchdog cpu", 0x11, 500),
     ("software", QUIET + OPTIONS0.format(1 << 31), "software", 3, 0),
     ("software, CPU only", QUIET + OPTIONS0.format(32), "software cpu", 12, 0),
 ]
@@ -210,6 +229,47 @@ def test_reset_has_its_cause_and_comes_in_its_time(boot, code, cause, number, ms
     assert why == cause
     assert m.load32(0x6000_8038) & 0x3F == number
     assert abs((at - m.resets[0][0]) / 1000 - ms) < 20
+
+
+def test_timer_group_1_guards_no_boot_from_flash(boot):
+    m = boot(QUIET + "1: wfi\n  j 1b\n")
+    m.run(time_ms=30_000)
+    assert [cause for _, cause in m.resets] == ["power"]
+
+
+MARKS = {"a peripheral": (0x6000_4004, 0x15), "the RTC block": (0x6000_8034, 0x77),
+         "a store": (0x6000_8050, 0x5709E), "RTC RAM": (RTC_RAM, 0x600D), "RAM": (0x3FC9_0000, 0x4A)}  # fmt: skip
+CPU_LOSES: set[str] = set()
+CORE_LOSES = {"a peripheral"}
+SYSTEM_LOSES = CORE_LOSES | {"the RTC block"}
+
+
+@pytest.mark.parametrize(
+    ("cause", "number", "loses"),
+    [
+        ("software cpu", 0x0C, CPU_LOSES),
+        ("rtc watchdog cpu", 0x0D, CPU_LOSES),
+        ("timg0 watchdog cpu", 0x0B, CPU_LOSES),
+        ("timg1 watchdog cpu", 0x11, CPU_LOSES),
+        ("software", 3, CORE_LOSES),
+        ("timg0 watchdog", 7, CORE_LOSES),
+        ("timg1 watchdog", 8, CORE_LOSES),
+        ("rtc watchdog core", 9, CORE_LOSES),
+        ("brown-out", 0x0F, SYSTEM_LOSES),
+        ("rtc watchdog", 0x10, SYSTEM_LOSES),
+        ("super watchdog", 0x12, SYSTEM_LOSES),
+        ("pin", 1, set(MARKS)),
+    ],
+)
+def test_reset_reaches_as_far_as_its_kind_and_says_its_cause(boot, cause, number, loses):
+    m = boot(QUIET + "1: wfi\n  j 1b\n")
+    m.run(time_ms=10)
+    for address, value in MARKS.values():
+        m.store32(address, value)
+    m.reset(cause)
+    assert m.load32(0x6000_8038) & 0x3F == number
+    lost = {name for name, (address, value) in MARKS.items() if m.load32(address) != value}
+    assert lost == loses
 
 
 def test_watchdog_setting_takes_effect_with_its_update_bit_only_and_behind_its_key(boot):
