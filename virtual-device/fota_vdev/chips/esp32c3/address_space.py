@@ -102,15 +102,17 @@ class AddressSpace:
                 place = self._in_flash(index * PAGE)
                 if place is not None:
                     wanted[base + index * PAGE] = place
-        for address in [a for a, place in self._mapped.items() if wanted.get(a) != place]:
-            self._cpu.unmap(address, PAGE)
-            del self._mapped[address]
-            self._stale_code = True
-        for address, place in wanted.items():
-            if address not in self._mapped:
-                self._cpu.map_rom(address, PAGE, self._pointer + place)
-                self._stale_code = True
+        if wanted == self._mapped:
+            return
+        before, after = _runs(self._mapped), _runs(wanted)
+        for address, (_, size) in before.items():
+            if after.get(address) != before[address]:
+                self._cpu.unmap(address, size)
+        for address, (place, size) in after.items():
+            if before.get(address) != (place, size):
+                self._cpu.map_rom(address, size, self._pointer + place)
         self._mapped = wanted
+        self._stale_code = True
 
     def service(self) -> None:
         """Between two instructions: take over a new mapping, drop translations of changed memory."""
@@ -241,3 +243,16 @@ class AddressSpace:
 def _check_alignment(address: int) -> None:
     if address % 4:
         raise DeviceError(f"0x{address:08x} is not aligned to 4 bytes")
+
+
+def _runs(pages: dict[int, int]) -> dict[int, tuple[int, int]]:
+    """Return pages of 64 KiB as stretches of memory, {address: (place in flash, size)}: far fewer calls."""
+    runs: dict[int, tuple[int, int]] = {}
+    start = end = -1
+    for address, place in pages.items():  # by address
+        if address == end and place == pages[start] + address - start:
+            end += PAGE
+        else:
+            start, end = address, address + PAGE
+        runs[start] = (pages[start], end - start)
+    return runs
