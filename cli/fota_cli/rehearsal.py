@@ -91,14 +91,11 @@ def rehearse(text: str, record: "DeviceRecord", chip: "Chip", say: Callable[[str
         if not _reported(machine):
             raise VerifyError("not written: on a virtual device it starts no application", "rehearsal")
         report = _report(machine)
-        boots = f"slot {SLOT_NAMES[report.running]} boots {report.version_text}"
-        if chip.row.NAME not in BOARDS:
-            return f"{boots}; its agent was not started: there is none for this chip yet"
         try:
             _start_agent(machine)
         except FotaError as exc:
             raise VerifyError(f"not written: its agent does not start: {exc}", "rehearsal") from exc
-    return f"{boots}, and its agent starts"
+    return f"slot {SLOT_NAMES[report.running]} boots {report.version_text}, and its agent starts"
 
 
 class _Nowhere:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "wire"))
 
-from fota_wire.chips import stm32l476, stm32u585
+from fota_wire.chips import esp32c3, stm32l476, stm32u585
 from fota_wire.host_chips import CHIPS
 
 
@@ -26,6 +26,7 @@ class Kit(NamedTuple):
 KITS = {
     stm32l476.NAME: Kit(words="double words", most_words=256, own_firmware=True),
     stm32u585.NAME: Kit(words="quad-words", most_words=128, own_firmware=False),
+    esp32c3.NAME: Kit(words="page writes", most_words=64, own_firmware=False),
 }
 OWN_FIRMWARE = ", ".join(CHIPS[name].TITLE for name, kit in KITS.items() if kit.own_firmware)
 
