@@ -237,8 +237,13 @@ def test_timer_group_1_guards_no_boot_from_flash(boot):
     assert [cause for _, cause in m.resets] == ["power"]
 
 
-MARKS = {"a peripheral": (0x6000_4004, 0x15), "the RTC block": (0x6000_8034, 0x77),
-         "a store": (0x6000_8050, 0x5709E), "RTC RAM": (RTC_RAM, 0x600D), "RAM": (0x3FC9_0000, 0x4A)}  # fmt: skip
+MARKS = {
+    "a peripheral": (0x6000_4004, 0x15),
+    "the RTC block": (0x6000_8034, 0x77),
+    "a store": (0x6000_8050, 0x5709E),
+    "RTC RAM": (RTC_RAM, 0x600D),
+    "RAM": (0x3FC9_0000, 0x4A),
+}
 CPU_LOSES: set[str] = set()
 CORE_LOSES = {"a peripheral"}
 SYSTEM_LOSES = CORE_LOSES | {"the RTC block"}
