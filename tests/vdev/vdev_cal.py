@@ -105,7 +105,7 @@ class Lab:
 
         self.machine = Machine(element=Atecc608(seed=77))
         self.machine.power_on()
-        self.cal, *self._keep = vdev_oracle.start(self.machine)
+        self.cal, *self._keep = vdev_oracle.start(self.machine, self.machine.i2c)
         from cryptoauthlib.library import get_cryptoauthlib
 
         self.lib = Library(get_cryptoauthlib())

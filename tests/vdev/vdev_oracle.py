@@ -1,6 +1,7 @@
 """One CryptoAuthLib session on the chip model; run in its own process, because the library is global.
 
-usage: vdev_oracle.py SCENARIO   prints one JSON object
+usage: vdev_oracle.py SCENARIO   prints one JSON object; locked and blank: on the wire; esp32c3: locked,
+through the I2C controller of that chip's model
 """
 
 import ctypes
@@ -12,10 +13,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from chip_host import ChipHost
 from emulated_factory import provision_element
+from vdev_esp32c3_wire import ControllerI2c
 
 from fota_vdev.atecc608 import Atecc608
 from fota_vdev.atecc608.crc import crc16
 from fota_vdev.machine import Machine
+from fota_vdev.models import MODELS
+from fota_wire.host_chips import DEFAULT
 
 OK, COMM_FAIL, UNIMPLEMENTED = 0, -16, -11
 
@@ -43,10 +47,10 @@ class Hal(ctypes.Structure):
 
 
 class Wire:
-    """The library's I2C calls, put on the virtual bus; the current address is read from its configuration."""
+    """The library's I2C calls, put on a bus; the current address is read from its configuration."""
 
-    def __init__(self, machine):
-        self.machine = machine
+    def __init__(self, machine, i2c):
+        self.machine, self.i2c = machine, i2c
         self.cfg = None
         self.address = 0x60
 
@@ -64,7 +68,7 @@ class Wire:
         target = ctypes.string_at(ctypes.cast(iface, ctypes.POINTER(ctypes.c_void_p))[0] + 8, 1)[0]
 
         def call():
-            i2c = self.machine.i2c
+            i2c = self.i2c
             if target == 0:
                 try:
                     i2c.writeto(0, b"")
@@ -81,19 +85,19 @@ class Wire:
 
     def recv(self, iface, address, data, n):
         def call():
-            raw = self.machine.i2c.readfrom(address >> 1, n[0])
+            raw = self.i2c.readfrom(address >> 1, n[0])
             ctypes.memmove(data, raw, len(raw))
 
         return self.guarded(call)
 
 
-def start(machine):
+def start(machine, i2c):
     import cryptoauthlib as cal
     from cryptoauthlib.library import get_cryptoauthlib
 
     cal.load_cryptoauthlib()
     lib = get_cryptoauthlib()
-    wire = Wire(machine)
+    wire = Wire(machine, i2c)
     hal = Hal(
         INIT(lambda iface, cfg: OK), POST(lambda iface: OK), SEND(wire.send), RECV(wire.recv),
         CONTROL(lambda iface, option, p, n: UNIMPLEMENTED), RELEASE(lambda p: OK),
@@ -137,7 +141,8 @@ def main():
         n = key.public_key().public_numbers()
         return n.x.to_bytes(32, "big") + n.y.to_bytes(32, "big")
 
-    machine = Machine(element=Atecc608(seed=5))
+    by_controller = sys.argv[1] == "esp32c3"
+    machine = Machine(element=Atecc608(seed=5), chip=MODELS["esp32c3" if by_controller else DEFAULT])
     machine.power_on()
     host = ChipHost(machine.i2c, machine.sleep_us)
     root = ec.generate_private_key(ec.SECP256R1())
@@ -145,7 +150,7 @@ def main():
     blank = sys.argv[1] == "blank"
     if not blank:
         provision_element(machine, io_key=io_key, mac_key=mac_key, root_a_xy=xy(root), root_b_xy=xy(root))
-    cal, *_keep = start(machine)
+    cal, *_keep = start(machine, ControllerI2c(machine) if by_controller else machine.i2c)
     out = {"machine_serial": machine.element.serial.hex()}
 
     def buf(n):
