@@ -122,20 +122,20 @@ def configured(keys: Keys, folder: Path, **settings: object) -> Server:
 
 
 def test_limits_of_connections_are_those_of_the_configuration(keys: Keys, tmp_path: Path) -> None:
-    limits = {"device_connections": 3, "newcomers": 2, "newcomers_per_address": 1}
+    limits = {"device_connections": 5, "newcomers": 4, "newcomers_per_address": 1}  # and not the half of it
     own = configured(keys, tmp_path, **limits, connections_per_device=1).start(preexec_fn=few_files)
     with crowd(own.device_port, 2, "127.0.0.2") as held:
         guest = Device(own)
         guest.check_in()
         assert alive(held) == 1
     guest.close()
-    with crowd(own.device_port, 1, "127.0.0.2", "127.0.0.3", "127.0.0.4") as held:
+    with crowd(own.device_port, 1, *(f"127.0.0.{host}" for host in range(2, 7))) as held:
         assert own.api("GET", "devices")[0] == 200
         with pytest.raises((OSError, http.client.HTTPException)):
             Device(own).check_in()
-        assert alive(held) == 2
-    first, second, third, fourth = (Device(own) for _ in range(4))
-    for one in (first, second, third):
+        assert alive(held) == 4
+    *inside, second, third, fourth = (Device(own) for _ in range(6))
+    for one in (*inside, second, third):
         until(lambda one=one: served(one))
     with pytest.raises((OSError, http.client.HTTPException)):
         fourth.check_in()

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from ca_world import ANY, CLIENT, DAY, NO_CERT_SIGN, SERVER, make_ca, request_of
 
-from fota_signer.factory.ca import NOTICE_DAYS, DeviceCa, issue, load_ca, notice
+from fota_signer.factory.ca import DeviceCa, issue, load_ca, notice
 from fota_wire.errors import InputError, VerifyError
 from fota_wire.host_ca import (
     DEVICE_CA,
@@ -158,7 +158,7 @@ def test_bundle_is_read_whole_or_not_at_all():
             pem_certificates(pem, "ca.crt")
 
 
-@pytest.mark.parametrize(("days", "told"), [(NOTICE_DAYS - 1, True), (NOTICE_DAYS + 1, False)])
+@pytest.mark.parametrize(("days", "told"), [(2 * 365 - 1, True), (2 * 365 + 1, False)])
 def test_device_ca_that_ends_soon_is_worth_a_warning(days, told):
     certificate, _ = make_ca(ends=days * DAY)
     said = notice(certificate)
