@@ -159,3 +159,13 @@ def test_explanation_agrees_with_the_parser(data):
             raise
     assert (code is None) == (codes == [])
     assert code is None or code in codes
+
+
+def test_every_fault_is_told_and_not_the_first_alone():
+    payload = struct.pack("<II", 0x20010000, 0x08004209) + bytes(56)
+    protected = image.build_protected(3, bytes(16))
+    header = bytearray(image.build_header(len(payload), len(protected), (1, 2, 3, 4)))
+    header[28] = 1  # the last word
+    unprotected = image.build_unprotected(bytes(32), bytes(32), b"\x01" * 64)
+    told = mcuboot.explain(bytes(header) + payload + protected + unprotected + b"more")["refused_for"]
+    assert [line.split(" ")[0] for line in told] == ["IM2", "IM4", "IM6"]

@@ -191,6 +191,18 @@ def test_what_is_behind_the_first_bytes_is_not_looked_at_where_these_leave_no_do
     assert all(each == points[0] for each in points)
 
 
+def test_pointers_that_lead_out_of_the_file_speak_against_an_address():
+    """Seven words lead to functions from the other address, six from ours: which lead nowhere from there."""
+    content, other = bytearray(b"\x01\x22" * 0xC00), OURS - 0x800
+    functions = [0x1080 + 0x10 * number for number in range(7)]
+    for at in (0x400, 0xC00, *functions):  # the reset vector leads to code from both
+        content[at : at + 2] = b"\x80\xb5"
+    words = [0x20010000, OURS + 0x401, *(OURS + at + 1 for at in functions[:6])]
+    words += [other + at + 1 for at in functions]
+    content[: 4 * len(words)] = struct.pack(f"<{len(words)}I", *words)
+    assert linked.address_of(bytes(content)) == OURS
+
+
 def test_file_whose_first_bytes_show_nothing_is_looked_at_to_its_end(tmp_path):
     content = Linker(tmp_path, 2, constants=linked.LOOK // 4 + 100).binary(OURS)
     assert load_firmware(content, "app") == content
