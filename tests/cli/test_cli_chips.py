@@ -102,12 +102,13 @@ def test_image_bootloader_and_hex_of_another_chip_are_refused_by_name(station, o
 
     fota("provision", "hex", record, *station, "--bootloader", BOOTLOADERS["stm32u585"],
          "--image", tmp_path / "stm32u585.img", "-o", made)  # fmt: skip
-    other = tmp_path / "other.vdev"
-    fota("vdev", "create", other)
-    blank = other.read_bytes()
-    said = one_line(fota("provision", "load", other, made, code=3)[1])
-    assert "is for chip stm32u585, and the virtual device is of stm32l476" in said
-    assert other.read_bytes() == blank
+    for chip in ("stm32l476", "esp32c3"):
+        other = tmp_path / f"{chip}-other.vdev"
+        fota("vdev", "create", other, "--chip", chip)
+        blank = other.read_bytes()
+        said = one_line(fota("provision", "load", other, made, code=3)[1])
+        assert f"is for chip stm32u585, and the virtual device is of {chip}" in said
+        assert other.read_bytes() == blank
 
 
 @needs_firmware

@@ -18,6 +18,7 @@ from intelhex import IntelHex
 sys.path.insert(0, str(Path(__file__).parent))
 
 from ca_world import make_ca
+from elf_world import Elf
 from factory_world import blank, new_job
 
 from fota_agent.transport.http import split_url
@@ -298,3 +299,27 @@ def test_command_takes_the_products_own_table(fota, refused, files, tmp_path):
 
 def test_command_refuses_the_image_or_the_options_of_another_chip(refused, files):
     refused(1, *files, "--chip", "stm32u585", says="image is for chip esp32c3, not stm32u585")
+
+
+def test_hex_of_this_chip_and_parts_of_others_come_to_no_device(fota, refused, files, tmp_path):
+    assert fota(*files).returncode == 0
+    for chip in ("stm32l476", "stm32u585"):
+        device = tmp_path / f"{chip}.vdev"
+        assert fota("vdev", "create", device, "--chip", chip).returncode == 0
+        says = f"is for chip esp32c3, and the virtual device is of {chip}"
+        refused(3, "provision", "load", device, "device.hex", says=says)
+    (tmp_path / "stm32.elf").write_bytes(Elf().build())
+    rest = [*files[5:-1], "other.hex"]
+    refused(
+        3,
+        *files[:3],
+        "--bootloader",
+        "stm32.elf",
+        *rest,
+        says="stm32.elf: not an ELF for 32-bit little-endian RISC-V",
+    )
+    for chip_id, name in ((0, "ESP32"), (9, "ESP32-S3"), (13, "ESP32-C6")):
+        other = esp_pack.build(esp_pack.Head(0x40380000, chip_id), [(0x40380000, bytes(64))])
+        (tmp_path / "other.bin").write_bytes(other)
+        says = f"image is for {name}, which is not booted"
+        refused(3, *files[:3], "--bootloader", "other.bin", *rest, says=says)
