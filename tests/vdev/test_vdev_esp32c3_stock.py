@@ -88,3 +88,41 @@ def test_model_s_own_rom_says_of_the_second_stage_what_the_mask_rom_says(device,
         [line for line in started(m).splitlines() if line.startswith(keys)] for m in (device, real)
     )
     assert ours == theirs
+
+
+def changed(image: bytes, *flips: tuple[int, int]) -> bytes:
+    """The image with bits flipped: (offset, mask) each."""
+    out = bytearray(image)
+    for at, mask in flips:
+        out[at] ^= mask
+    return bytes(out)
+
+
+OURS = Path(__file__).parents[2] / "build/bootloader/esp32c3/bootloader.bin"
+WORDS = b"fota-boot: "
+DAMAGED = {  # what is changed, what the mask ROM says, what of us is seen then
+    "nothing": (lambda image: image, b"entry 0x", b"fota-boot: "),
+    "hash": (lambda image: changed(image, (len(image) - 1, 1)), b"Attempting to boot anyway", b"fota-boot: "),
+    "two-flips-in-a-column": (
+        lambda image: changed(image, (image.index(WORDS), 0x20), (image.index(WORDS) + 1, 0x20)),
+        b"Attempting to boot anyway", b"FOta-boot: ",
+    ),
+    "one-flip": (lambda image: changed(image, (image.index(WORDS), 0x20)), b"hecksum", b""),
+    "chip": (lambda image: changed(image, (12, 5)), b"Invalid chip id. Expected 5 read 0", b""),
+    "segments": (lambda image: changed(image, (1, 0x10)), b"Invalid image block count", b""),
+    "magic": (lambda image: changed(image, (0, 1)), b"invalid header: 0x", b""),
+}  # fmt: skip
+
+
+@pytest.mark.skipif(not ROM.exists(), reason="no mask ROM in FOTA_ESP32_VECTORS")
+@pytest.mark.skipif(not OURS.exists(), reason="no bootloader: make firmware")
+@pytest.mark.parametrize("name", DAMAGED)
+def test_mask_rom_checks_of_our_bootloader_what_docs_say_and_no_more(name):
+    """docs/esp32.md, section 6: one byte by exclusive or. It boots a bootloader with two bytes changed."""
+    change, says, seen = DAMAGED[name]
+    m = Machine(seed=1, chip=with_rom("esp32c3", ROM.read_bytes()))
+    m.flash.write_phys(1, 0, change(OURS.read_bytes()))
+    m.power_on()
+    m.run(time_ms=400 if seen else 10, until=lambda m: bool(seen) and seen in m.uart)
+    assert says in m.uart
+    assert (seen in m.uart) if seen else (b"ota-boot" not in m.uart)
