@@ -4,13 +4,14 @@ import hashlib
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from fota_cli.no_server import NoServer
-from fota_wire.errors import FotaError, InputError, StorageError, VerifyError
+from fota_wire.errors import FormatError, FotaError, InputError, StorageError, VerifyError
 from fota_wire.host_options import CARD, FOLDER, GATEWAY, IMAGE, MANIFEST, ROOT, VDEV, Seconds
 from fota_wire.host_print import printable
 
@@ -108,6 +109,8 @@ def run(
         raise click.UsageError("name one device: --vdev FILE or --gateway FOLDER")
     if mode == OFFLINE and card is None:
         raise click.UsageError("--offline is for an update --from a folder")
+    if card is not None:
+        _require_card(card)
     if duration is None and mode in (*UNTIL, OFFLINE):
         duration = LIMIT_S
     deadline = time.monotonic() + duration if duration is not None else float("inf")
@@ -129,6 +132,24 @@ def run(
             click.echo(json.dumps(session.summary()))
         if mode is not None:
             _judge(session, mode, done, installed)
+
+
+def _require_card(folder: Path) -> None:
+    """Return if an update is in a folder, whole. What is wrong in it is the agent's to find.
+
+    Raises:
+        InputError: a file of it is missing.
+    """
+    from fota_wire.files import read_input
+    from fota_wire.suit import MAX_ENVELOPE, unsafe_read_manifest
+
+    place = folder / "manifest.suit"
+    if not place.is_file():
+        raise InputError(f"--from {folder}: no manifest.suit in it; 'fota agent card' makes such a folder")
+    with suppress(FormatError):
+        name = f"payload/{unsafe_read_manifest(read_input(place, MAX_ENVELOPE)).digest.hex()}"
+        if not (folder / name).is_file():
+            raise InputError(f"--from {folder}: no {name} in it, which its manifest is about")
 
 
 def _end(*_: object) -> None:

@@ -23,6 +23,7 @@ from fota_wire.host_options import (
     JSON,
     PARTITIONS,
     RECORD,
+    SERVER_CA,
     UUID,
     VDEV,
     Whole,
@@ -54,7 +55,7 @@ FIRMWARE = (
     IMAGE_KEY_A,
     IMAGE_KEY_B,
     GENESIS_ROOT,
-    click.option("--server-ca", type=CERTIFICATE, required=True, help="Certificate of the server's CA, PEM."),
+    SERVER_CA,
     click.option("--server-url", required=True, help="Like https://updates.example:8443."),
     click.option("--tries", type=Whole(1, 15), default=3, show_default=True, help="Boots of a trial."),
     click.option("--watchdog-s", type=Whole(1, 30), default=16, show_default=True, help="Watchdog, seconds."),
@@ -153,9 +154,8 @@ def read_firmware(**given: Any) -> "Firmware":  # noqa: ANN401
         InputError: a file is missing or no such thing, or they do not go together.
         VerifyError: a published example key, which was not allowed.
     """
-    from fota_signer.factory.ca import load_certificate
     from fota_signer.factory.flash import Firmware
-    from fota_wire.host_ca import certificate_der
+    from fota_wire.host_ca import joined_cas
     from fota_wire.host_chips import DEFAULT
     from fota_wire.host_chips import chip as row_of
     from fota_wire.root import MAX_ROOT
@@ -176,7 +176,7 @@ def read_firmware(**given: Any) -> "Firmware":  # noqa: ANN401
         root_a_xy=root_a_xy,
         root_b_xy=root_b_xy,
         genesis_root=genesis,
-        server_ca_der=certificate_der(load_certificate(given["server_ca"])),
+        server_ca_der=joined_cas(given["server_ca"]),
         server_url=given["server_url"],
         tries=given["tries"],
         watchdog_s=given["watchdog_s"],
@@ -297,7 +297,7 @@ def _rehearse(text: str, record: "DeviceRecord", chip: "Chip", as_json: bool) ->
 def _tell(
     output: Path, record: "DeviceRecord", image: "Image", chip: str, seen: str | None, as_json: bool
 ) -> None:
-    from fota_signer.factory.programmers import OPTIONS, option_commands
+    from fota_signer.factory.programmers import OPTIONS, continued, option_commands
     from fota_wire.version import format_version
 
     commands = option_commands(chip, output.name)
@@ -322,5 +322,5 @@ def _tell(
     )
     shown.append(f"{title} of chip {chip}: {options}. {CONFIRM.capitalize()}.")
     for tool, lines in commands.items():
-        shown += ["", f"{tool}:", *(f"  {line}" for line in lines)]
+        shown += ["", f"{tool}:", *(f"  {line}" for command in lines for line in continued(command))]
     print_result(table, as_json, "\n".join(shown))

@@ -10,13 +10,13 @@ from fota_wire.errors import InputError
 from fota_wire.host_options import (
     CA_CERT,
     CA_KEY,
-    CERTIFICATE,
     GATEWAY,
     IMAGE,
     JSON,
     PUBLIC_KEY,
     ROOT,
     SECRET,
+    SERVER_CA,
     Whole,
 )
 from fota_wire.host_print import print_result
@@ -43,7 +43,7 @@ def gateway() -> None:
 )
 @click.option("--root", type=ROOT, required=True, help="Genesis ROOT document.")
 @click.option("--server", required=True, help="Base URL of the update server, https://...")
-@click.option("--server-ca", type=CERTIFICATE, required=True, help="CA certificate of the server, PEM.")
+@SERVER_CA
 @click.option("--vendor-domain", required=True, help="As for fota sign.")
 @click.option("--model", required=True, help="As for fota sign.")
 @click.option("--module", required=True, help="PKCS#11 module, e.g. /usr/lib/softhsm/libsofthsm2.so.")

@@ -1,12 +1,11 @@
 """How a Linux gateway comes about: what a factory line does for a chip, for one machine."""
 
+import ctypes
 import hashlib
 import json
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from fota_agent.boards.linux.gateway import Gateway
 from fota_agent.boards.linux.launcher import check_slot
@@ -20,7 +19,7 @@ from fota_wire.address import parse_url
 from fota_wire.cose import key_hash
 from fota_wire.errors import FotaError, InputError, StorageError, VerifyError
 from fota_wire.files import name_of, read_input, read_line, write_atomic
-from fota_wire.host_ca import GATEWAYS_SERVER_CA, require_ca
+from fota_wire.host_ca import GATEWAYS_SERVER_CA, joined_cas
 from fota_wire.host_crypto import load_public_key, refuse_example_key, verify
 
 SERIAL_HEAD = b"\xf0"  # crypto elements begin with 01: no gateway can take one's id
@@ -34,7 +33,7 @@ class Options:
     image_keys: tuple[Path, ...]
     root: Path
     server: str
-    server_ca: Path
+    server_ca: tuple[Path, ...]
     vendor_domain: str
     model: str
     module: str
@@ -54,6 +53,7 @@ def make(folder: Path, options: Options) -> str:
     Raises:
         FotaError: with the reason; ``folder`` is then no gateway.
     """
+    options = replace(options, module=_module(options.module))
     settings_path = folder / "gateway.toml"
     if settings_path.exists():
         raise InputError(f"{folder} holds a gateway already")
@@ -64,7 +64,7 @@ def make(folder: Path, options: Options) -> str:
     program = _program(first, name_of(options.image))
     keys = _image_keys(options)
     genesis_root = _genesis_root(options, keys, program.sec_cnt)
-    server_url, server_ca = _server_url(options.server), _server_ca(options.server_ca)
+    server_url, server_ca = _server_url(options.server), joined_cas(options.server_ca, GATEWAYS_SERVER_CA)
     serial = SERIAL_HEAD + secrets.token_bytes(8)
     trust = settings.TrustStore(
         genesis_root=genesis_root,
@@ -88,6 +88,21 @@ def make(folder: Path, options: Options) -> str:
         raise type(exc)(f"{options.image}: this gateway would not run it: {exc}", exc.code) from exc
     version = ".".join(str(part) for part in program.version[:3])
     return f"{folder}: gateway {serial.hex()}, program {version}; next: fota gateway launch {folder}"
+
+
+def _module(name: str) -> str:
+    """Return the PKCS#11 module as the settings name it: absolute, wherever the agent is started; a bare
+    name is the system's to find.
+
+    Raises:
+        InputError: it is none that can be loaded.
+    """
+    place = str(Path(name).absolute()) if "/" in name else name
+    try:
+        ctypes.CDLL(place)
+    except OSError as exc:
+        raise InputError(f"--module {name}: {str(exc).removeprefix(f'{place}: ')}") from exc
+    return place
 
 
 def _program(data: bytes, name: str) -> image.Image:
@@ -134,12 +149,6 @@ def _server_url(url: str) -> str:
     except FotaError as exc:
         raise InputError(f"--server: {exc}") from exc
     return url
-
-
-def _server_ca(path: Path) -> bytes:
-    certificate = ca.load_certificate(path)
-    require_ca(certificate, GATEWAYS_SERVER_CA, str(path))
-    return certificate.public_bytes(Encoding.DER)
 
 
 def _certificate(options: Options, serial: bytes) -> bytes:

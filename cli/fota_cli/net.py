@@ -72,7 +72,12 @@ def prepare_streams() -> None:
 
 def _stream(old: TextIO | None, fd: int) -> io.TextIOWrapper:
     encoding = "utf-8" if old is None else old.encoding
-    return io.TextIOWrapper(
+    kind: type[io.TextIOWrapper] = io.TextIOWrapper
+    if os.isatty(fd):
+        from fota_cli.fitting import Fitted
+
+        kind = Fitted
+    return kind(
         io.BufferedWriter(_Output(fd, "wb", closefd=False)),
         encoding=encoding,
         errors="backslashreplace",

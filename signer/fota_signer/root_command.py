@@ -10,7 +10,7 @@ from fota_wire import root as roots
 from fota_wire.address import parse_address
 from fota_wire.errors import InputError, VerifyError
 from fota_wire.files import name_of, read_input
-from fota_wire.host_ca import SERVER_CA, certificate_der, pem_certificates, require_ca
+from fota_wire.host_ca import SERVER_CA, cas_of
 from fota_wire.host_values import UsageError
 from fota_wire.root import Root
 
@@ -185,8 +185,8 @@ def _servers(options: Mapping[str, Any], previous: Root | None) -> tuple[str, ..
 
 
 def _server_cas(options: Mapping[str, Any], previous: Root | None) -> tuple[bytes, ...]:
-    given = [ca for path in options["server_ca"] for ca in _ca_ders(path, usable=True)]
-    dropped = [ca for path in options["drop_server_ca"] for ca in _ca_ders(path, usable=False)]
+    given = [ca for path in options["server_ca"] for ca in cas_of(path, SERVER_CA)]
+    dropped = [ca for path in options["drop_server_ca"] for ca in cas_of(path)]
     return _kept(given, previous.server_cas if previous else [], dropped, "CA")
 
 
@@ -197,14 +197,6 @@ def _kept(given: Sequence[Item], before: list[Item], dropped: Sequence[Item], wh
     items = list(given)
     items += [item for item in before if item not in dropped and item not in items]
     return tuple(items)
-
-
-def _ca_ders(path: Path, *, usable: bool) -> list[bytes]:
-    certificates = pem_certificates(read_input(path, 65536), name_of(path))
-    for certificate in certificates:
-        if usable:
-            require_ca(certificate, SERVER_CA, name_of(path))
-    return [certificate_der(certificate) for certificate in certificates]
 
 
 def _public(paths: Iterable[Path], role: str, allow_example_keys: bool) -> list[bytes]:

@@ -347,6 +347,22 @@ def test_agent_opens_no_listening_socket_during_a_whole_update(factory, device_f
     assert json.loads(done.stdout)["version"] == "1.4.0"
 
 
+def test_device_finds_its_server_under_the_second_of_its_cas(factory, device_file, tmp_path):
+    """Both CAs come in one file; with the first alone, the server is nobody the device trusts."""
+    cas, alone = tmp_path / "cas.pem", KEYS / "device-ca.crt"
+    cas.write_bytes(alone.read_bytes() + (KEYS / "server-ca.crt").read_bytes())
+    for name, ca, code in (("alone", alone, 4), ("both", cas, 0)):
+        path = tmp_path / f"{name}.vdev"
+        fota("vdev", "create", path)
+        fota("vdev", "provision", path, "--bootloader", REPO / "build/bootloader/stm32l4/bootloader.elf",
+             "--image", factory.folder / "1.0.0.bin", "--vendor-domain", VENDOR, "--root", factory.root,
+             "--image-key-a", KEYS / "image-a.pub.pem", "--image-key-b", KEYS / "image-b.pub.pem",
+             "--server-ca", ca, "--server-url", factory.device_url,
+             "--ca-key", KEYS / "device-ca.pem", "--ca-cert", KEYS / "device-ca.crt")  # fmt: skip
+        state = agent(path, "--once", code=code)
+        assert ("certificate" in (state["error"] or "")) is (code == 4), state
+
+
 def test_server_that_is_down_ends_in_one_line_and_exit_code_4(factory, device_file):
     path, _ = device_file
     before = agent(path, "--until-idle")

@@ -7,6 +7,9 @@ MODEL = "--vendor-domain example.com --model m"
 KEYS = "--release-key release-1.pub.pem --release-key release-2.pub.pem --assign-key assign.pub.pem"
 FACTORY = ("--image-key-a image-a.pub.pem --image-key-b image-b.pub.pem --ca-key device-ca.pem"
            " --ca-cert device-ca.crt")  # fmt: skip
+GATEWAY = ("--image image.img --image-key image-a.pub.pem --root root.cbor --server https://h"
+           f" --server-ca server-ca.crt {MODEL} --token t --pin-file password --ca-key device-ca.pem"
+           " --ca-cert device-ca.crt")  # fmt: skip
 SIGN = "sign app.bin -o new --key image-a.pem --version 1.2.3 --security-counter 3"
 
 
@@ -31,6 +34,11 @@ SIGN = "sign app.bin -o new --key image-a.pem --version 1.2.3 --security-counter
         (f"provision device blank.vdev {FACTORY} --ledger random", 3, "ledger random: not a database"),
         ("provision export random", 3, "ledger random: not a database"),
         ("verify none --key image-a.pub.pem", 3, "none: No such file"),
+        (f"gateway init gw {GATEWAY} --module /no/such.so", 3,
+         "--module /no/such.so: cannot open shared object file: No such file"),
+        (f"gateway init gw {GATEWAY} --module ./random", 3, "--module ./random: invalid ELF header"),
+        ("agent run --vdev blank.vdev --from gateway --once", 3, "--from gateway: no manifest.suit in it"),
+        ("agent run --vdev blank.vdev --from card --once", 3, "--from card: no payload/"),
         # values that are written in one way
         (f"{SIGN.replace('1.2.3', '01.02.3')} {MODEL}", 3, "version '01.02.3': a number in it begins with 0"),
         (f"{SIGN.replace('1.2.3', '1.2.3+07')} {MODEL}", 3, "begins with 0"),
@@ -50,7 +58,10 @@ SIGN = "sign app.bin -o new --key image-a.pem --version 1.2.3 --security-counter
     ],
 )  # fmt: skip
 def test_exit_code_is_the_documented_one(world: World, line: str, code: int, said: str) -> None:
+    if " card " in line:
+        (world.folder / "card/manifest.suit").write_bytes((world.folder / "release.suit").read_bytes())
     done = world.run(line.split(), weak=True)
+    (world.folder / "card/manifest.suit").unlink(missing_ok=True)
     assert (done["code"], done["err"].count("\n")) == (code, 1), done
     assert said in done["err"]
     assert world.snapshot() == world.files

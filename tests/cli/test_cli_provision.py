@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from cli_factory import fota, genesis_root, one_line
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from fota_signer.factory.ca import load_certificate, make_ca
 from fota_vdev.machine import Machine
 from fota_wire.settings import unpack_trust_store
 
@@ -312,10 +314,29 @@ def test_factory_hex_that_the_board_could_not_live_with_is_not_written(
         assert says in said
     assert path.read_bytes() == before
     assert not (tmp_path / "d.hex").exists()
-    two = tmp_path / "two.crt"
-    two.write_bytes(2 * (factory / "ca.crt").read_bytes())
-    words = [*hex_options, "--server-ca", two, "-o", tmp_path / "d.hex"]
-    assert "holds 2 certificates" in one_line(fota("provision", "hex", path, *words, code=3)[1])
+    many = tmp_path / "many.crt"
+    cas = [make_ca(f"Server CA {number}", 7300).certificate for number in range(5)]
+    many.write_bytes(b"".join(ca.public_bytes(Encoding.PEM) for ca in cas))
+    words = [*hex_options, "--server-ca", many, "-o", tmp_path / "d.hex"]
+    said = one_line(fota("provision", "hex", path, *words, code=3)[1])
+    assert "the 6 server CAs have" in said
+    assert "has room for 2048" in said
+
+
+@needs_firmware
+def test_factory_hex_has_every_server_ca_that_was_named(device, options, hex_options, factory, tmp_path):
+    work = tmp_path / "work"
+    fota("provision", "device", device, *options, "--work", work)
+    cas = [make_ca(f"Server CA {number}", 7300).certificate for number in range(3)]
+    (tmp_path / "two.crt").write_bytes(b"".join(ca.public_bytes(Encoding.PEM) for ca in cas[:2]))
+    (tmp_path / "one.crt").write_bytes(2 * cas[2].public_bytes(Encoding.PEM))
+    words = "--server-ca", tmp_path / "two.crt", "--server-ca", tmp_path / "one.crt"
+    fota("provision", "hex", next(work.glob("*.json")), *hex_options, *words, "-o", tmp_path / "d.hex")
+    load = fota("provision", "load", device, tmp_path / "d.hex")
+    with Machine.load(device) as machine:
+        trust = unpack_trust_store(machine.flash.read_phys(1, 0x2000, 0x1800))
+    own = load_certificate(factory / "ca.crt")
+    assert trust.server_ca == b"".join(ca.public_bytes(Encoding.DER) for ca in (own, *cas)), load
 
 
 @needs_firmware

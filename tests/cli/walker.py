@@ -1,7 +1,7 @@
 """Runs commands as their entry point does, each in a fork of a process that has imported everything before.
 
-Reads one JSON object a line: {"words", "closed", "stdin", "stdout", "weak", "env"}; answers
-{"code", "out", "err"}.
+Reads one JSON object a line: {"words", "closed", "stdin", "stdout", "weak", "env", "terminal"};
+answers {"code", "out", "err"}. With "terminal" standard output and error are one, in "out".
 """
 
 import ctypes
@@ -9,10 +9,12 @@ import gc
 import importlib
 import json
 import os
+import pty
 import resource
 import signal
 import sys
 import tempfile
+from contextlib import suppress
 
 from fota_cli import entry
 from fota_cli.main import COMMANDS
@@ -48,7 +50,7 @@ def child(case: dict, out: int, err: int) -> None:
         os.close(reader)
     elif case.get("stdout"):
         stdout = os.open(*OPEN[case["stdout"]])
-    for old, new in ((stdin, 0), (stdout, 1), (err, 2)):
+    for old, new in ((stdin, 0), (stdout, 1), (stdout if case.get("terminal") else err, 2)):
         os.dup2(old, new)
     os.closerange(3, 64)
     streams = {0: sys.stdin, 1: sys.stdout, 2: sys.stderr}
@@ -63,21 +65,33 @@ def child(case: dict, out: int, err: int) -> None:
 
 
 def run(case: dict) -> dict:
+    seen = b""
+    master, slave = pty.openpty() if case.get("terminal") else (-1, -1)
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         pid = os.fork()
         if pid == 0:
             code = 99
             try:
-                child(case, out.fileno(), err.fileno())
+                child(case, out.fileno() if slave < 0 else slave, err.fileno())
             except SystemExit as exc:
                 code = exc.code or 0
             finally:
                 os._exit(code)
+        if slave >= 0:
+            os.close(slave)
+            with suppress(OSError):  # EIO: the child has let go
+                while chunk := os.read(master, 4096):
+                    seen += chunk
+            os.close(master)
         _, status = os.waitpid(pid, 0)
         for file in (out, err):
             file.seek(0)
         texts = [file.read().decode(errors="replace") for file in (out, err)]
-    return {"code": os.waitstatus_to_exitcode(status), "out": texts[0], "err": texts[1]}
+    return {
+        "code": os.waitstatus_to_exitcode(status),
+        "out": texts[0] + seen.decode(errors="replace"),
+        "err": texts[1],
+    }
 
 
 def main() -> None:

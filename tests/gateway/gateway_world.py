@@ -69,6 +69,8 @@ class World:
         keys += [arg for n in (1, 2, 3) for arg in ("--release-key", KEYS / f"release-{n}.pub.pem")]
         signers = [arg for n in (1, 2) for arg in ("--sign", KEYS / f"root-{n}.pem")]
         self.fota("root", "new", *keys, "--assign-key", KEYS / "assign.pub.pem", *signers, "-o", self.root)
+        self.cas = folder / "cas.pem"  # the server is found under the second
+        self.cas.write_bytes((KEYS / "device-ca.crt").read_bytes() + (KEYS / "server-ca.crt").read_bytes())
         self.data = folder / "server"
         self.fota("server", "init", "--data", self.data, "--keys", KEYS, "--root", self.root, "--port", 0,
                   "--operator-port", 0, "--interval", 1)  # fmt: skip
@@ -128,7 +130,7 @@ class World:
         """Set up a gateway; return its folder."""
         path = self.folder / name
         self.fota("gateway", "init", path, "--image", image, "--image-key", KEYS / "image-a.pub.pem",
-                  "--root", self.root, "--server", self.url, "--server-ca", KEYS / "server-ca.crt",
+                  "--root", self.root, "--server", self.url, "--server-ca", self.cas,
                   "--vendor-domain", VENDOR, "--model", MODEL, "--module", self.hsm.module, "--token", "fota",
                   "--pin-file", self.hsm.pin_file, "--label", name, "--ca-key", KEYS / "device-ca.pem",
                   "--ca-cert", KEYS / "device-ca.crt", "--allow-example-keys")  # fmt: skip

@@ -5,6 +5,7 @@ import os
 import socket
 import ssl
 import threading
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -18,6 +19,7 @@ from fota_agent.boards.linux.gateway import Gateway
 from fota_agent.boards.linux.launcher import Launcher
 from fota_agent.boards.linux.pkcs11 import Pkcs11Element
 from fota_agent.transport import tls_cpython
+from fota_cli import gateway_setup
 from fota_signer.factory import ca, request
 from fota_wire import host_crypto, pkcs10, settings, status
 from fota_wire.errors import DeviceError, InputError
@@ -90,12 +92,19 @@ def test_private_key_cannot_be_read_out(token):
         _ = key[Attribute.VALUE]
 
 
+def test_module_is_kept_by_a_name_that_holds_everywhere(hsm, monkeypatch):
+    module = Path(hsm.module)
+    monkeypatch.chdir(module.parent)
+    assert gateway_setup._module(f"./{module.name}") == str(module)
+    assert gateway_setup._module(str(module)) == str(module)
+
+
 @pytest.mark.parametrize(
     ("change", "code", "word"),
     [
         ({"pin": "000000"}, status.CE5, "refuses the PIN"),
         ({"token": "other"}, status.CE1, "no token other"),
-        ({"module": "/nowhere.so"}, status.CE1, "no token fota in /nowhere.so"),
+        ({"module": "/nowhere.so"}, status.CE1, "/nowhere.so is no module that can be loaded: cannot open"),
     ],
 )
 def test_token_that_is_not_usable_is_one_clear_line(hsm, tmp_path, change, code, word):

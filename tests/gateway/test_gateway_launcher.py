@@ -4,6 +4,7 @@ import ctypes
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -191,10 +192,32 @@ def test_boot_is_the_same_again_after_a_cut_before_the_program_ran(gateway, keys
         for left in (2, 1, 0):
             boot = run.boot()
             assert (boot.slot, boot.trial, book.state().tries) == (B, True, left)
+        assert not any("revert" in line for line in said)
         assert storage.read_floor(gateway.folder / "floor") == 5, "a trial raises nothing"
         assert run.boot().slot == A
         state = book.state()
         assert (state.state, state.reason) == (journal.REVERTED, status.PO4)
+        assert said.count(f"launch: slot B is reverted: {status.label(status.PO4)}") == 1
+
+
+def test_confirmation_is_said_once_though_the_agent_wrote_it(gateway, keys, monkeypatch):
+    """At the launcher's next look, while the program runs on."""
+    gateway.slots[B].write_bytes(signed(keys[0], counter=6))
+    book = stale_trial(gateway, keys)
+    said, looks = [], []
+
+    def wait(_self, seconds):
+        looks.append(seconds)
+        if len(looks) == 2:
+            book.append(journal.confirm(book.state(), B), book.state())
+        return None if len(looks) < 4 else signal.SIGTERM
+
+    monkeypatch.setattr(launcher.Launcher, "_wait", wait)
+    monkeypatch.setattr(launcher.Launcher, "_spawn", lambda *_: subprocess.Popen(["sleep", "60"]))
+    with launcher.Launcher(gateway, [], said.append, stop_s=1) as run:
+        assert run.run() == 0
+    assert said.count("launch: slot B is confirmed") == 1
+    assert looks == [launcher.LOOK_S, launcher.LOOK_S, None, None], "no look more once it is decided"
 
 
 def test_torn_journal_record_is_an_absent_one(gateway):

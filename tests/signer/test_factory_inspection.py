@@ -141,9 +141,11 @@ def test_hex_that_a_device_can_live_with_is_taken(firmware, chip, made):
         ),
         (
             {"server_ca_der": server_ca(ends=-DAY, starts=-9 * DAY)},
-            "the server's CA: it: no usable server CA",
+            "the server's CA: CN=a CA: no usable server CA",
         ),
         ({"server_ca_der": server_ca(starts=2 * DAY)}, "is not valid before"),
+        ({"server_ca_der": server_ca() + server_ca(ends=-DAY, starts=-9 * DAY)}, "has expired on"),
+        ({"server_ca_der": server_ca() + b"0"}, "its certificate: not a certificate in DER"),
         ({"server_ca_der": server_ca(ca=False)}, "CA:TRUE"),
         ({"server_ca_der": server_ca(usage=NO_CERT_SIGN)}, "keyCertSign"),
         ({"server_ca_der": b""}, "the server's CA: its certificate: not a certificate in DER"),

@@ -4,7 +4,9 @@ The rules are those of OpenSSL, which the server and gateways verify with, and o
 holds them against ``openssl verify``.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from cryptography import x509
@@ -15,10 +17,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from fota_wire.errors import InputError
+from fota_wire.files import name_of, read_input
 from fota_wire.host_pem import UNREADABLE
 
 _KNOWN = (ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE, ExtensionOID.EXTENDED_KEY_USAGE)
 _KNOWN_TO_OPENSSL = (*_KNOWN, ExtensionOID.NAME_CONSTRAINTS, ExtensionOID.CERTIFICATE_POLICIES)
+MAX_JOINED_CAS = 2048
+"""Bytes of all CAs in a trust store (SPEC 1.3)."""
 PEM_BEGIN = b"-----BEGIN CERTIFICATE-----"
 
 
@@ -98,6 +103,46 @@ def pem_certificates(pem: bytes, where: str) -> list[x509.Certificate]:
     if len(certificates) != pem.count(PEM_BEGIN):
         raise InputError(f"{where}: one of its certificates is damaged")
     return certificates
+
+
+def cas_of(path: Path, use: CaUse | None = None) -> list[bytes]:
+    """Return the CAs in a PEM file, DER each. ``use``: what each has to be good for; None: anything.
+
+    Raises:
+        InputError: there is none, or one that is not usable.
+    """
+    certificates = pem_certificates(read_input(path, 65536), name_of(path))
+    for certificate in certificates:
+        if use is not None:
+            require_ca(certificate, use, name_of(path))
+    return [certificate_der(certificate) for certificate in certificates]
+
+
+def joined_cas(paths: Iterable[Path], use: CaUse | None = None) -> bytes:
+    """Return all CAs of servers in the PEM files ``paths``, DER behind DER, each once, as a trust store has
+    them. ``use``: what each has to be good for; None: somebody else looks.
+
+    Raises:
+        InputError: a file holds none, or one that is not usable; or together they are more than fit.
+    """
+    found = dict.fromkeys(der for path in paths for der in cas_of(path, use))
+    joined = b"".join(found)
+    if len(joined) > MAX_JOINED_CAS:
+        raise InputError(
+            f"the {len(found)} server CAs have {len(joined)} bytes together, and a device has room for"
+            f" {MAX_JOINED_CAS}: name those that its first contact needs, ROOT names the others"
+        )
+    return joined
+
+
+def der_certificates(raw: bytes, where: str) -> list[x509.Certificate]:
+    """Return the certificates in DER behind each other. Raises InputError: one cannot be read, or none."""
+    found: list[x509.Certificate] = []
+    while raw or not found:
+        end = 4 + int.from_bytes(raw[2:4], "big") if raw[1:2] == b"\x82" else len(raw)  # as devices do
+        found.append(der_certificate(raw[:end], where))
+        raw = raw[end:]
+    return found
 
 
 def der_certificate(raw: bytes, where: str) -> x509.Certificate:

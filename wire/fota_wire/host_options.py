@@ -212,6 +212,15 @@ def class_option(said: str, *, required: bool = False) -> Decorator:
     )
 
 
+SERVER_CA = click.option(
+    "--server-ca",
+    type=CERTIFICATE,
+    multiple=True,
+    required=True,
+    help="CA that the server's certificate may come from, PEM, one or more in a file; repeat.",
+)
+
+
 CA_KEY = click.option(
     "--ca-key",
     cls=Renamed,

@@ -21,7 +21,7 @@ from fota_wire.address import parse_url
 from fota_wire.chips import stm32l476
 from fota_wire.cose import key_hash
 from fota_wire.errors import FotaError, VerifyError
-from fota_wire.host_ca import DEVICE_CA, SERVER_CA, der_certificate, require_ca, time_faults
+from fota_wire.host_ca import DEVICE_CA, SERVER_CA, der_certificate, der_certificates, require_ca, time_faults
 from fota_wire.host_chips import DEFAULT, ESPRESSIF, STM32, Stm32
 from fota_wire.host_chips import Chip as ChipRow
 from fota_wire.host_crypto import verify
@@ -186,7 +186,8 @@ class _View:
             parse_url(store.server_url)
             self._chip.read_url(store.server_url)
         with self._finding("the server's CA"):
-            require_ca(der_certificate(store.server_ca, "its certificate"), SERVER_CA, "it", self._at)
+            for certificate in der_certificates(store.server_ca, "its certificate"):
+                require_ca(certificate, SERVER_CA, certificate.subject.rfc4514_string(), self._at)
         with self._finding("the device's certificate"):
             self._look_at_certificate(store.device_cert)
         with self._finding("the genesis ROOT"):

@@ -3,12 +3,14 @@
 Written from the reference manuals and the programmers' own, and not tried on silicon.
 """
 
+import re
 from typing import NamedTuple
 
 from fota_wire.chips import esp32c3, stm32l476, stm32u585
 
 IWDG = 7 << 16
 """OPTR: IWDG_SW, IWDG_STOP, IWDG_STDBY; all 1: started by software (settings say how), and runs on."""
+_WORD = re.compile(r"""(?:[^\s"']|"[^"]*"|'[^']*')+""")
 RDP, RDP_LEVEL_1 = 0xFF, 0xBB
 
 
@@ -39,9 +41,10 @@ _L4 = Options(
         ),
         "OpenOCD": (
             'openocd -f interface/stlink.cfg -f target/stm32l4x.cfg -c "program {hex} verify exit"',
-            'openocd -f interface/stlink.cfg -f target/stm32l4x.cfg -c "init; reset halt'
-            "; stm32l4x option_write 0 0x2c {wrp} 0x00ff00ff; stm32l4x option_write 0 0x20 {optr} {mask}"
-            '; stm32l4x option_load 0; shutdown"',
+            'openocd -f interface/stlink.cfg -f target/stm32l4x.cfg -c "init; reset halt"'
+            ' -c "stm32l4x option_write 0 0x2c {wrp} 0x00ff00ff"'
+            ' -c "stm32l4x option_write 0 0x20 {optr} {mask}"'
+            ' -c "stm32l4x option_load 0; shutdown"',
         ),
         "pyOCD": (
             "pyocd flash -t stm32l476rgtx -e chip {hex}",
@@ -74,9 +77,11 @@ _U5 = Options(
         ),
         "OpenOCD": (
             'openocd -f interface/stlink.cfg -f target/stm32u5x.cfg -c "program {hex} verify exit"',
-            'openocd -f interface/stlink.cfg -f target/stm32u5x.cfg -c "init; reset halt'
-            "; stm32l4x option_write 0 0x58 {wrp} 0x807f007f; stm32l4x option_write 0 0x68 {wrp} 0x807f007f"
-            '; stm32l4x option_write 0 0x40 {optr} {mask}; stm32l4x option_load 0; shutdown"',
+            'openocd -f interface/stlink.cfg -f target/stm32u5x.cfg -c "init; reset halt"'
+            ' -c "stm32l4x option_write 0 0x58 {wrp} 0x807f007f"'
+            ' -c "stm32l4x option_write 0 0x68 {wrp} 0x807f007f"'
+            ' -c "stm32l4x option_write 0 0x40 {optr} {mask}"'
+            ' -c "stm32l4x option_load 0; shutdown"',
         ),
         "pyOCD": (
             "pyocd flash -t stm32u585aiixq -e chip {hex}",
@@ -116,3 +121,14 @@ def option_commands(chip: str, hex_name: str) -> dict[str, list[str]]:
         tool: [command.format(hex=hex_name, **registers) for command in commands]
         for tool, commands in options.programmers.items()
     }
+
+
+def continued(command: str, columns: int = 78) -> list[str]:
+    """Return a command in lines of at most ``columns``, which a shell reads as one."""
+    lines = [""]
+    for word in _WORD.findall(command):
+        if lines[-1] and len(lines[-1]) + len(word) + 3 > columns:
+            lines[-1] += " \\"
+            lines.append("   ")
+        lines[-1] += f" {word}" if lines[-1] else word
+    return lines

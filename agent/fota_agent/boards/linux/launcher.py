@@ -27,7 +27,7 @@ from fota_wire.host_crypto import verify
 from fota_wire.version import format_version
 
 CALM_S = 60.0
-RETRY_S = 60.0  # until a boot report that could not be written is tried again
+LOOK_S = 60.0  # between two looks: at a trial, and at a boot report that could not be written
 LONGEST_PAUSE_S = 60.0
 WATCHED = (signal.SIGCHLD, signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
 PR_SET_PDEATHSIG = 1
@@ -62,6 +62,7 @@ class Launcher:
         self._journal = storage.JournalFile(gateway.folder / "journal")
         self._stopping = False
         self._unwritten: bytes | None = None
+        self._told: journal.Record | None = None
         self._lock = self._take_lock()
 
     def _take_lock(self) -> int:
@@ -147,12 +148,22 @@ class Launcher:
                 return self._hand_over(step, step.record or state, floor, verdicts, found[step.slot])
 
     def _read_journal(self) -> journal.Record:
-        """Return the state; a journal that cannot be read holds no record, as SPEC 3 has it."""
+        """Return the state, and say how a trial ended since the last look, whoever wrote it.
+        A journal that cannot be read holds no record, as SPEC 3 has it.
+        """
         try:
-            return self._journal.state()
+            state, before = self._journal.state(), self._told
         except DeviceError as exc:
             self._say(f"launch: {exc}")
             return journal.EMPTY
+        self._told = state
+        if before is not None and before.sequence != state.sequence:
+            if state.state in (journal.REJECTED, journal.REVERTED):
+                how, why = journal.STATE_NAMES[state.state], status.label(state.reason)
+                self._say(f"launch: slot {layout.SLOT_NAMES[state.candidate]} is {how}: {why}")
+            elif state.confirmed not in (before.confirmed, layout.SLOT_NONE):
+                self._say(f"launch: slot {layout.SLOT_NAMES[state.confirmed]} is confirmed")
+        return state
 
     def _append(self, record: "journal.Record | None", state: journal.Record) -> bool:
         """Write ``record``; False, said, if that is not possible: SPEC 3, the candidate is passed over."""
@@ -227,9 +238,9 @@ class Launcher:
             return NOT_STARTED, False
         deadline = time.monotonic() + self._gateway.trial_s if boot.trial else None
         while True:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if self._unwritten is not None:
-                left = RETRY_S if left is None else min(left, RETRY_S)
+            left = None if deadline is None else min(LOOK_S, max(0.0, deadline - time.monotonic()))
+            if self._unwritten is not None and left is None:
+                left = LOOK_S
             got = self._wait(left)
             if child.poll() is not None:
                 return child.returncode, False
@@ -240,10 +251,9 @@ class Launcher:
             if got is None:
                 if self._unwritten is not None:
                     self._write_report(self._unwritten)
-                if deadline is None or time.monotonic() < deadline:
-                    continue
-                if not self._in_trial(boot):
+                if deadline is not None and not self._in_trial(boot):
                     deadline = None
+                if deadline is None or time.monotonic() < deadline:
                     continue
                 self._say("launch: the trial was not confirmed in time")
             end(child, self._stop_s, self._say)

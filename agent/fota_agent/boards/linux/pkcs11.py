@@ -138,6 +138,10 @@ def _open(module: str, token: str, pin: str) -> Any:  # noqa: ANN401
         raise InputError("PKCS#11 needs the Python library of that name: pip install python-pkcs11") from exc
     try:
         library = pkcs11.lib(module)
+    except (pkcs11.exceptions.PKCS11Error, RuntimeError) as exc:
+        why = _reason(exc).rpartition(f"{module}: ")[2]
+        raise DeviceError(f"PKCS#11: {module} is no module that can be loaded: {why}", CE1) from exc
+    try:
         try:
             found = library.get_token(token_label=token)
         except pkcs11.exceptions.NoSuchToken:
