@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass
 
-from fota_wire import layout
+from fota_wire.chips import stm32l476 as row
 
 INK, PAPER, LINE = "#1f2933", "#ffffff", "#7b8794"
 FIXED, FREE, SLOT, SHARED = "#f7d9a8", "#f4f6f8", "#bfe3d0", "#c9d8f5"
@@ -25,34 +25,41 @@ class Part:
 
 
 BANK_1 = (
-    Part(layout.BOOTLOADER_OFFSET, layout.BOOTLOADER_SIZE, "bootloader", "write-protected", FIXED, 46),
+    Part(row.BOOTLOADER_OFFSET, row.BOOTLOADER_SIZE, "bootloader", "write-protected", FIXED, 46),
     Part(
-        layout.TRUST_STORE_OFFSET,
-        layout.TRUST_STORE_SIZE,
+        row.TRUST_STORE_OFFSET,
+        row.TRUST_STORE_SIZE,
         "trust store",
         "genesis ROOT, certificates",
         FIXED,
         46,
     ),
-    Part(layout.SETTINGS_OFFSET, layout.SETTINGS_SIZE, "settings", "class, pairing keys", FIXED, 46),
-    Part(layout.SLOT_OFFSET, layout.SLOT_SIZE, "slot A", "512 B header, then vectors", SLOT, 130),
+    Part(row.SETTINGS_OFFSET, row.SETTINGS_SIZE, "settings", "class, pairing keys", FIXED, 46),
+    Part(row.SLOT_OFFSET, row.SLOT_SIZE, "slot A", "512 B header, then vectors", SLOT, 130),
 )
 BANK_2 = (
     Part(
-        layout.JOURNAL_OFFSET,
-        layout.JOURNAL_PAGES * layout.PAGE_SIZE,
+        row.JOURNAL_OFFSET,
+        2 * row.PAGE_SIZE,
         "boot journal",
         "two pages, 128 records each",
         SHARED,
         46,
     ),
-    Part(layout.AGENT_STORE_OFFSET, layout.AGENT_STORE_SIZE, "agent store", "state of the agent", SHARED, 92),
-    Part(layout.SLOT_OFFSET, layout.SLOT_SIZE, "slot B", "the same, at the same address", SLOT, 130),
+    Part(
+        row.AGENT_STORE_OFFSET,
+        row.AGENT_STORE_SIZE,
+        "agent store",
+        "state of the agent",
+        SHARED,
+        92,
+    ),
+    Part(row.SLOT_OFFSET, row.SLOT_SIZE, "slot B", "the same, at the same address", SLOT, 130),
 )
-_REPORT = layout.BOOT_REPORT_ADDRESS - layout.RAM_BASE
+_REPORT = row.BOOT_REPORT_ADDRESS - row.RAM_BASE
 SRAM = (
     Part(0, _REPORT, "application", "the stack begins at most at its end", FREE, 222),
-    Part(_REPORT, layout.RAM_SIZE - _REPORT, "boot report", "and the health word", SHARED, 46),
+    Part(_REPORT, row.RAM_SIZE - _REPORT, "boot report", "and the health word", SHARED, 46),
 )
 
 
@@ -95,15 +102,15 @@ def draw() -> str:
         f'<rect width="{width}" height="{bottom + 110}" fill="{PAPER}"/>',
         *_column(x1, "Flash, bank 1 (512 KiB)", "offsets in the physical bank", BANK_1, 0),
         *_column(x2, "Flash, bank 2 (512 KiB)", "offsets in the physical bank", BANK_2, 0),
-        *_column(x3, "SRAM1 (96 KiB)", "addresses", SRAM, layout.RAM_BASE),
+        *_column(x3, "SRAM1 (96 KiB)", "addresses", SRAM, row.RAM_BASE),
         _text(x1, bottom + 26, "FB_MODE = 0: bank 1 is mapped low, slot A runs.", 13, weight="bold"),
         _text(x1, bottom + 46, "FB_MODE = 1: bank 2 is mapped low, slot B runs.", 13, weight="bold"),
         _text(
             x1,
             bottom + 70,
-            f"Whichever runs, runs at {layout.SLOT_ADDRESS:#010x}, "
-            f"vectors at {layout.VECTOR_ADDRESS:#010x}; "
-            f"the other one is at {layout.INACTIVE_SLOT_ADDRESS:#010x}.",
+            f"Whichever runs, runs at {row.SLOT_ADDRESS:#010x}, "
+            f"vectors at {row.VECTOR_ADDRESS:#010x}; "
+            f"the other one is at {row.INACTIVE_SLOT_ADDRESS:#010x}.",
         ),
         _text(x1, bottom + 92, "Orange is written by the factory and locked. Heights are not to scale.", 12),
         "</svg>",

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from fota_signer import elf, intel_hex
 from fota_signer.chunk import Chunk
 from fota_signer.foreign import foreign_kind
-from fota_wire import image
+from fota_wire import image, layout
 from fota_wire.chips import stm32l476
 from fota_wire.errors import InputError, VerifyError
 from fota_wire.host_chips import Stm32
@@ -36,7 +36,7 @@ NO_HINTS = Hints()
 
 def max_payload(chip: Stm32 = stm32l476) -> int:
     """Return how many bytes a payload for this chip may have."""
-    return chip.SLOT_SIZE - chip.HEADER_SIZE
+    return chip.SLOT_SIZE - layout.HEADER_SIZE
 
 
 def load_firmware(
@@ -145,7 +145,7 @@ def _without_header_room(
     chunks: list[Chunk], name: str, hints: Hints, say: Callable[[str], object], chip: Stm32
 ) -> list[Chunk]:
     """Return the chunks without the room that a linker left for the header, as Zephyr's and MCUboot's do."""
-    begin = chip.VECTOR_ADDRESS - (chip.HEADER_SIZE if hints.header_size is None else hints.header_size)
+    begin = chip.VECTOR_ADDRESS - (layout.HEADER_SIZE if hints.header_size is None else hints.header_size)
     kept = []
     for chunk in chunks:
         if begin <= chunk.address < chip.VECTOR_ADDRESS:
@@ -173,7 +173,7 @@ def _raw_binary(data: bytes, name: str, hints: Hints, say: Callable[[str], objec
         raise InputError(f"{name}: is {kind}")
     room = hints.header_size
     if room is None:
-        room = chip.HEADER_SIZE if _is_blank(data[: chip.HEADER_SIZE]) else 0
+        room = layout.HEADER_SIZE if _is_blank(data[: layout.HEADER_SIZE]) else 0
     if not _is_blank(data[:room]):
         raise InputError(f"{name}: its first 0x{room:x} bytes are not empty: there is no room for the header")
     if hints.linked_for is not None and hints.linked_for + room != chip.VECTOR_ADDRESS:

@@ -30,6 +30,7 @@ from fota_wire import (
     settings,
     suit,
 )
+from fota_wire.chips import stm32l476
 from fota_wire.errors import TransportError
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -67,7 +68,7 @@ class Release:
 
 def build_image(version, sec_cnt, size, device_class):
     filler = random.Random(repr((version, sec_cnt, size)))
-    payload = struct.pack("<II", 0x20010000, layout.VECTOR_ADDRESS + 0x41) + filler.randbytes(size)
+    payload = struct.pack("<II", 0x20010000, stm32l476.VECTOR_ADDRESS + 0x41) + filler.randbytes(size)
     protected = image.build_protected(sec_cnt, device_class)
     signed = image.build_header(len(payload), len(protected), (*version, 0), True) + payload + protected
     return signed + image.build_unprotected(hashlib.sha256(signed).digest(), bytes(32), b"\x01" * 64)
@@ -135,7 +136,7 @@ class World:
             "class_id": CLASS,
             "genesis_root": self.genesis,
             "max_counter_step": 255,
-            "slot_size": layout.SLOT_SIZE,
+            "slot_size": stm32l476.SLOT_SIZE,
             **changes,
         }
         return SimpleNamespace(**fields)
@@ -279,9 +280,9 @@ class Device:
             class_id=CLASS,
         )
         flash = self.machine.flash
-        flash.write_phys(1, layout.SETTINGS_OFFSET, settings.pack(paired))
-        flash.write_phys(1, layout.TRUST_STORE_OFFSET, settings.pack_trust_store(trust))
-        flash.write_phys(1, layout.SLOT_OFFSET, world.v1.image)
+        flash.write_phys(1, stm32l476.SETTINGS_OFFSET, settings.pack(paired))
+        flash.write_phys(1, stm32l476.TRUST_STORE_OFFSET, settings.pack_trust_store(trust))
+        flash.write_phys(1, stm32l476.SLOT_OFFSET, world.v1.image)
         self.network = Network(world, world.device.xy)
         self.hooks = Hooks()
         self.hooks.lines = []
@@ -300,8 +301,8 @@ class Device:
         fields.setdefault("image_hash", image.parse_image(release.image).image_hash)
         raw = bootreport.pack(self.world.boot(**fields))
         for at in range(0, len(raw), 4):
-            machine.mem32[layout.BOOT_REPORT_ADDRESS + at] = int.from_bytes(raw[at : at + 4], "little")
-        machine.mem32[layout.HEALTH_ADDRESS] = layout.HEALTH_GOOD
+            machine.mem32[stm32l476.BOOT_REPORT_ADDRESS + at] = int.from_bytes(raw[at : at + 4], "little")
+        machine.mem32[stm32l476.HEALTH_ADDRESS] = layout.HEALTH_GOOD
 
     def board(self):
         machine = self.machine
@@ -330,7 +331,7 @@ class Device:
         return journal.scan(*pages)[0]
 
     def slot(self, bank, size):
-        return self.machine.flash.read_phys(bank, layout.SLOT_OFFSET, size)
+        return self.machine.flash.read_phys(bank, stm32l476.SLOT_OFFSET, size)
 
 
 @pytest.fixture

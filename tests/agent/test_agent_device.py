@@ -9,15 +9,16 @@ import pytest
 from fota_agent.boards.atecc608 import Atecc608, with_crc
 from fota_agent.transport.download import MIN_RATE, UNIT, WINDOW_MS, Pace
 from fota_wire import host_crypto, journal, layout, settings, status
+from fota_wire.chips import stm32l476
 from fota_wire.errors import DeviceError, TransportError
 
-PAGE = layout.PAGE_SIZE
-SLOT_PAGES = range(layout.SLOT_OFFSET // PAGE, layout.BANK_SIZE // PAGE)
+PAGE = stm32l476.PAGE_SIZE
+SLOT_PAGES = range(stm32l476.SLOT_OFFSET // PAGE, stm32l476.BANK_SIZE // PAGE)
 
 
 def slot_work(device):
     """Return (page erases, double words) inside the slots so far."""
-    operations = [op for op in device.machine.flash.log if op.offset >= layout.SLOT_OFFSET]
+    operations = [op for op in device.machine.flash.log if op.offset >= stm32l476.SLOT_OFFSET]
     return len([op for op in operations if op.kind == "erase"]), len(operations)
 
 
@@ -102,9 +103,9 @@ def test_element_that_is_awake_already_is_brought_back_into_step(device):
 
 
 def test_board_with_another_element_does_not_start(device):
-    paired = settings.unpack(device.machine.flash.read_phys(1, layout.SETTINGS_OFFSET, settings.SIZE))
+    paired = settings.unpack(device.machine.flash.read_phys(1, stm32l476.SETTINGS_OFFSET, settings.SIZE))
     paired.serial = bytes(9)
-    device.machine.flash.write_phys(1, layout.SETTINGS_OFFSET, settings.pack(paired))
+    device.machine.flash.write_phys(1, stm32l476.SETTINGS_OFFSET, settings.pack(paired))
     with pytest.raises(DeviceError, match="not the one of this board"):
         device.board()
 
@@ -146,7 +147,7 @@ def test_server_that_is_busy_is_left_alone_as_long_as_it_says(device):
 
 
 def test_board_with_spoilt_factory_data_does_not_start(device):
-    device.machine.flash.write_phys(1, layout.SETTINGS_OFFSET + 30, b"\x00")
+    device.machine.flash.write_phys(1, stm32l476.SETTINGS_OFFSET + 30, b"\x00")
     with pytest.raises(DeviceError) as caught:
         device.board()
     assert caught.value.code == status.SE1
@@ -305,7 +306,7 @@ def test_trial_that_fails_its_health_check_is_rejected_and_reset(device, world):
     trial = journal.Record(5, layout.SLOT_A, layout.SLOT_B, journal.TRIAL, 2)
     device.machine.flash.write_phys(2, 0, journal.pack(trial))
     device.boot(world.v2, layout.SLOT_B, trial=True, candidate=layout.SLOT_B, state=journal.TRIAL)
-    device.machine.mem32[layout.HEALTH_ADDRESS] = layout.HEALTH_BAD
+    device.machine.mem32[stm32l476.HEALTH_ADDRESS] = layout.HEALTH_BAD
     agent = device.run()
     assert agent.rebooting
     record = device.journal()

@@ -11,6 +11,7 @@ from fota_agent.engine.state import decode as decode_state
 from fota_agent.engine.trial import TRIAL_MS
 from fota_wire import journal, layout, status
 from fota_wire.checkin import LEAST_ANSWER
+from fota_wire.chips import stm32l476
 from fota_wire.errors import DeviceError, TransportError
 
 NONCE = bytes(range(100, 116))
@@ -109,7 +110,7 @@ ATTACKS = {
         "another vendor",
     ),
     "endless-data-size": lambda w: (
-        w.answer(NONCE, w.release_of((1, 2, 0), 3, 3, size_claim=layout.SLOT_SIZE + 1)),
+        w.answer(NONCE, w.release_of((1, 2, 0), 3, 3, size_claim=stm32l476.SLOT_SIZE + 1)),
         "does not fit",
     ),
     "root-step-missing": lambda w: (w.answer(NONCE, w.v2, root_version=2), "refers to ROOT 2"),
@@ -139,7 +140,7 @@ def test_attack_on_the_checkin_is_refused_and_leaves_nothing(world, attack):
 
 def test_size_of_the_whole_slot_fits_and_one_byte_more_does_not(world):
     for extra, fits in ((-1, True), (0, True), (1, False)):
-        release = world.release_of((1, 2, 0), 3, 3, size_claim=layout.SLOT_SIZE + extra)
+        release = world.release_of((1, 2, 0), 3, 3, size_claim=stm32l476.SLOT_SIZE + extra)
         engine = world.engine()
         ask(engine)
         action = engine.response(10, world.answer(NONCE, release))

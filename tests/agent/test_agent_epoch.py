@@ -5,6 +5,7 @@ import pytest
 from fota_agent.runner.epoch import due, key_hash
 from fota_wire import cose, image, layout
 from fota_wire import root as roots
+from fota_wire.chips import stm32l476
 from fota_wire.errors import DeviceError, FormatError, VerifyError
 from fota_wire.host_crypto import verify
 
@@ -16,7 +17,7 @@ def on_root_b(device, world):
     parsed = image.parse_image(world.v1.image)
     at = bytes(raw).rindex(parsed.key_hash)
     raw[at : at + 32] = cose.key_hash(world.stranger.xy)
-    device.machine.flash.write_phys(1, layout.SLOT_OFFSET, bytes(raw))
+    device.machine.flash.write_phys(1, stm32l476.SLOT_OFFSET, bytes(raw))
 
     def board():
         made = device.board()
@@ -55,7 +56,7 @@ def test_root_document_retires_root_a_on_a_device_that_runs_root_b(on_root_b, wo
 
 
 def test_device_that_runs_root_a_keeps_it(on_root_b, world):
-    on_root_b.machine.flash.write_phys(1, layout.SLOT_OFFSET, world.v1.image)
+    on_root_b.machine.flash.write_phys(1, stm32l476.SLOT_OFFSET, world.v1.image)
     run(on_root_b, world)
     assert on_root_b.element.counters == (0, 0)
 
@@ -106,6 +107,6 @@ def test_root_takes_no_epoch_back_and_knows_no_third_root(world):
 
 def test_image_that_names_no_key_is_no_reason_to_count(on_root_b, world):
     damaged = on_root_b.raw_image.replace(cose.key_hash(world.stranger.xy), bytes(32))
-    on_root_b.machine.flash.write_phys(1, layout.SLOT_OFFSET, damaged)
+    on_root_b.machine.flash.write_phys(1, stm32l476.SLOT_OFFSET, damaged)
     run(on_root_b, world)
     assert on_root_b.element.counters == (0, 0)

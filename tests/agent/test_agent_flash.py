@@ -7,13 +7,13 @@ import pytest
 from fota_agent.boards.flash_stm32l4 import CR_LOCK, BankSlot, Flash
 from fota_agent.engine import state as store
 from fota_agent.transport import download
-from fota_wire import layout
+from fota_wire.chips import stm32l476
 from fota_wire.errors import DeviceError
 from fota_wire.status import FL1, FL2
 
 machine_module = pytest.importorskip("fota_vdev.machine")
-PAGE = layout.PAGE_SIZE
-SLOT_OF_BANK = {1: layout.SLOT_ADDRESS, 2: layout.INACTIVE_SLOT_ADDRESS}
+PAGE = stm32l476.PAGE_SIZE
+SLOT_OF_BANK = {1: stm32l476.SLOT_ADDRESS, 2: stm32l476.INACTIVE_SLOT_ADDRESS}
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def flash(machine):
 
 @pytest.fixture
 def slot(flash):
-    return BankSlot(flash, layout.INACTIVE_SLOT_ADDRESS, layout.SLOT_SIZE)
+    return BankSlot(flash, stm32l476.INACTIVE_SLOT_ADDRESS, stm32l476.SLOT_SIZE)
 
 
 def page_of(seed):
@@ -57,20 +57,20 @@ def test_mapping_follows_fb_mode_while_bker_stays_physical(machine, flash):
     machine.flash.write_phys(1, 9 * PAGE, bytes(page_of(1)))
     flash.address(1, 0)  # gives SYSCFG its clock
     machine.mem32[0x40010000] |= 1 << 8
-    assert flash.address(1, 0) == layout.OTHER_BANK_BASE
-    assert flash.address(2, 0) == layout.FLASH_BASE
+    assert flash.address(1, 0) == stm32l476.OTHER_BANK_BASE
+    assert flash.address(2, 0) == stm32l476.FLASH_BASE
     flash.erase(flash.address(1, 9 * PAGE))
     assert dict(machine.flash.counters.erases) == {(1, 9): 1}
-    flash.program(layout.FLASH_BASE + 9 * PAGE, page_of(3))
+    flash.program(stm32l476.FLASH_BASE + 9 * PAGE, page_of(3))
     assert machine.flash.read_phys(2, 9 * PAGE, PAGE) == page_of(3)
     assert machine.flash.read_phys(1, 9 * PAGE, PAGE) == b"\xff" * PAGE
 
 
 def test_blank_double_words_cost_no_programming(machine, flash):
     data = b"\xff" * 16 + bytes(range(8)) + b"\xff" * (PAGE - 24)
-    flash.program(layout.INACTIVE_SLOT_ADDRESS, data)
+    flash.program(stm32l476.INACTIVE_SLOT_ADDRESS, data)
     assert machine.flash.counters.double_words[2] == 1
-    assert machine.read(layout.INACTIVE_SLOT_ADDRESS, PAGE) == data
+    assert machine.read(stm32l476.INACTIVE_SLOT_ADDRESS, PAGE) == data
 
 
 def test_programming_twice_is_an_error_and_leaves_the_controller_usable(machine, flash, slot):
@@ -89,7 +89,7 @@ def test_flash_that_does_not_keep_what_was_programmed_is_an_error(machine):
         return machine.read(address, length)[:-1] + b"\x00"
 
     slot = BankSlot(
-        Flash(machine.mem32, worn, machine.sleep_us), layout.INACTIVE_SLOT_ADDRESS, layout.SLOT_SIZE
+        Flash(machine.mem32, worn, machine.sleep_us), stm32l476.INACTIVE_SLOT_ADDRESS, stm32l476.SLOT_SIZE
     )
     with pytest.raises(DeviceError, match="does not read back") as caught:
         slot.program(0, bytearray(b"\x01" * PAGE))
@@ -99,21 +99,21 @@ def test_flash_that_does_not_keep_what_was_programmed_is_an_error(machine):
 def test_write_protected_page_is_an_error(machine, flash):
     machine.flash.protect(1, 0, 7)
     with pytest.raises(DeviceError) as caught:
-        flash.erase(layout.FLASH_BASE)
+        flash.erase(stm32l476.FLASH_BASE)
     assert caught.value.code == FL2
     with pytest.raises(DeviceError) as caught:
-        flash.program(layout.FLASH_BASE, bytes(8))
+        flash.program(stm32l476.FLASH_BASE, bytes(8))
     assert caught.value.code == FL1
     assert machine.flash.counters.total_erases == 0
 
 
 def test_slot_ends_where_it_ends(slot):
-    slot.erase(layout.SLOT_SIZE - PAGE)
-    for offset, length in ((layout.SLOT_SIZE, 1), (-1, 2), (layout.SLOT_SIZE - PAGE + 1, PAGE)):
+    slot.erase(stm32l476.SLOT_SIZE - PAGE)
+    for offset, length in ((stm32l476.SLOT_SIZE, 1), (-1, 2), (stm32l476.SLOT_SIZE - PAGE + 1, PAGE)):
         with pytest.raises(ValueError, match="outside"):
             slot.read(offset, length)
     with pytest.raises(ValueError, match="outside"):
-        slot.erase(layout.SLOT_SIZE)
+        slot.erase(stm32l476.SLOT_SIZE)
 
 
 def cut(machine, operation, torn):

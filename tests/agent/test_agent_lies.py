@@ -22,7 +22,8 @@ from fota_agent.engine.state import decode as decode_state
 from fota_agent.transport import patience, tls_cpython
 from fota_agent.transport.download import Download
 from fota_agent.transport.http import HttpTransport
-from fota_wire import assignment, cbor, cose, host_crypto, layout
+from fota_wire import assignment, cbor, cose, host_crypto
+from fota_wire.chips import stm32l476
 from fota_wire.errors import FotaError, TransportError, VerifyError
 
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -249,7 +250,7 @@ def test_any_head_is_an_answer_or_one_clear_error(status, lines, body, piece):
 
 
 class Slot:
-    page_size, size = 2048, layout.SLOT_SIZE
+    page_size, size = 2048, stm32l476.SLOT_SIZE
 
     def __init__(self):
         self.pages = {}

@@ -14,7 +14,8 @@ from fota_agent.agent import Agent
 from fota_agent.runner.renewal import FALL_BACK_AFTER, PROOFS, _fits
 from fota_signer.factory.ca import DeviceCa, issue
 from fota_signer.factory.certify import certify_order
-from fota_wire import certify, checkin, host_crypto, layout, settings
+from fota_wire import certify, checkin, host_crypto, settings
+from fota_wire.chips import stm32l476
 from fota_wire.errors import DeviceError, TransportError
 
 ID = "0123a1a2a3a4a5a6ee"
@@ -133,7 +134,7 @@ def rotating(device, world, ca):
         genesis_root=world.genesis, server_ca=b"-", device_cert=certificate_for(ca, world.device),
         server_url="https://localhost", vendor_id=bytes(range(16)), class_id=bytes(range(16, 32)),
     )  # fmt: skip
-    device.machine.flash.write_phys(1, layout.TRUST_STORE_OFFSET, settings.pack_trust_store(trust))
+    device.machine.flash.write_phys(1, stm32l476.TRUST_STORE_OFFSET, settings.pack_trust_store(trust))
     server = Server(device, ca, world.device.xy)
 
     def agent():
@@ -282,7 +283,9 @@ def test_damaged_store_leaves_the_factory_key(rotating, world):
     server = rotating.server
     server.wanted = certify.ROTATE
     rotating.run()
-    rotating.device.machine.flash.write_phys(2, layout.AGENT_STORE_OFFSET, b"\0" * layout.AGENT_STORE_SIZE)
+    rotating.device.machine.flash.write_phys(
+        2, stm32l476.AGENT_STORE_OFFSET, b"\0" * stm32l476.AGENT_STORE_SIZE
+    )
     rotating.device.boot(world.v1)
     rotating.run()
     assert acts_by(server) == world.device.xy

@@ -19,6 +19,7 @@ from fota_agent.runner.runner import SAVE_MS
 from fota_agent.schedule import Schedule, parse_window
 from fota_agent.transport.mirror import Mirrored
 from fota_wire import host_crypto, journal, layout, root, status
+from fota_wire.chips import stm32l476
 from fota_wire.errors import FotaError, InputError, TransportError, VerifyError
 
 HOUR_MS = 3_600_000
@@ -303,7 +304,7 @@ def test_download_comes_page_by_page_so_that_the_application_gets_its_turn(devic
     while not agent.rebooting:
         device.now += agent.step()
         turns += agent.engine.phase == "fetch"
-    pages = -(-len(world.v2.image) // layout.PAGE_SIZE)
+    pages = -(-len(world.v2.image) // stm32l476.PAGE_SIZE)
     assert turns >= pages
 
 
@@ -341,7 +342,7 @@ def test_mode_off_checks_in_and_reports_and_writes_nothing(device):
     assert agent.engine.deferred
     assert device.network.reports
     assert device.machine.flash.log == [] or all(
-        op.offset < layout.SLOT_OFFSET for op in device.machine.flash.log
+        op.offset < stm32l476.SLOT_OFFSET for op in device.machine.flash.log
     )
     assert not any("payload" in path for _, path, _ in device.network.requests)
 
@@ -675,8 +676,8 @@ def test_download_that_a_cut_ended_is_known_to_the_next_life(device, world):
     for _ in range(4):  # the request, and three pages
         agent.step()
     device.run(device.agent())
-    assert f"resuming at {2 * layout.PAGE_SIZE} of {len(world.v2.image)} bytes" in device.hooks.lines
-    assert device.network.payload_bytes < len(world.v2.image) + 2 * layout.PAGE_SIZE
+    assert f"resuming at {2 * stm32l476.PAGE_SIZE} of {len(world.v2.image)} bytes" in device.hooks.lines
+    assert device.network.payload_bytes < len(world.v2.image) + 2 * stm32l476.PAGE_SIZE
 
 
 class Buggy(Hooks):

@@ -7,10 +7,10 @@ import pytest
 from fota_agent.boards.atecc608 import Atecc608 as Driver
 from fota_vdev.atecc608 import Atecc608
 from fota_vdev.machine import Machine
+from fota_wire.chips.stm32l476 import BOOTLOADER_SIZE, FLASH_BASE, SETTINGS_OFFSET
 from fota_wire.element import IDENTITY_SLOT, NEXT_SLOT
 from fota_wire.errors import DeviceError
 from fota_wire.host_crypto import public_xy, verify
-from fota_wire.layout import BOOTLOADER_SIZE, FLASH_BASE, SETTINGS_OFFSET
 
 from .conftest import BUILD, CLASS_ID, VENDOR_ID, Device, make
 from .test_bootloader_watchdog import UNFED_MS, Feeds, hardware_watchdog, settle

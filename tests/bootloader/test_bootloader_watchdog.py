@@ -14,7 +14,8 @@ import pytest
 from fota_vdev.cells.board import IWDG_SW
 from fota_vdev.parts.clock import PS_PER_MS
 from fota_wire import journal
-from fota_wire.layout import SEC_CNT_MAX, SETTINGS_OFFSET, SLOT_A, SLOT_B, SLOT_SIZE
+from fota_wire.chips.stm32l476 import SETTINGS_OFFSET, SLOT_SIZE
+from fota_wire.layout import SEC_CNT_MAX, SLOT_A, SLOT_B
 from fota_wire.settings import pack, unpack
 
 LSI_FASTEST_HZ = 34_000  # STM32L476 data sheet, over temperature; nominal is 32,000

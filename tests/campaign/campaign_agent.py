@@ -30,9 +30,10 @@ from fota_vdev.modem.network import HostNetwork, Recorder, Replay, Tape
 from fota_vdev.snapshot import Snapshot, Snapshots
 from fota_wire import journal
 from fota_wire.bootreport import unpack
+from fota_wire.chips.stm32l476 import BOOT_REPORT_ADDRESS, VECTOR_ADDRESS
 from fota_wire.errors import FormatError
 from fota_wire.journal import STAGED
-from fota_wire.layout import BOOT_REPORT_ADDRESS, BOOT_REPORT_SIZE, SLOT_A, SLOT_B, VECTOR_ADDRESS
+from fota_wire.layout import BOOT_REPORT_SIZE, SLOT_A, SLOT_B
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "demo"))
 

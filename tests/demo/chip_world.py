@@ -9,8 +9,9 @@ from fota_vdev.machine import Machine, StopReason
 from fota_vdev.modem import peripheral as modem
 from fota_vdev.modem.network import HostLink, HostNetwork
 from fota_wire.bootreport import BootReport, unpack
+from fota_wire.chips.stm32l476 import BOOT_REPORT_ADDRESS
 from fota_wire.errors import InputError
-from fota_wire.layout import BOOT_REPORT_ADDRESS, BOOT_REPORT_SIZE
+from fota_wire.layout import BOOT_REPORT_SIZE
 
 RELEASES = ("release-1", "release-2")
 LONGEST_S = 1800  # of the chip's own time, in which waits for the server count as long as they are

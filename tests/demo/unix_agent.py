@@ -13,7 +13,8 @@ import chip_world
 from chip_world import BUILD, ChipWorld
 
 from fota_vdev.machine import StopReason
-from fota_wire.layout import BANK_SIZE, BOOT_REPORT_ADDRESS, BOOT_REPORT_SIZE, PAGE_SIZE
+from fota_wire.chips.stm32l476 import BANK_SIZE, BOOT_REPORT_ADDRESS, PAGE_SIZE
+from fota_wire.layout import BOOT_REPORT_SIZE
 
 MICROPYTHON = BUILD / "agent-firmware/unix/micropython"
 MOST_LINES = 200_000  # an update is some thousand transfers with the element, a line each

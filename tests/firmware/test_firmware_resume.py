@@ -4,7 +4,7 @@ import chip_world
 import pytest
 
 from fota_vdev.machine import StopReason
-from fota_wire.layout import PAGE_SIZE, SLOT_OFFSET
+from fota_wire.chips.stm32l476 import PAGE_SIZE, SLOT_OFFSET
 
 pytestmark = pytest.mark.slow
 CUT_AT_STORE = 12_345  # of some 26,000 double words of the image

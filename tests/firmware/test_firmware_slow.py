@@ -8,7 +8,7 @@ import pytest
 from fota_agent.transport.patience import WRITE_MS
 from fota_vdev.modem import peripheral as modem
 from fota_vdev.modem.network import HostNetwork, SlowNetwork
-from fota_wire.layout import SLOT_OFFSET
+from fota_wire.chips.stm32l476 import SLOT_OFFSET
 
 pytestmark = pytest.mark.slow
 PROMISED, KIB = 256, 1024

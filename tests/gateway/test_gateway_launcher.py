@@ -16,6 +16,7 @@ from fota_agent.boards.linux.gateway import Gateway
 from fota_signer.identity import DeviceClass
 from fota_signer.images import sign_payload
 from fota_wire import journal, layout, settings, status
+from fota_wire.chips import stm32l476
 from fota_wire.errors import DeviceError, FotaError, InputError
 from fota_wire.host_crypto import public_xy
 
@@ -121,7 +122,7 @@ def keys():
 
 def signed(key, counter=5, program=True, device_class=CLASS, payload=b"#!/bin/true\n"):
     if not program:
-        payload = (0x20010000).to_bytes(4, "little") + (layout.VECTOR_ADDRESS + 1).to_bytes(4, "little")
+        payload = (0x20010000).to_bytes(4, "little") + (stm32l476.VECTOR_ADDRESS + 1).to_bytes(4, "little")
     made = DeviceClass(class_id=device_class, vendor_id=VENDOR)
     return sign_payload(
         payload, key=key, version=(1, 0, 0, 0), sec_cnt=counter, device_class=made, program=program

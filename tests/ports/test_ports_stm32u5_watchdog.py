@@ -10,10 +10,9 @@ import pytest
 
 from fota_vdev.parts.clock import PS_PER_MS
 from fota_wire import image, journal
-from fota_wire.chips.stm32u585 import SLOT_SIZE
+from fota_wire.chips.stm32u585 import SETTINGS_OFFSET, SLOT_SIZE
 from fota_wire.cose import key_hash
 from fota_wire.host_crypto import public_xy, signer
-from fota_wire.layout import SETTINGS_OFFSET
 from fota_wire.settings import pack, unpack
 
 from .conftest import CLASS_ID, A, B, refused

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fota_signer.elf import read
-from fota_wire import host_chips
+from fota_wire import host_chips, layout
 from fota_wire.errors import InputError
 from fota_wire.host_chips import CHIPS, STM32
 
@@ -118,6 +118,15 @@ def test_flash_of_the_model_is_that_of_the_row() -> None:
 
     for flash, row in ((STM32L476_FLASH, STM32["stm32l476"]), (STM32U585_FLASH, STM32["stm32u585"])):
         assert (flash.bank, flash.page, flash.word) == (row.BANK_SIZE, row.PAGE_SIZE, row.WRITE_SIZE)
+
+
+def test_what_rows_say_is_said_nowhere_else() -> None:
+    of_rows = {
+        name
+        for kind in (host_chips.Chip, host_chips.Stm32, host_chips.Espressif)
+        for name in vars(kind)["__annotations__"]
+    }
+    assert of_rows & set(vars(layout)) == set()
 
 
 def test_row_is_found_by_its_name_and_another_is_told() -> None:

@@ -24,8 +24,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from lifeline import HANG_S
 
-from fota_wire import assignment, checkin, cose, host_crypto, image, layout, report, suit
+from fota_wire import assignment, checkin, cose, host_crypto, image, report, suit
 from fota_wire import root as roots
+from fota_wire.chips import stm32l476
 
 VENDOR = bytes(range(16))
 CLASS = bytes(range(16, 32))
@@ -94,7 +95,7 @@ def make_image(
 ) -> bytes:
     """A well-formed image whose content follows from its arguments."""
     body = hashlib.shake_256(repr((version, sec_cnt, size, salt)).encode()).digest(size)
-    payload = struct.pack("<II", layout.STACK_TOP_MAX, layout.VECTOR_ADDRESS + 9) + body
+    payload = struct.pack("<II", stm32l476.STACK_TOP_MAX, stm32l476.VECTOR_ADDRESS + 9) + body
     protected = image.build_protected(sec_cnt, class_id, chip=chip)
     hashed = image.build_header(len(payload), len(protected), version) + payload + protected
     key = image_key()

@@ -22,9 +22,9 @@ from fota_signer.identity import device_class
 from fota_signer.images import sign_payload
 from fota_wire import cose, host_crypto, settings
 from fota_wire import root as roots
+from fota_wire.chips.stm32l476 import FLASH_BASE, SETTINGS_OFFSET, TRUST_STORE_OFFSET, VECTOR_ADDRESS
 from fota_wire.errors import VerifyError
 from fota_wire.host_ca import certificate_der
-from fota_wire.layout import FLASH_BASE, SETTINGS_OFFSET, TRUST_STORE_OFFSET, VECTOR_ADDRESS
 
 CLASS = device_class(class_uuid=None, domain="example.com", model="demo")
 OTHER = device_class(class_uuid=None, domain="example.org", model="demo")

@@ -14,6 +14,7 @@ from pathlib import Path
 from fota_signer.examples import example_key
 from fota_wire import assignment, cbor, cose, der, host_crypto, image, journal, layout, report, status, suit
 from fota_wire import root as roots
+from fota_wire.chips import stm32l476
 
 Vector = dict[str, object]
 VENDOR, CLASS = b"vendor-uuid-0001", b"class-uuid-00001"
@@ -405,7 +406,7 @@ def report_vectors() -> list[Vector]:
 
 def make_image(
     *,
-    head: tuple[int, int] = (0x20010000, layout.VECTOR_ADDRESS + 0x41),
+    head: tuple[int, int] = (0x20010000, stm32l476.VECTOR_ADDRESS + 0x41),
     protected: bytes | None = None,
     tail: Callable[[bytes, bytes, bytes], bytes] = image.build_unprotected,
     patch: tuple[int, bytes] | None = None,
@@ -496,10 +497,10 @@ def image_vectors() -> list[Vector]:
             s.IM11,
         ),
         vector("der-raw", tail(lambda h, k, r: tlv((0x10, h), (1, k), (0x22, r))), s.IM11),
-        vector("stack-outside", make_image(head=(0x20018000, layout.VECTOR_ADDRESS + 1)), s.IM12),
-        vector("stack-unaligned", make_image(head=(0x20010004, layout.VECTOR_ADDRESS + 1)), s.IM12),
-        vector("reset-even", make_image(head=(0x20010000, layout.VECTOR_ADDRESS)), s.IM12),
-        vector("reset-behind", make_image(head=(0x20010000, layout.VECTOR_ADDRESS + 209)), s.IM12),
+        vector("stack-outside", make_image(head=(0x20018000, stm32l476.VECTOR_ADDRESS + 1)), s.IM12),
+        vector("stack-unaligned", make_image(head=(0x20010004, stm32l476.VECTOR_ADDRESS + 1)), s.IM12),
+        vector("reset-even", make_image(head=(0x20010000, stm32l476.VECTOR_ADDRESS)), s.IM12),
+        vector("reset-behind", make_image(head=(0x20010000, stm32l476.VECTOR_ADDRESS + 209)), s.IM12),
         vector(
             "another-key", good.replace(cose.key_hash(xy("image-a")), cose.key_hash(xy("image-b"))), s.IM8
         ),

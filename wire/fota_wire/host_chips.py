@@ -62,7 +62,6 @@ class Stm32(Chip, Protocol):
     JOURNAL_BANK: int
     AGENT_STORE_BANK: int
     SLOT_OFFSET: int
-    HEADER_SIZE: int
     VECTOR_ADDRESS: int
     STACK_TOP_MAX: int
 

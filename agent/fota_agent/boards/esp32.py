@@ -12,6 +12,7 @@ import struct
 
 from fota_agent.engine import state as store
 from fota_wire import bootreport, journal, layout, p256, settings
+from fota_wire.chips import esp32c3
 from fota_wire.errors import DeviceError, FormatError, InputError, VerifyError
 from fota_wire.status import FL1, FL2, IM1, IM3, JO1, JO2, PO4, SE1
 from fota_wire.version import parse_version
@@ -92,8 +93,9 @@ class Esp32Board:
         self.random_below = random_below
         self._store = self._data("fota_store")
         self._otadata = self._find(TYPE_DATA, OTADATA, "otadata")
-        raw = bytearray(layout.TRUST_STORE_SIZE)
-        self._data("fota_trust").readblocks(0, raw, 0)
+        factory = self._data("fota_trust")
+        raw = bytearray(min(factory.info()[3], esp32c3.TRUST_STORE_SIZE))
+        factory.readblocks(0, raw, 0)
         try:
             trust = settings.unpack_trust_store(bytes(raw))
         except FormatError as exc:

@@ -3,6 +3,8 @@
 The factory writes the same into both banks below the slots, but for the layout words: which bank it is.
 """
 
+from fota_wire.layout import HEADER_SIZE
+
 NAME = "stm32u585"
 TITLE = "STM32U585"
 PORT = "stm32u5"
@@ -36,7 +38,6 @@ SLOT_OFFSET = 0x4000
 SLOT_SIZE = 0xF0000
 SLOT_ADDRESS = FLASH_BASE + SLOT_OFFSET
 INACTIVE_SLOT_ADDRESS = OTHER_BANK_BASE + SLOT_OFFSET
-HEADER_SIZE = 0x200
 VECTOR_ADDRESS = SLOT_ADDRESS + HEADER_SIZE
 
 RAM_BASE = 0x20000000
