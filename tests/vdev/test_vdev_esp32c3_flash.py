@@ -88,6 +88,24 @@ def test_nothing_changes_without_write_enable_or_while_busy(chip):
     assert [op.kind for op in chip.flash.log] == ["erase"]
 
 
+def test_quad_enable_is_kept_if_writing_was_enabled_and_nothing_else_of_that_register(chip):
+    def user(command: int, *, read: bool = False, data: int = 0) -> int:
+        chip.mem32[SPI + 0x18] = 1 << 31 | (1 << 28 if read else 1 << 27)
+        chip.mem32[SPI + 0x20] = 7 << 28 | command
+        chip.mem32[SPI + 0x24] = chip.mem32[SPI + 0x28] = 7
+        chip.mem32[SPI + 0x58] = data
+        chip.mem32[SPI] = 1 << 18
+        return chip.mem32[SPI + 0x58] & 0xFF
+
+    user(0x31, data=2)
+    assert user(0x35, read=True) == 0, "without write enable"
+    chip.mem32[SPI] = WREN
+    user(0x31, data=0xFF)
+    assert user(0x35, read=True) == 2
+    chip.reset("pin")
+    assert user(0x35, read=True) == 2, "the chip's reset is none of the flash's"
+
+
 def test_bytes_beyond_the_end_of_a_page_go_to_its_beginning(chip):
     program(chip, 0x50FE, bytes(range(1, 5)))
     assert chip.flash.read_phys(1, 0x50FE, 4) == b"\x01\x02\xff\xff"

@@ -13,6 +13,7 @@ PP, SE, BE32, BE64, CE, CE_TOO = 0x02, 0x20, 0x52, 0xD8, 0xC7, 0x60
 QUIET = (0x7A, 0x75, 0xAB, 0xB9, 0x66, 0x99, 0xFF)  # suspend and resume, sleep and reset: nothing to do
 ERASES = {SE: SECTOR, BE32: 32 << 10, BE64: 64 << 10, CE: SIZE, CE_TOO: SIZE}
 WIP, WEL, PROTECTION = 1, 2, 0x7C
+QE = 2
 PROGRAM_PS = 500 * PS_PER_US  # typical, of a page
 ERASE_PS = {SECTOR: 50_000 * PS_PER_US, 32 << 10: 150_000 * PS_PER_US, 64 << 10: 250_000 * PS_PER_US,
             SIZE: 12_000_000 * PS_PER_US}  # fmt: skip
@@ -22,15 +23,16 @@ class FlashChip(Peripheral):
     """Answers whole commands. It has its own supply of time: busy after writing, as a real part is."""
 
     name = "SPI flash"
-    STATE: ClassVar[tuple[str, ...]] = ("status", "busy_until_ps")
+    STATE: ClassVar[tuple[str, ...]] = ("status", "quad", "busy_until_ps")
 
     def __init__(self, array: NorFlash, clock: Clock) -> None:
         self.array = array
         self._clock = clock
+        self.quad = 0  # QE, of the second status register: drivers for four data lines set it, and look
         self.reset()
 
     def reset(self) -> None:
-        """As after power-up; the chip's reset does not reach it, but an operation is over by then."""
+        """As after power-up; the MCU's reset does not reach it, but an operation is over by then. QE stays."""
         self.status = 0
         self.busy_until_ps = 0
 
@@ -71,7 +73,7 @@ class FlashChip(Peripheral):
 
     def _status_byte(self, code: int) -> bytes:
         if code != RDSR:
-            return b"\0"
+            return bytes([self.quad if code == RDSR2 else 0])
         if not self.busy:
             return bytes([self.status])
         self.wait()  # whoever polls sees "not yet" once
@@ -80,6 +82,9 @@ class FlashChip(Peripheral):
     def _write_status(self, code: int, data: bytes) -> None:
         if code == WRSR and data and data[0] & PROTECTION:
             raise UnmodelledError("protected blocks of the SPI flash are not modelled")
+        second = data[:1] if code == WRSR2 else data[1:2]
+        if second and self.status & WEL:
+            self.quad = second[0] & QE
         self.status &= ~WEL
 
     def _change(self, code: int, address: int, data: bytes) -> None:
