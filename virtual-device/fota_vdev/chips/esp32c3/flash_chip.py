@@ -32,7 +32,7 @@ class FlashChip(Peripheral):
         self.reset()
 
     def reset(self) -> None:
-        """As after power-up; the MCU's reset does not reach it, but an operation is over by then. QE stays."""
+        """As after power-up: no operation goes on. The MCU's reset does not reach it; QE stays."""
         self.status = 0
         self.busy_until_ps = 0
 
