@@ -61,7 +61,8 @@ firmware: toolchain $(READY)
 # MicroPython and mbedTLS come from Debian's archive (agent/firmware/README.md).
 AGENT_VERSIONS := 1.0.0 1.1.0 1.2.0-fail
 agent-firmware: agent-toolchain
-	@for version in $(AGENT_VERSIONS); do $(MAKE) --no-print-directory -C agent/firmware VERSION=$$version || exit 1; done
+	@for chip in stm32l4 esp32c3; do for version in $(AGENT_VERSIONS); do \
+	  $(MAKE) --no-print-directory -C agent/firmware CHIP=$$chip VERSION=$$version || exit 1; done; done
 	@$(MAKE) --no-print-directory -C agent/firmware TLS12=1
 	@$(MAKE) --no-print-directory -C agent/firmware unix
 
@@ -69,15 +70,16 @@ agent-firmware: agent-toolchain
 agent-firmware-if-any: toolchain
 	@mkdir -p build/micropython; \
 	if ! $(MAKE) --no-print-directory agent-toolchain; \
-	  then echo "no picolibc-arm-none-eabi, xz-utils or bzip2 on this machine" > build/micropython/unavailable; \
+	  then echo "no picolibc for both chips, xz-utils or bzip2 on this machine" > build/micropython/unavailable; \
 	elif agent/firmware/fetch_sources.sh build/micropython; \
 	  then $(MAKE) --no-print-directory agent-firmware; fi
 
+AGENT_TOOLCHAIN := picolibc-arm-none-eabi picolibc-riscv64-unknown-elf xz-utils bzip2
 agent-toolchain: toolchain
-	@[ -f /usr/lib/picolibc/arm-none-eabi/picolibc.specs ] || { \
+	@[ -f /usr/lib/picolibc/arm-none-eabi/picolibc.specs ] && [ -f /usr/lib/picolibc/riscv64-unknown-elf/picolibc.specs ] || { \
 	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq picolibc-arm-none-eabi xz-utils bzip2; \
-	} || { echo "make: needs Debian's packages picolibc-arm-none-eabi, xz-utils and bzip2: apt-get install them as root" >&2; exit 1; }
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(AGENT_TOOLCHAIN); \
+	} || { echo "make: needs Debian's packages $(AGENT_TOOLCHAIN): apt-get install them as root" >&2; exit 1; }
 
 # The compilers come from Debian; without the right to install them, say their names and stop.
 TOOLCHAIN := gcc-arm-none-eabi gcc-riscv64-unknown-elf gcc libc6-dev

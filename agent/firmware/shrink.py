@@ -7,7 +7,8 @@ Sources stay as they are, for people and for CPython. Here a linker's work is do
 that nobody imports, functions, classes and methods that nobody mentions, type annotations and docstrings are
 left out; constants that are integers or strings are put where they are used, so that they take no room in
 a module's dictionary, which is RAM. What is one constant, or one module, in all classes of the firmware (a
-board's ROW of the table of chips, the addresses of a flash controller) is put in place in the same way.
+board's ROW of the table of chips, the addresses of a flash controller) is put in place in the same way; a
+module that is handed on as a value keeps all that it has.
 Whether a name is mentioned is asked of all modules together: too much may stay, never too little, as long
 as nobody looks a name up by a computed string.
 """
@@ -17,9 +18,10 @@ import copy
 import operator
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 # imported inside functions that the firmware does not call, or on CPython only
 LEFT_OUT = {
@@ -36,6 +38,7 @@ OPERATORS = {
     ast.BitOr: operator.or_, ast.BitAnd: operator.and_,
 }  # fmt: skip
 Constant = int | str
+Expression = TypeVar("Expression", bound=ast.expr)
 Definition = ast.FunctionDef | ast.ClassDef | ast.Assign
 
 
@@ -142,6 +145,20 @@ class Constants:
         for module in modules.values():
             self._collect(module, set())
         self._fixed = self._class_constants()
+        self._bare = {name for module in modules.values() for name in bare_attributes(module.tree)}
+        self.whole = {found.name for found in self._values()}
+
+    def _values(self) -> "Iterator[Module]":
+        """Yield the modules that are handed on: nobody can tell what of them is used."""
+        for module in self._modules.values():
+            aliases = self._aliases(module)
+            in_classes = {id(part.value) for part in class_assignments(module.tree)}
+            for node in bare(module.tree, ast.Name):
+                if node.id in aliases and isinstance(node.ctx, ast.Load) and id(node) not in in_classes:
+                    yield aliases[node.id]
+        for name, value in self._fixed.items():
+            if isinstance(value, Module) and name in self._bare:
+                yield value
 
     def _collect(self, module: Module, busy: set[str]) -> None:
         if module.name in busy or module.constants:
@@ -204,7 +221,8 @@ class Constants:
     def place(self, module: Module) -> None:
         """Replace the constants in ``module``; drop their assignments and imports."""
         names = self._visible(module) | module.constants
-        module.tree = Place(names, self._aliases(module), self._fixed).visit(module.tree)
+        kept = self._bare | (set(module.constants) if module.name in self.whole else set())
+        module.tree = Place(names, self._aliases(module), self._fixed, kept).visit(module.tree)
 
 
 class Place(ast.NodeTransformer):
@@ -215,10 +233,12 @@ class Place(ast.NodeTransformer):
         names: dict[str, Constant],
         modules: dict[str, Module],
         fixed: "dict[str, Constant | Module] | None" = None,
+        kept: "set[str] | None" = None,
     ) -> None:
         self._names = names
         self._modules = modules
         self._fixed = fixed or {}
+        self._kept = kept or set()
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         if isinstance(node.ctx, ast.Load) and node.id in self._names:
@@ -247,15 +267,20 @@ class Place(ast.NodeTransformer):
         node.body = [
             part
             for part in node.body
-            if not (names := [name for name, _ in assigned(part)]) or not all(n in self._fixed for n in names)
+            if not (names := [name for name, _ in assigned(part)])
+            or not all(self._gone(name, self._fixed) for name in names)
         ]
         return self.generic_visit(node)
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
         pairs = list(assigned(node))
-        if pairs and all(name in self._names for name, _ in pairs):
+        if pairs and all(self._gone(name, self._names) for name, _ in pairs):
             return None
         return self.generic_visit(node)
+
+    def _gone(self, name: str, known: "Mapping[str, object]") -> bool:
+        """Tell whether nobody needs the assignment of a name once it is in place everywhere."""
+        return name in known and name not in self._kept
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
         node.names = [alias for alias in node.names if (alias.asname or alias.name) not in self._names]
@@ -265,6 +290,17 @@ class Place(ast.NodeTransformer):
 def is_self(node: ast.expr) -> bool:
     """Tell whether an expression is a method's own object."""
     return isinstance(node, ast.Name) and node.id == "self"
+
+
+def bare(tree: ast.AST, kind: type[Expression]) -> Iterator[Expression]:
+    """Yield the expressions of a kind that are used as they are, not for an attribute."""
+    inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    yield from (node for node in ast.walk(tree) if isinstance(node, kind) and id(node) not in inner)
+
+
+def bare_attributes(tree: ast.AST) -> Iterator[str]:
+    """Yield the names of attributes of a method's own object that are used as they are."""
+    yield from (node.attr for node in bare(tree, ast.Attribute) if is_self(node.value))
 
 
 def class_assignments(tree: ast.AST) -> Iterator[ast.Assign]:
@@ -371,9 +407,11 @@ def code_of(node: ast.AST) -> str | None:
 class Live:
     """What stays: definitions that code which stays mentions, and methods whose name it mentions anywhere."""
 
-    def __init__(self, modules: dict[str, Module]) -> None:
+    def __init__(self, modules: dict[str, Module], whole: set[str]) -> None:
         self._modules = modules
         self.names: set[tuple[str, str]] = set()  # (module, name)
+        for name in whole & set(modules):
+            self.names |= {(name, name_of(node)) for node in modules[name].tree.body if is_definition(node)}
         self.methods: set[str] = set()
         self._imports = {name: self._origins(module) for name, module in modules.items()}
         waiting: list[tuple[str, Definition, bool]] = []
@@ -656,7 +694,7 @@ def shrink(
         module.tree = codes.visit(module.tree)
     while True:
         before = sum(len(ast.dump(module.tree)) for module in modules.values())
-        live = Live(modules)
+        live = Live(modules, constants.whole)
         for module in modules.values():
             Drop(live, module)
         modules = reached(modules)

@@ -8,10 +8,9 @@ from world import BUILD, StepFailed, World
 from fota_vdev.machine import Machine, StopReason
 from fota_vdev.modem import peripheral as modem
 from fota_vdev.modem.network import HostLink, HostNetwork
-from fota_wire.bootreport import BootReport, unpack
-from fota_wire.chips.stm32l476 import BOOT_REPORT_ADDRESS
+from fota_wire.bootreport import SIZE, BootReport, unpack
 from fota_wire.errors import InputError
-from fota_wire.layout import BOOT_REPORT_SIZE
+from fota_wire.host_chips import DEFAULT, ESPRESSIF, chip
 
 RELEASES = ("release-1", "release-2")
 LONGEST_S = 1800  # of the chip's own time, in which waits for the server count as long as they are
@@ -23,13 +22,14 @@ def why_not() -> str:
     return why.read_text().strip() if why.exists() else ""
 
 
-def firmware(version: str) -> Path:
-    """Return the ELF of one version of the firmware.
+def firmware(version: str, name: str = DEFAULT) -> Path:
+    """Return the ELF of one version of the firmware for a chip.
 
     Raises:
         InputError: it was not built.
     """
-    elf = BUILD / f"agent-firmware/firmware-{version}.elf"
+    folder = BUILD / "agent-firmware" / ("" if name == DEFAULT else chip(name).PORT)
+    elf = folder / f"firmware-{version}.elf"
     if not elf.exists():
         raise InputError(f"{elf.name} is missing: make agent-firmware")
     return elf
@@ -83,7 +83,7 @@ class ChipWorld(World):
 
     def release_chip(self, version: str, sequence: int, app: Any = "") -> Path:
         """Sign and publish one release of the firmware, of the ELF or binary ``app``; return its image."""
-        elf = app if isinstance(app, Path) else firmware(app or version)
+        elf = app if isinstance(app, Path) else firmware(app or version, self.row.NAME)
         image = self.sign(version, 2, elf=elf)
         self.fota("release", "publish", image, self.manifest(image, sequence, RELEASES))
         return image
@@ -104,6 +104,8 @@ class ChipWorld(World):
         self.machine = Machine.load(self.device)
         self.net = CountedNetwork(self.machine, now_s)
         self.modem = modem.attach(self.machine, self.net)
+        if self.row.NAME in ESPRESSIF:  # it costs as much as all the rest; tests/ports runs with it
+            self.machine.cpu.check_alignment(on=False)
         self.machine.power_on()
 
     def switch_off(self) -> None:
@@ -127,8 +129,8 @@ class ChipWorld(World):
 
     def boot_report(self) -> BootReport:
         """Return what the bootloader left in RAM."""
-        return unpack(self.machine.read(BOOT_REPORT_ADDRESS, BOOT_REPORT_SIZE))
+        return unpack(self.machine.read(self.row.BOOT_REPORT_ADDRESS, SIZE))
 
-    def row(self) -> Any:
+    def twin(self) -> Any:
         """Return what the server knows of the device."""
         return self.json("device", "show", self.device_id)

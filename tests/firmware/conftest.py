@@ -3,6 +3,7 @@ reason, where MicroPython's sources cannot be had."""
 
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "demo"))
 
 import chip_world
+
+from fota_wire.host_chips import DEFAULT
+
+TOOLS = {DEFAULT: "arm-none-eabi-", "esp32c3": "riscv64-unknown-elf-"}
 
 
 @pytest.fixture(scope="session")
@@ -21,20 +26,35 @@ def elf():
     return chip_world.firmware("1.0.0")
 
 
-@pytest.fixture(scope="session")
-def symbols(elf):
-    out = subprocess.run(["arm-none-eabi-nm", elf], capture_output=True, text=True, check=True).stdout
+@pytest.fixture(scope="session", params=TOOLS)
+def symbols(request, elf):
+    """Names in the firmware of each chip."""
+    command = [TOOLS[request.param] + "nm", chip_world.firmware("1.0.0", request.param)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return {line.split()[-1] for line in out.splitlines()}
 
 
 @pytest.fixture(scope="module")
 def chip(elf, tmp_path_factory):
     """A provisioned chip that runs 1.0.0 of the firmware, which the server knows; switched on."""
-    world = chip_world.ChipWorld(tmp_path_factory.mktemp("chip"))
+    with switched_on(tmp_path_factory.mktemp("chip"), DEFAULT) as world:
+        yield world
+
+
+@pytest.fixture(scope="module", params=TOOLS)
+def each_chip(request, elf, tmp_path_factory):
+    """The same of each chip that there is a firmware for."""
+    with switched_on(tmp_path_factory.mktemp("chip"), request.param) as world:
+        yield world
+
+
+@contextmanager
+def switched_on(folder, name):
+    world = chip_world.ChipWorld(folder, name)
     try:
         world.make_keys()
         world.start_server()
-        world.provision(world.sign("1.0.0", 2, elf=elf))
+        world.provision(world.sign("1.0.0", 2, elf=chip_world.firmware("1.0.0", name)))
         world.release_chip("1.0.0", 1)
         world.switch_on()
         yield world

@@ -4,6 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import chip_world
 import pytest
 
 REPO = Path(__file__).parents[2]
@@ -22,6 +23,14 @@ def test_image_fits_its_budgets(elf):
     assert size[".text"] + size[".data"] <= TEXT
     assert size[".text"] + size[".data"] + 0x200 + 1024 <= IMAGE
     assert size[".data"] + size[".bss"] <= RAM - 40 * 1024  # stack and Python's heap take the rest
+
+
+def test_code_of_the_esp32c3_is_rv32imc_and_nothing_else(elf):
+    """The emulator executes atomics and floating point; the chip traps."""
+    command = ["riscv64-unknown-elf-readelf", "-A", chip_world.firmware("1.0.0", "esp32c3")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    parts = said.split('Tag_RISCV_arch: "')[1].split('"')[0].split("_")
+    assert {re.sub(r"\d+p\d+$", "", part) for part in parts} == {"rv32i", "m", "c", "zicsr", "zmmul"}
 
 
 def test_image_has_nothing_that_listens(symbols):

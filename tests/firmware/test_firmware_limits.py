@@ -65,13 +65,13 @@ def steps(chip):
 def test_four_large_root_steps_are_taken_and_a_whole_update_still_fits(chip, steps):
     assert all(LARGE - 34 < len(step) <= LARGE for step in steps)
     said = chip.run_chip("agent 1.0.0: settled")
-    while chip.row()["root_version"] <= STEPS:
+    while chip.twin()["root_version"] <= STEPS:
         said += chip.run_chip("agent 1.0.0: settled")
     chip.release_chip("1.1.0", 2)
     chip.fota("rollout", "start", "1.1.0", "--device", chip.device_id)
     said += chip.run_chip("agent 1.1.0: confirmed")
     said += chip.run_chip("agent 1.1.0: settled")
-    while chip.row()["root_version"] <= STEPS:  # what its store has no room for comes again
+    while chip.twin()["root_version"] <= STEPS:  # what its store has no room for comes again
         said += chip.run_chip("agent 1.1.0: settled")
     assert MEMORY not in said
     assert "agent: stopped" not in said

@@ -3,7 +3,9 @@ own successor over TLS, the bootloader tries it, it confirms; and back by the op
 
 import pytest
 
-from fota_wire.layout import SLOT_A, SLOT_B
+from fota_vdev.places import places
+from fota_wire.host_chips import DEFAULT
+from fota_wire.layout import SLOT_A, SLOT_B, SLOT_NAMES, other_slot
 
 pytestmark = pytest.mark.slow
 
@@ -12,16 +14,17 @@ def version(value):
     return value.get("version") if isinstance(value, dict) else value
 
 
-def test_chip_updates_itself_and_is_rolled_back(chip):
+def test_chip_updates_itself(each_chip):
+    chip = each_chip
     # 1.0.0 boots, checks in over TLS 1.3 with the key in the element, and the server hears of it
     said = chip.run_chip("agent 1.0.0: settled")
     assert "fota-boot: slot A 1.0.0 confirmed" in said
     assert "agent 1.0.0: slot A runs 1.0.0, confirmed" in said
-    row = chip.row()
+    row = chip.twin()
     assert version(row["running"]) == version(row["confirmed"]) == "1.0.0"
     first = len(chip.net.events)
 
-    # 1.1.0, its successor: into the other bank, tried, confirmed, reported
+    # 1.1.0, its successor: into the other slot, tried, confirmed, reported
     image = chip.release_chip("1.1.0", 2)
     chip.fota("rollout", "start", "1.1.0", "--device", chip.device_id)
     said = chip.run_chip("agent 1.1.0: settled")
@@ -29,28 +32,34 @@ def test_chip_updates_itself_and_is_rolled_back(chip):
     assert "agent 1.1.0: slot B runs 1.1.0, trial" in said
     assert "agent 1.1.0: confirmed" in said
     assert chip.boot_report().running == SLOT_B
-    row = chip.row()
+    row = chip.twin()
     assert (version(row["confirmed"]), row["status"]) == ("1.1.0", "confirmed")
     size = image.stat().st_size
-    assert chip.machine.flash.read_phys(2, 0x4000, size) == image.read_bytes()
+    assert places(chip.machine).slots[SLOT_B].read(chip.machine)[:size] == image.read_bytes()
     assert sum(size for what, _, size in chip.net.events[first:] if what == "receive") > size
+    assert chip.machine.faults == []
 
-    # back to 1.0.0, which still lies in slot A: nothing is downloaded
+
+@pytest.mark.parametrize("each_chip", [DEFAULT], indirect=True)  # the agent does the same on all
+def test_operator_rolls_back_and_nothing_is_downloaded(each_chip):
+    chip = each_chip
     before = chip.modem.received
     chip.fota("rollback", "--device", chip.device_id)
     said = chip.run_chip("agent 1.0.0: settled")
     assert "fota-boot: slot A 1.0.0 trial" in said
     assert chip.boot_report().running == SLOT_A
-    assert version(chip.row()["confirmed"]) == "1.0.0"
+    assert version(chip.twin()["confirmed"]) == "1.0.0"
     assert chip.modem.received - before < 40_000
     assert chip.machine.faults == []
 
 
-def test_release_that_fails_its_self_test_on_the_chip_is_reverted_and_reported(chip):
+def test_release_that_fails_its_self_test_on_the_chip_is_reverted_and_reported(each_chip):
+    chip = each_chip
+    report = chip.boot_report()
     chip.release_chip("1.2.0", 3, app="1.2.0-fail")
     chip.fota("rollout", "start", "1.2.0", "--device", chip.device_id)
-    said = chip.run_chip("agent 1.0.0: settled")
-    assert "fota-boot: slot B reverted: AP1" in said
-    row = chip.row()
-    assert (version(row["running"]), row["status"]) == ("1.0.0", "reverted")
+    said = chip.run_chip(f"agent {report.version_text}: settled")
+    assert f"fota-boot: slot {SLOT_NAMES[other_slot(report.running)]} reverted: AP1" in said
+    row = chip.twin()
+    assert (version(row["running"]), row["status"]) == (report.version_text, "reverted")
     assert any("AP1" in event["detail"] for event in row["events"])

@@ -33,3 +33,25 @@ def test_modules_lie_side_by_side_and_those_of_one_name_stay_apart(tmp_path: Pat
     assert not [path for path in out.iterdir() if path.is_dir()]
     assert len(list(out.glob("*.py"))) == 5  # main, leaf, clock, both of the name state: no package
     assert not (out / "clock.py").exists()
+
+
+ROWS = {
+    "main.py": "from one import Flash, Board\nprint(Flash().size(), Board().size())\n",
+    "rows/first.py": "SIZE, UNUSED = 7, 1\n",
+    "one.py": "from rows import first\n\ndef doubled(row):\n    return 2 * row.SIZE\n\n"
+    "class Flash:\n    ROW = first\n    def size(self):\n        return doubled(self.ROW)\n\n"
+    "class Board:\n    ROW = first\n    def size(self):\n        return self.ROW.SIZE\n",
+}
+
+
+def test_module_that_is_handed_on_keeps_its_constants(tmp_path: Path) -> None:
+    source, out = tmp_path / "source", tmp_path / "out"
+    for name, text in ROWS.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(text)
+    packages = [f"{name}={source}" for name in ("rows", "one")]
+    subprocess.run([sys.executable, SHRINK, source / "main.py", out, *packages], check=True)
+    said = subprocess.run([sys.executable, "main.py"], cwd=out, capture_output=True, text=True, check=True)
+    assert said.stdout == "14 7\n"
+    text = "".join(path.read_text() for path in out.glob("*.py"))
+    assert "return 7" in text, "what is the same for all is in place"

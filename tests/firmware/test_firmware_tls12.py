@@ -60,7 +60,7 @@ def test_chip_checks_in_over_tls_1_2_with_the_key_in_the_element(world, firmware
     boot(world, firmware12, 2)
     world.release_chip("1.0.0", 1)
     assert "slot A runs 1.0.0, confirmed" in world.run_chip("agent 1.0.0: settled")
-    assert world.row()["status"] == "confirmed"
+    assert world.twin()["status"] == "confirmed"
     assert world.machine.faults == []
     world.switch_off()
 

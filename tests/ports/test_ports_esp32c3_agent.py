@@ -3,15 +3,18 @@
 import hashlib
 import random
 import struct
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from esp32c3_world import PAGE, SLOTS, STORE, Device
 
-from fota_agent.boards.esp32c3_spi import Esp32C3SpiBoard, SpiNorFlash
+from fota_agent.boards import esp32
+from fota_agent.boards.esp32c3_spi import Esp32C3SpiBoard, Spi1Flash, SpiNorFlash
 from fota_agent.transport import download
 from fota_vdev.parts.bus import PowerCutError
-from fota_wire import journal
+from fota_wire import esp_partitions, journal
 from fota_wire.chips import esp32c3
 from fota_wire.errors import DeviceError, VerifyError
 from fota_wire.status import FL1, IM1, IM3, IM4, IM13, JO2, SE1
@@ -144,6 +147,45 @@ def write(board: Esp32C3SpiBoard, wanted: bytes, offset: int) -> None:
 def install(board: Esp32C3SpiBoard, image: bytes) -> None:
     download.erase(board.inactive, len(image))
     write(board, image, 0)
+
+
+# --- MicroPython's own port: its modules, over the emulated chip ---
+
+
+def test_board_is_found_through_the_modules_of_micropythons_own_port(
+    running: Any, monkeypatch: pytest.MonkeyPatch, c3_signed: Any
+) -> None:
+    """`esp` writes as ESP-IDF does: whole words, page by page, nothing erased; sectors are torn by cuts."""
+    machine, pins = running.machine, []
+
+    class Partition:
+        @staticmethod
+        def find(kind: int, *, subtype: int, label: str | None) -> list[Any]:
+            table = esp_partitions.parse(running.read(esp32c3.TABLE_OFFSET, 0xC00), esp32c3)
+            return [part for part in table if (part.kind, part.subtype) == (kind, subtype)]
+
+    def i2c(number: int, *, scl: int, sda: int, freq: int) -> Any:
+        pins.append((number, scl, sda, freq))
+        return machine.i2c
+
+    modules = {
+        "esp": Spi1Flash(machine.mem32),
+        "esp32": SimpleNamespace(Partition=Partition),
+        "machine": SimpleNamespace(mem32=machine.mem32, I2C=i2c, Pin=lambda pin: pin),
+    }
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr("time.ticks_ms", lambda: machine.time_us // 1000, raising=False)
+    monkeypatch.setattr("time.ticks_diff", lambda a, b: a - b, raising=False)
+    monkeypatch.setattr("time.sleep_us", machine.sleep_us, raising=False)
+    board: Any = esp32.detect()
+    assert pins == [(0, 6, 5, 100_000)]
+    assert isinstance(board, esp32.SecondStageBoard)
+    image = c3_signed("1.1.0", sec_cnt=2)
+    install(board, image)
+    assert (board.inspect(len(image))[0], board.health()) == (2, True)
+    board.request()
+    assert (running.state().state, running.state().candidate) == (journal.STAGED, B)
 
 
 # --- places ---

@@ -8,13 +8,15 @@ from contextlib import suppress
 import pytest
 from lifeline import HANG_S
 
+from fota_vdev.cells.board import MODEM_PLACE
+from fota_vdev.chips.esp32c3.board import UART1
+from fota_vdev.chips.esp32c3.uart import CLK_CONF, CLKDIV, FIFO, STATUS
 from fota_vdev.machine import Machine
+from fota_vdev.models import MODELS
 from fota_vdev.modem import peripheral as modem
 from fota_vdev.modem.network import HostNetwork, Recorder, Replay, Tape
 from fota_vdev.parts.bus import UnmodelledError
-
-REGISTERS = {name: modem.BASE + getattr(modem, name) for name in
-             ("ID", "COMMAND", "STATUS", "AVAILABLE", "LENGTH", "DATA", "PORT", "WAIT", "TIME")}  # fmt: skip
+from fota_wire.errors import DeviceError
 
 
 class Echo:
@@ -52,48 +54,93 @@ def echo():
 
 
 class Driver:
-    """What the firmware's modem.c does, from the host."""
+    """What the firmware's modem.c does, from the host; on the external bus."""
 
     def __init__(self, machine) -> None:
         self.m = machine.mem32
 
-    def __getattr__(self, name):
-        return self.m[REGISTERS[name]]
+    def get(self, register):
+        return self.m[MODEM_PLACE[0] + register]
 
-    def message(self, data):
-        self.m[REGISTERS["LENGTH"]] = len(data)
+    def set(self, register, value):
+        self.m[MODEM_PLACE[0] + register] = value
+
+    def push(self, data):
+        self.set(modem.LENGTH, len(data))
         for at in range(0, len(data), 4):
-            self.m[REGISTERS["DATA"]] = int.from_bytes(data[at : at + 4], "little")
+            self.set(modem.DATA, int.from_bytes(data[at : at + 4], "little"))
 
-    def connect(self, host, port):
-        self.m[REGISTERS["PORT"]] = port
-        self.message(host.encode())
-        self.m[REGISTERS["COMMAND"]] = modem.CONNECT
-
-    def send(self, data):
-        self.message(data)
-        self.m[REGISTERS["COMMAND"]] = modem.SEND
-
-    def wait(self, ms):
-        self.m[REGISTERS["WAIT"]] = ms
-
-    def receive(self):
-        n = self.AVAILABLE
-        self.m[REGISTERS["LENGTH"]] = n
-        words = [self.DATA for _ in range(0, n, 4)]
+    def pull(self, n):
+        self.set(modem.LENGTH, n)
+        words = [self.get(modem.DATA) for _ in range(0, n, 4)]
         return struct.pack(f"<{len(words)}I", *words)[:n]
 
+    def __getattr__(self, name):
+        return self.get(getattr(modem, name))
 
-@pytest.fixture
-def made():
+    def connect(self, host, port):
+        self.set(modem.PORT, port)
+        self.push(host.encode())
+        self.set(modem.COMMAND, modem.CONNECT)
+
+    def send(self, data):
+        self.push(data)
+        self.set(modem.COMMAND, modem.SEND)
+
+    def wait(self, ms):
+        self.set(modem.WAIT, ms)
+
+    def receive(self):
+        return self.pull(self.AVAILABLE)
+
+
+class LineDriver(Driver):
+    """The same at the end of UART1 of an ESP32-C3."""
+
+    def put(self, data, divider=43):
+        self.m[UART1 + CLK_CONF] = 3 << 20 | 1 << 22  # from the crystal
+        self.m[UART1 + CLKDIV] = divider | 6 << 20  # 921,600 baud
+        for byte in data:
+            self.m[UART1 + FIFO] = byte
+
+    def take(self, n):
+        out = bytearray()
+        while len(out) < n:
+            assert self.m[UART1 + STATUS] & 0x3FF, "the modem says nothing"
+            out.append(self.m[UART1 + FIFO])
+        assert len(out) == n
+        return bytes(out)
+
+    def get(self, register):
+        self.put([register])
+        return int.from_bytes(self.take(4), "little")
+
+    def set(self, register, value):
+        self.put([register | 1, *value.to_bytes(4, "little")])
+
+    def push(self, data):
+        self.set(modem.LENGTH, len(data))
+        self.put([modem.DATA | 1, *data])
+
+    def pull(self, n):
+        self.set(modem.LENGTH, n)
+        self.put([modem.DATA])
+        return self.take(n)
+
+
+DRIVERS = {"stm32l476": Driver, "esp32c3": LineDriver}
+
+
+@pytest.fixture(params=DRIVERS)
+def made(request):
     machines = []
 
     def make(network):
-        machine = Machine(seed=1)
+        machine = Machine(seed=1, chip=MODELS[request.param])
         machines.append(machine)
         parts = modem.attach(machine, network)
         machine.power_on()
-        return machine, parts, Driver(machine)
+        return machine, parts, DRIVERS[request.param](machine)
 
     yield make
     for machine in machines:
@@ -194,3 +241,25 @@ def test_message_longer_than_the_buffer_ends_the_run(made):
     parts.write(modem.LENGTH, modem.LONGEST)
     with pytest.raises(UnmodelledError, match="at most"):
         parts.write(modem.LENGTH, modem.LONGEST + 1)
+
+
+def test_line_of_another_speed_ends_the_run():
+    machine = Machine(seed=1, chip=MODELS["esp32c3"])
+    modem.attach(machine, HostNetwork())
+    machine.power_on()
+    with pytest.raises(DeviceError, match="115191 baud; the other end listens at 921600"):
+        machine.mem32[UART1 + FIFO] = 0
+
+
+def test_snapshot_in_the_middle_of_a_request_goes_on_there():
+    machine = Machine(seed=1, chip=MODELS["esp32c3"])
+    modem.attach(machine, HostNetwork())
+    machine.power_on()
+    driver = LineDriver(machine)
+    driver.put([modem.LENGTH | 1, 3])
+    then = machine.snapshot()
+    driver.put([0, 0, 0, modem.ID])
+    machine.restore(then)
+    driver.put([0, 0, 0, modem.ID])
+    assert int.from_bytes(driver.take(4), "little") == modem.ID_VALUE
+    assert not machine.mem32[UART1 + STATUS] & 0x3FF, "no other request was heard"

@@ -91,8 +91,8 @@ class Board(Protocol):
     def expired(self) -> str | None:
         """Return the reset that a watchdog asks for now."""
 
-    def attach(self, base: int, size: int, peripheral: Peripheral) -> None:
-        """Put a block of registers on the bus."""
+    def attach_modem(self, modem: Peripheral) -> tuple[int, int] | None:
+        """Put a modem where the board has it; return (base, size) of registers new to the core's map."""
 
     def state(self) -> dict[str, Any]:
         """Return the state of all blocks."""

@@ -23,7 +23,8 @@ CHIP = (
     "No power analysis, no glitch physics, no real noise: random numbers come from a seeded generator.",
 )
 MODEM = (
-    "No device of that name exists: a socket-offload modem on the external bus, one outbound connection.",
+    "No device of that name exists: a socket-offload modem on the external bus (ESP32-C3: at the end of a"
+    " UART), one outbound connection.",
     "Commands take no virtual time; a wait for the peer takes the real time that it lasts.",
     "Where it may connect is the host's word: the loopback, unless a test or a program says more.",
     "Its memory is not modelled: it is empty after a reset or a power cut, and the peer sees the end.",

@@ -279,10 +279,11 @@ class Machine:
         self.clock.sleep(max(0, min(deadlines) - self.clock.ps))
         return True
 
-    def attach(self, base: int, size: int, peripheral: Peripheral) -> None:
-        """Put a block of registers on the external bus."""
-        self.board.attach(base, size, peripheral)
-        self.cpu.map_registers(base, size)
+    def attach_modem(self, modem: Peripheral) -> None:
+        """Put a modem where the board has it."""
+        place = self.board.attach_modem(modem)
+        if place is not None:
+            self.cpu.map_registers(*place)
 
     # -- memory ------------------------------------------------------------------------------------------
 

@@ -1,15 +1,20 @@
-"""ESP32: two OTA partitions through ``esp32.Partition``, the element on I2C. **Not run on silicon.**
+"""ESP32 under MicroPython's own port, the element on I2C. **Not run on silicon.** With our second stage
+(ESP32-C3): `SecondStageBoard`. With Espressif's: `Esp32Board`, two OTA partitions through
+``esp32.Partition``.
 
-What the chip's own bootloader keeps takes the place of our journal: ``otadata`` says which partition boots,
-and whether that is a trial (PENDING_VERIFY); a reset without ``confirm`` goes back. There is one try, and no
-reason in it: ``reject`` keeps the reason in NVS. The partition table needs two data partitions of ours,
-``fota_trust`` (SPEC 1.3, written by the factory) and ``fota_store``. MicroPython has to be built with
+There, what the chip's own bootloader keeps takes the place of our journal: ``otadata`` says which partition
+boots, and whether that is a trial (PENDING_VERIFY); a reset without ``confirm`` goes back. There is one try,
+and no reason in it: ``reject`` keeps the reason in NVS. The partition table needs two data partitions of
+ours, ``fota_trust`` (SPEC 1.3, written by the factory) and ``fota_store``. MicroPython has to be built with
 rollback support. The application brings the network up.
 """
 
 import binascii
 import struct
 
+from fota_agent.boards.atecc608 import Atecc608
+from fota_agent.boards.esp32c3 import Esp32C3Board
+from fota_agent.boards.flash_esp32c3 import NorFlash
 from fota_agent.engine import state as store
 from fota_wire import bootreport, journal, layout, p256, settings
 from fota_wire.chips import esp32c3
@@ -289,19 +294,45 @@ class Ticks:
         return self._total
 
 
-def detect(scl: int = 22, sda: int = 21, address: int = 0x60) -> Esp32Board:
-    """Return this board, its element on I2C bus 0 at the pins ``scl`` and ``sda``. DeviceError."""
-    import os
+class SecondStageBoard(Esp32C3Board):
+    """An ESP32-C3 whose second stage is ours, under MicroPython's own port: flash by its module ``esp``."""
+
+    verify = staticmethod(p256.verify)
+
+    def health(self) -> "bool | None":
+        """The application's hooks say it: it is one program with the agent."""
+        return True
+
+
+def detect(
+    scl: "int | None" = None, sda: "int | None" = None, address: int = 0x60
+) -> "Esp32Board | SecondStageBoard":
+    """Return this board, its element on I2C bus 0 at the pins ``scl`` and ``sda``. Whose second stage it has
+    is told by the partition table: ours needs the partition `fota`. DeviceError.
+
+    Pins not named: 6 and 5 with our second stage, which has the element there; else 22 and 21.
+    """
     import time
 
     import esp32
     import machine
 
-    from fota_agent.boards.atecc608 import Atecc608
-
+    ours = esp32.Partition.find(esp32c3.STORE_TYPE, subtype=esp32c3.STORE_SUBTYPE, label=None)
+    pins = (6, 5) if ours else (22, 21)
+    scl, sda = pins[0] if scl is None else scl, pins[1] if sda is None else sda
     i2c = machine.I2C(0, scl=machine.Pin(scl), sda=machine.Pin(sda), freq=100_000)
-    element = Atecc608(i2c, time.sleep_us, address)  # type: ignore[attr-defined]  # MicroPython's
     ticks = Ticks(time.ticks_ms, time.ticks_diff)  # type: ignore[attr-defined]  # MicroPython's
-    return Esp32Board(
-        esp32, element, machine.reset, ticks, lambda limit: int.from_bytes(os.urandom(4), "little") % limit
-    )
+    sleep_us = time.sleep_us  # type: ignore[attr-defined]  # MicroPython's
+    if ours:
+        import esp
+
+        flash = NorFlash(esp)
+        return SecondStageBoard(machine.mem32, i2c, flash.read, sleep_us, ticks, random_below, flash)
+    return Esp32Board(esp32, Atecc608(i2c, sleep_us, address), machine.reset, ticks, random_below)
+
+
+def random_below(limit: int) -> int:
+    """Return 0..limit-1, for jitter."""
+    import os
+
+    return int.from_bytes(os.urandom(4), "little") % limit

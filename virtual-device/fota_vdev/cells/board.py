@@ -22,6 +22,7 @@ from fota_vdev.wires.i2c_bus import HostI2C, I2CBus
 if TYPE_CHECKING:
     from fota_vdev.atecc608 import Atecc608
 
+MODEM_PLACE = (0x6000_0000, 0x1000)
 IWDG_SW = 1 << 16
 TRCENA = 1 << 24
 
@@ -80,10 +81,12 @@ class Board:
         if "MODEM" in self._by_name:
             self._by_name["MODEM"].reset()
 
-    def attach(self, base: int, size: int, peripheral: Peripheral) -> None:
-        """Put a block of registers on the external bus: it is reset and kept with the others."""
-        self.bus.attach(base, peripheral, size)
-        self._by_name[peripheral.name] = peripheral
+    def attach_modem(self, modem: Peripheral) -> tuple[int, int]:
+        """Put a modem on the external bus, FMC bank 1; return where, as (base, size), for the core's map."""
+        base, size = MODEM_PLACE
+        self.bus.attach(base, modem, size)
+        self._by_name[modem.name] = modem
+        return MODEM_PLACE
 
     def _attach(self, seed: int) -> None:
         """Fill `_by_name` with all blocks, and put each at its address."""

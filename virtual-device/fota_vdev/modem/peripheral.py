@@ -1,4 +1,5 @@
-"""A socket-offload modem on the external bus (FMC bank 1): the chip's only way out, and outbound only.
+"""A socket-offload modem: the chip's only way out, and outbound only. It is where the board of the chip has
+it: on the external bus (FMC bank 1), or behind a UART.
 
 The chip connects, sends, receives, closes, waits, and reads the network's time; there is no command to
 listen. One connection at a time. It stands for the cellular and Wi-Fi modems that keep TCP/IP to
@@ -15,7 +16,6 @@ from typing import ClassVar, Protocol
 from fota_vdev.parts.bus import Peripheral, UnmodelledError
 from fota_vdev.parts.clock import PS_PER_MS, Clock
 
-BASE, SIZE = 0x6000_0000, 0x1000
 ID, COMMAND, STATUS, AVAILABLE, LENGTH, DATA, PORT, WAIT, TIME = range(0x00, 0x24, 4)
 ID_VALUE = 0x314D_4F46  # "FOM1"
 CONNECT, SEND, CLOSE = 1, 2, 3
@@ -32,8 +32,8 @@ class Host(Protocol):
     def clock(self) -> Clock:
         """Virtual time."""
 
-    def attach(self, base: int, size: int, peripheral: Peripheral) -> None:
-        """Put a block of registers on the external bus."""
+    def attach_modem(self, modem: Peripheral) -> None:
+        """Put the modem where the board has it."""
 
 
 class Link(Protocol):
@@ -243,5 +243,5 @@ class Modem(Peripheral):
 def attach(machine: Host, network: Network, *, pace: bool = False) -> Modem:
     """Give ``machine`` a modem; once for each machine. A machine without one pays nothing for it."""
     modem = Modem(machine.clock, network, pace=pace)
-    machine.attach(BASE, SIZE, modem)
+    machine.attach_modem(modem)
     return modem

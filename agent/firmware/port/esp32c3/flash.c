@@ -11,7 +11,9 @@
 #include "port/esp32c3/memory.h"
 // clang-format on
 
-enum { CHUNK = 1024, WORD = 4 };
+enum { CHUNK = PAGE_SIZE, WORD = 4 };
+
+static uint32_t words[CHUNK / WORD];
 
 static uint32_t smaller(uint32_t a, uint32_t b) {
   return a < b ? a : b;
@@ -19,7 +21,6 @@ static uint32_t smaller(uint32_t a, uint32_t b) {
 
 /* flash_read(offset, buffer): any offset and length. OSError(EIO): it is not in the flash. */
 static mp_obj_t esp_flash_read(mp_obj_t offset_in, mp_obj_t buffer_in) {
-  uint32_t words[CHUNK / WORD];
   mp_buffer_info_t buffer;
   mp_get_buffer_raise(buffer_in, &buffer, MP_BUFFER_WRITE);
   uint32_t offset = (uint32_t)mp_obj_get_int_truncated(offset_in);
@@ -39,7 +40,6 @@ static MP_DEFINE_CONST_FUN_OBJ_2(esp_flash_read_obj, esp_flash_read);
 /* flash_write(offset, buffer): whole words; bits are only cleared. OSError(EIO): the flash or its
  * ROM says no. */
 static mp_obj_t esp_flash_write(mp_obj_t offset_in, mp_obj_t buffer_in) {
-  uint32_t words[CHUNK / WORD];
   mp_buffer_info_t buffer;
   mp_get_buffer_raise(buffer_in, &buffer, MP_BUFFER_READ);
   const uint32_t offset = (uint32_t)mp_obj_get_int_truncated(offset_in);

@@ -26,6 +26,7 @@ NOT_MODELLED = (
     "ROM functions but those that stock second stages call, and a few more: a call of another ends the run;"
     " with `--rom FILE` the mask ROM itself runs, from reset.",
     "Interrupts are never taken: the system timer's first alarm ends a WFI, and that is all. No FreeRTOS.",
+    "A modem, if one is attached, is at the end of UART1, on whatever pins; that line loses nothing.",
     "Radio, DMA, LEDC, SPI2, RMT, timers of the groups, sleep modes: registers remember, or end it.",
     "The cache holds all that it ever could have: what is not invalidated is always stale.",
     "Atomic and floating-point instructions are illegal, as on the chip. The core can access misaligned words"

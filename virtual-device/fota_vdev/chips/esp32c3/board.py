@@ -1,6 +1,6 @@
 """The ESP32-C3 wired together: which block lies where, and who tells whom.
 
-The crypto element is on GPIO5 (SDA) and GPIO6 (SCL), the console on UART0.
+The crypto element is on GPIO5 (SDA) and GPIO6 (SCL), the console on UART0, a modem, if any, on UART1.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from fota_vdev.chips.esp32c3.flash_chip import FlashChip
 from fota_vdev.chips.esp32c3.gpio import Gpio
 from fota_vdev.chips.esp32c3.i2c import I2c
 from fota_vdev.chips.esp32c3.mmu import Cache, MmuTable
+from fota_vdev.chips.esp32c3.modem_line import ModemLine
 from fota_vdev.chips.esp32c3.registers import Plain
 from fota_vdev.chips.esp32c3.rtc import CORE, CPU, SYSTEM, Rtc
 from fota_vdev.chips.esp32c3.sha import Sha
@@ -42,13 +43,14 @@ RESETS = {
 }  # fmt: skip
 RTC_ACTIONS = {CPU: "rtc watchdog cpu", CORE: "rtc watchdog core", SYSTEM: "rtc watchdog"}
 REPEATED_CYCLES = 16  # two readings of the cycle counter this close are a loop that waits
+UART1 = 0x6001_0000
 # blocks that real second stages set up and nothing here depends on
 PLAIN = {"SPI0": 0x6000_3000, "FE2": 0x6000_5000, "FE": 0x6000_6000, "IO_MUX": 0x6000_9000,
          "RTC_I2C": 0x6000_E000, "UHCI0": 0x6001_4000, "BB": 0x6001_D000, "APB_SARADC": 0x6004_0000,
          "SENSITIVE": 0x600C_1000, "EXTMEM2": 0x600C_6000, "ASSIST_DEBUG": 0x600C_E000,
-         "LEDC": 0x6001_9000, "UART1": 0x6001_0000, "GDMA": 0x6003_F000,
+         "LEDC": 0x6001_9000, "UART1": UART1, "GDMA": 0x6003_F000,
          "NRX": 0x6001_CC00, "DEDICATED_GPIO": 0x600C_F000, "WORLD": 0x600D_0000,
-         "MODEM": 0x6003_5000}  # fmt: skip
+         "RADIO": 0x6003_5000}  # fmt: skip
 
 
 class Board:
@@ -104,10 +106,11 @@ class Board:
         self.bus.attach(0x6000_8800, self.efuse, 0x800)
         self._by_name["SPI flash"] = self.flash_chip
 
-    def attach(self, base: int, size: int, peripheral: Peripheral) -> None:
-        """Put a block of registers on the bus: it is reset and kept with the others."""
-        self.bus.attach(base, peripheral, size)
-        self._by_name[peripheral.name] = peripheral
+    def attach_modem(self, modem: Peripheral) -> None:
+        """Put a modem at the end of UART1: this chip has no external bus."""
+        line = ModemLine(lambda: self.system.apb_hz, modem)
+        self.bus.attach(UART1, line, 0x1000)
+        self._by_name |= {line.name: line, modem.name: modem}
 
     def _cycles(self, cpu: Cpu) -> None:
         """Give the core its cycle counter; a loop that waits by it lets time run on, 1 us at a time."""

@@ -11,8 +11,8 @@ CPU_PER_CONF, CLK_EN0, CLK_EN1, RST_EN0, RST_EN1, SYSCLK_CONF = 0x08, 0x10, 0x14
 XTAL_HZ, RC_FAST_HZ, PLL_APB_HZ = 40_000_000, 17_500_000, 80_000_000
 PLL_CPU_HZ = {0: 80_000_000, 1: 160_000_000}
 # peripheral: (register of its clock, bit); its reset register lies 8 above
-CLOCKS = {"UART0": (CLK_EN0, 2), "I2C0": (CLK_EN0, 7), "TIMG0": (CLK_EN0, 13), "TIMG1": (CLK_EN0, 15),
-          "SYSTIMER": (CLK_EN0, 29), "SHA": (CLK_EN1, 2)}  # fmt: skip
+CLOCKS = {"UART0": (CLK_EN0, 2), "UART1": (CLK_EN0, 5), "I2C0": (CLK_EN0, 7), "TIMG0": (CLK_EN0, 13),
+          "TIMG1": (CLK_EN0, 15), "SYSTIMER": (CLK_EN0, 29), "SHA": (CLK_EN1, 2)}  # fmt: skip
 
 
 class System(Plain, Gate):

@@ -15,13 +15,14 @@ EP1, EP1_CONF = 0x00, 0x04
 
 
 class Uart(Plain):
-    """UART0, polled."""
+    """A UART, polled; who is at the other end listens at ``rate`` baud. As it is, UART0 with a terminal."""
 
     STATE: ClassVar[tuple[str, ...]] = ("regs", "_input")
 
-    def __init__(self, apb_hz: Callable[[], int]) -> None:
-        super().__init__("UART0", {CLKDIV: 347 | 4 << 20, CLK_CONF: 3 << 20 | 1 << 22, CONF0: 0x1000_001C})
+    def __init__(self, apb_hz: Callable[[], int], name: str = "UART0", rate: int = 115_200) -> None:
+        super().__init__(name, {CLKDIV: 347 | 4 << 20, CLK_CONF: 3 << 20 | 1 << 22, CONF0: 0x1000_001C})
         self._apb_hz = apb_hz
+        self._rate = rate
         self.output = bytearray()
         self.on_byte: Callable[[int], None] = lambda byte: None
         self._input: deque[int] = deque()
@@ -44,13 +45,19 @@ class Uart(Plain):
         self._input.extend(data)
 
     def transmit(self, byte: int) -> None:
-        """Send a byte; the terminal listens at 115200 baud.
+        """Send a byte.
 
         Raises:
-            UnmodelledError: the port sends at another rate.
+            UnmodelledError: the port sends at another rate than the other end listens at.
         """
-        if not 0.97 <= self.baud / 115_200 <= 1.03:
-            raise UnmodelledError(f"UART0 sends at {self.baud:.0f} baud; the terminal listens at 115200")
+        if not 0.97 <= self.baud / self._rate <= 1.03:
+            raise UnmodelledError(
+                f"{self.name} sends at {self.baud:.0f} baud; the other end listens at {self._rate}"
+            )
+        self._sent(byte)
+
+    def _sent(self, byte: int) -> None:
+        """A byte has arrived at the other end."""
         self.output.append(byte)
         self.on_byte(byte)
 
