@@ -271,7 +271,7 @@ def main(folder: Path, chip: str = DEFAULT) -> int:
         click.echo("demo: stopped", err=True)
         return 130
     finally:
-        world.stop()
+        world.leave()
     table()
     click.echo(
         f"\nAll as it has to be, in {time.monotonic() - started:.0f} s. What was made lies in\n{folder}"

@@ -164,6 +164,11 @@ class World:
             self._server.wait(timeout=HANG_S)
             self._server = None
 
+    def leave(self) -> None:
+        """Stop what was started, and let another demo into the folder."""
+        self.stop()
+        self._lock.close()
+
     def sign(
         self,
         version: str,

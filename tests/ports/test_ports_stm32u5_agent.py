@@ -142,7 +142,7 @@ def test_image_of_another_chip_is_no_trial(board: Stm32U5Board, device: Any, sig
     device.flash.write_phys(2, U5.SLOT_OFFSET, unsaid)
     assert download.inspect(board.inactive, len(unsaid))[0] == 2
     device.flash.write_phys(2, U5.SLOT_OFFSET, other)
-    with pytest.raises(VerifyError, match="another chip") as caught:
+    with pytest.raises(VerifyError, match="for chip 'stm32l476', not stm32u585") as caught:
         download.inspect(board.inactive, len(other))
     assert caught.value.code == IM13
 

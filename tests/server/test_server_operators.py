@@ -6,6 +6,7 @@ import secrets
 import sqlite3
 from typing import Any
 
+import esp_world
 import pytest
 from server_world import (
     CLASS,
@@ -211,22 +212,43 @@ def test_artifact_name_must_be_a_digest(server: Server, name: str) -> None:
     assert server.api("PUT", f"artifacts/{name}", raw=b"x")[0] in (400, 404)
 
 
-def test_image_for_another_chip_than_that_of_its_class_is_refused_by_name(server: Server, keys: Keys) -> None:
+CHIPS = ("", "stm32l476", "stm32u585", "esp32c3")  # "": an STM32's that does not say
+
+
+def release_for(keys: Keys, chip: str, version: str, sequence: int, class_id: bytes) -> Built:
+    if chip != "esp32c3":
+        return build_release(keys, version, 9, sequence, class_id=class_id, chip=chip)
+    major, minor, revision = (int(part) for part in version.split("."))
+    file = esp_world.signed(sec_cnt=9, version=(major, minor, revision, 0), class_id=class_id)
+    return Built(version, file, keys.envelope(file, sequence, class_id=class_id))
+
+
+@pytest.mark.parametrize("new", CHIPS)
+@pytest.mark.parametrize("old", CHIPS)
+def test_image_for_another_chip_than_that_of_its_class_is_refused_by_name(
+    server: Server, keys: Keys, old: str, new: str
+) -> None:
     own = secrets.token_bytes(16)
-    first = build_release(keys, "7.3.0", 9, 80, class_id=own, chip="stm32l476")
-    assert server.publish(first)[0] == 201
-    other = build_release(keys, "7.4.0", 9, 81, class_id=own, chip="stm32u585")
+    assert server.publish(release_for(keys, old, "7.3.0", 80, own))[0] == 201
+    other = release_for(keys, new, "7.4.0", 81, own)
     status, answer = server.publish(other)
+    if old == new or (not (old and new) and "esp32c3" not in (old, new)):
+        assert status == 201, answer
+        return
     assert (status, answer["error"]["code"]) == (409, "chip")
-    assert "for chip stm32u585, and release 7.3.0 of its class for stm32l476" in answer["error"]["message"]
+    for_new, for_old = (f"chip {chip}" if chip else "another kind of device" for chip in (new, old))
+    assert f"is for {for_new}, and release 7.3.0 of its class for {for_old}" in answer["error"]["message"]
     assert not (server.data / "artifacts" / other.digest[:2] / other.digest).exists()
-    assert server.publish(build_release(keys, "7.5.0", 9, 82, class_id=own))[0] == 201, "it does not say"
-    assert (
-        server.publish(
-            build_release(keys, "7.4.0", 9, 83, class_id=secrets.token_bytes(16), chip="stm32u585")
-        )[0]
-        == 201
-    )
+    assert server.publish(release_for(keys, new, "7.4.0", 81, secrets.token_bytes(16)))[0] == 201
+
+
+def test_releases_that_name_no_chip_hide_none_of_their_class_that_did(server: Server, keys: Keys) -> None:
+    own = secrets.token_bytes(16)
+    for number, chip in enumerate(("stm32l476", "", "")):
+        assert server.publish(release_for(keys, chip, f"7.{number}.0", 80 + number, own))[0] == 201
+    status, answer = server.publish(release_for(keys, "stm32u585", "7.9.0", 90, own))
+    assert (status, answer["error"]["code"]) == (409, "chip")
+    assert "release 7.0.0 of its class for chip stm32l476" in answer["error"]["message"]
 
 
 def test_damaged_artifact_is_not_published(server: Server, keys: Keys) -> None:

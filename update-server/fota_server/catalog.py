@@ -12,6 +12,7 @@ from fota_server.database import now, record_audit
 from fota_server.decide import TAKEN, Release, why_not
 from fota_wire import root as roots
 from fota_wire.errors import InputError, VerifyError
+from fota_wire.host_chips import ESPRESSIF
 from fota_wire.host_crypto import verify
 from fota_wire.image import parse_image
 from fota_wire.release import check_image, check_manifest, check_pair
@@ -99,22 +100,28 @@ def check_release(
     )
 
 
-async def newest_of_class(connection: AsyncConnection, class_id: bytes) -> Release | None:
-    """Return the release of a class with the highest sequence, or None."""
+async def newest_of_class(connection: AsyncConnection, class_id: bytes, most: int) -> list[Release]:
+    """Return the ``most`` releases of a class with the highest sequences, those first."""
     table = schema.releases
-    query = RELEASES.where(table.c.class_id == class_id.hex()).order_by(table.c.sequence.desc()).limit(1)
-    row = (await connection.execute(query)).mappings().first()
-    return None if row is None else release_of(row)
+    query = RELEASES.where(table.c.class_id == class_id.hex()).order_by(table.c.sequence.desc()).limit(most)
+    return [release_of(row) for row in (await connection.execute(query)).mappings()]
 
 
-def chip_clash(image_file: bytes, before: bytes, version: str) -> str | None:
-    """Return why an image is not for the devices that took ``before``, the file of release ``version``; None
-    if it is, or one of the two does not name its chip.
+def chip_said(image_file: bytes) -> str:
+    """Return the chip that an image names, or "". An ESP32's names it by its form. FotaError: no image."""
+    return parse_image(image_file, programs=True).chip
+
+
+def chip_clash(new: str, old: str, version: str) -> str | None:
+    """Return why an image for chip ``new`` is not for the devices that took release ``version``, for ``old``;
+    None if it is, or one of the two does not name its chip and both may be an STM32's.
     """
-    new, old = (parse_image(data, programs=True).chip for data in (image_file, before))
-    if not new or not old or new == old:
+    if new == old or (not (new and old) and not {new, old} & set(ESPRESSIF)):
         return None
-    return f"the image is for chip {new}, and release {version} of its class for {old}: another class for it"
+    for_new, for_old = (f"chip {chip}" if chip else "another kind of device" for chip in (new, old))
+    return (
+        f"the image is for {for_new}, and release {version} of its class for {for_old}: another class for it"
+    )
 
 
 async def store_release(connection: AsyncConnection, release: Release, root: roots.Root, actor: str) -> bool:

@@ -9,6 +9,7 @@ from fota_agent.boards.flash_esp32c3 import NorFlash
 from fota_wire import esp_image
 from fota_wire.chips import esp32c3
 from fota_wire.errors import FormatError, VerifyError
+from fota_wire.image import MAGIC
 from fota_wire.status import IM3, IM13
 
 TYPE_CHECKING = False
@@ -50,8 +51,11 @@ class Esp32C3Board(FlashBoard):
 
 def inspect(slot: "Slot", size: int) -> "tuple[int, bytes]":
     """Return (security counter, class UUID) of an image in Espressif's form. VerifyError IM1 to IM4, IM13."""
+    head = slot.read(0, esp_image.HEADER_SIZE)
+    if head[:4] == MAGIC.to_bytes(4, "little"):
+        raise VerifyError(f"image is for an STM32, not for chip {esp32c3.NAME}", IM13)
     try:
-        header = esp_image.Header(slot.read(0, esp_image.HEADER_SIZE))
+        header = esp_image.Header(head)
     except FormatError as exc:
         raise VerifyError(str(exc), exc.code) from exc
     if header.chip_id != esp32c3.CHIP_ID:

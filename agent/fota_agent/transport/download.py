@@ -7,7 +7,7 @@ KiB of it. What is enforced is less, for records, heads and repetitions take the
 import struct
 
 from fota_wire.errors import FotaError, TransportError, VerifyError
-from fota_wire.image import CHIP, CLASS_ID, MAGIC, PROTECTED_MAGIC, SEC_CNT
+from fota_wire.image import CHIP, CLASS_ID, ESPRESSIF, MAGIC, PROTECTED_MAGIC, SEC_CNT
 from fota_wire.layout import HEADER_SIZE
 from fota_wire.status import IM1, IM3, IM4, IM13
 
@@ -265,9 +265,11 @@ def inspect(slot: "Slot", size: int) -> "tuple[int, bytes]":
     Only what decides whether a trial makes sense; the bootloader checks all of it.
 
     Raises:
-        VerifyError: IM1, IM3 or IM4; IM13, it names another chip than the slot's.
+        VerifyError: IM1, IM3 or IM4; IM13, it names another chip than the slot's, or is an ESP32's.
     """
     magic, _, header_size, protected_size, payload_size = struct.unpack("<IIHHI", slot.read(0, 16))
+    if magic & 0xFF == ESPRESSIF[0]:
+        raise VerifyError("image is for an ESP32, not for this chip", IM13)
     if magic != MAGIC:
         raise VerifyError("not a firmware image: magic is missing", IM1)
     start = header_size + payload_size
@@ -287,7 +289,8 @@ def inspect(slot: "Slot", size: int) -> "tuple[int, bytes]":
         at += 4 + length
     if at != protected_size or len(found.get(SEC_CNT, b"")) != 4 or len(found.get(CLASS_ID, b"")) != 16:
         raise VerifyError("image has no security counter or class", IM4)
-    chip = getattr(slot, "chip", "").encode()  # of a board of one's own: not known
-    if chip and found.get(CHIP, chip) != chip:
-        raise VerifyError("image is for another chip", IM13)
+    chip = getattr(slot, "chip", "")  # of a board of one's own: not known
+    said = found.get(CHIP, b"")
+    if chip and said and said != chip.encode():
+        raise VerifyError(f"image is for chip {repr(bytes(said[:16]))[1:]}, not {chip}", IM13)
     return struct.unpack("<I", found[SEC_CNT])[0], found[CLASS_ID]
