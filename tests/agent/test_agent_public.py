@@ -354,6 +354,7 @@ def test_calls_from_many_threads_at_once_end_no_agent(device, told):
 BREAKS = {
     "save": ("save_store", OSError("gone")),
     "save-memory": ("save_store", MemoryError()),
+    "save-exit": ("save_store", SystemExit(3)),
     "random": ("random_below", ZeroDivisionError("dice")),
     "clock": ("ticks_ms", OSError("no clock")),
 }

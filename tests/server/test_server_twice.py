@@ -20,7 +20,7 @@ from fota_server import groups, rollouts
 from fota_server.operator_releases import ReleaseHandlers
 from fota_server.tokens import Operator
 from fota_server.trust import TrustChain
-from fota_wire.errors import VerifyError
+from fota_wire.errors import InputError, VerifyError
 
 SIZE = 1100
 ROUNDS = 6
@@ -176,6 +176,27 @@ def test_group_is_not_deleted_under_an_order_that_came_between_two_pages(tmp_pat
         assert await groups.delete_group(fleet.database, "all", "tester") == group["devices"]
 
     in_fleet(tmp_path / "fota.db", keys, SIZE, work)
+
+
+def test_order_whose_group_goes_before_it_is_stored_is_refused(tmp_path: Path, keys: Keys) -> None:
+    async def work(fleet: Fleet) -> None:
+        write = fleet.database.write
+
+        @asynccontextmanager
+        async def once_the_group_is_gone() -> AsyncIterator[Any]:
+            fleet.database.write = write  # type: ignore[method-assign]
+            await groups.delete_group(fleet.database, "all", "tester")
+            async with write() as connection:
+                yield connection
+
+        fleet.database.write = once_the_group_is_gone  # type: ignore[method-assign]
+        with pytest.raises(InputError, match="no group all"):
+            await fleet.order("update", "1.2.0")
+        async with fleet.database.read() as connection:
+            stored = (await connection.exec_driver_sql("SELECT max(id) FROM rollouts")).scalar_one()
+        assert stored == 1, "the one that the fleet began with"
+
+    in_fleet(tmp_path / "fota.db", keys, 3, work)
 
 
 def test_device_that_leaves_or_joins_in_mid_planning_is_planned_as_its_page_finds_it(
