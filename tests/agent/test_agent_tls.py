@@ -1,6 +1,7 @@
 """TLS whose client key cannot be loaded: the signature comes from outside, against a real ``ssl`` server."""
 
 import datetime
+import re
 import socket
 import ssl
 import threading
@@ -306,6 +307,13 @@ def test_dates_of_certificates_are_judged_by_what_the_device_can_know(
         return
     with pytest.raises(TransportError, match=says):
         get(client)
+
+
+@pytest.mark.parametrize(("name", "begin", "end", "clock", "passed", "says"), CASES[:-1], ids=IDS[:-1])
+def test_dates_alone_say_the_same_of_a_certificate(name, begin, end, clock, passed, says):
+    """What MicroPython goes by; the last case is about the CA's own."""
+    told = dates(clock, passed).complaint(begin, end)
+    assert (told == "") if says is None else re.search(says, told)
 
 
 def test_clock_that_is_set_has_openssl_check_the_dates_again(pki, serve, tmp_path):

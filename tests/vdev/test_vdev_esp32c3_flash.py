@@ -66,9 +66,11 @@ def test_program_clears_bits_erase_sets_a_sector_and_both_take_time(chip):
     assert 500 <= chip.time_us - start < 600
     program(chip, 0x5004, b"\xf1" * 4)
     assert chip.flash.read_phys(1, 0x5000, 8) == b"\x0f" * 4 + b"\x01" * 4
+    chip.flash.write_phys(1, 0x4FFF, bytes(4098))  # the sector, and a byte of both beside it
     start = chip.time_us
     erase(chip, 0x5123)
     assert 50_000 <= chip.time_us - start < 50_100
+    assert chip.flash.read_phys(1, 0x4FFF, 1) == chip.flash.read_phys(1, 0x6000, 1) == b"\0"
     assert chip.flash.read_phys(1, 0x5000, 4096) == b"\xff" * 4096
     assert chip.flash.counters.erases == {(1, 5): 1}
     assert chip.flash.counters.double_words == {1: 2}
@@ -85,6 +87,9 @@ def test_nothing_changes_without_write_enable_or_while_busy(chip):
     chip.mem32[SPI] = SE
     chip.mem32[SPI] = WREN
     chip.mem32[SPI] = SE
+    settle(chip)
+    chip.mem32[SPI + 4] = 4 << 24 | 0x5000
+    chip.mem32[SPI] = PP  # the erase has used up what the first one was allowed by
     assert [op.kind for op in chip.flash.log] == ["erase"]
 
 
