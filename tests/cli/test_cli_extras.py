@@ -113,7 +113,7 @@ def test_wheel_alone_signs_and_says_what_it_lacks(tmp_path: Path) -> None:
     for words in (
         ("vdev", "create", "x"),
         ("server", "run", "--data", "x"),
-        ("agent", "run", "--vdev", "keys"),
+        ("agent", "run", "--vdev", "x"),
     ):
         done = run(bin_ / "fota", *words)
         assert (done.returncode, done.stderr.count("\n")) == (5, 1), done.stderr

@@ -30,6 +30,7 @@ from server_world import (
 )
 
 from fota_server.artifacts import ArtifactStore
+from fota_server.listener import bind
 from fota_wire import example_keys
 from fota_wire.errors import InputError, StorageError, VerifyError
 
@@ -90,6 +91,18 @@ def test_port_that_is_taken_is_one_clear_error(own: Server) -> None:
     assert done.returncode == 5
     assert done.stderr.startswith(f"fota: error: cannot listen on 127.0.0.1 port {port}: ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("198.51.100.1", "cannot listen on 198.51.100.1: this machine has no such address"),
+        ("x" * 64, "it is no address, nor a name we know"),
+    ],
+)
+def test_address_that_nobody_has_is_no_matter_of_ports(host: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        bind(host, 0)
 
 
 def test_empty_folder_says_what_is_missing(tmp_path: Path) -> None:
