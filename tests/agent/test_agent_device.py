@@ -6,9 +6,10 @@ from itertools import pairwise
 
 import pytest
 
+from fota_agent.agent import Agent
 from fota_agent.boards.atecc608 import Atecc608, with_crc
 from fota_agent.transport.download import MIN_RATE, UNIT, WINDOW_MS, Pace
-from fota_wire import host_crypto, journal, layout, settings, status
+from fota_wire import checkin, host_crypto, journal, layout, settings, status
 from fota_wire.chips import stm32l476
 from fota_wire.errors import DeviceError, TransportError
 
@@ -408,3 +409,12 @@ def test_server_that_answers_errors_is_left_alone_as_long_as_it_says(device):
     agent = device.run(seconds=20)
     assert not agent.rebooting
     assert "payload: server answers 503" in device.hooks.lines
+
+
+def test_board_with_little_room_says_so_in_each_check_in(device):
+    bodies, board = [], device.board()
+    board.longest_answer = checkin.LEAST_ANSWER
+    answer = device.network.checkin
+    device.network.checkin = lambda body: bodies.append(body) or answer(body)
+    device.run(Agent(board, device.network, device.hooks))
+    assert {checkin.parse_request(body).longest_answer for body in bodies} == {checkin.LEAST_ANSWER}
