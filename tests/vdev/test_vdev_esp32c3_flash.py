@@ -207,6 +207,20 @@ def test_what_is_not_invalidated_stays_as_it_was(chip):
     assert chip.read(DROM, 4) == b"new."
 
 
+def test_cache_that_was_off_goes_on_with_what_it_held(chip):
+    for number in (3, 4):
+        chip.flash.write_phys(1, number << 16, b"no %d" % number)
+    chip.mem32[MMU] = 3
+    invalidate(chip)
+    on = chip.mem32[EXTMEM]
+    chip.mem32[EXTMEM] = 0
+    chip.mem32[MMU] = 4
+    chip.mem32[EXTMEM] = on
+    assert chip.read(DROM, 4) == b"no 3"
+    invalidate(chip)
+    assert chip.read(DROM, 4) == b"no 4"
+
+
 def test_range_that_is_invalidated_is_fresh_and_the_rest_is_not(chip):
     chip.mem32[MMU] = 3
     invalidate(chip)
