@@ -1,6 +1,7 @@
 """docs/new-chip.md: each file that it names is there, for each STM32 that there is."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,24 @@ def test_every_file_that_the_page_names_is_there(chip: str) -> None:
     paths = [name.replace("<name>", row.NAME).replace("<port>", row.PORT) for name in NAMED]
     assert len(paths) > 35
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+OWN = re.compile(r"(chips|port|boards)/(\w+_)?stm32(u5|u585)\b|/test_\w+\.py$")
+BY_THE_WAY = {"signer/fota_signer/cli.py"}  # an example in a help text
+
+
+def test_no_file_names_the_second_chip_that_the_page_does_not() -> None:
+    """A third one would have to be named there too. Tests may take it as an example of another chip."""
+    listed = subprocess.run(
+        ["git", "ls-files", "*.py", "*.c", "*.h", "*.ld", "*.mk", "*Makefile"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    named = set(re.findall(r"`([\w./<>-]+)`", (ROOT / "docs/new-chip.md").read_text()))
+    folders = tuple(name for name in named if name.endswith("/"))
+    code = [name for name in listed if (ROOT / name).is_file() and not OWN.search(name)]
+    assert len(code) > 300
+    telling = {name for name in code if re.search("stm32u5", (ROOT / name).read_text(), re.IGNORECASE)}
+    assert {name for name in telling - named - BY_THE_WAY if not name.startswith(folders)} == set()
 
 
 @pytest.mark.parametrize("chip", list(STM32))
