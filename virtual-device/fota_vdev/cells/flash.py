@@ -1,4 +1,7 @@
-"""The flash controller of the STM32L4 (base 0x4002_2000): keys, locks, the double-word rule, errors, ECC."""
+"""The flash controller of STM32s (base 0x4002_2000): keys, locks, what is programmed at once, errors, ECC.
+
+Numbers here are those of the STM32L4; a chip with others says so in the class variables of its controller.
+"""
 
 from collections.abc import Callable
 from typing import ClassVar
@@ -28,10 +31,6 @@ PG, PER, MER1, BKER, MER2, STRT, OPTSTRT, FSTPG = (
 EOPIE, OBL_LAUNCH, OPTLOCK, LOCK = 1 << 24, 1 << 27, 1 << 30, 1 << 31
 ECCC, ECCD = 1 << 30, 1 << 31
 DCEN = 1 << 10
-WORD = 8  # a double word is the unit of programming
-
-PROGRAM_PS = 81_690_000  # 81.69 us per double word, typical
-ERASE_PS = 22_020 * PS_PER_US  # 22.02 ms per page, typical
 MASS_ERASE_PS = 22_130 * PS_PER_US
 
 
@@ -40,8 +39,25 @@ class FlashController(Peripheral):
 
     name = "FLASH"
     STATE: ClassVar[tuple[str, ...]] = (
-        "acr", "sr", "cr", "eccr", "_keys", "_key_lockout", "_latch", "busy_until_ps",
+        "acr", "sr", "cr", "eccr", "_keys", "_key_lockout", "_unit", "_unit_at", "busy_until_ps",
     )  # fmt: skip
+    # where its registers are, and what they begin with
+    ACR: ClassVar[int] = ACR
+    KEYR: ClassVar[int] = KEYR
+    SR: ClassVar[int] = SR
+    CR: ClassVar[int] = CR
+    ECCR: ClassVar[int] = ECCR
+    ACR_RESET: ClassVar[int] = 0x600
+    ACR_BITS: ClassVar[int] = 0x7F07
+    ERRORS: ClassVar[int] = SR_ERRORS
+    WAITING: ClassVar[int] = 0  # of SR, while a unit is not complete
+    OPTION_REGISTERS: ClassVar[dict[int, str]] = OPTION_REGISTERS
+    ALSO_READ: ClassVar[dict[int, int]] = {PDKEYR: 0, KEYR: 0, OPTKEYR: 0, **PCROP_RESETS}
+    ECC_BANK: ClassVar[int] = 19  # of ECCR: the bit that names the bank, the bits of the address in it
+    ECC_ADDRESS: ClassVar[int] = 0x7_FFF8
+    UNIT: ClassVar[int] = 8  # bytes programmed at once, and what ECC covers: a double word
+    PROGRAM_PS: ClassVar[int] = 81_690_000  # 81.69 us, typical
+    ERASE_PS: ClassVar[int] = 22_020 * PS_PER_US  # 22.02 ms per page, typical
     _WRITABLE: ClassVar[int] = PG | PER | MER1 | 0xFF << 3 | BKER | MER2 | STRT | FSTPG | EOPIE | 3 << 25
 
     def __init__(self, array: FlashArray, clock: Clock, warn: Callable[[str], None]) -> None:
@@ -54,13 +70,14 @@ class FlashController(Peripheral):
 
     def reset(self) -> None:
         """Lock the controller; an erase under way is over (power was kept, the pump finishes)."""
-        self.acr = 0x600
+        self.acr = self.ACR_RESET
         self.sr = 0
         self.cr = LOCK | OPTLOCK
         self.eccr = 0
         self._keys: list[int] = []
         self._key_lockout = False
-        self._latch: tuple[int, int] | None = None
+        self._unit = b""
+        self._unit_at = 0
 
     @property
     def nmi(self) -> bool:
@@ -76,34 +93,43 @@ class FlashController(Peripheral):
 
     def read(self, offset: int) -> int:
         """Return a register. Reading SR with BSY set lets time run on to the end of the operation."""
-        if offset == SR:
-            if self._clock.ps >= self.busy_until_ps:
-                return self.sr
-            value = self.sr | BSY
-            self._clock.wait_until(self.busy_until_ps)
+        if offset == self.SR:
+            value = self.sr | (self.WAITING if self._unit else 0)
+            if self._clock.ps < self.busy_until_ps:
+                value |= BSY
+                self._clock.wait_until(self.busy_until_ps)
             return value
-        if offset in OPTION_REGISTERS:
-            return self.array.options[OPTION_REGISTERS[offset]]
-        plain = {ACR: self.acr, CR: self.cr, ECCR: self.eccr, PDKEYR: 0, KEYR: 0, OPTKEYR: 0, **PCROP_RESETS}
+        if offset in self.OPTION_REGISTERS:
+            return self._options[self.OPTION_REGISTERS[offset]]
+        plain = {self.ACR: self.acr, self.CR: self.cr, self.ECCR: self.eccr, **self.ALSO_READ}
         if offset not in plain:
             raise self.unmodelled(offset, "read of")
         return plain[offset]
 
     def write(self, offset: int, value: int) -> None:
         """Write a register."""
-        if offset == ACR:
-            self.acr = value & 0x7F07
+        if offset == self.ACR:
+            self.acr = value & self.ACR_BITS
             self.on_acr()
-        elif offset == KEYR:
+        elif offset == self.KEYR:
             self._write_key(value)
-        elif offset == SR:
-            self.sr &= ~(value & (SR_ERRORS | EOP))
-        elif offset == CR:
+        elif offset == self.SR:
+            self.sr &= ~(value & (self.ERRORS | EOP))
+        elif offset == self.CR:
             self._write_cr(value)
-        elif offset == ECCR:
+        elif offset == self.ECCR:
             self.eccr &= ~(value & (ECCC | ECCD))
         else:
-            raise self.unmodelled(offset, "write to")
+            self._write_option(offset, value)
+
+    @property
+    def _options(self) -> dict[str, int]:
+        """What the option registers read as."""
+        return self.array.options
+
+    def _write_option(self, offset: int, value: int) -> None:
+        """Take an option register, or the key to them."""
+        raise self.unmodelled(offset, "write to")
 
     def _write_key(self, value: int) -> None:
         """Take one of the two keys; a wrong one locks until reset and is a bus error."""
@@ -111,7 +137,7 @@ class FlashController(Peripheral):
         if self._key_lockout or value != expected or not self.cr & LOCK:
             self._key_lockout = True
             self.cr |= LOCK
-            raise BusFaultError(0x4002_2000 + KEYR, "wrong flash key sequence")
+            raise BusFaultError(0x4002_2000 + self.KEYR, "wrong flash key sequence")
         self._keys.append(value)
         if len(self._keys) == len(KEYS):
             self._keys = []
@@ -126,7 +152,7 @@ class FlashController(Peripheral):
             raise self.unmodelled(CR, "option byte programming or fast programming through")
         self.cr = value & self._WRITABLE & ~STRT | OPTLOCK | value & LOCK
         if not self.cr & PG:
-            self._latch = None
+            self._unit = b""
         if value & STRT:
             self._start_erase()
         if value & LOCK:
@@ -139,15 +165,16 @@ class FlashController(Peripheral):
     # -- erase -------------------------------------------------------------------------------------------
 
     def _start_erase(self) -> None:
-        """Erase what PER or MER1/MER2 name. BKER and MERx name physical banks whatever FB_MODE says."""
-        if self.sr & SR_ERRORS or self.cr & PG:
+        """Erase what PER or MER1/MER2 name. BKER and MERx name physical banks whatever is mapped."""
+        if self.sr & self.ERRORS or self.cr & PG:
             self.sr |= PGSERR
             return
         banks = [bank for bank, bit in ((1, MER1), (2, MER2)) if self.cr & bit]
         if self.cr & PER and banks:
             self.sr |= PGSERR
         elif self.cr & PER:
-            self._erase([(2 if self.cr & BKER else 1, self.cr >> 3 & 0xFF)], ERASE_PS)
+            page = self.cr >> 3 & (self.array.geometry.pages - 1)
+            self._erase([(2 if self.cr & BKER else 1, page)], self.ERASE_PS)
         elif banks:
             self._erase(
                 [(bank, page) for bank in banks for page in range(self.array.geometry.pages)], MASS_ERASE_PS
@@ -167,45 +194,43 @@ class FlashController(Peripheral):
     def store(self, bank: int, offset: int, size: int, value: int) -> None:
         """Take one store of the bus to flash (programming is by mapped address; the caller has resolved it).
 
-        Rules: 32-bit stores only (SIZERR); the first to an 8-aligned address and the second right after it
+        Rules: 32-bit stores only (SIZERR); the first to an aligned address and the others right after it
         (PGAERR); PG set, no erase selected, no error pending (PGSERR); not write-protected (WRPERR); the
-        double word blank, or the new value all zero (PROGERR). Any error drops the operation.
+        unit blank, or the new value all zero (PROGERR). Any error drops the operation.
 
         Raises:
             PowerCutError: an armed cut falls on this operation.
         """
         self._stall()
-        if self.sr & SR_ERRORS or not self.cr & PG or self.cr & (PER | MER1 | MER2):
+        place = bank * self.array.geometry.bank + offset
+        if self.sr & self.ERRORS or not self.cr & PG or self.cr & (PER | MER1 | MER2):
             self._fail(PGSERR)
         elif size != 4:
             self._fail(SIZERR)
-        elif self._latch is None:
-            if offset % WORD:
-                self._fail(PGAERR)
-            else:
-                self._latch = (bank * self.array.geometry.bank + offset, value)
-        elif bank * self.array.geometry.bank + offset != self._latch[0] + 4:
+        elif place != self._unit_at + len(self._unit) if self._unit else offset % self.UNIT:
             self._fail(PGAERR)
         else:
-            low = self._latch[1]
-            self._latch = None
-            self._program(bank, offset - 4, (value << 32 | low).to_bytes(WORD, "little"))
+            self._unit_at = place - len(self._unit)
+            self._unit += value.to_bytes(4, "little")
+            if len(self._unit) == self.UNIT:
+                data, self._unit = self._unit, b""
+                self._program(bank, offset + 4 - self.UNIT, data)
 
     def _program(self, bank: int, offset: int, data: bytes) -> None:
-        old = self.array.read_phys(bank, offset, WORD)
-        torn = (bank, offset) in self.array.ecc_bad
+        old = self.array.read_phys(bank, offset, self.UNIT)
+        blank = old == b"\xff" * self.UNIT and (bank, offset) not in self.array.ecc_bad
         if self.array.protected(bank, offset // self.array.geometry.page):
             self._fail(WRPERR)
-        elif (old != b"\xff" * WORD or torn) and data != bytes(WORD):
+        elif not blank and data != bytes(self.UNIT):
             self._fail(PROGERR)
         else:
             self._check_cache()
             self.array.program(bank, offset, data)
-            self._finish(PROGRAM_PS)
+            self._finish(self.PROGRAM_PS)
 
     def _fail(self, flag: int) -> None:
         self.sr |= flag
-        self._latch = None
+        self._unit = b""
 
     def _finish(self, duration_ps: int) -> None:
         self.busy_until_ps = self._clock.ps + duration_ps
@@ -219,6 +244,7 @@ class FlashController(Peripheral):
     # -- ECC ---------------------------------------------------------------------------------------------
 
     def ecc_fault(self, bank: int, offset: int) -> None:
-        """Report a read of a torn double word: ECCD, its address in the bank, its physical bank."""
+        """Report a read of a torn unit: ECCD, its address in the bank, its physical bank."""
         if not self.eccr & ECCD:
-            self.eccr = ECCD | self.eccr & 1 << 24 | (bank - 1) << 19 | offset & 0x7_FFF8
+            where = (bank - 1) << self.ECC_BANK | offset & self.ECC_ADDRESS
+            self.eccr = ECCD | self.eccr & 1 << 24 | where

@@ -27,9 +27,9 @@ RESETS = {
     CR: 0x63, 0x04: 0x1000_0000, CFGR: 0, PLLCFGR: 0x1000, 0x10: 0x1000, 0x14: 0x1000, 0x18: 0, 0x1C: 0,
     0x20: 0, 0x28: 0, 0x2C: 0, 0x30: 0, 0x38: 0, 0x3C: 0, 0x40: 0, 0x48: 0x100, 0x4C: 0, 0x50: 0,
     0x58: 0, 0x5C: 0, 0x60: 0, 0x68: 0x0001_1303, 0x6C: 0x0005_32FF, 0x70: 0x101, 0x78: 0xF2FE_CA3F,
-    0x7C: 0x25, 0x80: 0x0167_5C01, CCIPR: 0, 0x90: 0,
+    0x7C: 0x25, 0x80: 0x0167_5C01, CCIPR: 0, 0x90: 0, CSR: 0x600,
 }  # fmt: skip
-# peripheral: (enable register, bit); its reset register lies 0x20 below
+# peripheral: (enable register, bit)
 CLOCKS = {
     "GPIOA": (0x4C, 0), "GPIOB": (0x4C, 1), "GPIOC": (0x4C, 2), "GPIOD": (0x4C, 3), "GPIOE": (0x4C, 4),
     "GPIOF": (0x4C, 5), "GPIOG": (0x4C, 6), "GPIOH": (0x4C, 7), "RNG": (0x4C, 18), "USART2": (0x58, 17),
@@ -65,6 +65,12 @@ class Rcc(Peripheral, Gate):
     name = "RCC"
     STATE = ("regs", "flags", "_hsi_ready_ps")
     _READ_ONLY: ClassVar[int] = MSIRDY | HSIRDY | 1 << 17 | PLLRDY | 1 << 27 | 1 << 29
+    # what another chip has elsewhere
+    CFGR: ClassVar[int] = CFGR
+    CSR: ClassVar[int] = CSR
+    RESETS: ClassVar[dict[int, int]] = RESETS
+    CLOCKS: ClassVar[dict[str, tuple[int, int]]] = CLOCKS
+    RESET_BELOW: ClassVar[int] = 0x20  # from a register that enables to the one that resets
 
     def __init__(self, clock: Clock, power: Power, latency: Callable[[], int]) -> None:
         self._clock = clock
@@ -72,13 +78,12 @@ class Rcc(Peripheral, Gate):
         self._latency = latency
         self.on_peripheral_reset: Callable[[str], None] = lambda name: None
         self.flags = 0
-        self.regs = dict(RESETS)
+        self.regs = dict(self.RESETS)
         self._hsi_ready_ps = 0
 
     def reset(self) -> None:
         """Go back to MSI at 4 MHz; the reset flags in CSR stay until RMVF."""
-        self.regs = dict(RESETS)
-        self.regs[CSR] = 0x600
+        self.regs = dict(self.RESETS)
         self._apply()
 
     def mark_reset(self, cause: str) -> None:
@@ -89,9 +94,9 @@ class Rcc(Peripheral, Gate):
 
     def clocked(self, name: str) -> bool:
         """Return True if the peripheral has its bus clock, or needs none."""
-        if name not in CLOCKS:
+        if name not in self.CLOCKS:
             return True
-        register, bit = CLOCKS[name]
+        register, bit = self.CLOCKS[name]
         return bool(self.regs[register] >> bit & 1)
 
     # -- frequencies -------------------------------------------------------------------------------------
@@ -202,21 +207,23 @@ class Rcc(Peripheral, Gate):
 
     def write(self, offset: int, value: int) -> None:
         """Write a register; clocks change at once."""
-        if offset == CSR:
-            self.regs[CSR] = value & (0xF00 | LSION)
-            if value & RMVF:
-                self.flags = 0
+        if offset == self.CSR:
+            self._write_csr(value)
         elif offset not in self.regs:
             raise self.unmodelled(offset, "write to")
         elif offset == CR:
             self._write_cr(value)
-        elif offset == CFGR:
+        elif offset == self.CFGR:
             self._write_cfgr(value)
         else:
             self.regs[offset] = value
-            if 0x28 <= offset <= 0x40:
-                self._reset_peripherals(offset, value)
+            self._reset_peripherals(offset, value)
         self._apply()
+
+    def _write_csr(self, value: int) -> None:
+        self.regs[CSR] = value & (0xF00 | LSION)
+        if value & RMVF:
+            self.flags = 0
 
     def _write_cr(self, value: int) -> None:
         old = self.regs[CR]
@@ -236,6 +243,6 @@ class Rcc(Peripheral, Gate):
         self.regs[CFGR] = value & ~0xC
 
     def _reset_peripherals(self, offset: int, value: int) -> None:
-        for name, (register, bit) in CLOCKS.items():
-            if register - 0x20 == offset and value >> bit & 1:
+        for name, (register, bit) in self.CLOCKS.items():
+            if register - self.RESET_BELOW == offset and value >> bit & 1:
                 self.on_peripheral_reset(name)

@@ -20,7 +20,7 @@ RESETS = {
     0x88: 0xD020_0100, 0x8C: 0xC000_0000, 0x90: 0, 0x94: 0, 0x9C: 0, 0xA0: 0, 0xA4: 0, 0xA8: 0,
     CCIPR1: 0, CCIPR2: 0, 0xE8: 0, 0xF0: 0,
 }  # fmt: skip
-# peripheral: (enable register, bit); its reset register lies 0x28 below
+# peripheral: (enable register, bit)
 CLOCKS = {
     **{f"GPIO{port}": (0x8C, bit) for bit, port in enumerate("ABCDEFGH")},
     "RNG": (0x8C, 18), "I2C1": (0x9C, 21), "USART1": (0xA4, 14),
@@ -31,22 +31,14 @@ class RccU5(Rcc):
     """Oscillators that are not fitted and PLLs do not exist; the voltage range is that of reset."""
 
     _READ_ONLY: ClassVar[int] = MSISRDY | HSIRDY | HSI48RDY | 1 << 5
+    CFGR: ClassVar[int] = CFGR1
+    CSR: ClassVar[int] = CSR
+    RESETS: ClassVar[dict[int, int]] = RESETS
+    CLOCKS: ClassVar[dict[str, tuple[int, int]]] = CLOCKS
+    RESET_BELOW: ClassVar[int] = 0x28
 
     def __init__(self, clock: Clock, latency: Callable[[], int]) -> None:
         super().__init__(clock, Power(), latency)
-        self.regs = dict(RESETS)
-
-    def reset(self) -> None:
-        """Go back to MSIS at 4 MHz; the reset flags in CSR stay until RMVF."""
-        self.regs = dict(RESETS)
-        self._apply()
-
-    def clocked(self, name: str) -> bool:
-        """Return True if the peripheral has its bus clock, or needs none."""
-        if name not in CLOCKS:
-            return True
-        register, bit = CLOCKS[name]
-        return bool(self.regs[register] >> bit & 1)
 
     @property
     def msi_hz(self) -> int:
@@ -117,23 +109,9 @@ class RccU5(Rcc):
             value |= (value & 3) << 2
         return value
 
-    def write(self, offset: int, value: int) -> None:
-        """Write a register; clocks change at once."""
-        if offset == CSR:
-            if value & RMVF:
-                self.flags = 0
-        elif offset not in self.regs:
-            raise self.unmodelled(offset, "write to")
-        elif offset == CR:
-            self._write_cr(value)
-        elif offset == CFGR1:
-            self._write_cfgr(value)
-        else:
-            self.regs[offset] = value
-            for name, (register, bit) in CLOCKS.items():
-                if register - 0x28 == offset and value >> bit & 1:
-                    self.on_peripheral_reset(name)
-        self._apply()
+    def _write_csr(self, value: int) -> None:
+        if value & RMVF:
+            self.flags = 0
 
     def _write_cr(self, value: int) -> None:
         old = self.regs[CR]
