@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "signer"))
 
 from ca_world import DAY, NO_CERT_SIGN, SERVER, make_ca
 
+from fota_server.trust import TrustChain, fits
 from fota_wire import cose, host_crypto
 from fota_wire import root as roots
 from fota_wire.host_ca import certificate_der, pem_certificates
@@ -156,3 +157,15 @@ def test_root_that_would_lose_devices_is_taken_by_force_and_the_trail_tells(own:
     own.stop()
     own.start()
     assert "comes from none of the server CAs" in own.stop()[1]
+
+
+@pytest.mark.parametrize(("longest_answer", "count"), [(5120, 1), (8192, 2), (12_288, 3), (32_768, 4)])
+def test_answer_brings_as_many_root_steps_as_the_device_can_take(
+    keys: Keys, longest_answer: int, count: int
+) -> None:
+    revoked: tuple[bytes, ...] = tuple(bytes([number]) * 32 for number in range(64))
+    steps = [keys.root_document(version, revoked=revoked) for version in range(2, 8)]
+    assert 2900 < len(steps[0]) < 3000
+    chain = TrustChain([keys.genesis, *steps])
+    assert chain.steps_after(1, longest_answer) == steps[:count]
+    assert fits(steps[:count], longest_answer)
