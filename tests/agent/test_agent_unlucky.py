@@ -98,7 +98,7 @@ def test_trial_is_asked_for_only_once_what_it_needs_is_saved(device, world):
     """The save before the reset failed for want of memory: the next boot would not know what it tries."""
     device.network.wanted = world.v2
     board = device.board()
-    save, saved, failing = board.save_store, [], [MemoryError(), MemoryError()]
+    save, saved, failing = board.save_store, [], [MemoryError() for _ in range(4)]  # two in one step
 
     def short_of_memory(parts):
         if failing and agent.engine.phase == actions.REQUEST:
