@@ -340,7 +340,8 @@ BEGIN = (DESCRIPTOR.address, DESCRIPTOR.content)
 
 
 def test_elf_without_chip_is_asked_for_it(cannot):
-    cannot(elf(CODE), says="does not say for which ESP32 it is: say --chip esp32c3", name="app.elf")
+    says = "does not say for which ESP32 it is: say --chip esp32c3"
+    cannot(elf(CODE), says=says, code=2, name="app.elf")  # an option is missing
 
 
 def test_elf_for_xtensa_is_named(cannot):
