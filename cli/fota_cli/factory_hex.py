@@ -209,15 +209,13 @@ def _first_image(data: bytes, given: dict[str, Any]) -> "Image":
     Raises:
         InputError: another class. FotaError: no image, or one that this chip cannot run.
     """
+    from fota_signer.cli import about
     from fota_wire.host_chips import chip as row_of
     from fota_wire.host_values import uuid_text
     from fota_wire.image import parse_image
 
-    name = name_of(given["image"])
-    try:
+    with about(Path(given["image"])):
         image = parse_image(data, chip=row_of(given["chip"]) if given["chip"] else None)
-    except FotaError as exc:
-        raise type(exc)(f"{name}: {exc}", exc.code) from exc
     if given["class_id"] not in (None, image.class_id):
         raise InputError(
             f"the first image is made for another device class than --class says: {uuid_text(image.class_id)}"

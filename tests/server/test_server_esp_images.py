@@ -6,10 +6,12 @@ from pathlib import Path
 
 import esp_world
 import pytest
+from esp_refused import REFUSED, image_of
 from server_world import CLASS, Built, Device, Keys, Server, image_key, new_key
 
 from fota_signer import esp_pack
 from fota_wire import host_crypto
+from fota_wire.status import label
 
 XY = host_crypto.public_xy(image_key())
 
@@ -66,4 +68,13 @@ def test_unsigned_and_damaged_images_are_refused(own: Server, keys: Keys) -> Non
     for file, says in refusals.items():
         status, answer = own.publish(Built("1.2.0", file, keys.envelope(file, 2)))
         assert (status, says in answer["error"]["message"]) == (409, True), answer
+    assert own.rows("SELECT * FROM releases") == []
+
+
+def test_each_thing_that_can_be_wrong_with_an_image_is_refused_by_its_status(own: Server, keys: Keys) -> None:
+    for name, (_, code) in REFUSED.items():
+        file = image_of(name)
+        status, answer = own.publish(Built("1.1.0", file, keys.envelope(file, 2)))
+        if code is not None:
+            assert (status, answer["error"]["code"]) == (409, label(code).split()[1]), (name, answer)
     assert own.rows("SELECT * FROM releases") == []

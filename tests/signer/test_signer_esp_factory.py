@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from ca_world import make_ca
 from elf_world import Elf
+from esp_refused import REFUSED, image_of
 from factory_world import blank, new_job
 
 from fota_agent.transport.http import split_url
@@ -30,7 +31,7 @@ from fota_signer.factory.line import provision_chip
 from fota_signer.factory.record import load_record
 from fota_signer.identity import device_class
 from fota_signer.images import sign_application
-from fota_wire import cose, esp_partitions, esp_signature, host_crypto, image, settings
+from fota_wire import cose, esp_partitions, esp_signature, host_crypto, image, settings, status
 from fota_wire import root as roots
 from fota_wire.chips import esp32c3
 from fota_wire.errors import InputError, VerifyError
@@ -323,3 +324,11 @@ def test_hex_of_this_chip_and_parts_of_others_come_to_no_device(fota, refused, f
         (tmp_path / "other.bin").write_bytes(other)
         says = f"image is for {name}, which is not booted"
         refused(3, *files[:3], "--bootloader", "other.bin", *rest, says=says)
+
+
+@pytest.mark.parametrize("name", [name for name, row in REFUSED.items() if row[1] is not None])
+def test_image_with_one_thing_wrong_comes_to_no_device(refused, files, tmp_path, name):
+    (tmp_path / "bad.img").write_bytes(image_of(name))
+    at = files.index("--image")
+    words = [*files[: at + 1], "bad.img", *files[at + 2 :]]
+    refused(1, *words, says=f"bad.img: {status.label(REFUSED[name][1])}: ")

@@ -59,6 +59,7 @@ from fota_server.refusals import Refusals
 from fota_server.tokens import Operator, find_operator
 from fota_server.trust import TrustChain
 from fota_wire.errors import FotaError, InputError, StorageError, VerifyError
+from fota_wire.status import label
 
 log = logging.getLogger("fota.server")
 
@@ -104,6 +105,10 @@ async def _on_fota_error(_request: Request, exc: Exception) -> JSONResponse:
     status = next((code for kind, code in _STATUS.items() if isinstance(exc, kind)), 500)
     code = getattr(exc, "code", None)
     name = code if isinstance(code, str) else type(exc).__name__.lower()
+    said = str(exc)
+    if isinstance(code, int):  # a status of SPEC's registry: of an image, say
+        name = label(code).split()[-1]
+        said = f"{label(code)}: {exc}"
     if name.startswith("unknown-"):
         status = 404
     if name == "artifact-missing":
@@ -112,7 +117,7 @@ async def _on_fota_error(_request: Request, exc: Exception) -> JSONResponse:
         status = 413
     if status >= 500:
         log.error("operator plane: %s", exc)
-    return _error(status, name, str(exc))
+    return _error(status, name, said)
 
 
 async def _on_mistake(_request: Request, _exc: Exception) -> JSONResponse:
