@@ -48,7 +48,8 @@ def test_image_that_no_device_could_take_is_refused_and_the_good_one_published_a
     assert own.api("POST", "roots", raw=keys.root_document(2, image_keys=(OTHER, XY)))[0] == 201
     good = build_release(keys, "1.1.0", 2, 2)
     status, answer = own.publish(with_broken_signature(keys, good))
-    assert (status, answer["error"]["message"]) == (409, "the image's signature is wrong: sign it anew")
+    says = "IM10 image-signature: the image's signature is wrong: sign it anew"
+    assert (status, answer["error"]["message"]) == (409, says)
     assert own.rows("SELECT * FROM releases") == []
     status, answer = own.publish(good)
     assert (status, answer["image_signature"]) == (201, "verified")
