@@ -14,7 +14,7 @@ from typing import Any
 import click
 import two_devices
 from attacks import MADE_TO_FIT, Between, ForgedOk, OtherEnvelope, Replay
-from kits import KITS, OWN_FIRMWARE, why_no_story
+from kits import KITS, why_no_story
 from stage import chapter, never_silent, shown, table, tell
 from world import BUILD, HANG_S, StepFailed, World
 
@@ -28,7 +28,7 @@ ATTACKS = 9
 CUT_IN_DOWNLOAD = (5, 3)  # flash operation, from the first byte on; seed of what is left in the cells
 CUT_IN_BOOTLOADER = (1, 7)  # from power-on: its record that the trial begins
 REFUSED: list[str] = []
-NO_FIRMWARE = f"left out: agent firmware is {OWN_FIRMWARE}'s alone"
+NO_FIRMWARE = "left out: the agent's firmware has no port for it"
 
 
 def expect(fact: bool, what: str) -> None:
@@ -261,7 +261,7 @@ def main(folder: Path, chip: str = DEFAULT) -> int:
         with never_silent():
             story(world)
             if KITS[chip].own_firmware:
-                two_devices.story(folder / "two", expect)
+                two_devices.story(folder / "two", expect, chip)
             else:
                 shown("two devices, one agent", NO_FIRMWARE)
     except FotaError as exc:

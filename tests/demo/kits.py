@@ -26,9 +26,8 @@ class Kit(NamedTuple):
 KITS = {
     stm32l476.NAME: Kit(words="double words", most_words=256, own_firmware=True),
     stm32u585.NAME: Kit(words="quad-words", most_words=128, own_firmware=False),
-    esp32c3.NAME: Kit(words="page writes", most_words=64, own_firmware=False),
+    esp32c3.NAME: Kit(words="flash pages", most_words=64, own_firmware=True),
 }
-OWN_FIRMWARE = ", ".join(CHIPS[name].TITLE for name, kit in KITS.items() if kit.own_firmware)
 
 
 def why_no_story(chip: str) -> str:

@@ -16,6 +16,8 @@ from chip_world import RELEASES, ChipWorld, firmware, why_not
 from stage import chapter, shown, tell
 from world import HANG_S
 
+from fota_wire.host_chips import DEFAULT
+
 GATEWAY_MODEL = "gateway-demo"
 MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
 PIN = "493827"
@@ -38,8 +40,8 @@ def softhsm() -> bool:
 class TwoDevices(ChipWorld):
     """One server, the chip, and the gateway."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, chip: str) -> None:
+        super().__init__(folder, chip)
         self._launcher: subprocess.Popen[bytes] | None = None
         self.gateway_id = ""
 
@@ -47,7 +49,7 @@ class TwoDevices(ChipWorld):
 
     def make_chip(self) -> None:
         """Factory and first release of the chip."""
-        self.provision(self.sign("1.0.0", 2, elf=firmware("1.0.0")))
+        self.provision(self.sign("1.0.0", 2, elf=firmware("1.0.0", self.row.NAME)))
         self.release_chip("1.0.0", 1)
         tell("factory", f"chip {self.device_id}: its firmware is MicroPython, mbedTLS and the agent")
         self.switch_on()
@@ -148,15 +150,15 @@ def show(world: TwoDevices, gateway: bool, expect: Any, chip: str, other: str) -
         expect(confirmed == version, f"the {name} has confirmed {version}")
 
 
-def story(folder: Path, expect: Any) -> None:
-    """Tell it; one line where it cannot be told."""
+def story(folder: Path, expect: Any, chip: str = DEFAULT) -> None:
+    """Tell it, of a chip; one line where it cannot be told."""
     second = "and a Linux gateway" if softhsm() else "and no gateway this time"
     chapter(f"Two devices, one agent: a chip that runs nothing else, {second}")
     if why_not():
         tell("demo", f"left out: {why_not()}")
         shown("two devices, one agent", "left out")
         return
-    world = TwoDevices(folder)
+    world = TwoDevices(folder, chip)
     try:
         world.make_keys()
         world.start_server()
@@ -190,7 +192,7 @@ def main() -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        story(Path(folder), expect)
+        story(Path(folder), expect, *sys.argv[1:2])
 
 
 if __name__ == "__main__":
