@@ -10,7 +10,6 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "wire"))
 
 from fota_wire.chips import esp32c3, stm32l476, stm32u585
-from fota_wire.host_chips import CHIPS
 
 
 class Kit(NamedTuple):

@@ -14,10 +14,10 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPO / "tests"))
 
-from kits import CHIPS, KITS, why_no_story  # noqa: E402
+from kits import KITS, why_no_story  # noqa: E402
 from lifeline import hold  # noqa: E402
 
-from fota_wire.host_chips import DEFAULT  # noqa: E402
+from fota_wire.host_chips import CHIPS, DEFAULT  # noqa: E402
 
 LOGS = REPO / "build" / "logs"
 SAY_S = 15
