@@ -256,7 +256,7 @@ class Board(Identity, Protocol):
     """Everything of one device that the agent touches."""
 
     server_url: str
-    server_ca: bytes
+    server_cas: list[bytes]
     certificate: bytes
     store_size: int
     public_key: bytes

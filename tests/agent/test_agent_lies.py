@@ -407,7 +407,7 @@ def tls_server(tmp_path):
     element = tls.Element(pki.device_key)
     key = tls_cpython.ElementKey(element.public, element.sign)
     der = ssl.PEM_cert_to_DER_cert(pki.device.public_bytes(tls.PEM).decode())
-    context = tls_cpython.client_context(pki.ca.public_bytes(tls.DER), der, key)
+    context = tls_cpython.client_context([pki.ca.public_bytes(tls.DER)], der, key)
     yield (
         server,
         lambda port, clock: tls_cpython.connector(

@@ -115,7 +115,7 @@ def hurried():
 def transport(pki, port, setting=None, timeout_s=HANG_S, now_ms=tls_cpython.monotonic_ms):
     element = Element(pki.device_key)
     key = tls_cpython.ElementKey(element.public, element.sign)
-    context = tls_cpython.client_context(pki.ca.public_bytes(DER), pki.device.public_bytes(DER), key)
+    context = tls_cpython.client_context([pki.ca.public_bytes(DER)], pki.device.public_bytes(DER), key)
     connect = tls_cpython.connector("localhost", port, context, key, timeout_s, None, setting, now_ms, hurry)
     return HttpTransport(connect, f"localhost:{port}", lambda: time.monotonic_ns() // 1_000_000)
 
@@ -227,7 +227,7 @@ def test_server_of_another_fleet_is_said_in_words(pki, tmp_path_factory, server)
     other = Pki(tmp_path_factory.mktemp("other"))
     element = Element(other.device_key)
     key = tls_cpython.ElementKey(element.public, element.sign)
-    context = tls_cpython.client_context(pki.ca.public_bytes(DER), other.device.public_bytes(DER), key)
+    context = tls_cpython.client_context([pki.ca.public_bytes(DER)], other.device.public_bytes(DER), key)
     connect = tls_cpython.connector("localhost", server.port, context, key, HANG_S)
     client = HttpTransport(connect, "localhost", lambda: time.monotonic_ns() // 1_000_000)
     said = set()

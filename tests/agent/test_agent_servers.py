@@ -34,6 +34,12 @@ def root_of(raw):
     return None if raw is None else root.unsafe_read_root(raw)
 
 
+def set_of(raw):
+    from fota_wire.root import unsafe_read_servers
+
+    return unsafe_read_servers(memoryview(raw))
+
+
 @pytest.mark.parametrize(
     ("newest", "worked", "expected"),
     [
@@ -50,7 +56,9 @@ def root_of(raw):
     ],
 )  # fmt: skip
 def test_places_are_the_newest_set_the_one_that_worked_and_the_factorys(step, newest, worked, expected):
-    found = places(root_of(step(*newest)), root_of(step(*worked)) if worked else None, FACTORY)
+    factory = (0, [FACTORY[0]], [FACTORY[1]])
+    found = places(set_of(step(*newest)), set_of(step(*worked)) if worked else None, factory)
+    found = [(version, url, b"".join(cas)) for version, url, cas in found]
     assert found == expected
 
 
@@ -64,7 +72,7 @@ class Wire:
 
 
 class Board:
-    server_url, server_ca = FACTORY
+    server_url, server_cas = FACTORY[0], [FACTORY[1]]
 
 
 EVENTS = [
@@ -128,7 +136,7 @@ def test_fixed_address_stays_and_its_ca_follows_root(step):
     servers = Servers(board, wire, State(), "https://here")
     servers.aim(root_of(step(2, ("https://b",), (NEW,))))
     assert wire.aims == ("https://here",)
-    assert board.server_ca == NEW
+    assert board.server_cas == [NEW]
 
 
 # -- a device ------------------------------------------------------------------------------------------------
@@ -146,7 +154,7 @@ class Net:
 
     def request(self, method, path, headers, body=b""):
         board = self.device.live
-        place = (board.server_url, board.server_ca)
+        place = (board.server_url, b"".join(board.server_cas))
         self.visits.append(place)
         if not any(url == place[0] and cert in place[1] for url, cert in self.alive):
             raise TransportError(f"cannot reach {place[0]}")

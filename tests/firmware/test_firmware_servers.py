@@ -129,6 +129,16 @@ class Fleet(two_devices.TwoDevices):
         assert urls["device_url"].endswith(f":{port}")
         self._env |= {"FOTA_SERVER": urls["operator_url"], "FOTA_CA": str(self.folder / "new-ca.crt")}
 
+    def confirms(self, device, version):
+        """Return once the server knows that ``device`` has confirmed ``version``."""
+
+        def confirmed():
+            if device == self.device_id:
+                self.machine.run(time_ms=5_000)
+            return (self.json("device", "show", device)["confirmed"] or {}).get("version") == version
+
+        until(confirmed, f"{version} on {device}")
+
     def servers_that_worked(self):
         """Return the ROOT version whose servers worked last, by each device's own memory."""
         self.machine.run(time_ms=1)
@@ -181,3 +191,15 @@ def test_fleet_of_three_moves_to_another_host_and_another_ca(fleet):
     fleet.restart_elsewhere(port)
     fleet.everybody_checks_in()
     assert fleet.servers_that_worked() == {"gateway": 2}
+
+    # and the fleet is one that can be updated
+    fleet.release_chip("1.1.0", 2)
+    fleet.release_gateway("2.1.0", 12)
+    for device, version in ((fleet.device_id, "1.1.0"), (fleet.gateway_id, "2.1.0")):
+        fleet.fota("rollout", "start", version, "--device", device)
+    said = fleet.run_chip("agent 1.1.0: confirmed")
+    said += fleet.run_chip("agent 1.1.0: settled")
+    fleet.everybody_checks_in()
+    for device, version in ((fleet.device_id, "1.1.0"), (fleet.gateway_id, "2.1.0")):
+        fleet.confirms(device, version)
+    assert "MemoryError" not in said

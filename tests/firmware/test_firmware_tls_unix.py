@@ -2,10 +2,14 @@
 
 import datetime
 import re
+import socket
 import ssl
+import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import chip_world
 import pytest
@@ -32,6 +36,7 @@ def folder(tmp_path_factory):
 
 def make_pki(folder, *life):
     made = Pki(folder, *life)
+    made.folder = folder
     (folder / "ca.der").write_bytes(made.ca.public_bytes(DER))
     (folder / "device.der").write_bytes(made.device.public_bytes(DER))
     return made
@@ -115,6 +120,53 @@ def test_server_of_another_ca_is_refused(server, pki, folder, tmp_path):
     lines, digests = talk(server, tmp_path, signing(pki.device_key))
     assert any(line.startswith("error TransportError localhost:") for line in lines)
     assert digests == []
+
+
+def answering(how):
+    """Return the port of a server that does ``how(connection)`` to the first who comes, and ends."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        with listener, listener.accept()[0] as connection:
+            connection.recv(4096)
+            how(connection)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return listener.getsockname()[1]
+
+
+def reset(connection):
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def hang_up(connection):
+    connection.shutdown(socket.SHUT_RDWR)
+
+
+def answer_without_tls(connection):
+    connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        (reset, "TLS: connection reset"),
+        (hang_up, "TLS: hung up"),
+        (answer_without_tls, "TLS: no TLS there"),
+    ],
+)
+def test_what_a_server_does_that_is_none_is_said_in_words(pki, folder, how, says):
+    port = answering(how)
+    lines, _ = talk(SimpleNamespace(port=port), folder, signing(pki.device_key))
+    assert f"error TransportError localhost:{port}: {says}" in lines
+
+
+def test_that_nobody_listens_is_said_in_words(pki, folder):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    lines, _ = talk(SimpleNamespace(port=port), folder, signing(pki.device_key))
+    says = f"cannot reach localhost:{port}: no such host, or nobody listens"
+    assert f"error TransportError {says}" in lines
 
 
 @pytest.mark.parametrize(("name", "begin", "end", "clock", "passed", "says"), CASES, ids=IDS)

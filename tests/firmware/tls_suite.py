@@ -11,6 +11,7 @@ import sys
 sys.path[:0] = [sys.argv[1] + "/" + part for part in ("agent", "wire")]
 
 from fota_agent.transport.tls_micropython import transport_for  # noqa: E402
+from fota_wire import der  # noqa: E402
 from fota_wire.errors import DeviceError, FotaError  # noqa: E402
 
 
@@ -30,7 +31,7 @@ class Element:
 
 class Board:
     element = Element()
-    server_ca = read("ca.der")
+    server_cas = tuple(der.split(read("ca.der")))
     certificate = read("device.der")
     server_url = f"https://{sys.argv[3]}:{sys.argv[2]}"
 

@@ -171,7 +171,7 @@ def test_mutual_tls_with_the_key_outside(token, kind, version):
         element, serial = modelled_element()
     got = []
     key = tls_cpython.ElementKey(element.public_key(), element.sign)
-    context = tls_cpython.client_context(server_ca(), certificate(element, serial), key, tls12=True)
+    context = tls_cpython.client_context([server_ca()], certificate(element, serial), key, tls12=True)
     stream = tls_cpython.connector("127.0.0.1", serve(version, got), context, key, HANG_S)()
     stream.write(b"x")
     until(lambda: got)

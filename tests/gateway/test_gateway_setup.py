@@ -51,7 +51,7 @@ def init(world, first, name, code, **other):
         ({"server": "http://localhost:8443"}, 3, "--server: 'http://localhost:8443' is no server's address"),
         ({"server": "localhost:8443"}, 3, "--server: 'localhost:8443' is no server's address"),
         ({"server": "https://"}, 3, "--server: 'https://' is no server's address"),
-        ({"root": KEYS / "server-ca.crt"}, 3, "server-ca.crt: not a genesis ROOT"),
+        ({"root": KEYS / "server-ca.crt"}, 3, "server-ca.crt is a certificate, expected a ROOT"),
         ({"root": "other keys"}, 1, "names other IMAGE keys than --image-key"),
         ({"root": "out of reach"}, 1, "minimum security counter 1000 is out of reach"),
         ({"image": REPO / "README.md"}, 3, "README.md: not a firmware image"),

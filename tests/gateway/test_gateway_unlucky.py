@@ -19,7 +19,7 @@ from fota_cli import gateway_session
 from fota_signer.identity import DeviceClass
 from fota_signer.images import sign_payload
 from fota_wire import bootreport, journal, settings, status
-from fota_wire.errors import DeviceError
+from fota_wire.errors import DeviceError, StorageError
 from fota_wire.host_crypto import public_xy
 from fota_wire.layout import SLOT_A as A
 from fota_wire.layout import SLOT_B as B
@@ -253,6 +253,38 @@ def test_report_of_a_boot_ends_with_it(tmp_path, key):
         run.boot()
         assert gateway.boot_report() is not None
     assert gateway.boot_report() is None
+
+
+def test_lock_that_is_a_link_is_no_agents(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "key").write_text("a key that is as long as a process number\n")
+    lock = tmp_path / "run" / "agent.lock"
+    lock.symlink_to(tmp_path / "key")
+    with pytest.raises(StorageError, match="a link, where a lock belongs: remove it"):
+        storage.claim(lock)
+    lock.unlink()
+    storage.claim(lock)
+    assert (tmp_path / "key").read_text().startswith("a key that is as long")
+
+
+def test_lock_that_is_a_link_keeps_no_launcher_from_its_program_and_is_not_written_into(tmp_path, key):
+    gateway = make(tmp_path, key)
+    gateway.slots[A].write_bytes(signed(key, b"#!/bin/true\n"))
+    gateway.run.mkdir(exist_ok=True)
+    for lead in (tmp_path / "key", tmp_path / "not-there"):
+        (tmp_path / "key").write_text("a key that is as long as a process number\n")
+        gateway.lock_path.unlink(missing_ok=True)
+        gateway.lock_path.symlink_to(lead)
+        said = []
+        with launcher.Launcher(gateway, [], said.append) as run:
+            with pytest.raises(StorageError, match="a launcher is running already"):
+                launcher.Launcher(gateway, [], said.append)
+            run.boot()
+            assert gateway.boot_report() is not None
+            assert launcher.running_launcher(gateway) is None
+        assert "a link, where a lock belongs: remove it" in said[0]
+        assert (tmp_path / "key").read_text().startswith("a key that is as long")
+        assert not (tmp_path / "not-there").exists()
 
 
 def test_what_a_cut_left_of_a_store_is_taken_away(tmp_path):

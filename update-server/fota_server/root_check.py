@@ -9,7 +9,7 @@ from fota_server import schema
 from fota_server.catalog import RELEASES, open_release, release_of
 from fota_server.certificates import TlsFiles
 from fota_server.decide import Release
-from fota_wire import host_root
+from fota_wire import host_root, host_tls
 from fota_wire.address import parse_address
 from fota_wire.errors import FotaError
 from fota_wire.host_ca import certificate_der
@@ -38,10 +38,10 @@ def server_dangers(new: Root, served: TlsFiles) -> list[str]:
     """Return why devices that go by ``new`` would not find this server, or not believe it."""
     leaf = certificate_der(served.server_chain[0])
     lost = []
-    if new.server_cas and not _meets(served.operator, new.server_cas, None):
+    if new.server_cas and not believes(new.server_cas, served.operator):
         lost.append("this server's certificate comes from none of the server CAs that it names")
     hosts = [parse_address(address)[0] for address in new.servers]
-    if hosts and not any(_meets(served.operator, [leaf], host) for host in hosts):
+    if hosts and not any(_is_called(leaf, served.operator, host) for host in hosts):
         lost.append(f"this server's certificate is for none of the hosts that it names ({', '.join(hosts)})")
     return lost
 
@@ -91,17 +91,29 @@ def _installable(release: Release, root: Root) -> bool:
     return manifest.sequence >= root.min_sequence and release.sec_cnt >= root.min_secver
 
 
-def _meets(server: ssl.SSLContext, anchors: list[bytes], host: str | None) -> bool:
-    """Tell whether a client that trusts ``anchors`` (DER) believes ``server``, for ``host`` if one is given.
-
-    A handshake in memory, by the context that devices meet.
-    """
+def believes(anchors: list[bytes], server: ssl.SSLContext) -> bool:
+    """Tell whether a device that trusts ``anchors``, DER, believes ``server``."""
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client.check_hostname = host is not None
+    client.check_hostname = False
+    try:
+        host_tls.trust(client, anchors)
+    except (ssl.SSLError, ValueError):
+        return False
+    return _meet(client, server, None)
+
+
+def _is_called(leaf: bytes, server: ssl.SSLContext, host: str) -> bool:
+    """Tell whether the certificate ``leaf`` of ``server`` is for ``host``, whoever has issued it."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    client.load_verify_locations(cadata=leaf)
+    return _meet(client, server, host)
+
+
+def _meet(client: ssl.SSLContext, server: ssl.SSLContext, host: str | None) -> bool:
+    """Tell whether their handshake succeeds, in memory, by the context that devices meet."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     try:
-        client.load_verify_locations(cadata=b"".join(anchors))
         ends = (
             client.wrap_bio(to_client, to_server, server_hostname=host),
             server.wrap_bio(to_server, to_client, server_side=True),

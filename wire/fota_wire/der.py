@@ -5,6 +5,10 @@ frame of certificates.
 from fota_wire import status
 from fota_wire.errors import FormatError, VerifyError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 MAX_SIZE = 72
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256
 
@@ -31,7 +35,7 @@ def to_raw(der: bytes) -> bytes:
     return r + s
 
 
-def require_sequence(raw: bytes, what: str) -> None:
+def require_sequence(raw: "bytes | memoryview", what: str) -> None:
     """Return if ``raw`` is one DER SEQUENCE of 128 to 65,535 bytes, with nothing behind it; content unseen.
 
     Raises:
@@ -43,6 +47,17 @@ def require_sequence(raw: bytes, what: str) -> None:
         if size >= shortest and raw[:2] == head and int.from_bytes(raw[2 : 2 + width], "big") == size:
             return
     raise FormatError(f"{what} is not in DER", "der")
+
+
+def split(raw: bytes) -> "Iterator[bytes]":
+    """Yield the certificates that lie one behind the other in ``raw``, content unseen; what has no such head
+    comes as it is, for whoever reads certificates to refuse.
+    """
+    while raw:
+        width = raw[1] - 0x80 if len(raw) > 1 and raw[1] in (0x81, 0x82) else 0
+        end = 2 + width + int.from_bytes(raw[2 : 2 + width], "big") if width else len(raw)
+        yield raw[:end]
+        raw = raw[end:]
 
 
 def _integer(value: bytes) -> bytes:

@@ -244,7 +244,7 @@ def take_lock(path: Path, of: Path, busy: str) -> int:
     import fcntl
 
     while True:
-        fd = _open_lock(path)
+        fd = open_lock(path)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
@@ -261,8 +261,12 @@ def take_lock(path: Path, of: Path, busy: str) -> int:
     return fd
 
 
-def _open_lock(path: Path) -> int:
-    # What its holder writes goes to no other file: a link is none.
+def open_lock(path: Path) -> int:
+    """Return a descriptor of a lock file, made if need be: what its holder writes goes to no other file.
+
+    Raises:
+        StorageError: it cannot be opened, or is a link to something else, or no file.
+    """
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     except OSError as exc:

@@ -76,7 +76,7 @@ def pack(record: Record) -> bytes:
     return body + struct.pack("<I", binascii.crc32(body))
 
 
-def unpack(cell: bytes) -> "Record | None":
+def unpack(cell: "bytes | bytearray | memoryview") -> "Record | None":
     """Return the record in 16 bytes, or None if it is absent in the sense of SPEC 3."""
     if len(cell) != RECORD_SIZE or struct.unpack("<I", cell[12:])[0] != binascii.crc32(cell[:12]):
         return None
@@ -94,7 +94,9 @@ def unpack(cell: bytes) -> "Record | None":
     return record
 
 
-def scan(page0: bytes, page1: bytes) -> "tuple[Record, int, int]":
+def scan(
+    page0: "bytes | bytearray | memoryview", page1: "bytes | bytearray | memoryview"
+) -> "tuple[Record, int, int]":
     """Return (state, page, cell): the valid record with the highest sequence number (or EMPTY), and where
     the next record goes. **Cell 0 means: erase that page first**; any other cell is blank.
 
@@ -152,7 +154,7 @@ def _next(state: Record) -> int:
     return state.sequence + 1
 
 
-def _first_free(page: bytes) -> int:
+def _first_free(page: "bytes | bytearray | memoryview") -> int:
     """Return the number of the first cell after the last one that is not blank."""
     cell = RECORDS_PER_PAGE
     while cell and page[(cell - 1) * RECORD_SIZE : cell * RECORD_SIZE] == _BLANK:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from fota_wire.seams import Sign, Verify
 
-    Item = TypeVar("Item", str, bytes)
+    Item = TypeVar("Item", str, "bytes | memoryview")
 
 AAD = b"fota/root/1"
 ROOT, RELEASE, ASSIGN = 0, 1, 2
@@ -63,17 +63,17 @@ class Root:
                     raise FormatError("ROOT names an image key twice", "root-image-keys")
                 self.image_keys[cose.key_hash(xy)] = xy
         self.servers = _servers(payload[11]) if 11 in payload else []
-        self.server_cas = _server_cas(payload[12]) if 12 in payload else []
+        self.server_cas = [bytes(ca) for ca in _server_cas(payload.pop(12))] if 12 in payload else []
 
     @property
     def revoked(self) -> "list[bytes]":
         """The revoked manifest digests."""
-        return [four[at : at + 32] for four in self._revoked for at in range(0, len(four), 32)]
+        return [bytes(some[at : at + 32]) for some in self._revoked for at in range(0, len(some), 32)]
 
     def revokes(self, manifest_digest: bytes) -> bool:
         """Tell whether it is among those."""
         return any(
-            four[at : at + 32] == manifest_digest for four in self._revoked for at in range(0, len(four), 32)
+            some[at : at + 32] == manifest_digest for some in self._revoked for at in range(0, len(some), 32)
         )
 
     def role_keys(self, role: int) -> "dict[bytes, bytes]":
@@ -209,6 +209,19 @@ def unsafe_read_root(raw: "bytes | memoryview") -> Root:
     return Root(check.fields(cbor.decode(payload), "ROOT", (1, 2, 3, 4, 5, 6), (7, 8, 9, 10, 11, 12)))
 
 
+def unsafe_read_servers(raw: "bytes | memoryview") -> "tuple[int, list[str], list[bytes | memoryview]]":
+    """Return version, ``servers`` and ``server_cas`` of a ROOT, **no signature checked**; of a view, views:
+    where memory is short there is no room for the rest of it.
+    """
+    payload = check.fields(cbor.decode(_parse(raw)[0]), "ROOT", (2,), tuple(range(1, 13)))
+    servers = _servers(payload[11]) if 11 in payload else []
+    return (
+        check.uint(payload[2], "ROOT version"),
+        servers,
+        _server_cas(payload[12]) if 12 in payload else [],
+    )
+
+
 def signers_of(raw: bytes) -> "list[bytes]":
     """Return the kids of the signature blocks, unverified."""
     return [signature.kid or b"" for signature in _parse(raw)[1]]
@@ -224,11 +237,16 @@ def _parse(raw: "bytes | memoryview") -> "tuple[bytes | memoryview, list[cose.Si
     return payload, [cose.parse_sign1(block, True) for block in blocks], blocks
 
 
-def _revoked(value: object) -> "list[bytes]":
-    """Return the digests, four in one: alone they take half as much room again, and longer ones find none."""
+def _revoked(value: object) -> "list[bytearray]":
+    """Return the digests, eight in one: alone each takes half as much again, longer ones may find no room."""
     found = check.array(value, "ROOT revocations", 0, MAX_REVOKED)
-    fours = [found[at : at + 4] for at in range(0, len(found), 4)]
-    return [b"".join([check.bstr(one, "revoked manifest digest", 32) for one in four]) for four in fours]
+    eights = []
+    for number, one in enumerate(found):
+        if number % 8 == 0:
+            eights.append(bytearray(32 * min(8, len(found) - number)))
+        at = number % 8 * 32
+        eights[-1][at : at + 32] = check.bstr(one, "revoked manifest digest", 32)
+    return eights
 
 
 def _servers(value: object) -> "list[str]":
@@ -240,10 +258,10 @@ def _servers(value: object) -> "list[str]":
     return _distinct(servers, "a server")
 
 
-def _server_cas(value: object) -> "list[bytes]":
+def _server_cas(value: object) -> "list[bytes | memoryview]":
     cas = []
     for item in check.array(value, "ROOT server CAs", 1, MAX_SERVER_CAS):
-        certificate = check.bstr(item, "server CA certificate", None, MAX_CA)
+        certificate = check.blob(item, "server CA certificate", MAX_CA)
         der.require_sequence(certificate, "server CA certificate")
         cas.append(certificate)
     return _distinct(cas, "a server CA")
@@ -276,12 +294,15 @@ def _keys(value: object) -> "dict[bytes, bytes]":
 def _roles(value: object, keys: "dict[bytes, bytes]") -> "dict[int, tuple[int, list[bytes]]]":
     table = check.fields(value, "ROOT roles", (ROOT, RELEASE, ASSIGN))
     roles = {}
+    own = {kid: kid for kid in keys}  # the ids of ``keys`` themselves: copies would take 32 bytes each
     for role, name in ROLE_NAMES.items():
         entry = check.array(table[role], f"role {name}", 2, 2)
-        kids = [check.bstr(kid, "key id", 8) for kid in check.array(entry[1], f"keys of {name}", 1, MAX_KEYS)]
-        for kid in kids:
-            if kid not in keys or kids.count(kid) != 1:
+        kids: list[bytes] = []
+        for value in check.array(entry[1], f"keys of {name}", 1, MAX_KEYS):
+            kid = own.get(check.bstr(value, "key id", 8))
+            if kid is None or kid in kids:
                 raise FormatError(f"role {name} names an unknown key, or one twice", "root-roles")
+            kids.append(kid)
         threshold = check.uint(entry[0], f"threshold of {name}", len(kids))
         if threshold < 1:
             raise FormatError(f"threshold of {name} is 0", "root-roles")

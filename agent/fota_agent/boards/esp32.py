@@ -16,7 +16,7 @@ from fota_agent.boards.atecc608 import Atecc608
 from fota_agent.boards.esp32c3 import Esp32C3Board
 from fota_agent.boards.flash_esp32c3 import NorFlash
 from fota_agent.engine import state as store
-from fota_wire import bootreport, journal, layout, p256, settings
+from fota_wire import bootreport, der, journal, layout, p256, settings
 from fota_wire.chips import esp32c3
 from fota_wire.errors import DeviceError, FormatError, InputError, VerifyError
 from fota_wire.status import FL1, FL2, IM1, IM3, JO1, JO2, PO4, SE1
@@ -107,7 +107,8 @@ class Esp32Board:
             raise DeviceError(f"factory data: {exc}", SE1) from exc
         self.vendor_id, self.class_id = trust.vendor_id, trust.class_id
         self.genesis_root, self.server_url = trust.genesis_root, trust.server_url
-        self.server_ca, self.certificate = trust.server_ca, trust.device_cert
+        self.server_cas = list(der.split(trust.server_ca))
+        self.certificate = trust.device_cert
         self._running = esp32.Partition(esp32.Partition.RUNNING)
         self._slot = layout.SLOT_B if self._running.info()[1] == OTA_1 else layout.SLOT_A
         self._other = self._find(TYPE_APP, OTA_0 if self._slot == layout.SLOT_B else OTA_1, "the other slot")

@@ -7,7 +7,7 @@ objects.
 
 from fota_agent.boards.atecc608 import Atecc608
 from fota_agent.engine import state as store
-from fota_wire import bootreport, journal, layout, settings
+from fota_wire import bootreport, der, journal, layout, settings
 from fota_wire.errors import DeviceError, FormatError
 from fota_wire.status import JO1, SE1
 
@@ -101,7 +101,8 @@ class FlashBoard:
             raise DeviceError(f"factory data: {exc}", SE1) from exc
         self.vendor_id, self.class_id = trust.vendor_id, paired.class_id
         self.genesis_root, self.server_url = trust.genesis_root, trust.server_url
-        self.server_ca, self.certificate = trust.server_ca, trust.device_cert
+        self.server_cas = list(der.split(trust.server_ca))
+        self.certificate = trust.device_cert
         self.max_counter_step, self.root_b = paired.max_step, paired.root_b
         self.store_size = self.ROW.AGENT_STORE_SIZE // COPIES - store.HEADER_SIZE
         running, other = self.slots()
@@ -158,15 +159,21 @@ class FlashBoard:
     def _scan(self) -> "tuple[journal.Record, int, int]":
         return journal.scan(self._journal_page(0), self._journal_page(1))
 
-    def _journal_page(self, number: int) -> bytes:
-        """Return one page, with zeros in place of what faults on ECC."""
+    def _journal_page(self, number: int) -> "bytes | bytearray | memoryview":
+        """Return one page where it lies, if that is memory: there may be no room for a copy. With zeros in
+        place of what faults on ECC.
+        """
         start = self._journal_address(number)
-        data = self._flash.read_sound(start, journal.PAGE_SIZE)
-        if data is not None:
-            return data
+        self._flash.take_fault()
+        seen = self._flash.view(start, journal.PAGE_SIZE)
+        sum(seen)  # reads all of it
+        if not self._flash.take_fault():
+            return seen
+        page = bytearray(journal.PAGE_SIZE)
         size = self.ROW.WRITE_SIZE
-        cells = range(start, start + journal.PAGE_SIZE, size)
-        return b"".join([self._flash.read_sound(at, size) or bytes(size) for at in cells])
+        for at in range(0, journal.PAGE_SIZE, size):
+            page[at : at + size] = self._flash.read_sound(start + at, size) or bytes(size)
+        return page
 
     def _append(self, record: "journal.Record", page: int, cell: int) -> None:
         start = self._journal_address(page)

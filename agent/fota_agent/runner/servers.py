@@ -15,8 +15,13 @@ from fota_wire import root as roots
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fota_agent.engine.state import State
     from fota_agent.seams import Board, Transport
+
+    Set = tuple[int, list[str], Sequence[bytes | memoryview]]  # ROOT version, addresses, CAs in DER
+    Place = tuple[int, str, Sequence[bytes | memoryview]]
 
 
 FIRST, SAME, NEXT = -1, 0, 1
@@ -32,7 +37,7 @@ class Servers:
         self._transport = transport
         self._state = state
         self._fixed = fixed
-        self._factory = (board.server_url, board.server_ca)
+        self._factory = (0, [board.server_url], board.server_cas)
         self._go = FIRST
         self._version = 0
 
@@ -41,15 +46,15 @@ class Servers:
         aim = getattr(self._transport, "aim", None)
         if aim is None:
             return
-        known = places(root, self._worked_last(), self._factory)
+        known = places((root.version, root.servers, root.server_cas), self._worked_last(root), self._factory)
+        board = self._board
         now = 0
-        while now < len(known) and known[now][1:] != (self._board.server_url, self._board.server_ca):
+        while now < len(known) and known[now][1:] != (board.server_url, board.server_cas):
             now += 1
         at = (0 if self._go == FIRST else now + self._go) % len(known)
-        self._version, url, ca = known[at]
-        board = self._board
-        if (board.server_url, board.server_ca) != (url, ca):
-            board.server_url, board.server_ca = url, ca
+        self._version, url, cas = known[at]
+        if (board.server_url, board.server_cas) != (url, cas):
+            board.server_url, board.server_cas = url, [bytes(ca) for ca in cas]
             aim(self._fixed or url)
 
     def worked(self, root: "roots.Root", settled: bool) -> None:
@@ -65,22 +70,21 @@ class Servers:
         """A check-in begins: unless it ``worked``, the next one goes to the next place."""
         self._go = NEXT
 
-    def _worked_last(self) -> "roots.Root | None":
-        """Return the ROOT whose set worked last, None = the factory's, or the store has lost it."""
-        for raw in self._state.roots:
-            root = roots.unsafe_read_root(raw)  # it was verified when it was taken, and in this boot
-            if root.version == self._state.server:
-                return root
+    def _worked_last(self, newest: "roots.Root") -> "Set | None":
+        """Return the set that worked last if it is neither the newest nor the factory's, nor was lost."""
+        if self._state.server not in (0, newest.version):
+            for raw in self._state.roots:
+                known = roots.unsafe_read_servers(raw)  # it was verified when it was taken, and in this boot
+                if known[0] == self._state.server:
+                    return known
         return None
 
 
-def places(
-    newest: "roots.Root", worked_last: "roots.Root | None", factory: "tuple[str, bytes]"
-) -> "list[tuple[int, str, bytes]]":
-    """Return (ROOT version, address, CA certificates in DER) of all places, in the order of their trial."""
-    found: list[tuple[int, str, bytes]] = []
-    for root in (newest, worked_last or newest):
-        for url in root.servers or [factory[0]]:
-            found.append((root.version, url, b"".join(root.server_cas) or factory[1]))
-    found.append((0, factory[0], factory[1]))
+def places(newest: "Set", worked_last: "Set | None", factory: "Set") -> "list[Place]":
+    """Return all places, in the order of their trial; the version of the factory's is 0."""
+    found: list[Place] = []
+    for version, urls, cas in (newest, worked_last or newest):
+        for url in urls or factory[1]:
+            found.append((version, url, cas or factory[2]))
+    found.append((0, factory[1][0], factory[2]))
     return [place for at, place in enumerate(found) if place[1:] not in [other[1:] for other in found[:at]]]

@@ -21,7 +21,7 @@ from fota_agent.engine.clock import ASK, Dates
 from fota_agent.transport import proxy
 from fota_agent.transport.http import HttpTransport, host_and_base, split_url
 from fota_agent.transport.patience import READ_MS, WRITE_MS, Patience
-from fota_wire import der
+from fota_wire import der, host_tls
 from fota_wire.errors import DeviceError, FotaError, InputError, TransportError
 from fota_wire.seams import Sign
 
@@ -32,6 +32,11 @@ SIGNATURE_ALGORITHM = b"ECDSA+SHA256"
 CONNECT_TIMEOUT_S = 15.0
 X509_V_FLAG_NO_CHECK_TIME = 0x200000
 NOT_YET_VALID, HAS_EXPIRED = 9, 10  # X509_V_ERR_CERT_*
+NO_ISSUER = (2, 7, 18, 19, 20, 21)  # self-signed, or by nobody who is known
+NOT_TRUSTED = (
+    "it comes from none of the CAs that this device trusts: show a certificate of one of them there,"
+    " or publish a ROOT that names its CA (fota root new --server-ca)"
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,9 +139,9 @@ class ElementKey:
 
 
 def client_context(
-    ca_der: bytes, certificate_der: bytes, key: ElementKey, tls12: bool = False
+    cas: list[bytes], certificate_der: bytes, key: ElementKey, tls12: bool = False
 ) -> ssl.SSLContext:
-    """Return a context that trusts the certificates in ``ca_der`` only, checks name and dates, and has
+    """Return a context that trusts the certificates ``cas``, DER, only, checks name and dates, and has
     ``key`` authenticate this device.
 
     It speaks TLS 1.3, with ``tls12`` 1.2 too.
@@ -147,7 +152,7 @@ def client_context(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # CERT_REQUIRED and check_hostname are its defaults
     context.minimum_version = ssl.TLSVersion.TLSv1_2 if tls12 else ssl.TLSVersion.TLSv1_3
     try:
-        context.load_verify_locations(cadata=ca_der)
+        host_tls.trust(context, cas)
     except (ssl.SSLError, ValueError) as exc:
         raise InputError("server CA: not a usable X.509 certificate") from exc
     key.attach(context, certificate_der)
@@ -297,11 +302,11 @@ def transport_for(
     def connector_now() -> Callable[[], TlsStream]:
         host, port, _ = split_url(server_url or board.server_url)
         key = ElementKey(board.public_key, board.element.sign)
-        context = client_context(board.server_ca, board.certificate, key, tls12)
+        context = client_context(board.server_cas, board.certificate, key, tls12)
         return connector(host, port, context, key, dates=dates, setting=getattr(board, "proxy", None))
 
     def trust() -> tuple[bytes, bytes, str]:
-        return board.certificate, board.server_ca, board.server_url
+        return board.certificate, b"".join(board.server_cas), board.server_url
 
     known = {trust(): connector_now()}
 
@@ -357,7 +362,8 @@ def explain(exc: BaseException) -> str:
     """Return what went wrong on the network, in words: no numbers, no names of source files."""
     if isinstance(exc, ssl.SSLCertVerificationError):
         ask = ASK if exc.verify_code in (NOT_YET_VALID, HAS_EXPIRED) else ""
-        return f"TLS: the server's certificate is refused: {exc.verify_message}{ask}"
+        why = NOT_TRUSTED if exc.verify_code in NO_ISSUER else exc.verify_message
+        return f"TLS: the server's certificate is refused: {why}{ask}"
     if isinstance(exc, TimeoutError) or str(exc) == "timed out":  # the second: transport.patience
         return "no answer in time" if "resolved" not in str(exc) else str(exc)
     if isinstance(exc, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):

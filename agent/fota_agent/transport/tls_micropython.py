@@ -46,6 +46,19 @@ DECOY = (
     + bytes.fromhex("4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5")
 )
 
+WORDS = {  # what the network and mbedTLS have numbers for
+    104: "connection reset",
+    111: "no such host, or nobody listens",
+    -0x7200: "no TLS there",
+    -0x7280: "hung up",
+    -0x7780: "refused by the server",
+}
+
+
+def words(exc: Exception) -> str:
+    """Return what went wrong on the network, a number only where there are no words for it."""
+    return WORDS.get(exc.args[0] if exc.args else 0) or str(exc) or type(exc).__name__
+
 
 def der_signature(raw: bytes) -> bytes:
     """Return r||s (64 bytes) as the DER of a TLS signature."""
@@ -102,19 +115,17 @@ class Handshake:
 
     def explain(self, exc: Exception) -> str:
         """Return why the handshake failed."""
-        return f"{self._server}: TLS: {self.complaint or str(exc) or type(exc).__name__}"
+        return f"{self._server}: TLS: {self.complaint or words(exc)}"
 
 
-def client_context(ca_der: bytes, certificate_der: bytes, handshake: Handshake) -> "tls.SSLContext":
-    """Return a context that trusts the certificates in ``ca_der`` only, checks name and dates, and has the
+def client_context(cas: "list[bytes]", certificate_der: bytes, handshake: Handshake) -> "tls.SSLContext":
+    """Return a context that trusts the certificates ``cas``, DER, only, checks name and dates, and has the
     element sign.
     """
     context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
     context.verify_mode = tls.CERT_REQUIRED
-    while ca_der:  # one at a time: mbedTLS reads the first, and adds it to what it has
-        end = 4 + int.from_bytes(ca_der[2:4], "big") if ca_der[1] == 0x82 else len(ca_der)
-        context.load_verify_locations(ca_der[:end])
-        ca_der = ca_der[end:]
+    for certificate in cas:  # one at a time: mbedTLS adds it to what it has
+        context.load_verify_locations(certificate)
     context.verify_callback = handshake.verify
     context.ecdsa_sign_callback = handshake.sign
     context.load_cert_chain(certificate_der, DECOY)
@@ -150,14 +161,14 @@ class TlsStream:
             TransportError: the handshake failed. DeviceError: the element did not sign.
         """
         handshake, self._handshake = self._handshake, None
-        if handshake is None:
-            self._send(data)
-            return
         try:
             self._send(data)
         except (OSError, ValueError, MemoryError) as exc:
+            if handshake is None:
+                raise OSError(words(exc)) from exc
             raise handshake.error or TransportError(handshake.explain(exc)) from exc
-        self.valid_until = handshake.valid_until
+        if handshake is not None:
+            self.valid_until = handshake.valid_until
 
     def _send(self, data: bytes) -> None:
         patience = Patience(self._now_ms, WRITE_MS)
@@ -173,11 +184,14 @@ class TlsStream:
     def readinto(self, buf: memoryview) -> int:
         """Receive at least one byte and return how many; 0 when the peer has closed; OSError."""
         patience = Patience(self._now_ms, READ_MS)
-        while True:
-            count = self._sock.readinto(buf)
-            if count is not None:
-                return count
-            patience.wait(self._wait)
+        try:
+            while True:
+                count = self._sock.readinto(buf)
+                if count is not None:
+                    return count
+                patience.wait(self._wait)
+        except OSError as exc:
+            raise OSError(words(exc)) from exc
 
     def close(self) -> None:
         """Close; never raises."""
@@ -211,11 +225,14 @@ def transport_for(
     def connect() -> TlsStream:
         gc.collect()  # a connection that failed holds its memory until then
         host, port, _ = split_url(server_url or board.server_url)
-        raw = open_socket(host, port)
+        try:
+            raw = open_socket(host, port)
+        except OSError as exc:
+            raise OSError(words(exc)) from exc
         raw.setblocking(False)
         handshake = Handshake(f"{host}:{port}", board.element, dates)
         try:
-            context = client_context(board.server_ca, board.certificate, handshake)
+            context = client_context(board.server_cas, board.certificate, handshake)
             sock = context.wrap_socket(raw, server_hostname=host, do_handshake_on_connect=False)
         except (OSError, ValueError, MemoryError) as exc:
             raw.close()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fota_agent.boards.linux import storage
 from fota_agent.boards.linux.gateway import Gateway
-from fota_wire import bootreport, journal, layout
+from fota_wire import bootreport, der, journal, layout
 from fota_wire.errors import DeviceError, InputError, StorageError
 from fota_wire.files import read_input
 from fota_wire.status import CE1
@@ -42,7 +42,8 @@ class LinuxBoard:
         self.device_id = gateway.device_id
         self.vendor_id, self.class_id = trust.vendor_id, trust.class_id
         self.genesis_root, self.server_url = trust.genesis_root, trust.server_url
-        self.server_ca, self.certificate = trust.server_ca, trust.device_cert
+        self.server_cas = list(der.split(trust.server_ca))
+        self.certificate = trust.device_cert
         self.max_counter_step = gateway.max_step
         self.slot_size = gateway.slot_size
         self.proxy = gateway.updates.get("proxy")

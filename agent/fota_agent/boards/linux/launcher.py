@@ -23,6 +23,7 @@ from fota_agent.boards.linux import policy, storage
 from fota_agent.boards.linux.gateway import Gateway
 from fota_wire import bootreport, image, journal, layout, status
 from fota_wire.errors import DeviceError, FormatError, FotaError, StorageError, VerifyError
+from fota_wire.files import open_lock
 from fota_wire.host_crypto import verify
 from fota_wire.version import format_version
 
@@ -71,11 +72,11 @@ class Launcher:
         try:
             try:
                 gateway.run.mkdir(exist_ok=True)
-                fd = os.open(gateway.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            except OSError as exc:
-                self._say(f"launch: {gateway.run}: {exc.strerror}: no agent until that can be written")
-                found = gateway.lock_path if gateway.lock_path.exists() else gateway.folder
-                fd = os.open(found, os.O_RDONLY | os.O_CLOEXEC)
+                fd = open_lock(gateway.lock_path)
+            except (OSError, StorageError) as exc:
+                told = f"{gateway.run}: {exc.strerror}" if isinstance(exc, OSError) else str(exc)
+                self._say(f"launch: {told}: no agent until that can be written")
+                fd = _open_to_lock(gateway)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with suppress(OSError):
                 os.pwrite(fd, b"%-15d\n" % os.getpid(), 0)  # in place, as all that a boot depends on
@@ -367,10 +368,18 @@ def end(child: "subprocess.Popen[bytes]", stop_s: float, say: Say) -> None:
     child.wait()
 
 
+def _open_to_lock(gateway: Gateway) -> int:
+    """Return a descriptor of what can be locked where no lock can be written: an old one, or the folder."""
+    try:
+        return os.open(gateway.lock_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return os.open(gateway.folder, os.O_RDONLY | os.O_CLOEXEC)
+
+
 def running_launcher(gateway: Gateway) -> int | None:
     """Return the process id of the launcher that holds this gateway, or None."""
     try:
-        fd = os.open(gateway.lock_path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(gateway.lock_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return None
     try:

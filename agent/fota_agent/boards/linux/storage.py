@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fota_wire import journal
 from fota_wire.errors import DeviceError, StorageError
-from fota_wire.files import write_atomic
+from fota_wire.files import open_lock, write_atomic
 from fota_wire.journal import PAGE_SIZE
 from fota_wire.layout import SEC_CNT_MAX
 from fota_wire.status import FL1, FL2, FL3, JO1
@@ -233,17 +233,20 @@ _held: dict[str, int] = {}
 
 
 def claim(path: Path) -> None:
-    """Make this process the one agent of a gateway, until it ends. StorageError if another one is."""
-    name = str(path.resolve())
+    """Make this process the one agent of a gateway, until it ends. StorageError if another one is, or the
+    lock is a link.
+    """
+    name = str(path.parent.resolve() / path.name)
     if name in _held:
         return
+    fd = open_lock(path)
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as exc:
         os.close(fd)
         raise StorageError(f"{path.parent.parent}: another agent is running for this gateway") from exc
     except OSError as exc:
+        os.close(fd)
         raise StorageError(f"{path}: {exc.strerror}") from exc
     for leftover in path.parent.parent.glob(".store.*.tmp"):  # of an agent that was cut while it saved
         leftover.unlink(missing_ok=True)
