@@ -288,6 +288,20 @@ def test_watchdog_setting_takes_effect_with_its_update_bit_only_and_behind_its_k
         assert m.resets[1][1] == "timg0 watchdog"
 
 
+@pytest.mark.parametrize(
+    ("register", "protection", "key"), [(0x90, 0xA8, 0x50D8_3AA1), (0xAC, 0xB0, 0x8F1D_312A)]
+)
+def test_watchdogs_of_the_rtc_take_a_setting_behind_their_key_only(boot, register, protection, key):
+    m = boot("1: wfi\n  j 1b\n")
+    rtc = 0x6000_8000
+    before = m.load32(rtc + register)
+    m.store32(rtc + register, before ^ 1 << 18)
+    assert m.load32(rtc + register) == before
+    m.store32(rtc + protection, key)
+    m.store32(rtc + register, before ^ 1 << 18)
+    assert m.load32(rtc + register) == before ^ 1 << 18
+
+
 def test_rtc_ram_and_stores_survive_a_software_reset_and_not_the_en_pin(boot):
     m = boot(QUIET + "1: wfi\n  j 1b\n")
     m.store32(RTC_RAM, 0x600D)
