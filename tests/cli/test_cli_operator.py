@@ -134,7 +134,8 @@ def test_file_that_is_missing_or_no_firmware_is_exit_3(
     envelope = tmp_path / "text.suit"
     envelope.write_bytes(keys.envelope(b"hello", 9))
     done = cli("release", "publish", str(text), str(envelope))
-    assert (done.returncode, done.stderr) == (3, "fota: error: not a firmware image: magic is missing\n")
+    says = "fota: error: IM1 image-magic: not a firmware image: magic is missing\n"
+    assert (done.returncode, done.stderr) == (3, says)
 
 
 def test_upload_shows_a_bar_on_a_terminal_only(
