@@ -11,7 +11,6 @@ is remembered. Time and the boot report, which the bootloader writes and never r
 the comparison; a sample of the remembered outcomes is run to its end all the same, and must agree.
 """
 
-import struct
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,33 +18,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from campaign_device import A, B, journal_pages
+from campaign_cores import ARM_NOPS, core_of
+from campaign_device import journal_pages, slot_at
 from elftools.elf.elffile import ELFFile
-from unicorn.arm_const import (
-    UC_ARM_REG_APSR,
-    UC_ARM_REG_LR,
-    UC_ARM_REG_PC,
-    UC_ARM_REG_R0,
-    UC_ARM_REG_SP,
-)
 from unicorn.unicorn_const import UC_HOOK_CODE
 
-from fota_vdev.cells.address_space import CODE_IN_RAM
 from fota_vdev.machine import Machine
 from fota_vdev.parts.bus import UnmodelledError
 from fota_vdev.snapshot import Snapshot, Snapshots
+from fota_wire.errors import DeviceError
 
-REGISTERS = [UC_ARM_REG_R0 + n for n in range(13)]
-KEY_REGISTERS = [*REGISTERS[:12], UC_ARM_REG_SP, UC_ARM_REG_LR]
-STACK_TOP = 0x20000400
 SLOT_RANGES = {
     "stm32l476": ((0x08004000, 0x0807FFFF), (0x08084000, 0x080FFFFF), (0x4000, 0x7FFFF), (0x84000, 0xFFFFF)),
     "stm32u585": ((0x08004000, 0x080F3FFF), (0x08104000, 0x081F3FFF)),  # no alias of flash at 0
+    "esp32c3": ((0x3C000000, 0x3C7FFFFF), (0x42000000, 0x427FFFFF)),
 }
 """Where code of slots runs, by the chip's name."""
+SHOWN = {"stm32l476": 0x08004000, "stm32u585": 0x08004000, "esp32c3": 0x3C7F0000}
+"""Where the start of the image that was booted is mapped."""
 # too small and too often called to be worth a look
 LEAVES = {"memcpy", "memset", "memcmp", "strlen", "fota_sha256_blocks", "wait_for", "fota_flash_ecc_fault",
-          "transfer", "fota_port_wait_us", "fota_port_put", "enter"}  # fmt: skip
+          "transfer", "fota_port_wait_us", "fota_port_put", "enter", "update", "begin", "run", "read",
+          "read_timer", "fota_port_time_us", "fota_spi_read", "set_speed", "sar_bits", "set_field"}  # fmt: skip
 # functions of other translation units, where the ABI says what is live: number of argument registers
 COARSE = {"fota_policy_next": 2, "fota_element_open": 0, "fota_element_close": 0, "fota_journal_append": 2,
           "fota_element_counter": 2, "fota_element_verify": 2, "fota_element_increment": 1,
@@ -56,7 +50,7 @@ CLOSE_LOOKS = 16  # after so many functions that met no known state, only the co
 MORE_INSTRUCTIONS, MORE_ACCESSES = 800_000, 15_000
 RECHECK_PATIENCE = 3  # times as much again for an outcome that is checked: it was met with more time left
 RECHECK = 400  # one remembered outcome in so many is run to its end
-NOPS = {2: b"\x00\xbf", 4: b"\xaf\xf3\x00\x80"}
+MOST_LAUNCHES = 3  # of a boot that has the banks change places
 SAFE = ("good", "halt", "reset", "lockup", "stuck")
 
 
@@ -96,27 +90,11 @@ def functions(elf: Path) -> list[Function]:
         ]
 
 
-def frozen(value: Any) -> Any:
-    """A state of a peripheral as something that can be a key."""
-    if isinstance(value, dict):
-        return tuple(value.items())
-    return (
-        tuple(value) if isinstance(value, list) else bytes(value) if isinstance(value, bytearray) else value
-    )
-
-
-def condition_holds(condition: int, apsr: int) -> bool:
-    """Evaluate an ARM condition code 0..15 with the flags of APSR."""
-    n, z, c, v = (bool(apsr >> bit & 1) for bit in (31, 30, 29, 28))
-    table = (z, c, n, v, c and not z, n == v, n == v and not z, True)
-    return table[condition >> 1] != bool(condition & 1) or condition == 15
-
-
 class Walk:
     """The decision path of one boot: ``machine`` stands with its power off, ready for the boot to attack.
 
     ``bad`` names the slots whose code must never run. The walk begins with the function ``start``;
-    ``planted`` is what an application left in RAM where the bootloader's function there goes.
+    ``planted`` is the address that an application left in RAM wherever it could, 0 if it did not.
     """
 
     def __init__(
@@ -125,11 +103,12 @@ class Walk:
         elf: Path,
         bad: tuple[int, ...],
         start: str = "fota_boot",
-        planted: bytes = b"",
+        planted: int = 0,
     ) -> None:
         self.machine = machine
         self._start_name = start
         self.cpu = machine.cpu
+        self.core = core_of(machine, elf)
         self.uc = machine.cpu.uc
         self.bad = bad
         self.functions = functions(elf)
@@ -145,38 +124,19 @@ class Walk:
         self._expect = ""
         self._looks = 0
         self._parts: tuple[int, Any] = (-1, None)
-        self._bss = self._bss_range(elf)
-        self._count_accesses()
+        self.core.count_accesses(self._accessed)
         self._hook()
         machine.power_on()
-        at = CODE_IN_RAM - 0x20000000
-        machine.space.ram[0x20000000][at : at + len(planted)] = planted
+        if planted:
+            self.core.plant(planted)
         self._run_to_start()
         self.start = self.snapshots.take()
         self.first = machine.instructions
         self._home_version = self.snapshots._version
         self.recovered: dict[bytes, bool] = {}
 
-    def _bss_range(self, elf: Path) -> tuple[int, int]:
-        s = self.machine.symbols(elf)
-        return s["linker_data_start"], s["linker_bss_end"]
-
-    def _count_accesses(self) -> None:
-        read, write, store = self.cpu._read, self.cpu._write, self.cpu.on_store
-
-        def counted_read(address: int, size: int) -> int:
-            self.accesses += 1
-            return read(address, size)
-
-        def counted_write(address: int, value: int, size: int) -> None:
-            self.accesses += 1
-            write(address, value, size)
-
-        def counted_store(address: int, size: int, value: int) -> None:
-            self.accesses += 1  # the flash controller took it
-            store(address, size, value)
-
-        self.cpu._read, self.cpu._write, self.cpu.on_store = counted_read, counted_write, counted_store
+    def _accessed(self) -> None:
+        self.accesses += 1
 
     def _hook(self) -> None:
         def on(address: int, last: int, call: Callable[..., None], argument: Any = None) -> None:
@@ -189,7 +149,7 @@ class Walk:
                 on(f.begin, f.begin, self._halted)
             elif f.name == self._start_name:
                 on(f.begin, f.begin, self._started)
-            elif f.name not in LEAVES:
+            elif f.name not in LEAVES and not f.name.startswith("__riscv_"):
                 on(f.begin, f.begin, self._entered, f.name)
         self.uc.ctl_flush_tb()
 
@@ -201,9 +161,7 @@ class Walk:
             uc.emu_stop()
 
     def _application(self, uc: Any, address: int, size: int, data: Any) -> None:
-        place = self.machine.space.physical(address)
-        slot = A if place is not None and place[0] == 1 else B
-        self._end("bad" if slot in self.bad else "good")
+        self._end("bad" if slot_at(self.machine, address) in self.bad else "good")
 
     def _halted(self, uc: Any, address: int, size: int, data: Any) -> None:
         self._end("halt")
@@ -236,42 +194,15 @@ class Walk:
 
     def _state(self, address: int, arguments: int) -> Any:
         """Key of the state at the entry of a function: equal keys, equal futures."""
-        registers = self.uc.reg_read_batch(KEY_REGISTERS)
-        sp = registers[12]
-        low = sp if 0x20000000 <= sp <= STACK_TOP else 0x20000000
-        ram = self.machine.space.ram[0x20000000]
-        return (
-            address,
-            tuple(registers[:arguments]),
-            tuple(registers[4:]),
-            ram[low - 0x20000000 : STACK_TOP - 0x20000000],
-            ram[self._bss[0] - 0x20000000 : self._bss[1] - 0x20000000],
-            self._peripherals(),
-        )
+        core = self.core
+        registers = self.uc.reg_read_batch([*core.ARGUMENTS[:arguments], *core.KEPT])
+        return address, tuple(registers), *core.memory(), self._peripherals()
 
     def _peripherals(self) -> Any:
         if self._parts[0] == self.accesses:
             return self._parts[1]
-        m, b = self.machine, self.machine.board
-        now = m.clock.ps
-        e = m.element
-        assert e is not None
-        tick = b.scs.systick
-        i2c, flash = b.i2c, b.controller
-        parts = (
-            tuple(b.rcc.regs.values()), b.swapped, tuple(m.flash.options.items()), flash.busy_until_ps > now,
-            *(frozen(getattr(flash, name)) for name in flash.STATE if name != "busy_until_ps"),
-            *(tuple(b.gpio[p].regs.values()) for p in "AB"),
-            tuple(i2c.regs.values()), i2c.flags, i2c._left, bytes(i2c._out), bytes(i2c._in), i2c._step,
-            i2c._address, i2c._txdr, tuple(b.usart.regs.values()),
-            b.iwdg.pr, b.iwdg.rlr, b.iwdg.unlocked, b.iwdg.expires_ps is not None, tuple(b.iwdg._pending),
-            b.rng.cr, b.rng.stream.position, b.scs.vtor, tuple(b.scs.active), b.scs.mpu_state,
-            tick.csr & 7, tick.reload, tick.pending, b.dwt.ctrl, tuple(b.scs.regs.values()),
-            e._status, bytes(e._fifo), e._output, e._pointer, e._busy_until_ps > now, e._stream.position,
-            tuple(e._nvm.counters), e._after is None or tuple(e._after.counters),
-            e._executor.sram.message, e._executor.sram.temp_key.value,
-            b"" if self.snapshots._version == self._home_version else b"".join(journal_pages(m)),
-        )  # fmt: skip
+        home = self.snapshots._version == self._home_version
+        parts = self.core.peripherals(), b"" if home else b"".join(journal_pages(self.machine))
         self._parts = (self.accesses, parts)
         return parts
 
@@ -302,13 +233,13 @@ class Walk:
                 m._service()
                 more = RECHECK_PATIENCE if self._expect else 0
                 late = m.instructions > end + more * MORE_INSTRUCTIONS
-                if len(m.resets) > resets:
+                if self._is_over(resets):
                     self._verdict = "reset"
                 elif late or self.accesses > last_access + more * MORE_ACCESSES:
                     self._verdict = "stuck"
                 elif not m._step(50_000):
                     self._verdict = "lockup"
-        except UnmodelledError:
+        except (UnmodelledError, DeviceError):
             self._verdict = self._verdict or "lockup"
         finally:
             self._watching = False
@@ -321,6 +252,11 @@ class Walk:
         for key in self._trail:
             self.known[key] = verdict
         return verdict
+
+    def _is_over(self, resets: int) -> bool:
+        """True if the chip was reset since it had been ``resets`` times, but for what belongs to a boot."""
+        since = [cause for _, cause in self.machine.resets[resets:]]
+        return len(since) > MOST_LAUNCHES or any(cause not in self.core.RESETS_ON for cause in since)
 
     def golden(self) -> str:
         """Run the undisturbed boot twice: trace it, then note its states. Return its outcome; the machine is
@@ -385,41 +321,22 @@ class Walk:
             self.accesses += 1
         self._verdict = ""
 
-    def opcode(self, address: int) -> tuple[int, int]:
-        """(first half-word, size) of the instruction at ``address``."""
-        half = struct.unpack("<H", bytes(self.uc.mem_read(address, 2)))[0]
-        return half, 4 if half >> 11 in (0x1D, 0x1E, 0x1F) else 2
-
     def skip(self, pc: int) -> str:
         """Skip the instruction at ``pc``, where the machine stands; return the outcome."""
-        _, size = self.opcode(pc)
+        size = self.core.size(pc)
         if self.cpu.pc != pc:
             raise CampaignError(f"the machine stands at 0x{self.cpu.pc:08x}, not at 0x{pc:08x}")
-        self.uc.reg_write(UC_ARM_REG_PC, pc + size)
+        self.core.jump(pc + size)
         self.cpu._done += 1  # a skipped instruction takes its time
         if self.cpu.pc != pc + size:
             raise CampaignError(f"the skip at 0x{pc:08x} had no effect")
         return self.finish()
 
-    def block(self, pc: int) -> list[int]:
-        """Addresses of the instructions in the IT block at ``pc`` that will be executed."""
-        half, _ = self.opcode(pc)
-        first, mask = half >> 4 & 15, half & 15
-        apsr = self.uc.reg_read(UC_ARM_REG_APSR)
-        length = 4 - (mask & -mask).bit_length() + 1
-        executed, at = [], pc + 2
-        for n in range(length):
-            bit = first & 1 if n == 0 else mask >> (4 - n) & 1
-            if condition_holds(first & 14 | bit, apsr):
-                executed.append(at)
-            at += self.opcode(at)[1]
-        return executed
-
     def skip_in_block(self, pc: int, victim: int) -> str:
         """Skip one instruction inside the IT block at ``pc``: a NOP stands there while the block runs."""
-        _, size = self.opcode(victim)
+        size = self.core.size(victim)
         old = bytes(self.uc.mem_read(victim, size))
-        self._patch(victim, NOPS[size])
+        self._patch(victim, ARM_NOPS[size])
         try:
             self.step()
         except UnmodelledError:
@@ -442,7 +359,3 @@ class Walk:
         if self.uc.reg_read(register) == old:
             raise CampaignError("the bit flip had no effect")
         return self.finish()
-
-
-def is_it(half: int) -> bool:
-    return half >> 8 == 0xBF and bool(half & 15)

@@ -25,12 +25,13 @@ details): no bootloader can prevent that.
 import hashlib
 import random
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
+import campaign_esp32c3
+from campaign_cores import behind_the_check
 from campaign_device import (
     CLASS_ID,
     NONE,
@@ -50,27 +51,23 @@ from campaign_device import (
     make_image,
     payload,
 )
-from campaign_faults import REGISTERS, CampaignError, Tally, Walk, is_it
+from campaign_faults import CampaignError, Tally, Walk
 from chip_host import ChipHost
-from elftools.elf.elffile import ELFFile
-from unicorn.arm_const import UC_ARM_REG_XPSR
 
 from fota_vdev.atecc608.crc import group
 from fota_vdev.machine import Machine
 from fota_vdev.snapshot import Snapshot
+from fota_wire.host_chips import ESPRESSIF
 
-# what an application may leave at the place of enter(): MPU off, and on into slot A
-PLANTED = struct.pack("<8H2I", 0x4803, 0x2100, 0x6001, 0xF3BF, 0x8F4F, 0x4802, 0x4700, 0xBF00,
-                      0xE000ED94, 0x08004241)  # fmt: skip
 HELPERS = {
     "fota_sha256_blocks", "fota_sha256_update", "fota_sha256_final", "atecc_crc", "fota_crc32", "memcpy",
     "memset", "memcmp", "strlen", "read", "scan_page", "transfer", "wait_for", "fota_port_wait_us",
     "fota_port_bus_wake", "fota_port_put", "fota_flash_ecc_fault", "fota_port_random", "free_bus",
     "fota_port_bus_read", "fota_port_bus_write", "__aeabi_memclr", "__aeabi_memclr4", "__aeabi_memclr8",
-    "__aeabi_memcpy", "__aeabi_memcpy4",
+    "__aeabi_memcpy", "__aeabi_memcpy4", "run", "begin", "update", "set_speed", "sar_bits", "read_timer",
+    "set_field", "fota_spi_read", "fota_port_time_us", "crc_of", "fota_md5", "finish", "reverse32",
 }  # fmt: skip
 STRIDE = 97
-RAM = 0x2000_0000
 WHOLE = ("bad-signature", "raise-floor")
 TO_THE_JUMP = ("mirrored",)  # to its end, but without helpers
 NO_SESSION = ("unknown-key", "wrong-class")  # refused before the element is asked
@@ -90,8 +87,10 @@ class Forger:
     def on_read(self, address: int, data: bytes) -> bytes:
         commands = self._machine.element.commands  # type: ignore[union-attr]
         last = commands[-1][0] if commands else ""
-        if last in self._commands and len(data) == HASH_ANSWER:
-            return (group(self._payload) + b"\xff" * len(data))[: len(data)]
+        long = last == "Verify" or len(self._machine.element._output) == HASH_ANSWER  # type: ignore[union-attr]
+        if last in self._commands and long:
+            at = getattr(self._machine.board.i2c, "got", 0)
+            return (group(self._payload) + b"\xff" * HASH_ANSWER)[at : at + len(data)]
         return data
 
 
@@ -128,7 +127,7 @@ class Scenario:
     is an address behind the last check. ``records`` gives what the journal holds.
     """
 
-    image: Callable[[], bytes] | None
+    image: Callable[[str], bytes] | None
     floor: int = 1
     counter: int | None = None
     counted: int = 0
@@ -140,69 +139,51 @@ class Scenario:
     records: Callable[[int, int], Records] = staged
 
 
-def forged_image() -> bytes:
+def forged_image(chip: str) -> bytes:
     """A newer image, whole, of this class, with one wrong bit in its signature."""
-    return make_image(2, sec_cnt=2, bad_signature=True)
+    return make_image(2, sec_cnt=2, bad_signature=True, chip=chip)
 
 
 SCENARIOS: dict[str, Scenario] = {
     "bad-signature": Scenario(forged_image),
-    "wrong-key": Scenario(lambda: make_image(2, sec_cnt=2, signer="thief", claim="a")),
-    "unknown-key": Scenario(lambda: make_image(2, sec_cnt=2, signer="thief")),
-    "low-counter": Scenario(lambda: make_image(2, sec_cnt=2), floor=3),
-    "wrong-class": Scenario(lambda: make_image(2, sec_cnt=2, class_id=bytes(16))),
+    "wrong-key": Scenario(lambda chip: make_image(2, sec_cnt=2, signer="thief", claim="a", chip=chip)),
+    "unknown-key": Scenario(lambda chip: make_image(2, sec_cnt=2, signer="thief", chip=chip)),
+    "low-counter": Scenario(lambda chip: make_image(2, sec_cnt=2, chip=chip), floor=3),
+    "wrong-class": Scenario(lambda chip: make_image(2, sec_cnt=2, class_id=bytes(16), chip=chip)),
     "forged-ok": Scenario(forged_image, forged=b"\x00"),
     "raise-floor": Scenario(None, counter=2, counted=5, records=confirmed),
-    "good-update": Scenario(lambda: make_image(2, sec_cnt=3), bad=False),
+    "good-update": Scenario(lambda chip: make_image(2, sec_cnt=3, chip=chip), bad=False),
     "forged-mac": Scenario(forged_image, forged=bytes(32)),
     "mirrored": Scenario(forged_image, mirrored=True),
-    "mirrored-update": Scenario(lambda: make_image(2, sec_cnt=3), bad=False, mirrored=True),
+    "mirrored-update": Scenario(lambda chip: make_image(2, sec_cnt=3, chip=chip), bad=False, mirrored=True),
     "first-boot": Scenario(forged_image, mirrored=True, records=lambda good, other: ()),
     "fallback": Scenario(forged_image, records=lambda good, other: confirmed(other, good)),
     "on-trial": Scenario(forged_image, records=on_trial),
     "page-full": Scenario(forged_image, records=page_full),
-    "pattern": Scenario(lambda: b"", mirrored=True, pattern=True),
-    "pattern-forged": Scenario(lambda: b"", mirrored=True, pattern=True, forged=b"*"),
+    "pattern": Scenario(lambda chip: b"", mirrored=True, pattern=True),
+    "pattern-forged": Scenario(lambda chip: b"", mirrored=True, pattern=True, forged=b"*"),
     "pattern-counter": Scenario(
-        lambda: b"", mirrored=True, pattern=True, forged=b"*", forges=("Nonce", "MAC")
+        lambda chip: b"", mirrored=True, pattern=True, forged=b"*", forges=("Nonce", "MAC")
     ),
 }
 
 
-def behind_the_check(elf: Path) -> int:
-    """Address (with the Thumb bit) right behind the last conditional branch before the jump: in enter(),
-    where banks are exchanged from RAM, else in fota_port_boot().
-    """
-    with elf.open("rb") as f:
-        file: Any = ELFFile(f)
-        table = file.get_section_by_name(".symtab")
-        found = table.get_symbol_by_name("enter") or table.get_symbol_by_name("fota_port_boot")
-        symbol = found[0]
-        section = file.get_section_by_name(".data" if symbol["st_value"] >= RAM else ".text")
-        begin = symbol["st_value"] & ~1
-        code = section.data()[begin - section["sh_addr"] :]
-    at, last = 0, 0
-    while at < symbol["st_size"]:
-        half = int.from_bytes(code[at : at + 2], "little")
-        if half & 0xFF87 == 0x4700:  # BX
-            break
-        at += 4 if half >> 11 in (0x1D, 0x1E, 0x1F) else 2
-        if half >> 12 == 0xD and half >> 8 & 15 < 14:
-            last = at
-    return begin + last | 1
-
-
-def pattern_image(target: int) -> bytes:
+def pattern_image(target: int, chip: str) -> bytes:
     """An image that no key signed, full of ``target``: as SHA-256 reads it, as it is copied, in r and s."""
     as_hashed, as_copied = struct.pack(">I", target), struct.pack("<I", target)
+    rs = bytearray((as_copied * 17)[2:66])  # a packet has r at 6: aligned words there
+    rs[0], rs[32] = 0x11, 0x22
+    if chip in ESPRESSIF:
+        extra = (as_hashed + as_copied) * 32
+        return campaign_esp32c3.make_image(
+            2, sec_cnt=2, signer=key("a"), claim=key("a"), class_id=CLASS_ID, extra=extra, rs=bytes(rs)
+        )
     body = payload(2)
     body += bytes(-len(body) % 64) + as_hashed * 32
     protected = image.build_protected(2, CLASS_ID)
     entry = struct.pack("<HH", 0xA0, 60) + as_copied * 15  # behind the last whole block of 64 bytes
     protected = protected[:2] + struct.pack("<H", len(protected) + len(entry)) + protected[4:] + entry
     signed = image.build_header(len(body), len(protected), (1, 2, 0, 0)) + body + protected
-    rs = bytearray((as_copied * 17)[2:66])  # a packet has r at 6: aligned words there
-    rs[0], rs[32] = 0x11, 0x22
     names = key_hash(host_crypto.public_xy(key("a")))
     return signed + image.build_unprotected(hashlib.sha256(signed).digest(), names, bytes(rs))
 
@@ -211,15 +192,16 @@ def pattern_image(target: int) -> bytes:
 def walk(build: str, name: str) -> Walk:
     """The path of a scenario on one build; made once in a process."""
     scenario = SCENARIOS[name]
-    elf = bootloader(build)
+    elf, chip = bootloader(build), chip_of(build).NAME
     good, other = (B, A) if scenario.mirrored else (A, B)
-    machine = factory_machine(elf, chip=chip_of(build).NAME)
-    install(machine, good, make_image(1, sec_cnt=scenario.counter or scenario.floor))
+    machine = factory_machine(elf, chip=chip)
+    install(machine, good, make_image(1, sec_cnt=scenario.counter or scenario.floor, chip=chip))
     for record in scenario.records(good, other):
         append(machine, record)
     target = behind_the_check(elf)
     if scenario.image is not None:
-        install(machine, other, pattern_image(target) if scenario.pattern else scenario.image())
+        bad = pattern_image(target, chip) if scenario.pattern else scenario.image(chip)
+        install(machine, other, bad)
     machine.power_on()
     host = ChipHost(machine.i2c, machine.sleep_us)
     while machine.element.counters[0] < 8 * scenario.floor + scenario.counted:  # type: ignore[union-attr]
@@ -229,7 +211,8 @@ def walk(build: str, name: str) -> Walk:
         words = struct.pack("<I", target) * 9
         forged = words[3:35] if scenario.pattern else scenario.forged
         machine.i2c_tamper = Forger(machine, forged, scenario.forges)
-    start, planted = ("fota_reset", PLANTED) if scenario.pattern else ("fota_boot", b"")
+    first = "fota_start" if chip in ESPRESSIF else "fota_boot"
+    start, planted = ("fota_reset", target) if scenario.pattern else (first, 0)
     made = Walk(machine, elf, bad=(other,) if scenario.bad else (), start=start, planted=planted)
     expected = "good" if scenario.forged is None else "halt"
     outcome = made.golden()
@@ -274,25 +257,31 @@ class Attack:
         if SCENARIOS[self.name].pattern:
             return self.ends()
         trace = self.walk.trace[: self.end()]
+        core, owners = self.walk.core, self.owners(trace)
+        owned = [(i, pc, owner in HELPERS) for i, (pc, owner) in enumerate(zip(trace, owners, strict=True))]
+        owned = [place for place in owned if core.is_ours(place[1])]
         if campaign == "bit_flip":
-            return [i for i, pc in enumerate(trace) if not self._helps(pc) and decides(self.walk, pc)]
+            return [i for i, pc, helps in owned if not helps and core.decides(pc)]
         turn = random.Random(f"{self.seed}|{self.name}").randrange(STRIDE)
         helpers = self.name in WHOLE
-        return [
-            i
-            for i, pc in enumerate(trace)
-            if not self._helps(pc) or (helpers and i % STRIDE == turn)
-        ]  # fmt: skip
+        return [i for i, _, helps in owned if not helps or (helpers and i % STRIDE == turn)]
+
+    def owners(self, trace: Sequence[int]) -> Iterator[str]:
+        """The function that each instruction belongs to; what saves and restores registers, to its caller."""
+        owner = "?"
+        for pc in trace:
+            name = self.function_at(pc)
+            owner = owner if name.startswith("__riscv_") else name
+            yield owner
 
     def ends(self) -> list[int]:
         """The first, a middle and the last execution of every instruction on the path, helpers too."""
         executions: dict[int, list[int]] = {}
         for index, pc in enumerate(self.walk.trace):
+            if not self.walk.core.is_ours(pc):
+                continue
             executions.setdefault(pc, []).append(index)
         return sorted({e[n] for e in executions.values() for n in (0, len(e) // 2, -1)})
-
-    def _helps(self, pc: int) -> bool:
-        return self.function_at(pc) in HELPERS
 
     def run(self, campaign: str, targets: Sequence[int]) -> Tally:
         """Attack at ``targets`` in turn."""
@@ -304,7 +293,7 @@ class Attack:
     def _skips(self, here: Snapshot, index: int, pc: int) -> None:
         w = self.walk
         touched = w.accesses
-        victims = w.block(pc) if is_it(w.opcode(pc)[0]) else []
+        victims = w.core.block(pc)
         self._case(f"{index}", w.skip, pc)
         for victim in victims:
             w.restore_light(here, touched)
@@ -315,7 +304,7 @@ class Attack:
         w = self.walk
         dice = random.Random(f"{self.seed}|{self.name}|{index}")
         touched = w.accesses
-        for register, bit in dice.sample(CANDIDATES, FLIPS):
+        for register, bit in dice.sample(w.core.FLIPS, FLIPS):
             self._case(f"{index}.{register}.{bit}", w.flip, register, bit)
             w.restore_light(here, touched)
             touched = w.accesses
@@ -353,16 +342,3 @@ class Attack:
             return w.finish(anew=True) == "good"
         finally:
             w.known, m.i2c_tamper = attacked, tamper
-
-
-CANDIDATES = [(r, bit) for r in REGISTERS for bit in (0, 1, 7, 16, 31)] + [(UC_ARM_REG_XPSR, b) for b in
-              (28, 29, 30, 31)]  # fmt: skip
-
-
-def decides(w: Walk, pc: int) -> bool:
-    """True if the instruction at ``pc`` is a conditional branch or an IT: right after a compare."""
-    half, size = w.opcode(pc)
-    if size == 2:
-        return is_it(half) or (half >> 12 == 0xD and half >> 8 & 15 < 14) or half & 0xF500 == 0xB100
-    second = int.from_bytes(w.uc.mem_read(pc + 2, 2), "little")
-    return half >> 11 == 0x1E and second >> 12 & 0xD == 8 and half >> 6 & 15 < 14

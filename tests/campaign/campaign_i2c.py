@@ -21,7 +21,19 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from campaign_device import BANK, NONE, A, B, append, bootloader, factory_machine, install, make_image
+from campaign_device import (
+    NONE,
+    A,
+    B,
+    append,
+    bootloader,
+    chip_of,
+    factory_machine,
+    install,
+    make_image,
+    slot_at,
+    where,
+)
 from campaign_faults import SLOT_RANGES, CampaignError
 from campaign_power import Result, journal_pages
 from chip_host import ChipHost
@@ -32,7 +44,8 @@ from fota_vdev.atecc608 import Atecc608
 from fota_vdev.atecc608.crc import crc16, group
 from fota_vdev.machine import Machine
 from fota_vdev.snapshot import Snapshots
-from fota_wire import bootreport, host_crypto, journal, status
+from fota_wire import bootreport, host_chips, host_crypto, journal, status
+from fota_wire.host_chips import ESPRESSIF
 from fota_wire.image import parse_image
 from fota_wire.journal import REJECTED, STAGED
 
@@ -46,7 +59,11 @@ class Wire:
     """The adversary: a proxy between the bus and the element. Subclasses and fields say what it does.
 
     ``turn`` None attacks every command that `chosen` accepts, a number only the command of that index.
+    ``split``: the master asks for a message in pieces, as the ESP32-C3's driver does: 32 bytes, then all but
+    the last one, then that. What is heard of a message is made at its first piece.
     """
+
+    split = False
 
     def __init__(self, turn: int | None = None, kind: bytes | None = None) -> None:
         self.turn, self.kind = turn, kind
@@ -54,6 +71,7 @@ class Wire:
         self.packet = b""
         self.acted = 0
         self.denied = False  # "bad signature" was heard
+        self.rest = b""  # of a message that is read in pieces
         self.chip: Any = None
 
     def chosen(self) -> bool:
@@ -85,6 +103,7 @@ class Wire:
         if self.chosen() and self.silent():
             self.acted += 1
             return False
+        self.rest = b""
         return bool(self.chip.acknowledge(address, read=read))
 
     def write(self, data: bytes) -> None:
@@ -105,6 +124,13 @@ class Wire:
         self.after()
 
     def read(self, n: int) -> bytes:
+        if not self.rest:
+            self.rest = self.message((35 if n == 32 else n + 1) if self.split else n)
+        piece, self.rest = self.rest[:n], self.rest[n:]
+        return piece
+
+    def message(self, n: int) -> bytes:
+        """The ``n`` bytes of a message as the host hears them."""
         data = bytes(self.chip.read(n))
         heard = (self.answer(data) + b"\xff" * n)[:n] if self.chosen() else data
         self.acted += heard != data
@@ -172,16 +198,18 @@ def generic_attacks(seeds: int) -> Iterator[tuple[str, Callable[..., Wire]]]:
 class Situation:
     """``image`` goes to slot B, ``record`` is the journal's; without adversary ``slot`` boots."""
 
-    image: Callable[[], bytes]
+    image: Callable[[str], bytes]
     records: tuple[tuple[int, ...], ...]
     slot: int
     floor: int = 1
 
 
-GOOD, STAGED_B = (lambda: make_image(2, sec_cnt=2)), ((A, NONE, journal.NONE), (A, B, STAGED))
+GOOD, STAGED_B = (lambda chip: make_image(2, sec_cnt=2, chip=chip)), ((A, NONE, journal.NONE), (A, B, STAGED))
 SITUATIONS: dict[str, Situation] = {
     "good-update": Situation(GOOD, STAGED_B, B),
-    "bad-signature": Situation(lambda: make_image(2, sec_cnt=2, bad_signature=True), STAGED_B, A),
+    "bad-signature": Situation(
+        lambda chip: make_image(2, sec_cnt=2, bad_signature=True, chip=chip), STAGED_B, A
+    ),
     "below-floor": Situation(GOOD, STAGED_B, A, floor=3),
     "raise-floor": Situation(GOOD, ((B, NONE, journal.NONE),), B),
 }
@@ -202,11 +230,12 @@ class Bench:
 
     def __init__(self, build: str, name: str) -> None:
         self.name, self.situation = name, SITUATIONS[name]
-        s = self.situation
-        self.machine = m = factory_machine(bootloader(build), make_image(1, sec_cnt=s.floor))
+        s, self.row = self.situation, chip_of(build)
+        chip = self.row.NAME
+        self.machine = m = factory_machine(bootloader(build), make_image(1, sec_cnt=s.floor, chip=chip), chip)
         assert m.element is not None
         self.element = m.element
-        install(m, B, s.image())
+        install(m, B, s.image(chip))
         for n, fields in enumerate(s.records):
             append(m, journal.Record(n + 1, *fields))
         m.power_on()
@@ -231,8 +260,7 @@ class Bench:
         self.snapshots.restore(self.start)
 
     def _application(self, uc: Any, address: int, size: int, data: Any) -> None:
-        place = self.machine.space.physical(address)
-        self.entered = A if place is not None and place[0] == BANK[A] else B
+        self.entered = slot_at(self.machine, address)
         uc.emu_stop()
 
     def boot(self, wire: Wire | None) -> End:
@@ -241,6 +269,7 @@ class Bench:
         chip = bus.target
         if wire is not None:
             wire.chip, bus.target = chip, wire
+            wire.split = self.row.NAME in ESPRESSIF
         self.entered, said = 0, len(m.uart)
         try:
             m.power_on()
@@ -254,7 +283,7 @@ class Bench:
         if not self.entered and b"halt: " in m.uart[said:]:
             m.run(time_ms=50)  # the rest of the line; the report is complete before it
         text = bytes(m.uart[said:]).decode("latin-1")
-        raw = m.read(0x20017F00, 128)
+        raw = m.read(self.row.BOOT_REPORT_ADDRESS, 128)
         return End(self.entered, text, result.time_us // 1000, raw)
 
 
@@ -282,7 +311,7 @@ class Recorder(Wire):
 def special_attacks(bench: Bench) -> Iterator[tuple[str, Callable[[], Wire]]]:
     """Attacks that know the protocol: replay, swapped digest, key and signature, lying and stuck counters."""
     old = earlier_boot(bench)
-    good = parse_image(make_image(1))
+    digest, signature = signed_by(make_image(1, chip=bench.row.NAME), bench.row.NAME)
 
     def replay(kinds: set[bytes]) -> Callable[[], Wire]:
         def make() -> Wire:
@@ -303,11 +332,11 @@ def special_attacks(bench: Bench) -> Iterator[tuple[str, Callable[[], Wire]]]:
     for kinds in ({nonce}, {mac}, {count}, {verify}, {nonce, mac, count}, {nonce, mac, count, verify}):
         yield "replay-" + "-".join(sorted(k.hex() for k in kinds)), replay(kinds)
     swaps = {
-        "digest": lambda p: p[:5] + good.image_hash + p[37:] if p[1:3] == b"\x16\x63" else p,
+        "digest": lambda p: p[:5] + digest + p[37:] if p[1:3] == b"\x16\x63" else p,
         "digest-and-signature": lambda p: (
-            p[:5] + good.image_hash + p[37:]
+            p[:5] + digest + p[37:]
             if p[1:3] == b"\x16\x63"
-            else p[:5] + good.signature + p[69:]
+            else p[:5] + signature + p[69:]
             if p[1] == VERIFY
             else p
         ),
@@ -327,6 +356,12 @@ def special_attacks(bench: Bench) -> Iterator[tuple[str, Callable[[], Wire]]]:
     for name in ("mac-key", "io-key", "roots", "blank"):
         yield f"foreign-{name}", lambda n=name: Foreign(foreign_chip(n, bench.machine))
     yield "absent", lambda: Absent()
+
+
+def signed_by(file: bytes, chip: str) -> tuple[bytes, bytes]:
+    """What is signed of an image, and r and s."""
+    image = parse_image(file, chip=host_chips.chip(chip))
+    return image.image_hash, image.signature
 
 
 class Foreign(Wire):
@@ -387,7 +422,8 @@ def rig_of_an_ordinary_boot(bench: Bench) -> Recorder:
     recorder = Recorder()
     m = bench.machine
     bench.snapshots.restore(bench.start)
-    m.flash.write_phys(2, 0, b"\xff" * 4096)
+    for page in where(m).journal:
+        m.flash.write_phys(page.bank, page.offset, b"\xff" * page.size)
     bench.boot(recorder)
     bench.snapshots.restore(bench.start)
     return recorder

@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+import campaign_esp32c3 as c3
 from campaign_device import (
-    BANK,
     NONE,
     A,
     B,
@@ -36,16 +36,21 @@ from campaign_device import (
     journal_pages,
     make_image,
     sample_image,
+    slot_at,
+    where,
 )
-from campaign_faults import SLOT_RANGES, CampaignError
+from campaign_faults import SHOWN, SLOT_RANGES, CampaignError
 from unicorn.unicorn_const import UC_HOOK_CODE
 
 from fota_agent.boards.stm32 import Stm32Board
 from fota_cli.boards import BOARDS
 from fota_vdev.machine import Machine, RunResult, StopReason
 from fota_vdev.snapshot import Snapshot, Snapshots
-from fota_wire import journal, status
+from fota_wire import esp_otadata, journal, status
 from fota_wire.errors import DeviceError
+from fota_wire.esp_otadata import INVALID, NEW, UNDEFINED, VALID
+from fota_wire.esp_otadata import PENDING_VERIFY as PENDING
+from fota_wire.host_chips import ESPRESSIF
 from fota_wire.journal import REJECTED, REVERTED, STAGED, TRIAL
 
 TRIES = 3
@@ -126,7 +131,7 @@ def with_free(left: int, *content: tuple[int, ...]) -> Callable[[Machine], None]
 
 
 def with_bad_b(machine: Machine) -> None:
-    install(machine, B, make_image(2, sec_cnt=2, bad_signature=True))
+    install(machine, B, make_image(2, sec_cnt=2, bad_signature=True, chip=machine.chip.row.NAME))
     records(CONFIRMED_A, (A, B, STAGED))(machine)
 
 
@@ -147,6 +152,22 @@ def second_page(left: int, *content: tuple[int, ...]) -> Callable[[Machine], Non
         fill_journal(machine, left)
 
     return prepare
+
+
+def asked(prepare: Callable[[Machine], None], *ota: tuple[int, int, int]) -> Callable[[Machine], None]:
+    """Like ``prepare``, with records in the OTA data: sector, sequence number, state."""
+
+    def prepare_all(machine: Machine) -> None:
+        prepare(machine)
+        for sector, sequence, state in ota:
+            c3.write_ota(machine, sector, esp_otadata.Record(sequence, state))
+
+    return prepare_all
+
+
+def with_bad_b_asked(machine: Machine) -> None:
+    install(machine, B, make_image(2, sec_cnt=2, bad_signature=True, chip=machine.chip.row.NAME))
+    asked(records(CONFIRMED_A), RAN, (1, 2, NEW))(machine)
 
 
 SCENARIOS: dict[str, Scenario] = {
@@ -176,6 +197,37 @@ SCENARIOS: dict[str, Scenario] = {
         records(CONFIRMED_A, (A, B, TRIAL, 2)), ends=B, act=lambda board: board.reject(status.AP2)
     ),
 }  # fmt: skip
+RAN, TRIED = (0, 1, VALID), (A, B, TRIAL, 2, status.OD1)
+OTA_SCENARIOS: dict[str, Scenario] = {
+    "ota-request": Scenario(asked(records(CONFIRMED_A), RAN, (1, 2, NEW)), ends=B),
+    "ota-request-first": Scenario(asked(records(CONFIRMED_A), (0, 2, UNDEFINED)), ends=B),
+    "ota-request-turn-over": Scenario(asked(with_free(0, CONFIRMED_A), RAN, (1, 2, NEW)), ends=B),
+    "ota-request-again": Scenario(
+        asked(records(CONFIRMED_A, (A, B, REVERTED, 0, status.AP1)), (0, 3, VALID), (1, 4, NEW)), ends=B
+    ),
+    "ota-next-try": Scenario(asked(records(CONFIRMED_A, TRIED), RAN, (1, 2, PENDING)), ends=B),
+    "ota-confirm": Scenario(asked(records(CONFIRMED_A, TRIED), RAN, (1, 2, VALID)), ends=B),
+    "ota-confirm-turn-over": Scenario(
+        asked(with_free(0, CONFIRMED_A, TRIED), RAN, (1, 2, VALID)), ends=B
+    ),
+    "ota-give-up": Scenario(asked(records(CONFIRMED_A, TRIED), RAN, (1, 2, INVALID))),
+    "ota-go-back": Scenario(asked(records(CONFIRMED_A, TRIED), (0, 3, NEW), (1, 2, PENDING))),
+    "ota-exhausted": Scenario(
+        asked(records(CONFIRMED_A, (A, B, TRIAL, 0, status.OD1)), RAN, (1, 2, PENDING))
+    ),
+    "ota-reject": Scenario(with_bad_b_asked, good=(A,)),
+    "ota-from-stock": Scenario(asked(records(), (0, 2, VALID)), ends=B),
+}  # fmt: skip
+"""Asked for by OTA data, on the ESP32-C3."""
+
+
+def scenarios(build: str) -> tuple[str, ...]:
+    """The scenarios of a build's chip. The agent's board on the ESP32-C3 is not of this campaign: it writes
+    through the application's own flash driver.
+    """
+    if chip_of(build).NAME not in ESPRESSIF:
+        return tuple(SCENARIOS)
+    return (*(name for name, s in SCENARIOS.items() if s.act is None), *OTA_SCENARIOS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +239,7 @@ class Path:
     acts: bool
     operations: list[Operation]
     records: dict[int, journal.Record]
+    wishes: set[tuple[int, int, int]]
     moments: list[tuple[Snapshot, int]]
 
 
@@ -194,18 +247,22 @@ class Rig:
     """One scenario on one build, ready to be cut."""
 
     def __init__(self, build: str, name: str) -> None:
-        self.name, self.scenario = name, SCENARIOS[name]
+        self.name, self.scenario = name, (SCENARIOS | OTA_SCENARIOS)[name]
         self.row = chip_of(build)
-        self.machine = m = factory_machine(bootloader(build), make_image(1), self.row.NAME)
+        self.espressif = self.row.NAME in ESPRESSIF
+        first = make_image(1, chip=self.row.NAME)
+        self.machine = m = factory_machine(bootloader(build), first, self.row.NAME)
         assert m.element is not None
         self.element = m.element
-        install(m, B, make_image(2, sec_cnt=self.scenario.secver))
+        install(m, B, make_image(2, sec_cnt=self.scenario.secver, chip=self.row.NAME))
         self.scenario.prepare(m)
         if self.scenario.good == (A,) and name == "fallback":
-            m.flash.write_phys(BANK[B], 0x4210, b"\x55")
-        self.slots = {slot: m.flash.read_phys(BANK[slot], 0x4000, 0x4000) for slot in (A, B)}
+            b = where(m).slots[B]
+            m.flash.write_phys(b.bank, b.offset + 0x210, b"\x55")
+        self.slots = {slot: region.read(m)[:0x4000] for slot, region in where(m).slots.items()}
         self.operations: list[Operation] = []
         self.records: dict[int, journal.Record] = {}
+        self.wishes: list[tuple[int, int, int]] = []
         self.entered = self._origin = 0
         self.judged: dict[Any, tuple[str, str]] = {}
         self.boots = self.hits = 0
@@ -243,8 +300,7 @@ class Rig:
         self.element._execute = noted_execute  # type: ignore[method-assign]
 
     def _application(self, uc: Any, address: int, size: int, data: Any) -> None:
-        place = self.machine.space.physical(address)
-        slot = A if place is not None and place[0] == BANK[A] else B
+        slot = slot_at(self.machine, address)
         if slot not in self.scenario.passes:
             self.entered = slot
             uc.emu_stop()
@@ -257,9 +313,19 @@ class Rig:
     def _note_record(self) -> None:
         record = self.record()
         self.records[record.sequence] = record
+        self.wishes.append(self.wish(record))
 
     def record(self) -> journal.Record:
         return journal.scan(*journal_pages(self.machine))[0]
+
+    def joined(self, record: journal.Record) -> journal.Record:
+        """The record with what the OTA data say, where there are any."""
+        return c3.joined(record, c3.read_ota(self.machine)) if self.espressif else record
+
+    def wish(self, record: journal.Record) -> tuple[int, int, int]:
+        """What somebody asked for, and has not got yet: lost if no undisturbed boot has it on its way."""
+        r = self.joined(record)
+        return r.confirmed, r.candidate, r.state
 
     # -- running -----------------------------------------------------------------------------------------
 
@@ -292,15 +358,17 @@ class Rig:
         """Run undisturbed from ``start``, then once more, stopping shortly before every operation."""
         m = self.machine
         self.snapshots.restore(start)
-        self.operations, self.records = [], {}
+        self.operations, self.records, self.wishes = [], {}, []
         self._note_record()
         self._origin = m.instructions
         if self._go(acts):
             raise CampaignError(f"{self.name}: a cut that nobody armed")
         self._note_record()
         operations, found = self.operations, dict(self.records)
+        ends = self.wishes[0], self.wishes[-1]  # in between, what was asked for may not be forgotten
+        wishes = {wish for wish in self.wishes if wish[2] != journal.NONE or wish in ends}
         moments = [(start, 0)] * len(operations) if acts else self._stops(start, operations)
-        return Path(start, acts, operations, found, moments)
+        return Path(start, acts, operations, found, wishes, moments)
 
     def _stops(self, start: Snapshot, operations: list[Operation]) -> list[tuple[Snapshot, int]]:
         m = self.machine
@@ -355,13 +423,16 @@ class Rig:
         """What decides the next boot: the journal as far as it can be read, marks, option bytes, counters."""
         m = self.machine
         kept = tuple(sorted(m.flash.ecc_bad)), tuple(sorted(m.flash.options.items()))
-        return b"".join(journal_pages(m)), *kept, tuple(self.element.counters)
+        messages = c3.raw_ota(m) if self.espressif else ()
+        return b"".join(journal_pages(m)), messages, *kept, tuple(self.element.counters)
 
     def judge(self, path: Path) -> tuple[str, str]:
         """Judge what a cut on ``path`` left, by the journal and by booting it: ("", "") or (kind, why)."""
         record = self.record()
         if path.records.get(record.sequence) != record:
             return "lost_updates", f"after the cut the journal says {record}"
+        if self.wish(record) not in path.wishes:
+            return "lost_updates", f"after the cut {self.wish(record)} is what is asked for"
         key = self.persistent()
         known = self.judged.get(key)
         if known is not None:
@@ -378,19 +449,21 @@ class Rig:
         floor = self.element.counters[0] // 8
         if floor < self.floor:
             return "bad_boots", f"floor {floor}, was {self.floor}"
+        expected = self.expected(self.joined(before))
         result = self.boot()
         if result.reason is StopReason.POWER_CUT:
             raise CampaignError(f"{self.name}: a cut that nobody armed")
         if not self.entered:
             kind = "hangs" if result.reason is StopReason.INSTRUCTIONS else "bricks"
             return kind, f"{result}: {bytes(self.machine.uart[-60:])!r}"
-        return self._judge_end(before)
+        return self._judge_end(before, *expected)
 
-    def _judge_end(self, before: journal.Record) -> tuple[str, str]:
+    def _judge_end(
+        self, before: journal.Record, slot: int, wanted: tuple[int, int, int, int]
+    ) -> tuple[str, str]:
         """The image that runs, the record and the floor are those that DESIGN's table wants."""
         m = self.machine
-        slot, wanted = self.expected(before)
-        end, mapped = self.record(), m.read(0x08004000, 0x4000)
+        end, mapped = self.record(), m.read(SHOWN[self.row.NAME], 0x4000)
         if self.entered not in self.scenario.good or mapped != self.slots[self.entered]:
             return "bad_boots", f"slot {self.entered:#x} runs, which does not verify or was changed"
         if self.entered != slot or (end.confirmed, end.candidate, end.state, end.tries) != wanted:
@@ -402,11 +475,28 @@ class Rig:
                 "bad_boots",
                 f"a confirmed image with counter {secver} runs above floor {self.element.counters}",
             )
-        begin = self.row.JOURNAL_OFFSET
-        room = range(begin, begin + 2 * self.row.JOURNAL_STRIDE)
         work = [op for op in m.flash.log if op.kind != "options"]
-        if any(op.bank != 2 or op.offset not in room for op in work):
+        if any(not self.may_change(op.bank, op.offset) for op in work):
             return "bad_boots", "flash outside the journal was changed"
+        return self._judge_messages(end)
+
+    def may_change(self, bank: int, offset: int) -> bool:
+        """True in the journal, and in the OTA data."""
+        first, second = where(self.machine).journal
+        begin = first.offset
+        messages = self.espressif and 0 <= offset - c3.OTADATA < 2 * self.row.PAGE_SIZE
+        return messages or (bank == first.bank and begin <= offset < second.offset + second.size)
+
+    def _judge_messages(self, end: journal.Record) -> tuple[str, str]:
+        """The application hears what became of what it asked for."""
+        if not self.espressif:
+            return "", ""
+        ota = c3.read_ota(self.machine)
+        at = esp_otadata.active(ota)
+        state = None if at is None else ota[at].state  # type: ignore[union-attr]
+        by_message = end.state == TRIAL and end.reason == status.OD1
+        if state in (NEW, UNDEFINED) or (by_message and state != PENDING):
+            return "lost_updates", f"the OTA data say {state} in the end"
         return "", ""
 
     def expected(self, r: journal.Record) -> tuple[int, tuple[int, int, int, int]]:
@@ -414,7 +504,7 @@ class Rig:
         good = self.scenario.good
         if self.scenario.passes:  # its application ends its own trial
             return A, (A, B, REVERTED, 0)
-        if r.confirmed == NONE:
+        if r.confirmed == NONE and r.state == journal.NONE:
             return A, (A, NONE, journal.NONE, 0)
         tries = TRIES if r.state == STAGED else r.tries
         if r.state in (STAGED, TRIAL) and tries:

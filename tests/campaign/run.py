@@ -33,10 +33,44 @@ KINDS = ("bad_boots", "bricks", "hangs", "lost_updates")
 SEED = 20261123
 PART = 1_500  # places of the decision path in one job
 FLIP_SCENARIOS = ("bad-signature", "low-counter", "wrong-class", "forged-mac")
-# clang's row leaves out what takes the same path as another scenario
-CLANG_SCENARIOS = ("bad-signature", "unknown-key", "low-counter", "wrong-class", "forged-mac", "raise-floor",
-                   "good-update", "mirrored", "pattern", "pattern-forged")  # fmt: skip
+# rows of a second compiler, and of other chips, leave out what takes the same path as another scenario
+FEWER = ("bad-signature", "unknown-key", "low-counter", "wrong-class", "forged-mac", "raise-floor",
+         "good-update", "mirrored", "pattern", "pattern-forged")  # fmt: skip
 I2C_SAMPLE = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """``attack`` is what is done to the ``build``. ``scenarios``: of the glitches, and which.
+
+    ``stride`` takes one place of the decision path in so many; ``effort`` is (seeds, seeds of the second cut,
+    part of the second cuts) of power cuts.
+    """
+
+    attack: str
+    build: str = "gcc"
+    scenarios: tuple[str, ...] = ()
+    stride: int = 1
+    effort: tuple[int, int, float] = (power.SEEDS, power.SECOND_SEEDS, 1.0)
+
+
+CAMPAIGNS = {
+    "power_cut": Campaign("power"),
+    "skip_gcc": Campaign("skip", scenarios=tuple(glitch.SCENARIOS)),
+    "skip_clang": Campaign("skip", "clang", FEWER),
+    "bit_flip": Campaign("bit_flip", scenarios=FLIP_SCENARIOS),
+    "i2c_adversary": Campaign("i2c"),
+    "agent_power": Campaign("agent"),
+    "stm32u585_power_cut": Campaign("power", f"{device.U5}gcc"),
+    "stm32u585_skip_gcc": Campaign("skip", f"{device.U5}gcc", FEWER, stride=7),
+    "stm32u585_skip_clang": Campaign("skip", f"{device.U5}clang", FEWER, stride=19),
+    "stm32u585_bit_flip": Campaign("bit_flip", f"{device.U5}gcc", FLIP_SCENARIOS, stride=5),
+    "stm32u585_i2c": Campaign("i2c", f"{device.U5}gcc"),
+    "esp32c3_power_cut": Campaign("power", f"{device.C3}gcc", effort=(12, 4, 0.3)),
+    "esp32c3_skip_gcc": Campaign("skip", f"{device.C3}gcc", tuple(glitch.SCENARIOS), stride=29),
+    "esp32c3_skip_clang": Campaign("skip", f"{device.C3}clang", FEWER, stride=29),
+    "esp32c3_i2c": Campaign("i2c", f"{device.C3}gcc"),
+}
 OUTCOMES = {"bad": "bad_boots", "brick": "bricks"}
 
 
@@ -66,51 +100,57 @@ class Done:
 def work(job: Job) -> Done:
     """Do one job."""
     start = time.process_time()
-    if job.campaign in ("power_cut", "stm32u585_power_cut"):
-        r = power.campaign(job.build, job.scenario, job.low, job.high, only=job.only)
-        cases, failures, outcomes = r.cases, r.failures, {"boots": r.boots}
-    elif job.campaign == "agent_power":
+    attack = CAMPAIGNS[job.campaign].attack
+    if attack == "power":
+        seeds, second, part = CAMPAIGNS[job.campaign].effort
+        r: Any = power.campaign(job.build, job.scenario, job.low, job.high, seeds, second, job.only, part)
+    elif attack == "agent":
         r = agent.campaign(job.low, job.high, only=job.only)
-        cases, failures, outcomes = r.cases, r.failures, {"boots": r.boots}
-    elif job.campaign == "i2c_adversary":
+    elif attack == "i2c":
         r = i2c.campaign(job.build, job.scenario, job.low, job.high, only=job.only, sample=I2C_SAMPLE)
-        cases, failures, outcomes = r.cases, r.failures, {"boots": r.boots}
     else:
-        attack = glitch.Attack(job.build, job.scenario, SEED, job.only or None)
-        targets = [int(job.only.split(".")[0])] if job.only else attack.targets(job.campaign)
-        tally = attack.run(job.campaign, targets[job.low : job.high])
-        outcomes = dict(tally.outcomes)
-        cases = sum(outcomes.values())
-        failures = [
-            (OUTCOMES[f.rsplit(":", 1)[1]], f.rsplit(":", 1)[0].split("/", 1)[1], f.rsplit(":", 1)[1])
-            for f in tally.failures
-        ]
-    return Done(job, cases, failures, outcomes, time.process_time() - start)
+        return glitched(job, start)
+    return Done(job, r.cases, r.failures, {"boots": r.boots}, time.process_time() - start)
 
 
-def glitch_jobs(campaign: str, build: str, scenarios: tuple[str, ...]) -> Iterator[Job]:
-    for scenario in scenarios:
-        n = len(glitch.Attack(build, scenario, SEED).targets(campaign))
-        for low in range(0, n, PART):
-            yield Job(campaign, build, scenario, low, low + PART)
+def glitched(job: Job, start: float) -> Done:
+    """Do one job of skips or bit flips."""
+    campaign = CAMPAIGNS[job.campaign]
+    attack = glitch.Attack(job.build, job.scenario, SEED, job.only or None)
+    targets = [int(job.only.split(".")[0])] if job.only else places(attack, campaign)
+    tally = attack.run(campaign.attack, targets[job.low : job.high])
+    outcomes = dict(tally.outcomes)
+    failures = [
+        (OUTCOMES[f.rsplit(":", 1)[1]], f.rsplit(":", 1)[0].split("/", 1)[1], f.rsplit(":", 1)[1])
+        for f in tally.failures
+    ]
+    return Done(job, sum(outcomes.values()), failures, outcomes, time.process_time() - start)
+
+
+def places(attack: glitch.Attack, campaign: Campaign) -> list[int]:
+    """What is attacked of a path: all of it, or one place in `stride`, where a pattern lies all the same."""
+    targets = attack.targets(campaign.attack)
+    return (
+        targets
+        if glitch.SCENARIOS[attack.name].pattern
+        else targets[SEED % campaign.stride :: campaign.stride]
+    )
 
 
 def jobs(wanted: tuple[str, ...]) -> Iterator[Job]:
     """All jobs of the campaigns in ``wanted``."""
-    if "power_cut" in wanted:
-        yield from (Job("power_cut", "gcc", name, 0, 1) for name in power.SCENARIOS)
-    if "stm32u585_power_cut" in wanted:
-        yield from (Job("stm32u585_power_cut", f"{device.U5}gcc", name, 0, 1) for name in power.SCENARIOS)
-    if "agent_power" in wanted:
-        yield from (Job("agent_power", "gcc", "update", part, agent.PARTS) for part in range(agent.PARTS))
-    if "i2c_adversary" in wanted:
-        yield from (Job("i2c_adversary", "gcc", n, part, 6) for n in i2c.SITUATIONS for part in range(6))
-    if "bit_flip" in wanted:
-        yield from glitch_jobs("bit_flip", "gcc", FLIP_SCENARIOS)
-    if "skip_gcc" in wanted:
-        yield from glitch_jobs("skip_gcc", "gcc", tuple(glitch.SCENARIOS))
-    if "skip_clang" in wanted:
-        yield from glitch_jobs("skip_clang", "clang", CLANG_SCENARIOS)
+    for name in wanted:
+        c = CAMPAIGNS[name]
+        if c.attack == "power":
+            yield from (Job(name, c.build, scenario, 0, 1) for scenario in power.scenarios(c.build))
+        elif c.attack == "agent":
+            yield from (Job(name, c.build, "update", part, agent.PARTS) for part in range(agent.PARTS))
+        elif c.attack == "i2c":
+            yield from (Job(name, c.build, n, part, 6) for n in i2c.SITUATIONS for part in range(6))
+        else:
+            for scenario in c.scenarios:
+                n = len(places(glitch.Attack(c.build, scenario, SEED), c))
+                yield from (Job(name, c.build, scenario, low, low + PART) for low in range(0, n, PART))
 
 
 class Progress:
@@ -132,7 +172,7 @@ class Progress:
         spent = now - self.start
         left = spent / self.done * (self.todo - self.done)
         line = (
-            f"{done.job.campaign:13} {self.cases:7} cases {self.cases / spent:6.0f}/s"
+            f"{done.job.campaign:20} {self.cases:7} cases {self.cases / spent:6.0f}/s"
             f"  {self.bad} failures  {self.done}/{self.todo} jobs  {left / 60:4.1f} min left"
         )
         print(f"\r{line}" if sys.stderr.isatty() else line, end="" if sys.stderr.isatty() else "\n",
@@ -141,11 +181,8 @@ class Progress:
 
 def run(wanted: tuple[str, ...], processes: int) -> dict[str, Any]:
     """Run campaigns; return {campaign: {"cases": n, ..., "failures": [...], "outcomes": {...}}}."""
-    device.bootloader("gcc")
-    if "stm32u585_power_cut" in wanted:
-        device.bootloader(f"{device.U5}gcc")
-    if "skip_clang" in wanted:
-        device.bootloader("clang")
+    for build in {CAMPAIGNS[name].build for name in wanted}:
+        device.bootloader(build)
     if "agent_power" in wanted:
         agent.prepare()
     todo = list(jobs(wanted))
@@ -180,9 +217,9 @@ def write_reports(found: dict[str, Any], name: str = "campaign") -> None:
     summary = {row: {k: v for k, v in found[row].items() if k in ("cases", *KINDS)} for row in found}
     (REPORTS / f"{name}.json").write_text(json.dumps(summary, indent=1) + "\n")
     (REPORTS / f"{name}-details.json").write_text(json.dumps(found, indent=1) + "\n")
-    print(f"{'campaign':14}{'cases':>9}" + "".join(f"{kind:>14}" for kind in KINDS))
+    print(f"{'campaign':21}{'cases':>9}" + "".join(f"{kind:>14}" for kind in KINDS))
     for row, values in summary.items():
-        print(f"{row:14}{values['cases']:>9}" + "".join(f"{values[kind]:>14}" for kind in KINDS))
+        print(f"{row:21}{values['cases']:>9}" + "".join(f"{values[kind]:>14}" for kind in KINDS))
 
 
 def replay(case: str) -> int:
@@ -191,9 +228,8 @@ def replay(case: str) -> int:
     scenario, _, place = name.partition("/")
     if device.elf_of(build).exists():
         device.use_built()  # an id is good for the build that it was found on
-    if campaign in ("power_cut", "stm32u585_power_cut", "i2c_adversary", "agent_power"):
-        high = 1
-        done = work(Job(campaign, build, scenario, 0, high, name))
+    if CAMPAIGNS[campaign].attack in ("power", "i2c", "agent"):
+        done = work(Job(campaign, build, scenario, 0, 1, name))
     else:
         done = work(Job(campaign, build, scenario, 0, 1, place))
         attack = glitch.Attack(build, scenario, SEED)
@@ -207,10 +243,10 @@ def replay(case: str) -> int:
 
 def main() -> int:
     """Parse the command line."""
-    names = ("power_cut", "skip_gcc", "skip_clang", "bit_flip", "i2c_adversary", "agent_power",
-             "stm32u585_power_cut")  # fmt: skip
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--only", choices=names, action="append", help="run this campaign (may be repeated)")
+    parser.add_argument(
+        "--only", choices=tuple(CAMPAIGNS), action="append", help="run this campaign (may be repeated)"
+    )
     parser.add_argument("--replay", metavar="ID", help="run one case again")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--exhaustive", action="store_true", help="skip in every helper too: hours")
@@ -219,10 +255,11 @@ def main() -> int:
         glitch.STRIDE = 1
     if options.replay:
         return replay(options.replay)
-    wanted = tuple(options.only or names)
-    if "skip_clang" in wanted and not device.has_clang():
-        print("skip_clang left out: clang is not installed", file=sys.stderr)
-        wanted = tuple(name for name in wanted if name != "skip_clang")
+    wanted = tuple(options.only or CAMPAIGNS)
+    by_clang = {name for name in wanted if device.kind_of(CAMPAIGNS[name].build) == "clang"}
+    if by_clang and not device.has_clang():
+        print(f"{', '.join(sorted(by_clang))} left out: clang is not installed", file=sys.stderr)
+        wanted = tuple(name for name in wanted if name not in by_clang)
     if "agent_power" in wanted and agent.why_not():
         print(f"agent_power left out: {agent.why_not()}", file=sys.stderr)
         wanted = tuple(name for name in wanted if name != "agent_power")

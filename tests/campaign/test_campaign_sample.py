@@ -13,6 +13,7 @@ import campaign_glitch as glitch
 import campaign_i2c as i2c
 import campaign_power as power
 import run as runner
+from campaign_cores import is_it
 from campaign_device import NONE, A, B
 from campaign_faults import SAFE
 
@@ -80,18 +81,6 @@ def test_power_cuts_lose_nothing(scenario: str) -> None:
     assert result.cases > 20
 
 
-@pytest.mark.parametrize("scenario", ["install", "request"])
-def test_power_cuts_lose_nothing_on_the_stm32u585(scenario: str) -> None:
-    """Option bytes are among what is cut: the banks change places by them."""
-    build = f"{device.U5}gcc"
-    result = power.campaign(build, scenario, seeds=2, second_seeds=1, sample=0.4)
-    assert result.failures == []
-    assert result.cases >= 10
-    path = power.rig(build, scenario).path
-    operations = {op.what.split()[0] for op in path.operations if op.kind == "flash"}
-    assert operations == ({"options", "program"} if scenario == "install" else {"program"})
-
-
 def test_cut_that_does_not_come_fails_the_campaign() -> None:
     rig = power.rig("gcc", "install")
     index = next(i for i, op in enumerate(rig.path.operations) if op.kind == "flash")
@@ -141,10 +130,10 @@ def test_session_that_fails_while_the_floor_is_raised_does_not_raise_it_too_far(
 
 def test_skip_in_an_it_block_is_injected() -> None:
     w = glitch.walk("gcc", "bad-signature")
-    blocks = [i for i, pc in enumerate(w.trace) if glitch.is_it(w.opcode(pc)[0])][:2]
+    blocks = [i for i, pc in enumerate(w.trace) if is_it(w.core.half(pc))][:2]
     done = 0
     for here, _, pc in w.places(blocks):
-        for victim in w.block(pc):
+        for victim in w.core.block(pc):
             before = bytes(w.uc.mem_read(victim, 4))
             assert w.skip_in_block(pc, victim) in SAFE
             assert bytes(w.uc.mem_read(victim, 4)) == before

@@ -65,6 +65,12 @@ def test_instruction_count_is_exact_at_every_stop(boot):
         ("lw a1, 0(zero)", "load from 0x00000000"),
         ("li a0, 0x42000000\n lw a1, 0(a0)", "load from 0x42000000"),  # no page is mapped
         ("jr zero", "fetch from 0x00000000"),
+        # the loader's own instructions, and flash, at their addresses as data
+        ("la t0, _start\nli t1, 0x700000\nsub t0, t0, t1\njr t0", "fetch from 0x3fcd8000"),
+        (
+            "li t0, 0x600c5000\nsw zero, 0(t0)\nli t0, 0x3c000000\nlw t1, 0(t0)\njr t0",
+            "fetch from 0x3c000000",
+        ),
     ],
 )
 def test_what_the_chip_has_not_is_an_exception_that_says_what_and_where(boot, code, what):

@@ -11,7 +11,7 @@ static fota_otadata_t otadata;
 static void read_otadata(void) {
   uint32_t sectors[2][FOTA_OTA_RECORD / 4];
   for (uint32_t i = 0; i < 2; i++) {
-    const uint32_t at = fota_places.otadata + i * PAGE_SIZE;
+    const uint32_t at = fota_otadata_place + i * PAGE_SIZE;
     if (fota_spi_read(at, sectors[i], FOTA_OTA_RECORD) != FOTA_OK) return;
   }
   fota_otadata_read((const uint8_t *)sectors[0], (const uint8_t *)sectors[1], &otadata);
@@ -27,7 +27,7 @@ void fota_journal_open_joined(fota_journal_t *journal,
 void fota_journal_open_joined(fota_journal_t *journal, const fota_flash_t *flash) {
   fota_journal_open_itself(journal, flash);
   fota_port_report.journal = fota_places.store;
-  if (fota_places.otadata == 0) return;
+  if (fota_otadata_place == 0) return;
   read_otadata();
   if (!fota_otadata_join(&otadata, &journal->record)) return;
   const fota_record_t confirmed = journal->record;
@@ -44,9 +44,9 @@ void fota_messages_answer(void) {
                                .reason = r->reason};
   uint32_t record[FOTA_OTA_RECORD / 4];
   uint32_t sector;
-  if (fota_places.otadata == 0) return;
+  if (fota_otadata_place == 0) return;
   if (!fota_otadata_answer(&otadata, &state, &sector, (uint8_t *)record)) return;
-  const uint32_t at = fota_places.otadata + sector * PAGE_SIZE;
+  const uint32_t at = fota_otadata_place + sector * PAGE_SIZE;
   /* if flash fails here, the application is not told, and all else goes on */
   if (fota_spi_erase(at) == FOTA_OK) (void)!fota_spi_write(at, record, sizeof record);
 }

@@ -55,6 +55,7 @@ fota_status_t fota_places_find(void) {
     fota_places = (fota_places_t){0};
   }
   fota_journal_place = fota_places.store;
+  fota_otadata_place = fota_places.otadata;
   const uint32_t *sizes = fota_places.slot_size;
   fota_layout_found.slot[0] = (const uint8_t *)SLOT_ADDRESS;
   fota_layout_found.slot[1] = (const uint8_t *)INACTIVE_SLOT_ADDRESS;

@@ -1,5 +1,6 @@
 """SHA-256 (FIPS 180-4) whose state can leave the chip and come back, which hashlib's cannot."""
 
+import functools
 import struct
 
 MASK, BLOCK = 0xFFFF_FFFF, 64
@@ -23,6 +24,7 @@ def _rotate(x: int, n: int) -> int:
     return (x >> n | x << 32 - n) & MASK
 
 
+@functools.lru_cache(maxsize=1 << 14)  # campaigns hash the same bytes thousands of times
 def compress(state: tuple[int, ...], block: bytes) -> tuple[int, ...]:
     """Return the state after a block of 64 bytes; `START` is the first."""
     w = list(struct.unpack(">16I", block))

@@ -1,4 +1,7 @@
-"""What lies at which address of an ESP32-C3: RAM, RTC RAM, ROM, flash through the cache, registers."""
+"""What lies at which address of an ESP32-C3: RAM, RTC RAM, ROM, flash through the cache, registers.
+
+Nothing executes at the addresses of the data bus (0x3C.., 0x3F..), whatever can be read there.
+"""
 
 import hashlib
 import mmap
@@ -23,7 +26,8 @@ class AddressSpace:
     """The memory map. Changes that the running core must not see half done wait for `service`.
 
     ``seen`` is flash as the cache knows it: sectors in ``stale`` have changed since. ``rom`` is the mask ROM,
-    or None: then each entry point is one ``ret``.
+    or None: then each entry point is one ``ret``. ``code`` says where RAM may hold code, as (base of the RAM,
+    begin, end in it): who knows better than "anywhere" saves translations.
     """
 
     def __init__(self, cpu: Cpu, flash: NorFlash, bus: Bus, cache: Cache, rom: bytes | None = None) -> None:
@@ -33,6 +37,7 @@ class AddressSpace:
         self._cache = cache
         self._stale_code = self._remap_due = False
         self._mapped: dict[int, int] = {}  # address of a page in a window: page of flash
+        self._shown: dict[int, int] = {}  # the same of what was mapped there last
         self.ram = {IRAM: mmap.mmap(-1, IRAM_SIZE), RTC_RAM: mmap.mmap(-1, RTC_RAM_SIZE)}
         self._seen = mmap.mmap(-1, SIZE)
         self._seen[:] = flash.read_phys(1, 0, SIZE)
@@ -49,10 +54,10 @@ class AddressSpace:
         pointers = {base: addressof(c_char.from_buffer(ram)) for base, ram in self.ram.items()}
         for base, pointer in pointers.items():
             self._cpu.map_ram(base, len(self.ram[base]), pointer)
-        self._cpu.map_ram(DRAM, DRAM_SIZE, pointers[IRAM] + IRAM_SIZE - DRAM_SIZE)
+        self._cpu.map_data(DRAM, DRAM_SIZE, pointers[IRAM] + IRAM_SIZE - DRAM_SIZE)
         rom = addressof(c_char.from_buffer(self._rom))
         self._cpu.map_rom(ROM, ROM_SIZE, rom)
-        self._cpu.map_rom(ROM_DATA, ROM_SIZE - ROM_DATA_AT, rom + ROM_DATA_AT)
+        self._cpu.map_rom(ROM_DATA, ROM_SIZE - ROM_DATA_AT, rom + ROM_DATA_AT, code=False)
         for base, size in REGISTERS:
             self._cpu.map_registers(base, size)
         self._pointer = addressof(c_char.from_buffer(self._seen))
@@ -86,6 +91,11 @@ class AddressSpace:
         place = (entry & 0xFF) * PAGE + offset % PAGE
         return None if entry & INVALID or place >= SIZE else place
 
+    def physical(self, address: int) -> tuple[int, int] | None:
+        """Bank (there is one) and offset in flash of what is mapped at an address now, or None."""
+        place = self._mapped.get(address // PAGE * PAGE)
+        return None if place is None else (1, place + address % PAGE)
+
     def _remap(self) -> None:
         self._remap_due = True
         if self._cpu.live:
@@ -97,8 +107,9 @@ class AddressSpace:
         """Map the pages of both windows as the cache has them now."""
         self._remap_due = False
         wanted = {}
+        valid = [index for index in range(ENTRIES) if not self._cache.shown[index] & INVALID]
         for base, open_ in zip((IROM, DROM), self._cache.buses, strict=True):
-            for index in range(ENTRIES if open_ else 0):
+            for index in valid if open_ else ():
                 place = self._in_flash(index * PAGE)
                 if place is not None:
                     wanted[base + index * PAGE] = place
@@ -110,9 +121,11 @@ class AddressSpace:
                 self._cpu.unmap(address, size)
         for address, (place, size) in after.items():
             if before.get(address) != (place, size):
-                self._cpu.map_rom(address, size, self._pointer + place)
+                self._cpu.map_rom(address, size, self._pointer + place, code=address >= IROM)
         self._mapped = wanted
-        self._stale_code = True
+        # translations are of what was mapped there last: mostly the same, for the cache was only off
+        self._stale_code |= any(self._shown.get(address, place) != place for address, place in wanted.items())
+        self._shown |= wanted
 
     def service(self) -> None:
         """Between two instructions: take over a new mapping, drop translations of changed memory."""
@@ -142,7 +155,7 @@ class AddressSpace:
         self.service()
 
     def code_at(self) -> tuple[tuple[int, int, int], ...]:
-        """Where RAM may hold code, as (base of the RAM, begin, end in it)."""
+        """Where RAM may hold code."""
         return tuple(self.code)
 
     def code_differs(self, bank: int, now: bytes, then: bytes) -> bool:
@@ -205,8 +218,10 @@ class AddressSpace:
         if ram is None:
             raise DeviceError(f"0x{address:08x} + {len(data)} bytes is not RAM")
         ram[0][ram[1] : ram[1] + len(data)] = data
-        self._stale_code = True
-        self._cpu.limit(0)
+        begin, end = ram[1], ram[1] + len(data)
+        if any(self.ram[base] is ram[0] and begin < last and first < end for base, first, last in self.code):
+            self._stale_code = True
+            self._cpu.limit(0)
 
     def load32(self, address: int) -> int:
         """Read an aligned word: memory, or a register.

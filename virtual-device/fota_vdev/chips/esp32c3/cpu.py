@@ -28,6 +28,7 @@ from unicorn.unicorn_const import (
     UC_MODE_RISCV32,
     UC_PROT_EXEC,
     UC_PROT_READ,
+    UC_PROT_WRITE,
 )
 
 from fota_vdev.parts.bus import UnmodelledError
@@ -109,10 +110,15 @@ class Cpu(Emulator):
 
     # -- memory map --------------------------------------------------------------------------------------
 
-    def map_rom(self, address: int, size: int, pointer: int) -> None:
-        """Map host memory to be read and executed only."""
-        self.uc.mem_map_ptr(address, size, UC_PROT_READ | UC_PROT_EXEC, pointer)
-        self.uc.mem_protect(address, size, UC_PROT_READ | UC_PROT_EXEC)  # or stores of the core go through
+    def map_rom(self, address: int, size: int, pointer: int, *, code: bool = True) -> None:
+        """Map host memory to be read, and executed if there can be ``code``."""
+        rights = UC_PROT_READ | (UC_PROT_EXEC if code else 0)
+        self.uc.mem_map_ptr(address, size, rights, pointer)
+        self.uc.mem_protect(address, size, rights)  # or stores of the core go through
+
+    def map_data(self, address: int, size: int, pointer: int) -> None:
+        """Map host memory as RAM at which nothing executes."""
+        self.uc.mem_map_ptr(address, size, UC_PROT_READ | UC_PROT_WRITE, pointer)
 
     def unmap(self, address: int, size: int) -> None:
         """Let nothing answer there."""

@@ -28,12 +28,13 @@ class I2c(Plain):
 
     A list runs command by command in virtual time. A read of INT_RAW or SR shows what is so far; while the
     list runs on, that read lets time run to its end, so a polling loop sees "not yet" once. A message is
-    handed to the bus at its end, bytes that are read in the pieces that READ commands ask for.
+    handed to the bus at its end, bytes that are read in the pieces that READ commands ask for; ``got`` are
+    those of this message before the piece.
     """
 
     STATE: ClassVar[tuple[str, ...]] = (
         "regs", "flags", "latched", "_tx", "_rx", "_out", "_address", "_selected", "_busy", "_index",
-        "_due_ps", "_response",
+        "_due_ps", "_response", "got",
     )  # fmt: skip
 
     def __init__(self, bus: I2CBus, clock: Clock, pins: Callable[[], bool]) -> None:
@@ -54,7 +55,7 @@ class I2c(Plain):
         self.latched = {offset: self.regs[offset] for offset in LATCHED}
         self._tx, self._rx, self._out = bytearray(), bytearray(), bytearray()
         self._stop_list()
-        self._address, self._response = 0, False
+        self._address, self._response, self.got = 0, False, 0
 
     def _stop_list(self) -> None:
         self._index: int | None = None  # of the command under way
@@ -135,7 +136,7 @@ class I2c(Plain):
         if not self._selected and data:
             self._address, read = data[0] >> 1, bool(data[0] & 1)
             acknowledged = self._bus.select(self._address, read=read, bit_ps=self.bit_ps)
-            self._response = not acknowledged
+            self._response, self.got = not acknowledged, 0
             self._selected = ("read" if read else "write") if acknowledged else "nobody"
             data = data[1:]
             if command & ACK_CHECK and self._response != bool(command & ACK_EXPECTED):
@@ -149,6 +150,7 @@ class I2c(Plain):
         if len(self._rx) + count > FIFO:
             raise UnmodelledError(f"I2C0: READ of {count} bytes with {len(self._rx)} in the FIFO of {FIFO}")
         self._rx += self._bus.read(self._address, count) if self._selected == "read" else b"\xff" * count
+        self.got += count
 
     def _deliver(self) -> None:
         if getattr(self, "_out", b""):

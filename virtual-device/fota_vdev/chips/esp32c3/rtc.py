@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from fota_vdev.chips.esp32c3.registers import Plain
-from fota_vdev.chips.esp32c3.watchdog import Watchdog
+from fota_vdev.chips.esp32c3.watchdog import Watchdog, actions_of
 from fota_vdev.parts.clock import PS_PER_MS, PS_PER_S, Clock
 
 OPTIONS0, TIME_UPDATE, TIME_LOW, TIME_HIGH, ANA_CONF, RESET_STATE = 0x00, 0x0C, 0x10, 0x14, 0x34, 0x38
@@ -70,11 +70,14 @@ class Rtc(Plain):
 
     def _settings(self) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
         config = self.regs[WDT_CONFIG0]
-        ticks = tuple(self.regs.get(WDT_CONFIG1 + 4 * n, 0) for n in range(4))
-        actions = tuple(config >> shift & 7 for shift in (28, 25, 22, 19))
+        if not config & (FLASHBOOT | EN):
+            return None
+        r = self.regs
+        ticks = r[WDT_CONFIG1], r[WDT_CONFIG1 + 4], r[WDT_CONFIG1 + 8], r[WDT_CONFIG1 + 12]
+        actions = actions_of(config, 7, (28, 25, 22, 19))
         if config & FLASHBOOT:
             return ticks, (SYSTEM, *actions[1:])
-        return ((ticks[0] << self._delay_shift(), *ticks[1:]), actions) if config & EN else None
+        return (ticks[0] << self._delay_shift(), *ticks[1:]), actions
 
     @property
     def swd_expires_ps(self) -> int | None:

@@ -1,6 +1,5 @@
 """The SHA engine (0x6003_B000): SHA-256 of one block at a time, its state open to the program."""
 
-import functools
 import struct
 from typing import ClassVar
 
@@ -15,7 +14,6 @@ SHA256 = 2
 BLOCK_CYCLES = 72
 
 
-@functools.lru_cache(maxsize=1 << 14)  # campaigns hash the same image thousands of times
 def compress(state: bytes, block: bytes) -> bytes:
     """Return the state after a block; both as SHA-256 writes them, big endian."""
     return struct.pack(">8I", *sha256.compress(struct.unpack(">8I", state), block))

@@ -1,6 +1,7 @@
 """The staged watchdogs of the ESP32-C3, in virtual time: RTC, two in timer groups, and the super watchdog."""
 
 import copy
+import functools
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -9,6 +10,12 @@ from fota_vdev.parts.clock import PS_PER_S, Clock
 
 OFF, INTERRUPT = 0, 1
 STAGES = 4
+
+
+@functools.cache
+def actions_of(config: int, mask: int, shifts: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the fields of a configuration register at these places: what the stages do at their ends."""
+    return tuple(config >> shift & mask for shift in shifts)
 
 
 class Watchdog:
@@ -112,10 +119,10 @@ class TimerGroup(Plain):
 
     def _settings(self) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
         config = self.active[0]
-        actions = tuple(config >> shift & 3 for shift in (29, 27, 25, 23))
-        if config & FLASHBOOT:
-            return self.active[2:], (3, *actions[1:])
-        return (self.active[2:], actions) if config & EN else None
+        if not config & (FLASHBOOT | EN):
+            return None
+        actions = actions_of(config, 3, (29, 27, 25, 23))
+        return self.active[2:], (3, *actions[1:]) if config & FLASHBOOT else actions
 
     def read(self, offset: int) -> int:
         """Return a register; a calibration is ready at once."""
