@@ -61,6 +61,8 @@ class Core:
     FLIPS: tuple[tuple[int, int], ...]
     RESETS_ON: tuple[str, ...] = ()
     """Resets that belong to a boot."""
+    MORE_ACCESSES = 15_000
+    """Accesses to registers that a boot with a fault may take beyond those of the undisturbed one."""
 
     def __init__(self, machine: Machine, elf: Path) -> None:
         self.machine, self.uc = machine, machine.cpu.uc
@@ -211,7 +213,7 @@ class RiscV(Core):
     PC = riscv.UC_RISCV_REG_PC
     MOVERS = (0x40000354, 0x40000358, 0x40000360)  # memset, memcpy, memcmp change no peripheral
     TIMES = ("busy_until_ps", "swd_fed_ps", "started_ps", "_due_ps", "alarm", "watchdog", "stream")
-    RESETS_ON = ()
+    MORE_ACCESSES = 60_000  # its I2C controller is fed byte by byte
 
     def size(self, pc: int) -> int:
         return self.machine.cpu.size_at(pc)  # type: ignore[no-any-return, attr-defined]

@@ -68,7 +68,11 @@ MUTANTS: dict[str, tuple[tuple[str, str, str], ...]] = {
             "  read_otadata();\n  (void)!fota_spi_erase(fota_otadata_place + PAGE_SIZE);\n"
             "  fota_journal_open_itself(journal, flash);\n",
         ),
-        ("port/esp32c3/messages.c", "  read_otadata();\n  if (!fota_otadata_join", "  if (!fota_otadata_join"),
+        (
+            "port/esp32c3/messages.c",
+            "  read_otadata();\n  if (!fota_otadata_join",
+            "  if (!fota_otadata_join",
+        ),
     ),
     # the ROM is told to write where a register says, which one skipped instruction leaves as it was
     "write-anywhere": (

@@ -123,7 +123,7 @@ def write_ota(machine: Machine, sector: int, record: esp_otadata.Record) -> None
 
 
 def joined(record: journal.Record, ota: Records) -> journal.Record:
-    """What a boot goes by: the journal's record with what the OTA data say; SPEC 7.5, written out once more."""
+    """What a boot goes by: the journal's record with what the OTA data say (SPEC 7.5, once more)."""
     slots = (SLOT_A, SLOT_B)
     at = esp_otadata.active(ota)
     active = None if at is None else ota[at]

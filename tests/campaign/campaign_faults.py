@@ -38,16 +38,17 @@ SHOWN = {"stm32l476": 0x08004000, "stm32u585": 0x08004000, "esp32c3": 0x3C7F0000
 """Where the start of the image that was booted is mapped."""
 # too small and too often called to be worth a look
 LEAVES = {"memcpy", "memset", "memcmp", "strlen", "fota_sha256_blocks", "wait_for", "fota_flash_ecc_fault",
-          "transfer", "fota_port_wait_us", "fota_port_put", "enter", "update", "begin", "run", "read",
-          "read_timer", "fota_port_time_us", "fota_spi_read", "set_speed", "sar_bits", "set_field"}  # fmt: skip
+          "transfer", "fota_port_wait_us", "fota_port_put", "enter", "update", "begin", "run",
+          "read", "read_timer", "fota_port_time_us", "fota_spi_read", "set_speed", "sar_bits",
+          "set_field"}  # fmt: skip
 # functions of other translation units, where the ABI says what is live: number of argument registers
 COARSE = {"fota_policy_next": 2, "fota_element_open": 0, "fota_element_close": 0, "fota_journal_append": 2,
           "fota_element_counter": 2, "fota_element_verify": 2, "fota_element_increment": 1,
           "fota_image_parse": 3, "fota_settings_check": 1, "fota_journal_open": 2}  # fmt: skip
 CLOSE_LOOKS = 16  # after so many functions that met no known state, only the coarse ones are looked at
 # how much longer than the undisturbed boot a boot with a fault may take before it counts as stuck; three
-# sessions with the element are 0.5 million instructions and 10,000 accesses to registers
-MORE_INSTRUCTIONS, MORE_ACCESSES = 800_000, 15_000
+# sessions with the element are 0.5 million instructions, and 10,000 accesses to registers or what the core says
+MORE_INSTRUCTIONS = 800_000
 RECHECK_PATIENCE = 3  # times as much again for an outcome that is checked: it was met with more time left
 RECHECK = 400  # one remembered outcome in so many is run to its end
 MOST_LAUNCHES = 3  # of a boot that has the banks change places
@@ -227,7 +228,7 @@ class Walk:
         resets = len(m.resets)
         usual_end = m.instructions + len(self.trace) if anew else self.last
         end = usual_end + MORE_INSTRUCTIONS
-        last_access = self.accesses + self.usual_accesses + MORE_ACCESSES
+        last_access = self.accesses + self.usual_accesses + self.core.MORE_ACCESSES
         try:
             while not self._verdict:
                 m._service()
@@ -235,7 +236,7 @@ class Walk:
                 late = m.instructions > end + more * MORE_INSTRUCTIONS
                 if self._is_over(resets):
                     self._verdict = "reset"
-                elif late or self.accesses > last_access + more * MORE_ACCESSES:
+                elif late or self.accesses > last_access + more * self.core.MORE_ACCESSES:
                     self._verdict = "stuck"
                 elif not m._step(50_000):
                     self._verdict = "lockup"

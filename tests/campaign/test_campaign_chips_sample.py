@@ -48,7 +48,7 @@ def test_ota_data_touched_before_the_journal_lose_a_request() -> None:
 def writing(attack: glitch.Attack) -> list[int]:
     """Places in what writes and erases flash."""
     functions = ("fota_spi_write", "fota_spi_erase")
-    return [i for i in attack.targets("skip") if attack.function_at(attack.walk.trace[i]) in functions]
+    return [i for i, pc in enumerate(attack.walk.trace) if attack.function_at(pc) in functions]
 
 
 @pytest.mark.parametrize("scenario", ["bad-signature", "page-full"])

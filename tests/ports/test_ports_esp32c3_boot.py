@@ -394,7 +394,7 @@ def test_boot_of_256_kib_in_software_stays_within_its_instructions(
     c3.machine.run(until=lambda m: b"slot A 1.1.0 confirmed" in bytes(m.uart[said:]), time_ms=9000)
     used = c3.machine.instructions - start
     print(f"in software: {used} instructions")
-    assert 2_000_000 < used <= 32_000_000
+    assert 2_000_000 < used <= 21_000_000
 
 
 def test_report_says_where_the_journal_is(c3: Any) -> None:
