@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import bench_agent
 import bench_chip
+import bench_esp32c3
 import lifeline
 from missing import Missing
 
@@ -43,7 +44,7 @@ from fota_vdev.models import MODELS
 from fota_vdev.places import places
 from fota_vdev.view import journal_pages
 from fota_wire import journal, layout
-from fota_wire.host_chips import DEFAULT, STM32, Stm32, stm32
+from fota_wire.host_chips import DEFAULT, STM32, Chip, Stm32, stm32
 from fota_wire.host_crypto import public_xy
 
 REPO = Path(__file__).resolve().parents[2]
@@ -84,8 +85,13 @@ def image(version: str, payload_size: int, chip: Stm32) -> bytes:
     )
 
 
-def factory(first: bytes, folder: Path, chip: Stm32) -> Machine:
-    """Return a machine with ``first`` in slot A as the factory's steps and its HEX leave it, switched off."""
+def factory(
+    first: bytes, folder: Path, chip: Chip, loader: Path | None = None, table: bytes = b""
+) -> Machine:
+    """Return a machine with ``first`` in slot A as the factory's steps and its HEX leave it, switched off.
+
+    ``loader`` is a bootloader that is flashed as it is, ``table`` the partition table of an ESP32.
+    """
     make = ["make", "-s", "-C", str(REPO / "bootloader"), f"PORT={chip.PORT}", "bootloader"]
     subprocess.run(make, check=True, capture_output=True)
     machine = Machine(element=Atecc608(), chip=MODELS[chip.NAME])
@@ -97,7 +103,7 @@ def factory(first: bytes, folder: Path, chip: Stm32) -> Machine:
     elf = BUILD / f"bootloader/{chip.PORT}/bootloader.elf"
     firmware = Firmware(
         chip=chip,
-        bootloader=bootloader_image(elf.read_bytes(), elf.name, chip),
+        bootloader=loader.read_bytes() if loader else bootloader_image(elf.read_bytes(), elf.name, chip),
         image=first,
         class_id=CLASS_ID,
         vendor_id=VENDOR_ID,
@@ -106,6 +112,7 @@ def factory(first: bytes, folder: Path, chip: Stm32) -> Machine:
         genesis_root=b"\xa0",
         server_ca_der=b"",
         server_url="https://localhost",
+        table=table,
     )
     flash_hex(machine, factory_hex(firmware, report.record), "the HEX")
     return machine
@@ -188,6 +195,11 @@ def bootloader_u5() -> dict[str, float]:
     return {f"stm32u5.{what}": value for what, value in bootloader(STM32["stm32u585"]).items()}
 
 
+def bootloader_c3() -> dict[str, float]:
+    """The ESP32-C3's, with the SHA engine and without."""
+    return bench_esp32c3.measure(factory, DeviceClass(vendor_id=VENDOR_ID, class_id=CLASS_ID))
+
+
 def signing() -> dict[str, float]:
     """Whole processes, alternating: `fota sign` and `imgtool sign` on what fills a slot of a 512 KiB bank."""
     with tempfile.TemporaryDirectory() as name:
@@ -241,6 +253,7 @@ def judged(rows: Rows) -> bool:
 PARTS: dict[str, tuple[Callable[[], dict[str, float]], dict[str, float]]] = {
     "bootloader": (lambda: bootloader(STM32[DEFAULT]), BUDGETS),
     "bootloader, STM32U5": (bootloader_u5, U5_BUDGETS),
+    "bootloader, ESP32-C3": (bootloader_c3, bench_esp32c3.BUDGETS),
     "signing": (signing, BUDGETS),
     "agent on a gateway": (bench_agent.measure, bench_agent.BUDGETS),
     "agent on the chip": (bench_chip.measure, bench_chip.BUDGETS),

@@ -47,7 +47,7 @@ COARSE = {"fota_policy_next": 2, "fota_element_open": 0, "fota_element_close": 0
           "fota_image_parse": 3, "fota_settings_check": 1, "fota_journal_open": 2}  # fmt: skip
 CLOSE_LOOKS = 16  # after so many functions that met no known state, only the coarse ones are looked at
 # how much longer than the undisturbed boot a boot with a fault may take before it counts as stuck; three
-# sessions with the element are 0.5 million instructions, and 10,000 accesses to registers or what the core says
+# sessions with the element are 0.5 million instructions (and `Core.MORE_ACCESSES`)
 MORE_INSTRUCTIONS = 800_000
 RECHECK_PATIENCE = 3  # times as much again for an outcome that is checked: it was met with more time left
 RECHECK = 400  # one remembered outcome in so many is run to its end

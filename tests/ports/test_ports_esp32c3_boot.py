@@ -3,6 +3,7 @@
 import hashlib
 import struct
 import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -361,6 +362,14 @@ def test_bootloader_fits_the_room_in_front_of_the_settings(c3_bootloader: Path) 
     assert len(image) <= 0x7000
     assert image[:2] == b"\xe9\x02"
     assert image[-32:] == hashlib.sha256(image[:-32]).digest()
+
+
+def test_bootloader_is_the_file_that_esptool_makes_of_its_elf(c3_bootloader: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs.bin"
+    how = ("--flash-mode", "dio", "--flash-freq", "80m", "--flash-size", "4MB", "-o", str(theirs))
+    command = [sys.executable, "-m", "esptool", "--chip", "esp32c3", "elf2image", *how, str(c3_bootloader)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert theirs.read_bytes() == c3_bootloader.with_suffix(".bin").read_bytes()
 
 
 def test_boot_of_256_kib_stays_within_its_instructions(
