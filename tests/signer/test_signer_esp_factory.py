@@ -294,7 +294,7 @@ def test_command_takes_the_products_own_table(fota, refused, files, tmp_path):
         0x1F0000,
         0x200000,
     )
-    says = "app.img: no partition table in binary"
+    says = "app.img is an Espressif image, expected a partition table"
     refused(3, *files[:-1], "other.hex", "--partitions", "app.img", says=says)
 
 
