@@ -114,6 +114,6 @@ def test_root_steps_at_the_limit_are_taken_and_a_whole_update_still_fits(chip, s
         said += chip.run_chip("agent 1.1.0: settled")
     assert MEMORY not in said
     assert "agent: stopped" not in said
-    assert chip.twin()["events"] == []
+    assert MEMORY not in str(chip.twin()["events"])
     assert chip.machine.faults == []
     assert [cause for _, cause in chip.machine.resets if cause == "iwdg"] == []
