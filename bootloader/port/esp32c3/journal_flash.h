@@ -10,7 +10,8 @@ extern const fota_flash_t fota_journal_flash;
 /* Offset in flash of the partition `fota`; 0 = unknown, and then the journal cannot be read. */
 extern uint32_t fota_journal_place;
 
-/* Offset of the OTA data; 0 = unknown, and in an application, which has its own way to them. */
+/* Offset of the OTA data; 0 = unknown, and in an application, which has its own way to them. One
+ * that writes elsewhere by this driver says here where, before each call: the agent's firmware. */
 extern uint32_t fota_otadata_place;
 
 /* The journal as an application sees it that runs in slot `running`: the boot report says where it

@@ -15,6 +15,12 @@ enum { CHUNK = PAGE_SIZE, WORD = 4 };
 
 static uint32_t words[CHUNK / WORD];
 
+/* The driver writes in the two sectors that begin at a place it is told, and nowhere else (ADR 46):
+ * here where Python says, but never loader, settings or partition table. */
+static void aim(uint32_t offset) {
+  fota_otadata_place = offset < TABLE_OFFSET + TABLE_SIZE ? 0 : offset / PAGE_SIZE * PAGE_SIZE;
+}
+
 static uint32_t smaller(uint32_t a, uint32_t b) {
   return a < b ? a : b;
 }
@@ -38,7 +44,7 @@ static mp_obj_t esp_flash_read(mp_obj_t offset_in, mp_obj_t buffer_in) {
 static MP_DEFINE_CONST_FUN_OBJ_2(esp_flash_read_obj, esp_flash_read);
 
 /* flash_write(offset, buffer): whole words; bits are only cleared. OSError(EIO): the flash or its
- * ROM says no. */
+ * ROM says no, or nothing of ours is there. */
 static mp_obj_t esp_flash_write(mp_obj_t offset_in, mp_obj_t buffer_in) {
   mp_buffer_info_t buffer;
   mp_get_buffer_raise(buffer_in, &buffer, MP_BUFFER_READ);
@@ -48,6 +54,7 @@ static mp_obj_t esp_flash_write(mp_obj_t offset_in, mp_obj_t buffer_in) {
   for (uint32_t done = 0; done < buffer.len;) {
     const uint32_t part = smaller(buffer.len - done, CHUNK);
     memcpy(words, (const uint8_t *)buffer.buf + done, part);
+    aim(offset + done);
     if (fota_spi_write(offset + done, words, part) != FOTA_OK) mp_raise_OSError(MP_EIO);
     done += part;
   }
@@ -55,10 +62,11 @@ static mp_obj_t esp_flash_write(mp_obj_t offset_in, mp_obj_t buffer_in) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(esp_flash_write_obj, esp_flash_write);
 
-/* flash_erase(number): the sector of 4096 bytes. OSError(EIO). */
+/* flash_erase(number): the sector of 4096 bytes. OSError(EIO), as there. */
 static mp_obj_t esp_flash_erase(mp_obj_t sector) {
-  if (fota_spi_erase((uint32_t)mp_obj_get_int(sector) * PAGE_SIZE) != FOTA_OK)
-    mp_raise_OSError(MP_EIO);
+  const uint32_t offset = (uint32_t)mp_obj_get_int(sector) * PAGE_SIZE;
+  aim(offset);
+  if (fota_spi_erase(offset) != FOTA_OK) mp_raise_OSError(MP_EIO);
   return mp_const_none;
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(esp_flash_erase_obj, esp_flash_erase);
