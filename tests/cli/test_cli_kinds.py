@@ -76,6 +76,9 @@ def test_every_kind_is_recognised(samples: dict[str, Path]) -> None:
     "content",
     [b"", b"\0", b"correct horse battery", b"\x00\x00\x01\x20\x01\x43\x00\x08" + bytes(60), b"\xe9t\xe9",
      b"#!/bin/sh\n", b"{}", b"\x83\x01\x02\x03", bytes(range(256)),
+     b"\xd8\x6b\x00\x20\xcd\x42\x00\x08" + bytes(60),  # a stack that ends at 0x20006bd8
+     b"#!/bin/sh\nca='" + FILES["device-ca.crt"] + b"'\n",
+     b"\x00\x00\x01\x20\x01\x43\x00\x08" + FILES["device-ca.crt"],
      FILES["server.pem"] + FILES["server.crt"]],
 )  # fmt: skip
 def test_what_is_in_doubt_is_left_to_its_reader(content: bytes) -> None:

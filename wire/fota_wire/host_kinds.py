@@ -58,7 +58,7 @@ _CONTENT: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     for pattern, kind in (
         (rb"\x3d\xb8\xf3\x96", IMAGE),
         (rb"\xe9[\x01-\x10][\x00-\x05].{21}", ESPRESSIF),
-        (rb"\xd8\x6b", MANIFEST),
+        (rb"\xd8\x6b[\xa0-\xbf]", MANIFEST),
         (rb"[\x81-\x89](\x58.|\x59..)[\xa6-\xaf]\x01\x01", ROOT),
         (rb"\xd2\x84\x43", MESSAGE),
         (rb"\xaa\x50[\x00\x01\x40-\xfe]", PARTITIONS),
@@ -71,6 +71,7 @@ _CONTENT: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb'\{\s*"format": [0-9]+,\s*"placeholders":', PLAN),
     )
 )
+_IS_PEM = re.compile(rb"(?!#!)[^\0]*?-----BEGIN ")  # not a program with a certificate in it
 _PEM = (
     (rb"-----BEGIN [A-Z ]*PRIVATE KEY-----", PRIVATE),
     (rb"-----BEGIN PUBLIC KEY-----", PUBLIC),
@@ -97,11 +98,11 @@ def what_is(path: Path) -> str | None:
 
 def kind_of(data: bytes) -> str | None:
     """Return the kind of a file that begins with ``data``; None: none that is certain."""
-    if b"-----BEGIN " in data:
-        found = [kind for pattern, kind in _PEM if re.search(pattern, data)]
-        return found[0] if len(found) == 1 else None
     if API_TOKEN.fullmatch(data):
         return TOKEN
+    if _IS_PEM.match(data):
+        found = [kind for pattern, kind in _PEM if re.search(pattern, data)]
+        return found[0] if len(found) == 1 else None
     return next((kind for pattern, kind in _CONTENT if pattern.match(data)), None)
 
 
