@@ -65,7 +65,7 @@ def _add_examples(command: click.Command, path: str) -> None:
         for name, member in command.commands.items():
             _add_examples(member, f"{path} {name}")
     elif path in EXAMPLES:
-        command.epilog = f"Example: fota {EXAMPLES[path]}"
+        command.epilog = f"\b\nExample: fota {EXAMPLES[path]}"  # whole: click would break options at hyphens
 
 
 @click.group(cls=LazyRoot, context_settings={"help_option_names": ["-h", "--help"]})

@@ -97,6 +97,9 @@ def test_image_bootloader_and_hex_of_another_chip_are_refused_by_name(station, o
     assert "outside the bootloader's room on chip stm32l476" in refused(
         "stm32l476", "stm32u585", "stm32l476", 3
     )
+    assert "has nothing at 0x08003900, where the bootloader of chip stm32u585 changes banks" in refused(
+        "stm32u585", "stm32l476", "stm32u585", 3
+    )
     assert record.read_bytes() == before
     assert not made.exists()
 

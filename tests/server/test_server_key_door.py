@@ -44,6 +44,19 @@ def test_assign_key_that_does_not_say_what_it_is_for_is_not_taken(tmp_path: Path
     assert (code, f"fota keys import {path} --role assign/NAME" in said) == (3, True), said
 
 
+def test_encrypted_assign_key_says_where_its_password_comes_from(tmp_path: Path) -> None:
+    keys = Keys(tmp_path / "keys")
+    path = keys.folder / "assign.pem"
+    path.unlink()
+    password = "correct-horse"
+    assert (
+        fota("keys", "new", "assign/1", "-o", str(path), env={"FOTA_KEY_PASSWORD": password}).returncode == 0
+    )
+    for given in ({}, {"FOTA_ASSIGN_PASSWORD": "another-horse"}):
+        done = fota("server", "init", "--data", str(tmp_path / "data"), "--keys", str(keys.folder), env=given)
+        assert (done.returncode, "FOTA_ASSIGN_PASSWORD" in done.stderr) == (3, True), done.stderr
+
+
 def test_published_example_keys_are_no_secret(tmp_path: Path) -> None:
     example, own = tmp_path / "example", Keys(tmp_path / "keys")
     assert fota("keys", "example", str(example)).returncode == 0

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import stat
 import subprocess
 import sys
@@ -138,6 +139,17 @@ def test_public_half_is_what_openssl_says(fota, key_dir):
     assert pem == (key_dir / "image-a.pub.pem").read_text()
     command = ["openssl", "pkey", "-in", key_dir / "image-a.pem", "-pubout"]
     assert subprocess.run(command, capture_output=True, text=True).stdout == pem
+
+
+def test_encrypted_private_key_in_place_of_its_public_half_is_named(fota, new_key, key_dir):
+    new_key("image/a", "a.pem")
+    other = ("--image-key-b", key_dir / "image-b.pub.pem", "-o", "plan.json")
+    failed = fota("provision", "plan", "--image-key-a", "a.pem", *other)
+    assert failed.returncode == 3
+    assert "a.pem: an encrypted private key: give its public half" in failed.stderr
+    half = re.search("fota (keys public a.pem -o) NEW", failed.stderr)[1]
+    assert fota(*half.split(), "a.pub.pem", env=PASSWORD).returncode == 0
+    assert fota("provision", "plan", "--image-key-a", "a.pub.pem", *other).returncode == 0
 
 
 def test_committed_example_keys_are_the_generated_ones(fota, tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fota_wire import cose, host_crypto
+from fota_wire.errors import InputError
 from fota_wire.files import read_input
 from fota_wire.seams import Sign
 
@@ -29,7 +30,12 @@ def load_assign_signer(
         VerifyError: it is one of the published example keys, and these are not allowed (``example-key``).
     """
     secret = password.encode() if password else None
-    key = host_crypto.load_private_key(path, secret, allow_example_keys, role="assign")
+    try:
+        key = host_crypto.load_private_key(path, secret, allow_example_keys, role="assign")
+    except InputError as exc:
+        if exc.code != "password":
+            raise
+        raise InputError(f"{exc} (FOTA_ASSIGN_PASSWORD)", exc.code) from exc
     xy = host_crypto.public_xy(key)
     if new:
         host_crypto.require_own(read_input(path, 65536), xy, path, "assign")

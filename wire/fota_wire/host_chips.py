@@ -49,9 +49,9 @@ class Stm32(Chip, Protocol):
 
     ``FACTORY_BANKS``: in which of them the factory writes bootloader, trust store and settings; all of these
     below ``SLOT_OFFSET`` is write-protected. A bootloader has ``BOOTLOADER_SIZE``, and as far as its build
-    needs it what is from ``RECOVERY_OFFSET`` to the settings, and from ``TAIL_OFFSET`` to ``LAYOUT_OFFSET``;
-    there a bootloader that runs from either bank has six words of layout. Both are SLOT_OFFSET where there is
-    no such thing.
+    needs it what is from ``RECOVERY_OFFSET`` to the settings. One that runs from either bank has from
+    ``TAIL_OFFSET`` on what changes banks, and at ``LAYOUT_OFFSET`` six words of layout. Both are SLOT_OFFSET
+    where there is no such thing.
     """
 
     BANK_SIZE: int

@@ -227,6 +227,12 @@ def load_public_key(path: Path, role: str | None = None) -> bytes:
 
     pem = read_input(path, 65536)
     require_role(pem, role, path)
+    if b"ENCRYPTED" in pem:
+        raise InputError(
+            f"{name_of(path)}: an encrypted private key: give its public half, of"
+            f" fota keys public {path} -o NEW",
+            "key",
+        )
     key: object
     try:
         if b"BEGIN CERTIFICATE" in pem:

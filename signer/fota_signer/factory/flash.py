@@ -77,6 +77,11 @@ def bootloader_image(elf: bytes, name: str, chip: Stm32 = stm32l476) -> bytes:
                 f" {chip.NAME} (SPEC 1)"
             )
         out += b"\xff" * (offset - len(out)) + data
+    if len(out) <= chip.TAIL_OFFSET < chip.LAYOUT_OFFSET:
+        raise InputError(
+            f"{name}: has nothing at 0x{chip.FLASH_BASE + chip.TAIL_OFFSET:08x}, where the bootloader of chip"
+            f" {chip.NAME} changes banks: it is another chip's"
+        )
     return bytes(out)
 
 
