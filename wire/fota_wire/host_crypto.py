@@ -227,18 +227,18 @@ def load_public_key(path: Path, role: str | None = None) -> bytes:
 
     pem = read_input(path, 65536)
     require_role(pem, role, path)
-    if b"ENCRYPTED" in pem:
-        raise InputError(
-            f"{name_of(path)}: an encrypted private key: give its public half, of"
-            f" fota keys public {path} -o NEW",
-            "key",
-        )
     key: object
     try:
         if b"BEGIN CERTIFICATE" in pem:
             from fota_wire.host_pem import pem_certificate
 
             key = pem_certificate(pem, name_of(path)).public_key()
+        elif b"ENCRYPTED" in pem:
+            raise InputError(
+                f"{name_of(path)}: an encrypted private key: give its public half, of"
+                f" fota keys public {path} -o NEW",
+                "key",
+            )
         elif b"PRIVATE KEY" in pem:
             with panics_refused(quiet=True):
                 key = load_pem_private_key(pem, None).public_key()
