@@ -35,6 +35,7 @@ ON_DEVICES = {
     "chip.py": {"chip", "gc"},
     "chip_stm32l4.py": {"chip", "flash", "machine"},
     "chip_esp32c3.py": {"bus", "chip", "esp", "machine"},
+    "esp32.py": {"esp"},
     "tls_micropython.py": {"gc", "tls"},
 }
 FILES = {path.relative_to(FOLDER).as_posix(): path for path in sorted(FOLDER.rglob("*.py"))}

@@ -168,7 +168,7 @@ def test_read_only_disk_keeps_no_gateway_from_running_its_confirmed_program(disk
 def test_report_that_could_not_be_written_comes_when_the_disk_is_back(disk, key, monkeypatch):
     gateway = make(disk, key)
     gateway.slots[A].write_bytes(signed(key, b"#!/bin/sh\nexec sleep 1000000\n"))
-    monkeypatch.setattr(launcher, "RETRY_S", 0.05)
+    monkeypatch.setattr(launcher, "LOOK_S", 0.05)
     said, reports = [], []
     remount(disk, MS_RDONLY)
     with launcher.Launcher(gateway, [], said.append) as run:
