@@ -109,7 +109,7 @@ def test_retirement_survives_a_restart_of_the_server(server: Server) -> None:
     other.check_in()
 
 
-@pytest.mark.parametrize("path", ["nonsense", "0123ABCDEF01234567"])
+@pytest.mark.parametrize("path", ["nonsense"])
 def test_what_is_no_device_id_cannot_be_retired(server: Server, path: str) -> None:
     assert server.api("POST", f"devices/{path}/retire", {})[1]["error"]["code"] == "device-id"
 
