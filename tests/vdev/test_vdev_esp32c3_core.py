@@ -1,5 +1,6 @@
 """The ESP32-C3's core: what it executes, what it refuses, how exactly it counts; ROM habits; watchdogs."""
 
+import hashlib
 import random
 import shutil
 import struct
@@ -370,3 +371,32 @@ def test_campaign_snapshot_brings_back_core_ram_flash_cache_and_time(boot):
     assert m.load32(0x600C_5000) == 0x100
     m.run(max_instructions=50)
     assert (m.instructions, m.time_us, m.cpu.pc, m.cpu.register(10)) == ahead
+
+
+MD5 = {name: 0x4000_0000 + offset for name, offset in (("init", 0x614), ("update", 0x618), ("final", 0x61C))}
+CONTEXT, DATA, DIGEST = 0x3FC9_0000, 0x3FC9_1000, 0x3FC9_2000
+BEGIN_MD5, END_MD5 = call(MD5["init"], CONTEXT), call(MD5["final"], DIGEST, CONTEXT) + KEEP
+ADD_MD5 = f"  li t0, {DATA}\n  li t1, 0x64636261\n  sw t1, 0(t0)\n" + call(MD5["update"], CONTEXT, DATA, 4)
+
+
+@pytest.mark.parametrize("kind", ["whole", "of a campaign"])
+def test_snapshot_holds_a_digest_of_the_rom_that_is_under_way(boot, kind):
+    m = boot(QUIET + BEGIN_MD5 + ADD_MD5 + "  csrr a5, 0x802\n" + END_MD5)
+    while m.cpu.word(m.cpu.pc) != 0x8020_27F3:
+        m.run(max_instructions=1)
+    snapshots = Snapshots(m)
+    back = m.restore if kind == "whole" else snapshots.restore
+    moment = m.snapshot() if kind == "whole" else snapshots.take()
+    for _ in range(2):
+        m.run(time_ms=1)
+        assert m.read(DIGEST, 16) == hashlib.md5(b"abcd", usedforsecurity=False).digest()
+        m.store32(DIGEST, 0)
+        back(moment)
+
+
+def test_digest_of_the_rom_that_was_never_begun_is_another_one(boot):
+    m = boot(QUIET + ADD_MD5 + END_MD5)
+    m.store32(DIGEST, 0)
+    assert m.run(time_ms=1).reason is StopReason.TIME
+    assert m.load32(DIGEST) != 0
+    assert m.read(DIGEST, 16) != hashlib.md5(b"abcd", usedforsecurity=False).digest()

@@ -97,6 +97,8 @@ class Chip:
         board = Board(cpu, flash, element, seed, warn)
         space = AddressSpace(cpu, flash, board.bus, board.cache, self.rom)
         rom = Rom(cpu, space, board) if self.rom is None else None
+        if rom is not None:
+            board.keep(rom)
         traps = Traps(cpu, board, rom, fault)
         return Assembly(cpu=cpu, flash=flash, board=board, space=space, traps=traps)
 

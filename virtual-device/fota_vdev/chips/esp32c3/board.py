@@ -112,6 +112,10 @@ class Board:
         self.bus.attach(UART1, line, 0x1000)
         self._by_name |= {line.name: line, modem.name: modem}
 
+    def keep(self, block: Peripheral) -> None:
+        """Have a block at no address be reset, and be part of every state, with the others."""
+        self._by_name[block.name] = block
+
     def _cycles(self, cpu: Cpu) -> None:
         """Give the core its cycle counter; a loop that waits by it lets time run on, 1 us at a time."""
 

@@ -29,6 +29,7 @@ RECORD_POINTER, RECORD = 0x3FCD_FFF0, 0x3FCD_FE40  # what the ROM knows of the f
 FIRST_RECORD = (0x00C8_4016, 2 << 20, 64 << 10, SECTOR, PAGE, 0xFFFF)
 BOOT_PS = 15_000 * PS_PER_US
 OK, ERROR = 0, 1
+MD5_CONTEXT = 88  # bytes: four words of state, two of length, a block
 DIGESTS = {0: "sha1", 1: "sha224", 2: "sha256"}
 
 
@@ -52,7 +53,7 @@ class Rom(Peripheral):
     def reset(self) -> None:
         """Forget."""
         self.ticks_mhz = 40
-        self.hashes: dict[int, tuple[str, bytearray]] = {}
+        self.hashes: dict[int, tuple[str, bytes]] = {}
         self.analog: dict[tuple[int, int], int] = {}
         self.console = True
 
@@ -301,30 +302,37 @@ class Rom(Peripheral):
     # -- digests -----------------------------------------------------------------------------------------
 
     def _md5_init(self, context: int) -> None:
-        self.hashes[context] = ("md5", bytearray())
+        self.hashes[context] = ("md5", b"")
+
+    def _md5_update(self, context: int, address: int, n: int) -> None:
+        """Without a beginning, what lies in RAM is one: the digest is another one."""
+        self.hashes.setdefault(context, ("md5", self._space.read(context, MD5_CONTEXT)))
+        self._hash_update(context, address, n)
 
     def _hash_update(self, context: int, address: int, n: int) -> None:
         if context not in self.hashes:
             raise UnmodelledError(f"digest context 0x{context:08x} was not initialised")
-        self.hashes[context][1].extend(self._space.read(address, n))
+        name, data = self.hashes[context]
+        self.hashes[context] = (name, data + self._space.read(address, n))
 
     def _hash_final(self, context: int, out: int) -> None:
         self._hash_update(context, context, 0)
         name, data = self.hashes.pop(context)
-        self._space.write(out, hashlib.new(name, bytes(data), usedforsecurity=False).digest())
+        self._space.write(out, hashlib.new(name, data, usedforsecurity=False).digest())
 
     def _md5_final(self, out: int, context: int) -> None:
+        self._md5_update(context, context, 0)
         self._hash_final(context, out)
 
     def _sha_init(self, context: int, kind: int) -> int:
         if kind not in DIGESTS:
             raise UnmodelledError(f"digest {kind} of the ROM is not modelled")
-        self.hashes[context] = (DIGESTS[kind], bytearray())
+        self.hashes[context] = (DIGESTS[kind], b"")
         return OK
 
     def _sha_starts(self, context: int, _t: int) -> int:
         self._hash_update(context, context, 0)
-        del self.hashes[context][1][:]
+        self.hashes[context] = (self.hashes[context][0], b"")
         return OK
 
     def _sha_update(self, context: int, address: int, n: int, _keep: int) -> int:
@@ -368,7 +376,7 @@ ENTRIES_BY_OFFSET = {
     0x4C8: "boot_cache_init", 0x4D4: "invalidate_address", 0x4D8: "invalidate_all", 0x51C: "cache_disable",
     0x520: "cache_enable", 0x524: "cache_disable", 0x528: "cache_enable", 0x55C: "mmu_init",
     0x560: "mmu_set", 0x564: "mmu_set", 0x584: "get_cpu_frequency", 0x588: "update_cpu_frequency",
-    0x5CC: "nothing", 0x614: "md5_init", 0x618: "hash_update", 0x61C: "md5_final", 0x628: "crc32_le",
+    0x5CC: "nothing", 0x614: "md5_init", 0x618: "md5_update", 0x61C: "md5_final", 0x628: "crc32_le",
     0x644: "nothing", 0x648: "nothing", 0x650: "sha_init", 0x658: "sha_starts", 0x65C: "sha_update",
     0x660: "sha_finish", 0x6D0: "zero", 0x6F8: "secure_boot_enabled", 0x71C: "zero", 0x72C: "zero",
     0x8AC: "udivdi3", 0x1954: "analog_read", 0x1958: "analog_read_mask", 0x195C: "analog_write",
