@@ -8,7 +8,7 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 BOOTLOADER = HERE.parents[1] / "bootloader"
-TARGETS = ("image", "der", "journal", "cbor", "smp", "frame")
+TARGETS = ("image", "der", "journal", "cbor", "smp", "frame", "espressif", "partitions", "otadata")
 
 
 def run_corpus(target: str, *variables: str) -> subprocess.CompletedProcess[str]:
@@ -54,6 +54,23 @@ def test_corpus_is_small() -> None:
         ),
         pytest.param(
             "frame", "recovery/frame.c", "if (f->size == FOTA_FRAME_SIZE) return false;", "", id="frame-size"
+        ),
+        pytest.param(
+            "espressif",
+            "port/esp32c3/image.c",
+            "if (!fota_range_ok(padded, PAGE_SIZE, slot_size)) return FOTA_IMAGE_SIZE;",
+            "",
+            id="sector-outside",
+        ),
+        pytest.param(
+            "partitions", "port/esp32c3/partitions.c", "RECORDS = 96,", "RECORDS = 160,", id="table-length"
+        ),
+        pytest.param(
+            "otadata",
+            "port/esp32c3/otadata.c",
+            "if (slot == state->confirmed) return false;",
+            "",
+            id="request-for-what-is-confirmed",
         ),
     ],
 )
