@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from esp32c3_world import PAGE, SLOTS, STORE, Device
+from espressif_forms import TABLE, table
 
 from fota_agent.boards import esp32
 from fota_agent.boards.esp32c3_spi import Esp32C3SpiBoard, Spi1Flash, SpiNorFlash
@@ -161,8 +162,12 @@ def test_board_is_found_through_the_modules_of_micropythons_own_port(
     class Partition:
         @staticmethod
         def find(kind: int, *, subtype: int, label: str | None) -> list[Any]:
-            table = esp_partitions.parse(running.read(esp32c3.TABLE_OFFSET, 0xC00), esp32c3)
-            return [part for part in table if (part.kind, part.subtype) == (kind, subtype)]
+            raw = running.read(esp32c3.TABLE_OFFSET, 0xC00)
+            return [
+                part
+                for part in esp_partitions.parse(raw, esp32c3)
+                if (part.kind, part.subtype) == (kind, subtype)
+            ]
 
     def i2c(number: int, *, scl: int, sda: int, freq: int) -> Any:
         pins.append((number, scl, sda, freq))
@@ -204,6 +209,16 @@ def test_places_are_those_of_the_table_and_of_the_settings_where_that_is_damaged
     assert by_copy._flash._places == by_table._flash._places
     c3.write(esp32c3.SETTINGS_OFFSET, b"\0" * 256)
     with pytest.raises(DeviceError) as caught:
+        board_of(c3)
+    assert caught.value.code == SE1
+
+
+def test_table_that_the_bootloader_reads_otherwise_is_no_board(running: Any) -> None:
+    """One that nobody's tools make: the agent, who is stricter, would take the places of the settings."""
+    c3 = running
+    c3.write(esp32c3.TABLE_OFFSET, table(*TABLE[:-1], ((0x40, 1), 0x298000, 0x8000, "fota\0x")))
+    assert c3.restart().store == 0x298000
+    with pytest.raises(DeviceError, match="the bootloader has its journal at 0x298000") as caught:
         board_of(c3)
     assert caught.value.code == SE1
 

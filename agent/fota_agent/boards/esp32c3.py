@@ -8,9 +8,9 @@ from fota_agent.boards.flash_board import FlashBoard, FlashSlot
 from fota_agent.boards.flash_esp32c3 import NorFlash
 from fota_wire import esp_image
 from fota_wire.chips import esp32c3
-from fota_wire.errors import FormatError, VerifyError
+from fota_wire.errors import DeviceError, FormatError, VerifyError
 from fota_wire.image import MAGIC
-from fota_wire.status import IM3, IM13
+from fota_wire.status import IM3, IM13, SE1
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,8 +35,15 @@ class Esp32C3Board(FlashBoard):
     _flash: NorFlash
 
     def slots(self) -> "tuple[tuple[int, int], tuple[int, int]]":
-        """Return (address, size) of the slot that runs, and of the other one. DeviceError: no boot report."""
-        return self._flash.slots(self.boot_report().running)
+        """Return (address, size) of the slot that runs, and of the other one.
+
+        Raises:
+            DeviceError: no boot report; SE1, the bootloader has found its partitions elsewhere than we have.
+        """
+        report = self.boot_report()
+        if report.store != self._flash.journal():
+            raise DeviceError(f"partitions: the bootloader has its journal at 0x{report.store:06x}", SE1)
+        return self._flash.slots(report.running)
 
     def inspect(self, size: int) -> "tuple[int, bytes]":
         """Return (security counter, class UUID) of the image in the first ``size`` bytes of the other slot.

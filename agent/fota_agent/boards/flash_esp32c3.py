@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 class NorFlash:
     """The whole flash, and where in it things are: as the partition table says, or the settings' copy of it
-    where the table is damaged. The bootloader does the same.
+    where the table is damaged. The bootloader does the same, but takes odder tables: its report says what it
+    found.
 
     Raises:
         DeviceError: SE1, neither says it.
