@@ -1,13 +1,19 @@
 """The whole loop on the chip: the bootloader verifies the agent's firmware and boots it, the agent brings its
 own successor over TLS, the bootloader tries it, it confirms; and back by the operator's word."""
 
+import shutil
+
 import pytest
 
+from fota_vdev.machine import Machine
 from fota_vdev.places import places
 from fota_wire.host_chips import DEFAULT
 from fota_wire.layout import SLOT_A, SLOT_B, SLOT_NAMES, other_slot
 
 pytestmark = pytest.mark.slow
+
+
+MOST_INSTRUCTIONS = 600_000_000  # four times what it takes; who waits without sleeping needs 160 M a second
 
 
 def version(value):
@@ -63,3 +69,17 @@ def test_release_that_fails_its_self_test_on_the_chip_is_reverted_and_reported(e
     row = chip.twin()
     assert (version(row["running"]), row["status"]) == (report.version_text, "reverted")
     assert any("AP1" in event["detail"] for event in row["events"])
+
+
+@pytest.mark.parametrize("each_chip", ["esp32c3"], indirect=True)  # the other's modem lies at an address
+def test_modem_that_does_not_answer_is_said_and_the_watchdog_stays_fed(each_chip, tmp_path):
+    device = tmp_path / "without.vdev"
+    shutil.copyfile(each_chip.device, device)
+    with Machine.load(device) as machine:
+        machine.cpu.check_alignment(on=False)
+        machine.power_on()
+        machine.run(
+            until=lambda m: m.uart.count(b"checkin") > 1, time_ms=300_000, max_instructions=MOST_INSTRUCTIONS
+        )
+        assert machine.uart.count(b"checkin") > 1, bytes(machine.uart)
+        assert len(machine.resets) == 1

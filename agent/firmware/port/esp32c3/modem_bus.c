@@ -1,8 +1,13 @@
 /* The modem at UART1: the number of a register, plus one to write it, then its four bytes, little
- * endian, from whoever has them. DATA has LENGTH bytes instead. */
+ * endian, from whoever has them. DATA has LENGTH bytes instead.
+ *
+ * One that does not answer in time is not waited for again: its connection is broken, until it
+ * says who it is (MODEM_ID). */
+#include "core/port.h"
 #include "modem.h"
 #include "modem_line.h"
 #include "port/esp32c3/registers.h"
+#include "py/mphal.h"
 
 enum {
   WRITE = 1,
@@ -11,6 +16,9 @@ enum {
   RX_PIN = 10,
   SIGNAL_U1TX = 9,
   SIGNAL_U1RX = 9,
+  LOOK_US = 500,
+  NAME_MS = 1000,    /* until the modem has said who it is */
+  ANSWER_MS = 90000, /* until it has done what it was told: to connect takes TCP 75 s at most */
 };
 #define EN0_UART1 BIT(5)
 #define UART1_FIFO REG(0x60010000)
@@ -42,18 +50,33 @@ static void put(uint8_t byte) {
   UART1_FIFO = byte;
 }
 
-static uint8_t get(void) {
-  while ((UART1_STATUS & UART_RX_COUNT) == 0) {
+static bool silent;
+
+static uint8_t get(uint32_t longest_ms) {
+  const uint64_t end = fota_ticks_ms() + longest_ms;
+  while (!silent && (UART1_STATUS & UART_RX_COUNT) == 0) {
+    fota_feed();
+    fota_port_wait_us(LOOK_US);
+    silent = fota_ticks_ms() >= end;
   }
-  return (uint8_t)UART1_FIFO;
+  return silent ? 0 : (uint8_t)UART1_FIFO;
+}
+
+/* What came too late for whoever asked is not the answer to the next question. */
+static void begin_anew(void) {
+  silent = false;
+  while (UART1_STATUS & UART_RX_COUNT)
+    (void)UART1_FIFO;
 }
 
 uint32_t fota_modem_get(uint32_t reg) {
   uint32_t value = 0;
+  if (reg == MODEM_ID) begin_anew();
   put((uint8_t)reg);
   for (uint32_t shift = 0; shift < 32; shift += 8)
-    value |= (uint32_t)get() << shift;
-  return value;
+    value |= (uint32_t)get(reg == MODEM_ID ? NAME_MS : ANSWER_MS) << shift;
+  if (!silent) return value;
+  return reg == MODEM_STATUS ? MODEM_BROKEN : 0;
 }
 
 void fota_modem_set(uint32_t reg, uint32_t value) {
@@ -73,5 +96,5 @@ void fota_modem_pull(uint8_t *to, size_t length) {
   fota_modem_set(MODEM_LENGTH, length);
   put(MODEM_DATA);
   for (size_t at = 0; at < length; at++)
-    to[at] = get();
+    to[at] = get(ANSWER_MS);
 }
