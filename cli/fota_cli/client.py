@@ -151,7 +151,7 @@ def _send(
         chunk = body[start : start + UPLOAD_CHUNK]
         try:
             connection.send(chunk)
-        except (BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
             return  # the server has said no already: its answer tells why
         if progress:
             progress(len(chunk))

@@ -21,6 +21,7 @@ from lifeline import HANG_S, until
 
 from fota_agent.boards.linux import storage
 from fota_agent.engine.state import decode
+from fota_wire.host_chips import DEFAULT
 
 pytestmark = pytest.mark.slow
 
@@ -152,7 +153,7 @@ class Fleet(two_devices.TwoDevices):
 def fleet(tmp_path):
     if chip_world.why_not():
         pytest.skip(chip_world.why_not())
-    world = Fleet(tmp_path / "fleet")
+    world = Fleet(tmp_path / "fleet", DEFAULT)
     try:
         world.make_keys()
         world.start_server()

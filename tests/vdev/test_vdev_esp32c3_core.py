@@ -400,3 +400,10 @@ def test_digest_of_the_rom_that_was_never_begun_is_another_one(boot):
     assert m.run(time_ms=1).reason is StopReason.TIME
     assert m.load32(DIGEST) != 0
     assert m.read(DIGEST, 16) != hashlib.md5(b"abcd", usedforsecurity=False).digest()
+
+
+@pytest.mark.parametrize(("high", "low"), [(0, 7), (3, 0x80000000), (0xFFFFFFFF, 31)])
+def test_analogue_register_with_bits_that_nobody_has_ends_no_run(boot, high, low):
+    write = call(0x40001960, 0x66, 0, 2, high, low, 0xFFFFFFFF)
+    m = boot(QUIET + write + call(0x40001958, 0x66, 0, 2, high, low) + KEEP)
+    assert kept(m) <= 0xFF

@@ -222,3 +222,16 @@ def test_answer_keeps_sector_and_sequence_and_is_none_if_it_holds_already():
     assert (at, made.sequence, made.state) == (1, 2, VALID)
     assert otadata.answer([records[0], None], VALID) is None
     assert otadata.answer([None, None], VALID) is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        tables.Partition("tiny", tables.APP, tables.OTA_0, 0x20000, 0x1000),
+        tables.Partition("loader", tables.BOOTLOADER, 1, 0, 0x7000),
+        tables.Partition("loader", tables.TABLE, 2, 0x8000, 0x1000),
+    ],
+)
+def test_what_the_bootloader_refuses_is_refused_here_too(wrong):
+    rest = [part for part in DEFAULT if (part.kind, part.subtype) != (wrong.kind, wrong.subtype)]
+    refused(tables.build([wrong, *rest]), needs=True)

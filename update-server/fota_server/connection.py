@@ -27,6 +27,8 @@ Gate = Callable[[Mapping[object, object], str], tuple[int, str, str] | None]
 class Limits:
     """What one connection may take. Times in seconds, sizes in bytes. ``per_client``: connections of one
     client certificate at a time. ``handshake_s``: some 2 KiB either way, at the 256 B/s that are promised.
+    ``linger_s``: for the rest of a body that was answered before it was there; 0 cuts it off. Whoever sends
+    does not read yet, and a connection closed over unread bytes takes the answer with it (RFC 9112, 9.6).
     """
 
     header_bytes: int = 8192
@@ -36,6 +38,7 @@ class Limits:
     room: Room = field(default_factory=Room)
     per_client: int = 8
     drain_s: float = 5.0
+    linger_s: float = 0.0
 
 
 class PlaneProtocol(HttpToolsProtocol):
@@ -55,6 +58,7 @@ class PlaneProtocol(HttpToolsProtocol):
         self._in_header = True
         self._first = True
         self._deadline: asyncio.TimerHandle | None = None
+        self._linger: asyncio.TimerHandle | None = None
         self._tls = _tls_extension(transport)
         self._client = str(self._tls.get("client_cert_chain"))
         self._objection: tuple[int, str, str] | None = None
@@ -89,6 +93,7 @@ class PlaneProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timer, and one connection of this client."""
         self._disarm()
+        self._heard_out()
         mine = self.clients.get(self._client, [])
         if self in mine:
             mine.remove(self)
@@ -165,12 +170,18 @@ class PlaneProtocol(HttpToolsProtocol):
         super().on_message_complete()
         self._in_header = True
         self._header_size = 0
+        self._heard_out()
 
     def on_response_complete(self) -> None:
-        """Go on with the next request; a client that has its answer and still sends a body is cut off."""
+        """Go on with the next request; a client that still sends a body is heard out, for ``linger_s``."""
         super().on_response_complete()
-        if self.cycle.response_complete and self.cycle.more_body:
-            self.transport.close()
+        if not self._in_header and not self.transport.is_closing():
+            self._linger = self.loop.call_later(self.limits.linger_s, self.transport.close)
+
+    def _heard_out(self) -> None:
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, or not taken, in the words of this plane."""

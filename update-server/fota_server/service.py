@@ -42,6 +42,7 @@ log = logging.getLogger("fota.server")
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared, not listened on
 MAX_FILES, OWN_FILES = 65536, 128
 HOUSE_S = 60
+OPERATOR_LINGER_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +230,7 @@ class _Service:
             self._sockets[1],
             tls_files.operator,
             operator_plane.error_body,
-            replace(limits, room=operator_room),
+            replace(limits, room=operator_room, linger_s=OPERATOR_LINGER_S),
         )
         self._retired.on_retire.append(lambda _device_id: self._devices.close_gate())
 

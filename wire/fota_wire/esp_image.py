@@ -274,7 +274,7 @@ def check_memory(image: EspImage) -> None:
     pages: dict[int, int] = {}
     entered = False
     for number, part in enumerate(image.segments):
-        if part.address == 0 or part.size == 0:
+        if part.address == 0:
             continue
         name = f"segment {number} at 0x{part.address:08x}"
         if flash_mapped(chip, part.address):
@@ -288,8 +288,10 @@ def check_memory(image: EspImage) -> None:
             loaded.append((start, start + part.size, number))
             code = part.address >= chip.IRAM[0]
         entered = entered or (code and part.address <= image.header.entry < part.end)
-    if not entered:
-        raise VerifyError(f"entry 0x{image.header.entry:08x} is in no segment of code", status.IM15)
+    if not entered or image.header.entry % 2:
+        raise VerifyError(
+            f"entry 0x{image.header.entry:08x} is no instruction in a segment of code", status.IM15
+        )
 
 
 def _check_mapped(chip: "Espressif", part: Segment, name: str, pages: "dict[int, int]") -> None:

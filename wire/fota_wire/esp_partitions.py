@@ -130,7 +130,8 @@ def _check_places(partitions: "list[Partition]", chip: "Espressif") -> None:
             raise _refused(f"{_name(part)} is not aligned to 0x{alignment:x}, or has no size")
         if part.size > chip.FLASH_SIZE or part.offset > chip.FLASH_SIZE - part.size:
             raise _refused(f"{_name(part)} leaves the flash of 0x{chip.FLASH_SIZE:x} bytes")
-        if part.offset < begin and part.kind not in (BOOTLOADER, TABLE):
+        fixed = part.kind in (BOOTLOADER, TABLE) and part.subtype == 0  # they are where they are
+        if part.offset < begin and not fixed:
             raise _refused(f"{_name(part)} lies over the bootloader, its settings or the table")
     ordered = sorted(partitions, key=lambda part: part.offset)
     for at in range(1, len(ordered)):
@@ -151,6 +152,8 @@ def places(partitions: "list[Partition]", chip: "Espressif") -> Places:
     for part in slots:
         if part.size > chip.SLOT_SIZE:
             raise _refused(f"{_name(part)} has more than 0x{chip.SLOT_SIZE:x} bytes")
+        if part.size < 2 * SECTOR:
+            raise _refused(f"{_name(part)} has no room for an image and its signature")
     otadata = _only(partitions, DATA, OTA_DATA, 2 * SECTOR, "otadata (data, ota)")
     kind, subtype = chip.STORE_TYPE, chip.STORE_SUBTYPE
     wanted = f"{chip.STORE_LABEL} (0x{kind:02x}, 0x{subtype:02x}) of 0x{chip.STORE_SIZE:x} bytes"

@@ -354,15 +354,20 @@ class Rom(Peripheral):
     def _analog_write_mask(
         self, block: int, _host: int, register: int, high: int, low: int, value: int
     ) -> None:
-        mask = (1 << high - low + 1) - 1 << low
+        mask = _ones(high, low) << (low & 31)
         old = self.analog.get((block, register), 0)
-        self.analog[block, register] = old & ~mask | value << low & mask
+        self.analog[block, register] = (old & ~mask | value << (low & 31) & mask) & 0xFF
 
     def _analog_read(self, block: int, _host: int, register: int) -> int:
         return self.analog.get((block, register), 0)
 
     def _analog_read_mask(self, block: int, _host: int, register: int, high: int, low: int) -> int:
-        return self.analog.get((block, register), 0) >> low & (1 << high - low + 1) - 1
+        return self.analog.get((block, register), 0) >> (low & 31) & _ones(high, low)
+
+
+def _ones(high: int, low: int) -> int:
+    """As many ones as bits ``low`` to ``high`` are; the core shifts modulo 32, whatever it is given."""
+    return (1 << (high - low + 1 & 31)) - 1
 
 
 # offset in the ROM: name of the method
