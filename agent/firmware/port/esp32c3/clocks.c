@@ -4,7 +4,6 @@
 #include "py/mphal.h"
 
 #include "core/port.h"
-#include "modem_line.h"
 #include "port/esp32c3/chip.h"
 #include "port/esp32c3/registers.h"
 #include "start.h"
@@ -25,7 +24,6 @@ void fota_firmware_start(void) {
   INT_THRESHOLD = 1;
   INT_ENABLE = BIT(TIMER_LINE);
   fota_bus_start();
-  fota_modem_start();
 }
 
 uint64_t fota_ticks_ms(void) {

@@ -5,7 +5,6 @@
  * says who it is (MODEM_ID). */
 #include "core/port.h"
 #include "modem.h"
-#include "modem_line.h"
 #include "port/esp32c3/registers.h"
 #include "py/mphal.h"
 
@@ -31,7 +30,10 @@ enum {
 #define IO_MUX_OUTPUT (1u << 12)
 #define IO_MUX_INPUT (1u << 12 | BIT(9) | BIT(8))
 
-void fota_modem_start(void) {
+static bool started;
+
+static void start(void) {
+  started = true;
   SYSTEM_CLK_EN0 |= EN0_UART1;
   SYSTEM_RST_EN0 &= ~EN0_UART1;
   UART1_CLK_CONF = UART_CLOCK_XTAL | UART_CLOCK_ON;
@@ -45,6 +47,7 @@ void fota_modem_start(void) {
 }
 
 static void put(uint8_t byte) {
+  if (!started) start();
   while ((UART1_STATUS & UART_TX_COUNT) >= UART_TX_ROOM) {
   }
   UART1_FIFO = byte;
