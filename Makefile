@@ -11,7 +11,7 @@ BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 C_SOURCES = $(shell git ls-files 'bootloader/*.c' 'bootloader/*.h' 'agent/firmware/*.c' 'agent/firmware/*.h')
 
-.PHONY: demo test check format size bench campaign fuzz prove firmware agent-firmware agent-firmware-if-any agent-toolchain toolchain oracles clean
+.PHONY: demo test check format size bench bench-server campaign fuzz prove firmware agent-firmware agent-firmware-if-any agent-toolchain toolchain oracles clean
 
 demo:
 	@command -v python3 >/dev/null || { echo "make: needs Python 3.11 or newer" >&2; exit 1; }
@@ -37,6 +37,9 @@ size: $(READY) toolchain
 
 bench: $(READY) firmware agent-firmware-if-any oracles
 	$(BIN)/python tests/bench/bench.py
+
+bench-server: $(READY)
+	$(BIN)/python tests/bench/bench_server.py
 
 campaign: $(READY) firmware agent-firmware-if-any oracles
 	$(BIN)/python tests/campaign/run.py

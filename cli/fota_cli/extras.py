@@ -1,7 +1,7 @@
 """Libraries that the plain install leaves out: what to say where one of them is missing."""
 
 EXTRAS = {
-    "server": ("aiosqlite", "greenlet", "httptools", "sqlalchemy", "starlette", "uvicorn"),
+    "server": ("httptools", "sqlalchemy", "starlette", "uvicorn"),
     "vdev": ("unicorn",),
     "gateway": ("pkcs11",),
 }

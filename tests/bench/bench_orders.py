@@ -13,16 +13,14 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))
 
 from fleet_world import Fleet, device_id, identity_of
 from server_world import Keys
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fota_server.catalog import Catalog
 from fota_server.checkins import CheckIns, Policy
@@ -38,12 +36,12 @@ class Timed(Database):
         self.held: list[float] = []
         return self.held
 
-    @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        async with super().write() as connection:
-            begun = time.perf_counter()
-            yield connection
-        self.held.append(time.perf_counter() - begun)
+    def transact(self, *args: Any) -> Any:
+        begun = time.perf_counter()
+        try:
+            return super().transact(*args)
+        finally:
+            self.held.append(time.perf_counter() - begun)
 
 
 async def visits(checkins: CheckIns, until: "asyncio.Future[None]", first: int) -> list[float]:
@@ -61,7 +59,7 @@ async def measure(path: Path, keys: Keys, devices: int, kind: str, version: str 
     fleet = Fleet(path, keys)
     fleet.database = fleet.planner._database = Timed(fleet.engine)
     held = fleet.database.watch()
-    await fleet.fill(devices)
+    fleet.fill(devices)
     policy, signer = Policy(), AssignSigner(keys.assign)
     checkins = CheckIns(fleet.database, Catalog(), fleet.trust, signer, policy, lambda: 1_700_000_000)
     checkins.start()
@@ -79,7 +77,7 @@ async def measure(path: Path, keys: Keys, devices: int, kind: str, version: str 
     waits = await visitors
     await checkins.stop()
     shown = await fleet.show(answer["id"])
-    await fleet.database.close()
+    fleet.database.close()
     return {
         "order": kind,
         "devices": shown["total"],

@@ -27,7 +27,7 @@ class Load:
     """One device on one connection, as cheap as it can be made: the server is to be measured, not this."""
 
     def __init__(self, device: Device, built: Built) -> None:
-        self.device = device
+        self.device, self.built = device, built
         self.held = built.manifest_digest
         self.times: list[float] = []
 

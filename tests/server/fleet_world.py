@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from server_world import CLASS, VENDOR, Keys
-from sqlalchemy import event, insert, select
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import Connection, Engine, event, insert, select
 
 from fota_server import orders, rollouts, schema
 from fota_server.database import Database, open_engine, sqlite_url
@@ -40,7 +39,7 @@ class Transactions:
 
 
 @contextmanager
-def counted(engine: AsyncEngine) -> Iterator[Transactions]:
+def counted(engine: Engine) -> Iterator[Transactions]:
     """Count write transactions while this is open, one entry each, in the order of their begin."""
     found, writing = Transactions(), {"now": False}
 
@@ -55,11 +54,11 @@ def counted(engine: AsyncEngine) -> Iterator[Transactions]:
             found.statements[-1] += 1
             found.rows[-1] += max(cursor.rowcount, 0)
 
-    event.listen(engine.sync_engine, "begin", begin)
-    event.listen(engine.sync_engine, "after_cursor_execute", after)
+    event.listen(engine, "begin", begin)
+    event.listen(engine, "after_cursor_execute", after)
     yield found
-    event.remove(engine.sync_engine, "begin", begin)
-    event.remove(engine.sync_engine, "after_cursor_execute", after)
+    event.remove(engine, "begin", begin)
+    event.remove(engine, "after_cursor_execute", after)
 
 
 class Fleet:
@@ -71,45 +70,42 @@ class Fleet:
         self.trust = TrustChain([keys.genesis])
         self.planner = Planner(self.database, self.trust)
 
-    async def fill(self, size: int) -> None:
-        await self.database.bring_up_to_date()
-        ids = [device_id(number) for number in range(size)]
-        async with self.database.write() as connection:
-            await connection.execute(insert(schema.releases), [release(v, n) for v, n in VERSIONS.items()])
-            await connection.execute(insert(schema.groups).values(name="all", created_at=0))
-            row = {
-                "kind": "update",
-                "scope": "group:all",
-                "state": "done",
-                "created_at": 0,
-                "created_by": "x",
-            }
-            await connection.execute(insert(schema.rollouts).values(id=1, paused=False, release_id=2, **row))
-            await connection.execute(
-                insert(schema.devices), [device(one, n + 1) for n, one in enumerate(ids)]
-            )
-            members = [{"group_name": "all", "device_id": one} for one in ids]
-            await connection.execute(insert(schema.members), members)
-            confirmed = [
-                {"device_id": one, "image_hash": hash_of(version), "at": 1}
-                for one in ids
-                for version in ("1.0.0", "1.1.0")
-            ]
-            await connection.execute(insert(schema.confirmations), confirmed)
-            targets = [
-                {"rollout_id": 1, "device_id": one, "release_id": 2, "state": "confirmed", "updated_at": 1}
-                for one in ids
-            ]
-            await connection.execute(insert(schema.targets), targets)
+    def fill(self, size: int) -> None:
+        self.database.bring_up_to_date()
+        self.database.transact(self._fill, [device_id(number) for number in range(size)])
+
+    def _fill(self, connection: Connection, ids: list[str]) -> None:
+        connection.execute(insert(schema.releases), [release(v, n) for v, n in VERSIONS.items()])
+        connection.execute(insert(schema.groups).values(name="all", created_at=0))
+        row = {
+            "kind": "update",
+            "scope": "group:all",
+            "state": "done",
+            "created_at": 0,
+            "created_by": "x",
+        }
+        connection.execute(insert(schema.rollouts).values(id=1, paused=False, release_id=2, **row))
+        connection.execute(insert(schema.devices), [device(one, n + 1) for n, one in enumerate(ids)])
+        members = [{"group_name": "all", "device_id": one} for one in ids]
+        connection.execute(insert(schema.members), members)
+        confirmed = [
+            {"device_id": one, "image_hash": hash_of(version), "at": 1}
+            for one in ids
+            for version in ("1.0.0", "1.1.0")
+        ]
+        connection.execute(insert(schema.confirmations), confirmed)
+        targets = [
+            {"rollout_id": 1, "device_id": one, "release_id": 2, "state": "confirmed", "updated_at": 1}
+            for one in ids
+        ]
+        connection.execute(insert(schema.targets), targets)
 
     async def order(self, kind: str, version: str | None, scope: Scope = GROUP) -> dict[str, Any]:
-        async with self.database.read() as connection:
-            order = await orders.order_for(connection, kind, version, scope)
+        order = await self.database.read(orders.order_for, kind, version, scope)
         return await orders.place(self.database, order, version, self.trust.current, "tester")
 
     async def show(self, number: int) -> dict[str, Any]:
-        async with self.database.read() as connection:
-            return await rollouts.show(connection, number)
+        return await self.database.read(rollouts.show, number)
 
     async def wanted(self) -> list[tuple[str, int, str]]:
         """Device, release and state of all targets in force."""
@@ -119,8 +115,8 @@ class Fleet:
             .join(targets, targets.c.id == devices.c.target_id)
             .order_by(devices.c.id)
         )
-        async with self.database.read() as connection:
-            return [tuple(row) for row in await connection.execute(query)]  # type: ignore[misc]
+        rows = await self.database.read(lambda connection: connection.execute(query).all())
+        return [tuple(row) for row in rows]  # type: ignore[misc]
 
 
 def release(version: str, sequence: int, **other: Any) -> dict[str, Any]:
@@ -174,9 +170,9 @@ def in_fleet(path: Path, keys: Keys, size: int, work: Callable[[Fleet], Awaitabl
         fleet = Fleet(path, keys)
         try:
             if size:
-                await fleet.fill(size)
+                fleet.fill(size)
             return await work(fleet)
         finally:
-            await fleet.database.close()
+            fleet.database.close()
 
     return asyncio.run(run())

@@ -197,6 +197,7 @@ def test_server_that_died_starts_again_also_after_a_command_beside_it(own: Serve
         ("postgresql+asyncpg://db/fota", "keeps its data in a SQLite file"),
         ("sqlite://", "keeps its data in a SQLite file"),
         ("nosuch+driver:///x", "keeps its data in a SQLite file"),
+        ("sqlite:////nowhere/at/all/fota.db", "unable to open database file"),
         ("sqlite+aiosqlite:////nowhere/at/all/fota.db", "unable to open database file"),
     ],
 )

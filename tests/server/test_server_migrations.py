@@ -1,8 +1,6 @@
 """A database that an earlier server made becomes one of today, whole, or stays what it was."""
 
-import asyncio
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +32,12 @@ def old_database(path: Path, *, without: tuple[str, ...] = ()) -> Path:
     return path
 
 
-def in_database(path: Path, work: Callable[[Database], Any]) -> Any:
-    async def run() -> Any:
-        database = Database(open_engine(sqlite_url(path)))
-        try:
-            return await work(database)
-        finally:
-            await database.close()
-
-    return asyncio.run(run())
-
-
 def bring_up_to_date(path: Path) -> bool:
-    return bool(in_database(path, lambda database: database.bring_up_to_date()))
+    database = Database(open_engine(sqlite_url(path)))
+    try:
+        return database.bring_up_to_date()
+    finally:
+        database.close()
 
 
 def shape(path: Path) -> dict[str, Any]:
@@ -143,11 +134,12 @@ def test_server_starts_on_the_database_of_the_first_one(keys: Keys, tmp_path: Pa
 def test_commands_beside_the_server_do_not_change_an_old_database(tmp_path: Path) -> None:
     path = old_database(tmp_path / "old.db")
 
-    async def work(database: Database) -> None:
-        async with database.write() as connection:
-            await connection.run_sync(migrations.require_current)
-            await tokens.list_tokens(connection)
+    def work(connection: Connection) -> None:
+        migrations.require_current(connection)
+        tokens.list_tokens(connection)
 
+    database = Database(open_engine(sqlite_url(path)))
     with pytest.raises(InputError, match="start the server once"):
-        in_database(path, work)
+        database.transact(work)
+    database.close()
     assert "expires_at" not in str(shape(path))

@@ -131,8 +131,7 @@ def test_cancelling_thousands_takes_bounded_transactions(tmp_path: Path, keys: K
         while planned and await fleet.planner.step():
             pass
         with counted(fleet.engine) as done:
-            async with fleet.database.write() as connection:
-                await rollouts.cancel(connection, number, "tester")
+            await fleet.database.write(rollouts.cancel, number, "tester")
             while await fleet.planner.step():
                 pass
         assert max(done.statements) <= STATEMENTS
@@ -154,8 +153,8 @@ def test_withdrawal_closes_thousands_in_bounded_transactions(tmp_path: Path, key
         number = (await fleet.order("update", "1.2.0"))["id"]
         while await fleet.planner.step():
             pass
-        async with fleet.database.write() as connection:
-            await set_withdrawn(connection, "1.2.0", True, "tester")
+        with fleet.engine.begin() as connection:
+            set_withdrawn(connection, "1.2.0", True, "tester")
         with counted(fleet.engine) as done:
             while await fleet.planner.step():
                 pass
@@ -173,8 +172,8 @@ def test_group_of_thousands_is_filled_emptied_and_told_in_bounded_transactions(
     ids = [device_id(number) for number in range(SIZE)]
 
     async def work(fleet: Fleet) -> None:
-        async with fleet.database.write() as connection:
-            await groups.create_group(connection, "more", "tester")
+        with fleet.engine.begin() as connection:
+            groups.create_group(connection, "more", "tester")
         with counted(fleet.engine) as done:
             added = await groups.add_members(fleet.database, "more", ids, "tester")
             again = await groups.add_members(fleet.database, "more", ids[:3], "tester")
@@ -185,10 +184,10 @@ def test_group_of_thousands_is_filled_emptied_and_told_in_bounded_transactions(
         assert told == {"wanted": SIZE, "shut_out": 0}
         assert max(done.statements) <= STATEMENTS
         assert max(done.rows) <= 4 * rollouts.PAGE
-        async with fleet.database.read() as connection:
+        with fleet.engine.begin() as connection:
             wanted = select(schema.device_keys.c.device_id).where(schema.device_keys.c.wanted.is_not(None))
-            assert len((await connection.execute(wanted)).all()) == SIZE
-            assert await groups.list_groups(connection, "", 10) == [
+            assert len(connection.execute(wanted).all()) == SIZE
+            assert groups.list_groups(connection, "", 10) == [
                 {"name": "more", "created_at": pytest.approx(2e9, rel=0.5), "devices": 1}
             ]
 
@@ -204,20 +203,18 @@ def _change(number: int, **values: Any) -> Any:
 
 def test_preview_counts_where_devices_go_and_why_some_stay(tmp_path: Path, keys: Keys) -> None:
     async def work(fleet: Fleet) -> None:
-        async with fleet.database.write() as connection:
+        with fleet.engine.begin() as connection:
             other = release("1.0.0", 1, class_id="ff" * 16, image_hash=hash_of("other"))
-            await connection.execute(insert(schema.releases).values(**other))
-            await connection.execute(_change(0, revoked=True))
-            await connection.execute(_change(1, floor=2))
-            await connection.execute(_change(2, running_hash=hash_of("other"), running_version="9.9.9"))
-            await connection.execute(_change(3, running_hash=hash_of("unpublished"), running_version="0.1.0"))
-        async with fleet.database.read() as connection:
-            order = await orders.order_for(connection, "update", "1.2.0", GROUP)
-            seen = await orders.preview(connection, order, fleet.trust.current)
-            rows = await orders.preview_devices(connection, order, fleet.trust.current, "", 4)
-            rest = await orders.preview_devices(
-                connection, order, fleet.trust.current, rows[-1]["device_id"], 99
-            )
+            connection.execute(insert(schema.releases).values(**other))
+            connection.execute(_change(0, revoked=True))
+            connection.execute(_change(1, floor=2))
+            connection.execute(_change(2, running_hash=hash_of("other"), running_version="9.9.9"))
+            connection.execute(_change(3, running_hash=hash_of("unpublished"), running_version="0.1.0"))
+        with fleet.engine.begin() as connection:
+            order = orders.order_for(connection, "update", "1.2.0", GROUP)
+            seen = orders.preview(connection, order, fleet.trust.current)
+            rows = orders.preview_devices(connection, order, fleet.trust.current, "", 4)
+            rest = orders.preview_devices(connection, order, fleet.trust.current, rows[-1]["device_id"], 99)
         moves = {(move["runs"], move["version"]): move["devices"] for move in seen["moves"]}
         assert moves == {("1.1.0", "1.2.0"): 6, ("0.1.0", "1.2.0"): 1}
         reasons = {item["reason"]: (item["devices"], item["first"]) for item in seen["left_out"]}
@@ -238,14 +235,14 @@ def test_version_of_two_classes_means_that_of_the_devices_or_is_refused_with_the
 ) -> None:
     async def work(fleet: Fleet) -> None:
         digest = "abcd" * 16
-        async with fleet.database.write() as connection:
+        with fleet.engine.begin() as connection:
             other = release(
                 "1.2.0", 9, class_id="ff" * 16, image_hash=hash_of("other"), manifest_digest=digest
             )
-            await connection.execute(insert(schema.releases).values(**other))
+            connection.execute(insert(schema.releases).values(**other))
         assert (await fleet.order("update", "1.2.0"))["versions"] == ["1.2.0"]
-        async with fleet.database.write() as connection:
-            await connection.execute(_change(0, confirmed_hash=None, running_hash=hash_of("other")))
+        with fleet.engine.begin() as connection:
+            connection.execute(_change(0, confirmed_hash=None, running_hash=hash_of("other")))
         with pytest.raises(InputError, match="several releases are called") as refused:
             await fleet.order("update", "1.2.0")
         assert "abcdabcdabcdabcd of class ffffffff-ffff-ffff-ffff-ffffffffffff" in str(refused.value)
@@ -264,11 +261,11 @@ def test_rollback_typed_again_is_refused_whether_it_is_under_way_or_done(tmp_pat
         first = (await fleet.order("rollback", None))["id"]
         with pytest.raises(VerifyError, match=rf"rollback {first} is under way for it: .* --to .*and 2 more"):
             await fleet.order("rollback", None)
-        async with fleet.database.write() as connection:
-            await connection.execute(update(schema.targets).values(state="confirmed"))
-            await connection.execute(update(schema.devices).values(confirmed_hash=hash_of("1.0.0")))
+        with fleet.engine.begin() as connection:
+            connection.execute(update(schema.targets).values(state="confirmed"))
+            connection.execute(update(schema.devices).values(confirmed_hash=hash_of("1.0.0")))
             rows = [{"device_id": device_id(n), "image_hash": hash_of("1.0.0"), "at": 9} for n in range(3)]
-            await connection.execute(insert(schema.confirmations), rows)
+            connection.execute(insert(schema.confirmations), rows)
         with pytest.raises(VerifyError, match=f"rollback {first} brought it back already"):
             await fleet.order("rollback", None)
         assert (await fleet.order("rollback", "1.1.0"))["total"] == 3, "named, it goes anywhere"
@@ -283,9 +280,9 @@ def test_rollout_of_what_is_in_force_reaches_only_those_that_joined(tmp_path: Pa
         with pytest.raises(VerifyError, match="rollout 1 brought this release to it already"):
             await fleet.order("update", "1.1.0")
         first = await fleet.order("update", "1.2.0")
-        async with fleet.database.write() as connection:
+        with fleet.engine.begin() as connection:
             joined = {"id": device_id(77), "admitted_by": "x", "revoked": False}
-            await connection.execute(insert(schema.devices).values(**joined))
+            connection.execute(insert(schema.devices).values(**joined))
         told = await groups.add_members(fleet.database, "all", [device_id(77)], "tester")
         assert told == {"name": "all", "added": 1, "rollouts": [first["id"]]}
         assert (await fleet.show(first["id"]))["not_covered"] == 1

@@ -1,20 +1,20 @@
 """Who is turned away leaves a trace: counted, bounded, told in the log, shown to operators."""
 
+import asyncio
 import json
 import socket
 import sqlite3
 import ssl
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lifeline import HANG_S
 from server_world import Built, Device, Keys, Refused, Server, make_cert, new_key
-from test_server_migrations import in_database
 
-from fota_server import refusals
-from fota_server.database import Database
+from fota_server import refusals, schema
+from fota_server.database import Database, open_engine, sqlite_url
 
 TLS_VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
@@ -147,17 +147,28 @@ def test_refusals_survive_the_server(own: Server) -> None:
     assert len(traces(own, device.id)) == 1
 
 
+def in_database(path: Path, work: Callable[[Database], Awaitable[Any]]) -> Any:
+    database = Database(open_engine(sqlite_url(path)))
+
+    async def run() -> Any:
+        return await work(database)
+
+    try:
+        return asyncio.run(run())
+    finally:
+        database.close()
+
+
 def noted(path: Path, notes: list[tuple[str, str, bool]]) -> list[dict[str, Any]]:
     async def work(database: Database) -> list[dict[str, Any]]:
-        await database.bring_up_to_date()
+        database.bring_up_to_date()
         book = refusals.Refusals()
         for who, address, proved in notes:
             book.note(who, "key", address, "why", proved=proved)
             if len(book._pending) >= refusals.MAX_PENDING:
                 await book.flush(database)
         await book.flush(database)
-        async with database.read() as connection:
-            return await refusals.list_refusals(connection, limit=10_000)
+        return await database.read(refusals.list_refusals, limit=10_000)
 
     rows = in_database(path, work)
     assert isinstance(rows, list)
@@ -190,21 +201,17 @@ def test_what_the_database_did_not_take_is_counted_later(tmp_path: Path) -> None
     path = tmp_path / "fota.db"
 
     async def work(database: Database) -> list[dict[str, Any]]:
-        await database.bring_up_to_date()
+        database.bring_up_to_date()
         book = refusals.Refusals()
         book.note("a", "key", "10.0.0.1", "why", proved=True)
         blocker = sqlite3.connect(path, isolation_level=None)
         blocker.execute("DROP TABLE refusals")
         await book.flush(database)
         book.note("a", "key", "10.0.0.1", "why", proved=True)
-        async with database.write() as connection:
-            from fota_server import schema
-
-            await connection.run_sync(schema.refusals.create)
+        await database.write(schema.refusals.create)
         blocker.close()
         await book.flush(database)
-        async with database.read() as connection:
-            return await refusals.list_refusals(connection)
+        return await database.read(refusals.list_refusals)
 
     assert [row["count"] for row in in_database(path, work)] == [2]
 

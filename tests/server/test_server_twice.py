@@ -6,8 +6,7 @@ import resource
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ import pytest
 from fleet_world import Fleet, device_id, in_fleet
 from lifeline import until
 from server_world import FOTA, Built, Keys, Server, build_release
+from sqlalchemy import Connection, event, func, select
 
-from fota_server import groups, rollouts
+from fota_server import groups, rollouts, schema
 from fota_server.operator_releases import ReleaseHandlers
 from fota_server.tokens import Operator
 from fota_server.trust import TrustChain
@@ -145,6 +145,10 @@ def test_order_cancelled_in_mid_planning_leaves_no_device_with_it(large: Server)
     assert large.api("POST", "rollouts", {"group": "all", "version": "1.2.0"})[0] == 202, "nothing hinders it"
 
 
+def _newest(connection: Connection, column: Any) -> Any:
+    return connection.execute(select(func.max(column))).scalar_one()
+
+
 # -- groups in the middle of it ------------------------------------------------------------------------------
 
 
@@ -152,22 +156,19 @@ def test_group_is_not_deleted_under_an_order_that_came_between_two_pages(tmp_pat
     async def work(fleet: Fleet) -> None:
         write, answers, pages = fleet.database.write, [], 0
 
-        @asynccontextmanager
-        async def with_an_order_between() -> AsyncIterator[Any]:
+        async def with_an_order_between(*args: Any) -> Any:
             nonlocal pages
             pages += 1
             if pages == 2:
                 fleet.database.write = write  # type: ignore[method-assign]
                 answers.append(await fleet.order("update", "1.2.0"))
-            async with write() as connection:
-                yield connection
+            return await write(*args)
 
         fleet.database.write = with_an_order_between  # type: ignore[method-assign]
         with pytest.raises(VerifyError, match="is being planned for group all: wait, 250 devices are out"):
             await groups.delete_group(fleet.database, "all", "tester")
         (answer,) = answers
-        async with fleet.database.read() as connection:
-            (group,) = await groups.list_groups(connection, "", 10)
+        (group,) = await fleet.database.read(groups.list_groups, "", 10)
         assert 0 < group["devices"] < SIZE, "some were out already, and it says so"
         while await fleet.planner.step():
             pass
@@ -182,19 +183,17 @@ def test_order_whose_group_goes_before_it_is_stored_is_refused(tmp_path: Path, k
     async def work(fleet: Fleet) -> None:
         write = fleet.database.write
 
-        @asynccontextmanager
-        async def once_the_group_is_gone() -> AsyncIterator[Any]:
+        async def once_the_group_is_gone(*args: Any) -> Any:
             fleet.database.write = write  # type: ignore[method-assign]
             await groups.delete_group(fleet.database, "all", "tester")
-            async with write() as connection:
-                yield connection
+            return await write(*args)
 
         fleet.database.write = once_the_group_is_gone  # type: ignore[method-assign]
         with pytest.raises(InputError, match="no group all"):
             await fleet.order("update", "1.2.0")
-        async with fleet.database.read() as connection:
-            stored = (await connection.exec_driver_sql("SELECT max(id) FROM rollouts")).scalar_one()
-        assert stored == 1, "the one that the fleet began with"
+        assert await fleet.database.read(_newest, schema.rollouts.c.id) == 1, (
+            "the one that the fleet began with"
+        )
 
     in_fleet(tmp_path / "fota.db", keys, 3, work)
 
@@ -237,14 +236,15 @@ def test_root_whose_sender_goes_in_the_middle_of_the_commit_is_in_force_or_not_t
             (),  # type: ignore[arg-type]
         )
         operator = Operator(name="tester", role="admin")
+        begun = threading.Event()
+        event.listen(fleet.engine, "begin", lambda _connection: begun.set())
         handling = asyncio.create_task(handlers._append_root(keys.root_document(2), 2, [], operator))
-        while not fleet.database._turn.locked():  # noqa: ASYNC110
+        while not begun.is_set():  # noqa: ASYNC110
             await asyncio.sleep(0)
         handling.cancel()
         with pytest.raises(asyncio.CancelledError):
             await handling
-        async with fleet.database.write() as connection:  # its turn comes after the one under way
-            stored = (await connection.exec_driver_sql("SELECT max(version) FROM roots")).scalar_one()
+        stored = await fleet.database.write(_newest, schema.roots.c.version)  # after the one under way
         assert (stored, trust.current.version) == (2, 2)
 
     in_fleet(tmp_path / "fota.db", keys, 1, work)

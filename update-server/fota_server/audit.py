@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, text, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fota_server import schema
 from fota_server.clock import now
@@ -21,12 +20,10 @@ _HEAD = "audit_head"
 _table = schema.audit
 
 
-async def record_audit(
-    connection: AsyncConnection, actor: str, action: str, subject: str, **detail: object
-) -> None:
+def record_audit(connection: Connection, actor: str, action: str, subject: str, **detail: object) -> None:
     """Append one line to the audit trail, in the transaction of the action itself."""
     last = select(_table.c.id, _table.c.hash).order_by(_table.c.id.desc()).limit(1)
-    before = (await connection.execute(last)).first()
+    before = connection.execute(last).first()
     row = {
         "id": before.id + 1 if before else 1,
         "at": now(),
@@ -36,8 +33,8 @@ async def record_audit(
         "detail": json.dumps(detail, sort_keys=True),
     }
     row["hash"] = _next_hash(before.hash if before else START, row)
-    await connection.execute(insert(_table).values(**row))
-    await connection.run_sync(_note_head, row)
+    connection.execute(insert(_table).values(**row))
+    _note_head(connection, row)
 
 
 def chain_all(connection: Connection) -> None:

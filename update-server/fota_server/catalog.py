@@ -4,8 +4,7 @@ import uuid
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping, exists, func, insert, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, RowMapping, exists, func, insert, or_, select, update
 
 from fota_server import schema
 from fota_server.database import now, record_audit
@@ -32,13 +31,13 @@ class Catalog:
     def __init__(self) -> None:
         self._by_id: dict[int, Release] = {}
 
-    async def get(self, connection: AsyncConnection, ids: Iterable[int]) -> dict[int, Release]:
+    def get(self, connection: Connection, ids: Iterable[int]) -> dict[int, Release]:
         """Return the releases with these ids; what is not known yet is read in one query."""
         wanted = set(ids)
         missing = wanted - self._by_id.keys()
         if missing:
             query = RELEASES.where(schema.releases.c.id.in_(missing))
-            for row in (await connection.execute(query)).mappings():
+            for row in connection.execute(query).mappings():
                 self._by_id[row["id"]] = release_of(row)
         return {release_id: self._by_id[release_id] for release_id in wanted}
 
@@ -100,11 +99,11 @@ def check_release(
     )
 
 
-async def newest_of_class(connection: AsyncConnection, class_id: bytes, most: int) -> list[Release]:
+def newest_of_class(connection: Connection, class_id: bytes, most: int) -> list[Release]:
     """Return the ``most`` releases of a class with the highest sequences, those first."""
     table = schema.releases
     query = RELEASES.where(table.c.class_id == class_id.hex()).order_by(table.c.sequence.desc()).limit(most)
-    return [release_of(row) for row in (await connection.execute(query)).mappings()]
+    return [release_of(row) for row in connection.execute(query).mappings()]
 
 
 def chip_said(image_file: bytes) -> str:
@@ -124,7 +123,7 @@ def chip_clash(new: str, old: str, version: str) -> str | None:
     )
 
 
-async def store_release(connection: AsyncConnection, release: Release, root: roots.Root, actor: str) -> bool:
+def store_release(connection: Connection, release: Release, root: roots.Root, actor: str) -> bool:
     """Insert a checked release; return False if this very manifest is published already.
 
     A version is published once in its class, under a sequence above all before it. A release that no device
@@ -136,20 +135,20 @@ async def store_release(connection: AsyncConnection, release: Release, root: roo
     """
     table = schema.releases
     query = RELEASES.where(table.c.class_id == release.class_id.hex())
-    rows = (await connection.execute(query)).mappings().all()
+    rows = connection.execute(query).mappings().all()
     if any(row["manifest_digest"] == release.manifest_digest.hex() for row in rows):
         return False
     newest = max((row["sequence"] for row in rows), default=-1)
     for row in rows:
         if row["version"] == release.version:
-            await _require_replaceable(connection, row, release, root, newest + 1)
+            _require_replaceable(connection, row, release, root, newest + 1)
     if release.sequence <= newest:
         raise VerifyError(
             f"sequence {release.sequence} is not above {newest}, the newest of its class: "
             f"the next free one is {max(newest + 1, root.min_sequence)}",
             "sequence",
         )
-    stored = await connection.execute(
+    stored = connection.execute(
         insert(table).values(
             version=release.version,
             vendor_id=release.vendor_id.hex(),
@@ -168,18 +167,18 @@ async def store_release(connection: AsyncConnection, release: Release, root: roo
     (release_id,) = stored.inserted_primary_key or (None,)
     if release.key_hash is not None:
         key = {"release_id": release_id, "key_hash": release.key_hash.hex()}
-        await connection.execute(insert(_keys).values(**key))
-    await record_audit(
+        connection.execute(insert(_keys).values(**key))
+    record_audit(
         connection, actor, "release.publish", release.version, manifest_digest=release.manifest_digest.hex()
     )
     return True
 
 
-async def _require_replaceable(
-    connection: AsyncConnection, row: RowMapping, release: Release, root: roots.Root, free: int
+def _require_replaceable(
+    connection: Connection, row: RowMapping, release: Release, root: roots.Root, free: int
 ) -> None:
     """Return if the release in ``row`` may make room for another of its version: barred, and on no device."""
-    on_devices = await _is_on_devices(connection, row)
+    on_devices = _is_on_devices(connection, row)
     if not on_devices and why_not(release_of(row), root, withdrawn=row["withdrawn_at"] is not None):
         return
     content = "this image" if row["file_digest"] == release.file_digest.hex() else "another image"
@@ -191,7 +190,7 @@ async def _require_replaceable(
     )
 
 
-async def _is_on_devices(connection: AsyncConnection, row: RowMapping) -> bool:
+def _is_on_devices(connection: Connection, row: RowMapping) -> bool:
     """Tell whether a device runs a release, ever confirmed it, or will start it at its next reset."""
     devices, confirmations, targets = schema.devices, schema.confirmations, schema.targets
     image, manifest = row["image_hash"], row["manifest_digest"]
@@ -202,20 +201,20 @@ async def _is_on_devices(connection: AsyncConnection, row: RowMapping) -> bool:
         exists().where(confirmations.c.image_hash == image),
         exists().where(targets.c.release_id == row["id"], targets.c.state.in_(TAKEN)),
     )
-    return bool((await connection.execute(select(found))).scalar_one())
+    return bool(connection.execute(select(found)).scalar_one())
 
 
-async def barred_releases(connection: AsyncConnection, root: roots.Root) -> dict[int, str]:
+def barred_releases(connection: Connection, root: roots.Root) -> dict[int, str]:
     """Return the releases that no device may get any more, by row id, and why."""
     barred = {}
-    for row in (await connection.execute(RELEASES)).mappings():
+    for row in connection.execute(RELEASES).mappings():
         reason = why_not(release_of(row), root, withdrawn=row["withdrawn_at"] is not None)
         if reason:
             barred[int(row["id"])] = reason
     return barred
 
 
-async def set_withdrawn(connection: AsyncConnection, name: str, withdrawn: bool, actor: str) -> Release:
+def set_withdrawn(connection: Connection, name: str, withdrawn: bool, actor: str) -> Release:
     """Have a release offered to no device any more, or take that back, and return it.
 
     What runs it stays. Rollouts that a withdrawal ended stay so.
@@ -224,54 +223,52 @@ async def set_withdrawn(connection: AsyncConnection, name: str, withdrawn: bool,
         InputError: as for ``find_release``.
         VerifyError: it is so already, or its version was published anew meanwhile.
     """
-    release, table = await find_release(connection, name), schema.releases
+    release, table = find_release(connection, name), schema.releases
     query = select(table.c.withdrawn_at).where(table.c.id == release.id)
-    if ((await connection.execute(query)).scalar_one() is not None) == withdrawn:
+    if (connection.execute(query).scalar_one() is not None) == withdrawn:
         state = "withdrawn already" if withdrawn else "not withdrawn"
         raise VerifyError(f"release {release.version} is {state}", "withdrawn")
     if not withdrawn:
-        await _require_vacant(connection, release)
+        _require_vacant(connection, release)
     change = {"withdrawn_at": now() if withdrawn else None, "withdrawn_by": actor if withdrawn else None}
-    await connection.execute(update(table).where(table.c.id == release.id).values(**change))
+    connection.execute(update(table).where(table.c.id == release.id).values(**change))
     action = "release.withdraw" if withdrawn else "release.restore"
     digest = release.manifest_digest.hex()
-    await record_audit(connection, actor, action, release.version, manifest_digest=digest)
+    record_audit(connection, actor, action, release.version, manifest_digest=digest)
     return release
 
 
-async def _require_vacant(connection: AsyncConnection, release: Release) -> None:
+def _require_vacant(connection: Connection, release: Release) -> None:
     table = schema.releases
     other = select(table.c.sequence).where(
         table.c.class_id == release.class_id.hex(),
         table.c.version == release.version,
         table.c.withdrawn_at.is_(None),
     )
-    if row := (await connection.execute(other)).first():
+    if row := connection.execute(other).first():
         raise VerifyError(
             f"version {release.version} was published anew, as sequence {row.sequence}", "version-taken"
         )
 
 
-async def unreferenced(connection: AsyncConnection, digests: Collection[str]) -> set[str]:
+def unreferenced(connection: Connection, digests: Collection[str]) -> set[str]:
     """Return those of these file digests that no release names; none at all if nothing is published."""
     table, free = schema.releases, set(digests)
-    if not (await connection.execute(select(func.count()).select_from(table))).scalar_one():
+    if not connection.execute(select(func.count()).select_from(table)).scalar_one():
         return set()
-    return free - set((await connection.execute(select(table.c.file_digest))).scalars())
+    return free - set(connection.execute(select(table.c.file_digest)).scalars())
 
 
-async def list_releases(
-    connection: AsyncConnection, root: roots.Root, after: int, limit: int
-) -> list[dict[str, Any]]:
+def list_releases(connection: Connection, root: roots.Root, after: int, limit: int) -> list[dict[str, Any]]:
     """Return up to ``limit`` releases with ids above ``after``, in the order of their publication."""
     query = RELEASES.where(schema.releases.c.id > after).order_by(schema.releases.c.id).limit(limit)
-    return [_view(row, root) for row in (await connection.execute(query)).mappings()]
+    return [_view(row, root) for row in connection.execute(query).mappings()]
 
 
-async def show_release(connection: AsyncConnection, release: Release, root: roots.Root) -> dict[str, Any]:
+def show_release(connection: Connection, release: Release, root: roots.Root) -> dict[str, Any]:
     """Return what operators see of a release; ``barred``: why no device gets it any more, or null."""
     query = RELEASES.where(schema.releases.c.manifest_digest == release.manifest_digest.hex())
-    return _view((await connection.execute(query)).mappings().one(), root)
+    return _view(connection.execute(query).mappings().one(), root)
 
 
 def _view(row: RowMapping, root: roots.Root) -> dict[str, Any]:
@@ -279,7 +276,7 @@ def _view(row: RowMapping, root: roots.Root) -> dict[str, Any]:
     return {name: row[name] for name in row if name not in ("envelope", "key_hash")} | {"barred": barred}
 
 
-async def find_release(connection: AsyncConnection, name: str, classes: Collection[str] = ()) -> Release:
+def find_release(connection: Connection, name: str, classes: Collection[str] = ()) -> Release:
     """Return the release that an operator names by version, or by 8 or more hex digits of its manifest
     digest.
 
@@ -291,12 +288,12 @@ async def find_release(connection: AsyncConnection, name: str, classes: Collecti
     """
     table = schema.releases
     query = RELEASES.where(table.c.version == name)
-    rows: Sequence[RowMapping] = (await connection.execute(query)).mappings().all()
+    rows: Sequence[RowMapping] = connection.execute(query).mappings().all()
     apart = "class_id"
     if not rows and len(name) >= 8 and all(digit in "0123456789abcdef" for digit in name):
         apart = "manifest_digest"
         query = RELEASES.where(table.c.manifest_digest.startswith(name))
-        rows = (await connection.execute(query)).mappings().all()
+        rows = connection.execute(query).mappings().all()
     if not rows:
         raise InputError(
             f"no release {name}: publish it first, or see 'fota release list'", "unknown-release"

@@ -9,15 +9,14 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, bindparam, select
 
 from fota_server import schema
-from fota_server.admission import KEY_COLUMNS, key_order, refuse
+from fota_server.admission import KEY_COLUMNS, Forbidden, key_order, refuse
 from fota_server.catalog import Catalog
 from fota_server.crypto import AssignSigner
 from fota_server.database import Database
@@ -34,6 +33,37 @@ log = logging.getLogger("fota.server")
 
 MAX_BATCH = 256
 MAX_WAITING = 8192
+
+
+_devices, _targets, _rollouts = schema.devices, schema.targets, schema.rollouts
+_TWINS = (
+    select(
+        _devices.c.id,
+        _devices.c.public_key,
+        _devices.c.revoked,
+        schema.retirements.c.at.label("retired_at"),
+        *KEY_COLUMNS,
+        _devices.c.report_nonce,
+        _devices.c.confirmed_hash,
+        _devices.c.running_hash,
+        _devices.c.settled_digest,
+        _targets.c.id.label("target_id"),
+        _targets.c.rollout_id,
+        _targets.c.release_id,
+        _targets.c.state,
+        _targets.c.reason,
+        _rollouts.c.paused,
+        _rollouts.c.state.label("rollout_state"),
+        schema.releases.c.withdrawn_at,
+    )
+    .outerjoin(schema.retirements, schema.retirements.c.device_id == _devices.c.id)
+    .outerjoin(schema.device_keys, schema.device_keys.c.device_id == _devices.c.id)
+    .outerjoin(_targets, _devices.c.target_id == _targets.c.id)
+    .outerjoin(_rollouts, _targets.c.rollout_id == _rollouts.c.id)
+    .outerjoin(schema.releases, _targets.c.release_id == schema.releases.c.id)
+    .where(_devices.c.id.in_(bindparam("ids", expanding=True)))
+)
+"""All that the decision over the devices ``ids`` looks at."""
 
 
 class Busy(FotaError):
@@ -116,9 +146,11 @@ class CheckIns:
 
     async def _serve_batch(self, batch: dict[str, _Waiting]) -> None:
         try:
-            for waiting, body in await self._process(batch):
-                if not waiting.answer.done():
-                    waiting.answer.set_result(body)
+            for waiting, answer in await self._process(batch):
+                if isinstance(answer, FotaError):
+                    _fail(waiting, answer)
+                elif not waiting.answer.done():
+                    waiting.answer.set_result(answer)
         except FotaError as exc:
             for waiting in batch.values():
                 _fail(waiting, exc)
@@ -153,62 +185,36 @@ class CheckIns:
             self._wake.clear()
         return batch
 
-    async def _process(self, batch: dict[str, _Waiting]) -> list[tuple[_Waiting, bytes]]:
+    async def _process(self, batch: dict[str, _Waiting]) -> list[tuple[_Waiting, bytes | FotaError]]:
         if not batch:
             return []
         now = self._clock()
-        async with self._database.write() as connection:
-            rows = await self._read(connection, batch)
-            judged = [
-                (waiting, item)
-                for waiting in batch.values()
-                if (item := self._judge(waiting, rows)) is not None
-            ]
-            await store(connection, [item for _, item in judged], now)
-        return [(waiting, self._respond(item, now)) for waiting, item in judged]
+        found = await self._database.write(self._judge_all, list(batch.values()), now)
+        return [
+            (waiting, item if isinstance(item, FotaError) else self._respond(item, now))
+            for waiting, item in zip(batch.values(), found, strict=True)
+        ]
 
-    async def _read(
-        self, connection: AsyncConnection, device_ids: Iterable[str]
-    ) -> dict[str, tuple[Any, Target | None]]:
-        devices, targets, rollouts = schema.devices, schema.targets, schema.rollouts
-        query = (
-            select(
-                devices.c.id,
-                devices.c.public_key,
-                devices.c.revoked,
-                schema.retirements.c.at.label("retired_at"),
-                *KEY_COLUMNS,
-                devices.c.report_nonce,
-                devices.c.confirmed_hash,
-                devices.c.running_hash,
-                devices.c.settled_digest,
-                targets.c.id.label("target_id"),
-                targets.c.rollout_id,
-                targets.c.release_id,
-                targets.c.state,
-                targets.c.reason,
-                rollouts.c.paused,
-                rollouts.c.state.label("rollout_state"),
-                schema.releases.c.withdrawn_at,
-            )
-            .outerjoin(schema.retirements, schema.retirements.c.device_id == devices.c.id)
-            .outerjoin(schema.device_keys, schema.device_keys.c.device_id == devices.c.id)
-            .outerjoin(targets, devices.c.target_id == targets.c.id)
-            .outerjoin(rollouts, targets.c.rollout_id == rollouts.c.id)
-            .outerjoin(schema.releases, targets.c.release_id == schema.releases.c.id)
-            .where(devices.c.id.in_(list(device_ids)))
-        )
-        rows = (await connection.execute(query)).all()
-        releases = await self._catalog.get(connection, {row.release_id for row in rows if row.target_id})
-        return {row.id: (row, _target(row, releases) if row.target_id else None) for row in rows}
+    def _judge_all(self, connection: Connection, batch: list[_Waiting], now: int) -> list[Judged | Forbidden]:
+        """Store the facts of a batch, and return what was made of each check-in."""
+        rows = connection.execute(_TWINS, {"ids": [one.identity.device_id for one in batch]}).all()
+        releases = self._catalog.get(connection, {row.release_id for row in rows if row.target_id})
+        twins = {row.id: (row, _target(row, releases) if row.target_id else None) for row in rows}
+        found = [self._judge(waiting.identity, waiting.request, twins, now) for waiting in batch]
+        store(connection, [item for item in found if isinstance(item, Judged)], now)
+        return found
 
-    def _judge(self, waiting: _Waiting, rows: dict[str, tuple[Any, Target | None]]) -> Judged | None:
-        identity = waiting.identity
-        row, target = rows.get(identity.device_id, (None, None))
+    def _judge(
+        self,
+        identity: Identity,
+        request: Request,
+        twins: Mapping[str, tuple[Any, Target | None]],
+        now: int,
+    ) -> Judged | Forbidden:
+        row, target = twins.get(identity.device_id, (None, None))
         refusal = refuse(row, identity, self._policy.auto_admission)
         if refusal:
-            _fail(waiting, refusal)
-            return None
+            return refusal
         twin = Twin(
             device_id=identity.device_id,
             report_nonce=row.report_nonce if row else None,
@@ -219,22 +225,22 @@ class CheckIns:
         )
         verdict = judge(
             twin,
-            waiting.request,
+            request,
             identity.public_key,
             self._trust.current,
             verify,
             identity.attestation,
-            len(self._steps(waiting.request)) or MAX_ROOT_STEPS,
+            len(self._steps(request)) or MAX_ROOT_STEPS,
         )
         return Judged(
             identity=identity,
-            request=waiting.request,
+            request=request,
             twin=twin,
             verdict=verdict,
             is_new=row is None,
             nonce=secrets.token_bytes(16),
             pinned=row.public_key if row and row.public_key else identity.public_key,
-            key_order=key_order(row, identity, self._clock()),
+            key_order=key_order(row, identity, now),
         )
 
     def _respond(self, item: Judged, now: int) -> bytes:

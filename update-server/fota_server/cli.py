@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +26,7 @@ from fota_wire.host_options import (
 )
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection
 
     from fota_server.service import Running
 
@@ -180,9 +179,9 @@ def audit(data: Path, as_json: bool) -> None:
 
     from fota_server import schema
 
-    async def work(connection: "AsyncConnection") -> list[dict[str, Any]]:
+    def work(connection: "Connection") -> list[dict[str, Any]]:
         query = select(schema.audit).order_by(schema.audit.c.id)
-        return [dict(row) for row in (await connection.execute(query)).mappings()]
+        return [dict(row) for row in connection.execute(query).mappings()]
 
     rows: list[dict[str, Any]] = _in_database(data, work)
     if as_json:
@@ -222,10 +221,10 @@ def create(name: str, data: Path, role: str, days: int | None, output: Path) -> 
 
     written = False
 
-    async def work(connection: "AsyncConnection") -> None:
+    def work(connection: "Connection") -> None:
         nonlocal written
         ends = now() + days * 86400 if days else None
-        secret = await tokens.create_token(connection, name, role, "server-cli", expires_at=ends)
+        secret = tokens.create_token(connection, name, role, "server-cli", expires_at=ends)
         write_output(output, secret.encode() + b"\n", secret=True)
         written = True
 
@@ -261,8 +260,8 @@ def revoke(name: str, data: Path) -> None:
     """Make a token useless from now on."""
     from fota_server import tokens
 
-    async def work(connection: "AsyncConnection") -> None:
-        await tokens.revoke_token(connection, name, "server-cli")
+    def work(connection: "Connection") -> None:
+        tokens.revoke_token(connection, name, "server-cli")
 
     _in_database(data, work)
     click.echo(f"token {name} is revoked")
@@ -278,8 +277,6 @@ def _in_force(row: dict[str, Any]) -> str:
 
 
 def _in_database(data: Path, work: Any) -> Any:  # noqa: ANN401 - passes through whatever ``work`` returns
-    import asyncio
-
     from fota_server.database import database_path
     from fota_server.migrations import require_current
     from fota_server.service import data_lock, open_database
@@ -292,17 +289,15 @@ def _in_database(data: Path, work: Any) -> Any:  # noqa: ANN401 - passes through
     with suppress(StorageError), data_lock(data):  # a server that runs has it, and its database is whole
         require_whole(path, data)
 
-    async def transaction() -> Any:  # noqa: ANN401 - see above
-        database = open_database(url, data)
-        try:
-            async with database.write() as connection:
-                await connection.run_sync(require_current)
-                return await work(connection)
-        finally:
-            await database.close()
+    def transaction(connection: "Connection") -> Any:  # noqa: ANN401 - see above
+        require_current(connection)
+        return work(connection)
 
-    job: Coroutine[Any, Any, Any] = transaction()
-    return asyncio.run(job)
+    database = open_database(url, data)
+    try:
+        return database.transact(transaction)
+    finally:
+        database.close()
 
 
 for _command in (backup, restore, check):

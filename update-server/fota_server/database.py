@@ -1,21 +1,30 @@
-"""The database: opening it, its pragmas, its errors. Everything above speaks SQLAlchemy Core."""
+"""The database: opening it, its pragmas, its transactions, its errors. All above speaks SQLAlchemy Core.
+
+A transaction is one plain function over a `Connection`: it reads, decides and writes, and has no effect but
+on the database. A coroutine has it run whole on a worker thread and waits once (`Database.read`, `write`).
+"""
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import URL, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from fota_server import migrations
 from fota_server.audit import record_audit as record_audit
 from fota_server.clock import now as now
 from fota_wire.errors import FotaError, InputError
 from fota_wire.host_sqlite import DISK_FULL, of_sqlite
+
+READERS = 4
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class DatabaseUnavailable(FotaError):
@@ -24,18 +33,17 @@ class DatabaseUnavailable(FotaError):
     exit_code = 5
 
 
-def open_engine(url: str) -> AsyncEngine:
+def open_engine(url: str) -> Engine:
     """Return an engine for a SQLAlchemy URL; nothing is connected yet."""
-    engine = create_async_engine(url, pool_pre_ping=not url.startswith("sqlite"))
-    if engine.dialect.name == "sqlite":
-        event.listen(engine.sync_engine, "connect", _sqlite_connect)
-        event.listen(engine.sync_engine, "begin", _sqlite_begin)
+    engine = create_engine(url)
+    event.listen(engine, "connect", _sqlite_connect)
+    event.listen(engine, "begin", _sqlite_begin)
     return engine
 
 
 def sqlite_url(path: Path) -> str:
     """Return the URL of a SQLite file."""
-    return URL.create("sqlite+aiosqlite", database=str(path.resolve())).render_as_string()
+    return URL.create("sqlite", database=str(path.resolve())).render_as_string()
 
 
 def database_path(url: str | None, data: Path) -> Path:
@@ -49,11 +57,12 @@ def database_path(url: str | None, data: Path) -> Path:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as exc:
-        raise InputError("database_url is no URL: use sqlite+aiosqlite:////PATH, or leave it out") from exc
-    if parsed.drivername != "sqlite+aiosqlite" or not parsed.database or parsed.database == ":memory:":
+        raise InputError("database_url is no URL: use sqlite:////PATH, or leave it out") from exc
+    driver = parsed.drivername.removesuffix("+aiosqlite")  # what earlier servers took
+    if driver != "sqlite" or not parsed.database or parsed.database == ":memory:":
         raise InputError(
             f"database_url names {parsed.drivername}: this server keeps its data in a SQLite file, "
-            "sqlite+aiosqlite:////PATH"
+            "sqlite:////PATH"
         )
     return data / parsed.database
 
@@ -75,59 +84,78 @@ def _sqlite_begin(connection: Any) -> None:  # noqa: ANN401 - sqlalchemy's event
 
 
 class Database:
-    """Transactions over an engine; every driver error leaves as ``DatabaseUnavailable``."""
+    """Transactions over an engine; every driver error leaves as ``DatabaseUnavailable``.
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    Writes have a thread of their own, which takes them first come, first served: who plans for many keeps
+    nobody waiting longer than for a page. Reads go on beside it.
+    """
+
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._path = Path(engine.url.database or "")
         self._reader = engine.execution_options(fota_read_only=True)
-        self._turn = asyncio.Lock()  # first come, first served: who plans for many keeps nobody waiting
+        self._writers = ThreadPoolExecutor(1, "writer")
+        self._readers = ThreadPoolExecutor(READERS, "reader")
 
-    @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        """Open a read-write transaction; it is committed at the end, rolled back by any exception.
+    async def write(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Return what ``work`` does, in a read-write transaction that any exception of its rolls back.
+
+        Once begun it runs to its end, whoever is cancelled meanwhile.
 
         Raises:
             DatabaseUnavailable: the database failed at any point, commit included; nothing was written.
         """
-        try:
-            async with self._turn, self._engine.begin() as connection:
-                yield connection
-        except SQLAlchemyError as exc:
-            raise unavailable(exc, self._path) from exc
+        job = partial(self.transact, work, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._writers, job)
 
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        """Open a transaction that only reads.
+    async def read(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Return what ``work`` finds, in a transaction that only reads.
 
         Raises:
             DatabaseUnavailable: the database failed.
         """
+        job = partial(self._transact, self._reader, work, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, job)
+
+    def transact(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As ``write``, here and now: for whoever has no event loop."""
+        return self._transact(self._engine, work, *args, **kwargs)
+
+    def _transact(
+        self,
+        engine: Engine,
+        work: Callable[Concatenate[Connection, P], T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
         try:
-            async with self._reader.begin() as connection:
-                yield connection
+            with engine.begin() as connection:
+                return work(connection, *args, **kwargs)
         except SQLAlchemyError as exc:
             raise unavailable(exc, self._path) from exc
 
-    async def bring_up_to_date(self) -> bool:
+    def bring_up_to_date(self) -> bool:
         """Make the tables if there are none, else lead them to today's schema; return whether they were made.
 
         Raises:
             InputError: a newer server has used this database.
         """
-        async with self.write() as connection:
-            if await connection.run_sync(migrations.version_of) is None:
-                await connection.run_sync(migrations.create)
-                return True
-        behind = True
-        while behind:
-            async with self.write() as connection:
-                behind = await connection.run_sync(migrations.take_step)
+        if self.transact(migrations.create):
+            return True
+        while self.transact(migrations.take_step):
+            pass
         return False
 
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._engine.dispose()
+    def close(self) -> None:
+        """Wait for the transactions under way, and close all connections."""
+        self._writers.shutdown()
+        self._readers.shutdown()
+        self._engine.dispose()
 
 
 def unavailable(exc: SQLAlchemyError | sqlite3.Error, path: Path) -> FotaError:

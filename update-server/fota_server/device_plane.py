@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Select, bindparam, select
+from sqlalchemy import Connection, Select, bindparam, select
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -200,14 +200,15 @@ class DevicePlane:
         identity = identify(request.scope)
         await self._keep_pace(request, identity, CHECK_IN)
         order = certify.parse_request(await read_body(request, certify.MAX_BODY, BODY_S))
-        async with self._database.write() as connection:
-            query = admitted_device()
-            row = (await connection.execute(query, {"device_id": identity.device_id})).first()
-            self._require_admitted(row, identity, proving=order is None)
-            if row is None:
-                raise Forbidden("check in first", "unknown-device")
-            body = await renewals.answer(connection, identity, row, order)
+        body = await self._database.write(self._certificate, identity, order)
         return Response(body, headers={"content-type": checkin.CONTENT_TYPE, "cache-control": "no-store"})
+
+    def _certificate(self, connection: Connection, identity: Identity, order: bytes | None) -> bytes:
+        row = connection.execute(admitted_device(), {"device_id": identity.device_id}).first()
+        self._require_admitted(row, identity, proving=order is None)
+        if row is None:
+            raise Forbidden("check in first", "unknown-device")
+        return renewals.answer(connection, identity, row, order)
 
     def _require_admitted(self, row: Any, identity: Identity, *, proving: bool = False) -> None:  # noqa: ANN401 - a row
         refusal = refuse(row, identity, self._auto_admission, proving=proving)

@@ -4,8 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, bindparam, delete, insert, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, RowMapping, Select, bindparam, delete, insert, or_, select, update
 
 from fota_server import schema, telemetry
 from fota_server.database import record_audit
@@ -22,8 +21,8 @@ from fota_wire.errors import InputError
 MAX_PAGE = 1000
 
 
-async def list_devices(
-    connection: AsyncConnection, *, group: str | None, after: str, limit: int
+def list_devices(
+    connection: Connection, *, group: str | None, after: str, limit: int
 ) -> list[dict[str, Any]]:
     """Return up to ``limit`` devices with ids above ``after``, in order.
 
@@ -34,34 +33,34 @@ async def list_devices(
         _query().where(schema.devices.c.id > after).order_by(schema.devices.c.id).limit(min(limit, MAX_PAGE))
     )
     if group is not None:
-        await require_group(connection, group)
+        require_group(connection, group)
         members = select(schema.members.c.device_id).where(schema.members.c.group_name == group)
         query = query.where(schema.devices.c.id.in_(members))
-    return await _views(connection, (await connection.execute(query)).mappings().all())
+    return _views(connection, connection.execute(query).mappings().all())
 
 
-async def show_device(connection: AsyncConnection, device_id: str) -> dict[str, Any]:
+def show_device(connection: Connection, device_id: str) -> dict[str, Any]:
     """Return one device with its events, newest last, and the last value of each topic that it published.
 
     Raises:
         InputError: not known.
     """
-    rows = (await connection.execute(_query().where(schema.devices.c.id == device_id))).mappings().all()
+    rows = connection.execute(_query().where(schema.devices.c.id == device_id)).mappings().all()
     if not rows:
         raise InputError(f"no device {device_id}: see 'fota device list'", "unknown-device")
-    view = (await _views(connection, rows))[0]
+    view = _views(connection, rows)[0]
     events, confirmations = schema.events, schema.confirmations
     told = select(events.c.at, events.c.code, events.c.detail).where(events.c.device_id == device_id)
     done = select(confirmations.c.at, confirmations.c.image_hash).where(
         confirmations.c.device_id == device_id
     )
-    history = (await connection.execute(done.order_by(confirmations.c.id))).mappings().all()
-    versions = await _versions_by_image(connection, {row["image_hash"] for row in history})
+    history = connection.execute(done.order_by(confirmations.c.id)).mappings().all()
+    versions = _versions_by_image(connection, {row["image_hash"] for row in history})
     return view | {
-        "retired": await retirement_of(connection, device_id),
-        "events": [dict(row) for row in (await connection.execute(told.order_by(events.c.id))).mappings()],
-        "telemetry": await telemetry.read(connection, device_id),
-        "refusals": await list_refusals(connection, who=device_id),
+        "retired": retirement_of(connection, device_id),
+        "events": [dict(row) for row in connection.execute(told.order_by(events.c.id)).mappings()],
+        "telemetry": telemetry.read(connection, device_id),
+        "refusals": list_refusals(connection, who=device_id),
         "history": [dict(row) | {"version": versions.get(row["image_hash"])} for row in history],
     }
 
@@ -96,31 +95,29 @@ def _query() -> Select[Any]:
     )
 
 
-async def _views(connection: AsyncConnection, rows: Sequence[RowMapping]) -> list[dict[str, Any]]:
+def _views(connection: Connection, rows: Sequence[RowMapping]) -> list[dict[str, Any]]:
     releases, members = schema.releases, schema.members
     installed = {row["installed_digest"] for row in rows if row["installed_digest"]}
     query = select(releases.c.manifest_digest, releases.c.version).where(
         releases.c.manifest_digest.in_(installed)
     )
-    by_manifest = {row.manifest_digest: row.version for row in await connection.execute(query)}
-    by_image = await _versions_by_image(
-        connection, {row["running_hash"] for row in rows if row["running_hash"]}
-    )
+    by_manifest = {row.manifest_digest: row.version for row in connection.execute(query)}
+    by_image = _versions_by_image(connection, {row["running_hash"] for row in rows if row["running_hash"]})
     groups: defaultdict[str, list[str]] = defaultdict(list)
     of = (
         select(members)
         .where(members.c.device_id.in_([row["id"] for row in rows]))
         .order_by(members.c.group_name)
     )
-    for member in await connection.execute(of):
+    for member in connection.execute(of):
         groups[member.device_id].append(member.group_name)
     return [_view(row, groups[row["id"]], by_manifest, by_image) for row in rows]
 
 
-async def _versions_by_image(connection: AsyncConnection, hashes: set[str]) -> dict[str, str]:
+def _versions_by_image(connection: Connection, hashes: set[str]) -> dict[str, str]:
     table = schema.releases
     query = select(table.c.image_hash, table.c.version).where(table.c.image_hash.in_(hashes))
-    return {row.image_hash: row.version for row in await connection.execute(query)}
+    return {row.image_hash: row.version for row in connection.execute(query)}
 
 
 def _view(
@@ -205,21 +202,21 @@ def status_of(row: RowMapping) -> str:
     return str(row["state"] or "silent")
 
 
-async def revoke(connection: AsyncConnection, device_id: str, actor: str) -> dict[str, Any]:
+def revoke(connection: Connection, device_id: str, actor: str) -> dict[str, Any]:
     """Refuse a device from now on, and return it; no rollout waits for it any more.
 
     Raises:
         InputError: not known.
     """
-    await show_device(connection, device_id)
+    show_device(connection, device_id)
     table = schema.devices
-    await connection.execute(update(table).where(table.c.id == device_id).values(revoked=True))
-    await close_device(connection, device_id, "the device was revoked")
-    await record_audit(connection, actor, "device.revoke", device_id)
-    return await show_device(connection, device_id)
+    connection.execute(update(table).where(table.c.id == device_id).values(revoked=True))
+    close_device(connection, device_id, "the device was revoked")
+    record_audit(connection, actor, "device.revoke", device_id)
+    return show_device(connection, device_id)
 
 
-async def admit(connection: AsyncConnection, device_id: str, actor: str) -> dict[str, Any]:
+def admit(connection: Connection, device_id: str, actor: str) -> dict[str, Any]:
     """Let a device in, seen or not; lifts a revocation and forgets the key that it was pinned to. Return it.
 
     Raises:
@@ -227,16 +224,16 @@ async def admit(connection: AsyncConnection, device_id: str, actor: str) -> dict
     """
     if not is_device_id(device_id):
         raise InputError(f"{device_id} is not a device id: 18 lower-case hex digits", "device-id")
-    if await retirement_of(connection, device_id):
+    if retirement_of(connection, device_id):
         raise InputError(f"device {device_id} is retired, and that is for good", "retired")
     table, keys = schema.devices, schema.device_keys
-    await connection.execute(delete(keys).where(keys.c.device_id == device_id))
+    connection.execute(delete(keys).where(keys.c.device_id == device_id))
     fresh = {"revoked": False, "public_key": None, "admitted_by": actor}
-    result = await connection.execute(update(table).where(table.c.id == device_id).values(**fresh))
+    result = connection.execute(update(table).where(table.c.id == device_id).values(**fresh))
     if result.rowcount == 0:
-        await connection.execute(insert(table).values(id=device_id, **fresh))
-    await record_audit(connection, actor, "device.admit", device_id)
-    return await show_device(connection, device_id)
+        connection.execute(insert(table).values(id=device_id, **fresh))
+    record_audit(connection, actor, "device.admit", device_id)
+    return show_device(connection, device_id)
 
 
 def may_fetch() -> Select[Any]:

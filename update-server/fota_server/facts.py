@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Table, bindparam, delete, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
 
 from fota_server import schema, telemetry
 from fota_server.decide import Twin, Verdict
@@ -34,42 +33,40 @@ class Judged:
     key_order: int
 
 
-async def store(connection: AsyncConnection, judged: list[Judged], now: int) -> None:
+def store(connection: Connection, judged: list[Judged], now: int) -> None:
     """Write all facts of a batch."""
     devices, targets = schema.devices, schema.targets
     new = [_admission(item.identity, now) for item in judged if item.is_new]
     if new:
-        await connection.execute(insert(devices), new)
+        connection.execute(insert(devices), new)
     for rows in (
         [_contact(item, now) for item in judged if item.verdict.report is None],
         [_facts(item, item.verdict.report, now) for item in judged if item.verdict.report],
     ):
         if rows:
             changes: dict[str, Any] = {name: bindparam(name) for name in rows[0] if name != "device"}
-            await connection.execute(
+            connection.execute(
                 update(devices).where(devices.c.id == bindparam("device")).values(changes), rows
             )
     moved = [change for item in judged if (change := _target_change(item, now))]
     if moved:
         names: dict[str, Any] = {name: bindparam(f"new_{name}") for name in ("state", "reason", "updated_at")}
-        await connection.execute(
-            update(targets).where(targets.c.id == bindparam("target")).values(names), moved
-        )
+        connection.execute(update(targets).where(targets.c.id == bindparam("target")).values(names), moved)
         changed = {change["target"] for change in moved}
         moving = (item.twin.target for item in judged)
-        await settle(connection, {one.rollout_id for one in moving if one and one.id in changed})
+        settle(connection, {one.rollout_id for one in moving if one and one.id in changed})
     confirmed = [
         {"device_id": item.twin.device_id, "image_hash": item.verdict.newly_confirmed.hex(), "at": now}
         for item in judged
         if item.verdict.newly_confirmed
     ]
     if confirmed:
-        await connection.execute(insert(schema.confirmations), confirmed)
+        connection.execute(insert(schema.confirmations), confirmed)
         for row in confirmed:
-            await _prune(connection, schema.confirmations, str(row["device_id"]), CONFIRMATIONS_KEPT)
+            _prune(connection, schema.confirmations, str(row["device_id"]), CONFIRMATIONS_KEPT)
     for item in judged:
         if item.verdict.report and item.verdict.report.events:
-            await _store_events(connection, item.twin.device_id, item.verdict.report.events, now)
+            _store_events(connection, item.twin.device_id, item.verdict.report.events, now)
     attested = [
         {"device_id": item.twin.device_id, "at": now, "counter": item.verdict.attested.counter}
         for item in judged
@@ -78,11 +75,11 @@ async def store(connection: AsyncConnection, judged: list[Judged], now: int) -> 
     if attested:
         table = schema.attestations
         ids = [row["device_id"] for row in attested]
-        await connection.execute(delete(table).where(table.c.device_id.in_(ids)))
-        await connection.execute(insert(table), attested)
+        connection.execute(delete(table).where(table.c.device_id.in_(ids)))
+        connection.execute(insert(table), attested)
     for item in judged:
         if item.request.telemetry:
-            await telemetry.store(connection, item.twin.device_id, item.request.telemetry, now)
+            telemetry.store(connection, item.twin.device_id, item.request.telemetry, now)
 
 
 def _admission(identity: Identity, now: int) -> dict[str, object]:
@@ -138,16 +135,14 @@ def _target_change(item: Judged, now: int) -> dict[str, object] | None:
     }
 
 
-async def _store_events(
-    connection: AsyncConnection, device_id: str, reported: list[tuple[str, str]], now: int
-) -> None:
+def _store_events(connection: Connection, device_id: str, reported: list[tuple[str, str]], now: int) -> None:
     table = schema.events
     rows = [{"device_id": device_id, "at": now, "code": code, "detail": detail} for code, detail in reported]
-    await connection.execute(insert(table), rows)
-    await _prune(connection, table, device_id, EVENTS_KEPT)
+    connection.execute(insert(table), rows)
+    _prune(connection, table, device_id, EVENTS_KEPT)
 
 
-async def _prune(connection: AsyncConnection, table: Table, device_id: str, kept: int) -> None:
+def _prune(connection: Connection, table: Table, device_id: str, kept: int) -> None:
     """Leave the newest ``kept`` rows of a device: whoever holds its key can make up as many as it likes."""
     oldest_kept = (
         select(table.c.id)
@@ -156,4 +151,4 @@ async def _prune(connection: AsyncConnection, table: Table, device_id: str, kept
         .offset(kept - 1)
         .limit(1)
     ).scalar_subquery()
-    await connection.execute(delete(table).where(table.c.device_id == device_id, table.c.id < oldest_kept))
+    connection.execute(delete(table).where(table.c.device_id == device_id, table.c.id < oldest_kept))

@@ -124,10 +124,13 @@ def require_current(connection: Connection) -> None:
         )
 
 
-def create(connection: Connection) -> None:
-    """Make all tables, as they are today."""
+def create(connection: Connection) -> bool:
+    """Make all tables, as they are today; return False if there are some, of whatever schema."""
+    if version_of(connection) is not None:
+        return False
     schema.metadata.create_all(connection)
     connection.execute(insert(schema.meta).values(key="schema", value=str(SCHEMA_VERSION)))
+    return True
 
 
 def take_step(connection: Connection) -> bool:

@@ -1,8 +1,11 @@
 """The operator plane's handlers of devices: twins, in and out, end of life, keys and certificates."""
 
+import asyncio
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from cryptography.x509 import Certificate
+from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
@@ -45,50 +48,57 @@ class DeviceHandlers:
     async def list_devices(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET devices?group&after&limit; ``next`` is the ``after`` of the next page."""
         limit, group = limit_of(request), query_text(request, "group")
-        async with self._database.read() as connection:
-            views = await devices.list_devices(connection, group=group, after=after_of(request), limit=limit)
+        views = await self._database.read(
+            devices.list_devices, group=group, after=after_of(request), limit=limit
+        )
         return page("devices", views, limit, "id")
 
     async def show_device(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET devices/{id}."""
         await self._refusals.flush(self._database)
-        async with self._database.read() as connection:
-            return JSONResponse(await devices.show_device(connection, device_of(request)))
+        return JSONResponse(await self._database.read(devices.show_device, device_of(request)))
 
     async def list_refused(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET refusals?limit: who was turned away on the device plane, the latest first."""
         limit = number_of(request, "limit", SHOWN)
         await self._refusals.flush(self._database)
-        async with self._database.read() as connection:
-            return JSONResponse({"refusals": await list_refusals(connection, limit=limit)})
+        return JSONResponse({"refusals": await self._database.read(list_refusals, limit=limit)})
 
     async def revoke_device(self, request: Request, operator: Operator) -> JSONResponse:
         """POST devices/{id}/revoke."""
-        async with self._database.write() as connection:
-            return JSONResponse(await devices.revoke(connection, device_of(request), operator.name))
+        return JSONResponse(await self._database.write(devices.revoke, device_of(request), operator.name))
 
     async def admit_device(self, request: Request, operator: Operator) -> JSONResponse:
         """POST devices/{id}/admit."""
-        async with self._database.write() as connection:
-            return JSONResponse(await devices.admit(connection, device_of(request), operator.name))
+        return JSONResponse(await self._database.write(devices.admit, device_of(request), operator.name))
 
     async def retire_device(self, request: Request, operator: Operator) -> JSONResponse:
         """POST devices/{id}/retire {? "reason"}; when this returns, the device's connections are closed."""
         device_id = device_of(request)
         body = await read_json(request, {"reason"})
         reason = "" if body.get("reason") == "" else text_of(body, "reason") or ""
-        async with self._database.write() as connection:
-            await retirement.retire(connection, device_id, reason, operator.name)
-            answer = await devices.show_device(connection, device_id)
+        # To its end, whoever hangs up: what is on the disk and what this process goes by are one.
+        retiring = asyncio.ensure_future(self._retire(device_id, reason, operator.name))
+        return JSONResponse(await asyncio.shield(retiring))
+
+    async def _retire(self, device_id: str, reason: str, actor: str) -> dict[str, Any]:
+        def work(connection: Connection) -> dict[str, Any]:
+            retirement.retire(connection, device_id, reason, actor)
+            return devices.show_device(connection, device_id)
+
+        answer = await self._database.write(work)
         self._retired.add(device_id)
-        return JSONResponse(answer)
+        return answer
 
     async def want_key(self, request: Request, operator: Operator) -> JSONResponse:
         """POST devices/{id}/key {"kind": "renew" or "rotate"}."""
         kind, device_id = await _kind_of(request), device_of(request)
-        async with self._database.write() as connection:
-            await renewals.want(connection, device_id, kind, operator.name)
-            return JSONResponse(await devices.show_device(connection, device_id))
+
+        def work(connection: Connection) -> dict[str, Any]:
+            renewals.want(connection, device_id, kind, operator.name)
+            return devices.show_device(connection, device_id)
+
+        return JSONResponse(await self._database.write(work))
 
     async def want_group_key(self, request: Request, operator: Operator) -> JSONResponse:
         """POST groups/{name}/key {"kind": "renew" or "rotate"}: of all its devices in service."""
@@ -99,16 +109,19 @@ class DeviceHandlers:
     async def list_orders(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET orders?after&limit: what waits for the device CA."""
         limit, after = limit_of(request, renewals.MAX_LISTED), after_of(request)
-        async with self._database.read() as connection:
-            return page("orders", await renewals.list_orders(connection, after, limit), limit, "device")
+        rows = await self._database.read(renewals.list_orders, after, limit)
+        return page("orders", rows, limit, "device")
 
     async def certificate(self, request: Request, operator: Operator) -> JSONResponse:
         """POST devices/{id}/certificate, DER: the CA's answer to an order."""
         raw = await read_body(request, certify.MAX_CERTIFICATE, BODY_S)
         device_id = device_of(request)
-        async with self._database.write() as connection:
-            await renewals.deliver(connection, device_id, raw, self._device_cas(), operator.name)
-            return JSONResponse(await devices.show_device(connection, device_id))
+
+        def work(connection: Connection) -> dict[str, Any]:
+            renewals.deliver(connection, device_id, raw, self._device_cas(), operator.name)
+            return devices.show_device(connection, device_id)
+
+        return JSONResponse(await self._database.write(work))
 
 
 async def _kind_of(request: Request) -> int:

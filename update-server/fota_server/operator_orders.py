@@ -42,15 +42,13 @@ class OrderHandlers:
     async def list_groups(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET groups?after&limit."""
         limit, after = limit_of(request), after_of(request)
-        async with self._database.read() as connection:
-            views = await groups.list_groups(connection, after, limit)
+        views = await self._database.read(groups.list_groups, after, limit)
         return page("groups", views, limit, "name")
 
     async def create_group(self, request: Request, operator: Operator) -> JSONResponse:
         """POST groups {"name"}."""
         name = text_of(await read_json(request, {"name"}), "name")
-        async with self._database.write() as connection:
-            created = await groups.create_group(connection, str(name), operator.name)
+        created = await self._database.write(groups.create_group, str(name), operator.name)
         return JSONResponse({"name": name, "created": created}, 201 if created else 200)
 
     async def add_to_group(self, request: Request, operator: Operator) -> JSONResponse:
@@ -88,10 +86,9 @@ class OrderHandlers:
         version, scope, root = text_of(body, field), scope_of(body), self._trust.current
         if version is None and kind == UPDATE:
             raise InputError(f"{field} is missing", "json")
-        async with self._database.read() as connection:
-            order = await orders.order_for(connection, kind, version, scope)
-            if flag_of(body, "dry_run"):
-                return JSONResponse(await orders.preview(connection, order, root))
+        order = await self._database.read(orders.order_for, kind, version, scope)
+        if flag_of(body, "dry_run"):
+            return JSONResponse(await self._database.read(orders.preview, order, root))
         shown = await orders.place(self._database, order, version, root, operator.name)
         planning = shown["state"] == RolloutState.PLANNING
         if planning:
@@ -107,39 +104,35 @@ class OrderHandlers:
         if version is None and kind == UPDATE:
             raise InputError("version is missing", "query")
         scope = scope_of(dict(request.query_params))
-        async with self._database.read() as connection:
-            order = await orders.order_for(connection, kind, version, scope)
-            rows = await orders.preview_devices(
-                connection, order, self._trust.current, after_of(request), limit
-            )
+        order = await self._database.read(orders.order_for, kind, version, scope)
+        rows = await self._database.read(
+            orders.preview_devices, order, self._trust.current, after_of(request), limit
+        )
         return page("devices", rows, limit, "device_id")
 
     async def list_rollouts(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET rollouts?after&limit, newest first; ``after``: a number, older ones follow."""
         limit = limit_of(request, MAX_ROLLOUTS)
         before = number_of(request, "after", 1 << 62, default=1 << 62)
-        async with self._database.read() as connection:
-            views = await rollouts.list_all(connection, before, limit)
+        views = await self._database.read(rollouts.list_all, before, limit)
         return page("rollouts", views, limit, "id")
 
     async def show_rollout(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET rollouts/{id}: in numbers."""
-        async with self._database.read() as connection:
-            return JSONResponse(await rollouts.show(connection, request.path_params["id"]))
+        return JSONResponse(await self._database.read(rollouts.show, request.path_params["id"]))
 
     async def list_targets(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET rollouts/{id}/devices?state&after&limit; ``state``: words with commas between them."""
         limit, after = limit_of(request), after_of(request)
         states = list(filter(None, (query_text(request, "state") or "").split(",")))
-        async with self._database.read() as connection:
-            rows = await rollouts.list_targets(connection, request.path_params["id"], states, after, limit)
+        number = request.path_params["id"]
+        rows = await self._database.read(rollouts.list_targets, number, states, after, limit)
         return page("devices", rows, limit, "device_id")
 
     async def list_left_out(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET rollouts/{id}/left-out?after&limit."""
         limit, after = limit_of(request), after_of(request)
-        async with self._database.read() as connection:
-            rows = await rollouts.list_left_out(connection, request.path_params["id"], after, limit)
+        rows = await self._database.read(rollouts.list_left_out, request.path_params["id"], after, limit)
         return page("devices", rows, limit, "device_id")
 
     async def pause_rollout(self, request: Request, operator: Operator) -> JSONResponse:
@@ -152,18 +145,14 @@ class OrderHandlers:
 
     async def _set_paused(self, request: Request, operator: Operator, paused: bool) -> JSONResponse:
         number = request.path_params["id"]
-        async with self._database.write() as connection:
-            await rollouts.set_paused(connection, number, paused, operator.name)
-        async with self._database.read() as connection:
-            return JSONResponse(await rollouts.show(connection, number))
+        await self._database.write(rollouts.set_paused, number, paused, operator.name)
+        return JSONResponse(await self._database.read(rollouts.show, number))
 
     async def cancel_rollout(self, request: Request, operator: Operator) -> JSONResponse:
         """POST rollouts/{id}/cancel; 202: targets are still being closed."""
         number = request.path_params["id"]
-        async with self._database.write() as connection:
-            await rollouts.cancel(connection, number, operator.name)
-        async with self._database.read() as connection:
-            shown = await rollouts.show(connection, number)
+        await self._database.write(rollouts.cancel, number, operator.name)
+        shown = await self._database.read(rollouts.show, number)
         cancelling = shown["state"] == RolloutState.CANCELLING
         if cancelling:
             self._planner.wake()

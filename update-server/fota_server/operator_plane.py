@@ -35,9 +35,9 @@ Errors: ``{"error": {"code": ..., "message": ...}}``; 400 malformed, 401, 403, 4
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, RowMapping, func, select
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -231,8 +231,7 @@ class OperatorPlane:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthorized("a token is needed: set FOTA_TOKEN or pass --token-file", "token")
-        async with self._database.read() as connection:
-            operator = await find_operator(connection, token.strip())
+        operator = await self._database.read(find_operator, token.strip())
         if operator is None:
             log.warning("operator plane: a token that is not in force, from %s", request.client)
             raise Unauthorized("this token is unknown or revoked", "token")
@@ -247,8 +246,7 @@ class OperatorPlane:
 
     async def ready(self, _request: Request) -> JSONResponse:
         """GET health/ready."""
-        async with self._database.read() as connection:
-            await connection.execute(select(1))
+        await self._database.read(lambda connection: connection.execute(select(1)).scalar_one())
         if not await asyncio.to_thread(self._artifacts.writable):
             raise NotReady("the artifact folder cannot be written, or its disk is nearly full", "disk")
         notices = self._tls_files().notices(utc_now())
@@ -264,9 +262,12 @@ class OperatorPlane:
         table = schema.audit
         after, limit = number_of(request, "after", 1 << 62, default=0), number_of(request, "limit", 1000)
         query = select(table).where(table.c.id > after).order_by(table.c.id).limit(limit)
-        async with self._database.read() as connection:
-            rows = (await connection.execute(query)).mappings().all()
-            total = (await connection.execute(select(func.count()).select_from(table))).scalar_one()
+
+        def work(connection: Connection) -> tuple[Sequence[RowMapping], int]:
+            total = connection.execute(select(func.count()).select_from(table)).scalar_one()
+            return connection.execute(query).mappings().all(), total
+
+        rows, total = await self._database.read(work)
         entries = [dict(row) | {"detail": json.loads(row["detail"])} for row in rows]
         following = entries[-1]["id"] if entries and len(entries) == limit else None
         return JSONResponse({"audit": entries, "total": total, "next": following})

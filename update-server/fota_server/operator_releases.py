@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from typing import Any
 
-from sqlalchemy import insert
+from sqlalchemy import Connection, insert
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
@@ -110,9 +111,9 @@ class ReleaseHandlers:
         async with self._publishing:  # or the one that is refused deletes the file of the one that is not
             try:
                 release = await self._checked(envelope)
-                async with self._database.write() as connection:
-                    created = await store_release(connection, release, self._trust.current, operator.name)
-                    shown = await show_release(connection, release, self._trust.current)
+                created, shown = await self._database.write(
+                    _store_release, release, self._trust.current, operator.name
+                )
             except (InputError, VerifyError):
                 await self._clean(envelope)
                 raise
@@ -132,8 +133,7 @@ class ReleaseHandlers:
         """Return if the newest releases of this class, as far back as one names its chip, are for the same.
         VerifyError ``chip``: they are not.
         """
-        async with self._database.read() as connection:
-            newest = await newest_of_class(connection, release.class_id, LOOK_BACK)
+        newest = await self._database.read(newest_of_class, release.class_id, LOOK_BACK)
         new = await asyncio.to_thread(chip_said, image)
         for earlier in newest:
             old = await self._chip_of(earlier)
@@ -157,8 +157,7 @@ class ReleaseHandlers:
         digests = set(await asyncio.to_thread(self._artifacts.forgotten))
         with contextlib.suppress(FotaError):
             digests.add(unsafe_read_manifest(envelope).digest.hex())
-        async with self._database.read() as connection:
-            free = await unreferenced(connection, digests)
+        free = await self._database.read(unreferenced, digests)
         await asyncio.to_thread(self._artifacts.remove, free)
 
     async def withdraw(self, request: Request, operator: Operator) -> JSONResponse:
@@ -171,24 +170,29 @@ class ReleaseHandlers:
 
     async def _set_withdrawn(self, request: Request, operator: Operator, withdrawn: bool) -> JSONResponse:
         name = name_of(request, "version")
-        async with self._database.write() as connection:
-            release = await set_withdrawn(connection, name, withdrawn, operator.name)
-            shown = await show_release(connection, release, self._trust.current)
+
+        def work(connection: Connection) -> dict[str, Any]:
+            release = set_withdrawn(connection, name, withdrawn, operator.name)
+            return show_release(connection, release, self._trust.current)
+
+        shown = await self._database.write(work)
         self._planner.wake()  # targets of what was withdrawn
         return JSONResponse(shown)
 
     async def list_releases(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET releases?after&limit, in the order of their publication; ``after``: an id."""
         limit, after = limit_of(request), number_of(request, "after", 1 << 62, default=0)
-        async with self._database.read() as connection:
-            views = await list_releases(connection, self._trust.current, after, limit)
+        views = await self._database.read(list_releases, self._trust.current, after, limit)
         return page("releases", views, limit, "id")
 
     async def show_release(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET releases/{version or digest}."""
-        async with self._database.read() as connection:
-            release = await find_release(connection, name_of(request, "version"))
-            return JSONResponse(await show_release(connection, release, self._trust.current))
+        name, root = name_of(request, "version"), self._trust.current
+        return JSONResponse(
+            await self._database.read(
+                lambda connection: show_release(connection, find_release(connection, name), root)
+            )
+        )
 
     # ROOT
 
@@ -219,8 +223,7 @@ class ReleaseHandlers:
                 "devices that took it would refuse every answer of this server",
                 "assign-key",
             )
-        async with self._database.read() as connection:
-            lost = await dangers(connection, new, self._trust.current, self._tls_files())
+        lost = await self._database.read(dangers, new, self._trust.current, self._tls_files())
         if lost and not force:
             raise VerifyError(
                 f"ROOT {new.version} is for ever, and {'; '.join(lost)} (--force, if that is meant)",
@@ -234,10 +237,20 @@ class ReleaseHandlers:
         await asyncio.shield(asyncio.ensure_future(self._store_root(raw, version, lost, operator)))
 
     async def _store_root(self, raw: bytes, version: int, lost: list[str], operator: Operator) -> None:
-        async with self._database.write() as connection:
+
+        def work(connection: Connection) -> None:
             self._trust.check(raw)  # another one may have been quicker
-            await connection.execute(insert(schema.roots).values(version=version, raw=raw, added_at=now()))
+            connection.execute(insert(schema.roots).values(version=version, raw=raw, added_at=now()))
             detail = {"lost": lost} if lost else {}
-            await record_audit(connection, operator.name, "root.add", str(version), **detail)
+            record_audit(connection, operator.name, "root.add", str(version), **detail)
+
+        await self._database.write(work)
         self._trust.append(raw)
         self._planner.wake()  # releases that it bars
+
+
+def _store_release(
+    connection: Connection, release: Release, root: roots.Root, actor: str
+) -> tuple[bool, dict[str, Any]]:
+    created = store_release(connection, release, root, actor)
+    return created, show_release(connection, release, root)

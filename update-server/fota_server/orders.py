@@ -8,8 +8,7 @@ force from its commit on; check-ins go on in between. What is still to be done s
 
 from typing import Any
 
-from sqlalchemy import case, func, insert, literal, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, case, func, insert, literal, select, update
 
 from fota_server import schema
 from fota_server.catalog import barred_releases, find_release
@@ -28,36 +27,36 @@ _PLANNING = select(_rollouts.c.id, _rollouts.c.kind, _rollouts.c.scope, _rollout
 )
 
 
-async def order_for(connection: AsyncConnection, kind: str, version: str | None, scope: Scope) -> Order:
+def order_for(connection: Connection, kind: str, version: str | None, scope: Scope) -> Order:
     """Return the order that an operator means.
 
     Raises:
         InputError: release, device or group is not known, or the group is empty.
     """
-    await _require_scope(connection, scope)
+    _require_scope(connection, scope)
     if version is None:
         return Order(kind=kind, scope=scope, release_id=None)
-    known = (await connection.execute(classes(scope))).scalars().all()
-    release = await find_release(connection, version, known)
+    known = connection.execute(classes(scope)).scalars().all()
+    release = find_release(connection, version, known)
     return Order(kind=kind, scope=scope, release_id=release.id)
 
 
-async def _require_scope(connection: AsyncConnection, scope: Scope) -> None:
-    found = (await connection.execute(members(scope).limit(1))).first()
+def _require_scope(connection: Connection, scope: Scope) -> None:
+    found = connection.execute(members(scope).limit(1)).first()
     if scope.device and not found:
         raise InputError(f"no device {scope.device}: see 'fota device list'", "unknown-device")
     group = select(schema.groups).where(schema.groups.c.name == scope.group)
-    if scope.group and not (await connection.execute(group)).first():
+    if scope.group and not connection.execute(group).first():
         raise InputError(f"no group {scope.group}: see 'fota group list'", "unknown-group")
     if not found:
         raise InputError(f"group {scope.group} has no devices: add some with 'fota group add'", "empty-group")
 
 
-async def preview(connection: AsyncConnection, order: Order, root: Root) -> dict[str, Any]:
+def preview(connection: Connection, order: Order, root: Root) -> dict[str, Any]:
     """Return what an order would do, in numbers: ``moves`` by release and release that runs, ``left_out`` by
     reason, each with its number of devices.
     """
-    plan = planned(order, await barred_releases(connection, root))
+    plan = planned(order, barred_releases(connection, root))
     numbers = func.count().label("devices"), func.min(plan.c.device_id).label("first")
     moves = (
         select(plan.c.version, plan.c.runs, *numbers)
@@ -70,24 +69,24 @@ async def preview(connection: AsyncConnection, order: Order, root: Root) -> dict
         .group_by(plan.c.reason)
         .order_by(func.count().desc(), plan.c.reason)
     )
-    to = [dict(row) for row in (await connection.execute(moves)).mappings()]
+    to = [dict(row) for row in connection.execute(moves).mappings()]
     return {
         "kind": order.kind,
         "scope": str(order.scope),
         "total": sum(row["devices"] for row in to),
         "moves": to,
-        "left_out": [dict(row) for row in (await connection.execute(left)).mappings()],
+        "left_out": [dict(row) for row in connection.execute(left).mappings()],
     }
 
 
-async def preview_devices(
-    connection: AsyncConnection, order: Order, root: Root, after: str, limit: int
+def preview_devices(
+    connection: Connection, order: Order, root: Root, after: str, limit: int
 ) -> list[dict[str, Any]]:
     """Return up to ``limit`` devices of an order above ``after``: what runs, and what comes or why not."""
-    last = await _page_end(connection, order.scope, after, limit)
-    plan = planned(order, await barred_releases(connection, root), after, last)
+    last = _page_end(connection, order.scope, after, limit)
+    plan = planned(order, barred_releases(connection, root), after, last)
     query = select(plan.c.device_id, plan.c.runs, plan.c.version, plan.c.reason).order_by(plan.c.device_id)
-    return [dict(row) for row in (await connection.execute(query)).mappings()]
+    return [dict(row) for row in connection.execute(query).mappings()]
 
 
 async def place(
@@ -102,41 +101,42 @@ async def place(
         VerifyError: it would do nothing; the first reason, and how many devices are left out. Or the very
             same order is still being planned.
     """
-    async with database.read() as connection:
-        plan = planned(order, await barred_releases(connection, root))
-        reached = select(plan.c.device_id).where(plan.c.reason.is_(None)).limit(1)
-        if not (await connection.execute(reached)).first():
-            seen = await preview(connection, order, root)
-            _require_something(seen["total"], seen["left_out"])
-    async with database.write() as connection:
-        await _require_scope(connection, order.scope)
-        waiting = (await connection.execute(_PLANNING)).all()
-        first = not waiting
-        for other in waiting:
-            if (other.kind, other.scope, other.release_id) == (
-                order.kind,
-                str(order.scope),
-                order.release_id,
-            ):
-                raise VerifyError(f"rollout {other.id} is the same, and still being planned", "planning")
-        row = {
-            "kind": order.kind,
-            "scope": str(order.scope),
-            "release_id": order.release_id,
-            "state": RolloutState.PLANNING,
-            "paused": False,
-            "created_at": now(),
-            "created_by": actor,
-        }
-        result = await connection.execute(insert(_rollouts).values(**row))
-        rollout_id = int(result.inserted_primary_key[0])  # type: ignore[index]
-        detail = {"rollout": rollout_id, "version": named}
-        await record_audit(connection, actor, f"rollout.{order.kind}", str(order.scope), **detail)
-        if first:
-            await plan_page(connection, rollout_id, root)
-        shown = await show(connection, rollout_id)
-        if shown["state"] != RolloutState.PLANNING:  # another order may have been quicker
-            _require_something(shown["total"], shown["left_out"])
+    await database.read(_require_effect, order, root)
+    return await database.write(_place, order, named, root, actor)
+
+
+def _require_effect(connection: Connection, order: Order, root: Root) -> None:
+    plan = planned(order, barred_releases(connection, root))
+    reached = select(plan.c.device_id).where(plan.c.reason.is_(None)).limit(1)
+    if not connection.execute(reached).first():
+        seen = preview(connection, order, root)
+        _require_something(seen["total"], seen["left_out"])
+
+
+def _place(connection: Connection, order: Order, named: str | None, root: Root, actor: str) -> dict[str, Any]:
+    _require_scope(connection, order.scope)
+    waiting = connection.execute(_PLANNING).all()
+    for other in waiting:
+        if (other.kind, other.scope, other.release_id) == (order.kind, str(order.scope), order.release_id):
+            raise VerifyError(f"rollout {other.id} is the same, and still being planned", "planning")
+    row = {
+        "kind": order.kind,
+        "scope": str(order.scope),
+        "release_id": order.release_id,
+        "state": RolloutState.PLANNING,
+        "paused": False,
+        "created_at": now(),
+        "created_by": actor,
+    }
+    result = connection.execute(insert(_rollouts).values(**row))
+    rollout_id = int(result.inserted_primary_key[0])  # type: ignore[index]
+    detail = {"rollout": rollout_id, "version": named}
+    record_audit(connection, actor, f"rollout.{order.kind}", str(order.scope), **detail)
+    if not waiting:
+        plan_page(connection, rollout_id, root)
+    shown = show(connection, rollout_id)
+    if shown["state"] != RolloutState.PLANNING:  # another order may have been quicker
+        _require_something(shown["total"], shown["left_out"])
     return shown
 
 
@@ -152,7 +152,7 @@ def _require_something(total: int, left_out: list[dict[str, Any]]) -> None:
 # -- work, a page at a time ----------------------------------------------------------------------------------
 
 
-async def work(connection: AsyncConnection, root: Root) -> bool:
+def work(connection: Connection, root: Root) -> bool:
     """Do one bounded step of what is still to be done; return whether there was anything.
 
     The oldest order goes first, so that a younger one always has the last word on a device.
@@ -163,23 +163,23 @@ async def work(connection: AsyncConnection, root: Root) -> bool:
         .order_by(_rollouts.c.id)
         .limit(1)
     )
-    row = (await connection.execute(query)).first()
+    row = connection.execute(query).first()
     if row is None:
-        return await _close_barred(connection, root)
+        return _close_barred(connection, root)
     if row.state == RolloutState.PLANNING:
-        await plan_page(connection, row.id, root)
+        plan_page(connection, row.id, root)
     else:
-        await cancel_page(connection, row.id)
+        cancel_page(connection, row.id)
     return True
 
 
-async def plan_page(connection: AsyncConnection, rollout_id: int, root: Root) -> None:
+def plan_page(connection: Connection, rollout_id: int, root: Root) -> None:
     """Plan the next page of a rollout's devices; after the last one it runs, or has its verdict."""
-    row = (await connection.execute(select(_rollouts).where(_rollouts.c.id == rollout_id))).one()
+    row = connection.execute(select(_rollouts).where(_rollouts.c.id == rollout_id)).one()
     order = Order(kind=row.kind, scope=Scope.parse(row.scope), release_id=row.release_id)
-    last = await _page_end(connection, order.scope, row.planned_to, PAGE)
+    last = _page_end(connection, order.scope, row.planned_to, PAGE)
     if last is not None:
-        barred = await barred_releases(connection, root)
+        barred = barred_releases(connection, root)
         plan = planned(order, barred, row.planned_to, last)
         chosen = select(
             literal(rollout_id),
@@ -191,17 +191,17 @@ async def plan_page(connection: AsyncConnection, rollout_id: int, root: Root) ->
         refused = select(literal(rollout_id), plan.c.device_id, plan.c.reason).where(
             plan.c.reason.is_not(None)
         )
-        await connection.execute(insert(_left).from_select(["rollout_id", "device_id", "reason"], refused))
+        connection.execute(insert(_left).from_select(["rollout_id", "device_id", "reason"], refused))
         names = ["rollout_id", "device_id", "release_id", "state", "updated_at"]
-        await connection.execute(insert(_targets).from_select(names, chosen))
-        await _put_in_force(connection, rollout_id, row.planned_to, last)
-    done = last is None or await _page_end(connection, order.scope, last, 1) is None
+        connection.execute(insert(_targets).from_select(names, chosen))
+        _put_in_force(connection, rollout_id, row.planned_to, last)
+    done = last is None or _page_end(connection, order.scope, last, 1) is None
     state = RolloutState.RUNNING if done else RolloutState.PLANNING
     changes = {"planned_to": last or row.planned_to, "state": state}
-    await connection.execute(update(_rollouts).where(_rollouts.c.id == rollout_id).values(**changes))
+    connection.execute(update(_rollouts).where(_rollouts.c.id == rollout_id).values(**changes))
     if done:
-        shown = await show(connection, rollout_id)
-        await record_audit(
+        shown = show(connection, rollout_id)
+        record_audit(
             connection,
             "server",
             "rollout.planned",
@@ -210,17 +210,17 @@ async def plan_page(connection: AsyncConnection, rollout_id: int, root: Root) ->
             devices=shown["total"],
             left_out={item["reason"]: item["devices"] for item in shown["left_out"]},
         )
-        await settle(connection, [rollout_id])
+        settle(connection, [rollout_id])
 
 
-async def _page_end(connection: AsyncConnection, scope: Scope, after: str | None, size: int) -> str | None:
+def _page_end(connection: Connection, scope: Scope, after: str | None, size: int) -> str | None:
     """Return the last device of the page of ``size`` devices above ``after``, or None: there are none."""
     ids = members(scope, after).limit(size).subquery()
-    last: str | None = (await connection.execute(select(func.max(ids.c[0])))).scalar_one()
+    last: str | None = connection.execute(select(func.max(ids.c[0]))).scalar_one()
     return last
 
 
-async def _put_in_force(connection: AsyncConnection, rollout_id: int, after: str | None, last: str) -> None:
+def _put_in_force(connection: Connection, rollout_id: int, after: str | None, last: str) -> None:
     """Have the devices of a page follow their new targets; what was under way for them is superseded."""
     page = (_targets.c.rollout_id == rollout_id) & (_targets.c.device_id <= last)
     if after is not None:
@@ -228,28 +228,26 @@ async def _put_in_force(connection: AsyncConnection, rollout_id: int, after: str
     ids = select(_targets.c.device_id).where(page)
     held = select(_devices.c.target_id).where(_devices.c.id.in_(ids))
     replaced = _targets.c.id.in_(held) & _targets.c.state.in_(UNDER_WAY)
-    others = (
-        (await connection.execute(select(_targets.c.rollout_id).where(replaced).distinct())).scalars().all()
-    )
+    others = connection.execute(select(_targets.c.rollout_id).where(replaced).distinct()).scalars().all()
     ended = {
         "state": TargetState.SUPERSEDED,
         "reason": f"rollout {rollout_id} took it over",
         "updated_at": now(),
     }
-    await connection.execute(update(_targets).where(replaced).values(**ended))
+    connection.execute(update(_targets).where(replaced).values(**ended))
     new = select(_targets.c.id).where(
         _targets.c.rollout_id == rollout_id, _targets.c.device_id == _devices.c.id
     )
     in_force = {"target_id": new.scalar_subquery()}
-    await connection.execute(update(_devices).where(_devices.c.id.in_(ids)).values(**in_force))
-    await settle(connection, others)
+    connection.execute(update(_devices).where(_devices.c.id.in_(ids)).values(**in_force))
+    settle(connection, others)
 
 
-async def _close_barred(connection: AsyncConnection, root: Root) -> bool:
+def _close_barred(connection: Connection, root: Root) -> bool:
     """Close the next targets whose release devices must not be given any more."""
-    barred = await barred_releases(connection, root)
+    barred = barred_releases(connection, root)
     if not barred:
         return False
     reason = case(barred, value=_targets.c.release_id)
     which = _targets.c.release_id.in_(barred)
-    return await close_page(connection, which, TargetState.WITHDRAWN, reason) > 0
+    return close_page(connection, which, TargetState.WITHDRAWN, reason) > 0

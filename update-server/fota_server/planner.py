@@ -58,5 +58,4 @@ class Planner:
 
     async def step(self) -> bool:
         """Do one bounded step; return whether there was anything to do."""
-        async with self._database.write() as connection:
-            return await orders.work(connection, self._trust.current)
+        return await self._database.write(orders.work, self._trust.current)

@@ -14,9 +14,8 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
-from sqlalchemy import delete, func, select
+from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fota_server import schema
 from fota_server.database import Database, DatabaseUnavailable, now
@@ -81,8 +80,7 @@ class Refusals:
             return
         taken, self._pending = self._pending, {}
         try:
-            async with database.write() as connection:
-                await _store(connection, taken)
+            await database.write(_store, taken)
         except (DatabaseUnavailable, StorageError) as exc:
             log.warning("refusals are not stored yet: %s", exc)
             for key, tally in self._pending.items():
@@ -100,18 +98,18 @@ class Refusals:
             await self.flush(database)
 
 
-async def list_refusals(
-    connection: AsyncConnection, *, who: str | None = None, limit: int = SHOWN
+def list_refusals(
+    connection: Connection, *, who: str | None = None, limit: int = SHOWN
 ) -> list[dict[str, Any]]:
     """Return the refusals of all, or of one, the newest first."""
     table = schema.refusals
     query = select(table).order_by(table.c.last_at.desc(), table.c.who, table.c.code).limit(limit)
     if who is not None:
         query = query.where(table.c.who == who)
-    return [dict(row) for row in (await connection.execute(query)).mappings()]
+    return [dict(row) for row in connection.execute(query).mappings()]
 
 
-async def _store(connection: AsyncConnection, taken: dict[tuple[str, str, str], _Tally]) -> None:
+def _store(connection: Connection, taken: dict[tuple[str, str, str], _Tally]) -> None:
     table = schema.refusals
     rows = [
         {
@@ -129,7 +127,7 @@ async def _store(connection: AsyncConnection, taken: dict[tuple[str, str, str], 
     wording = insert(table)
     new = wording.excluded
     changes = {"detail": new.detail, "last_at": new.last_at, "count": table.c.count + new.count}
-    await connection.execute(
+    connection.execute(
         wording.on_conflict_do_update(index_elements=["who", "code", "address"], set_=changes), rows
     )
     newest = (table.c.last_at.desc(), table.c.count.desc())
@@ -139,7 +137,7 @@ async def _store(connection: AsyncConnection, taken: dict[tuple[str, str, str], 
     too_many = (ranked.c.own > KEPT_OF_ONE) | (
         ranked.c.all > func.iif(ranked.c.proved, KEPT[True], KEPT[False])
     )
-    await connection.execute(delete(table).where(table.c.id.in_(select(ranked.c.id).where(too_many))))
+    connection.execute(delete(table).where(table.c.id.in_(select(ranked.c.id).where(too_many))))
 
 
 def _words(reason: ssl.SSLError) -> str:

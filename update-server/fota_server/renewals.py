@@ -10,8 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from cryptography import x509
-from sqlalchemy import exists, insert, literal, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, exists, insert, literal, select, update
 
 from fota_server import schema
 from fota_server.admission import Forbidden, key_order
@@ -30,20 +29,20 @@ _keys = schema.device_keys
 _ACTION = {certify.ROTATE: "device.rotate", certify.RENEW: "device.renew"}
 
 
-async def _row(connection: AsyncConnection, device_id: str) -> Any:  # noqa: ANN401 - a driver's row
-    return (await connection.execute(select(_keys).where(_keys.c.device_id == device_id))).first()
+def _row(connection: Connection, device_id: str) -> Any:  # noqa: ANN401 - a driver's row
+    return connection.execute(select(_keys).where(_keys.c.device_id == device_id)).first()
 
 
-async def _change(connection: AsyncConnection, device_id: str, **values: object) -> None:
-    changed = await connection.execute(update(_keys).where(_keys.c.device_id == device_id).values(**values))
+def _change(connection: Connection, device_id: str, **values: object) -> None:
+    changed = connection.execute(update(_keys).where(_keys.c.device_id == device_id).values(**values))
     if changed.rowcount == 0:
-        await connection.execute(insert(_keys).values(device_id=device_id, **values))
+        connection.execute(insert(_keys).values(device_id=device_id, **values))
 
 
 # -- the operator's side -------------------------------------------------------------------------------------
 
 
-async def want(connection: AsyncConnection, device_id: str, kind: int, actor: str) -> None:
+def want(connection: Connection, device_id: str, kind: int, actor: str) -> None:
     """Have a device renew its certificate, or make a new key as well, at its next check-in.
 
     Raises:
@@ -51,13 +50,13 @@ async def want(connection: AsyncConnection, device_id: str, kind: int, actor: st
         VerifyError: it was revoked or retired, so that no check-in of it will be heard.
     """
     devices = schema.devices
-    row = (await connection.execute(select(devices.c.revoked).where(devices.c.id == device_id))).first()
+    row = connection.execute(select(devices.c.revoked).where(devices.c.id == device_id)).first()
     if row is None:
         raise InputError(f"no device {device_id}: see 'fota device list'", "unknown-device")
     if row.revoked:
         raise VerifyError(f"device {device_id} is shut out: it cannot be told", "shut-out")
-    await _change(connection, device_id, wanted=kind)
-    await record_audit(connection, actor, _ACTION[kind], device_id)
+    _change(connection, device_id, wanted=kind)
+    record_audit(connection, actor, _ACTION[kind], device_id)
 
 
 async def want_of_group(database: Database, name: str, kind: int, actor: str) -> dict[str, int]:
@@ -71,13 +70,7 @@ async def want_of_group(database: Database, name: str, kind: int, actor: str) ->
     after: str | None = None
     wanted = shut_out = 0
     while True:
-        async with database.write() as connection:
-            await require_group(connection, name)
-            page = members(scope, after).limit(PAGE)
-            ids = list((await connection.execute(page)).scalars())
-            told = await _want_page(connection, ids, kind)
-            if told:
-                await record_audit(connection, actor, _ACTION[kind], str(scope), devices=told)
+        ids, told = await database.write(_want_page, scope, after, kind, actor)
         wanted, shut_out = wanted + told, shut_out + len(ids) - told
         if len(ids) < PAGE:
             break
@@ -88,18 +81,30 @@ async def want_of_group(database: Database, name: str, kind: int, actor: str) ->
     return {"wanted": wanted, "shut_out": shut_out}
 
 
-async def _want_page(connection: AsyncConnection, ids: list[str], kind: int) -> int:
+def _want_page(
+    connection: Connection, scope: Scope, after: str | None, kind: int, actor: str
+) -> tuple[list[str], int]:
+    """Want it of a page of devices; return them, and how many of them are not shut out."""
+    require_group(connection, str(scope.group))
+    ids = list(connection.execute(members(scope, after).limit(PAGE)).scalars())
+    told = _want_of(connection, ids, kind)
+    if told:
+        record_audit(connection, actor, _ACTION[kind], str(scope), devices=told)
+    return ids, told
+
+
+def _want_of(connection: Connection, ids: list[str], kind: int) -> int:
     """Want it of those devices that are not shut out, and return how many they are."""
     devices = schema.devices
     able = select(devices.c.id).where(devices.c.id.in_(ids), devices.c.revoked.is_(False))
     known = exists().where(_keys.c.device_id == devices.c.id)
-    changed = await connection.execute(update(_keys).where(_keys.c.device_id.in_(able)).values(wanted=kind))
+    changed = connection.execute(update(_keys).where(_keys.c.device_id.in_(able)).values(wanted=kind))
     fresh = able.with_only_columns(devices.c.id, literal(kind)).where(~known)
-    added = await connection.execute(insert(_keys).from_select(["device_id", "wanted"], fresh))
+    added = connection.execute(insert(_keys).from_select(["device_id", "wanted"], fresh))
     return changed.rowcount + added.rowcount
 
 
-async def list_orders(connection: AsyncConnection, after: str, limit: int) -> list[dict[str, Any]]:
+def list_orders(connection: Connection, after: str, limit: int) -> list[dict[str, Any]]:
     """Return up to ``limit`` orders that wait for the CA, of devices above ``after``, in order; none of
     retired or revoked ones.
     """
@@ -112,12 +117,12 @@ async def list_orders(connection: AsyncConnection, after: str, limit: int) -> li
         .order_by(_keys.c.device_id)
         .limit(limit)
     )
-    rows = (await connection.execute(query)).all()
+    rows = connection.execute(query).all()
     return [{"device": row.device_id, "order": row.order.hex(), "at": row.ordered_at} for row in rows]
 
 
-async def deliver(
-    connection: AsyncConnection, device_id: str, raw: bytes, cas: Sequence[x509.Certificate], actor: str
+def deliver(
+    connection: Connection, device_id: str, raw: bytes, cas: Sequence[x509.Certificate], actor: str
 ) -> None:
     """Take a certificate, of one of the device CAs, for the key that a device ordered one for.
 
@@ -125,16 +130,14 @@ async def deliver(
         InputError: nothing was ordered, or it is not a certificate.
         VerifyError: it is for another key or name, or of another CA.
     """
-    row = await _row(connection, device_id)
+    row = _row(connection, device_id)
     if row is None or row.order is None:
         raise InputError(f"device {device_id} has no order", "unknown-order")
     certificate = _issued(raw, cas)
     if key_for(certificate, device_id) != row.order_key:
         raise VerifyError("the certificate is for another key or device", "certificate")
-    await _change(connection, device_id, certificate=raw)
-    await record_audit(
-        connection, actor, "device.certify", device_id, serial=f"{certificate.serial_number:x}"
-    )
+    _change(connection, device_id, certificate=raw)
+    record_audit(connection, actor, "device.certify", device_id, serial=f"{certificate.serial_number:x}")
 
 
 def _issued(raw: bytes, cas: Sequence[x509.Certificate]) -> x509.Certificate:
@@ -147,8 +150,8 @@ def _issued(raw: bytes, cas: Sequence[x509.Certificate]) -> x509.Certificate:
 # -- the device's side ---------------------------------------------------------------------------------------
 
 
-async def answer(
-    connection: AsyncConnection,
+def answer(
+    connection: Connection,
     identity: Identity,
     device: Any,  # noqa: ANN401 - a driver's row
     order: bytes | None,
@@ -159,9 +162,9 @@ async def answer(
         Forbidden: nothing is wanted of its key.
         FormatError, VerifyError: the order is not one, or not signed by the factory key and the new key.
     """
-    row = await _row(connection, identity.device_id)
+    row = _row(connection, identity.device_id)
     if order is None:
-        return await _prove(connection, identity, device, row)
+        return _prove(connection, identity, device, row)
     wanted = key_order(device, identity, now())
     if not wanted:
         raise Forbidden("nothing is wanted of this device's key", "not-wanted")
@@ -174,9 +177,7 @@ async def answer(
         if row.certificate is not None:
             return certify.encode_answer(certify.ISSUED, row.certificate)
         return certify.encode_answer(certify.PENDING, None)
-    await _change(
-        connection, identity.device_id, order=order, order_key=key, ordered_at=now(), certificate=None
-    )
+    _change(connection, identity.device_id, order=order, order_key=key, ordered_at=now(), certificate=None)
     return certify.encode_answer(certify.PENDING, None)
 
 
@@ -186,11 +187,11 @@ def _ordered_key(raw: bytes, device_id: str, factory_xy: bytes) -> bytes:
     return requested_key(order.csr, device_id)
 
 
-async def _prove(connection: AsyncConnection, identity: Identity, device: Any, row: Any) -> bytes:  # noqa: ANN401
+def _prove(connection: Connection, identity: Identity, device: Any, row: Any) -> bytes:  # noqa: ANN401
     """The device has come with this certificate: if it is the one that was issued, it counts from now on."""
     if row is not None and row.certificate == identity.certificate:
         rotated = identity.public_key != device.public_key
-        await _change(
+        _change(
             connection,
             identity.device_id,
             wanted=None,
@@ -201,5 +202,5 @@ async def _prove(connection: AsyncConnection, identity: Identity, device: Any, r
             current_since=now(),
             not_after=int(identity.not_after),
         )
-        await record_audit(connection, "device", "device.key", identity.device_id, rotated=rotated)
+        record_audit(connection, "device", "device.key", identity.device_id, rotated=rotated)
     return certify.encode_answer(certify.CURRENT, None)

@@ -7,8 +7,7 @@ connection of a retired device is answered and closed before it has said anythin
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, insert, select, update
 
 from fota_server import schema
 from fota_server.database import now, record_audit
@@ -26,9 +25,9 @@ class Retired:
         self._ids: set[str] = set()
         self.on_retire: list[Callable[[str], None]] = []
 
-    async def load(self, connection: AsyncConnection) -> None:
+    def load(self, connection: Connection) -> None:
         """Read them from the database."""
-        rows = await connection.execute(select(schema.retirements.c.device_id))
+        rows = connection.execute(select(schema.retirements.c.device_id))
         self._ids = set(rows.scalars())
 
     def __contains__(self, device_id: object) -> bool:
@@ -42,7 +41,7 @@ class Retired:
             hang_up(device_id)
 
 
-async def retire(connection: AsyncConnection, device_id: str, reason: str, actor: str) -> None:
+def retire(connection: Connection, device_id: str, reason: str, actor: str) -> None:
     """End a device's life, seen or not. There is no way back.
 
     Raises:
@@ -52,21 +51,21 @@ async def retire(connection: AsyncConnection, device_id: str, reason: str, actor
         raise InputError(f"{device_id} is not a device id: 18 lower-case hex digits", "device-id")
     if len(reason) > MAX_REASON:
         raise InputError(f"the reason is longer than {MAX_REASON} characters", "reason")
-    if await retirement_of(connection, device_id):
+    if retirement_of(connection, device_id):
         raise InputError(f"device {device_id} is retired already", "retired")
     devices = schema.devices
-    known = await connection.execute(update(devices).where(devices.c.id == device_id).values(revoked=True))
+    known = connection.execute(update(devices).where(devices.c.id == device_id).values(revoked=True))
     if known.rowcount == 0:
-        await connection.execute(insert(devices).values(id=device_id, revoked=True, admitted_by=actor))
-    await close_device(connection, device_id, "the device was retired")
+        connection.execute(insert(devices).values(id=device_id, revoked=True, admitted_by=actor))
+    close_device(connection, device_id, "the device was retired")
     row = {"device_id": device_id, "at": now(), "by": actor, "reason": reason}
-    await connection.execute(insert(schema.retirements).values(**row))
-    await record_audit(connection, actor, "device.retire", device_id, reason=reason)
+    connection.execute(insert(schema.retirements).values(**row))
+    record_audit(connection, actor, "device.retire", device_id, reason=reason)
 
 
-async def retirement_of(connection: AsyncConnection, device_id: str) -> dict[str, Any] | None:
+def retirement_of(connection: Connection, device_id: str) -> dict[str, Any] | None:
     """Return when, by whom and why a device was retired, or None."""
     table = schema.retirements
     query = select(table.c.at, table.c.by, table.c.reason).where(table.c.device_id == device_id)
-    row = (await connection.execute(query)).mappings().first()
+    row = connection.execute(query).mappings().first()
     return dict(row) if row else None

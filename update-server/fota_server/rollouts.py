@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, exists, func, literal, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, Connection, case, exists, func, literal, select, update
 
 from fota_server import schema
 from fota_server.database import now, record_audit
@@ -26,8 +25,8 @@ _rollouts, _targets, _left = schema.rollouts, schema.targets, schema.left_out
 # -- closing targets -----------------------------------------------------------------------------------------
 
 
-async def close_page(
-    connection: AsyncConnection,
+def close_page(
+    connection: Connection,
     which: ColumnElement[bool],
     state: TargetState,
     reason: str | ColumnElement[str],
@@ -35,32 +34,32 @@ async def close_page(
     """Close a page of the targets ``which`` that are under way; return how many."""
     under_way = _targets.c.state.in_(UNDER_WAY)
     query = select(_targets.c.id, _targets.c.rollout_id).where(which, under_way).limit(PAGE)
-    rows = (await connection.execute(query)).all()
+    rows = connection.execute(query).all()
     if rows:
         ended = {"state": state, "reason": reason, "updated_at": now()}
         ids = [row.id for row in rows]
-        await connection.execute(update(_targets).where(_targets.c.id.in_(ids)).values(**ended))
-        await settle(connection, {row.rollout_id for row in rows})
+        connection.execute(update(_targets).where(_targets.c.id.in_(ids)).values(**ended))
+        settle(connection, {row.rollout_id for row in rows})
     return len(rows)
 
 
-async def cancel_page(connection: AsyncConnection, rollout_id: int) -> None:
+def cancel_page(connection: Connection, rollout_id: int) -> None:
     """Close the next page of a rollout that is being cancelled; after the last one it is."""
     reason = f"rollout {rollout_id} was cancelled"
     which = _targets.c.rollout_id == rollout_id
-    if await close_page(connection, which, TargetState.CANCELLED, reason) < PAGE:
-        await _end(connection, rollout_id, RolloutState.CANCELLED)
+    if close_page(connection, which, TargetState.CANCELLED, reason) < PAGE:
+        _end(connection, rollout_id, RolloutState.CANCELLED)
 
 
-async def close_device(connection: AsyncConnection, device_id: str, reason: str) -> None:
+def close_device(connection: Connection, device_id: str, reason: str) -> None:
     """Close what is under way for a device that was shut out; its rollouts do not wait for it."""
-    await close_page(connection, _targets.c.device_id == device_id, TargetState.GONE, reason)
+    close_page(connection, _targets.c.device_id == device_id, TargetState.GONE, reason)
 
 
 # -- verdicts ------------------------------------------------------------------------------------------------
 
 
-async def settle(connection: AsyncConnection, rollout_ids: Collection[int]) -> None:
+def settle(connection: Connection, rollout_ids: Collection[int]) -> None:
     """Store the verdict on each of these rollouts, in the transaction that changed their targets."""
     if not rollout_ids:
         return
@@ -78,52 +77,52 @@ async def settle(connection: AsyncConnection, rollout_ids: Collection[int]) -> N
     query = select(_rollouts.c.id, _rollouts.c.state, verdict.label("verdict")).where(
         _rollouts.c.id.in_(rollout_ids), _rollouts.c.state.not_in(fixed)
     )
-    for row in (await connection.execute(query)).all():
+    for row in connection.execute(query).all():
         if row.verdict != row.state:
-            await _end(connection, row.id, RolloutState(row.verdict))
+            _end(connection, row.id, RolloutState(row.verdict))
 
 
-async def _end(connection: AsyncConnection, rollout_id: int, state: RolloutState) -> None:
+def _end(connection: Connection, rollout_id: int, state: RolloutState) -> None:
     ended_at = None if state is RolloutState.RUNNING else now()
     change = {"state": state, "ended_at": ended_at}
-    await connection.execute(update(_rollouts).where(_rollouts.c.id == rollout_id).values(**change))
+    connection.execute(update(_rollouts).where(_rollouts.c.id == rollout_id).values(**change))
     action = "rollout.reopen" if ended_at is None else "rollout.end"
-    await record_audit(connection, "server", action, str(rollout_id), verdict=state.value)
+    record_audit(connection, "server", action, str(rollout_id), verdict=state.value)
 
 
 # -- changing one --------------------------------------------------------------------------------------------
 
 
-async def set_paused(connection: AsyncConnection, rollout_id: int, paused: bool, actor: str) -> None:
+def set_paused(connection: Connection, rollout_id: int, paused: bool, actor: str) -> None:
     """Pause or resume a rollout; a pause does not touch a device that runs the release.
 
     Raises:
         InputError: no such rollout.
         VerifyError: it has ended.
     """
-    row = await _require_open(connection, rollout_id, "pause" if paused else "resume")
+    row = _require_open(connection, rollout_id, "pause" if paused else "resume")
     if row["paused"] != paused:
         change = update(_rollouts).where(_rollouts.c.id == rollout_id).values(paused=paused)
-        await connection.execute(change)
+        connection.execute(change)
         action = "rollout.pause" if paused else "rollout.resume"
-        await record_audit(connection, actor, action, str(rollout_id))
+        record_audit(connection, actor, action, str(rollout_id))
 
 
-async def cancel(connection: AsyncConnection, rollout_id: int, actor: str) -> None:
+def cancel(connection: Connection, rollout_id: int, actor: str) -> None:
     """End a rollout: no further device is offered it. What is installed already stays so.
 
     Raises:
         InputError, VerifyError: as for ``set_paused``.
     """
-    await _require_open(connection, rollout_id, "cancel")
+    _require_open(connection, rollout_id, "cancel")
     change = {"state": RolloutState.CANCELLING, "paused": False}
-    await connection.execute(update(_rollouts).where(_rollouts.c.id == rollout_id).values(**change))
-    await record_audit(connection, actor, "rollout.cancel", str(rollout_id))
-    await cancel_page(connection, rollout_id)
+    connection.execute(update(_rollouts).where(_rollouts.c.id == rollout_id).values(**change))
+    record_audit(connection, actor, "rollout.cancel", str(rollout_id))
+    cancel_page(connection, rollout_id)
 
 
-async def _require_open(connection: AsyncConnection, rollout_id: int, verb: str) -> Any:  # noqa: ANN401 - a row
-    row = await _rollout(connection, rollout_id)
+def _require_open(connection: Connection, rollout_id: int, verb: str) -> Any:  # noqa: ANN401 - a row
+    row = _rollout(connection, rollout_id)
     if row["state"] not in OPEN:
         raise VerifyError(
             f"rollout {rollout_id} is {row['state']}: there is nothing to {verb}", "rollout-ended"
@@ -134,25 +133,25 @@ async def _require_open(connection: AsyncConnection, rollout_id: int, verb: str)
 # -- showing -------------------------------------------------------------------------------------------------
 
 
-async def show(connection: AsyncConnection, rollout_id: int) -> dict[str, Any]:
+def show(connection: Connection, rollout_id: int) -> dict[str, Any]:
     """Return one rollout: progress, who was left out and why, and how many of its group it does not cover.
 
     Raises:
         InputError: no such rollout.
     """
-    row = await _rollout(connection, rollout_id)
-    (shown,) = await _summaries(connection, [row])
+    row = _rollout(connection, rollout_id)
+    (shown,) = _summaries(connection, [row])
     left = (
         select(_left.c.reason, func.count().label("devices"), func.min(_left.c.device_id).label("first"))
         .where(_left.c.rollout_id == rollout_id)
         .group_by(_left.c.reason)
         .order_by(func.count().desc(), _left.c.reason)
     )
-    left_out = [dict(item) for item in (await connection.execute(left)).mappings()]
-    return shown | {"left_out": left_out, "not_covered": await _not_covered(connection, row)}
+    left_out = [dict(item) for item in connection.execute(left).mappings()]
+    return shown | {"left_out": left_out, "not_covered": _not_covered(connection, row)}
 
 
-async def _not_covered(connection: AsyncConnection, row: Any) -> int:  # noqa: ANN401 - a driver's row
+def _not_covered(connection: Connection, row: Any) -> int:  # noqa: ANN401 - a driver's row
     """Return how many devices joined the group of a rollout that still runs after it was planned."""
     scope = Scope.parse(row["scope"])
     if row["state"] != RolloutState.RUNNING or not scope.group:
@@ -163,19 +162,19 @@ async def _not_covered(connection: AsyncConnection, row: Any) -> int:  # noqa: A
         for table in (_targets, _left)
     )
     query = select(func.count()).select_from(group).where(*(~each for each in known))
-    return int((await connection.execute(query)).scalar_one())
+    return int(connection.execute(query).scalar_one())
 
 
-async def _rollout(connection: AsyncConnection, rollout_id: int) -> Any:  # noqa: ANN401 - a driver's row
+def _rollout(connection: Connection, rollout_id: int) -> Any:  # noqa: ANN401 - a driver's row
     query = select(_rollouts).where(_rollouts.c.id == rollout_id)
-    row = (await connection.execute(query)).mappings().first()
+    row = connection.execute(query).mappings().first()
     if row is None:
         raise InputError(f"no rollout {rollout_id}: see 'fota rollout list'", "unknown-rollout")
     return row
 
 
-async def list_targets(
-    connection: AsyncConnection, rollout_id: int, states: Collection[str], after: str, limit: int
+def list_targets(
+    connection: Connection, rollout_id: int, states: Collection[str], after: str, limit: int
 ) -> list[dict[str, Any]]:
     """Return up to ``limit`` devices of a rollout above ``after``, in order, with how far each is.
 
@@ -184,7 +183,7 @@ async def list_targets(
     Raises:
         InputError: no such rollout, or no such state.
     """
-    await _rollout(connection, rollout_id)
+    _rollout(connection, rollout_id)
     for word in states:
         if word not in set(TargetState):
             raise InputError(f"no state {word}: there are {', '.join(TargetState)}", "state")
@@ -204,45 +203,43 @@ async def list_targets(
     )
     if states:
         query = query.where(_targets.c.state.in_(states))
-    return [dict(row) for row in (await connection.execute(query)).mappings()]
+    return [dict(row) for row in connection.execute(query).mappings()]
 
 
-async def list_left_out(
-    connection: AsyncConnection, rollout_id: int, after: str, limit: int
-) -> list[dict[str, Any]]:
+def list_left_out(connection: Connection, rollout_id: int, after: str, limit: int) -> list[dict[str, Any]]:
     """Return up to ``limit`` devices above ``after`` that a rollout left out, in order, with the reasons.
 
     Raises:
         InputError: no such rollout.
     """
-    await _rollout(connection, rollout_id)
+    _rollout(connection, rollout_id)
     query = (
         select(_left.c.device_id, _left.c.reason)
         .where(_left.c.rollout_id == rollout_id, _left.c.device_id > after)
         .order_by(_left.c.device_id)
         .limit(limit)
     )
-    return [dict(row) for row in (await connection.execute(query)).mappings()]
+    return [dict(row) for row in connection.execute(query).mappings()]
 
 
-async def list_all(connection: AsyncConnection, before: int | None, limit: int) -> list[dict[str, Any]]:
+def list_all(connection: Connection, before: int | None, limit: int) -> list[dict[str, Any]]:
     """Return up to ``limit`` rollouts with their progress, newest first, of those older than ``before``."""
     query = select(_rollouts).order_by(_rollouts.c.id.desc()).limit(limit)
     if before is not None:
         query = query.where(_rollouts.c.id < before)
-    return await _summaries(connection, (await connection.execute(query)).mappings().all())
+    return _summaries(connection, connection.execute(query).mappings().all())
 
 
-async def of_group(connection: AsyncConnection, name: str, *, planning: bool = False) -> list[int]:
+def of_group(connection: Connection, name: str, *, planning: bool = False) -> list[int]:
     """Return the rollouts for a group that have not ended, or only those still ``planning``, oldest first."""
     states = (RolloutState.PLANNING,) if planning else OPEN
     query = select(_rollouts.c.id).where(
         _rollouts.c.scope == str(Scope(device=None, group=name)), _rollouts.c.state.in_(states)
     )
-    return list((await connection.execute(query.order_by(_rollouts.c.id))).scalars())
+    return list(connection.execute(query.order_by(_rollouts.c.id)).scalars())
 
 
-async def _summaries(connection: AsyncConnection, rows: Iterable[Any]) -> list[dict[str, Any]]:
+def _summaries(connection: Connection, rows: Iterable[Any]) -> list[dict[str, Any]]:
     rows = list(rows)
     counts = (
         select(_targets.c.rollout_id, _targets.c.state, _targets.c.release_id, func.count().label("n"))
@@ -253,12 +250,12 @@ async def _summaries(connection: AsyncConnection, rows: Iterable[Any]) -> list[d
     releases: dict[int, set[int]] = {
         row["id"]: {row["release_id"]} if row["release_id"] is not None else set() for row in rows
     }
-    for count in await connection.execute(counts):
+    for count in connection.execute(counts):
         progress[count.rollout_id][count.state] += count.n
         releases[count.rollout_id].add(count.release_id)
     table = schema.releases
     named = select(table.c.id, table.c.version).where(table.c.id.in_(set().union(*releases.values())))
-    versions = {row.id: row.version for row in await connection.execute(named)}
+    versions = {row.id: row.version for row in connection.execute(named)}
     return [
         {
             "id": row["id"],

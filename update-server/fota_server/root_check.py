@@ -2,8 +2,7 @@
 
 import ssl
 
-from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, func, select
 
 from fota_server import schema
 from fota_server.catalog import RELEASES, open_release, release_of
@@ -19,18 +18,18 @@ from fota_wire.settings import DEFAULT_MAX_STEP
 SHOWN = 5
 
 
-async def dangers(connection: AsyncConnection, new: Root, current: Root, served: TlsFiles) -> list[str]:
+def dangers(connection: Connection, new: Root, current: Root, served: TlsFiles) -> list[str]:
     """Return what would be lost with ``new`` in place of ``current``; none if all is well.
 
     ``served``: the certificates that devices meet here.
     """
-    rows = (await connection.execute(RELEASES)).mappings().all()
+    rows = connection.execute(RELEASES).mappings().all()
     return [
         *host_root.root_faults(new),
         *host_root.shared_keys(new),
         *server_dangers(new, served),
         *release_dangers([release_of(row) for row in rows], new, current),
-        *await _device_dangers(connection, new),
+        *_device_dangers(connection, new),
     ]
 
 
@@ -64,16 +63,16 @@ def release_dangers(releases: list[Release], new: Root, current: Root) -> list[s
     ]
 
 
-async def _device_dangers(connection: AsyncConnection, new: Root) -> list[str]:
+def _device_dangers(connection: Connection, new: Root) -> list[str]:
     table, out = schema.devices, schema.retirements
     beyond = table.c.floor < new.min_secver - DEFAULT_MAX_STEP
     alive = ~table.c.revoked & ~select(out.c.device_id).where(out.c.device_id == table.c.id).exists()
     count = select(func.count()).select_from(table).where(beyond, alive)
-    number = (await connection.execute(count)).scalar_one()
+    number = connection.execute(count).scalar_one()
     if not number:
         return []
     first = select(table.c.id).where(beyond, alive).order_by(table.c.id).limit(SHOWN)
-    names = ", ".join((await connection.execute(first)).scalars())
+    names = ", ".join(connection.execute(first).scalars())
     return [
         f"{number} devices could never install anything again, since its minimum security counter"
         f" {new.min_secver} is more than {DEFAULT_MAX_STEP} above their floor ({names})"

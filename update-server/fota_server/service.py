@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from fota_server import device_plane, operator_plane, schema, tls
 from fota_server.artifacts import ArtifactStore
@@ -79,26 +79,29 @@ def open_database(config_url: str | None, data: Path) -> Database:
     return Database(open_engine(sqlite_url(database_path(config_url, data))))
 
 
-async def prepare(config: ServerConfig, database: Database, genesis: bytes) -> TrustChain:
+def prepare(config: ServerConfig, database: Database, genesis: bytes) -> TrustChain:
     """Make tables and first token if there are none, and return the verified chain of ROOT documents.
 
     Raises:
         VerifyError: the database was begun with another genesis ROOT.
     """
-    await database.bring_up_to_date()
-    async with database.write() as connection:
-        rows = (await connection.execute(select(schema.roots).order_by(schema.roots.c.version))).all()
-        documents = [row.raw for row in rows] or [genesis]
-        trust = TrustChain(documents)
-        if documents[0] != genesis and genesis not in documents:
-            raise VerifyError(f"{config.root} is not the ROOT that {config.data} was set up with", "root")
-        if not rows:
-            row = {"version": trust.current.version, "raw": genesis, "added_at": now()}
-            await connection.execute(insert(schema.roots).values(**row))
-        if not (await connection.execute(select(func.count()).select_from(schema.tokens))).scalar_one():
-            token = await create_token(connection, "first-operator", "admin", "server")
-            # Written before the commit: a crash in between leaves a file that the next start replaces.
-            write_atomic(config.data / "operator.token", token.encode() + b"\n", 0o600)
+    database.bring_up_to_date()
+    return database.transact(_begin, config, genesis)
+
+
+def _begin(connection: Connection, config: ServerConfig, genesis: bytes) -> TrustChain:
+    rows = connection.execute(select(schema.roots).order_by(schema.roots.c.version)).all()
+    documents = [row.raw for row in rows] or [genesis]
+    trust = TrustChain(documents)
+    if documents[0] != genesis and genesis not in documents:
+        raise VerifyError(f"{config.root} is not the ROOT that {config.data} was set up with", "root")
+    if not rows:
+        row = {"version": trust.current.version, "raw": genesis, "added_at": now()}
+        connection.execute(insert(schema.roots).values(**row))
+    if not connection.execute(select(func.count()).select_from(schema.tokens)).scalar_one():
+        token = create_token(connection, "first-operator", "admin", "server")
+        # Written before the commit: a crash in between leaves a file that the next start replaces.
+        write_atomic(config.data / "operator.token", token.encode() + b"\n", 0o600)
     return trust
 
 
@@ -159,11 +162,11 @@ async def serve(
     require_whole(path, config.data, accept_loss=accept_loss)
     database = open_database(config.database_url, config.data)
     try:
-        trust = await prepare(config, database, read_input(config.root, 4096))
+        trust = prepare(config, database, read_input(config.root, 4096))
         trust.require_assign_key(signer)
         await _Service(config, database, trust, signer, tls_files, image_keys, limits).run(on_ready)
     finally:
-        await database.close()
+        database.close()
     mark_running(path, running=False)
 
 
@@ -236,8 +239,7 @@ class _Service:
 
     async def run(self, on_ready: Callable[[Running], None]) -> None:
         """Accept connections until a signal says to stop."""
-        async with self._database.read() as connection:
-            await self._retired.load(connection)
+        await self._database.read(self._retired.load)
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
         for sig in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sig, stop.set)

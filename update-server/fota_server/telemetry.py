@@ -3,8 +3,7 @@
 import json
 from typing import Any
 
-from sqlalchemy import delete, insert, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, delete, insert, select
 
 from fota_server import schema
 from fota_wire.checkin import Request
@@ -24,9 +23,7 @@ def sort_out(request: Request) -> None:
     request.refused_values = sorted(refused | {n for n, value in found if not _is_json(value[2])})
 
 
-async def store(
-    connection: AsyncConnection, device_id: str, values: list[tuple[str, int, str]], now: int
-) -> None:
+def store(connection: Connection, device_id: str, values: list[tuple[str, int, str]], now: int) -> None:
     """Keep the last of ``values`` per topic; of more than ``TOPICS_KEPT`` the least recently sent go."""
     table = schema.telemetry
     latest: dict[str, tuple[int, str]] = {}
@@ -34,20 +31,20 @@ async def store(
         latest.pop(topic, None)
         latest[topic] = (at if 0 < at <= now + CLOCK_AHEAD_S else now, text)
     mine = table.c.device_id == device_id
-    await connection.execute(delete(table).where(mine, table.c.topic.in_(list(latest))))
+    connection.execute(delete(table).where(mine, table.c.topic.in_(list(latest))))
     rows = [
         {"device_id": device_id, "topic": topic, "at": at, "received_at": now, "value": text}
         for topic, (at, text) in latest.items()
     ]
-    await connection.execute(insert(table), rows)
+    connection.execute(insert(table), rows)
     newest_first = table.c.received_at.desc(), table.c.at.desc(), table.c.topic
     too_old = select(table.c.topic).where(mine).order_by(*newest_first).offset(TOPICS_KEPT)
-    gone = [row.topic for row in await connection.execute(too_old)]
+    gone = [row.topic for row in connection.execute(too_old)]
     if gone:
-        await connection.execute(delete(table).where(mine, table.c.topic.in_(gone)))
+        connection.execute(delete(table).where(mine, table.c.topic.in_(gone)))
 
 
-async def read(connection: AsyncConnection, device_id: str) -> list[dict[str, Any]]:
+def read(connection: Connection, device_id: str) -> list[dict[str, Any]]:
     """Return ``{topic, at, received_at, value}`` of each topic, by name; ``value`` is what the JSON says."""
     table = schema.telemetry
     query = select(table).where(table.c.device_id == device_id).order_by(table.c.topic)
@@ -58,7 +55,7 @@ async def read(connection: AsyncConnection, device_id: str) -> list[dict[str, An
             "received_at": row.received_at,
             "value": json.loads(row.value),
         }
-        for row in await connection.execute(query)
+        for row in connection.execute(query)
         if _is_json(row.value)
     ]
 

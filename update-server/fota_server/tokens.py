@@ -9,8 +9,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, insert, select, update
 
 from fota_server import schema
 from fota_server.database import now, record_audit
@@ -41,8 +40,8 @@ class Operator:
         return right in ROLES.get(self.role, ())
 
 
-async def create_token(
-    connection: AsyncConnection, name: str, role: str, actor: str, *, expires_at: int | None = None
+def create_token(
+    connection: Connection, name: str, role: str, actor: str, *, expires_at: int | None = None
 ) -> str:
     """Return a new token; this is the only time that it can be seen. ``expires_at`` None: it does not end.
 
@@ -54,7 +53,7 @@ async def create_token(
     if not 1 <= len(name) <= 64 or not name.isprintable():
         raise InputError("a token's name has 1 to 64 printable characters", "token-name")
     table = schema.tokens
-    if (await connection.execute(select(table.c.id).where(table.c.name == name))).first():
+    if connection.execute(select(table.c.id).where(table.c.name == name)).first():
         raise InputError(f"there is a token named {name} already: choose another name", "token-name")
     token_id, secret = secrets.token_hex(8), secrets.token_hex(32)
     row = {
@@ -65,19 +64,19 @@ async def create_token(
         "created_at": now(),
         "expires_at": expires_at,
     }
-    await connection.execute(insert(table).values(**row))
-    await record_audit(connection, actor, "token.create", name, role=role, expires_at=expires_at)
+    connection.execute(insert(table).values(**row))
+    record_audit(connection, actor, "token.create", name, role=role, expires_at=expires_at)
     return f"fota_{token_id}_{secret}"
 
 
-async def find_operator(connection: AsyncConnection, token: str) -> Operator | None:
+def find_operator(connection: Connection, token: str) -> Operator | None:
     """Return whose token this is, or None: nobody's, revoked, expired. The comparison takes constant time."""
     prefix, _, rest = token.partition("_")
     token_id, _, secret = rest.partition("_")
     if prefix != "fota" or len(token) > 128 or not token.isascii():
         return None
     table = schema.tokens
-    row = (await connection.execute(select(table).where(table.c.id == token_id))).first()
+    row = connection.execute(select(table).where(table.c.id == token_id)).first()
     # An unknown id costs the same comparison, so that time does not tell which ids exist.
     known = hmac.compare_digest(_hash(secret), row.secret_hash if row else _hash(""))
     if row is None or not known or row.revoked_at is not None:
@@ -87,15 +86,15 @@ async def find_operator(connection: AsyncConnection, token: str) -> Operator | N
     return Operator(name=row.name, role=row.role)
 
 
-async def list_tokens(connection: AsyncConnection) -> list[dict[str, Any]]:
+def list_tokens(connection: Connection) -> list[dict[str, Any]]:
     """Return all tokens, without their secrets."""
     table = schema.tokens
     shown = (table.c.name, table.c.role, table.c.created_at, table.c.revoked_at, table.c.expires_at)
     query = select(*shown).order_by(table.c.created_at)
-    return [dict(row) for row in (await connection.execute(query)).mappings()]
+    return [dict(row) for row in connection.execute(query).mappings()]
 
 
-async def revoke_token(connection: AsyncConnection, name: str, actor: str) -> None:
+def revoke_token(connection: Connection, name: str, actor: str) -> None:
     """Make a token useless, at once.
 
     Raises:
@@ -103,10 +102,10 @@ async def revoke_token(connection: AsyncConnection, name: str, actor: str) -> No
     """
     table = schema.tokens
     in_force = (table.c.name == name) & table.c.revoked_at.is_(None)
-    result = await connection.execute(update(table).where(in_force).values(revoked_at=now()))
+    result = connection.execute(update(table).where(in_force).values(revoked_at=now()))
     if result.rowcount == 0:
         raise InputError(f"no token named {name} in force: see 'fota server token list'", "unknown-token")
-    await record_audit(connection, actor, "token.revoke", name)
+    record_audit(connection, actor, "token.revoke", name)
 
 
 def _hash(secret: str) -> str:
