@@ -1,16 +1,13 @@
 """The operator plane: releases, rollouts, rollbacks, groups, tokens, audit; each with the state it leaves."""
 
 import hashlib
-import http.client
 import json
 import secrets
 import sqlite3
-import ssl
 from typing import Any
 
 import esp_world
 import pytest
-from lifeline import HANG_S
 from server_world import (
     CLASS,
     Built,
@@ -138,30 +135,6 @@ def test_publishing_twice_changes_nothing(server: Server, releases: dict[str, Bu
     status, answer = server.publish(releases["1.1.0"])
     assert (status, answer["created"]) == (200, False)
     assert (server.rows("SELECT * FROM releases"), audit_of(server, "release.publish")) == before
-
-
-def test_upload_of_what_is_there_is_answered_early_and_heard_out(
-    server: Server, releases: dict[str, Built]
-) -> None:
-    built = releases["1.1.0"]
-    context = ssl.create_default_context(cafile=str(server.keys.server_ca))
-    connection = http.client.HTTPSConnection(
-        "127.0.0.1", server.operator_port, context=context, timeout=HANG_S
-    )
-    path, headers = "/api/v1/artifacts/" + built.digest, {"authorization": f"Bearer {server.token}"}
-    connection.putrequest("PUT", path)
-    connection.putheader("content-length", str(len(built.file)))
-    for name, value in headers.items():
-        connection.putheader(name, value)
-    connection.endheaders()
-    connection.send(built.file[:1000])
-    with connection.getresponse() as answer:  # and only then the rest
-        assert answer.status == 200
-        answer.read()
-    connection.sock.sendall(built.file[1000:])
-    connection.request("GET", "/api/v1/releases", headers=headers)
-    assert connection.getresponse().status == 200
-    connection.close()
 
 
 def refused_release(server: Server, file: bytes, envelope: bytes) -> dict[str, str]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from fota_server.door import Door, Room, Visit
+from fota_server.handshake import Patience
 
 ErrorBody = Callable[[str, str], tuple[bytes, bytes]]
 """(code, message) -> (content type, body): how a plane words an error."""
@@ -27,8 +28,6 @@ Gate = Callable[[Mapping[object, object], str], tuple[int, str, str] | None]
 class Limits:
     """What one connection may take. Times in seconds, sizes in bytes. ``per_client``: connections of one
     client certificate at a time. ``handshake_s``: some 2 KiB either way, at the 256 B/s that are promised.
-    ``linger_s``: for the rest of a body that was answered before it was there; 0 cuts it off. Whoever sends
-    does not read yet, and a connection closed over unread bytes takes the answer with it (RFC 9112, 9.6).
     """
 
     header_bytes: int = 8192
@@ -38,7 +37,7 @@ class Limits:
     room: Room = field(default_factory=Room)
     per_client: int = 8
     drain_s: float = 5.0
-    linger_s: float = 0.0
+    patience: Patience = field(default_factory=Patience)
 
 
 class PlaneProtocol(HttpToolsProtocol):
@@ -58,7 +57,6 @@ class PlaneProtocol(HttpToolsProtocol):
         self._in_header = True
         self._first = True
         self._deadline: asyncio.TimerHandle | None = None
-        self._linger: asyncio.TimerHandle | None = None
         self._tls = _tls_extension(transport)
         self._client = str(self._tls.get("client_cert_chain"))
         self._objection: tuple[int, str, str] | None = None
@@ -93,7 +91,6 @@ class PlaneProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the timer, and one connection of this client."""
         self._disarm()
-        self._heard_out()
         mine = self.clients.get(self._client, [])
         if self in mine:
             mine.remove(self)
@@ -170,18 +167,13 @@ class PlaneProtocol(HttpToolsProtocol):
         super().on_message_complete()
         self._in_header = True
         self._header_size = 0
-        self._heard_out()
 
     def on_response_complete(self) -> None:
-        """Go on with the next request; a client that still sends a body is heard out, for ``linger_s``."""
+        """Go on with the next request; behind an answer to half a request there is none."""
+        half = not self._in_header and not self.pipeline  # else it is a later one that is still to come
         super().on_response_complete()
-        if not self._in_header and not self.transport.is_closing():
-            self._linger = self.loop.call_later(self.limits.linger_s, self.transport.close)
-
-    def _heard_out(self) -> None:
-        if self._linger is not None:
-            self._linger.cancel()
-            self._linger = None
+        if half:
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, or not taken, in the words of this plane."""

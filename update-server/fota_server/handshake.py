@@ -1,23 +1,33 @@
-"""The TLS side of one connection: asyncio's, with an alert for who is refused and a word about why.
+"""The TLS side of one connection: asyncio's, with an alert for who is refused, a word about why, and an end
+that takes no answer with it.
 
-asyncio's ``SSLProtocol`` drops the connection when a handshake fails, its alert unsent, and says nothing; it
-also keeps a buffer of 256 KiB per connection. It is no public interface of asyncio, though one that uvloop
-and others stand in for: what is used of it here is held by tests/server (ADR 23).
+asyncio's ``SSLProtocol`` drops the connection when a handshake fails, its alert unsent, and says nothing; one
+that it closes while the client still sends, it resets; it also keeps a buffer of 256 KiB per connection. It
+is no public interface of asyncio, though one that uvloop and others stand in for: what is used of it here is
+held by tests/server (ADR 23, ADR 52).
 """
 
 import asyncio
 import ssl
 from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
-
-LINGER_S = 2.0
-LINGER_BYTES = 1 << 16
 
 _HANDSHAKE, _CERTIFICATE, _TLS_1_3 = 22, 11, 0x0304  # RFC 8446 section 4
 
 OnFailure = Callable[[ssl.SSLError, bytes | None], None]
 """(reason, first certificate that the client presented in DER, if any): a handshake failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long a client that has had its last answer is heard out: seconds, and bytes of TLS. The seconds
+    are those of the longest check-in at the 256 B/s that are promised.
+    """
+
+    seconds: float = 40.0
+    size: int = 1 << 16
 
 
 class TlsProtocol(SSLProtocol):
@@ -32,6 +42,7 @@ class TlsProtocol(SSLProtocol):
         context: ssl.SSLContext,
         *,
         handshake_s: float,
+        patience: Patience,
         on_failure: OnFailure,
         on_lost: Callable[[], None],
     ) -> None:
@@ -43,8 +54,8 @@ class TlsProtocol(SSLProtocol):
             None,
             server_side=True,
             ssl_handshake_timeout=handshake_s,
-            ssl_shutdown_timeout=2.0,
         )
+        self._patience = patience
         self._on_failure = on_failure
         self._on_lost = on_lost
 
@@ -60,21 +71,52 @@ class TlsProtocol(SSLProtocol):
             return
         mine: Any = self
         self._on_failure(handshake_exc, getattr(mine._sslobj, "presented", None))
-        mine._process_outgoing()  # the alert
-        # Closed at once, a connection that still has something to read is reset, and the alert with it.
-        self._transport.set_protocol(_Linger(self._loop, self._transport, self._on_lost))
+        self._hear_out()  # the alert goes first
+
+    def _do_shutdown(self) -> None:
+        """Say that no more comes (close_notify), and hear out a client that may not know yet."""
+        mine: Any = self
+        base: Any = super()
+        try:
+            while not mine._eof_received and mine._sslobj.read(self.max_size):
+                pass  # OpenSSL cannot end a connection over what has been sent to it
+        except ssl.SSLError:
+            pass  # nothing more to read, or what `unwrap` will say, too
+        base._do_shutdown()
+        if mine._shutdown_timeout_handle is not None:  # the client has not said the same
+            self._hear_out()
+
+    def _hear_out(self) -> None:
+        """Send what is left to send, and throw away what still comes, for a while: closed at once, a
+        connection that has something to read is reset, and takes along what it was told (RFC 9112, 9.6).
+        """
+        mine: Any = self
+        base: Any = super()
+        transport = mine._transport
+        transport.write(mine._outgoing.read())
+        transport.set_protocol(_Linger(self._loop, transport, self._on_lost, self._patience))
+        transport.resume_reading()
         base.connection_lost(None)
 
 
 class _Linger(asyncio.Protocol):
-    """A refused client gets its alert: what it still sends is thrown away, for a while."""
+    """What is left of a connection that is over for us: until the client closes it, or for a while."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, transport: Any, on_lost: Callable[[], None]) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        transport: Any,  # noqa: ANN401
+        on_lost: Callable[[], None],
+        patience: Patience,
+    ) -> None:
         self._transport = transport
         self._on_lost = on_lost
-        self._left = LINGER_BYTES
-        self._timer = loop.call_later(LINGER_S, transport.abort)
-        transport.write_eof()
+        self._left = patience.size
+        self._timer = loop.call_later(patience.seconds, transport.abort)
+        try:
+            transport.write_eof()
+        except OSError:  # it has been reset meanwhile
+            transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Throw it away."""

@@ -147,6 +147,7 @@ class Listener:
                 protocol,
                 self.context,
                 handshake_s=self._limits.handshake_s,
+                patience=self._limits.patience,
                 on_failure=lambda reason, shown: self._on_unknown(reason, shown, address),
                 on_lost=lambda: self.door.leave(visit),
             )

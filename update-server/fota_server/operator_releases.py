@@ -36,7 +36,7 @@ from fota_server.root_check import dangers
 from fota_server.tokens import Operator
 from fota_server.trust import TrustChain
 from fota_wire import root as roots
-from fota_wire.errors import FormatError, FotaError, InputError, StorageError, VerifyError
+from fota_wire.errors import FormatError, FotaError, InputError, VerifyError
 from fota_wire.host_ca import der_certificate, short_name
 from fota_wire.release import image_keys
 from fota_wire.suit import unsafe_read_manifest
@@ -90,12 +90,6 @@ class ReleaseHandlers:
                     break
                 await asyncio.to_thread(upload.write, chunk)
             await asyncio.to_thread(upload.finish)
-        except StorageError:
-            with contextlib.suppress(TimeoutError, ClientDisconnect):
-                async with asyncio.timeout(UPLOAD_STALL_S):  # who still sends does not read: hear it out
-                    async for _ in stream:
-                        pass
-            raise
         except TimeoutError as exc:
             raise TooSlow("the upload stalled", "too-slow") from exc
         except ClientDisconnect as exc:

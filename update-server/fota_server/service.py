@@ -24,6 +24,7 @@ from fota_server.connection import Limits
 from fota_server.crypto import AssignSigner, load_assign_signer
 from fota_server.database import Database, database_path, now, open_engine, sqlite_url
 from fota_server.door import Room
+from fota_server.handshake import Patience
 from fota_server.listener import Listener, bind
 from fota_server.planner import Planner
 from fota_server.quick import QuickReader
@@ -42,7 +43,6 @@ log = logging.getLogger("fota.server")
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared, not listened on
 MAX_FILES, OWN_FILES = 65536, 128
 HOUSE_S = 60
-OPERATOR_LINGER_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +233,8 @@ class _Service:
             self._sockets[1],
             tls_files.operator,
             operator_plane.error_body,
-            replace(limits, room=operator_room, linger_s=OPERATOR_LINGER_S),
+            # Who uploads does not read until all is sent: twice the size has room for TLS and for too much.
+            replace(limits, room=operator_room, patience=Patience(size=2 * config.max_artifact)),
         )
         self._retired.on_retire.append(lambda _device_id: self._devices.close_gate())
 
