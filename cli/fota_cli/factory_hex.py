@@ -51,7 +51,8 @@ FIRMWARE = (
     click.option("--chip", type=CHIP, help="Which microcontroller.  [the image's, or stm32l476]"),
     click.option("--partitions", type=PARTITIONS, help="Binary table of an ESP32.  [one for 4 MiB]"),
     click.option("--vendor-id", type=UUID, help="Vendor.  [the image's]"),
-    click.option("--vendor-domain", help="The vendor by its domain name, e.g. example.com."),
+    click.option("--vendor-domain", help="The vendor by its domain name, e.g. example.com; with --model."),
+    click.option("--model", help="Model name, of which, with the vendor, the image's class has to be."),
     IMAGE_KEY_A,
     IMAGE_KEY_B,
     GENESIS_ROOT,
@@ -189,18 +190,18 @@ def read_firmware(**given: Any) -> "Firmware":  # noqa: ANN401
 
 def _below_the_slots(chip: "ChipRow", bootloader: Path, partitions: Path | None) -> tuple[bytes, bytes]:
     """Return the bootloader, and the partition table of a chip that has one."""
-    from fota_signer.factory import esp_flash, flash
-    from fota_wire.host_chips import ESPRESSIF, STM32
+    from fota_signer.factory import esp_flash
+    from fota_signer.factory.bootloaders import bootloader_image
+    from fota_wire.host_chips import ESPRESSIF
 
-    data, name = read_input(bootloader, 4 << 20), str(bootloader)
     espressif = ESPRESSIF.get(chip.NAME)
+    if espressif is None and partitions is not None:
+        raise InputError(f"--partitions is for an ESP32, and chip {chip.NAME} has no partition table")
+    image = bootloader_image(read_input(bootloader, 4 << 20), name_of(bootloader), chip)
     if espressif is None:
-        if partitions is not None:
-            raise InputError(f"--partitions is for an ESP32, and chip {chip.NAME} has no partition table")
-        return flash.bootloader_image(data, name, STM32[chip.NAME]), b""
+        return image, b""
     given = None if partitions is None else read_input(partitions, 16 << 20)
-    table = esp_flash.table_image(given, espressif, str(partitions))
-    return esp_flash.bootloader_image(data, name, espressif), table
+    return image, esp_flash.table_image(given, espressif, str(partitions))
 
 
 def _first_image(data: bytes, given: dict[str, Any]) -> "Image":
@@ -224,10 +225,12 @@ def _first_image(data: bytes, given: dict[str, Any]) -> "Image":
 
 
 def _vendor(image: "Image", given: dict[str, Any]) -> bytes:
-    """Return the vendor as the image has it; what is given must agree.
+    """Return the vendor as the image has it; what is given must agree. An image that names none shows it by
+    its class, together with the model.
 
     Raises:
-        UsageError: nobody says the vendor. InputError: two say different ones.
+        UsageError: nobody says the vendor, or nothing tells whether it is right. InputError: two say
+            different ones, or its model is of another class.
     """
     from fota_signer.factory.inspection import vendor_of
     from fota_signer.identity import vendor_of_domain
@@ -241,12 +244,35 @@ def _vendor(image: "Image", given: dict[str, Any]) -> bytes:
     }
     vendors = {vendor for vendor in said.values() if vendor is not None}
     if not vendors:
-        raise UsageError(f"{name} names no vendor: say --vendor-domain NAME, or --vendor-id UUID")
+        raise UsageError(
+            f"{name} names no vendor: say --vendor-domain NAME --model NAME, or --vendor-id UUID"
+        )
     if len(vendors) > 1:
         words = ", ".join(f"{who} {uuid_text(vendor)}" for who, vendor in said.items() if vendor)
         raise InputError(f"another vendor: {words}")
     vendor: bytes = vendors.pop()
+    _require_class(image, vendor, name, given)
     return vendor
+
+
+def _require_class(image: "Image", vendor: bytes, name: str, given: dict[str, Any]) -> None:
+    """Return if the image's class is the vendor's model's, or the image has said its vendor itself."""
+    from fota_signer.factory.inspection import vendor_of
+    from fota_signer.identity import class_of_model
+    from fota_wire.host_values import UsageError, uuid_text
+
+    if given["model"] is not None:
+        made = class_of_model(vendor, given["model"])
+        if made != image.class_id:
+            raise InputError(
+                f"{name}: its class {uuid_text(image.class_id)} is not model {given['model']!r} of vendor"
+                f" {uuid_text(vendor)}, whose class is {uuid_text(made)}: another --vendor-domain or --model"
+            )
+    elif vendor_of(image) is None and given["vendor_domain"] is not None:
+        raise UsageError(
+            f"{name} names no vendor: say --model NAME, too, so that its class tells whether the domain is"
+            " right; a class that is of no model goes with --vendor-id UUID"
+        )
 
 
 def _refuse_example_root(genesis: bytes, name: str, allow: bool) -> None:

@@ -147,7 +147,9 @@ def keys_example(directory: Path, force: bool) -> None:
 @class_option
 @model_option
 @click.option("--password-file", type=SECRET, help="File whose first line is the key's password.")
-@click.option("--chip", help="Chip that it is for, e.g. esp32c3 for an ELF, or stm32u585.  [stm32l476]")
+@click.option(
+    "--chip", type=CHIP, help="Chip that it is for, e.g. esp32c3 for an ELF, or stm32u585.  [stm32l476]"
+)
 @click.option("--program", is_flag=True, help="Sign a program of Linux gateways: ELF, or a script with #!.")
 @click.option("--linked-for", metavar="ADDRESS", help="Of a raw binary: the address of its first byte.")
 @click.option(

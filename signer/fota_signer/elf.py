@@ -18,7 +18,7 @@ _HEADER, _SEGMENT, _SECTION = "<16sHHIIIIIHHHHHH", "<8I", "<10I"
 _PT_LOAD = 1
 _ET_EXEC = 2
 ARM, RISC_V = 40, 243
-_MACHINES = {ARM: "ARM", RISC_V: "RISC-V"}
+_MACHINES = {3: "i386", ARM: "ARM", 62: "x86-64", 83: "AVR", 94: "Xtensa", 183: "AArch64", RISC_V: "RISC-V"}
 _SHT_PROGBITS, _SHT_NOBITS = 1, 8
 _SHF_ALLOC = 2
 _OTHER_TYPES = {1: "an object file: link it first", 3: "a shared or position-independent program"}
@@ -127,7 +127,10 @@ def _parse(data: bytes, name: str, machine: int) -> _File:
         raise InputError(f"{name}: truncated ELF file")
     header = _Header._make(struct.unpack_from(_HEADER, data))
     if header.ident[4:6] != b"\x01\x01" or header.machine != machine:
-        raise InputError(f"{name}: not an ELF for 32-bit little-endian {_MACHINES[machine]}")
+        found = _MACHINES.get(header.machine if header.ident[5:6] == b"\1" else 0)
+        is_another = f"an ELF for {found}, " if found else ""
+        wanted = _MACHINES.get(machine, f"machine {machine}")
+        raise InputError(f"{name}: {is_another}not an ELF for 32-bit little-endian {wanted}")
     if header.kind != _ET_EXEC:
         what = _OTHER_TYPES.get(header.kind, f"of type {header.kind}, not a linked program")
         raise InputError(f"{name}: an ELF file, but {what}")

@@ -44,6 +44,8 @@ def load_application(
     try:
         if data[:4] == elf.MAGIC:
             plain = _from_elf(data, name, chip, leave_out, say)
+            segments, _ = esp_image.read_segments(plain, header := esp_image.Header(plain))
+            _refuse_bootloader(plain, segments, ROWS[header.chip_id], name)
         else:
             if leave_out:
                 raise InputError("--leave-out is for the sections of an ELF file")
@@ -61,6 +63,8 @@ def _from_elf(data: bytes, name: str, chip: "Chip | None", leave_out: Sequence[s
     machine = elf.machine_of(data)
     if machine == XTENSA:
         raise InputError(f"{name}: an ELF for Xtensa (ESP32, ESP32-S2, ESP32-S3), which FOTA does not boot")
+    if machine == elf.ARM and chip is not None:
+        raise InputError(f"{name}: an ELF for ARM, as for an STM32, not for --chip {chip.NAME}", status.IM13)
     row = next((row for row in ROWS.values() if chip is not None and row.NAME == chip.NAME), None)
     if row is None:
         fitting = " or ".join(row.NAME for row in ROWS.values() if machine == row.ELF_MACHINE)

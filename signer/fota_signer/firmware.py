@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from fota_signer import elf, intel_hex
+from fota_signer import clocks, elf, intel_hex
 from fota_signer.chunk import Chunk
 from fota_signer.foreign import foreign_kind
-from fota_wire import image, layout
+from fota_wire import image, layout, status
 from fota_wire.chips import stm32l476
 from fota_wire.errors import InputError, VerifyError
 from fota_wire.host_chips import Stm32
@@ -50,8 +50,8 @@ def load_firmware(
     or taken off.
 
     Raises:
-        InputError: not firmware, linked for another address, overlapping, too large, no vector table; or
-            something in it would be left out.
+        InputError: not firmware, linked for another address, overlapping, too large, no vector table; made
+            for another chip; or something in it would be left out.
     """
     chunks = read_chunks(data, name, hints.leave_out)
     if chunks is None:
@@ -59,6 +59,9 @@ def load_firmware(
     else:
         _check_hints(chunks, name, hints, chip)
         payload = flatten(_without_header_room(chunks, name, hints, say, chip), name, say, chip)
+    fault = clocks.fault_of(payload, chip)
+    if fault:
+        raise InputError(f"{name}: {fault}: --chip says for which it is signed", status.IM13)
     most = max_payload(chip)
     if len(payload) > most:
         raise InputError(
@@ -112,7 +115,9 @@ def flatten(
                     f" the slot of chip {chip.NAME}, 0x{start:08x} to 0x{end - 1:08x}"
                 )
     else:
-        raise InputError(f"{name}: linked for 0x{chunks[0].address:08x}; link it for 0x{start:08x}")
+        begin = chunks[0].address
+        place = f": at 0x{begin:08x} is the bootloader" if begin == chip.FLASH_BASE else ""
+        raise InputError(f"{name}: linked for 0x{begin:08x}; link it for 0x{start:08x}{place}")
     payload = bytearray()
     gaps = []
     for chunk in chunks:

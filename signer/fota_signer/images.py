@@ -91,6 +91,25 @@ def sign_application(
     return data
 
 
+def _require_made_for(chip: "Stm32", parsed: image.Image, data: bytes) -> None:
+    """Return unless an image is known to be for another chip, which says nothing, or shows another.
+
+    Raises:
+        VerifyError: IM13.
+    """
+    from fota_signer import clocks
+
+    fault = clocks.fault_of(data[layout.HEADER_SIZE :][: parsed.img_size], chip)
+    if fault and parsed.flags != image.PROGRAM:
+        raise VerifyError(f"image is {fault}", status.IM13)
+    if chip.NAME not in (parsed.chip, stm32l476.NAME):
+        raise VerifyError(
+            f"image names no chip, so it is for {stm32l476.NAME}, not for {chip.NAME}: sign it with"
+            f" --chip {chip.NAME}",
+            status.IM13,
+        )
+
+
 def check_image(data: bytes, device: Device) -> image.Image:
     """Return the image if a bootloader with ``device``'s knowledge would boot it.
 
@@ -98,6 +117,8 @@ def check_image(data: bytes, device: Device) -> image.Image:
         FormatError: IM1, not an image. VerifyError: the status code of what is wrong.
     """
     parsed = image.parse_image(data, programs=device.program, chip=device.chip)
+    if device.chip is not None and device.chip.FORM == image.MCUBOOT_FORM:
+        _require_made_for(device.chip, parsed, data)  # type: ignore[arg-type]  # an STM32's, by its form
     if device.class_id is not None and parsed.class_id != device.class_id:
         raise VerifyError(f"image is for class {parsed.class_id.hex()}", status.IM7)
     vendors = [value for kind, value in parsed.protected if kind == image.VENDOR_ID]

@@ -8,14 +8,15 @@ Named tuples here and in what it imports, because ``dataclasses`` would add a qu
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from fota_wire.errors import InputError
+from fota_wire.errors import InputError, StorageError
 from fota_wire.files import STREAM, check_output, name_of, read_input, write_output
 from fota_wire.host_kinds import FIRMWARE, PRIVATE, SECRET, require_kind
-from fota_wire.host_values import UsageError, whole
+from fota_wire.host_values import UsageError, one_of, whole
 
 VALUES = {
     "-o": "output",
@@ -79,13 +80,27 @@ def run(options: SignOptions) -> str:
         class_uuid=options.class_uuid, domain=options.vendor_domain, model=options.model
     )
     notes: list[str] = []
-    payload, sign = _prepare(options, notes)
+    payload, sign = _prepared(options, notes)
     key = passwords.open_key(options.key, options.password_file, options.allow_example_keys, role="image")
     data = sign(
         payload, key=key, version=version, sec_cnt=options.security_counter, device_class=device_class
     )
     write_output(options.output, data, force=options.force)
     return _summary(options, format_version(version), data, device_class.class_id, notes)
+
+
+def _prepared(options: SignOptions, notes: list[str]) -> tuple[bytes, Callable[..., bytes]]:
+    """Do as `_prepare`, and name a file that is farther than firmware ever is."""
+    try:
+        return _prepare(options, notes)
+    except UsageError:
+        raise
+    except InputError:
+        from fota_signer.factory.flash import refuse_factory_hex
+
+        with suppress(StorageError):  # told already
+            refuse_factory_hex(read_input(options.source), name_of(options.source))
+        raise
 
 
 def _prepare(options: SignOptions, notes: list[str]) -> tuple[bytes, Callable[..., bytes]]:
@@ -95,8 +110,9 @@ def _prepare(options: SignOptions, notes: list[str]) -> tuple[bytes, Callable[..
     from fota_signer import esp_files, firmware, images
     from fota_wire import host_chips
 
+    named = None if options.chip is None else one_of(options.chip, host_chips.CHIPS, "--chip")
+    chip = None if named is None else host_chips.chip(named)
     source, name = read_input(options.source), name_of(options.source)
-    chip = None if options.chip is None else host_chips.chip(options.chip)
     hints = firmware.Hints(
         _number(options.linked_for, "--linked-for"),
         _number(options.header_size, "--header-size"),
@@ -117,7 +133,7 @@ def _prepare(options: SignOptions, notes: list[str]) -> tuple[bytes, Callable[..
             raise InputError("--linked-for and --header-size are for an STM32: an ESP32's image says it all")
         plain = load_application(source, name, chip, options.leave_out, notes.append)
         return plain, images.sign_application
-    stm32 = None if options.chip is None else host_chips.stm32(options.chip)
+    stm32 = None if named is None else host_chips.stm32(named)
     row = stm32 or host_chips.stm32(host_chips.DEFAULT)
     payload = firmware.load_firmware(source, name, hints, notes.append, row)
     return payload, partial(images.sign_payload, chip=stm32)

@@ -5,11 +5,14 @@ import struct
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
 from cli_factory import fota, genesis_root, one_line
+from walk_world import ALL
 
 from fota_vdev.machine import Machine
 from fota_wire.host_chips import CHIPS
+from fota_wire.host_options import OneOf
 from fota_wire.image import parse_image
 from fota_wire.settings import unpack_trust_store
 
@@ -94,12 +97,9 @@ def test_image_bootloader_and_hex_of_another_chip_are_refused_by_name(station, o
         return one_line(fota("provision", "hex", record, *station, *words, "-o", made, code=code)[1])
 
     assert "image is for chip stm32l476, not stm32u585" in refused("stm32u585", "stm32u585", "stm32l476", 1)
-    assert "outside the bootloader's room on chip stm32l476" in refused(
-        "stm32l476", "stm32u585", "stm32l476", 3
-    )
-    assert "has nothing at 0x08003900, where the bootloader of chip stm32u585 changes banks" in refused(
-        "stm32u585", "stm32l476", "stm32u585", 3
-    )
+    for chip, other in (("stm32l476", "stm32u585"), ("stm32u585", "stm32l476")):
+        words = f"is the bootloader of chip {other}, and not the bootloader of chip {chip}"
+        assert words in refused(chip, other, chip, 3)
     assert record.read_bytes() == before
     assert not made.exists()
 
@@ -137,7 +137,56 @@ def test_image_says_its_chip_when_it_is_signed_for_one_and_has_its_room(factory,
     assert parse_image(out.read_bytes()).size > 600 << 10
 
 
-def test_chip_that_nobody_knows_is_a_usage_error_that_names_those_known(tmp_path):
-    said = fota("vdev", "create", tmp_path / "d.vdev", "--chip", "stm32f4", code=2)[1]
-    assert all(name in said for name in CHIPS)
-    assert not list(tmp_path.iterdir())
+NO_CHIP = "is none of stm32l476, stm32u585, esp32c3"
+SIGN = ("sign app.bin -o new --key image-a.pem --version 1.2.3 --security-counter 3 --linked-for 0x08004200"
+        " --vendor-domain example.com --model m")  # fmt: skip
+ELSEWHERE = (
+    "vdev create new.vdev",
+    "verify image.img --key image-a.pub.pem",
+    "provision hex record.json -o new --bootloader app.elf --image image.img --image-key-a image-a.pub.pem"
+    " --image-key-b image-b.pub.pem --root root.cbor --server-ca server-ca.crt --server-url https://h",
+    SIGN,
+    f"{SIGN} --leave-out=",  # not the quick way
+)
+
+
+@pytest.mark.parametrize("line", ELSEWHERE)
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("stm32l467", ". Did you mean 'stm32l476'?"), ("stm32u5", ". Did you mean 'stm32u585'?"),
+     ("ESP32", ". Did you mean 'esp32c3'?"), ("none", "")],
+)  # fmt: skip
+def test_mistyped_chip_is_a_usage_error_with_what_was_meant_everywhere(world, line, typed, meant):
+    done = world.run([*line.split(), "--chip", typed])
+    assert (done["code"], done["err"].count("\n")) == (2, 1), done
+    assert done["err"].startswith(f"fota: error: --chip: '{typed}' {NO_CHIP}{meant}")
+    assert world.snapshot() == world.files
+
+
+@pytest.mark.parametrize("typed", ["STM32U585", "Esp32C3", "ESP32-C3", " stm32l476 "])
+def test_chip_is_taken_in_capitals_and_as_its_maker_writes_it(world, typed):
+    name = typed.strip().lower().replace("-", "")
+    done = world.run(["vdev", "create", "new.vdev", "--chip", typed, "--json"])
+    (world.folder / "new.vdev").unlink()
+    assert json.loads(done["out"])["chip"] == name
+    signed = world.run([*SIGN.split(), f"--chip={typed}"])
+    (world.folder / "new").unlink(missing_ok=True)
+    assert signed["code"] == (3 if name == "esp32c3" else 0), signed  # app.bin is an STM32's
+
+
+def test_other_words_to_choose_from_are_taken_in_capitals_too(world):
+    done = world.run(["vdev", "flash-image", "blank.vdev", "image.img", "--slot", "b"])
+    assert (done["code"], done["out"].split(":")[0]) == (0, "slot B"), done
+    said = world.run(["vdev", "flash-image", "blank.vdev", "image.img", "--slot", "c"])
+    assert (said["code"], said["err"].split(" (")[0].strip()) == (
+        2,
+        "fota: error: --slot: 'c' is none of A, B",
+    )
+    said = world.run(["server", "token", "create", "ci", "--data", "data", "--role", "publishr"])
+    assert "is none of viewer, publisher, operator, admin. Did you mean 'publisher'?" in said["err"]
+
+
+def test_every_choice_of_every_command_is_of_the_one_type():
+    found = [(path, param.name) for path, command in ALL.items() for param in command.params
+             if isinstance(param.type, click.Choice) and not isinstance(param.type, OneOf)]  # fmt: skip
+    assert not found

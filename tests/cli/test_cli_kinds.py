@@ -122,7 +122,7 @@ def test_every_input_says_what_it_has_to_be_and_names_what_it_is_not(samples: di
             except InputError as exc:
                 said = exc.message
             wrong = f"{sample} is {kind}, expected {' or '.join(param.type.kinds)}"
-            if (kind in taken) == bool(said) or (said and not said.endswith(wrong)):
+            if (kind in taken) == bool(said) or (said and wrong not in said):
                 faults.append(f"{path} {param.name}: {kind}: {said!r}")
     assert not faults, "\n".join(faults)
 
@@ -199,14 +199,21 @@ OPERATOR = {"FOTA_SERVER": "https://127.0.0.1:1", "FOTA_TOKEN": "x"}
          "--ca [FOTA_CA]: gateway is a folder, expected a certificate"),
         ("release list", OPERATOR | {"FOTA_CA": "image-a.pem"},
          "--ca [FOTA_CA]: image-a.pem is a private key, expected a certificate"),
-        ("keys show root.cbor", {}, "FILE: root.cbor is a ROOT, expected a private key or a public key"),
+        ("keys show root.cbor", {},
+         "FILE: root.cbor is a ROOT, expected a private key or a public key or a certificate"),
+        ("root new --assign-key server-ca.crt -o out", {},
+         "--assign-key: server-ca.crt is a certificate, expected a public key; if its key is meant:"
+         " fota keys public"),
+        ("root new --root-key /dev/stdin -o out", {},
+         "/dev/stdin: a certificate, where the public key of role root is wanted; if its key is meant:"
+         " fota keys public /dev/stdin -o NEW"),
     ],
 )  # fmt: skip
 def test_wrong_file_is_named_where_people_met_it(
     world: World, tmp_path: Path, line: str, env: dict[str, str], said: str
 ) -> None:
     for name in ("release.suit", "image.img", "blank.vdev", "root.cbor", "app.bin", "image-a.pem",
-                 "image-a.pub.pem", "release-1.pem"):  # fmt: skip
+                 "image-a.pub.pem", "release-1.pem", "server-ca.crt"):  # fmt: skip
         (tmp_path / name).symlink_to(world.folder / name)
     (tmp_path / "gateway").mkdir()
     (tmp_path / "app.hex").write_bytes(SAMPLES[host_kinds.HEX])
@@ -216,6 +223,7 @@ def test_wrong_file_is_named_where_people_met_it(
     done = subprocess.run(
         [sys.executable, "-m", "fota_cli", *line.split()],
         cwd=tmp_path, env=clean | env, capture_output=True, text=True, check=False,
+        input=(world.folder / "server-ca.crt").read_text(),
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (3, f"fota: error: {said}\n")
     assert sorted(tmp_path.iterdir()) == before

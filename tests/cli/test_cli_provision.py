@@ -348,7 +348,9 @@ def test_factory_hex_takes_class_and_vendor_from_the_image(device, options, hex_
     other = "--vendor-domain", "example.org"
     refused = fota("provision", "hex", record, *words, *other, "-o", made, code=3)[1]
     assert "another vendor: " in one_line(refused)
-    fota("provision", "hex", record, *words, "-o", made)
+    refused = fota("provision", "hex", record, *words, "--model", "other", "-o", made, code=3)[1]
+    assert "is not model 'other' of vendor" in one_line(refused)
+    fota("provision", "hex", record, *words, "--model", "demo", "-o", made)
     fota("provision", "load", device, made)
     store = unpack_trust_store(Machine.load(device).flash.read_phys(1, 0x2000, 0x1800))
     assert (store.class_id, store.vendor_id) == (CLASS_ID.bytes, VENDOR_ID.bytes)

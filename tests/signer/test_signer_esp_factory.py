@@ -247,7 +247,7 @@ def files(tmp_path, made, firmware):
     words = ["provision", "hex", record.path, "--bootloader", "bootloader.bin", "--image", "app.img"]
     words += ["--image-key-a", "a.pub", "--image-key-b", "b.pub", "--root", "root.cbor"]
     words += ["--server-ca", "server-ca.crt", "--server-url", "https://updates.example:8443"]
-    return [*words, "--vendor-domain", "example.com", "-o", "device.hex"]
+    return [*words, "--vendor-domain", "example.com", "--model", "demo", "-o", "device.hex"]
 
 
 def test_command_writes_the_hex_and_esptool_makes_the_flash_of_it(fota, files, firmware, tmp_path):
@@ -302,6 +302,19 @@ def test_command_refuses_the_image_or_the_options_of_another_chip(refused, files
     refused(1, *files, "--chip", "stm32u585", says="image is for chip esp32c3, not stm32u585")
 
 
+def test_command_finds_a_wrong_vendor_by_the_class(fota, refused, files):
+    words = files[: files.index("--vendor-domain")]
+    out = ["-o", "device.hex", "--rehearse"]
+    wrong = "another --vendor-domain or --model"
+    refused(3, *words, "--vendor-domain", "exmaple.com", "--model", "demo", *out, says=wrong)
+    refused(3, *words, "--vendor-domain", "example.com", "--model", "demos", *out, says=wrong)
+    refused(3, *words, "--vendor-id", "0" * 32, "--model", "demo", *out, says=wrong)
+    refused(2, *words, "--vendor-domain", "example.com", *out, says="app.img names no vendor: say --model")
+    refused(2, *words, *out, says="app.img names no vendor: say --vendor-domain NAME --model NAME")
+    vendor = CLASS.vendor_id.hex()
+    assert fota(*words, "--vendor-id", vendor, "--model", "demo", *out[:2]).returncode == 0
+
+
 def test_hex_of_this_chip_and_parts_of_others_come_to_no_device(fota, refused, files, tmp_path):
     assert fota(*files).returncode == 0
     for chip in ("stm32l476", "stm32u585"):
@@ -317,7 +330,7 @@ def test_hex_of_this_chip_and_parts_of_others_come_to_no_device(fota, refused, f
         "--bootloader",
         "stm32.elf",
         *rest,
-        says="stm32.elf: not an ELF for 32-bit little-endian RISC-V",
+        says="stm32.elf: is an application, linked for 0x08004200, and not the bootloader of chip esp32c3",
     )
     for chip_id, name in ((0, "ESP32"), (9, "ESP32-S3"), (13, "ESP32-C6")):
         other = esp_pack.build(esp_pack.Head(0x40380000, chip_id), [(0x40380000, bytes(64))])

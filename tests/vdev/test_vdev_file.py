@@ -169,6 +169,19 @@ def test_run_prints_the_uart_and_takes_input(device_file):
     assert told["resets"] == ["power"]
 
 
+def test_text_that_never_comes_is_said_and_no_success(device_file):
+    out = run_cli("run", device_file, "--time-ms", 40, "--until", "hello", code=1)
+    said = "fota: error: --until: the UART did not print 'hello' in 40 ms (--time-ms)"
+    assert out.stderr.splitlines()[-1] == said
+    assert out.stdout == "h\n"
+    told = run_cli("run", device_file, "--time-ms", 40, "--until", "hello", "--json", code=1)
+    assert json.loads(told.stdout)["reason"] == "time"
+    assert told.stderr == f"{said}\n"
+    assert "which text?" in run_cli("run", device_file, "--until", "", code=2).stderr
+    typed = run_cli("run", device_file, "--time-ms", 40, "--until", "x", "--input", "x", "--input-at-ms", 10)
+    assert typed.stdout == "h\nx"
+
+
 def test_reset_presses_the_button_between_two_runs(device_file):
     told = json.loads(run_cli("reset", device_file, "--time-ms", 5, "--json").stdout)
     assert told["resets"] == ["power", "pin"]

@@ -22,6 +22,7 @@ from fota_wire.host_options import (
     PUBLIC_KEY,
     ROOT,
     SERVER,
+    OneOf,
     Whole,
 )
 
@@ -67,7 +68,7 @@ def _setting_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of clic
         (
             ("--admission",),
             {
-                "type": click.Choice(["auto", "known"]),
+                "type": OneOf("auto", "known"),
                 "help": "Who may check in: any device with a certificate, or those admitted [auto].",
             },
         ),
@@ -202,7 +203,7 @@ def token() -> None:
 @_data
 @click.option(
     "--role",
-    type=click.Choice(["viewer", "publisher", "operator", "admin"]),
+    type=OneOf("viewer", "publisher", "operator", "admin"),
     default="viewer",
     show_default=True,
     help="publisher: hands in releases (CI); operator: rollouts, groups, devices; admin: all, also what has"

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fota_wire.errors import VerifyError
 from fota_wire.files import check_output, read_input
 from fota_wire.host_chips import DEFAULT
-from fota_wire.host_options import BUS_LOG, CHIP, FILE, FORCE, JSON, OWN_FILE, VDEV, Whole
+from fota_wire.host_options import BUS_LOG, CHIP, FILE, FORCE, JSON, OWN_FILE, VDEV, OneOf, Whole
 from fota_wire.host_options import ROM as MASK_ROM
 from fota_wire.host_print import print_result
+from fota_wire.host_values import UsageError
 
 if TYPE_CHECKING:
     from fota_vdev.machine import Machine, RunResult
@@ -51,7 +53,7 @@ def create(file: Path, chip: str, seed: int | None, force: bool, as_json: bool) 
 @click.argument("file", type=VDEV)
 @TIME
 @ROM
-@click.option("--until", "text", help="Stop when the UART has printed this text.")
+@click.option("--until", "text", help="Stop when the UART has printed this text; else 1.")
 @click.option("--input", "typed", help="Type this into the UART at --input-at-ms.")
 @click.option("--input-at-ms", type=Whole(1), default=1000, show_default=True, help="Virtual time of it.")
 @click.option("--bus-log", type=FILE, help="Capture the element's bus here, for `fota vdev trace`.")
@@ -68,9 +70,14 @@ def run(
     rom: Path | None,
     as_json: bool,
 ) -> None:
-    """Power on, run, print the UART as it comes, power off. Exit code 6 if the run ended in a fault."""
+    """Power on, run, print the UART as it comes, power off.
+
+    Exit code 1 if the text of --until never came, 6 if the run ended in a fault.
+    """
     from fota_vdev.wires.bus_log import listening
 
+    if text == "":
+        raise UsageError("--until: which text? An empty one is printed at once")
     with _powered(file, rom, live=not as_json) as machine, listening(machine, bus_log):
         if network:
             from fota_vdev.modem import peripheral as modem
@@ -83,6 +90,10 @@ def run(
         wanted = text.encode() if text is not None else None
         result = machine.run(time_ms=time_ms, until=(lambda m: wanted in m.uart) if wanted else None)
         _finish(machine, file, result, as_json)
+        if wanted is not None and wanted not in machine.uart:
+            raise VerifyError(
+                f"--until: the UART did not print {text!r} in {time_ms} ms (--time-ms)", "until"
+            )
 
 
 @vdev.command()
@@ -202,7 +213,7 @@ def limits(as_json: bool) -> None:
 @vdev.command("flash-image")
 @click.argument("file", type=VDEV)
 @click.argument("image", type=FILE)
-@click.option("--slot", type=click.Choice(["A", "B"]), required=True, help="Where to.")
+@click.option("--slot", type=OneOf("A", "B"), required=True, help="Where to.")
 @JSON
 def flash_image(file: Path, image: Path, slot: str, as_json: bool) -> None:
     """Write a file into a slot as a programmer would: nothing is checked, the journal is left alone."""

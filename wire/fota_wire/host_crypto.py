@@ -216,7 +216,7 @@ def without_role(path: Path, role: str) -> InputError:
 def load_public_key(path: Path, role: str | None = None) -> bytes:
     """Return x||y of the P-256 key in a PEM file: a public key, a certificate, or an unencrypted private key.
 
-    ``role``: what it is to be used for, see `require_role`.
+    ``role``: what it is to be used for, see `require_role`; a certificate is of none.
 
     Raises:
         InputError: no such file, no such key in it, or one of another role.
@@ -229,6 +229,12 @@ def load_public_key(path: Path, role: str | None = None) -> bytes:
     require_role(pem, role, path)
     key: object
     try:
+        if b"BEGIN CERTIFICATE" in pem and role is not None:
+            raise InputError(
+                f"{name_of(path)}: a certificate, where the public key of role {role} is wanted; if its key"
+                f" is meant: fota keys public {path} -o NEW",
+                "key",
+            )
         if b"BEGIN CERTIFICATE" in pem:
             from fota_wire.host_pem import pem_certificate
 

@@ -43,13 +43,19 @@ ROM = "a mask ROM"
 
 ALSO = {
     IMAGE: (ESPRESSIF,),
-    PUBLIC: (CERTIFICATE, PRIVATE),
+    PUBLIC: (PRIVATE,),
     FIRMWARE: (ELF, HEX, ESPRESSIF),
     SECRET: (TOKEN, HEX),
     FOLDER: (GATEWAY, SERVER, BACKUP, CARD),
     **dict.fromkeys((GATEWAY, SERVER, BACKUP, CARD), (FOLDER,)),
 }
-"""What may stand for a kind: a public key is in the other two, an unfilled folder may become any."""
+"""What may stand for a kind: a public key is in its private one, an unfilled folder may become any. A
+certificate says who somebody is to TLS, and is nobody's role key by oversight.
+"""
+ADVICE = {
+    (CERTIFICATE, PUBLIC): "; if its key is meant: fota keys public",
+}
+"""What to do with a file of the first kind where the second is wanted."""
 
 HEAD = 4096
 API_TOKEN = re.compile(rb"fota_[0-9a-f]{16}_[0-9a-f]{64}\s*")
@@ -117,4 +123,5 @@ def require_kind(path: Path, kinds: Collection[str], label: str) -> None:
     if found is None and FOLDER in taken and path.is_file():
         found = FILE
     if found is not None and found not in taken:
-        raise InputError(f"{label}: {name_of(path)} is {found}, expected {' or '.join(kinds)}")
+        advice = next((ADVICE[found, kind] for kind in kinds if (found, kind) in ADVICE), "")
+        raise InputError(f"{label}: {name_of(path)} is {found}, expected {' or '.join(kinds)}{advice}")

@@ -12,8 +12,8 @@ from click.shell_completion import CompletionItem
 from fota_wire import host_kinds as kinds
 from fota_wire.errors import InputError
 from fota_wire.files import STREAM, stream_of
-from fota_wire.host_chips import CHIPS, STM32
-from fota_wire.host_values import device_id, seconds, uuid_bytes, whole
+from fota_wire.host_chips import CHIPS
+from fota_wire.host_values import device_id, one_of, seconds, uuid_bytes, whole
 
 
 def _label(param: click.Parameter | None) -> str:
@@ -94,6 +94,17 @@ class Seconds(click.ParamType[float]):
         return seconds(str(value), _label(param), self._low)
 
 
+class OneOf(click.Choice[str]):
+    """One of some words."""
+
+    def __init__(self, *words: str) -> None:
+        super().__init__(words)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401
+        """Return the word."""
+        return one_of(str(value), self.choices, _label(param))
+
+
 class DeviceId(click.ParamType[str]):
     """Id of a device, 18 hex digits; in small letters in the program."""
 
@@ -154,7 +165,7 @@ PARTITIONS = FileName(kinds.PARTITIONS)
 ROM = FileName(kinds.ROM)
 PRIVATE_KEY = FileName(kinds.PRIVATE)
 PUBLIC_KEY = FileName(kinds.PUBLIC)
-ANY_KEY = FileName(kinds.PRIVATE, kinds.PUBLIC)
+ANY_KEY = FileName(kinds.PRIVATE, kinds.PUBLIC, kinds.CERTIFICATE)
 CERTIFICATE = FileName(kinds.CERTIFICATE)
 SECRET = FileName(kinds.SECRET)
 TOKEN = FileName(kinds.TOKEN)
@@ -174,8 +185,7 @@ BACKUP = FileName(kinds.BACKUP, name="folder", stream=False)
 GATEWAY = FileName(kinds.GATEWAY, name="folder", stream=False)
 CARD = FileName(kinds.CARD, name="folder", stream=False)
 UUID = Uuid()
-CHIP = click.Choice(tuple(CHIPS))
-STM32_CHIP = click.Choice(tuple(STM32))
+CHIP = OneOf(*CHIPS)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 FORCE = click.option("--force", is_flag=True, help="Replace the output if it exists.")
 

@@ -5,6 +5,7 @@ A value that is not usable is an `InputError` (exit code 3), whoever finds it; o
 """
 
 import re
+from collections.abc import Iterable
 
 from fota_wire.errors import InputError
 
@@ -15,6 +16,27 @@ class UsageError(InputError):
     """Words that are no command line: an option is missing, or two do not go together."""
 
     exit_code = 2
+
+
+def one_of(text: str, words: Iterable[str], what: str) -> str:
+    """Return which of ``words`` was typed: in whichever letters, with or without hyphens.
+
+    Raises:
+        UsageError: none of them; names them, and the one that was perhaps meant.
+    """
+    known = {_folded(word): word for word in words}
+    typed = _folded(text)
+    if typed in known:
+        return known[typed]
+    import difflib
+
+    near = difflib.get_close_matches(typed, known, 1, 0.5)
+    meant = f". Did you mean {known[near[0]]!r}?" if near else ""
+    raise UsageError(f"{what}: {shown(text)} is none of {', '.join(known.values())}{meant}")
+
+
+def _folded(text: str) -> str:
+    return text.strip().casefold().replace("-", "").replace("_", "")
 
 
 _DIGITS = re.compile(r"-?[0-9]{1,30}|0[xX][0-9a-fA-F]{1,16}")

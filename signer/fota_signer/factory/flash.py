@@ -221,3 +221,19 @@ def chip_of_hex(parts: list[tuple[int, bytes]]) -> str:
             except FormatError:
                 return ""
     return ""
+
+
+def refuse_factory_hex(data: bytes, name: str) -> None:
+    """Return unless a file is a factory HEX.
+
+    Raises:
+        InputError: it is; says so. Or a damaged Intel HEX.
+    """
+    if not intel_hex.looks_like_hex(data):
+        return
+    chip = chip_of_hex([(chunk.address, chunk.content) for chunk in intel_hex.read(data, name)])
+    if chip:
+        raise InputError(
+            f"{name}: is the factory HEX of a device of chip {chip}, with its bootloader and keys: give what"
+            " the linker made"
+        )
