@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fota_cli.no_server import NoServer
-from fota_wire.errors import FormatError, FotaError, InputError, StorageError, VerifyError
+from fota_wire.errors import FormatError, FotaError, InputError, VerifyError
 from fota_wire.host_options import CARD, FOLDER, GATEWAY, IMAGE, MANIFEST, ROOT, VDEV, Seconds
 from fota_wire.host_print import printable
 
@@ -165,22 +165,20 @@ def _end(*_: object) -> None:
 @click.option("-o", "--output", required=True, type=FOLDER, help="Folder.")
 def card(image: Path, envelope: Path, roots: tuple[Path, ...], output: Path) -> None:
     """Put a release (IMAGE and signed ENVELOPE) into a folder, for updates without a server."""
-    from fota_wire.files import read_input, write_atomic
+    from fota_wire.files import making_folder, read_input, write_atomic
     from fota_wire.root import unsafe_read_root
 
     data, manifest = read_input(image), read_input(envelope, 65536)
     digest = hashlib.sha256(data).hexdigest()
     if digest.encode() not in manifest:
         raise VerifyError(f"{envelope} is not about {image}: it names another file digest")
-    try:
-        (output / "payload").mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise StorageError(f"{output}: {exc.strerror}") from exc
-    for path in roots:
-        raw = read_input(path, 65536)
-        write_atomic(output / f"root-{unsafe_read_root(raw).version}.cbor", raw)
-    write_atomic(output / "payload" / digest, data)
-    write_atomic(output / "manifest.suit", manifest)
+    steps = [read_input(path, 65536) for path in roots]
+    names = [f"root-{unsafe_read_root(raw).version}.cbor" for raw in steps]
+    with making_folder(output / "payload"):
+        write_atomic(output / "payload" / digest, data)
+        for name, raw in zip(names, steps, strict=True):
+            write_atomic(output / name, raw)
+        write_atomic(output / "manifest.suit", manifest)
     click.echo(f"{output}: {image.name}, file digest {digest[:16]}")
 
 

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 
 from fota_wire.errors import FotaError, InputError, StorageError, TransportError, VerifyError
 from fota_wire.files import name_of, read_text
+from fota_wire.host_address import fault
 from fota_wire.host_print import printable
 
 TIMEOUT_S = 30
@@ -118,16 +119,15 @@ class OperatorClient:
         return _read_answer(self.url, response.status, raw)
 
     def _connect(self) -> http.client.HTTPSConnection:
+        wrong = fault(self.url)
+        if wrong:
+            raise InputError(f"--server {self.url}: {wrong}")
         parts = urlsplit(self.url)
-        try:
-            port = parts.port
-        except ValueError as exc:
-            raise InputError(f"--server {self.url}: the port is not a number") from exc
-        if parts.scheme != "https" or not parts.hostname or parts.path not in ("", "/"):
-            raise InputError(f"--server {self.url}: has to look like https://host:8444")
         context = ssl.create_default_context(cadata=None if self.ca is None else _authorities(self.ca))
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        return http.client.HTTPSConnection(parts.hostname, port or 8444, context=context, timeout=TIMEOUT_S)
+        return http.client.HTTPSConnection(
+            parts.hostname or "", parts.port or 8444, context=context, timeout=TIMEOUT_S
+        )
 
 
 def _authorities(path: Path) -> str:

@@ -26,6 +26,7 @@ from fota_wire.host_options import (
     SERVER_CA,
     UUID,
     VDEV,
+    Address,
     Whole,
     class_option,
 )
@@ -57,7 +58,9 @@ FIRMWARE = (
     IMAGE_KEY_B,
     GENESIS_ROOT,
     SERVER_CA,
-    click.option("--server-url", required=True, help="Like https://updates.example:8443."),
+    click.option(
+        "--server-url", type=Address(path=True), required=True, help="Like https://updates.example:8443."
+    ),
     click.option("--tries", type=Whole(1, 15), default=3, show_default=True, help="Boots of a trial."),
     click.option("--watchdog-s", type=Whole(1, 30), default=16, show_default=True, help="Watchdog, seconds."),
     click.option("--max-step", type=Whole(1), default=255, show_default=True, help="Largest step of floor."),

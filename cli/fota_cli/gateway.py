@@ -17,6 +17,7 @@ from fota_wire.host_options import (
     ROOT,
     SECRET,
     SERVER_CA,
+    Address,
     Whole,
 )
 from fota_wire.host_print import print_result
@@ -42,7 +43,9 @@ def gateway() -> None:
     help="Key that signs programs.",
 )
 @click.option("--root", type=ROOT, required=True, help="Genesis ROOT document.")
-@click.option("--server", required=True, help="Base URL of the update server, https://...")
+@click.option(
+    "--server", type=Address(path=True), required=True, help="Base URL of the update server, https://..."
+)
 @SERVER_CA
 @click.option("--vendor-domain", required=True, help="As for fota sign.")
 @click.option("--model", required=True, help="As for fota sign.")

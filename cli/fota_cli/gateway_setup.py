@@ -15,10 +15,9 @@ from fota_signer.factory import ca, request
 from fota_signer.identity import device_class
 from fota_wire import host_root, image, layout, pkcs10, settings
 from fota_wire import root as roots
-from fota_wire.address import parse_url
 from fota_wire.cose import key_hash
-from fota_wire.errors import FotaError, InputError, StorageError, VerifyError
-from fota_wire.files import name_of, read_input, read_line, write_atomic
+from fota_wire.errors import FotaError, InputError, VerifyError
+from fota_wire.files import making_folder, name_of, read_input, read_line, write_atomic
 from fota_wire.host_ca import GATEWAYS_SERVER_CA, joined_cas
 from fota_wire.host_crypto import load_public_key, refuse_example_key, verify
 
@@ -64,7 +63,7 @@ def make(folder: Path, options: Options) -> str:
     program = _program(first, name_of(options.image))
     keys = _image_keys(options)
     genesis_root = _genesis_root(options, keys, program.sec_cnt)
-    server_url, server_ca = _server_url(options.server), joined_cas(options.server_ca, GATEWAYS_SERVER_CA)
+    server_url, server_ca = options.server, joined_cas(options.server_ca, GATEWAYS_SERVER_CA)
     serial = SERIAL_HEAD + secrets.token_bytes(8)
     trust = settings.TrustStore(
         genesis_root=genesis_root,
@@ -74,13 +73,10 @@ def make(folder: Path, options: Options) -> str:
         vendor_id=identity.vendor_id,
         class_id=identity.class_id,
     )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise StorageError(f"{folder}: {exc.strerror}") from exc
-    write_atomic(folder / "trust.cbor", settings.pack_trust_store(trust))
-    write_atomic(folder / "slot-a", first, 0o600)
-    write_atomic(settings_path, _settings(options, serial, keys).encode())
+    with making_folder(folder):
+        write_atomic(folder / "trust.cbor", settings.pack_trust_store(trust))
+        write_atomic(folder / "slot-a", first, 0o600)
+        write_atomic(settings_path, _settings(options, serial, keys).encode())
     try:
         check_slot(Gateway(folder), layout.SLOT_A, 0)
     except FotaError as exc:
@@ -141,14 +137,6 @@ def _genesis_root(options: Options, image_keys: list[bytes], floor: int) -> byte
     if faults:
         raise VerifyError(f"{name}: this gateway could not live with it: {'; '.join(faults)}", "root")
     return raw
-
-
-def _server_url(url: str) -> str:
-    try:
-        parse_url(url)
-    except FotaError as exc:
-        raise InputError(f"--server: {exc}") from exc
-    return url
 
 
 def _certificate(options: Options, serial: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """``fota provision``: what a factory does with a chip, a batch of them, a plan, and a board's flash."""
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import click
 from fota_cli.factory_hex import factory_hex, load
 from fota_cli.station import Target, firmware_roots, with_job, with_target
 from fota_wire.errors import InputError
-from fota_wire.files import STREAM, check_own_kind, read_input, write_output
+from fota_wire.files import STREAM, check_own_kind, making_folder, read_input, write_output
 from fota_wire.host_options import (
     FILE,
     FOLDER,
@@ -126,15 +127,10 @@ def batch(
         raise click.UsageError("--resume needs --seed: without it every board is a new one")
     check_own_kind(csv_out, b"serial,")
     job = load_job(work or ledger.with_name(f"{ledger.name}.work"))
-    if devices is not None:
-        devices.mkdir(parents=True, exist_ok=True)
-    book = Ledger(ledger)
-    try:
+    with closing(Ledger(ledger)) as book, making_folder(devices or Path()):
         tally = run_batch(count, job, book, seed=seed, resume=resume, devices=devices)
         if csv_out is not None:
             write_output(csv_out, book.as_csv().encode(), force=True)
-    finally:
-        book.close()
     result = tally.as_dict()
     lines = [
         f"{tally.ok} provisioned, {tally.skipped} skipped, {len(tally.failed)} failed",

@@ -9,7 +9,7 @@ import click
 
 from fota_signer import sign_command
 from fota_wire.errors import FotaError
-from fota_wire.files import STREAM, check_output, name_of, read_input, write_output
+from fota_wire.files import STREAM, check_output, making_folder, name_of, read_input, write_output
 from fota_wire.host_options import (
     ANY_KEY,
     CHIP,
@@ -129,11 +129,11 @@ def keys_example(directory: Path, force: bool) -> None:
     from fota_signer import examples
 
     files = examples.example_files()
-    for name in files:
+    for name in files if directory.exists() else ():
         check_output(directory / name, force)
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        write_output(directory / name, content, force=force)
+    with making_folder(directory):
+        for name, content in files.items():
+            write_output(directory / name, content, force=force)
     click.echo(f"{directory}: {len(files)} files of throw-away keys, known to everybody")
 
 

@@ -9,7 +9,7 @@ from fota_signer.cli import MAX_DOCUMENT, UINT32, about, example_option, output_
 from fota_wire import root as roots
 from fota_wire.errors import VerifyError
 from fota_wire.files import STREAM, alone_at, check_output, read_input, write_output
-from fota_wire.host_options import CERTIFICATE, FORCE, JSON, PRIVATE_KEY, PUBLIC_KEY, ROOT, Whole
+from fota_wire.host_options import CERTIFICATE, FORCE, JSON, PRIVATE_KEY, PUBLIC_KEY, ROOT, Address, Whole
 from fota_wire.host_print import lines_of, print_result
 
 PREVIOUS = click.option(
@@ -69,6 +69,7 @@ def root() -> None:
 )
 @click.option(
     "--server-url",
+    type=Address(),
     multiple=True,
     help="https://host[:port] where devices find the server; the first is tried first, those of --previous"
     " behind.",

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 from fota_signer import describe, passwords
 from fota_wire import cose, host_crypto, host_root
 from fota_wire import root as roots
-from fota_wire.address import parse_address
 from fota_wire.errors import InputError, VerifyError
 from fota_wire.files import name_of, read_input
 from fota_wire.host_ca import SERVER_CA, cas_of
@@ -177,8 +176,6 @@ def _image_keys(options: Mapping[str, Any], previous: Root | None) -> tuple[byte
 
 
 def _servers(options: Mapping[str, Any], previous: Root | None) -> tuple[str, ...]:
-    for text in options["server_url"]:
-        parse_address(text)
     return _kept(
         options["server_url"], previous.servers if previous else [], options["drop_server"], "address"
     )

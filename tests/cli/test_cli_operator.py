@@ -394,8 +394,8 @@ def test_device_plane_is_not_mistaken_for_the_operator_plane(cli: Run, server: S
         ({"FOTA_TOKEN": ""}, 2, "no API token: pass --token-file FILE, or set FOTA_TOKEN"),
         ({"FOTA_TOKEN": "fota_0_0"}, 1, "this token is unknown or revoked"),
         ({"FOTA_SERVER": ""}, 2, "which server? pass --server"),
-        ({"FOTA_SERVER": "http://127.0.0.1"}, 3, "has to look like https://host:8444"),
-        ({"FOTA_SERVER": "https://127.0.0.1:x"}, 3, "the port is not a number"),
+        ({"FOTA_SERVER": "http://127.0.0.1"}, 3, "it begins with http://, and has to begin with https://"),
+        ({"FOTA_SERVER": "https://127.0.0.1:x"}, 3, "its port 'x' is not a number"),
         ({"FOTA_CA": "/nonexistent.pem"}, 3, "/nonexistent.pem: No such file"),
     ],
 )

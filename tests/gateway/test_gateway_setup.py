@@ -48,9 +48,9 @@ def init(world, first, name, code, **other):
 @pytest.mark.parametrize(
     ("other", "code", "says"),
     [
-        ({"server": "http://localhost:8443"}, 3, "--server: 'http://localhost:8443' is no server's address"),
-        ({"server": "localhost:8443"}, 3, "--server: 'localhost:8443' is no server's address"),
-        ({"server": "https://"}, 3, "--server: 'https://' is no server's address"),
+        ({"server": "http://localhost:8443"}, 3, "--server http://localhost:8443: it begins with http://"),
+        ({"server": "localhost:8443"}, 3, "--server localhost:8443: it lacks https:// in front"),
+        ({"server": "https://"}, 3, "--server https://: there is no host in it"),
         ({"root": KEYS / "server-ca.crt"}, 3, "server-ca.crt is a certificate, expected a ROOT"),
         ({"root": "other keys"}, 1, "names other IMAGE keys than --image-key"),
         ({"root": "out of reach"}, 1, "minimum security counter 1000 is out of reach"),

@@ -120,7 +120,7 @@ def test_server_to_drop_that_was_never_named_is_refused(genesis, refused, key_di
     ["http://a.example", "https://a.example/v1", "https://u@a.example", "a.example", "https://A.example"],
 )
 def test_server_url_of_another_form_is_refused(words, refused, url):
-    refused(3, "root", "new", *words, "--server-url", url, "-o", "1.cbor", says="is no server's address")
+    refused(3, "root", "new", *words, "--server-url", url, "-o", "1.cbor", says=f"--server-url {url}: ")
 
 
 @pytest.mark.parametrize(

@@ -153,8 +153,10 @@ def test_secret_is_for_its_owner_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("force", [False, True])
 def test_output_that_fails_leaves_nothing(tmp_path: Path, force: bool) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError):
+    with pytest.raises(InputError, match=f"{tmp_path}/none: no such folder: make it first"):
         files.write_output(tmp_path / "none" / "x", b"1", force=force)
+    with pytest.raises(InputError, match=f"{tmp_path}/file is no folder"):
+        files.take_lock(tmp_path / "file/x.lock", tmp_path / "file/x", "is busy")
     with pytest.raises(InputError):
         files.write_output(tmp_path, b"1", force=force)
     with pytest.raises(StorageError, match="No space left"):

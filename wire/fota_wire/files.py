@@ -139,7 +139,8 @@ def check_output(path: Path, force: bool, over: Path | None = None) -> None:
     ``over``: the one input that may be replaced, by its next form, and without ``force``.
 
     Raises:
-        InputError: it exists, and ``force`` was not given; or it is no file that could be written.
+        InputError: it exists, and ``force`` was not given; or it is no file that could be written, or
+            there is no such folder.
         StorageError: its folder cannot be looked into.
     """
     try:
@@ -148,6 +149,7 @@ def check_output(path: Path, force: bool, over: Path | None = None) -> None:
             return
         if _is_stream(path):
             return
+        require_folder(path.parent)
         if path.is_symlink() or (path.exists() and not path.is_file()):
             raise InputError(f"{path} is not a regular file: name another")
         if over is not None and _is_same(path, over):
@@ -158,6 +160,37 @@ def check_output(path: Path, force: bool, over: Path | None = None) -> None:
             raise InputError(f"{path} is used by this command already: name another output")
     except OSError as exc:
         raise _of_system(exc, str(path)) from exc
+
+
+def require_folder(folder: Path) -> None:
+    """Return if there is a folder to write into. InputError: there is none, or it is something else."""
+    if not folder.exists():
+        raise InputError(f"{folder}: no such folder: make it first")
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder")
+
+
+@contextmanager
+def making_folder(path: Path, mode: int = 0o777) -> Iterator[None]:
+    """Make a folder, and those above it; an error that leaves the block takes away what is empty of them.
+
+    Raises:
+        InputError, StorageError: it cannot be made.
+    """
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        try:
+            path.mkdir(mode, parents=True, exist_ok=True)
+        except FileExistsError as exc:
+            raise InputError(f"{path} is no folder") from exc
+        except OSError as exc:
+            raise _of_system(exc, str(path)) from exc
+        yield
+    except BaseException:
+        for folder in made:
+            with suppress(OSError):  # not empty: something was done
+                folder.rmdir()
+        raise
 
 
 def _check_stdout() -> None:
@@ -239,10 +272,12 @@ def take_lock(path: Path, of: Path, busy: str) -> int:
     ``busy``: what to say of ``of`` where another process has it, with its number in place of ``{pid}``.
 
     Raises:
+        InputError: there is no folder for it.
         StorageError: another process has it; code ``locked``. Or it cannot be opened, is a link, or no file.
     """
     import fcntl
 
+    require_folder(path.parent)
     while True:
         fd = open_lock(path)
         try:

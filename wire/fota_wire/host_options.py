@@ -115,6 +115,22 @@ class DeviceId(click.ParamType[str]):
         return device_id(str(value), _label(param))
 
 
+class Address(click.ParamType[str]):
+    """A server's address as devices take it; ``path``: with a path behind it."""
+
+    name = "url"
+
+    def __init__(self, *, path: bool = False) -> None:
+        self._path = path
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401
+        """Return the address."""
+        from fota_wire.host_address import require_address
+
+        require_address(str(value), _label(param), path=self._path)
+        return str(value)
+
+
 class Uuid(click.ParamType[bytes]):
     """A UUID, 16 bytes in the program."""
 

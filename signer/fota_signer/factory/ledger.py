@@ -14,6 +14,7 @@ from fota_signer.factory.packets import Transport
 from fota_signer.factory.recognise import ChipFacts
 from fota_signer.factory.steps import Tell
 from fota_wire.errors import FotaError, VerifyError
+from fota_wire.files import require_folder
 from fota_wire.host_sqlite import of_sqlite
 
 COLUMNS = (
@@ -44,6 +45,18 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        require_folder(path.parent)
+        is_new = not path.exists()
+        try:
+            self._open()
+        except FotaError:
+            if is_new:  # a full disk, say, leaves an empty file
+                for end in ("", "-wal", "-shm", "-journal"):
+                    path.with_name(path.name + end).unlink(missing_ok=True)
+            raise
+
+    def _open(self) -> None:
+        path = self.path
         with self._told():
             self._db = sqlite3.connect(path, timeout=10, isolation_level=None)
             try:

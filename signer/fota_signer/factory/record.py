@@ -9,8 +9,8 @@ import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fota_wire.errors import FormatError, InputError, StorageError
-from fota_wire.files import read_input, write_atomic
+from fota_wire.errors import FormatError, InputError
+from fota_wire.files import making_folder, read_input, write_atomic
 
 FORMAT = 1
 TEXTS = ("certificate", "request")
@@ -74,11 +74,7 @@ def new_record(
     Raises:
         StorageError: the folder or file cannot be written.
     """
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as exc:
-        raise StorageError(f"cannot make {folder}: {exc.strerror}") from exc
-    return DeviceRecord(
+    record = DeviceRecord(
         path=folder / f"{serial.hex()}.json",
         serial=serial,
         address=bytes([address]),
@@ -88,7 +84,9 @@ def new_record(
         latched=bytes([latched]),
         io_key=secrets.token_bytes(32),
         mac_key=secrets.token_bytes(32),
-    ).save()
+    )
+    with making_folder(folder, 0o700):
+        return record.save()
 
 
 def find_record(folder: Path, serial: bytes) -> DeviceRecord | None:
