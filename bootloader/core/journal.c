@@ -13,13 +13,14 @@ enum {
 static const fota_record_t no_record = {
     .confirmed = FOTA_SLOT_NONE, .candidate = FOTA_SLOT_NONE, .state = FOTA_STATE_NONE};
 
-static bool is_slot_or_none(uint8_t value) {
+/* not inlined: smaller so */
+__attribute__((noinline)) static bool is_slot_or_none(uint8_t value) {
   return value == FOTA_SLOT_A || value == FOTA_SLOT_B || value == FOTA_SLOT_NONE;
 }
 
-static bool is_state(uint8_t value) {
-  return value == FOTA_STATE_NONE || value == FOTA_STATE_STAGED || value == FOTA_STATE_TRIAL ||
-         value == FOTA_STATE_REJECTED || value == FOTA_STATE_REVERTED;
+static bool is_about_candidate(uint8_t state) {
+  return state == FOTA_STATE_STAGED || state == FOTA_STATE_TRIAL || state == FOTA_STATE_REJECTED ||
+         state == FOTA_STATE_REVERTED;
 }
 
 /* Nothing, or two letters and a number: no record brings a word that could be an address of code.
@@ -29,10 +30,13 @@ static bool is_reason(uint32_t value) {
 }
 
 static bool is_valid(const fota_record_t *r) {
-  return r->crc == fota_crc32(r, offsetof(fota_record_t, crc)) && r->sequence - 1u < SEQUENCE_MAX &&
-         is_reason(r->reason) && is_slot_or_none(r->confirmed) && is_slot_or_none(r->candidate) &&
-         is_state(r->state) && (r->state == FOTA_STATE_NONE || r->candidate != r->confirmed) &&
-         (r->state == FOTA_STATE_TRIAL || r->tries == 0);
+  if (r->crc != fota_crc32(r, offsetof(fota_record_t, crc))) return false;
+  if (r->sequence - 1u >= SEQUENCE_MAX || !is_reason(r->reason)) return false;
+  if (!is_slot_or_none(r->confirmed) || !is_slot_or_none(r->candidate)) return false;
+  if (r->state != FOTA_STATE_TRIAL && r->tries != 0) return false;
+  if (r->state == FOTA_STATE_NONE) return true;
+  return is_about_candidate(r->state) && r->candidate != FOTA_SLOT_NONE &&
+         r->candidate != r->confirmed;
 }
 
 static bool is_blank(const fota_record_t *r) {

@@ -82,8 +82,6 @@ static void next_of_confirmed(const fota_view_t *view, fota_step_t *step) {
 
 void fota_policy_next(const fota_view_t *view, fota_step_t *step) {
   const fota_record_t *r = view->record;
-  const bool pending = r->candidate != FOTA_SLOT_NONE &&
-                       (r->state == FOTA_STATE_STAGED || r->state == FOTA_STATE_TRIAL);
   *step = (fota_step_t){.action = FOTA_HALT, .slot = FOTA_SLOT_NONE, .record = *r};
   for (int i = 0; i < 2; i++) {
     if (is_fault(view->status[i])) {
@@ -91,7 +89,8 @@ void fota_policy_next(const fota_view_t *view, fota_step_t *step) {
       return;
     }
   }
-  if (pending && view->writable) {
+  const bool pending = r->state == FOTA_STATE_STAGED || r->state == FOTA_STATE_TRIAL;
+  if (pending && r->candidate != FOTA_SLOT_NONE && view->writable) {
     next_of_candidate(view, step);
   } else {
     next_of_confirmed(view, step);

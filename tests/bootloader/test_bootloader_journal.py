@@ -1,6 +1,7 @@
 """The boot journal in C against its Python twin, on a simulated flash that can be cut and torn."""
 
 import ctypes
+import itertools
 import random
 from typing import Any
 
@@ -12,6 +13,7 @@ from fota_wire.errors import VerifyError
 OK, FL1, FL3, JO1 = 0x5A3C96E1, 0x464C0001, 0x464C0003, 0x4A4F0001
 A, B, NONE = 0x5A, 0xA5, 0xC3
 PAGE = 2048
+REASONS = (0, 1, 0x40FFFFFF, 0x41000000, 0xFFFFFFFF)
 READ = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32)
 ERASE = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32)
 
@@ -136,6 +138,25 @@ def assert_same_view(core: ctypes.CDLL, flash: SimFlash) -> None:
         assert page == (PAGE - found.active) // PAGE
     else:
         assert (page, cell) == (found.active // PAGE, found.next // 16)
+
+
+SLOTS = (A, B, NONE, 0, 0xFF)
+STATES = (journal.NONE, journal.STAGED, journal.TRIAL, journal.REJECTED, journal.REVERTED, 0x3D)
+
+
+def test_every_record_of_the_table_s_edges_is_one_for_both_or_absent_for_both(core: ctypes.CDLL) -> None:
+    flash, taken = SimFlash(), 0
+    shapes = itertools.product((0, 1, 0xFFFFFF, 0x1000000), SLOTS, SLOTS, STATES, (0, 1, 255), REASONS)
+    for shape in shapes:
+        flash.cells[:16] = journal.pack(journal.Record(*shape))
+        found = as_python(opened(core, flash).record)
+        assert found == (journal.unpack(flash.cells[:16]) or journal.EMPTY), shape
+        taken += found != journal.EMPTY
+        # a state is always one of a slot, and not of the confirmed one
+        pending = found.state != journal.NONE
+        assert not pending or found.candidate in {A, B} - {found.confirmed}, shape
+    # confirmed and candidate: 3 * 3 without a state, 4 with one, which a trial has in three numbers of tries
+    assert taken == 2 * 3 * (9 + 4 * (3 + 3))
 
 
 def test_thousand_records_are_found_alike_and_pages_wear_evenly(core: ctypes.CDLL) -> None:

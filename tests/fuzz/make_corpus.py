@@ -158,7 +158,9 @@ def tables() -> dict[str, bytes]:
     )
     past_end = esp_partitions.Partition("x", 1, 2, esp32c3.FLASH_SIZE, 0x1000).pack()
     wraps = esp_partitions.Partition("x", 1, 2, 0x3FF000, 0xFFFFF000).pack()
-    full = esp_partitions.Partition("x", esp_partitions.BOOTLOADER, 0, 0, 0).pack()
+    full = b"".join(
+        esp_partitions.Partition("x", 0x41, n, 0x9000 + 0x1000 * n, 0x1000).pack() for n in range(128)
+    )
     return {
         "default": b"\4" + records,
         "with-sum": b"\4" + records + esp_partitions.MD5_MAGIC + folded,
@@ -166,7 +168,7 @@ def tables() -> dict[str, bytes]:
         "past-the-end": b"\4" + records + past_end,
         "wraps": b"\4" + records + wraps,
         "twice": b"\4" + records + records[:32],
-        "full": b"\4" + full * 128,
+        "full": b"\4" + full,
         "settings": b"\4" + settings,
     }
 
@@ -177,7 +179,7 @@ def messages() -> dict[str, bytes]:
     confirmed, asked = (SLOT_A, SLOT_NONE, journal.NONE, 0, 0), (SLOT_A, SLOT_B, journal.STAGED, 0, 1)
     trial, spent = (SLOT_A, SLOT_B, journal.TRIAL, 2, 1), (SLOT_A, SLOT_B, journal.TRIAL, 0, 1)
     states = {
-        "blank": ((SLOT_NONE, SLOT_NONE, journal.NONE, 0, 0), 0, (o.NO_SEQUENCE, o.UNDEFINED) * 2),
+        "blank": ((SLOT_NONE, SLOT_NONE, journal.NONE, 0, 0), 0, (o.MAX_SEQUENCE + 1, o.UNDEFINED) * 2),
         "request": (confirmed, 3, (1, o.VALID, 2, o.NEW)),
         "runs-already": (confirmed, 3, (3, o.NEW, 2, o.VALID)),
         "noted": (asked, 3, (1, o.VALID, 2, o.NEW)),
@@ -186,7 +188,7 @@ def messages() -> dict[str, bytes]:
         "confirms": (trial, 3, (1, o.VALID, 2, o.VALID)),
         "gives-up": (trial, 3, (1, o.VALID, 2, o.INVALID)),
         "spent": (spent, 3, (1, o.VALID, 2, o.PENDING_VERIFY)),
-        "last-sequence": (trial, 3, (o.NO_SEQUENCE - 1, o.VALID, 0, o.NEW)),
+        "last-sequence": (trial, 3, (o.MAX_SEQUENCE, o.VALID, 0, o.NEW)),
         "refused": ((SLOT_A, SLOT_B, journal.REJECTED, 0, 0), 3, (1, o.NEW, 2, o.NEW)),
     }
     return {

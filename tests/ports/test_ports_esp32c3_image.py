@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from espressif_core import Chip, parse
 from espressif_forms import (
     CLASS_ID,
     DRAM,
@@ -17,7 +18,6 @@ from espressif_forms import (
     IROM,
     PAGE,
     RTC,
-    SLOT_SIZE,
     Image,
     body,
     default_segments,
@@ -27,37 +27,8 @@ from espressif_forms import (
     signature_block,
 )
 
-from fota_wire import status
 from fota_wire.cose import key_hash
 from fota_wire.host_crypto import public_xy, signer
-
-
-class Parsed(ctypes.Structure):
-    _fields_ = [
-        ("base", ctypes.c_void_p),
-        ("hashed_size", ctypes.c_uint32),
-        ("version", ctypes.c_void_p),
-        ("sec_cnt", ctypes.c_void_p),
-        ("class_id", ctypes.c_void_p),
-        ("hash", ctypes.c_void_p),
-        ("key_hash", ctypes.c_void_p),
-        ("der", ctypes.c_void_p),
-        ("rs", ctypes.c_uint8 * 64),
-    ]
-
-
-class Layout(ctypes.Structure):
-    _fields_ = [
-        ("slots", ctypes.c_void_p * 2),
-        ("slot_size", ctypes.c_uint32),
-        ("run_address", ctypes.c_uint32),
-        ("ram_low", ctypes.c_uint32),
-        ("ram_high", ctypes.c_uint32),
-    ]
-
-
-class Chip(ctypes.Structure):
-    _fields_ = [("revision", ctypes.c_uint32), ("block", ctypes.c_uint32), ("no_upper", ctypes.c_uint32)]
 
 
 @pytest.fixture
@@ -66,15 +37,6 @@ def chip(espressif_core: ctypes.CDLL) -> Chip:
     chip = Chip.in_dll(espressif_core, "fota_chip")
     chip.revision, chip.block, chip.no_upper = 4, 102, 0
     return chip
-
-
-def parse(core: ctypes.CDLL, data: bytes, slot_size: int = SLOT_SIZE) -> tuple[str, Parsed]:
-    core.fota_image_parse.restype = ctypes.c_uint32
-    slot = ctypes.create_string_buffer((data + b"\xff" * slot_size)[:slot_size], max(slot_size, 1))
-    layout, image = Layout((0, 0), slot_size, 0, 0, 0), Parsed()
-    image.keep = slot
-    code = core.fota_image_parse(slot, ctypes.byref(layout), ctypes.byref(image))
-    return status.short_of(code) or status.label(code), image
 
 
 @pytest.fixture

@@ -90,8 +90,6 @@ REFUSED = {
     "zeros": (bytes(0xC00), "record 0"),
     "record-behind-the-md5": (GOOD[: 32 * 7] + DEFAULT[0].pack() + tables.BLANK, "behind the MD5"),
     "two-md5": (GOOD[: 32 * 7] + MD5_RECORD + tables.BLANK, "behind the MD5"),
-    "label-not-utf8": (labelled(b"\xff\xfe"), "UTF-8"),
-    "bytes-behind-the-label": (labelled(b"a\0b"), "behind its label"),
     "slot-not-aligned-to-64-KiB": (changed(4, offset=0x21000, size=0x1EF000), "aligned"),
     "data-not-aligned": (changed(0, offset=0x9100), "aligned"),
     "no-size": (changed(0, size=0), "no size"),
@@ -101,6 +99,13 @@ REFUSED = {
     "over-the-settings-page": (changed(0, offset=0x7000, size=0x1000), "over the bootloader"),
     "over-the-table": (changed(0, offset=0x8000, size=0x1000), "over the bootloader"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("label", "name"), [(b"a\0b", "a"), (b"\xff\xfe", "fffe"), ("zwölf".encode(), "zwölf")]
+)
+def test_label_is_for_people_and_decides_nothing(label, name):
+    assert tables.parse(labelled(label), esp32c3)[0].label == name
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -73,8 +73,7 @@ def _copy(machine: Machine, row: Espressif) -> tuple[int, int, int, int, int]:
         page = machine.flash.read_phys(1, row.SETTINGS_OFFSET, settings.SIZE)
         try:
             copy = settings.unpack(page).places
+            esp_partitions.check_copy(copy, row)
         except FotaError:
             raise why from None
-        if not any(copy):
-            raise
         return copy

@@ -7,17 +7,19 @@ The functions at the end change them as ``esp_ota_ops`` does.
 import binascii
 import struct
 
+from fota_wire.errors import FormatError
+
 NEW, PENDING_VERIFY, VALID, INVALID, ABORTED = range(5)
 UNDEFINED = 0xFFFFFFFF
 NAMES = {NEW: "NEW", PENDING_VERIFY: "PENDING_VERIFY", VALID: "VALID", INVALID: "INVALID", ABORTED: "ABORTED"}
 NAMES[UNDEFINED] = "UNDEFINED"
 SIZE = 32
 SECTOR = 4096
-NO_SEQUENCE = 0xFFFFFFFF
+MAX_SEQUENCE = 0xFFFFFFFE  # one more is a blank record
 
 
 class Record:
-    """``sequence`` 0xFFFFFFFF excepted, ``state`` as above or any other number, which counts as bootable."""
+    """``sequence`` 1..MAX_SEQUENCE, ``state`` as above or any other number, which counts as bootable."""
 
     def __init__(self, sequence: int, state: int) -> None:
         self.sequence = sequence
@@ -43,7 +45,7 @@ def read(raw: bytes) -> "Record | None":
     if len(raw) < SIZE:
         return None
     sequence, _, state, crc = struct.unpack("<I20sII", raw[:SIZE])
-    if sequence == NO_SEQUENCE or crc != binascii.crc32(struct.pack("<I", sequence), 0xFFFFFFFF):
+    if not 1 <= sequence <= MAX_SEQUENCE or crc != binascii.crc32(struct.pack("<I", sequence), 0xFFFFFFFF):
         return None
     return Record(sequence, state)
 
@@ -61,6 +63,9 @@ def request(
 ) -> "tuple[int, Record]":
     """Return (sector, record) that ``esp_ota_set_boot_partition`` writes for ``slot``; ``state``: UNDEFINED
     if the application was built without rollback.
+
+    Raises:
+        FormatError: the sequence numbers are used up.
     """
     at = active(records)
     holder = None if at is None else records[at]
@@ -68,8 +73,10 @@ def request(
         return 0, Record(slot + 1, state)
     if holder.slot(slots) == slot:
         return at, Record(holder.sequence, state)
-    step = (slot - holder.slot(slots)) % slots
-    return 1 - at, Record(holder.sequence + step, state)
+    following = holder.sequence + (slot - holder.slot(slots)) % slots
+    if following > MAX_SEQUENCE:
+        raise FormatError("OTA data: the sequence numbers are used up")
+    return 1 - at, Record(following, state)
 
 
 def answer(records: "list[Record | None]", state: int) -> "tuple[int, Record] | None":

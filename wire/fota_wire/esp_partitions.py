@@ -104,21 +104,19 @@ def parse(raw: bytes, chip: "Espressif") -> "list[Partition]":
                 raise _refused("it does not match its MD5")
             summed = True
         else:
-            found.append(_record(record, at // RECORD))
+            if record[:2] != MAGIC:
+                raise _refused(f"record {at // RECORD} is none: it begins with {record[:2].hex()}")
+            found.append(_record(record))
     raise _refused("it does not end with a blank record")
 
 
-def _record(raw: bytes, number: int) -> Partition:
-    magic, kind, subtype, offset, size, label, flags = struct.unpack(_RECORD, raw)
-    if magic != MAGIC:
-        raise _refused(f"record {number} is none: it begins with {magic.hex()}")
-    text, _, rest = label.partition(b"\0")
-    if rest.strip(b"\0"):
-        raise _refused(f"record {number} has bytes behind its label")
+def _record(raw: bytes) -> Partition:
+    _, kind, subtype, offset, size, label, flags = struct.unpack(_RECORD, raw)
+    text = label.partition(b"\0")[0]
     try:
         name = text.decode()
-    except ValueError:
-        raise _refused(f"the label of record {number} is not UTF-8") from None
+    except ValueError:  # for people and applications: what boots does not hang on it
+        name = text.hex()
     return Partition(name, kind, subtype, offset, size, flags)
 
 
@@ -158,6 +156,25 @@ def places(partitions: "list[Partition]", chip: "Espressif") -> Places:
     kind, subtype = chip.STORE_TYPE, chip.STORE_SUBTYPE
     wanted = f"{chip.STORE_LABEL} (0x{kind:02x}, 0x{subtype:02x}) of 0x{chip.STORE_SIZE:x} bytes"
     return Places(_only(partitions, kind, subtype, chip.STORE_SIZE, wanted), slot_a, slot_b, otadata)
+
+
+def check_copy(copy: "tuple[int, int, int, int, int]", chip: "Espressif") -> None:
+    """Return if the bootloader goes by this copy (`Places.copy`, SPEC 1.2) where the table is damaged.
+
+    Raises:
+        VerifyError: PT1, there is none, or a place is out of flash, over the bootloader or not aligned.
+    """
+    fota, *slots = copy
+    begin = chip.TABLE_OFFSET + chip.TABLE_SIZE
+    for offset, size, alignment in (
+        (fota, chip.STORE_SIZE, SECTOR),
+        (slots[0], slots[1], chip.SLOT_ALIGNMENT),
+        (slots[2], slots[3], chip.SLOT_ALIGNMENT),
+    ):
+        fits = offset <= chip.FLASH_SIZE and size <= chip.FLASH_SIZE - offset
+        whole = offset % alignment == 0 and size % SECTOR == 0
+        if offset < begin or not fits or not whole or not 2 * SECTOR <= size <= chip.SLOT_SIZE:
+            raise _refused(f"its copy names 0x{size:x} bytes at 0x{offset:x}")
 
 
 def _only(partitions: "list[Partition]", kind: int, subtype: int, size: int, name: str) -> Partition:

@@ -89,7 +89,7 @@ def unpack(cell: "bytes | bytearray | memoryview") -> "Record | None":
         return None
     if 0 < record.reason < 0x4100_0000:  # no status code begins below "A": no word of a record is an address
         return None
-    if record.candidate == record.confirmed and record.state != NONE:
+    if record.state != NONE and record.candidate in (SLOT_NONE, record.confirmed):
         return None
     return record
 

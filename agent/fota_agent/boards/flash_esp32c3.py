@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 class NorFlash:
     """The whole flash, and where in it things are: as the partition table says, or the settings' copy of it
-    where the table is damaged. The bootloader does the same, but takes odder tables: its report says what it
-    found.
+    where the table is damaged. The bootloader does the same, and its report says what it found.
 
     Raises:
         DeviceError: SE1, neither says it.
@@ -38,9 +37,10 @@ class NorFlash:
         except VerifyError as damaged:
             try:
                 copy = settings.unpack(self.read(self.ROW.SETTINGS_OFFSET, settings.SIZE)).places
+                esp_partitions.check_copy(copy, self.ROW)
             except FormatError as exc:
                 raise DeviceError(f"factory data: {exc}", SE1) from exc
-            if not copy[0]:
+            except VerifyError:
                 raise DeviceError(str(damaged), SE1) from damaged
             return copy
 

@@ -41,6 +41,7 @@ enum {
   SIGNATURE_KEY = 37, /* X, Y, little endian */
   SIGNATURE_R = 101,
   SIGNATURE_S = 133,
+  SIGNATURE_END = 165,
   SIGNATURE_CRC = 1196,
   CURVE_P256 = 2,
   SPKI_HEAD = 27,
@@ -53,7 +54,7 @@ static uint32_t align(uint32_t value, uint32_t unit) {
 /* --- segments --- */
 
 static bool between(uint32_t start, uint32_t load, uint32_t length, uint32_t end) {
-  return load >= start && fota_range_ok(load - start, length, end - start);
+  return load >= start && load < end && length <= end - load;
 }
 
 /* Where it may go; false if nowhere. RAM is one region, whether by its addresses as data or as
@@ -217,9 +218,15 @@ static bool is_by(const uint8_t *block, const uint8_t *key_hash) {
   return memcmp(digest, key_hash, sizeof digest) == 0;
 }
 
+static bool is_zero(const uint8_t *data, uint32_t length) {
+  for (uint32_t i = 0; i < length; i++) {
+    if (data[i] != 0) return false;
+  }
+  return true;
+}
+
 static bool is_scalar(const uint8_t value[32]) {
-  static const uint8_t zero[32];
-  return memcmp(value, zero, 32) != 0 && memcmp(value, fota_p256_order, 32) < 0;
+  return !is_zero(value, 32) && memcmp(value, fota_p256_order, 32) < 0;
 }
 
 /* Finds the one block of KEYHASH's key; blocks of other keys and kinds are other people's. */
@@ -233,7 +240,9 @@ static fota_status_t find_signature(const uint8_t *sector, fota_image_t *image) 
     found = block;
   }
   if (found == NULL) return FOTA_IMAGE_KEY;
-  if (fota_load_le32(found + SIGNATURE_CRC) != fota_crc32(found, SIGNATURE_CRC)) {
+  if (fota_load_le32(found + SIGNATURE_CRC) != fota_crc32(found, SIGNATURE_CRC) ||
+      !is_zero(found + SIGNATURE_END, SIGNATURE_CRC - SIGNATURE_END) ||
+      !is_zero(found + SIGNATURE_CRC + 4, SIGNATURE_SIZE - SIGNATURE_CRC - 4)) {
     return FOTA_IMAGE_TLV;
   }
   image->hash = found + SIGNATURE_DIGEST;

@@ -34,18 +34,28 @@ static partition_t partition_at(const uint8_t *record) {
                        .size = fota_load_le32(record + 8)};
 }
 
-/* Loader and table themselves may be named: they are where they are. */
-static bool is_fixed(const partition_t *p) {
-  return (p->type == TYPE_LOADER || p->type == TYPE_TABLE) && p->subtype == 0;
+static bool is_app_good(uint32_t offset, uint32_t size) {
+  return offset % SLOT_ALIGNMENT == 0 && size % PAGE_SIZE == 0;
 }
 
 static bool is_slot_good(uint32_t offset, uint32_t size) {
-  return offset % SLOT_ALIGNMENT == 0 && size <= SLOT_SIZE && size >= 2 * PAGE_SIZE;
+  return is_app_good(offset, size) && size <= SLOT_SIZE && size >= 2 * PAGE_SIZE;
 }
 
 static bool is_in_flash(uint32_t offset, uint32_t size, uint32_t flash_size) {
-  return offset >= FIRST && offset % PAGE_SIZE == 0 && size != 0 &&
-         fota_range_ok(offset, size, flash_size);
+  return offset % PAGE_SIZE == 0 && size != 0 && fota_range_ok(offset, size, flash_size);
+}
+
+static bool is_free(uint32_t offset, uint32_t size, uint32_t flash_size) {
+  return offset >= FIRST && is_in_flash(offset, size, flash_size);
+}
+
+/* Loader and table themselves may be named: they are where they are. */
+static bool is_placed(const partition_t *p, uint32_t flash_size) {
+  const bool fixed = (p->type == TYPE_LOADER || p->type == TYPE_TABLE) && p->subtype == 0;
+  if (p->type == TYPE_APP && !is_app_good(p->offset, p->size)) return false;
+  return fixed ? is_in_flash(p->offset, p->size, flash_size)
+               : is_free(p->offset, p->size, flash_size);
 }
 
 static bool overlap(const partition_t *a, const partition_t *b) {
@@ -73,26 +83,26 @@ static bool take(const partition_t *p, fota_places_t *places) {
 /* Record `index` against the flash and the records before it. */
 static bool check(const uint8_t *table, uint32_t index, uint32_t flash_size) {
   const partition_t p = partition_at(table + index * RECORD);
-  if (is_fixed(&p)) return true;
-  if (!is_in_flash(p.offset, p.size, flash_size)) return false;
+  if (!is_placed(&p, flash_size)) return false;
   for (uint32_t i = 0; i < index; i++) {
     const partition_t other = partition_at(table + i * RECORD);
-    if (!is_fixed(&other) && overlap(&p, &other)) return false;
+    if (overlap(&p, &other)) return false;
   }
   return true;
 }
 
-static bool is_blank(const uint8_t *record) {
-  for (uint32_t i = 0; i < RECORD; i++) {
-    if (record[i] != 0xff) return false;
+static bool is_blank(const uint8_t *data, uint32_t length) {
+  for (uint32_t i = 0; i < length; i++) {
+    if (data[i] != 0xff) return false;
   }
   return true;
 }
 
 static bool is_md5_of(const uint8_t *table, uint32_t records) {
   uint8_t digest[16];
+  const uint8_t *record = table + records * RECORD;
   fota_md5(table, records * RECORD, digest);
-  return memcmp(digest, table + records * RECORD + 16, sizeof digest) == 0;
+  return is_blank(record + 2, 14) && memcmp(digest, record + 16, sizeof digest) == 0;
 }
 
 static bool read_table(const uint8_t *table, uint32_t flash_size, fota_places_t *places) {
@@ -105,7 +115,7 @@ static bool read_table(const uint8_t *table, uint32_t flash_size, fota_places_t 
     if (!is_md5_of(table, i)) return false;
     i++;
   }
-  return i < RECORDS && is_blank(table + i * RECORD);
+  return i < RECORDS && is_blank(table + i * RECORD, RECORD);
 }
 
 fota_status_t fota_partitions_parse(const uint8_t *table, uint32_t flash_size,
@@ -123,11 +133,11 @@ fota_status_t fota_places_copy(const uint8_t *settings, uint32_t flash_size,
   const uint8_t *copy = settings + PLACES_OFFSET;
   fota_places_t found = {.store = fota_load_le32(copy)};
   *places = (fota_places_t){0};
-  bool good = is_in_flash(found.store, STORE_SIZE, flash_size);
+  bool good = is_free(found.store, STORE_SIZE, flash_size);
   for (uint32_t i = 0; i < 2; i++) {
     found.slot[i] = fota_load_le32(copy + 4 + 8 * i);
     found.slot_size[i] = fota_load_le32(copy + 8 + 8 * i);
-    good = good && is_in_flash(found.slot[i], found.slot_size[i], flash_size) &&
+    good = good && is_free(found.slot[i], found.slot_size[i], flash_size) &&
            is_slot_good(found.slot[i], found.slot_size[i]);
   }
   if (!good) return FOTA_PARTITION_TABLE;

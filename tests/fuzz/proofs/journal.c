@@ -55,7 +55,10 @@ int main(void) {
   const uint32_t active = journal.active;
   PROVE(active == 0 || active == PAGE, "the active page is one of the two");
   PROVE(journal.next <= PAGE && journal.next % CELL == 0, "the next cell is one, or none");
-  const uint32_t sequence = journal.record.sequence;
+  const fota_record_t *r = &journal.record;
+  PROVE(r->state == FOTA_STATE_NONE || r->candidate == FOTA_SLOT_A || r->candidate == FOTA_SLOT_B,
+        "a state is that of a slot");
+  const uint32_t sequence = r->sequence;
   const fota_status_t status = fota_journal_append(&journal, &wanted);
   PROVE(status == FOTA_OK || status == FOTA_JOURNAL_WRITE, "a status of its own");
   PROVE(erases <= 1 && programs <= 1, "a page erase and a record at most");

@@ -31,6 +31,7 @@ static void check_slots(const fota_places_t *p, uint32_t flash) {
     PROVE(lies_in(p->slot[i], p->slot_size[i], flash), "a slot lies in flash, behind the loader");
     PROVE(p->slot[i] % SLOT_ALIGNMENT == 0, "a slot begins with a page of the MMU");
     PROVE(p->slot_size[i] >= 2 * PAGE_SIZE && p->slot_size[i] <= SLOT_SIZE, "and has its size");
+    PROVE(p->slot_size[i] % PAGE_SIZE == 0, "in whole sectors");
   }
 }
 

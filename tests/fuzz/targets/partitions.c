@@ -27,7 +27,7 @@ static void check_places(const fota_places_t *p, uint32_t flash) {
   for (uint32_t i = 0; i < 2; i++) {
     check_place(p->slot[i], p->slot_size[i], flash);
     CHECK(p->slot[i] % SLOT_ALIGNMENT == 0 && p->slot_size[i] <= SLOT_SIZE);
-    CHECK(p->slot_size[i] >= 2 * PAGE_SIZE);
+    CHECK(p->slot_size[i] >= 2 * PAGE_SIZE && p->slot_size[i] % PAGE_SIZE == 0);
   }
 }
 
