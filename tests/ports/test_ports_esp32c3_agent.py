@@ -213,11 +213,11 @@ def test_places_are_those_of_the_table_and_of_the_settings_where_that_is_damaged
     assert caught.value.code == SE1
 
 
-def test_table_that_the_bootloader_reads_otherwise_is_no_board(running: Any) -> None:
-    """One that nobody's tools make: the agent, who is stricter, would take the places of the settings."""
+def test_table_that_is_not_the_one_that_the_bootloader_read_is_no_board(running: Any) -> None:
     c3 = running
-    c3.write(esp32c3.TABLE_OFFSET, table(*TABLE[:-1], ((0x40, 1), 0x298000, 0x8000, "fota\0x")))
+    c3.write(esp32c3.TABLE_OFFSET, table(*TABLE[:-1], ((0x40, 1), 0x298000, 0x8000, "fota")))
     assert c3.restart().store == 0x298000
+    c3.write(esp32c3.TABLE_OFFSET, table(*TABLE))
     with pytest.raises(DeviceError, match="the bootloader has its journal at 0x298000") as caught:
         board_of(c3)
     assert caught.value.code == SE1

@@ -64,7 +64,7 @@ def without_what_is_python_s_alone(slot: bytes, found: Any) -> bytes:
     image += hashlib.sha256(image).digest()
     image += b"\xff" * (-len(image) % SECTOR)
     assert len(image) == found.hashed_size
-    block = bytearray(ctypes.string_at(found.hash - 4, 1216))
+    block = bytearray(ctypes.string_at(found.hash - 4, 165)).ljust(1216, b"\0")
     block[4:36] = hashlib.sha256(image).digest()
     block[1196:1200] = struct.pack("<I", zlib.crc32(bytes(block[:1196])))
     return image + bytes(block).ljust(SECTOR, b"\xff")

@@ -41,7 +41,6 @@ enum {
   SIGNATURE_KEY = 37, /* X, Y, little endian */
   SIGNATURE_R = 101,
   SIGNATURE_S = 133,
-  SIGNATURE_END = 165,
   SIGNATURE_CRC = 1196,
   CURVE_P256 = 2,
   SPKI_HEAD = 27,
@@ -218,15 +217,11 @@ static bool is_by(const uint8_t *block, const uint8_t *key_hash) {
   return memcmp(digest, key_hash, sizeof digest) == 0;
 }
 
-static bool is_zero(const uint8_t *data, uint32_t length) {
-  for (uint32_t i = 0; i < length; i++) {
-    if (data[i] != 0) return false;
-  }
-  return true;
-}
-
 static bool is_scalar(const uint8_t value[32]) {
-  return !is_zero(value, 32) && memcmp(value, fota_p256_order, 32) < 0;
+  uint8_t any = 0;
+  for (uint32_t i = 0; i < 32; i++)
+    any |= value[i];
+  return any != 0 && memcmp(value, fota_p256_order, 32) < 0;
 }
 
 /* Finds the one block of KEYHASH's key; blocks of other keys and kinds are other people's. */
@@ -240,9 +235,7 @@ static fota_status_t find_signature(const uint8_t *sector, fota_image_t *image) 
     found = block;
   }
   if (found == NULL) return FOTA_IMAGE_KEY;
-  if (fota_load_le32(found + SIGNATURE_CRC) != fota_crc32(found, SIGNATURE_CRC) ||
-      !is_zero(found + SIGNATURE_END, SIGNATURE_CRC - SIGNATURE_END) ||
-      !is_zero(found + SIGNATURE_CRC + 4, SIGNATURE_SIZE - SIGNATURE_CRC - 4)) {
+  if (fota_load_le32(found + SIGNATURE_CRC) != fota_crc32(found, SIGNATURE_CRC)) {
     return FOTA_IMAGE_TLV;
   }
   image->hash = found + SIGNATURE_DIGEST;

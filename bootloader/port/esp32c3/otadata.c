@@ -6,7 +6,6 @@
 #include "layout.h"
 
 enum { STATE = 24, CRC = 28, NONE = 2 };
-#define NO_SEQUENCE 0xffffffffu
 
 /* CRC-32 of the sequence number, begun with 0 and not with ones: ESP-IDF's way. */
 static uint32_t crc_of(uint32_t sequence) {
@@ -22,7 +21,7 @@ void fota_otadata_read(const uint8_t *sector0, const uint8_t *sector1, fota_otad
   for (uint32_t i = 0; i < 2; i++) {
     const uint32_t sequence = fota_load_le32(sectors[i]);
     const bool whole = fota_load_le32(sectors[i] + CRC) == crc_of(sequence);
-    if (!whole || sequence == 0 || sequence == NO_SEQUENCE) continue;
+    if (!whole || sequence + 1 < 2) continue; /* 0 and FFFFFFFF are no numbers */
     data->sequence[i] = sequence;
     data->state[i] = fota_load_le32(sectors[i] + STATE);
   }
@@ -120,7 +119,7 @@ static bool answer_trial(const fota_otadata_t *data, uint8_t candidate, uint32_t
   const uint32_t active = newest(data, FOTA_SLOT_NONE);
   uint32_t sequence = active == NONE ? 1 : data->sequence[active] + 1;
   if (slot_of(sequence) != candidate) sequence++;
-  if (sequence == NO_SEQUENCE) return false; /* a forged end of counting: nobody is told */
+  if (sequence + 1 == 0) return false; /* a forged end of counting: nobody is told */
   *sector = active == 0;
   return make(sequence, FOTA_OTA_PENDING, record);
 }

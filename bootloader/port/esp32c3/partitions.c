@@ -35,27 +35,25 @@ static partition_t partition_at(const uint8_t *record) {
 }
 
 static bool is_app_good(uint32_t offset, uint32_t size) {
-  return offset % SLOT_ALIGNMENT == 0 && size % PAGE_SIZE == 0;
+  return (offset % SLOT_ALIGNMENT | size % PAGE_SIZE) == 0;
 }
 
 static bool is_slot_good(uint32_t offset, uint32_t size) {
   return is_app_good(offset, size) && size <= SLOT_SIZE && size >= 2 * PAGE_SIZE;
 }
 
-static bool is_in_flash(uint32_t offset, uint32_t size, uint32_t flash_size) {
-  return offset % PAGE_SIZE == 0 && size != 0 && fota_range_ok(offset, size, flash_size);
-}
-
-static bool is_free(uint32_t offset, uint32_t size, uint32_t flash_size) {
-  return offset >= FIRST && is_in_flash(offset, size, flash_size);
+/* not inlined: smaller so */
+__attribute__((noinline)) static bool is_in_flash(uint32_t offset, uint32_t size, uint32_t first,
+                                                  uint32_t flash_size) {
+  return offset >= first && offset % PAGE_SIZE == 0 && size != 0 &&
+         fota_range_ok(offset, size, flash_size);
 }
 
 /* Loader and table themselves may be named: they are where they are. */
 static bool is_placed(const partition_t *p, uint32_t flash_size) {
   const bool fixed = (p->type == TYPE_LOADER || p->type == TYPE_TABLE) && p->subtype == 0;
   if (p->type == TYPE_APP && !is_app_good(p->offset, p->size)) return false;
-  return fixed ? is_in_flash(p->offset, p->size, flash_size)
-               : is_free(p->offset, p->size, flash_size);
+  return is_in_flash(p->offset, p->size, fixed ? 0 : FIRST, flash_size);
 }
 
 static bool overlap(const partition_t *a, const partition_t *b) {
@@ -133,11 +131,11 @@ fota_status_t fota_places_copy(const uint8_t *settings, uint32_t flash_size,
   const uint8_t *copy = settings + PLACES_OFFSET;
   fota_places_t found = {.store = fota_load_le32(copy)};
   *places = (fota_places_t){0};
-  bool good = is_free(found.store, STORE_SIZE, flash_size);
+  bool good = is_in_flash(found.store, STORE_SIZE, FIRST, flash_size);
   for (uint32_t i = 0; i < 2; i++) {
     found.slot[i] = fota_load_le32(copy + 4 + 8 * i);
     found.slot_size[i] = fota_load_le32(copy + 8 + 8 * i);
-    good = good && is_free(found.slot[i], found.slot_size[i], flash_size) &&
+    good = good && is_in_flash(found.slot[i], found.slot_size[i], FIRST, flash_size) &&
            is_slot_good(found.slot[i], found.slot_size[i]);
   }
   if (!good) return FOTA_PARTITION_TABLE;
