@@ -74,6 +74,14 @@ MUTANTS: dict[str, tuple[tuple[str, str, str], ...]] = {
             "  if (!fota_otadata_join",
         ),
     ),
+    # the image is mapped from where its slot should be, whatever the window showed that was hashed
+    "window-believed": (
+        (
+            "port/esp32c3/jump.c",
+            "const uint32_t slot = shown_by(((uintptr_t)base - DROM_START) / MMU_PAGE);",
+            "const uint32_t slot = fota_places.slot[base == fota_layout.slot[1]];",
+        ),
+    ),
     # the ROM is told to write where a register says, which one skipped instruction leaves as it was
     "write-anywhere": (
         (

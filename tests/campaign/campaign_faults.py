@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from campaign_cores import ARM_NOPS, core_of
-from campaign_device import journal_pages, slot_at
+from campaign_device import NONE, journal_pages, slot_at
 from elftools.elf.elffile import ELFFile
 from unicorn.unicorn_const import UC_HOOK_CODE
 
@@ -134,7 +134,7 @@ class Walk:
         self.start = self.snapshots.take()
         self.first = machine.instructions
         self._home_version = self.snapshots._version
-        self.recovered: dict[bytes, bool] = {}
+        self.recovered: dict[Any, bool] = {}
 
     def _accessed(self) -> None:
         self.accesses += 1
@@ -162,7 +162,8 @@ class Walk:
             uc.emu_stop()
 
     def _application(self, uc: Any, address: int, size: int, data: Any) -> None:
-        self._end("bad" if slot_at(self.machine, address) in self.bad else "good")
+        """Good is what executes in the slot of a good image, and nothing else of flash."""
+        self._end("bad" if slot_at(self.machine, address) in (*self.bad, NONE) else "good")
 
     def _halted(self, uc: Any, address: int, size: int, data: Any) -> None:
         self._end("halt")
@@ -232,7 +233,8 @@ class Walk:
         try:
             while not self._verdict:
                 m._service()
-                more = RECHECK_PATIENCE if self._expect else 0
+                # a launch of the option bytes begins a boot anew
+                more = len(m.resets) - resets + (RECHECK_PATIENCE if self._expect else 0)
                 late = m.instructions > end + more * MORE_INSTRUCTIONS
                 if self._is_over(resets):
                     self._verdict = "reset"

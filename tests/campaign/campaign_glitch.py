@@ -329,7 +329,7 @@ class Attack:
             return "brick"
         if w.snapshots._version == w._home_version and counters == self.counters:
             return outcome
-        state = (b"".join(journal_pages(m)), counters)
+        state = (b"".join(journal_pages(m)), counters, *m.flash.options.items())
         if state not in w.recovered:
             w.recovered[state] = self._recovers()
         return outcome if w.recovered[state] else "brick"

@@ -67,6 +67,44 @@ def test_flash_written_wherever_a_register_says_is_a_brick() -> None:
     assert runner.replay(f"esp32c3_skip_gcc:{place.replace('/', ':', 1)}") == 1
 
 
+# --- ESP32-C3: what runs is what was hashed, whatever the MMU was told ---
+
+
+def mapping(attack: glitch.Attack, function: str) -> list[int]:
+    """The last instructions of what maps the slots to be hashed, or the image to be run."""
+    names, trace = (function, "show"), attack.walk.trace
+    end = (
+        trace.index(attack.walk.by_name["fota_boot"].begin) if function == "fota_places_find" else len(trace)
+    )
+    return [i for i in range(end) if attack.function_at(trace[i]) in names][-LAST[function] :]
+
+
+LAST = {"fota_places_find": 14, "fota_port_boot": 260}
+
+
+@pytest.mark.parametrize("function", LAST)
+def test_skip_where_an_image_is_mapped_boots_no_other(function: str) -> None:
+    attack = glitch.Attack(C3, "mirrored", SEED)
+    tally = attack.run("skip", mapping(attack, function))
+    assert tally.failures == []
+    assert sum(tally.outcomes.values()) == LAST[function]
+
+
+def test_window_that_is_believed_runs_what_was_not_hashed() -> None:
+    """The other slot's image under this slot's proof."""
+    attack = glitch.Attack(f"{device.C3}window-believed", "mirrored", SEED)
+    failures = attack.run("skip", mapping(attack, "fota_places_find")).failures
+    assert {name.rsplit(":", 1)[1] for name in failures} == {"bad"}
+
+
+def test_recovery_that_has_the_banks_change_places_again_is_waited_for() -> None:
+    """A fault may have them exchanged, with the update still to be looked at: two boots, three sessions."""
+    attack = glitch.Attack(U5, "forged-mac", SEED)
+    w = attack.walk
+    w.machine.flash.options["optr"] ^= 1 << 20  # SWAP_BANK
+    assert attack._recovers()
+
+
 @pytest.mark.parametrize("build", [U5, C3])
 @pytest.mark.parametrize("scenario", ["low-counter", "forged-mac", "pattern-forged"])
 def test_skipped_instruction_boots_no_bad_image(build: str, scenario: str) -> None:

@@ -46,47 +46,64 @@ static uint32_t load(const uint8_t *base, fota_segment_t segments[FOTA_SEGMENTS_
   return count;
 }
 
-/* `slot` is the offset in flash of the slot's start. */
-static void map_segment(const fota_segment_t *s, uint32_t slot) {
-  const uint32_t into_page = s->load % MMU_PAGE;
-  const uint32_t pages = (into_page + s->length + MMU_PAGE - 1) / MMU_PAGE;
-  const uint32_t flash = slot + s->offset - into_page;
-  if (s->kind == FOTA_SEGMENT_DROM) {
-    Cache_Dbus_MMU_Set(0, s->load - into_page, flash, MMU_PAGE / 1024, pages, 0);
-  } else if (s->kind == FOTA_SEGMENT_IROM) {
-    Cache_Ibus_MMU_Set(0, s->load - into_page, flash, MMU_PAGE / 1024, pages, 0);
-  }
+/* Offset in flash of what an entry of the MMU really shows; none that a slot may have if nothing.
+ */
+static uint32_t shown_by(uint32_t entry) {
+  return MMU_TABLE(entry) * MMU_PAGE;
 }
 
-/* The last entry shows the start of the image, which is where ESP-IDF 5 looks for it. */
+/* True if the MMU shows a segment whole, out of the slot at `slot`; `set` has it do so. What lies
+ * in RAM it need not show. */
+__attribute__((noinline)) static bool show(const fota_segment_t *s, uint32_t slot, bool set) {
+  uint32_t entry = s->load % (DROM_END - DROM_START) / MMU_PAGE;
+  uint32_t page = (slot + s->offset) / MMU_PAGE;
+  const uint32_t end = page + (s->load % MMU_PAGE + s->length + MMU_PAGE - 1) / MMU_PAGE;
+  if (s->kind != FOTA_SEGMENT_DROM && s->kind != FOTA_SEGMENT_IROM) return true;
+  for (; page < end; page++, entry++) {
+    if (set) MMU_TABLE(entry) = page;
+    if (MMU_TABLE(entry) != page) return false;
+  }
+  return true;
+}
+
+/* The last entry shows the start of the image, which is where ESP-IDF 5 looks for it. What the
+ * cache held is forgotten twice: if it were not once, the jump would be to that, whatever the MMU
+ * says. */
 static void map_image(const fota_segment_t *segments, uint32_t count, uint32_t slot) {
   const uint32_t autoload = Cache_Disable_ICache();
   Cache_Invalidate_ICache_All();
   Cache_MMU_Init();
-  Cache_Dbus_MMU_Set(0, DROM_START + LAST_ENTRY * MMU_PAGE, slot, MMU_PAGE / 1024, 1, 0);
+  MMU_TABLE(LAST_ENTRY) = slot / MMU_PAGE;
   for (uint32_t i = 0; i < count; i++)
-    map_segment(&segments[i], slot);
+    (void)!show(&segments[i], slot, true);
+  Cache_Invalidate_ICache_All();
   Cache_Enable_ICache(autoload);
 }
 
-/* The sum that opens the jump to what the MMU really shows; another one if that is no slot. */
-static uint32_t proof_of_mapped(void) {
-  const uint32_t page = MMU_TABLE(LAST_ENTRY) * MMU_PAGE;
+/* The sum that opens the jump to what the MMU really shows; another one if that is no slot, or not
+ * all of the image. */
+static uint32_t proof_of_mapped(const fota_segment_t *segments, uint32_t count) {
+  const uint32_t slot = shown_by(LAST_ENTRY);
+  for (uint32_t i = 0; i < count; i++) {
+    if (!show(&segments[i], slot, false)) return 0;
+  }
   for (uint32_t i = 0; i < 2; i++) {
-    if (page == fota_places.slot[i]) return FOTA_PROOF((uintptr_t)fota_layout.slot[i]);
+    if (slot == fota_places.slot[i]) return FOTA_PROOF((uintptr_t)fota_layout.slot[i]);
   }
   return 0;
 }
 
 noreturn void fota_port_boot(const uint8_t *base, uint32_t proof) {
-  const uint32_t slot = fota_places.slot[base == fota_layout.slot[1]];
+  /* Not where the slot should be, but where the bytes are that were hashed: a window that was set
+   * wrongly shows other ones, and the proof is of the window. The ROM sets it in one go. */
+  const uint32_t slot = shown_by(((uintptr_t)base - DROM_START) / MMU_PAGE);
   fota_segment_t segments[FOTA_SEGMENTS_MAX];
   fota_messages_answer();
   fota_chip_stop();
   const uint32_t entry = fota_load_le32(base + HEADER_ENTRY);
   const uint32_t count = load(base, segments);
   map_image(segments, count, slot);
-  const uint32_t expected = proof_of_mapped();
+  const uint32_t expected = proof_of_mapped(segments, count);
   const uint32_t again = fota_launder(proof);
   if (proof == expected) {
     if (again == fota_launder(expected)) {

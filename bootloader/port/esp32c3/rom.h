@@ -26,8 +26,6 @@ uint32_t Cache_Suspend_ICache(void);
 void Cache_Resume_ICache(uint32_t autoload);
 void Cache_MMU_Init(void);
 /* Maps `pages` pages of `size_kib` KiB; `fixed` would map all of them to the same one. */
-int32_t Cache_Ibus_MMU_Set(uint32_t external, uint32_t address, uint32_t flash, uint32_t size_kib,
-                           uint32_t pages, uint32_t fixed);
 int32_t Cache_Dbus_MMU_Set(uint32_t external, uint32_t address, uint32_t flash, uint32_t size_kib,
                            uint32_t pages, uint32_t fixed);
 

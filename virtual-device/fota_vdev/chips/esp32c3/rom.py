@@ -22,6 +22,7 @@ from fota_vdev.chips.esp32c3.printf import formatted
 from fota_vdev.chips.esp32c3.system import CLK_EN1, RST_EN1
 from fota_vdev.parts.bus import Peripheral, UnmodelledError
 from fota_vdev.parts.clock import PS_PER_S, PS_PER_US
+from fota_wire.errors import DeviceError
 
 SPIN = ROM + 0x5_FF00  # here the ROM waits for a watchdog
 LAST_HOOKED = SPIN - 1
@@ -238,6 +239,8 @@ class Rom(Peripheral):
     # -- memory ------------------------------------------------------------------------------------------
 
     def _memset(self, target: int, byte: int, n: int) -> int:
+        if not self._space.is_ram(target, n):  # asked before they are made: it may be gigabytes
+            raise DeviceError(f"0x{target:08x} + {n} bytes is not RAM")
         self._space.write(target, bytes([byte & 0xFF]) * n)
         return target
 
