@@ -1,6 +1,7 @@
 """The launcher's decisions beside those of the bootloader's C, and what it refuses to run."""
 
 import ctypes
+import errno
 import itertools
 import os
 import shutil
@@ -334,6 +335,24 @@ def test_block_device_that_is_missing_never_becomes_a_file(gateway, keys, tmp_pa
             assert place.read_bytes() == bytes(4096)
         finally:
             place.unlink()
+
+
+def test_block_device_that_goes_between_two_looks_does_not_become_a_file(tmp_path, monkeypatch):
+    slot = storage.FileSlot(tmp_path / "card", 10_000, 4096, named=True)
+    monkeypatch.setattr(slot, "_look", lambda _code: None)  # there a moment ago
+    with pytest.raises(DeviceError, match="No such file"):
+        slot.program(0, bytearray(4096))
+    assert not slot.path.exists()
+
+
+def test_gateway_on_a_disk_without_locks_has_no_launcher(gateway, monkeypatch):
+    def no_locks(_fd, _operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    gateway.run.mkdir(exist_ok=True)
+    gateway.lock_path.write_text("1")
+    monkeypatch.setattr(launcher.fcntl, "flock", no_locks)
+    assert launcher.running_launcher(gateway) is None
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "fifo"])

@@ -51,6 +51,11 @@ def init(world, first, name, code, **other):
         ({"server": "http://localhost:8443"}, 3, "--server http://localhost:8443: it begins with http://"),
         ({"server": "localhost:8443"}, 3, "--server localhost:8443: it lacks https:// in front"),
         ({"server": "https://"}, 3, "--server https://: there is no host in it"),
+        (
+            {"server_ca": KEYS / "server.crt"},
+            3,
+            "server.crt: no usable server CA: it is not the certificate of a CA",
+        ),
         ({"root": KEYS / "server-ca.crt"}, 3, "server-ca.crt is a certificate, expected a ROOT"),
         ({"root": "other keys"}, 1, "names other IMAGE keys than --image-key"),
         ({"root": "out of reach"}, 1, "minimum security counter 1000 is out of reach"),

@@ -1,5 +1,6 @@
 """The operator plane: releases, rollouts, rollbacks, groups, tokens, audit; each with the state it leaves."""
 
+import contextlib
 import hashlib
 import json
 import secrets
@@ -242,13 +243,62 @@ def test_image_for_another_chip_than_that_of_its_class_is_refused_by_name(
     assert server.publish(release_for(keys, new, "7.4.0", 81, secrets.token_bytes(16)))[0] == 201
 
 
+def refusal_of_another_chip(server: Server, keys: Keys, own: bytes) -> str:
+    status, answer = server.publish(release_for(keys, "stm32u585", "7.99.0", 990, own))
+    assert (status, answer["error"]["code"]) == (409, "chip"), answer
+    return str(answer["error"]["message"])
+
+
 def test_releases_that_name_no_chip_hide_none_of_their_class_that_did(server: Server, keys: Keys) -> None:
     own = secrets.token_bytes(16)
-    for number, chip in enumerate(("stm32l476", "", "")):
+    for number, chip in enumerate(("stm32l476", *("",) * 20)):
         assert server.publish(release_for(keys, chip, f"7.{number}.0", 80 + number, own))[0] == 201
-    status, answer = server.publish(release_for(keys, "stm32u585", "7.9.0", 90, own))
-    assert (status, answer["error"]["code"]) == (409, "chip")
-    assert "release 7.0.0 of its class for chip stm32l476" in answer["error"]["message"]
+    assert "release 7.0.0 of its class for chip stm32l476" in refusal_of_another_chip(server, keys, own)
+
+
+def test_chip_of_a_class_is_known_without_the_files(server: Server, keys: Keys) -> None:
+    own = secrets.token_bytes(16)
+    first = release_for(keys, "stm32l476", "7.1.0", 81, own)
+    assert server.publish(first)[0] == 201
+    (server.data / "artifacts" / first.digest[:2] / first.digest).unlink()
+    assert "release 7.1.0 of its class for chip stm32l476" in refusal_of_another_chip(server, keys, own)
+
+
+@pytest.mark.parametrize("ran", [False, True])
+def test_withdrawn_release_says_a_chip_only_of_devices_that_have_it(
+    server: Server, keys: Keys, ran: bool
+) -> None:
+    own = secrets.token_bytes(16)
+    slip = release_for(keys, "stm32l476", "7.1.0", 81, own)
+    status, shown = server.publish(slip)
+    assert status == 201
+    if ran:
+        known(server, running=slip)
+    assert server.api("POST", f"releases/{shown['manifest_digest']}/withdraw")[0] == 200
+    if ran:
+        refusal_of_another_chip(server, keys, own)
+    else:
+        assert server.publish(release_for(keys, "stm32u585", "7.1.0", 82, own))[0] == 201
+
+
+def test_chip_of_a_release_from_before_it_was_kept_is_read_once(keys: Keys, tmp_path: Any) -> None:
+    server = Server(keys, tmp_path / "data").init().start()
+    own, gone = secrets.token_bytes(16), secrets.token_bytes(16)
+    for class_id in (own, gone):
+        built = release_for(keys, "stm32l476", "7.1.0", 81, class_id)
+        assert server.publish(built)[0] == 201
+    assert server.stop()[0] == 0
+    (server.data / "artifacts" / built.digest[:2] / built.digest).unlink()
+    with contextlib.closing(sqlite3.connect(server.data / "fota.db")) as connection, connection:
+        connection.execute("DELETE FROM release_chips")
+    server.start()
+    try:
+        refusal_of_another_chip(server, keys, own)
+        assert [row["chip"] for row in server.rows("SELECT * FROM release_chips")] == ["stm32l476"]
+        status, answer = server.publish(release_for(keys, "stm32u585", "7.2.0", 82, gone))
+        assert status == 201, answer
+    finally:
+        assert server.stop()[0] == 0
 
 
 def test_damaged_artifact_is_not_published(server: Server, keys: Keys) -> None:

@@ -238,6 +238,18 @@ def test_reset_has_its_cause_and_comes_in_its_time(boot, code, cause, number, ms
     assert abs((at - m.resets[0][0]) / 1000 - ms) < 20
 
 
+def test_rtc_watchdog_that_is_fed_in_time_resets_nothing_and_begins_anew(boot):
+    m = boot(QUIET + RTC_1_S.format(0xC) + "1: wfi\n  j 1b\n")
+    for _ in range(3):
+        m.run(time_ms=900)
+        m.store32(0x6000_80A4, 1 << 31)
+    m.run(time_ms=900)
+    assert [cause for _, cause in m.resets] == ["power"]
+    m.store32(0x6000_80A4, 1)  # not the bit that feeds
+    m.run(time_ms=200)
+    assert [cause for _, cause in m.resets] == ["power", "rtc watchdog"]
+
+
 def test_timer_group_1_guards_no_boot_from_flash(boot):
     m = boot(QUIET + "1: wfi\n  j 1b\n")
     m.run(time_ms=30_000)

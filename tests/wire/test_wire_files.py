@@ -1,5 +1,7 @@
 """Files of a command line: read once, written whole, by one, and never over what was read."""
 
+import errno
+import fcntl
 import os
 import stat
 import subprocess
@@ -110,6 +112,31 @@ def test_lock_is_not_taken_through_another_files_name(tmp_path: Path, way: str) 
     with pytest.raises(StorageError):
         files.take_lock(lock, key, "is in use")
     assert key.read_bytes() == b"key"
+
+
+@pytest.mark.parametrize("error", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO])
+def test_lock_that_the_file_system_does_not_give_is_not_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    def no_locks(_fd: int, _operation: int) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(StorageError, match=f"gives no locks: {os.strerror(error)}") as told:
+        files.take_lock(tmp_path / "lock", tmp_path, "is in use")
+    assert told.value.code != "locked"
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_lock_is_in_use_while_another_has_it(tmp_path: Path) -> None:
+    fd = files.take_lock(tmp_path / "lock", tmp_path, "is in use")
+    with pytest.raises(StorageError, match=f"is in use by {os.getpid()}") as told:
+        files.take_lock(tmp_path / "lock", tmp_path, "is in use by {pid}")
+    assert told.value.code == "locked"
+    os.close(fd)
+    os.close(files.take_lock(tmp_path / "lock", tmp_path, "is in use"))
 
 
 def test_input_is_replaced_where_that_is_what_was_asked_for(tmp_path: Path) -> None:

@@ -7,20 +7,21 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, exists, func, insert, or_, select, update
 
 from fota_server import schema
+from fota_server.chips import chip_clash
 from fota_server.database import now, record_audit
 from fota_server.decide import TAKEN, Release, why_not
 from fota_wire import root as roots
 from fota_wire.errors import InputError, VerifyError
-from fota_wire.host_chips import ESPRESSIF
 from fota_wire.host_crypto import verify
-from fota_wire.image import parse_image
 from fota_wire.release import check_image, check_manifest, check_pair
 from fota_wire.suit import Manifest, open_envelope
 from fota_wire.version import format_version
 
-_keys = schema.release_keys
-RELEASES = select(schema.releases, _keys.c.key_hash).outerjoin(
-    _keys, _keys.c.release_id == schema.releases.c.id
+_keys, _chips = schema.release_keys, schema.release_chips
+RELEASES = (
+    select(schema.releases, _keys.c.key_hash, _chips.c.chip)
+    .outerjoin(_keys, _keys.c.release_id == schema.releases.c.id)
+    .outerjoin(_chips, _chips.c.release_id == schema.releases.c.id)
 )
 """The rows that `release_of` reads."""
 
@@ -57,6 +58,7 @@ def release_of(row: RowMapping) -> Release:
         sec_cnt=row["sec_cnt"],
         envelope=row["envelope"],
         key_hash=bytes.fromhex(row["key_hash"]) if row["key_hash"] else None,
+        chip=row["chip"],
     )
 
 
@@ -96,48 +98,26 @@ def check_release(
         sec_cnt=image.sec_cnt,
         envelope=envelope,
         key_hash=image.key_hash,
-    )
-
-
-def newest_of_class(connection: Connection, class_id: bytes, most: int) -> list[Release]:
-    """Return the ``most`` releases of a class with the highest sequences, those first."""
-    table = schema.releases
-    query = RELEASES.where(table.c.class_id == class_id.hex()).order_by(table.c.sequence.desc()).limit(most)
-    return [release_of(row) for row in connection.execute(query).mappings()]
-
-
-def chip_said(image_file: bytes) -> str:
-    """Return the chip that an image names, or "". An ESP32's names it by its form. FotaError: no image."""
-    return parse_image(image_file, programs=True).chip
-
-
-def chip_clash(new: str, old: str, version: str) -> str | None:
-    """Return why an image for chip ``new`` is not for the devices that took release ``version``, for ``old``;
-    None if it is, or one of the two does not name its chip and both may be an STM32's.
-    """
-    if new == old or (not (new and old) and not {new, old} & set(ESPRESSIF)):
-        return None
-    for_new, for_old = (f"chip {chip}" if chip else "another kind of device" for chip in (new, old))
-    return (
-        f"the image is for {for_new}, and release {version} of its class for {for_old}: another class for it"
+        chip=image.chip,
     )
 
 
 def store_release(connection: Connection, release: Release, root: roots.Root, actor: str) -> bool:
     """Insert a checked release; return False if this very manifest is published already.
 
-    A version is published once in its class, under a sequence above all before it. A release that no device
-    may get any more, and none has taken, does not count: it can be replaced.
+    A version is published once in its class, under a sequence above all before it, and a class is for one
+    chip. A release that no device may get any more, and none has taken, does not count: it can be replaced.
 
     Raises:
         VerifyError: its version is taken (``version-taken``), or its sequence (``sequence``); says which is
-            free.
+            free. Its class is for another chip (``chip``).
     """
     table = schema.releases
     query = RELEASES.where(table.c.class_id == release.class_id.hex())
     rows = connection.execute(query).mappings().all()
     if any(row["manifest_digest"] == release.manifest_digest.hex() for row in rows):
         return False
+    _require_same_chip(connection, rows, release, root)
     newest = max((row["sequence"] for row in rows), default=-1)
     for row in rows:
         if row["version"] == release.version:
@@ -168,10 +148,27 @@ def store_release(connection: Connection, release: Release, root: roots.Root, ac
     if release.key_hash is not None:
         key = {"release_id": release_id, "key_hash": release.key_hash.hex()}
         connection.execute(insert(_keys).values(**key))
+    connection.execute(insert(_chips).values(release_id=release_id, chip=release.chip))
     record_audit(
         connection, actor, "release.publish", release.version, manifest_digest=release.manifest_digest.hex()
     )
     return True
+
+
+def _require_same_chip(
+    connection: Connection, rows: Sequence[RowMapping], release: Release, root: roots.Root
+) -> None:
+    """Return if the releases of a class that count, in ``rows``, are for the chip of ``release``."""
+    for row in sorted(rows, key=lambda row: row["sequence"], reverse=True):
+        if release.chip is None or row["chip"] is None:
+            continue
+        clash = chip_clash(release.chip, row["chip"], row["version"])
+        if clash and (_is_on_devices(connection, row) or not _is_barred(row, root)):
+            raise VerifyError(clash, "chip")
+
+
+def _is_barred(row: RowMapping, root: roots.Root) -> bool:
+    return why_not(release_of(row), root, withdrawn=row["withdrawn_at"] is not None) is not None
 
 
 def _require_replaceable(
@@ -179,7 +176,7 @@ def _require_replaceable(
 ) -> None:
     """Return if the release in ``row`` may make room for another of its version: barred, and on no device."""
     on_devices = _is_on_devices(connection, row)
-    if not on_devices and why_not(release_of(row), root, withdrawn=row["withdrawn_at"] is not None):
+    if not on_devices and _is_barred(row, root):
         return
     content = "this image" if row["file_digest"] == release.file_digest.hex() else "another image"
     way_out = "" if on_devices else f", or make room with 'fota release withdraw {release.version}'"

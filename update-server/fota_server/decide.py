@@ -108,7 +108,7 @@ A rollout without targets is FAILED. CANCELLED is an operator's word and not fou
 class Release:
     """A published release. Digests: 32 bytes, ids: 16, ``file_size`` in bytes; ``version`` is for people.
 
-    ``key_hash``: of the IMAGE key that signed it; None: not known.
+    ``key_hash``: of the IMAGE key that signed it. ``chip``: that its image names, or "". None: not known.
     """
 
     id: int
@@ -123,6 +123,7 @@ class Release:
     sec_cnt: int
     envelope: bytes
     key_hash: bytes | None
+    chip: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,11 +14,8 @@ from fota_server import schema
 from fota_server.artifacts import ArtifactStore
 from fota_server.catalog import (
     check_release,
-    chip_clash,
-    chip_said,
     find_release,
     list_releases,
-    newest_of_class,
     open_release,
     set_withdrawn,
     show_release,
@@ -44,7 +41,6 @@ from fota_wire.suit import unsafe_read_manifest
 log = logging.getLogger("fota.server")
 
 UPLOAD_STALL_S = 60.0
-LOOK_BACK = 16  # releases of a class, for one that names its chip
 
 
 class ReleaseHandlers:
@@ -119,32 +115,7 @@ class ReleaseHandlers:
         root = self._trust.current
         manifest = open_release(envelope, root)
         image = await asyncio.to_thread(self._artifacts.read, manifest.digest.hex())
-        release = check_release(manifest, envelope, image, root, image_keys(root, self._image_keys))
-        await self._require_same_chip(release, image)
-        return release
-
-    async def _require_same_chip(self, release: Release, image: bytes) -> None:
-        """Return if the newest releases of this class, as far back as one names its chip, are for the same.
-        VerifyError ``chip``: they are not.
-        """
-        newest = await self._database.read(newest_of_class, release.class_id, LOOK_BACK)
-        new = await asyncio.to_thread(chip_said, image)
-        for earlier in newest:
-            old = await self._chip_of(earlier)
-            if old is None:
-                continue
-            clash = chip_clash(new, old, earlier.version)
-            if clash is not None:
-                raise VerifyError(clash, "chip")
-            if old:
-                return
-
-    async def _chip_of(self, release: Release) -> str | None:
-        """Return the chip that a release's image names, or ""; None if its file is gone, or was damaged."""
-        with contextlib.suppress(FotaError):
-            image = await asyncio.to_thread(self._artifacts.read, release.file_digest.hex())
-            return await asyncio.to_thread(chip_said, image)
-        return None
+        return check_release(manifest, envelope, image, root, image_keys(root, self._image_keys))
 
     async def _clean(self, envelope: bytes) -> None:
         """Delete the upload of a refused release, unless another release has it, and forgotten ones."""

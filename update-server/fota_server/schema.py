@@ -70,6 +70,13 @@ release_keys = Table(  # which IMAGE key has signed; no row: published before th
     Column("key_hash", String(64), nullable=False),
 )
 
+release_chips = Table(  # which chip the image names, "": none; no row: not known, as for `release_keys`
+    "release_chips",
+    metadata,
+    Column("release_id", BigInteger, ForeignKey("releases.id"), primary_key=True, autoincrement=False),
+    Column("chip", String(32), nullable=False),
+)
+
 devices = Table(
     "devices",
     metadata,

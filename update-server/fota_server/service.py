@@ -19,6 +19,7 @@ from fota_server.artifacts import ArtifactStore
 from fota_server.catalog import Catalog
 from fota_server.certificates import TlsFiles, read_tls_files, utc_now
 from fota_server.checkins import CheckIns, Policy
+from fota_server.chips import learn_chips
 from fota_server.config import ServerConfig
 from fota_server.connection import Limits
 from fota_server.crypto import AssignSigner, load_assign_signer
@@ -189,7 +190,7 @@ class _Service:
         self._tls_files = tls_files
         auto = config.admission == "auto"
         policy = Policy(auto_admission=auto, interval_s=config.interval_s)
-        artifacts = ArtifactStore(config.data / "artifacts", config.max_artifact)
+        artifacts = self._artifacts = ArtifactStore(config.data / "artifacts", config.max_artifact)
         artifacts.prepare()
         self._retired, self._refusals = Retired(), Refusals()
         self._checkins = CheckIns(database, Catalog(), trust, signer, policy, now)
@@ -254,6 +255,7 @@ class _Service:
             asyncio.create_task(self._refusals.keep_flushing(self._database)),
             asyncio.create_task(self._watch_certificates()),
         ]
+        await learn_chips(self._database, self._artifacts)
         self._devices.start()
         self._operators.start()
         running = Running(

@@ -273,7 +273,8 @@ def take_lock(path: Path, of: Path, busy: str) -> int:
 
     Raises:
         InputError: there is no folder for it.
-        StorageError: another process has it; code ``locked``. Or it cannot be opened, is a link, or no file.
+        StorageError: another process has it; code ``locked``. Or it cannot be opened or locked, is a link, or
+            no file.
     """
     import fcntl
 
@@ -282,10 +283,13 @@ def take_lock(path: Path, of: Path, busy: str) -> int:
         fd = open_lock(path)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
+        except BlockingIOError as exc:
             pid = os.pread(fd, 20, 0).decode(errors="replace").strip() or "unknown"
             os.close(fd)
             raise StorageError(f"{of} {busy.format(pid=pid)}", "locked") from exc
+        except OSError as exc:  # NFS whose lock service is down, say
+            os.close(fd)
+            raise StorageError(f"{path}: its file system gives no locks: {exc.strerror}") from exc
         with suppress(OSError):  # removed by whoever had it before: then it is no lock any more
             if os.path.samestat(os.fstat(fd), path.stat()):
                 break

@@ -387,6 +387,8 @@ def running_launcher(gateway: Gateway) -> int | None:
     except BlockingIOError:
         text = os.pread(fd, 32, 0).strip()
         return int(text) if text.isdigit() else None
+    except OSError:  # a file system that gives no locks: no launcher got one
+        return None
     else:
         return None
     finally:
