@@ -21,8 +21,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "manifest": ("fota_signer.manifest_cli:manifest", "Make, sign and check the manifest of a release."),
     "server": ("fota_server.cli:server", "Run the update server."),
     "release": ("fota_cli.operator:release", "Publish, list and withdraw releases."),
-    "rollout": ("fota_cli.rollouts:rollout", "Start, watch, pause, resume and cancel rollouts."),
-    "rollback": ("fota_cli.rollouts:rollback", "Send a device or a group back to an earlier release."),
+    "rollout": (
+        "fota_cli.rollouts:rollout",
+        "Plan, start, watch, pause, approve and cancel rollouts, or stop all.",
+    ),
+    "rollback": (
+        "fota_cli.rollouts:rollback",
+        "Send a device, a group or a rollout's devices back to an earlier release.",
+    ),
     "device": ("fota_cli.operator:device", "List, show and revoke devices."),
     "group": ("fota_cli.groups:group", "Make groups of devices."),
     "ca": ("fota_signer.factory.cli:ca", "Make and show the device CA of a factory."),

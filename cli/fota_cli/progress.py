@@ -38,6 +38,8 @@ def follow(client: OperatorClient, rollout_id: int, timeout_s: float | None) -> 
                 last, poll_s = line, FIRST_POLL_S
             if answer["ended_at"] is not None:
                 return answer
+            if answer.get("held"):
+                raise NotReached(f"rollout {rollout_id} paused itself: {answer['held']}")
             left_s = None if deadline is None else deadline - time.monotonic()
             if left_s is not None and left_s <= 0:
                 raise NotReached(

@@ -1,6 +1,7 @@
 """``fota rollout``, ``fota rollback``: orders to one device or to many, previewed, followed, cancelled."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -8,8 +9,20 @@ import click
 from fota_cli.client import OperatorClient
 from fota_cli.options import connected, scope, scope_options, wait_options, yes_option
 from fota_cli.progress import conclude, follow, progress_line
+from fota_cli.waves import (
+    POLICY,
+    approve,
+    halt,
+    limits,
+    plan,
+    policy_of,
+    policy_options,
+    read_plan,
+    tell_waves,
+    unhalt,
+)
 from fota_wire.errors import VerifyError
-from fota_wire.host_options import Whole
+from fota_wire.host_options import FILE, Whole
 from fota_wire.host_print import ago, date, print_result, table
 
 SHOWN = 20
@@ -18,7 +31,7 @@ SHOWN = 20
 
 @click.group()
 def rollout() -> None:
-    """Start, watch, pause, resume and cancel rollouts."""
+    """Plan, start, watch, pause, resume, approve and cancel rollouts, or stop all at once."""
 
 
 def order_options(function: Any) -> Any:  # noqa: ANN401 - click's own type
@@ -28,27 +41,43 @@ def order_options(function: Any) -> Any:  # noqa: ANN401 - click's own type
     return click.option("--dry-run", is_flag=True, help="Say what it would do, and do nothing.")(function)
 
 
+for _command in (plan, approve, halt, unhalt, limits):
+    rollout.add_command(_command)
+
+
 @rollout.command("start")
-@click.argument("version")
+@click.argument("version", required=False)
 @scope_options
+@policy_options
+@click.option("--plan", "plan_file", type=FILE, help="Do what this plan of 'rollout plan' promises.")
 @order_options
 @wait_options
 @connected
 def start(
     client: OperatorClient,
-    version: str,
+    version: str | None,
     device: str | None,
     group: str | None,
-    **options: Any,  # noqa: ANN401 - those of `_order`
+    plan_file: Path | None,
+    **options: Any,  # noqa: ANN401 - those of `policy_of`, and those of `_order`
 ) -> None:
-    """Have a device or a group run release VERSION.
+    """Have a device or a group run release VERSION, at once or in waves.
 
     Devices that it is wanted of already, that run firmware of another class, or whose floor is above it are
     left out, and the reasons said. On a terminal you are asked first if it is more than one device.
 
     Example: fota rollout start 1.1.0 --group pilots --wait
     """
-    _order(client, "rollouts", {"version": version, **scope(device, group)}, **options)
+    policy = policy_of(**{name: options.pop(name) for name in POLICY})
+    if plan_file is not None:
+        if version or device or group or policy or options["dry_run"]:
+            raise click.UsageError("--plan says all of the order: no version, devices, waves or --dry-run")
+        _order(client, "rollouts", read_plan(plan_file), **options)
+        return
+    if version is None:
+        raise click.UsageError("which VERSION? or --plan FILE")
+    in_waves = {"policy": policy} if policy else {}
+    _order(client, "rollouts", {"version": version, **scope(device, group), **in_waves}, **options)
 
 
 @click.command()
@@ -56,6 +85,7 @@ def start(
 @click.option(
     "--to", "version", metavar="VERSION", help="Release to go back to; else the one confirmed before."
 )
+@click.option("--rollout", "number", type=Whole(), help="End this rollout and take back what it gave.")
 @order_options
 @wait_options
 @connected
@@ -64,16 +94,38 @@ def rollback(
     device: str | None,
     group: str | None,
     version: str | None,
+    number: int | None,
     **options: Any,  # noqa: ANN401 - those of `_order`
 ) -> None:
-    """Send a device or a group back to an earlier release.
+    """Send a device, a group, or all that a rollout reached, back to an earlier release.
 
     Without --to each device goes back to what it had confirmed before, once: one that a rollback is under way
     for, or has brought back already, is left out. On a terminal you are asked first if it is more than one.
 
+    With --rollout that rollout is cancelled, and each device that was given its release goes back to what it
+    had confirmed; whom it has not reached yet hears nothing of it.
+
     Example: fota rollback --group pilots --dry-run
     """
+    if number is not None:
+        if device or group or version or options["dry_run"] or options["devices"]:
+            raise click.UsageError("--rollout says all of the order: no devices, --to or --dry-run")
+        _take_back(client, number, options)
+        return
     _order(client, "rollbacks", scope(device, group) | ({"to": version} if version else {}), **options)
+
+
+def _take_back(client: OperatorClient, number: int, options: dict[str, Any]) -> None:
+    if not options["yes"] and sys.stdin.isatty():
+        shown = client.get(f"rollouts/{number}")
+        click.echo(progress_line(shown), err=True)
+        click.confirm(f"cancel rollout {number} and take back what it gave?", abort=True, err=True)
+    answer = client.post(f"rollouts/{number}/rollback", shown_by="fota rollout list")
+    if not options["as_json"]:
+        click.echo(
+            f"rollback {answer['id']}: rollout {number} is ended; each device that was given it goes back"
+        )
+    _end_order(client, answer, wait=options["wait"], timeout=options["timeout"], as_json=options["as_json"])
 
 
 def _order(
@@ -101,6 +153,12 @@ def _order(
     answer = client.post(path, body, shown_by="fota rollout list")
     if not as_json:
         _tell_started(answer)
+    _end_order(client, answer, wait=wait, timeout=timeout, as_json=as_json)
+
+
+def _end_order(
+    client: OperatorClient, answer: dict[str, Any], *, wait: bool, timeout: float | None, as_json: bool
+) -> None:
     if wait:
         answer = follow(client, answer["id"], timeout)
     if as_json:
@@ -181,6 +239,7 @@ def show_rollout(
     if answer["ended_at"]:
         click.echo(f"ended   {date(answer['ended_at'])}: {answer['status']}")
     click.echo(progress_line(answer))
+    tell_waves(answer)
     _tell_left_out(answer["left_out"], to_stderr=False)
     if answer["not_covered"]:
         click.echo(f"not covered: {answer['not_covered']} device(s) that joined the group later")

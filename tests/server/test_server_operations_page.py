@@ -13,7 +13,7 @@ PAGE = Path(__file__).parents[2] / "docs/operations.md"
 
 def test_page_leads_from_day_one_through_a_restore_and_a_renewal(tmp_path: Path) -> None:
     blocks = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     script = "set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n" + "\n".join(blocks)
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FOTA")}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

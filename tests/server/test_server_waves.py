@@ -23,6 +23,7 @@ from fota_server.waves import (
     held_back,
     next_step,
     rank,
+    wave_devices,
     why_failed,
 )
 from fota_wire.errors import InputError
@@ -169,13 +170,16 @@ def test_waves_are_a_partition_of_who_is_eligible(
     ids = [f"0123{number:014x}" for number in range(fleet)]
     member = {one: data.draw(st.none() | st.sampled_from(sorted(named))) if named else None for one in ids}
     ranks = {one: rank(seed, one, named[group] if (group := member[one]) else None) for one in ids}
-    found = bounds(chosen, random.Random(1).sample(list(ranks.values()), fleet))
+    in_groups = [sum(group == name for group in member.values()) for name in named]
+    devices = wave_devices(chosen, in_groups, fleet)
+    found = bounds(devices, random.Random(1).sample(list(ranks.values()), fleet))
     assert found == sorted(found)
     assert found[-1] == EVERYBODY
     waves = {one: wave_of(place, found) for one, place in ranks.items()}
     left = [one for one in ids if member[one] is None]
     for number, size in enumerate(chosen, 1):
         inside = [one for one in ids if waves[one] == number]
+        assert len(inside) == devices[number - 1]
         if size.kind is Kind.GROUP:
             assert inside == [one for one in ids if member[one] == size.group]
             continue
@@ -217,7 +221,8 @@ class Run:
         self.policy, self.now, self.budget = policy, 10_000, budget
         self.rank = {one: rank("s", one) for one in ids}
         self.state = dict.fromkeys(ids, TargetState.PENDING)
-        self.bounds = bounds(policy.waves, self.rank.values())
+        in_groups = [0] * sum(size.kind is Kind.GROUP for size in policy.waves)
+        self.bounds = bounds(wave_devices(policy.waves, in_groups, fleet), self.rank.values())
         self.wave = {one: wave_of(place, self.bounds) for one, place in self.rank.items()}
         self.phases = [(Phase.WAITING, 0)] * len(policy.waves)
         self.forgiven = [0] * len(policy.waves)

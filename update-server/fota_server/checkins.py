@@ -10,17 +10,18 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
 
-from fota_server import schema
+from fota_server import hand_out, schema
 from fota_server.admission import KEY_COLUMNS, Forbidden, key_order, refuse
+from fota_server.allowance import Allowance
 from fota_server.catalog import Catalog
 from fota_server.crypto import AssignSigner
 from fota_server.database import Database
-from fota_server.decide import RolloutState, Target, TargetState, Twin, judge
+from fota_server.decide import ON_TRIAL, RolloutState, Target, TargetState, Twin, judge
 from fota_server.facts import Judged, store
 from fota_server.identity import Identity
 from fota_server.trust import TrustChain, fits
@@ -52,6 +53,7 @@ _TWINS = (
         _targets.c.release_id,
         _targets.c.state,
         _targets.c.reason,
+        _targets.c.rank,
         _rollouts.c.paused,
         _rollouts.c.state.label("rollout_state"),
         schema.releases.c.withdrawn_at,
@@ -200,8 +202,11 @@ class CheckIns:
         rows = connection.execute(_TWINS, {"ids": [one.identity.device_id for one in batch]}).all()
         releases = self._catalog.get(connection, {row.release_id for row in rows if row.target_id})
         twins = {row.id: (row, _target(row, releases) if row.target_id else None) for row in rows}
-        found = [self._judge(waiting.identity, waiting.request, twins, now) for waiting in batch]
+        going = {target.rollout_id for _, target in twins.values() if target and _may_be_given(target)}
+        left = hand_out.allowance(connection, going, now)
+        found = [self._judge(waiting.identity, waiting.request, twins, left) for waiting in batch]
         store(connection, [item for item in found if isinstance(item, Judged)], now)
+        hand_out.store(connection, left)
         return found
 
     def _judge(
@@ -209,12 +214,15 @@ class CheckIns:
         identity: Identity,
         request: Request,
         twins: Mapping[str, tuple[Any, Target | None]],
-        now: int,
+        left: Allowance,
     ) -> Judged | Forbidden:
         row, target = twins.get(identity.device_id, (None, None))
         refusal = refuse(row, identity, self._policy.auto_admission)
         if refusal:
             return refusal
+        if target:
+            held = left.why_not(target.rollout_id, row.rank, target.release.file_size)
+            target = replace(target, held=held, paused=target.paused or left.halted)
         twin = Twin(
             device_id=identity.device_id,
             report_nonce=row.report_nonce if row else None,
@@ -232,6 +240,8 @@ class CheckIns:
             identity.attestation,
             len(self._steps(request)) or MAX_ROOT_STEPS,
         )
+        if target and _was_given(target.state, verdict.target_state):
+            left.take(target.rollout_id, target.release.file_size)
         return Judged(
             identity=identity,
             request=request,
@@ -240,7 +250,7 @@ class CheckIns:
             is_new=row is None,
             nonce=secrets.token_bytes(16),
             pinned=row.public_key if row and row.public_key else identity.public_key,
-            key_order=key_order(row, identity, now),
+            key_order=key_order(row, identity, left.now),
         )
 
     def _respond(self, item: Judged, now: int) -> bytes:
@@ -295,6 +305,15 @@ def _target(row: Any, releases: dict[int, Any]) -> Target:  # noqa: ANN401 - a d
         withdrawn=row.withdrawn_at is not None,
         cancelling=row.rollout_state == RolloutState.CANCELLING,
     )
+
+
+def _may_be_given(target: Target) -> bool:
+    """A check-in may put the device on trial, which it is not yet: pending, or back from a confirmed run."""
+    return target.state in (TargetState.PENDING, TargetState.CONFIRMED)
+
+
+def _was_given(before: TargetState, after: TargetState | None) -> bool:
+    return before not in ON_TRIAL and after is TargetState.OFFERED
 
 
 def _digest(text: str | None) -> bytes | None:

@@ -5,7 +5,7 @@ device:
 
 | State | Event in a verified report | Next |
 |---|---|---|
-| PENDING | (any check-in) the ASSIGNMENT names the release | OFFERED |
+| PENDING | (any check-in) the ASSIGNMENT names the release; not while it is held (`allowance.py`) | OFFERED |
 | OFFERED | installed = the release's manifest, another image runs | INSTALLED |
 | any | the release runs, state "trial" | TRIAL |
 | any | the release runs, state "confirmed" | CONFIRMED |
@@ -65,6 +65,8 @@ class TargetState(StrEnum):
 
 
 UNDER_WAY = (TargetState.PENDING, TargetState.OFFERED, TargetState.INSTALLED, TargetState.TRIAL)
+ON_TRIAL = (TargetState.OFFERED, TargetState.INSTALLED, TargetState.TRIAL)
+"""In these a device was given the release, and nobody knows yet whether it is any good there."""
 GIVEN_UP = (TargetState.REVERTED, TargetState.REJECTED, TargetState.FAILED)
 CLOSED = (TargetState.SUPERSEDED, TargetState.CANCELLED, TargetState.WITHDRAWN, TargetState.GONE)
 HELD = (*UNDER_WAY, TargetState.CONFIRMED)
@@ -128,7 +130,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What is wanted of one device by one rollout."""
+    """What is wanted of one device by one rollout. ``held``: why it may not be handed out now."""
 
     id: int
     rollout_id: int
@@ -138,6 +140,7 @@ class Target:
     paused: bool
     withdrawn: bool = False
     cancelling: bool = False
+    held: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +193,8 @@ def judge(
     settled = settle_installed(twin, report) if report else twin.settled
     if target and report:
         state, reason = advance(target, report, settled)
+        if state is TargetState.OFFERED and target.held and target.state not in ON_TRIAL:
+            state = TargetState.PENDING
     if target and state in UNDER_WAY:
         state, reason = close(target, root) or (state, reason)
     # (3) What to tell it.
@@ -210,7 +215,7 @@ def judge(
         # Somebody waits for the next step of this device, or for its first report.
         hurry=behind
         or twin.report_nonce is None
-        or bool(target and state in UNDER_WAY and not target.paused),
+        or bool(target and state in UNDER_WAY and not target.paused and not _waits(target, state)),
         settled=settled,
         attested=attested,
     )
@@ -298,7 +303,13 @@ def offer(target: Target, state: TargetState, *, reported: bool, root: Root) -> 
         return None
     if why_not(target.release, root, withdrawn=target.withdrawn):
         return None
+    if _waits(target, state):
+        return None
     return target.release if reported or state is TargetState.PENDING else None
+
+
+def _waits(target: Target, state: TargetState) -> bool:
+    return state is TargetState.PENDING and target.held is not None
 
 
 def why_not(release: Release, root: Root, *, withdrawn: bool = False) -> str | None:

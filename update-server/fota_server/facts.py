@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, update
 
 from fota_server import schema, telemetry
-from fota_server.decide import Twin, Verdict
+from fota_server.decide import ON_TRIAL, TargetState, Twin, Verdict
 from fota_server.identity import Identity
 from fota_server.rollouts import settle
 from fota_wire.checkin import Request
@@ -51,6 +51,7 @@ def store(connection: Connection, judged: list[Judged], now: int) -> None:
     moved = [change for item in judged if (change := _target_change(item, now))]
     if moved:
         names: dict[str, Any] = {name: bindparam(f"new_{name}") for name in ("state", "reason", "updated_at")}
+        names["given_at"] = func.coalesce(targets.c.given_at, bindparam("new_given_at"))
         connection.execute(update(targets).where(targets.c.id == bindparam("target")).values(names), moved)
         changed = {change["target"] for change in moved}
         moving = (item.twin.target for item in judged)
@@ -132,6 +133,7 @@ def _target_change(item: Judged, now: int) -> dict[str, object] | None:
         "new_state": verdict.target_state,
         "new_reason": verdict.target_reason,
         "new_updated_at": now,
+        "new_given_at": now if verdict.target_state in (*ON_TRIAL, TargetState.CONFIRMED) else None,
     }
 
 

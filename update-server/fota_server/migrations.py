@@ -71,9 +71,7 @@ def _orders_end(connection: Connection) -> None:
     ):
         add_column(connection, column)
     connection.execute(text("DROP INDEX IF EXISTS targets_progress"))
-    for table in (schema.rollouts, schema.targets):
-        for index in table.indexes:
-            index.create(connection, checkfirst=True)
+    _create_indices(connection, "rollouts_state", "targets_count", "targets_release", "targets_device")
     connection.execute(text(_VERDICTS))
     connection.execute(  # all but those that are known to have something staged
         text(
@@ -83,7 +81,27 @@ def _orders_end(connection: Connection) -> None:
     )
 
 
-STEPS: tuple[Step, ...] = (_tokens_expire, _new_tables, _roles, _audit_chain, _orders_end)
+def _waves(connection: Connection) -> None:
+    """Rollouts in waves; of each device it is known when it was given what a rollout wants of it."""
+    rollouts, targets = schema.rollouts.c, schema.targets.c
+    for column in (
+        *(rollouts.policy, rollouts.seed, rollouts.digest, rollouts.chain),
+        *(rollouts.open_rank, rollouts.held),
+        *(targets.rank, targets.given_at),
+    ):
+        add_column(connection, column)
+    _create_indices(connection, "targets_rank", "targets_on_trial")
+    given = "'offered', 'installed', 'trial', 'confirmed', 'reverted', 'rejected', 'failed'"
+    connection.execute(text(f"UPDATE targets SET given_at = updated_at WHERE state IN ({given})"))  # noqa: S608 - ours
+
+
+def _create_indices(connection: Connection, *names: str) -> None:
+    for index in (*schema.rollouts.indexes, *schema.targets.indexes):
+        if index.name in names:
+            index.create(connection, checkfirst=True)
+
+
+STEPS: tuple[Step, ...] = (_tokens_expire, _new_tables, _roles, _audit_chain, _orders_end, _waves)
 """Append only."""
 
 SCHEMA_VERSION = 1 + len(STEPS)

@@ -1,6 +1,8 @@
 """Reading what operators send: JSON bodies and query parameters, checked field by field."""
 
 import json
+import re
+import secrets
 from typing import Any
 
 from starlette.convertors import Convertor, register_url_convertor
@@ -8,14 +10,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from fota_server.device_plane import read_body
+from fota_server.orders import InWaves
 from fota_server.plan import Scope
+from fota_server.wave_policy import parse_policy
 from fota_wire.errors import InputError
 
 MAX_JSON = 1 << 20
 MAX_TEXT = 256
 """Characters of a name or another text, if its own rule does not say less."""
+MAX_POLICY = 8192
 BODY_S = 30.0
 MAX_PAGE = 1000
+_SEED, _DIGEST = re.compile(r"[A-Za-z0-9]{1,64}"), re.compile(r"[0-9a-f]{64}")
 
 
 async def read_json(request: Request, allowed: set[str], limit: int = MAX_JSON) -> dict[str, Any]:
@@ -132,6 +138,36 @@ def scope_of(body: dict[str, Any]) -> Scope:
     if (device is None) == (group is None):
         raise InputError("name either a device or a group", "json")
     return Scope(device=device.lower() if device else None, group=group)
+
+
+def waves_of(body: dict[str, Any]) -> InWaves | None:
+    """Return how an order is to go in waves: by its policy, with a plan's seed and digest or a new seed.
+
+    Raises:
+        InputError: a plan's digest without its seed, or what is no policy, seed or digest.
+    """
+    if body.get("policy") is None:
+        if body.get("seed") is not None or body.get("digest") is not None:
+            raise InputError("seed and digest belong to a policy", "json")
+        return None
+    seed, digest = text_of(body, "seed", 64), text_of(body, "digest", 64)
+    if digest is not None and (seed is None or not _DIGEST.fullmatch(digest)):
+        raise InputError("digest has to be that of a plan, with the plan's seed", "json")
+    if seed is not None and not _SEED.fullmatch(seed):
+        raise InputError("seed has to be letters and digits", "json")
+    return InWaves(policy=parse_policy(body["policy"]), seed=seed or secrets.token_hex(8), digest=digest)
+
+
+def waves_asked(request: Request) -> InWaves | None:
+    """Return the same from the query parameters policy (JSON) and seed."""
+    text = request.query_params.get("policy")
+    if text is None:
+        return None
+    try:
+        policy = json.loads(text[:MAX_POLICY])
+    except (ValueError, RecursionError) as exc:
+        raise InputError("policy is not JSON", "query") from exc
+    return waves_of({"policy": policy, "seed": query_text(request, "seed")})
 
 
 def query_text(request: Request, name: str) -> str | None:

@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from fota_server import groups, orders, rollouts
+from fota_server import groups, hand_out, orders, rollouts
 from fota_server.database import Database
 from fota_server.decide import RolloutState
 from fota_server.operator_input import (
@@ -18,6 +18,8 @@ from fota_server.operator_input import (
     read_json,
     scope_of,
     text_of,
+    waves_asked,
+    waves_of,
 )
 from fota_server.plan import ROLLBACK, UPDATE
 from fota_server.planner import Planner
@@ -27,15 +29,17 @@ from fota_wire.errors import InputError
 
 MAX_ROLLOUTS = 100
 MAX_IDS = 4 << 20
+WAVES = ("policy", "seed", "digest")
 
 
 class OrderHandlers:
     """What they need: the database, the ROOT in force, and who carries orders out."""
 
-    def __init__(self, database: Database, trust: TrustChain, planner: Planner) -> None:
+    def __init__(self, database: Database, trust: TrustChain, planner: Planner, interval_s: int) -> None:
         self._database = database
         self._trust = trust
         self._planner = planner
+        self._interval_s = interval_s + interval_s // 5  # with its spread
 
     # Groups
 
@@ -82,29 +86,33 @@ class OrderHandlers:
 
     async def _order(self, request: Request, operator: Operator, kind: str, field: str) -> JSONResponse:
         """201: planned; 202: it has its number, and devices are still being planned."""
-        body = await read_json(request, {field, "device", "group", "dry_run"})
+        body = await read_json(request, {field, "device", "group", "dry_run", *WAVES})
         version, scope, root = text_of(body, field), scope_of(body), self._trust.current
+        waves = waves_of(body)
         if version is None and kind == UPDATE:
             raise InputError(f"{field} is missing", "json")
-        order = await self._database.read(orders.order_for, kind, version, scope)
+        order = await self._database.read(orders.order_for, kind, version, scope, waves)
         if flag_of(body, "dry_run"):
-            return JSONResponse(await self._database.read(orders.preview, order, root))
+            if waves is None:
+                return JSONResponse(await self._database.read(orders.preview, order, root))
+            plan = await self._database.read(orders.preview_waves, order, root, self._interval_s)
+            return JSONResponse(plan)
         shown = await orders.place(self._database, order, version, root, operator.name)
         planning = shown["state"] == RolloutState.PLANNING
-        if planning:
+        if planning or waves:
             self._planner.wake()
         return JSONResponse(shown, 202 if planning else 201)
 
     async def preview_devices(self, request: Request, _operator: Operator) -> JSONResponse:
-        """GET preview?kind&version&device|group&after&limit: device by device, what an order would do."""
+        """GET preview?kind&version&device|group&policy&seed&after&limit: device by device."""
         limit, kind = limit_of(request), query_text(request, "kind")
         if kind not in (UPDATE, ROLLBACK):
             raise InputError(f"kind has to be {UPDATE} or {ROLLBACK}", "query")
         version = query_text(request, "version")
         if version is None and kind == UPDATE:
             raise InputError("version is missing", "query")
-        scope = scope_of(dict(request.query_params))
-        order = await self._database.read(orders.order_for, kind, version, scope)
+        scope, waves = scope_of(dict(request.query_params)), waves_asked(request)
+        order = await self._database.read(orders.order_for, kind, version, scope, waves)
         rows = await self._database.read(
             orders.preview_devices, order, self._trust.current, after_of(request), limit
         )
@@ -147,6 +155,44 @@ class OrderHandlers:
         number = request.path_params["id"]
         await self._database.write(rollouts.set_paused, number, paused, operator.name)
         return JSONResponse(await self._database.read(rollouts.show, number))
+
+    async def approve_rollout(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST rollouts/{id}/approve: the next wave opens."""
+        number = request.path_params["id"]
+        await self._database.write(rollouts.approve, number, operator.name)
+        return JSONResponse(await self._database.read(rollouts.show, number))
+
+    async def take_back(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST rollouts/{id}/rollback: cancelled, and each device back to what it had confirmed; 202."""
+        number = request.path_params["id"]
+        rollback = await self._database.write(orders.take_back, number, operator.name)
+        self._planner.wake()
+        return JSONResponse(await self._database.read(rollouts.show, rollback), 202)
+
+    # All of them
+
+    async def show_limits(self, _request: Request, _operator: Operator) -> JSONResponse:
+        """GET limits: what holds for all rollouts."""
+        return JSONResponse(await self._database.read(hand_out.limits))
+
+    async def set_limits(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST limits {"trials": number or null}: how many devices may be on trial at once."""
+        most = (await read_json(request, {"trials"})).get("trials", 0)
+        if most is not None and (not isinstance(most, int) or isinstance(most, bool)):
+            raise InputError("trials has to be a number, or null", "json")
+        await self._database.write(hand_out.set_trials, most, operator.name)
+        return JSONResponse(await self._database.read(hand_out.limits))
+
+    async def halt(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST halt {"reason"}: nothing is handed out any more."""
+        reason = text_of(await read_json(request, {"reason"}), "reason")
+        await self._database.write(hand_out.halt, reason or "no reason given", operator.name)
+        return JSONResponse(await self._database.read(hand_out.limits))
+
+    async def unhalt(self, _request: Request, operator: Operator) -> JSONResponse:
+        """POST unhalt."""
+        await self._database.write(hand_out.unhalt, operator.name)
+        return JSONResponse(await self._database.read(hand_out.limits))
 
     async def cancel_rollout(self, request: Request, operator: Operator) -> JSONResponse:
         """POST rollouts/{id}/cancel; 202: targets are still being closed."""

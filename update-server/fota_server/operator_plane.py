@@ -20,13 +20,18 @@
 | GET rollouts?after&limit; POST rollouts; GET rollouts/{id} | see; operate; see | with counts |
 | GET rollouts/{id}/devices, rollouts/{id}/left-out ?after&limit | see | device by device |
 | POST rollouts/{id}/pause, rollouts/{id}/resume, rollouts/{id}/cancel | operate | |
+| POST rollouts/{id}/approve | operate | open the next wave |
+| POST rollouts/{id}/rollback | operate | cancel it, and send each device that was given it back |
+| GET limits; POST limits {"trials"} | see; operate | how many devices may be on trial, over all rollouts |
+| POST halt {? "reason"}, unhalt | operate | stop all rollouts and rollbacks; let them go on |
 | POST rollbacks | operate | send a device or a group back |
-| GET preview?kind&version&device or group&after&limit | see | device by device, before an order |
+| GET preview?kind&version&device or group&policy&seed&after&limit | see | by device, before an order |
 | GET audit?after&limit | see | what operators did |
 
-Orders to many answer with a number at once: 202 while devices are still being planned, else 201; with
-``"dry_run": true`` they only say what they would do. Lists come in pages: ``next`` is the ``after`` of the
-next one.
+An order may have ``policy`` (wave_policy.py), and ``seed`` and ``digest`` of a plan. Orders to many answer
+with a number at once: 202 while devices are still being planned, else 201; with ``"dry_run": true`` they only
+say what they would do: in waves, that is a plan. Lists come in pages: ``next`` is the ``after`` of the next
+one.
 
 Errors: ``{"error": {"code": ..., "message": ...}}``; 400 malformed, 401, 403, 404 unknown, 409 refused, 413,
 507 disk full.
@@ -146,12 +151,13 @@ class OperatorPlane:
         tls_files: Callable[[], TlsFiles],
         planner: Planner,
         image_keys: tuple[bytes, ...] = (),
+        interval_s: int = 300,
     ) -> None:
         self._database = database
         self._artifacts = artifacts
         self._tls_files = tls_files
         self._devices = DeviceHandlers(database, retired, refusals, lambda: tls_files().device_cas)
-        self._orders = OrderHandlers(database, trust, planner)
+        self._orders = OrderHandlers(database, trust, planner, interval_s)
         self._releases = ReleaseHandlers(database, artifacts, trust, signer, tls_files, planner, image_keys)
 
     def app(self) -> Starlette:
@@ -195,6 +201,12 @@ class OperatorPlane:
                 Route("/api/v1/rollouts/{id:row}/pause", operate(orders.pause_rollout), methods=["POST"]),
                 Route("/api/v1/rollouts/{id:row}/resume", operate(orders.resume_rollout), methods=["POST"]),
                 Route("/api/v1/rollouts/{id:row}/cancel", operate(orders.cancel_rollout), methods=["POST"]),
+                Route("/api/v1/rollouts/{id:row}/approve", operate(orders.approve_rollout), methods=["POST"]),
+                Route("/api/v1/rollouts/{id:row}/rollback", operate(orders.take_back), methods=["POST"]),
+                Route("/api/v1/limits", read(orders.show_limits), methods=["GET"]),
+                Route("/api/v1/limits", operate(orders.set_limits), methods=["POST"]),
+                Route("/api/v1/halt", operate(orders.halt), methods=["POST"]),
+                Route("/api/v1/unhalt", operate(orders.unhalt), methods=["POST"]),
                 Route("/api/v1/rollbacks", operate(orders.start_rollback), methods=["POST"]),
                 Route("/api/v1/preview", read(orders.preview_devices), methods=["GET"]),
                 Route("/api/v1/audit", read(self.list_audit), methods=["GET"]),

@@ -6,16 +6,22 @@ force from its commit on; check-ins go on in between. What is still to be done s
 (``decide.WORKED_ON``), so a server that is killed in the middle goes on at its next start.
 """
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, case, func, insert, literal, select, update
 
-from fota_server import schema
+from fota_server import schema, wave_work
 from fota_server.catalog import barred_releases, find_release
 from fota_server.database import Database, now, record_audit
-from fota_server.decide import UNDER_WAY, WORKED_ON, RolloutState, TargetState
-from fota_server.plan import Order, Scope, classes, members, planned
+from fota_server.decide import OPEN, UNDER_WAY, WORKED_ON, RolloutState, TargetState
+from fota_server.forecast import forecast, plan_devices
+from fota_server.hand_out import policy_of
+from fota_server.plan import ROLLBACK, UPDATE, Order, Scope, classes, members, page_end, planned
+from fota_server.promise import BROKEN, head
 from fota_server.rollouts import PAGE, cancel_page, close_page, settle, show
+from fota_server.wave_policy import Kind, OnFailure, Policy
+from fota_server.wave_work import policy_text
 from fota_wire.errors import InputError, VerifyError
 from fota_wire.root import Root
 
@@ -27,22 +33,52 @@ _PLANNING = select(_rollouts.c.id, _rollouts.c.kind, _rollouts.c.scope, _rollout
 )
 
 
-def order_for(connection: Connection, kind: str, version: str | None, scope: Scope) -> Order:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InWaves:
+    """How an order is to be carried out in waves. ``digest``: of the plan that is promised; None: none is."""
+
+    policy: Policy
+    seed: str
+    digest: str | None = None
+
+
+def order_for(
+    connection: Connection,
+    kind: str,
+    version: str | None,
+    scope: Scope,
+    waves: InWaves | None = None,
+) -> Order:
     """Return the order that an operator means.
 
     Raises:
         InputError: release, device or group is not known, or the group is empty.
     """
     _require_scope(connection, scope)
-    if version is None:
-        return Order(kind=kind, scope=scope, release_id=None)
-    known = connection.execute(classes(scope)).scalars().all()
-    release = find_release(connection, version, known)
-    return Order(kind=kind, scope=scope, release_id=release.id)
+    release_id, known = None, connection.execute(classes(scope)).scalars().all()
+    if version is not None:
+        release_id = find_release(connection, version, known).id
+    order = Order(kind=kind, scope=scope, release_id=release_id)
+    if waves is None:
+        return order
+    named, at_least = waves.policy.at_least, None
+    for size in waves.policy.waves:
+        if size.kind is Kind.GROUP:
+            _require_scope(connection, Scope(device=None, group=size.group))
+    if named is not None:
+        at_least = find_release(connection, named, known).sequence
+    return replace(order, policy=waves.policy, seed=waves.seed, digest=waves.digest, at_least=at_least)
 
 
 def _require_scope(connection: Connection, scope: Scope) -> None:
     found = connection.execute(members(scope).limit(1)).first()
+    if scope.rollout is not None:
+        known = select(_rollouts.c.id).where(_rollouts.c.id == scope.rollout)
+        if not connection.execute(known).first():
+            raise InputError(f"no rollout {scope.rollout}: see 'fota rollout list'", "unknown-rollout")
+        if not found:
+            raise VerifyError(f"rollout {scope.rollout} was given to no device yet: cancel it", "refused")
+        return
     if scope.device and not found:
         raise InputError(f"no device {scope.device}: see 'fota device list'", "unknown-device")
     group = select(schema.groups).where(schema.groups.c.name == scope.group)
@@ -85,8 +121,15 @@ def preview_devices(
     """Return up to ``limit`` devices of an order above ``after``: what runs, and what comes or why not."""
     last = _page_end(connection, order.scope, after, limit)
     plan = planned(order, barred_releases(connection, root), after, last)
-    query = select(plan.c.device_id, plan.c.runs, plan.c.version, plan.c.reason).order_by(plan.c.device_id)
-    return [dict(row) for row in connection.execute(query).mappings()]
+    columns = plan.c.device_id, plan.c.runs, plan.c.version, plan.c.manifest_digest, plan.c.reason
+    rows = connection.execute(select(*columns).order_by(plan.c.device_id)).mappings()
+    return plan_devices(connection, order, [dict(row) for row in rows])
+
+
+def preview_waves(connection: Connection, order: Order, root: Root, interval_s: int) -> dict[str, Any]:
+    """Return what `preview` does, and the plan of an order in waves (`forecast`)."""
+    plan = forecast(connection, order, barred_releases(connection, root), interval_s)
+    return preview(connection, order, root) | plan
 
 
 async def place(
@@ -111,6 +154,9 @@ def _require_effect(connection: Connection, order: Order, root: Root) -> None:
     if not connection.execute(reached).first():
         seen = preview(connection, order, root)
         _require_something(seen["total"], seen["left_out"])
+    if order.policy:
+        found = forecast(connection, order, barred_releases(connection, root), 0)
+        _require_promise(order.digest, found["digest"])
 
 
 def _place(connection: Connection, order: Order, named: str | None, root: Root, actor: str) -> dict[str, Any]:
@@ -128,6 +174,9 @@ def _place(connection: Connection, order: Order, named: str | None, root: Root, 
         "created_at": now(),
         "created_by": actor,
     }
+    if order.policy:
+        row |= {"policy": policy_text(order.policy), "seed": order.seed, "digest": order.digest}
+        row |= {"open_rank": -1, "chain": head(order)}
     result = connection.execute(insert(_rollouts).values(**row))
     rollout_id = int(result.inserted_primary_key[0])  # type: ignore[index]
     detail = {"rollout": rollout_id, "version": named}
@@ -138,6 +187,11 @@ def _place(connection: Connection, order: Order, named: str | None, root: Root, 
     if shown["state"] != RolloutState.PLANNING:  # another order may have been quicker
         _require_something(shown["total"], shown["left_out"])
     return shown
+
+
+def _require_promise(promised: str | None, found: str) -> None:
+    if promised is not None and promised != found:
+        raise VerifyError(BROKEN, "plan")
 
 
 def _require_something(total: int, left_out: list[dict[str, Any]]) -> None:
@@ -176,24 +230,27 @@ def work(connection: Connection, root: Root) -> bool:
 def plan_page(connection: Connection, rollout_id: int, root: Root) -> None:
     """Plan the next page of a rollout's devices; after the last one it runs, or has its verdict."""
     row = connection.execute(select(_rollouts).where(_rollouts.c.id == rollout_id)).one()
-    order = Order(kind=row.kind, scope=Scope.parse(row.scope), release_id=row.release_id)
+    order = _stored(connection, row)
     last = _page_end(connection, order.scope, row.planned_to, PAGE)
     if last is not None:
         barred = barred_releases(connection, root)
         plan = planned(order, barred, row.planned_to, last)
-        chosen = select(
-            literal(rollout_id),
-            plan.c.device_id,
-            plan.c.release_id,
-            literal(TargetState.PENDING),
-            literal(now()),
-        ).where(plan.c.reason.is_(None))
         refused = select(literal(rollout_id), plan.c.device_id, plan.c.reason).where(
             plan.c.reason.is_not(None)
         )
         connection.execute(insert(_left).from_select(["rollout_id", "device_id", "reason"], refused))
-        names = ["rollout_id", "device_id", "release_id", "state", "updated_at"]
-        connection.execute(insert(_targets).from_select(names, chosen))
+        if order.policy:
+            wave_work.plan_ranks(connection, rollout_id, order, row.chain, plan)
+        else:
+            chosen = select(
+                literal(rollout_id),
+                plan.c.device_id,
+                plan.c.release_id,
+                literal(TargetState.PENDING),
+                literal(now()),
+            ).where(plan.c.reason.is_(None))
+            names = ["rollout_id", "device_id", "release_id", "state", "updated_at"]
+            connection.execute(insert(_targets).from_select(names, chosen))
         _put_in_force(connection, rollout_id, row.planned_to, last)
     done = last is None or _page_end(connection, order.scope, last, 1) is None
     state = RolloutState.RUNNING if done else RolloutState.PLANNING
@@ -210,13 +267,66 @@ def plan_page(connection: Connection, rollout_id: int, root: Root) -> None:
             devices=shown["total"],
             left_out={item["reason"]: item["devices"] for item in shown["left_out"]},
         )
+        if order.policy:
+            wave_work.cut(connection, rollout_id, order)
         settle(connection, [rollout_id])
 
 
+def _stored(connection: Connection, row: Any) -> Order:  # noqa: ANN401 - a driver's row
+    """Return the order that a row of ``rollouts`` is."""
+    scope = Scope.parse(row.scope)
+    order = Order(kind=row.kind, scope=scope, release_id=row.release_id)
+    if row.policy is None:
+        return order
+    policy, at_least = policy_of(row.policy), None
+    if policy.at_least is not None:
+        known = connection.execute(classes(scope)).scalars().all()
+        at_least = find_release(connection, policy.at_least, known).sequence
+    return replace(order, policy=policy, seed=row.seed, digest=row.digest, at_least=at_least)
+
+
+# -- waves that go on, and what took a bad one ---------------------------------------------------------------
+
+
+def go_on(connection: Connection, rollout_id: int, at: int) -> None:
+    """Do the next step of a rollout in waves, and what its policy says of one that fails."""
+    pause = wave_work.go_on(connection, rollout_id, at)
+    query = select(_rollouts.c.policy, _rollouts.c.kind).where(_rollouts.c.id == rollout_id)
+    row = connection.execute(query).one()
+    if pause and policy_of(row.policy).on_failure is OnFailure.ROLLBACK and row.kind == UPDATE:
+        take_back(connection, rollout_id, "server")
+
+
+def take_back(connection: Connection, rollout_id: int, actor: str) -> int:
+    """Cancel a rollout and send each device that was given its release back to what it had confirmed; return
+    the number of the rollback, which is still to be planned.
+
+    Raises:
+        InputError: no such rollout.
+        VerifyError: it is a rollback itself, no device was given it, or this is under way already.
+    """
+    scope = Scope(device=None, group=None, rollout=rollout_id)
+    query = select(_rollouts.c.kind, _rollouts.c.state).where(_rollouts.c.id == rollout_id)
+    row = connection.execute(query).first()
+    if row is not None and row.kind != UPDATE:
+        raise VerifyError(f"{rollout_id} is a rollback: there is nothing of it to take back", "refused")
+    _require_scope(connection, scope)
+    same = connection.execute(_PLANNING.where(_rollouts.c.scope == str(scope))).first()
+    if same:
+        raise VerifyError(f"rollout {same.id} is the same, and still being planned", "planning")
+    if row is not None and row.state in OPEN:
+        change = {"state": RolloutState.CANCELLING, "paused": False}
+        connection.execute(update(_rollouts).where(_rollouts.c.id == rollout_id).values(**change))
+        record_audit(connection, actor, "rollout.cancel", str(rollout_id))
+    new = {"kind": ROLLBACK, "scope": str(scope), "state": RolloutState.PLANNING, "paused": False}
+    stored = insert(_rollouts).values(**new, created_at=now(), created_by=actor)
+    number = int(connection.execute(stored).inserted_primary_key[0])  # type: ignore[index]
+    record_audit(connection, actor, f"rollout.{ROLLBACK}", str(scope), rollout=number)
+    return number
+
+
 def _page_end(connection: Connection, scope: Scope, after: str | None, size: int) -> str | None:
-    """Return the last device of the page of ``size`` devices above ``after``, or None: there are none."""
-    ids = members(scope, after).limit(size).subquery()
-    last: str | None = connection.execute(select(func.max(ids.c[0]))).scalar_one()
+    last: str | None = connection.execute(page_end(scope, after, size)).scalar_one()
     return last
 
 

@@ -18,6 +18,7 @@ from sqlalchemy import (
     exists,
     func,
     literal,
+    not_,
     null,
     or_,
     select,
@@ -26,6 +27,7 @@ from sqlalchemy.sql.selectable import NamedFromClause
 
 from fota_server import schema
 from fota_server.decide import HELD, UNDER_WAY, TargetState
+from fota_server.wave_policy import Policy
 
 UPDATE, ROLLBACK = "update", "rollback"
 
@@ -35,34 +37,51 @@ _confirmed, _members = schema.confirmations, schema.members
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """Which devices an operator means: one of the two is set."""
+    """Which devices an operator means: one of the three is set. ``rollout``: those that were given it."""
 
     device: str | None
     group: str | None
+    rollout: int | None = None
 
     def __str__(self) -> str:
-        """Return the form that the database holds, ``group:NAME`` or ``device:ID``."""
+        """Return the form that the database holds, ``group:NAME``, ``device:ID`` or ``rollout:NUMBER``."""
+        if self.rollout is not None:
+            return f"rollout:{self.rollout}"
         return f"device:{self.device}" if self.device else f"group:{self.group}"
 
     @classmethod
     def parse(cls, text: str) -> "Scope":
         """Return what ``str`` made ``text`` of."""
         kind, _, name = text.partition(":")
-        return cls(device=name if kind == "device" else None, group=name if kind == "group" else None)
+        rollout = int(name) if kind == "rollout" else None
+        device, group = (name if kind == word else None for word in ("device", "group"))
+        return cls(device=device, group=group, rollout=rollout)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What an operator wants. ``release_id``: of all devices; None: each goes back to where it was."""
+    """What an operator wants. ``release_id``: of all devices; None: each goes back to where it was.
+
+    ``policy``: None: at once. ``seed``: of the ranks. ``digest``: of the plan that is promised, or None.
+    ``at_least``: sequence of the release that has to be confirmed before, or a later one.
+    """
 
     kind: str
     scope: Scope
     release_id: int | None
+    policy: Policy | None = None
+    seed: str = ""
+    digest: str | None = None
+    at_least: int | None = None
 
 
 def members(scope: Scope, after: str | None = None, last: str | None = None) -> Select[str]:
     """Return the query of the device ids of a scope in order, of those above ``after`` up to ``last``."""
-    if scope.device:
+    if scope.rollout is not None:
+        ids = _targets.c.device_id
+        given = _targets.c.given_at.is_not(None)
+        query = select(ids).where(_targets.c.rollout_id == scope.rollout, given)
+    elif scope.device:
         ids, query = _devices.c.id, select(_devices.c.id).where(_devices.c.id == scope.device)
     else:
         ids = _members.c.device_id
@@ -74,10 +93,16 @@ def members(scope: Scope, after: str | None = None, last: str | None = None) -> 
     return query.order_by(ids)
 
 
+def page_end(scope: Scope, after: str | None, size: int) -> Select[str]:
+    """Return the query of the last device of the page of ``size`` devices above ``after``; null: none is."""
+    ids = members(scope, after).limit(size).subquery()
+    return select(func.max(ids.c[0]))
+
+
 def planned(
     order: Order, barred: Mapping[int, str], after: str | None = None, last: str | None = None
 ) -> NamedFromClause:
-    """Return the rows ``device_id, runs, release_id, version, reason`` of an order.
+    """Return an order's rows: ``device_id, runs, release_id, version, file_size, manifest_digest, reason``.
 
     ``barred``: releases that no device may get, by id, and why. ``after``, ``last``: as for `members`.
     """
@@ -90,6 +115,8 @@ def planned(
             _devices.c.running_version.label("runs"),
             goal.c.id.label("release_id"),
             goal.c.version,
+            goal.c.file_size,
+            goal.c.manifest_digest,
             _reason(order, goal, barred, unfinished).label("reason"),
         )
         .select_from(_devices)
@@ -156,6 +183,11 @@ def _reason(
             (same, rollout + " wants this release of it already"),
         ]
     reasons.append((_is_of_another_class(goal), "the device runs firmware of another class"))
+    if order.policy and order.at_least is not None:
+        come_first = (
+            f"it has not confirmed {order.policy.at_least} or a later release, which has to come first"
+        )
+        reasons.append((_is_before(goal, order.at_least), come_first))
     if barred:
         reasons.append((goal.c.id.in_(barred), case(barred, value=goal.c.id)))
     low = literal("PO1 rollback: security counter ") + cast(goal.c.sec_cnt, String)
@@ -208,6 +240,13 @@ def _is_of_another_class(goal: NamedFromClause) -> ColumnElement[bool]:
     ran = _releases.alias("ran")
     proven = or_(ran.c.image_hash == _devices.c.running_hash, ran.c.image_hash == _devices.c.confirmed_hash)
     return exists().where(proven, ran.c.class_id != goal.c.class_id)
+
+
+def _is_before(goal: NamedFromClause, sequence: int) -> ColumnElement[bool]:
+    """The device has not confirmed a release of the same class with this sequence or a higher one."""
+    ran = _releases.alias("came_before")
+    same = and_(ran.c.image_hash == _devices.c.confirmed_hash, ran.c.class_id == goal.c.class_id)
+    return not_(exists().where(same, ran.c.sequence >= sequence))
 
 
 def classes(scope: Scope) -> Select[str]:

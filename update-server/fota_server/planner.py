@@ -1,19 +1,25 @@
 """The task that does what is still to be done of orders, a bounded transaction at a time.
 
 Between two steps whoever waits for the database has its turn, so no check-in waits longer than one step.
+Once in a while it looks how the waves of rollouts stand, and goes on with those whose time has come.
 """
 
 import asyncio
 import logging
+import time
+from contextlib import suppress
 
-from fota_server import orders
+from fota_server import orders, wave_work
 from fota_server.database import Database
+from fota_server.database import now as clock
 from fota_server.trust import TrustChain
 from fota_wire.errors import FotaError
 
 log = logging.getLogger("fota.server")
 
 RETRY_S = 5.0
+LOOK_S, LOOK_SHARE = 1.0, 20
+"""So often it looks at waves; less often where looking takes more than a part in `LOOK_SHARE` of its time."""
 
 
 class Planner:
@@ -41,12 +47,19 @@ class Planner:
         self._wake.set()
 
     async def _serve(self) -> None:
+        rest_s = LOOK_S
         while True:
-            await self._wake.wait()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), rest_s)
+            woken = self._wake.is_set()
             self._wake.clear()
             try:
-                while await self.step():
+                while woken and await self.step():
                     pass
+                began = time.monotonic()
+                if await self.look():
+                    self._wake.set()  # another step may follow at once, or pages
+                rest_s = max(LOOK_S, LOOK_SHARE * (time.monotonic() - began))
             except FotaError as exc:
                 log.warning("orders: %s; trying again in %g s", exc, RETRY_S)
             except Exception:
@@ -59,3 +72,11 @@ class Planner:
     async def step(self) -> bool:
         """Do one bounded step; return whether there was anything to do."""
         return await self._database.write(orders.work, self._trust.current)
+
+    async def look(self, now: int | None = None) -> bool:
+        """Go on with each rollout in waves whose next step is due; return whether there was any."""
+        at = clock() if now is None else now
+        due = await self._database.read(wave_work.all_due, at)
+        for number in due:
+            await self._database.write(orders.go_on, number, at)
+        return bool(due)

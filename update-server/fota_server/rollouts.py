@@ -9,10 +9,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, case, exists, func, literal, select, update
 
-from fota_server import schema
+from fota_server import schema, wave_work
 from fota_server.database import now, record_audit
 from fota_server.decide import OPEN, UNDER_WAY, VERDICTS, WORKED_ON, RolloutState, TargetState
+from fota_server.hand_out import policy_of
 from fota_server.plan import Scope, members
+from fota_server.waves import Phase
 from fota_wire.errors import InputError, VerifyError
 from fota_wire.version import parse_version
 
@@ -102,10 +104,25 @@ def set_paused(connection: Connection, rollout_id: int, paused: bool, actor: str
     """
     row = _require_open(connection, rollout_id, "pause" if paused else "resume")
     if row["paused"] != paused:
-        change = update(_rollouts).where(_rollouts.c.id == rollout_id).values(paused=paused)
+        if row["held"] is not None:  # it had paused itself: an operator has read why
+            wave_work.forgive(connection, rollout_id, now())
+        change = update(_rollouts).where(_rollouts.c.id == rollout_id).values(paused=paused, held=None)
         connection.execute(change)
         action = "rollout.pause" if paused else "rollout.resume"
         record_audit(connection, actor, action, str(rollout_id))
+
+
+def approve(connection: Connection, rollout_id: int, actor: str) -> None:
+    """Open the next wave of a rollout that waits for a person.
+
+    Raises:
+        InputError: no such rollout.
+        VerifyError: it has ended, is paused, or does not wait.
+    """
+    row = _require_open(connection, rollout_id, "approve")
+    if row["paused"]:
+        raise VerifyError(f"rollout {rollout_id} is paused: resume it first", "paused")
+    wave_work.approve(connection, rollout_id, now(), actor)
 
 
 def cancel(connection: Connection, rollout_id: int, actor: str) -> None:
@@ -148,6 +165,10 @@ def show(connection: Connection, rollout_id: int) -> dict[str, Any]:
         .order_by(func.count().desc(), _left.c.reason)
     )
     left_out = [dict(item) for item in connection.execute(left).mappings()]
+    if row["policy"] is not None:
+        policy = policy_of(row["policy"])
+        waves = wave_work.shown(connection, rollout_id, policy, now())
+        shown |= {"policy": policy.to_json(), "digest": row["chain"], "waves": waves}
     return shown | {"left_out": left_out, "not_covered": _not_covered(connection, row)}
 
 
@@ -256,6 +277,10 @@ def _summaries(connection: Connection, rows: Iterable[Any]) -> list[dict[str, An
     table = schema.releases
     named = select(table.c.id, table.c.version).where(table.c.id.in_(set().union(*releases.values())))
     versions = {row.id: row.version for row in connection.execute(named)}
+    asking = select(schema.waves.c.rollout_id, schema.waves.c.number).where(
+        schema.waves.c.rollout_id.in_(list(progress)), schema.waves.c.phase == Phase.APPROVAL
+    )
+    waiting = {row.rollout_id: row.number for row in connection.execute(asking)}
     return [
         {
             "id": row["id"],
@@ -263,8 +288,10 @@ def _summaries(connection: Connection, rows: Iterable[Any]) -> list[dict[str, An
             "scope": row["scope"],
             "versions": sorted({versions[one] for one in releases[row["id"]]}, key=parse_version),
             "state": row["state"],
-            "status": "paused" if row["paused"] and row["state"] == RolloutState.RUNNING else row["state"],
+            "status": _status(row, waiting),
             "paused": row["paused"],
+            "held": row["held"],
+            "approval": waiting.get(row["id"]),
             "progress": {state.value: progress[row["id"]][state] for state in TargetState},
             "total": progress[row["id"]].total(),
             "created_at": row["created_at"],
@@ -273,3 +300,10 @@ def _summaries(connection: Connection, rows: Iterable[Any]) -> list[dict[str, An
         }
         for row in rows
     ]
+
+
+def _status(row: Any, waiting: Collection[int]) -> str:  # noqa: ANN401 - a driver's row
+    """Return the one word for people: of RUNNING, what it waits for."""
+    if row["state"] != RolloutState.RUNNING:
+        return str(row["state"])
+    return "paused" if row["paused"] else "approval" if row["id"] in waiting else "running"

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     event,
+    text,
 )
 
 metadata = MetaData()
@@ -218,6 +219,13 @@ rollouts = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("created_by", String(64), nullable=False),
     Column("ended_at", BigInteger),
+    # In waves (wave_policy.py, waves.py); all of these null: at once, to all of its devices.
+    Column("policy", Text),  # JSON
+    Column("seed", String(64)),
+    Column("digest", String(64)),  # of the plan that it was started from; null: of none
+    Column("chain", String(64)),  # of what has been planned (forecast.py)
+    Column("open_rank", BigInteger),  # devices up to this rank may be given it; -1: none yet
+    Column("held", Text),  # why it paused itself; null: it did not
     Index("rollouts_state", "state"),
 )
 
@@ -230,6 +238,33 @@ left_out = Table(  # devices of a rollout's scope that it wants nothing of, and 
     Index("left_out_reason", "rollout_id", "reason"),
 )
 
+waves = Table(  # of a rollout in waves, once all of its devices are planned
+    "waves",
+    metadata,
+    Column("rollout_id", BigInteger, ForeignKey("rollouts.id"), primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),  # from 1
+    Column("size", String(80), nullable=False),  # as wave_policy.Size says it
+    Column("devices", Integer, nullable=False),
+    Column("last_rank", BigInteger, nullable=False),
+    Column("phase", String(16), nullable=False),  # waves.Phase
+    Column("since", BigInteger, nullable=False),
+    Column("forgiven", Integer, nullable=False, default=0),
+)
+
+spent = Table(  # what a rollout with a rate has handed out (allowance.Spent)
+    "spent",
+    metadata,
+    Column("rollout_id", BigInteger, ForeignKey("rollouts.id"), primary_key=True, autoincrement=False),
+    Column("minute", BigInteger, nullable=False),
+    Column("devices", Integer, nullable=False),
+    Column("day", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+)
+
+_TRIAL = "state IN ('offered', 'installed', 'trial')"
+ON_TRIAL = f"targets.{_TRIAL}"
+"""decide.ON_TRIAL. A query has to say it word for word, or the index that is made of it is not used."""
+
 targets = Table(
     "targets",
     metadata,
@@ -240,7 +275,11 @@ targets = Table(
     Column("state", String(16), nullable=False),
     Column("reason", Text),
     Column("updated_at", BigInteger, nullable=False),
+    Column("rank", BigInteger),  # its place in a rollout in waves
+    Column("given_at", BigInteger),  # when the device was first given it, or was first seen to have it
     UniqueConstraint("rollout_id", "device_id"),
+    Index("targets_rank", "rollout_id", "rank", "state"),
+    Index("targets_on_trial", "id", sqlite_where=text(_TRIAL), postgresql_where=text(_TRIAL)),
     Index("targets_count", "rollout_id", "state", "release_id"),
     Index("targets_release", "release_id", "state"),
     Index("targets_device", "device_id", "id"),

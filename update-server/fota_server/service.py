@@ -209,6 +209,7 @@ class _Service:
             lambda: self._tls_files,
             self._planner,
             image_keys,
+            config.interval_s,
         )
         device_room, operator_room = rooms(
             config.device_connections, config.newcomers, config.newcomers_per_address

@@ -22,11 +22,12 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import accumulate
 
 from fota_server.decide import CLOSED, GIVEN_UP, UNDER_WAY, TargetState
 from fota_server.wave_policy import WHOLE, Kind, Policy, Size, share_text
 
-_HASH_BITS = 48
+_HASH_BITS, _OTHERS = 48, 1 << 8
 EVERYBODY = (1 << 62) - 1
 """A bound above every rank."""
 
@@ -40,7 +41,7 @@ def rank(seed: str, device_id: str, groups: int | None = None) -> int:
     ``groups``: the index of the first wave that is of a group that the device is in; None: it is in none.
     """
     digest = hashlib.sha256(f"{seed} {device_id}".encode()).digest()
-    above = 1 << 8 if groups is None else groups
+    above = _OTHERS if groups is None else groups
     return above << _HASH_BITS | int.from_bytes(digest[: _HASH_BITS // 8], "big")
 
 
@@ -50,34 +51,36 @@ def held_back(seed: str, device_id: str, share: int) -> bool:
     return int.from_bytes(digest[:8], "big") * WHOLE < share << 64
 
 
-def bounds(sizes: Sequence[Size], ranks: Iterable[int]) -> list[int]:
-    """Return the highest rank of each wave, in order. ``ranks``: of all devices that are planned, any order.
-
-    A wave of a group holds its members that no wave before it holds; the others, which come after those of
-    groups, take who is left in the order of ranks. A wave for which nobody is left has the bound of the one
-    before it, or -1; "rest" has `EVERYBODY`.
+def wave_devices(sizes: Sequence[Size], in_groups: Sequence[int], total: int) -> list[int]:
+    """Return how many devices each wave holds. ``in_groups``: by `rank`'s index, so each device is in one of
+    them or in none; the waves behind those of groups take who is left in the order of ranks. A wave for which
+    nobody is left holds 0.
     """
-    ordered = sorted(ranks)
-    by_group = [one for one in ordered if one >> _HASH_BITS < 1 << 8]
-    others = ordered[len(by_group) :]
     found: list[int] = []
-    taken = 0
     for index, size in enumerate(sizes):
-        last = found[-1] if found else -1
-        if size.kind is Kind.GROUP:
-            mine = [one for one in by_group if one >> _HASH_BITS == index]
-            found.append(mine[-1] if mine else last)
-            continue
-        taken = min(len(others), taken + _devices(size, len(ordered)))
-        found.append(EVERYBODY if size.kind is Kind.REST else others[taken - 1] if taken else last)
+        left = total - sum(in_groups) - sum(found[len(in_groups) :])
+        asked = {Kind.COUNT: size.amount, Kind.SHARE: -(-size.amount * total // WHOLE)}.get(size.kind, left)
+        found.append(in_groups[index] if size.kind is Kind.GROUP else min(left, asked))
     return found
 
 
-def _devices(size: Size, total: int) -> int:
-    """Return how many devices a wave asks for; a share of whatever is at least one."""
-    if size.kind is Kind.COUNT:
-        return size.amount
-    return -(-size.amount * total // WHOLE)
+def bounds(devices: Sequence[int], ranks: Iterable[int]) -> list[int]:
+    """Return the highest rank of each wave of ``devices`` (`wave_devices`), -1: of none so far; the last one
+    is `EVERYBODY`. ``ranks``: of all devices that are planned, in any order.
+    """
+    ordered, upto = sorted(ranks), list(accumulate(devices))
+    return [ordered[end - 1] if end else -1 for end in upto[:-1]] + [EVERYBODY]
+
+
+def group_range(index: int) -> tuple[int, int]:
+    """Return the lowest and the highest rank of the group of the wave ``index`` (0: the first)."""
+    return index << _HASH_BITS, ((index + 1) << _HASH_BITS) - 1
+
+
+def group_of(place: int) -> int | None:
+    """Return the index of the wave of a group that a rank is in, or None."""
+    index = place >> _HASH_BITS
+    return index if index < _OTHERS else None
 
 
 # -- how a wave stands ---------------------------------------------------------------------------------------

@@ -1,0 +1,303 @@
+"""Rollouts in waves on the command line: the plan, approval, and what stops everything at once."""
+
+import json
+import re
+import secrets
+from bisect import bisect_left
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fota_cli.client import OperatorClient
+from fota_cli.options import connected, scope, scope_options
+from fota_wire.errors import InputError
+from fota_wire.files import read_text, write_output
+from fota_wire.host_options import FILE as ANY_FILE
+from fota_wire.host_options import FORCE, Whole
+from fota_wire.host_print import date, print_result, table
+from fota_wire.host_values import UsageError
+
+PLAN_KIND = "fota rollout plan"
+_DURATION = re.compile(r"([0-9]{1,8})([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Duration(click.ParamType[int]):
+    """A time such as 90s, 30m, 4h or 2d, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401
+        """Return the seconds."""
+        match = _DURATION.fullmatch(str(value))
+        if not match:
+            self.fail(f"{value!r} is no time such as 90s, 30m, 4h or 2d", param, ctx)
+        return int(match[1]) * _SECONDS[match[2]]
+
+
+_OPTIONS = (
+    click.option("--waves", metavar="LIST", help="Waves in order: group:lab,100,25%,rest."),
+    click.option(
+        "--policy", type=ANY_FILE, help="JSON with all that a rollout can be told (docs/operations.md)."
+    ),
+    click.option("--confirmed", metavar="SHARE", help="Share of a wave that has to confirm [95%]."),
+    click.option("--errors", metavar="SHARE", help="Share that may fail or fall silent [5%]."),
+    click.option("--silence", type=Duration(), help="So long without a call is an error: 90m, 2d."),
+    click.option("--soak", type=Duration(), help="Wait so long between a wave and the next: 4h."),
+    click.option("--approval", is_flag=True, help="A person opens each wave after the first."),
+    click.option(
+        "--on-failure", type=click.Choice(("pause", "rollback")), help="What follows if a wave fails [pause]."
+    ),
+)
+
+
+POLICY = ("waves", "policy", "confirmed", "errors", "silence", "soak", "approval", "on_failure")
+"""What `policy_of` takes."""
+
+
+def policy_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that `policy_of` takes."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def policy_of(
+    *,
+    waves: str | None,
+    policy: Path | None,
+    silence: int | None,
+    soak: int | None,
+    approval: bool,
+    **shares: str | None,
+) -> dict[str, Any] | None:
+    """Return the policy that the options say, those on the command line over those of the file; None: none.
+
+    Raises:
+        InputError: the file is no JSON object.
+        UsageError: something about waves is said, but not which.
+    """
+    found = _read_object(policy, "a policy") if policy else {}
+    said = {"silence_s": silence, "soak_s": soak, "approval": approval or None, **shares}
+    found |= {name: value for name, value in said.items() if value is not None}
+    if waves is not None:
+        found["waves"] = [part.strip() for part in waves.split(",")]
+    if found and "waves" not in found:
+        raise UsageError("which waves? pass --waves 10,25%,rest, or 'waves' in the file of --policy")
+    return found or None
+
+
+def _read_object(path: Path, what: str) -> dict[str, Any]:
+    try:
+        found = json.loads(read_text(path))
+    except (ValueError, RecursionError) as exc:
+        raise InputError(f"{path} is no JSON") from exc
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is not {what}: it has to be a JSON object")
+    return found
+
+
+def read_plan(path: Path) -> dict[str, object]:
+    """Return the order that a plan is of, with seed and digest.
+
+    Raises:
+        InputError: the file is none.
+    """
+    found = _read_object(path, "a plan")
+    order = found.get("order")
+    if found.get("kind") != PLAN_KIND or not isinstance(order, dict):
+        raise InputError(f"{path} is not a plan: 'fota rollout plan' makes one")
+    return {str(name): value for name, value in order.items()}
+
+
+# -- the plan ------------------------------------------------------------------------------------------------
+
+
+@click.command("plan")
+@click.argument("version")
+@scope_options
+@policy_options
+@click.option("-o", "--output", type=ANY_FILE, help="Write the plan, device by device, for 'start --plan'.")
+@click.option("--price", type=click.FloatRange(min=0), help="Price of a megabyte, for what the bytes cost.")
+@FORCE
+@connected
+def plan(
+    client: OperatorClient,
+    version: str,
+    device: str | None,
+    group: str | None,
+    output: Path | None,
+    price: float | None,
+    force: bool,
+    as_json: bool,
+    **options: Any,  # noqa: ANN401 - those of `policy_of`
+) -> None:
+    """Say what a rollout of release VERSION in waves would do: who, in which wave and order, who not and why.
+
+    Nothing is done. A rollout that is started from the plan (-o) gives these devices this release in these
+    waves and this order, or is refused because something has changed.
+
+    Example: fota rollout plan 1.1.0 --group pilots --waves 1%,10%,rest -o plan.json
+    """
+    policy = policy_of(**options)
+    if policy is None:
+        raise UsageError("which waves? pass --waves 10,25%,rest, or --policy FILE")
+    order = {"version": version, **scope(device, group), "policy": policy, "seed": secrets.token_hex(8)}
+    found = client.post("rollouts", order | {"dry_run": True})
+    if output is not None:
+        _write_plan(client, output, order, found, force)
+    if as_json:
+        print_result(found, True)
+        return
+    _tell_plan(found, price)
+    if output is not None:
+        click.echo(f"written: {output}; start it with 'fota rollout start --plan {output}'", err=True)
+
+
+def _tell_plan(found: dict[str, Any], price: float | None) -> None:
+    rows = [
+        (
+            wave["number"],
+            wave["size"],
+            wave["devices"],
+            wave["bytes"],
+            None if price is None else f"{wave['bytes'] / 1e6 * price:.2f}",
+            duration(wave["longest_s"]),
+        )
+        for wave in found["waves"]
+    ]
+    click.echo(table(("WAVE", "SIZE", "DEVICES", "BYTES", "COST", "GIVEN AND SOAKED"), rows))
+    for item in found["left_out"]:
+        others = f" (and {item['devices'] - 1} more)" if item["devices"] > 1 else ""
+        click.echo(f"left out: device {item['first']}{others}: {item['reason']}")
+    if found["held_back"]:
+        click.echo(f"held back for comparison: {found['held_back']} device(s)")
+    total, longest = sum(wave["devices"] for wave in found["waves"]), duration(found["longest_s"])
+    click.echo(f"{total} device(s), {found['bytes']} bytes, up to {longest} by how often devices call;")
+    click.echo("what they take to install and confirm comes to that")
+    click.echo(f"digest {found['digest']}")
+
+
+def _write_plan(
+    client: OperatorClient, output: Path, order: dict[str, Any], found: dict[str, Any], force: bool
+) -> None:
+    """Write the plan with every device, in the order in which waves open to them."""
+    query = {"kind": str(found["kind"]), "policy": json.dumps(order["policy"])}
+    query |= {name: str(order[name]) for name in ("version", "device", "group", "seed") if name in order}
+    listed = list(client.pages("preview", "devices", most=None, **query))
+    last = [wave["last_rank"] for wave in found["waves"]]
+    going = sorted((item for item in listed if item["reason"] is None), key=lambda item: item["rank"])
+    devices = [
+        {
+            "device": item["device_id"],
+            "wave": found["waves"][bisect_left(last, item["rank"])]["number"],
+            "runs": item["runs"],
+            "gets": item["version"],
+        }
+        for item in going
+    ]
+    left = [
+        {"device": item["device_id"], "reason": item["reason"]}
+        for item in listed
+        if item["reason"] is not None
+    ]
+    kept = order | {"digest": found["digest"]}
+    whole = {"kind": PLAN_KIND, "order": kept, "waves": found["waves"], "devices": devices, "left_out": left}
+    write_output(output, json.dumps(whole, indent=1).encode() + b"\n", force=force)
+
+
+def duration(seconds: int) -> str:
+    """Return a time for people, to two places: 2 d 4 h."""
+    parts: list[str] = []
+    for name, unit in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        if seconds >= unit and len(parts) < 2:
+            parts.append(f"{seconds // unit} {name}")
+            seconds %= unit
+    return " ".join(parts) or "0 s"
+
+
+# -- as it goes ----------------------------------------------------------------------------------------------
+
+
+def tell_waves(answer: dict[str, Any]) -> None:
+    """Print the waves of a rollout, and why it paused itself."""
+    if answer.get("held"):
+        click.echo(f"paused itself: {answer['held']}" if answer["paused"] else f"ended: {answer['held']}")
+    if answer.get("approval"):
+        number = answer["id"]
+        click.echo(f"wave {answer['approval']} waits for a person: 'fota rollout approve {number}'")
+    rows = [
+        (
+            wave["number"],
+            wave["size"],
+            wave["phase"],
+            f"{wave['confirmed']}/{wave['devices']}",
+            wave["on_trial"],
+            wave["silent"],
+            wave["failed"],
+            wave["closed"],
+            date(wave["since"]),
+        )
+        for wave in answer.get("waves") or []
+    ]
+    if rows:
+        headings = ("WAVE", "SIZE", "PHASE", "CONFIRMED", "ON TRIAL", "SILENT", "FAILED", "CLOSED", "SINCE")
+        click.echo(table(headings, rows))
+
+
+@click.command("approve")
+@click.argument("number", type=Whole())
+@connected
+def approve(client: OperatorClient, number: int, as_json: bool) -> None:
+    """Open the next wave of rollout NUMBER, which waits for it."""
+    answer = client.post(f"rollouts/{number}/approve", shown_by=f"fota rollout show {number}")
+    opened = [wave["number"] for wave in answer["waves"] if wave["phase"] != "waiting"]
+    print_result(answer, as_json, f"rollout {number}: wave {max(opened)} is open")
+
+
+# -- all of them ---------------------------------------------------------------------------------------------
+
+
+@click.command("halt")
+@click.option("--reason", help="Why, for those who find it so.")
+@connected
+def halt(client: OperatorClient, reason: str | None, as_json: bool) -> None:
+    """Stop all rollouts and rollbacks at once: no device is given anything until 'fota rollout unhalt'.
+
+    Asks nothing. Devices that have installed something may still start it, and confirm or go back.
+    """
+    answer = client.post("halt", {"reason": reason} if reason else {}, shown_by="fota rollout limits")
+    print_result(answer, as_json, "halted: no device is given anything until 'fota rollout unhalt'")
+
+
+@click.command("unhalt")
+@connected
+def unhalt(client: OperatorClient, as_json: bool) -> None:
+    """Let all rollouts and rollbacks go on as they were before 'fota rollout halt'."""
+    answer = client.post("unhalt", shown_by="fota rollout limits")
+    print_result(answer, as_json, "rollouts go on")
+
+
+@click.command("limits")
+@click.option("--trials", type=Whole(), help="So many devices may be on trial at once, over all rollouts.")
+@click.option("--no-trials", is_flag=True, help="Any number may.")
+@connected
+def limits(client: OperatorClient, trials: int | None, no_trials: bool, as_json: bool) -> None:
+    """Show, or set, what holds for all rollouts: the stop, and the budget of devices on trial.
+
+    On trial is a device that was given a release and of which no verdict is known yet.
+    """
+    if trials is not None and no_trials:
+        raise UsageError("either --trials or --no-trials")
+    set_it = trials is not None or no_trials
+    answer = client.post("limits", {"trials": trials}) if set_it else client.get("limits")
+    if as_json:
+        print_result(answer, True)
+        return
+    halted = answer["halted"]
+    if halted:
+        click.echo(f"halted {date(halted['at'])} by {halted['by']}: {halted['reason']}")
+    most = "any number" if answer["trials"] is None else f"at most {answer['trials']}"
+    click.echo(f"on trial: {answer['on_trial']} device(s), {most} at once")
