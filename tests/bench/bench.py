@@ -257,6 +257,7 @@ PARTS: dict[str, tuple[Callable[[], dict[str, float]], dict[str, float]]] = {
     "signing": (signing, BUDGETS),
     "agent on a gateway": (bench_agent.measure, bench_agent.BUDGETS),
     "agent on the chip": (bench_chip.measure, bench_chip.BUDGETS),
+    "agent on the ESP32-C3": (bench_chip.measure_c3, bench_chip.C3_BUDGETS),
     "agent's heap": (bench_chip.measure_heap, bench_chip.BUDGETS),
 }
 

@@ -1,5 +1,5 @@
-"""The agent on the chip: text, RAM, instructions of a TLS 1.3 handshake and of a 256 KiB download; the heap
-of a whole update.
+"""The agent on the chip: text, RAM, heap, stack, instructions of a TLS 1.3 handshake and of a 256 KiB
+download; the heap of a whole update. On the ESP32-C3 under its name.
 
 Real server, real TLS, the key in the modelled element; the chip counts instructions exactly. ``bench.py``
 puts this under ``agent``; where MicroPython's sources cannot be had it says so and leaves it out.
@@ -16,9 +16,12 @@ import chip_world
 import unix_agent
 from missing import Missing
 
+from fota_wire.host_chips import DEFAULT
+
 BUDGETS = {
     "chip_text_bytes": 200 * 1024,
     "chip_ram_bytes": 96 * 1024,
+    "chip_stack_bytes": 7 * 1024,
     "chip_handshake_instructions": 70_000_000,
     "chip_download_256k_instructions": 90_000_000,
     "unix_heap_bytes": 64 * 1024,
@@ -26,25 +29,33 @@ BUDGETS = {
 HEAP_STEP = 4 * 1024
 HEAP_RUNS = 5  # how the heap is broken up differs from run to run
 IMAGE = 256 * 1024
-RAM_PARTS = (".data", ".bss")
-HEAP_AND_STACK = ("linker_heap_start", "linker_stack_top")
+C3 = "esp32c3"
+C3_BUDGETS = {
+    f"{C3}.chip_handshake_instructions": 90_000_000,
+    f"{C3}.chip_download_256k_instructions": 280_000_000,
+    f"{C3}.chip_stack_bytes": 8 * 1024,
+}
+TOOLS = {DEFAULT: "arm-none-eabi-", C3: "riscv64-unknown-elf-"}
+IN_FLASH = {DEFAULT: (".text", ".data"), C3: (".flash.appdesc", ".flash.text", ".iram", ".dram")}
+IN_RAM = {DEFAULT: (".data", ".bss"), C3: (".iram", ".dram", ".bss")}
 
 
-def sizes(elf: Path) -> dict[str, int]:
-    """Return flash of the image, and all RAM that it takes: variables, heap and stack."""
-    tool = ["arm-none-eabi-size", "-A", "-d", str(elf)]
+def sizes(elf: Path, name: str) -> dict[str, int]:
+    """Return flash of the image, all RAM that it takes (variables, heap and stack), and of it the heap."""
+    tool = [f"{TOOLS[name]}size", "-A", "-d", str(elf)]
     out = subprocess.run(tool, capture_output=True, text=True, check=True).stdout
     rows = {row[0]: int(row[1]) for row in map(str.split, out.splitlines()) if row and row[0][0] == "."}
     ends = chip_world.Machine.symbols(elf)
-    rest = ends[HEAP_AND_STACK[1]] - ends[HEAP_AND_STACK[0]]
+    rest = ends["linker_stack_top"] - ends["linker_heap_start"]
     return {
-        "chip_text_bytes": rows[".text"] + rows[".data"],
-        "chip_ram_bytes": sum(rows[part] for part in RAM_PARTS) + rest,
+        "chip_text_bytes": sum(rows[part] for part in IN_FLASH[name]),
+        "chip_ram_bytes": sum(rows[part] for part in IN_RAM[name]) + rest,
+        "chip_heap_bytes": ends["linker_heap_end"] - ends["linker_heap_start"],
     }
 
 
 def padded(elf: Path, folder: Path, size: int) -> Path:
-    """Return the firmware as a binary whose signed image has ``size`` bytes."""
+    """Return the STM32's firmware as a binary whose signed image has ``size`` bytes."""
     out = folder / "padded.bin"
     subprocess.run(["arm-none-eabi-objcopy", "-O", "binary", str(elf), str(out)], check=True)
     tail = 0x200 + 230  # header, and the TLV areas of our images, rounded up
@@ -52,30 +63,38 @@ def padded(elf: Path, folder: Path, size: int) -> Path:
     return out
 
 
-def measure() -> dict[str, int]:
-    """Return all values but the heap.
+def measure_c3() -> dict[str, int]:
+    """Return the ESP32-C3's, under its name."""
+    return {f"{C3}.{what}": value for what, value in measure(C3).items()}
+
+
+def measure(name: str = DEFAULT) -> dict[str, int]:
+    """Return all values of a chip but the heap that an update takes.
 
     Raises:
         Missing: there is no firmware.
     """
     if chip_world.why_not():
         raise Missing(chip_world.why_not())
-    elf = chip_world.firmware("1.0.0")
+    elf = chip_world.firmware("1.0.0", name)
     with tempfile.TemporaryDirectory() as folder:
-        world = chip_world.ChipWorld(Path(folder))
+        world = chip_world.ChipWorld(Path(folder), name)
         try:
             world.make_keys()
             world.start_server()
             world.provision(world.sign("1.0.0", 2, elf=elf))
             world.release_chip("1.0.0", 1)
             world.switch_on()
+            world.paint_stack()
             handshake = measure_handshake(world)
             download = measure_download(world, elf)
+            stack = world.stack_used()
             world.switch_off()
         finally:
             world.stop()
     return {
-        **sizes(elf),
+        **sizes(elf, name),
+        "chip_stack_bytes": stack,
         "chip_handshake_instructions": handshake,
         "chip_download_256k_instructions": download,
     }
@@ -121,7 +140,8 @@ def measure_handshake(world: chip_world.ChipWorld) -> int:
 
 def measure_download(world: chip_world.ChipWorld, elf: Path) -> int:
     """From the erase of the slot to the good digest of what was written: TLS, flash, and the hash of it."""
-    image = world.release_chip("1.4.0", 2, app=padded(elf, world.folder, IMAGE))
+    app = padded(elf, world.folder, IMAGE) if world.row.NAME == DEFAULT else elf  # as large as that by itself
+    image = world.release_chip("1.4.0", 2, app=app)
     size = image.stat().st_size
     world.fota("rollout", "start", "1.4.0", "--device", world.device_id)
     world.run_chip(": erase\r\n")
@@ -131,5 +151,5 @@ def measure_download(world: chip_world.ChipWorld, elf: Path) -> int:
 
 
 if __name__ == "__main__":
-    for name, value in (measure() | measure_heap()).items():
-        print(f"{name:34}{value:>14,}{BUDGETS[name]:>14,}")
+    for name, value in (measure() | measure_c3() | measure_heap()).items():
+        print(f"{name:42}{value:>14,}{(BUDGETS | C3_BUDGETS).get(name, 0):>14,}")

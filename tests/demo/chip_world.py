@@ -13,6 +13,7 @@ from fota_wire.errors import InputError
 from fota_wire.host_chips import DEFAULT, ESPRESSIF, chip
 
 RELEASES = ("release-1", "release-2")
+PAINT = 0x5AC3A53C  # nobody's word
 LONGEST_S = 1800  # of the chip's own time, in which waits for the server count as long as they are
 
 
@@ -126,6 +127,25 @@ class ChipWorld(World):
         if result.reason is not StopReason.UNTIL or text not in new:
             raise StepFailed(f"the chip did not say '{text}': {result.reason.value} {result.detail}\n{new}")
         return new
+
+    def paint_stack(self) -> None:
+        """Fill the firmware's stack before it runs; the bootloader's is elsewhere; resets clear no RAM."""
+        low, high = self._stack()
+        for at in range(low, high, 4):
+            self.machine.store32(at, PAINT)
+
+    def stack_used(self) -> int:
+        """Return how deep the stack has been since `paint_stack`, bytes."""
+        low, high = self._stack()
+        words = self.machine.read(low, high - low)
+        untouched = next(
+            at for at in range(0, high - low + 4, 4) if words[at : at + 4] != PAINT.to_bytes(4, "little")
+        )
+        return high - low - untouched
+
+    def _stack(self) -> tuple[int, int]:
+        names = Machine.symbols(firmware("1.0.0", self.row.NAME))
+        return names["linker_heap_end"], names["linker_stack_top"]
 
     def boot_report(self) -> BootReport:
         """Return what the bootloader left in RAM."""

@@ -57,6 +57,7 @@ def switched_on(folder, name):
         world.provision(world.sign("1.0.0", 2, elf=chip_world.firmware("1.0.0", name)))
         world.release_chip("1.0.0", 1)
         world.switch_on()
+        world.paint_stack()
         yield world
         world.switch_off()
     finally:

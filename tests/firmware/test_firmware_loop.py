@@ -13,6 +13,7 @@ from fota_wire.layout import SLOT_A, SLOT_B, SLOT_NAMES, other_slot
 pytestmark = pytest.mark.slow
 
 
+STACK = {DEFAULT: 7 * 1024, "esp32c3": 8 * 1024}  # of 8 and 16 KiB, 1 KiB of which is MicroPython's reserve
 MOST_INSTRUCTIONS = 600_000_000  # four times what it takes; who waits without sleeping needs 160 M a second
 
 
@@ -44,6 +45,8 @@ def test_chip_updates_itself(each_chip):
     assert places(chip.machine).slots[SLOT_B].read(chip.machine)[:size] == image.read_bytes()
     assert sum(size for what, _, size in chip.net.events[first:] if what == "receive") > size
     assert chip.machine.faults == []
+    # what the stack was painted with before the first boot is still there, but for what README says it takes
+    assert 4096 < chip.stack_used() <= STACK[chip.row.NAME]
 
 
 @pytest.mark.parametrize("each_chip", [DEFAULT], indirect=True)  # the agent does the same on all
