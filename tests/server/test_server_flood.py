@@ -223,6 +223,49 @@ def test_who_is_known_is_no_newcomer_any_more() -> None:
     assert (door.newcomers, len(door.inside), dict(door.newcomers_at)) == (1, 1, {"10.0.0.3": 1})
 
 
+def test_who_is_heard_out_is_a_newcomer_again_if_there_is_a_place() -> None:
+    door = Door(Room(connections=9, newcomers=2, newcomers_per_address=1))
+    first, stranger = door.enter("10.0.0.1"), door.enter("10.0.0.2")
+    assert first
+    assert stranger
+    door.vouch(first)
+    second = door.enter("10.0.0.1")
+    assert second
+    assert not door.doubt(first), "its address has a newcomer already"
+    door.vouch(second)
+    assert door.doubt(first)
+    assert door.enter("10.0.0.1") is None
+    assert door.doubt(stranger), "it is one, and stays one"
+    assert (door.newcomers, dict(door.newcomers_at)) == (2, {"10.0.0.1": 1, "10.0.0.2": 1})
+    for visit in (first, second, stranger):
+        door.leave(visit)
+        assert not door.doubt(visit)
+    assert (door.newcomers, len(door.inside), dict(door.newcomers_at)) == (0, 0, {})
+
+
+def test_device_that_never_closes_what_is_over_fills_no_room(keys: Keys, tmp_path: Path) -> None:
+    server = configured(keys, tmp_path, device_connections=20, newcomers=8, newcomers_per_address=4).start()
+    stolen, other = Device(server), Device(server)
+    held = []
+    try:
+        for _ in range(40):
+            plain = socket.socket()
+            plain.bind(("127.0.0.2", 0))
+            plain.settimeout(HANG_S)
+            plain.connect(("127.0.0.1", server.device_port))
+            with suppress(OSError):  # there may be no place for it any more
+                held.append(stolen.context.wrap_socket(plain, server_hostname="127.0.0.1"))
+                held[-1].sendall(b"GET /v2 HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n")
+                while held[-1].recv(4096):
+                    pass
+        other.check_in()
+    finally:
+        for connection in held:
+            connection.close()
+        other.close()
+        server.stop()
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [

@@ -41,13 +41,11 @@ class Door:
     def enter(self, address: str) -> Visit | None:
         """Let a connection in, or return None: it is to be closed, unanswered."""
         place = place_of(address)
-        full = len(self.inside) >= self.room.connections or self.newcomers >= self.room.newcomers
-        if full or self.newcomers_at[place] >= self.room.newcomers_per_address:
+        if len(self.inside) >= self.room.connections or not self._has_place(place):
             return None
         visit = Visit(place)
         self.inside.add(visit)
-        self.newcomers += 1
-        self.newcomers_at[place] += 1
+        self._one_newcomer_more(place)
         return visit
 
     def vouch(self, visit: Visit) -> None:
@@ -56,12 +54,33 @@ class Door:
             visit.known = True
             self._one_newcomer_less(visit.place)
 
+    def doubt(self, visit: Visit) -> bool:
+        """It is over for us, and its client is heard out until it closes: a newcomer again, so that nobody
+        fills the room of those who are known with what is over. False: there is no place for it.
+        """
+        if visit not in self.inside:
+            return False
+        if visit.known:
+            if not self._has_place(visit.place):
+                return False
+            visit.known = False
+            self._one_newcomer_more(visit.place)
+        return True
+
     def leave(self, visit: Visit) -> None:
         """The connection is closed; once is enough."""
         if visit in self.inside:
             self.inside.remove(visit)
             if not visit.known:
                 self._one_newcomer_less(visit.place)
+
+    def _has_place(self, place: str) -> bool:
+        at_place = self.newcomers_at.get(place, 0)
+        return self.newcomers < self.room.newcomers and at_place < self.room.newcomers_per_address
+
+    def _one_newcomer_more(self, place: str) -> None:
+        self.newcomers += 1
+        self.newcomers_at[place] += 1
 
     def _one_newcomer_less(self, place: str) -> None:
         self.newcomers -= 1

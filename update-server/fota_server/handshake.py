@@ -31,7 +31,9 @@ class Patience:
 
 
 class TlsProtocol(SSLProtocol):
-    """Between a TCP transport and ``app_protocol``. ``on_lost`` is called once, at the connection's end."""
+    """Between a TCP transport and ``app_protocol``. ``on_lost`` is called once, at the connection's end;
+    ``may_linger`` when it is over for us: whether its client is heard out.
+    """
 
     max_size = 16384  # one TLS record; what a connection holds all its life
 
@@ -44,6 +46,7 @@ class TlsProtocol(SSLProtocol):
         handshake_s: float,
         patience: Patience,
         on_failure: OnFailure,
+        may_linger: Callable[[], bool],
         on_lost: Callable[[], None],
     ) -> None:
         base: Any = super()
@@ -57,6 +60,7 @@ class TlsProtocol(SSLProtocol):
         )
         self._patience = patience
         self._on_failure = on_failure
+        self._may_linger = may_linger
         self._on_lost = on_lost
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -94,7 +98,8 @@ class TlsProtocol(SSLProtocol):
         base: Any = super()
         transport = mine._transport
         transport.write(mine._outgoing.read())
-        transport.set_protocol(_Linger(self._loop, transport, self._on_lost, self._patience))
+        patience = self._patience if self._may_linger() else Patience(seconds=0.0)
+        transport.set_protocol(_Linger(self._loop, transport, self._on_lost, patience))
         transport.resume_reading()
         base.connection_lost(None)
 

@@ -149,6 +149,7 @@ class Listener:
                 handshake_s=self._limits.handshake_s,
                 patience=self._limits.patience,
                 on_failure=lambda reason, shown: self._on_unknown(reason, shown, address),
+                may_linger=lambda: self.door.doubt(visit),
                 on_lost=lambda: self.door.leave(visit),
             )
             await self._loop.connect_accepted_socket(lambda: tls, sock)
