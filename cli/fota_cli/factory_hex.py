@@ -109,7 +109,6 @@ def factory_hex(
     from fota_signer.factory.inspection import require_livable
     from fota_signer.factory.record import load_record
 
-    check_output(output, force)
     if output.resolve() == record.resolve():
         raise InputError(f"{output} is the record itself, and holds the only keys: choose another name")
     made_of = load_record(record)
@@ -117,6 +116,7 @@ def factory_hex(
     text = build(firmware, made_of)
     chip = known_chip(made_of, firmware, floor, None if ca_cert is None else load_certificate(ca_cert))
     image = require_livable(text, str(output), chip)
+    check_output(output, force)
     seen = _rehearse(text, made_of, chip, as_json) if rehearse else None
     write_output(output, text.encode(), force=force, secret=True)
     if not keep_keys:

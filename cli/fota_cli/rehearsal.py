@@ -12,7 +12,7 @@ from fota_agent.agent import Agent
 from fota_cli.boards import BOARDS
 from fota_cli.station import on_machine
 from fota_signer.factory.ca import make_ca
-from fota_signer.factory.flash import chip_of_hex, load_hex
+from fota_signer.factory.flash import chip_of_hex, load_hex, serial_of_hex
 from fota_signer.factory.line import Job, provision_chip
 from fota_vdev.atecc608 import Atecc608
 from fota_vdev.atecc608.memory import Nvm, factory_config
@@ -35,13 +35,20 @@ def flash_hex(machine: Machine, text: str, name: str) -> int:
     """Write a factory HEX into a virtual device and protect its pages; return the number of bytes.
 
     Raises:
-        InputError: no Intel HEX, one for another chip, or something in it is outside the factory's banks.
+        InputError: no Intel HEX, one for another chip or device, or something in it is outside the factory's
+            banks.
     """
     chip = machine.chip.row.NAME
     parts = load_hex(text, name)
     said = chip_of_hex(parts)
     if said not in ("", chip):
         raise InputError(f"{name}: is for chip {said}, and the virtual device is of {chip}", IM13)
+    serial = serial_of_hex(parts, machine.chip.row)
+    if machine.element is not None and serial not in (b"", machine.element.serial):
+        raise InputError(
+            f"{name}: is the HEX of device {serial.hex()}, and the element of this virtual device is"
+            f" {machine.element.serial.hex()}, which would not know its keys"
+        )
     places = _places_on_stm32(parts, name, STM32[chip]) if chip in STM32 else _offsets(parts, name, chip)
     for place in places:
         machine.flash.write_phys(*place)

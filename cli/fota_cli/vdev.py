@@ -48,12 +48,12 @@ def provision(
     from fota_vdev.machine import Machine
     from fota_wire.version import format_version
 
-    ca = device_ca(ca_key, ca_cert, ca_password_file, given["allow_example_keys"])
-    if certificate_out is not None:
-        check_output(certificate_out, force=False)
     with Machine.load(file) as machine:
         row = machine.chip.row
         firmware = read_firmware(**given | {"chip": given["chip"] or row.NAME})
+        if certificate_out is not None:
+            check_output(certificate_out, force=False)
+        ca = device_ca(ca_key, ca_cert, ca_password_file, given["allow_example_keys"])
         report, image = manufacture(machine, firmware, ca, str(file))
         machine.save(file)
     if certificate_out is not None:

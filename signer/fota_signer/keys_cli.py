@@ -38,13 +38,13 @@ def keys_password(
     from fota_wire.host_crypto import label_of, public_xy
 
     target = output or file
-    check_output(target, force, over=file)
     raw = read_input(file, MAX_DOCUMENT)
     label = label_of(raw)
     if not label:
         raise InputError(
             f"{name_of(file)}: the key does not say what it is for: fota keys import {file} --role ROLE/NAME"
         )
+    check_output(target, force, over=file)
     encrypted = b"ENCRYPTED" in raw
     old = passwords.given_password(password_file) if encrypted else None
     if encrypted and old is None:
@@ -87,9 +87,9 @@ def keys_import(
     from fota_wire.host_crypto import public_xy, require_role
 
     key_files.check_label(label)
-    check_output(output, force)
     raw = read_input(file, MAX_DOCUMENT)
     require_role(raw, label.partition("/")[0], file)
+    check_output(output, force)
     given = passwords.given_password(password_file)
     try:
         key = key_files.read_any(raw, None, name_of(file))

@@ -78,7 +78,6 @@ def manifest_new(
     from fota_signer import identity, manifests
     from fota_signer.describe import describe
 
-    check_output(output, force)
     device_class = identity.device_class(class_uuid=class_uuid, domain=vendor_domain, model=model)
     known = manifests.load_known(root_file, image_keys)
     with about(image_file):
@@ -121,13 +120,13 @@ def manifest_sign(
     from fota_signer.describe import describe
     from fota_wire import cose, host_crypto, suit
 
-    check_output(output, force, over=file)
     raw = read_input(file, MAX_DOCUMENT)
     known = manifests.load_known(root_file, image_keys)
     image = read_input(image_file) if image_file else None
     with about(file):  # refuse before asking for a password
         facts = manifests.image_facts(manifests.check_before_signing(raw, image, known), known)
         shown = {**describe(file, raw), **facts}
+    check_output(output, force, over=file)
     private = passwords.open_key(
         key,
         password_file,
@@ -157,7 +156,6 @@ def manifest_merge(files: tuple[Path, ...], output: Path, force: bool, as_json: 
     from fota_signer.describe import describe
     from fota_wire import suit
 
-    check_output(output, force)
     merged = read_input(files[0], MAX_DOCUMENT)
     for file in files:
         with about(file):

@@ -100,7 +100,6 @@ def root_new(**options: Any) -> None:  # noqa: ANN401  handed on as they are
     """
     from fota_signer import root_command
 
-    check_output(options["output"], options["force"])
     raw, previous = root_command.new_root(options)
     write_output(options["output"], raw, force=options["force"])
     _say(options["output"], raw, previous, options["as_json"], output=options["output"])
@@ -132,12 +131,12 @@ def root_sign(
     """Add one signature to a ROOT, in place or to a copy; with --previous, what it changes is shown first."""
     from fota_signer import root_command
 
-    check_output(output, force, over=file)
     raw = read_input(file, MAX_DOCUMENT)
     with about(file):
         before = root_command.read_previous(previous)
         root_command.require_livable(raw, before, device_floor, development=development)
         shown = lines_of(root_command.summary(file, raw, before))
+    check_output(output, force, over=file)
     signed = root_command.sign_root(
         raw, before, [key], password_file, allow_example_keys, lambda: click.echo(shown, err=True)
     )
@@ -160,7 +159,6 @@ def root_merge(
     """Put the signatures together that several people gave one ROOT, each to a copy."""
     from fota_signer import root_command
 
-    check_output(output, force)
     merged = read_input(files[0], MAX_DOCUMENT)
     for file in files:
         with about(file):

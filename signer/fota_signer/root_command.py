@@ -8,7 +8,7 @@ from fota_signer import describe, passwords
 from fota_wire import cose, host_crypto, host_root
 from fota_wire import root as roots
 from fota_wire.errors import InputError, VerifyError
-from fota_wire.files import name_of, read_input
+from fota_wire.files import check_output, name_of, read_input
 from fota_wire.host_ca import SERVER_CA, cas_of
 from fota_wire.host_values import UsageError
 from fota_wire.root import Root
@@ -41,6 +41,7 @@ def new_root(options: Mapping[str, Any]) -> tuple[bytes, Root | None]:
         server_cas=_server_cas(options, previous),
     )
     require_livable(raw, previous, options["device_floor"], development=options["development"])
+    check_output(options["output"], options["force"])  # before a password is asked for
     allow = options["allow_example_keys"]
     return sign_root(raw, previous, options["signing"], options["password_file"], allow), previous
 

@@ -74,13 +74,13 @@ def run(options: SignOptions) -> str:
     from fota_signer import identity, passwords
     from fota_wire.version import format_version, parse_version
 
-    check_output(options.output, options.force)
     version = parse_version(options.version)
     device_class = identity.device_class(
         class_uuid=options.class_uuid, domain=options.vendor_domain, model=options.model
     )
     notes: list[str] = []
     payload, sign = _prepared(options, notes)
+    check_output(options.output, options.force)
     key = passwords.open_key(options.key, options.password_file, options.allow_example_keys, role="image")
     data = sign(
         payload, key=key, version=version, sec_cnt=options.security_counter, device_class=device_class

@@ -11,6 +11,7 @@ GATEWAY = ("--image image.img --image-key image-a.pub.pem --root root.cbor --ser
            f" --server-ca server-ca.crt {MODEL} --token t --pin-file password --ca-key device-ca.pem"
            " --ca-cert device-ca.crt")  # fmt: skip
 SIGN = "sign app.bin -o new --key image-a.pem --version 1.2.3 --security-counter 3"
+LINKED = f"{SIGN} {MODEL} --linked-for 0x08004200"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ SIGN = "sign app.bin -o new --key image-a.pem --version 1.2.3 --security-counter
         ("provision hex --server-url https://H record.json", 3,
          "--server-url https://H: its host is in capitals: say h"),
         # folders that are missing
-        (f"{SIGN.replace('-o new', '-o nowhere/new')} {MODEL}", 3, "error: nowhere: no such folder: make it"),
+        (f"{LINKED.replace('-o new', '-o nowhere/new')}", 3, "error: nowhere: no such folder: make it"),
         ("keys new image/x -o nowhere/x.pem", 3, "error: nowhere: no such folder: make it first"),
         ("ca new -o nowhere/ca.pem --cert nowhere/ca.crt --name x", 3, "error: nowhere: no such folder"),
         ("vdev create nowhere/x.vdev", 3, "error: nowhere: no such folder: make it first"),
@@ -70,6 +71,24 @@ SIGN = "sign app.bin -o new --key image-a.pem --version 1.2.3 --security-counter
         ("vdev run nowhere/x.vdev", 3, "error: nowhere/x.vdev: no such virtual device; make one with"),
         ("vdev run blank.vdev --bus-log nowhere/log", 3, "error: nowhere: no such folder: make it first"),
         (f"provision device blank.vdev {FACTORY} --ledger nowhere/l", 3, "error: nowhere: no such folder"),
+        # an output that exists hides no other fault, and is told before a password is asked for
+        (LINKED.replace("-o new", "-o image.img").replace("app.bin", "empty"), 3, "empty: linked for"),
+        (LINKED.replace("-o new", "-o image.img").replace("1.2.3", "1..2"), 3, "version '1..2'"),
+        (LINKED.replace("-o new", "-o image.img"), 3, "image.img exists: choose another name"),
+        (f"manifest new image.img -o root.cbor --sequence 1 --class {'0' * 32}",
+         3, "is for class"),
+        ("manifest sign random --key release-3.pem -o release.suit", 3, "random: "),
+        ("manifest sign release.suit --key release-3.pem -o image.img", 3, "image.img exists: choose"),
+        ("manifest merge release.suit random -o image.img", 3, "random: "),
+        (f"root new {KEYS} -o root.cbor", 2, "no key of role root"),
+        (f"root new {KEYS} --root-key root-1.pub.pem --root-key root-2.pub.pem -o root.cbor", 3,
+         "root.cbor exists: choose another name, or say --force"),
+        ("root sign random --key root-3.pem -o image.img", 3, "random: "),
+        ("root sign root.cbor --key root-3.pem -o image.img", 3, "image.img exists: choose another name"),
+        ("keys import random --role image/x -o image.img", 3, "random: "),
+        # a backup that is none
+        ("server restore . --data new", 3, ".: no backup of a server: there is no backup.json in it"),
+        ("server restore nowhere --data new", 3, "nowhere: no backup of a server: there is no such folder"),
         # this machine
         ("provision export closed/none", 3, "closed/none: no such ledger"),
         (f"provision device blank.vdev {FACTORY} --ledger closed/ledger", 5, "closed/ledger: cannot be"),

@@ -1,5 +1,6 @@
 """A file of a wrong kind is named, with the kind that was expected: wherever a command takes a file."""
 
+import base64
 import json
 import os
 import re
@@ -22,6 +23,13 @@ from fota_wire.host_options import FileName
 ANY = {("inspect", "file"), ("vdev flash-image", "image")}  # these take whatever there is
 WRITTEN = {("vdev create", "file")}
 FILES = example_files()
+
+
+def der(pem: bytes) -> bytes:
+    """Return the binary form of the last block in PEM."""
+    return base64.b64decode(pem.rpartition(b"-----BEGIN ")[2].split(b"-----")[1])
+
+
 SAMPLES: dict[str, bytes] = {
     host_kinds.IMAGE: b"\x3d\xb8\xf3\x96" + bytes(60),
     host_kinds.ESPRESSIF: b"\xe9\x02\x00\x20" + bytes(60),
@@ -31,6 +39,8 @@ SAMPLES: dict[str, bytes] = {
     host_kinds.PRIVATE: FILES["root-1.pem"],
     host_kinds.PUBLIC: FILES["root-1.pub.pem"],
     host_kinds.CERTIFICATE: FILES["device-ca.crt"],
+    host_kinds.DER_CERTIFICATE: der(FILES["device-ca.crt"]),
+    host_kinds.DER_PUBLIC: der(FILES["root-1.pub.pem"]),
     host_kinds.REQUEST: b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n",
     host_kinds.TOKEN: b"fota_" + b"0" * 16 + b"_" + b"1" * 64 + b"\n",
     host_kinds.VDEV: b"FOTAVDEV\x01\x00" + bytes(60),
@@ -199,6 +209,13 @@ OPERATOR = {"FOTA_SERVER": "https://127.0.0.1:1", "FOTA_TOKEN": "x"}
          "--ca [FOTA_CA]: gateway is a folder, expected a certificate"),
         ("release list", OPERATOR | {"FOTA_CA": "image-a.pem"},
          "--ca [FOTA_CA]: image-a.pem is a private key, expected a certificate"),
+        ("ca show ca.der", {}, "CERTIFICATE: ca.der is a certificate in DER, expected a certificate in PEM:"
+                               " openssl x509 -inform der -in FILE -out NEW"),
+        ("release list", OPERATOR | {"FOTA_CA": "ca.der"},
+         "--ca [FOTA_CA]: ca.der is a certificate in DER, expected a certificate in PEM:"
+         " openssl x509 -inform der -in FILE -out NEW"),
+        ("inspect ca.der", {}, "ca.der: not an image, manifest, ROOT, assignment, report or PEM key:"
+                               " it is a certificate in DER"),
         ("keys show root.cbor", {},
          "FILE: root.cbor is a ROOT, expected a private key or a public key or a certificate"),
         ("root new --assign-key server-ca.crt -o out", {},
@@ -217,6 +234,7 @@ def test_wrong_file_is_named_where_people_met_it(
         (tmp_path / name).symlink_to(world.folder / name)
     (tmp_path / "gateway").mkdir()
     (tmp_path / "app.hex").write_bytes(SAMPLES[host_kinds.HEX])
+    (tmp_path / "ca.der").write_bytes(SAMPLES[host_kinds.DER_CERTIFICATE])
     (tmp_path / "ci.token").write_bytes(SAMPLES[host_kinds.TOKEN])
     before = sorted(tmp_path.iterdir())
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FOTA_")}

@@ -133,6 +133,11 @@ def test_image_that_names_no_chip_is_taken_for_the_l476(factory, station, record
         "-o",
         tmp_path / "d.hex",
     )
+    fota("vdev", "create", tmp_path / "other.vdev", "--seed", 6)
+    blank = (tmp_path / "other.vdev").read_bytes()
+    said = one_line(fota("provision", "load", tmp_path / "other.vdev", tmp_path / "d.hex", code=3)[1])
+    assert "d.hex: is the HEX of device 0123387d804b3300ee, and the element of this virtual device is" in said
+    assert (tmp_path / "other.vdev").read_bytes() == blank
     for chip in ([], ["--chip", L4], ["--chip", C3]):
         said = one_line(sign(factory, tmp_path / "d.hex", tmp_path / "out.img", *chip, code=3)[1])
         assert f"d.hex: is the factory HEX of a device of chip {L4}, with its bootloader and keys" in said

@@ -26,6 +26,7 @@ from fota_agent.seams import Board
 from fota_agent.transport.download import UNIT
 from fota_cli.boards import BOARDS
 from fota_vdev.machine import Machine
+from fota_vdev.view import PAGES, UNITS
 from fota_wire.bootreport import SIZE, BootReport, unpack
 from fota_wire.errors import FotaError, StorageError
 from fota_wire.host_chips import DEFAULT
@@ -226,7 +227,8 @@ class World:
         """Return (page erases in both slots, words programmed in the whole flash) of the device so far."""
         flash = self.json("vdev", "status", self.device)["flash"]
         erases = flash["slot A"]["erases"] + flash["slot B"]["erases"]
-        return erases, sum(flash["double_words"].values())
+        written = next(flash[unit] for unit in (*UNITS.values(), PAGES) if unit in flash)
+        return erases, sum(written.values())
 
     # -- an attacker's hands -----------------------------------------------------------------------------
 

@@ -188,10 +188,9 @@ def test_missing_input_refused(refused, key_dir):
     refused(3, "sign", "nowhere.bin", "-o", "out", *options(key_dir), says="nowhere.bin: No such file")
 
 
-def test_unwritable_directory_is_a_storage_error(refused, firmware, key_dir):
-    refused(
-        5, "sign", firmware, "-o", "no/such/dir/out", *options(key_dir), says="cannot write no/such/dir/out"
-    )
+def test_folder_that_is_not_there_is_named(refused, firmware, key_dir):
+    says = "error: no/such/dir: no such folder: make it first"
+    refused(3, "sign", firmware, "-o", "no/such/dir/out", *options(key_dir), says=says)
 
 
 def test_full_disk_leaves_nothing_behind(monkeypatch, key_dir, firmware, tmp_path):

@@ -160,6 +160,17 @@ def test_create_makes_a_blank_device_and_keeps_an_existing_one(tmp_path):
     assert view["journal"]["confirmed"] == "none"
 
 
+@pytest.mark.parametrize(
+    ("chip", "unit"),
+    [("stm32l476", "double_words"), ("stm32u585", "quad_words"), ("esp32c3", "programmed_pages")],
+)
+def test_status_counts_what_the_chip_programs_at_once(tmp_path, chip, unit):
+    run_cli("create", tmp_path / "n.vdev", "--chip", chip)
+    flash = json.loads(run_cli("status", tmp_path / "n.vdev", "--json").stdout)["flash"]
+    words = {name for name in flash if "words" in name or "pages" in name}
+    assert words == {unit} | ({f"torn_{unit}"} if chip != "esp32c3" else set())
+
+
 def test_run_prints_the_uart_and_takes_input(device_file):
     out = run_cli("run", device_file, "--time-ms", 40, "--input", "x", "--input-at-ms", 10)
     assert out.stdout == "h\nx"

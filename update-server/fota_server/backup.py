@@ -106,6 +106,9 @@ def restore(source: Path, data: Path) -> Summary:
 
 
 def _about(source: Path) -> dict[str, Any]:
+    if not (source / "backup.json").is_file():
+        what = "there is no backup.json in it" if source.is_dir() else "there is no such folder"
+        raise InputError(f"{source}: no backup of a server: {what}")
     try:
         about = json.loads(read_input(source / "backup.json", 64 << 20))
         form, files = about["format"], about["files"]

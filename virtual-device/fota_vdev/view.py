@@ -10,6 +10,10 @@ from fota_wire.image import parse_image
 from fota_wire.layout import SLOT_A, SLOT_B, SLOT_NAMES
 from fota_wire.version import format_version
 
+UNITS = {8: "double_words", 16: "quad_words"}
+PAGES = "programmed_pages"
+"""What is programmed at once, by its bytes; of SPI flash, a page or a part of one."""
+
 
 def code_text(code: int) -> str:
     """Return a status code for people: ``ok``, ``-`` (not looked at) or ``IM6 image-hash: ...``."""
@@ -110,7 +114,7 @@ def element_view(machine: Machine) -> dict[str, Any] | None:
 
 
 def wear_view(machine: Machine, where: Places | None) -> dict[str, Any]:
-    """Return wear by region: erases in all, most erases of one page, double words by bank."""
+    """Return wear by region: erases in all, most erases of one page; what was programmed, by bank."""
     regions: dict[str, tuple[Region, ...]] = {}
     if where is not None:
         regions = {"journal": where.journal, "agent store": (where.agent_store,),
@@ -123,8 +127,10 @@ def wear_view(machine: Machine, where: Places | None) -> dict[str, Any]:
         ]
         erases = [counters.erases[place] for place in pages]
         wear[name] = {"erases": sum(erases), "most_of_one_page": max(erases)}
-    wear["double_words"] = {f"bank {bank}": n for bank, n in counters.double_words.items()}
-    wear["torn_double_words"] = len(machine.flash.ecc_bad)
+    unit = UNITS.get(machine.chip.row.WRITE_SIZE, PAGES)
+    wear[unit] = {f"bank {bank}": n for bank, n in counters.double_words.items()}
+    if unit != PAGES:  # SPI flash has no ECC
+        wear[f"torn_{unit}"] = len(machine.flash.ecc_bad)
     return wear
 
 

@@ -19,6 +19,8 @@ MESSAGE = "an ASSIGNMENT or REPORT"
 PRIVATE = "a private key"
 PUBLIC = "a public key"
 CERTIFICATE = "a certificate"
+DER_CERTIFICATE = "a certificate in DER"
+DER_PUBLIC = "a public key in DER"
 REQUEST = "a certificate request"
 TOKEN = "an API token"  # noqa: S105  the name of the kind
 VDEV = "a virtual device"
@@ -54,6 +56,8 @@ certificate says who somebody is to TLS, and is nobody's role key by oversight.
 """
 ADVICE = {
     (CERTIFICATE, PUBLIC): "; if its key is meant: fota keys public",
+    (DER_CERTIFICATE, CERTIFICATE): " in PEM: openssl x509 -inform der -in FILE -out NEW",
+    (DER_PUBLIC, PUBLIC): " in PEM: openssl pkey -pubin -inform der -in FILE -out NEW",
 }
 """What to do with a file of the first kind where the second is wanted."""
 
@@ -68,6 +72,8 @@ _CONTENT: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb"[\x81-\x89](\x58.|\x59..)[\xa6-\xaf]\x01\x01", ROOT),
         (rb"\xd2\x84\x43", MESSAGE),
         (rb"\xaa\x50[\x00\x01\x40-\xfe]", PARTITIONS),
+        (rb"\x30\x82..\x30\x82..\xa0\x03\x02\x01\x02\x02", DER_CERTIFICATE),
+        (rb"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01", DER_PUBLIC),
         (rb"FOTAVDEV", VDEV),
         (rb"\x7fELF", ELF),
         (rb"SQLite format 3\0", DATABASE),

@@ -8,6 +8,7 @@ from fota_signer import intel_hex
 from fota_signer.factory import esp_flash
 from fota_signer.factory.record import DeviceRecord
 from fota_signer.firmware import read_chunks
+from fota_wire import settings
 from fota_wire.chips import stm32l476
 from fota_wire.cose import key_hash
 from fota_wire.errors import FormatError, InputError
@@ -221,6 +222,19 @@ def chip_of_hex(parts: list[tuple[int, bytes]]) -> str:
             except FormatError:
                 return ""
     return ""
+
+
+def serial_of_hex(parts: list[tuple[int, bytes]], chip: Chip) -> bytes:
+    """Return the serial number of the element that a factory HEX of these parts is for; b"" if none."""
+    at = chip.FLASH_BASE + chip.SETTINGS_OFFSET
+    for address, data in parts:
+        page = data[at - address :][: settings.SIZE] if address <= at else b""
+        if len(page) == settings.SIZE:
+            try:
+                return settings.unpack(page).serial
+            except FormatError:
+                return b""
+    return b""
 
 
 def refuse_factory_hex(data: bytes, name: str) -> None:
