@@ -50,7 +50,7 @@ FIRMWARE = (
     click.option("--image", type=IMAGE, required=True, help="First signed image, for slot A."),
     class_option("Device class.  [the image's]"),
     click.option("--chip", type=CHIP, help="Which microcontroller.  [the image's, or stm32l476]"),
-    click.option("--partitions", type=PARTITIONS, help="Binary table of an ESP32.  [one for 4 MiB]"),
+    click.option("--partitions", type=PARTITIONS, help="Table of an ESP32, binary or CSV.  [one for 4 MiB]"),
     click.option("--vendor-id", type=UUID, help="Vendor.  [the image's]"),
     click.option("--vendor-domain", help="The vendor by its domain name, e.g. example.com; with --model."),
     click.option("--model", help="Model name, of which, with the vendor, the image's class has to be."),

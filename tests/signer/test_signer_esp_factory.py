@@ -226,8 +226,6 @@ def test_bootloader_signed_for_the_chips_own_secure_boot_is_taken_if_the_signatu
 
 
 def test_table_given_is_looked_at():
-    with pytest.raises(InputError, match="no partition table in binary"):
-        esp_flash.table_image(b"# Name, Type\nnvs,data,nvs,0x9000,0x4000\n", esp32c3, "partitions.csv")
     lacks = esp_partitions.build(esp_partitions.default_table(esp32c3)[:3])
     with pytest.raises(VerifyError, match=r"p\.bin: partition table: it has 0 slots"):
         esp_flash.table_image(lacks, esp32c3, "p.bin")
@@ -296,6 +294,15 @@ def test_command_takes_the_products_own_table(fota, refused, files, tmp_path):
     )
     says = "app.img is an Espressif image, expected a partition table"
     refused(3, *files[:-1], "other.hex", "--partitions", "app.img", says=says)
+
+
+def test_command_takes_the_products_own_table_as_csv(fota, files, tmp_path):
+    own = esp_partitions.default_table(esp32c3)
+    rows = [f"{one.label},{one.kind},{one.subtype},,{one.size}" for one in own]
+    (tmp_path / "own.csv").write_text("# name, type, subtype, offset, size\n" + "\n".join(rows))
+    assert fota(*files, "--partitions", "own.csv").returncode == 0
+    flash = flash_of((tmp_path / "device.hex").read_text())
+    assert bytes(flash[0x8000:0x8C00]) == esp_partitions.build(own)
 
 
 def test_command_refuses_the_image_or_the_options_of_another_chip(refused, files):

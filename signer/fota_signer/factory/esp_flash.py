@@ -8,6 +8,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from fota_signer import elf, esp_pack
+from fota_signer.factory import esp_csv
 from fota_wire import esp_image, esp_partitions, esp_signature, image, settings, status
 from fota_wire.errors import FotaError, InputError, VerifyError
 
@@ -19,22 +20,19 @@ Parts = list[tuple[int, bytes]]
 
 
 def table_image(given: bytes | None, chip: "Espressif", name: str = "") -> bytes:
-    """Return the bytes of the table's sector: of a table that is ``given``, which has what FOTA needs, or of
-    our own for the chip's flash.
+    """Return the bytes of the table's sector: of a table that is ``given``, in binary or as CSV, which has
+    what FOTA needs, or of our own for the chip's flash.
 
     Raises:
-        InputError: a CSV, or no table. VerifyError: PT1, one that the bootloader would not go by.
+        InputError: no table. VerifyError: PT1, one that the bootloader would not go by.
     """
     if given is None:
         return esp_partitions.build(esp_partitions.default_table(chip))
-    if given[:2] != esp_partitions.MAGIC:
-        raise InputError(
-            f"{name}: no partition table in binary: give what the build makes of the CSV"
-            " (build/partition_table/partition-table.bin of idf.py, partitions.bin of PlatformIO and Arduino)"
-        )
     try:
+        if given[:2] != esp_partitions.MAGIC:
+            given = esp_partitions.build(esp_csv.read_csv(given, chip, name))
         esp_partitions.places(esp_partitions.parse(given, chip), chip)
-    except FotaError as exc:
+    except VerifyError as exc:
         raise VerifyError(f"{name}: {exc}", exc.code) from exc
     return given[: esp_partitions.MAX_SIZE]
 
