@@ -22,7 +22,7 @@ from fota_cli.waves import (
     unhalt,
 )
 from fota_wire.errors import VerifyError
-from fota_wire.host_options import FILE, Whole
+from fota_wire.host_options import ROLLOUT, Whole
 from fota_wire.host_print import ago, date, print_result, table
 
 SHOWN = 20
@@ -49,7 +49,7 @@ for _command in (plan, approve, halt, unhalt, limits):
 @click.argument("version", required=False)
 @scope_options
 @policy_options
-@click.option("--plan", "plan_file", type=FILE, help="Do what this plan of 'rollout plan' promises.")
+@click.option("--plan", "plan_file", type=ROLLOUT, help="Do what this plan of 'rollout plan' promises.")
 @order_options
 @wait_options
 @connected

@@ -16,6 +16,7 @@ from fota_wire.errors import InputError
 from fota_wire.files import read_text, write_output
 from fota_wire.host_options import FILE as ANY_FILE
 from fota_wire.host_options import FORCE, Whole
+from fota_wire.host_options import POLICY as POLICY_FILE
 from fota_wire.host_print import date, print_result, table
 from fota_wire.host_values import UsageError
 
@@ -40,7 +41,7 @@ class Duration(click.ParamType[int]):
 _OPTIONS = (
     click.option("--waves", metavar="LIST", help="Waves in order: group:lab,100,25%,rest."),
     click.option(
-        "--policy", type=ANY_FILE, help="JSON with all that a rollout can be told (docs/operations.md)."
+        "--policy", type=POLICY_FILE, help="JSON with all that a rollout can be told (docs/operations.md)."
     ),
     click.option("--confirmed", metavar="SHARE", help="Share of a wave that has to confirm [95%]."),
     click.option("--errors", metavar="SHARE", help="Share that may fail or fall silent [5%]."),

@@ -49,6 +49,7 @@ SAMPLES: dict[str, bytes] = {
     host_kinds.PARTITIONS: b"\xaa\x50\x01\x02" + bytes(60),
     host_kinds.RECORD: json.dumps({"format": 1, "serial": "00"}, indent=1).encode(),
     host_kinds.PLAN: json.dumps({"format": 1, "placeholders": {}}, indent=1).encode(),
+    host_kinds.ROLLOUT: json.dumps({"kind": "fota rollout plan", "order": {}}, indent=1).encode(),
     host_kinds.BUS_LOG: json.dumps({"log": "fota bus log", "format": 1}).encode(),
 }
 FOLDERS = {

@@ -30,6 +30,7 @@ PARTITIONS = "a partition table"
 DATABASE = "a SQLite file"
 RECORD = "a device's record"
 PLAN = "a plan of provisioning"
+ROLLOUT = "a plan of a rollout"
 BUS_LOG = "a bus log"
 FOLDER = "a folder"
 GATEWAY = "a gateway's folder"
@@ -41,7 +42,8 @@ FILE = "a file"
 SECRET = "a password or PIN"  # noqa: S105
 FIRMWARE = "firmware as the linker made it"
 ROM = "a mask ROM"
-"""The last four are recognised nowhere: they have no form of their own."""
+POLICY = "a policy for a rollout"
+"""The last five are recognised nowhere: they have no form of their own."""
 
 ALSO = {
     IMAGE: (ESPRESSIF,),
@@ -81,6 +83,7 @@ _CONTENT: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb'\{"log": "fota bus log"', BUS_LOG),
         (rb'\{\s*"format": [0-9]+,\s*"serial":', RECORD),
         (rb'\{\s*"format": [0-9]+,\s*"placeholders":', PLAN),
+        (rb'\{\s*"kind": "fota rollout plan"', ROLLOUT),
     )
 )
 _IS_PEM = re.compile(rb"(?!#!)[^\0]*?-----BEGIN ")  # not a program with a certificate in it

@@ -187,6 +187,8 @@ SECRET = FileName(kinds.SECRET)
 TOKEN = FileName(kinds.TOKEN)
 HEX = FileName(kinds.HEX)
 PLAN = FileName(kinds.PLAN)
+ROLLOUT = FileName(kinds.ROLLOUT)
+POLICY = FileName(kinds.POLICY)
 BUS_LOG = FileName(kinds.BUS_LOG)
 
 OWN_FILE = FileName(stream=False)
