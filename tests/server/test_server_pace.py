@@ -85,6 +85,24 @@ def test_device_that_asks_too_often_is_told_of(server: Server, device: Device) -
     Device(server).check_in()
 
 
+def test_device_that_asks_for_what_is_not_here_is_told_of_and_keeps_pace(
+    server: Server, device: Device
+) -> None:
+    device.check_in()
+    traces: set[str] = set()
+    rounds = 0
+    while "too-often" not in traces:
+        rounds += 1
+        assert rounds < 20, "200 units in each, of 1200"
+        for _ in range(10):
+            assert device.request("GET", "/v2")[0] == 404
+            device.close()
+            assert device.request("GET", "/v1/checkin")[0] == 405
+            device.close()
+        traces = {item["code"] for item in server.api("GET", f"devices/{device.id}")[1]["refusals"]}
+    assert traces == {"not-found", "method", "too-often"}
+
+
 def test_statement_is_what_sqlalchemy_would_have_asked(server: Server, device: Device) -> None:
     device.check_in()
     reader = QuickReader(server.data / "fota.db")

@@ -47,6 +47,29 @@ def test_clone_with_another_key_is_shown_with_the_device(server: Server) -> None
     assert traces(server, device.id)["key"] == shown[0]
 
 
+@pytest.mark.parametrize(
+    ("said", "status", "code"),
+    [
+        (b"\x00\x01 HELLO\r\n\r\n", b"400", "not-http"),
+        (b"GET /v1 HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", b"400", "host"),
+        (b"GET /v1 HTTP/1.1\r\nhost: a\r\nx: %s\r\n\r\n" % (b"x" * 9000), b"431", "header-too-large"),
+        (b"GET /v2 HTTP/1.1\r\nhost: a\r\n\r\n", b"404", "not-found"),
+        (b"GET /v1/checkin HTTP/1.1\r\nhost: a\r\n\r\n", b"405", "method"),
+    ],
+)
+def test_device_that_talks_nonsense_leaves_a_trace(
+    server: Server, said: bytes, status: bytes, code: str
+) -> None:
+    device = Device(server)
+    device.check_in()
+    plain = socket.create_connection(("127.0.0.1", server.device_port), timeout=HANG_S)
+    with device.context.wrap_socket(plain, server_hostname="127.0.0.1") as connection:
+        connection.sendall(said)
+        assert connection.recv(64).split()[1] == status
+    shown = server.api("GET", f"devices/{device.id}")[1]["refusals"]
+    assert [(item["code"], item["count"], item["proved"]) for item in shown] == [(code, 1, True)]
+
+
 def test_device_that_nobody_admitted_knocks(keys: Keys, tmp_path: Path) -> None:
     own = Server(keys, tmp_path / "data", "--admission", "known").init().start()
     try:

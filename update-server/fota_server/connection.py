@@ -22,6 +22,8 @@ ErrorBody = Callable[[str, str], tuple[bytes, bytes]]
 """(code, message) -> (content type, body): how a plane words an error."""
 Gate = Callable[[Mapping[object, object], str], tuple[int, str, str] | None]
 """(ASGI TLS extension, address) -> (status, code, message) to a client that may not speak at all, or None."""
+OnUnread = Callable[[Mapping[object, object], str, str, str], None]
+"""(ASGI TLS extension, address, code, message): what a client sent could not be taken for a request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,7 @@ class PlaneProtocol(HttpToolsProtocol):
     limits: Limits
     error_body: ErrorBody
     gate: Gate
+    on_unread: OnUnread
     door: Door
     visit: Visit
     clients: "defaultdict[str, list[PlaneProtocol]]"
@@ -110,6 +113,8 @@ class PlaneProtocol(HttpToolsProtocol):
         super().data_received(data)
         # Body bytes may have come with the same read: only a header still open after it is surely too long.
         # One that came whole is counted field by field.
+        if self.transport.is_closing():
+            return  # it was refused already
         if in_header_before and self._in_header and self._header_size > self.limits.header_bytes:
             self._object(*self._too_long())
             self.send_400_response("")
@@ -177,7 +182,7 @@ class PlaneProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, or not taken, in the words of this plane."""
-        self._refuse(*(self._objection or (400, "not-http", msg)))
+        self._refuse_unread(*(self._objection or (400, "not-http", msg)))
 
     def _arm(self) -> None:
         self._deadline = self.loop.call_later(self.limits.header_s, self._header_too_slow)
@@ -190,7 +195,11 @@ class PlaneProtocol(HttpToolsProtocol):
     def _header_too_slow(self) -> None:
         self._deadline = None
         if not self.transport.is_closing():
-            self._refuse(408, "too-slow", f"no complete request in {self.limits.header_s:g} s")
+            self._refuse_unread(408, "too-slow", f"no complete request in {self.limits.header_s:g} s")
+
+    def _refuse_unread(self, status: int, code: str, message: str) -> None:
+        self.on_unread(self._tls, self.client[0] if self.client else "", code, message)
+        self._refuse(status, code, message)
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         self._disarm()

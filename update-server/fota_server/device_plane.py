@@ -4,6 +4,7 @@ Every answer that is not 200, 206 or 416 carries ``{1: code, 2: message}`` and c
 """
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import os
@@ -22,7 +23,7 @@ from fota_server import renewals, schema, telemetry
 from fota_server.admission import KEY_COLUMNS, Forbidden, refuse
 from fota_server.artifacts import ArtifactStore, is_digest
 from fota_server.checkins import Busy, CheckIns
-from fota_server.connection import Gate
+from fota_server.connection import Gate, OnUnread
 from fota_server.database import Database, DatabaseUnavailable
 from fota_server.devices import may_fetch
 from fota_server.identity import Identity, IdentityError, claimed_name, identify
@@ -86,11 +87,6 @@ async def _on_mistake(_request: Request, _exc: Exception) -> Response:
     return _error(500, "internal", "the server made a mistake; its log says which")  # the listener logs it
 
 
-async def _on_http_error(_request: Request, exc: Exception) -> Response:
-    status = exc.status_code if isinstance(exc, HTTPException) else 500
-    return _error(status, {404: "not-found", 405: "method"}.get(status, "http"), "there is nothing here")
-
-
 def gate(retired: Retired, refusals: Refusals) -> Gate:
     """Return what looks at the certificate of every connection: a retired device's is told so and closed."""
 
@@ -105,6 +101,20 @@ def gate(retired: Retired, refusals: Refusals) -> Gate:
         return 403, "retired", f"device {device_id} is retired"
 
     return refusal
+
+
+def note_unread(refusals: Refusals) -> OnUnread:
+    """Return what leaves a trace of that which no handler sees, since it is no request."""
+
+    def note(tls: Mapping[object, object], address: str, code: str, why: str) -> None:
+        scope = {"extensions": {"tls": tls}}
+        try:
+            device_id, proved = identify(scope).device_id, True
+        except IdentityError:
+            device_id, proved = claimed_name(scope), False
+        refusals.note(device_id, code, address, why, proved=proved)
+
+    return note
 
 
 def admitted_device() -> Select[Any]:
@@ -149,7 +159,7 @@ class DevicePlane:
             ],
             exception_handlers={
                 FotaError: self._on_fota_error,
-                HTTPException: _on_http_error,
+                HTTPException: self._on_http_error,
                 Exception: _on_mistake,
             },
         )
@@ -165,6 +175,15 @@ class DevicePlane:
             return _error(status, "unavailable", "the server cannot answer now; try again later")
         self._note(request, code, str(exc))
         return _error(status, code, str(exc))
+
+    async def _on_http_error(self, request: Request, exc: Exception) -> Response:
+        """Answer what asks for nothing that is here: no device does, so it keeps pace, and leaves a trace."""
+        status = exc.status_code if isinstance(exc, HTTPException) else 500
+        code, why = {404: "not-found", 405: "method"}.get(status, "http"), "there is nothing here"
+        with contextlib.suppress(IdentityError):
+            await self._keep_pace(request, identify(request.scope), CHECK_IN)
+        self._note(request, code, why)
+        return _error(status, code, why)
 
     def _note(self, request: Request, code: str, why: str) -> None:
         """Leave a trace of a refusal."""

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from fota_server.connection import ErrorBody, Gate, Limits, PlaneProtocol
+from fota_server.connection import ErrorBody, Gate, Limits, OnUnread, PlaneProtocol
 from fota_server.door import Door, Visit
 from fota_server.handshake import TlsProtocol
 from fota_wire.errors import InputError, StorageError
@@ -40,6 +40,7 @@ class Listener:
         limits: Limits,
         gate: Gate = lambda tls, address: None,
         on_unknown: Callable[[ssl.SSLError, bytes | None, str], None] = lambda *what: None,
+        on_unread: OnUnread = lambda *what: None,
     ) -> None:
         self._name = name
         self._config = Config(
@@ -63,6 +64,7 @@ class Listener:
                 "limits": limits,
                 "error_body": staticmethod(error_body),
                 "gate": staticmethod(gate),
+                "on_unread": staticmethod(on_unread),
                 "door": self.door,
                 "clients": defaultdict(list),
             },

@@ -245,7 +245,8 @@ class OperatorPlane:
             raise Unauthorized("a token is needed: set FOTA_TOKEN or pass --token-file", "token")
         operator = await self._database.read(find_operator, token.strip())
         if operator is None:
-            log.warning("operator plane: a token that is not in force, from %s", request.client)
+            address = request.client.host if request.client else "nowhere"
+            log.warning("operator plane: a token that is not in force, from %s", address)
             raise Unauthorized("this token is unknown or revoked", "token")
         request.scope["extensions"]["fota.known"]["say"]()
         return operator

@@ -228,6 +228,7 @@ class _Service:
             replace(limits, room=device_room),
             device_plane.gate(self._retired, self._refusals),
             self._refusals.note_handshake,
+            device_plane.note_unread(self._refusals),
         )
         self._operators = Listener(
             "operator",
