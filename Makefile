@@ -97,10 +97,10 @@ toolchain:
 # and tests say what they leave out. gcc-multilib is there on amd64 alone: the agent in a chip's small memory.
 # XTENSA: the classic ESP32's core in QEMU, of which nothing recommended (a desktop) is wanted.
 XTENSA := gcc-xtensa-lx106 qemu-system-misc
-ORACLES := softhsm2 strace clang cmake systemd $(if $(filter x86_64,$(shell uname -m)),gcc-multilib)
+ORACLES := softhsm2 strace clang cmake systemd postgresql-15 $(if $(filter x86_64,$(shell uname -m)),gcc-multilib)
 oracles:
 	@command -v softhsm2-util >/dev/null && command -v strace >/dev/null && command -v clang >/dev/null && \
-	command -v cmake >/dev/null && command -v systemd-analyze >/dev/null && { [ "$$(uname -m)" != x86_64 ] || dpkg -s gcc-multilib >/dev/null 2>&1 || ! command -v dpkg >/dev/null; } || { \
+	command -v cmake >/dev/null && ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 && command -v systemd-analyze >/dev/null && { [ "$$(uname -m)" != x86_64 ] || dpkg -s gcc-multilib >/dev/null 2>&1 || ! command -v dpkg >/dev/null; } || { \
 	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(ORACLES); \
 	} || echo "make: without Debian's packages $(ORACLES) some of it is left out"
@@ -113,7 +113,7 @@ $(READY): pyproject.toml constraints.txt
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: needs Python 3.11 or newer" >&2; exit 1; }
 	@test -x $(BIN)/pip || python3 -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "make: needs Debian's package python3-venv: apt-get install it as root" >&2; exit 1; }
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,vdev,gateway,test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,postgresql,vdev,gateway,test]'
 	@touch $@
 
 clean:

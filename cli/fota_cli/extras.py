@@ -2,6 +2,7 @@
 
 EXTRAS = {
     "server": ("httptools", "sqlalchemy", "starlette", "uvicorn"),
+    "postgresql": ("psycopg",),
     "vdev": ("unicorn",),
     "gateway": ("pkcs11",),
 }

@@ -6,6 +6,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import databases
 from server_world import ALL_DEVICES, Built, Device, Keys, Server, build_release
 
 
@@ -24,9 +25,32 @@ def releases(keys: Keys) -> dict[str, Built]:
     return {release.version: release for release in built}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def database_kind(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The database that servers of tests are set up with; a module's ``DATABASES`` says which it wants."""
+    databases.kind = getattr(request, "param", databases.SQLITE)
+    if databases.kind == databases.POSTGRESQL and (why := databases.why_no_postgresql()):
+        pytest.skip(why)
+    yield databases.kind
+    databases.kind = databases.SQLITE
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    kinds = getattr(metafunc.module, "DATABASES", ())
+    if kinds and not metafunc.definition.get_closest_marker("sqlite"):
+        metafunc.parametrize("database_kind", kinds, indirect=True, scope="session")
+
+
+def pytest_sessionfinish() -> None:
+    databases.end_postgres()
+
+
 @pytest.fixture(scope="session")
 def server(
-    keys: Keys, releases: dict[str, Built], tmp_path_factory: pytest.TempPathFactory
+    keys: Keys,
+    releases: dict[str, Built],
+    tmp_path_factory: pytest.TempPathFactory,
+    database_kind: str,
 ) -> Iterator[Server]:
     """A server that runs through the session, with all releases published; tests bring their own devices."""
     running = Server(keys, tmp_path_factory.mktemp("server") / "data").init().start()

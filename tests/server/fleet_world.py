@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from databases import url_of
 from server_world import CLASS, VENDOR, Keys
 from sqlalchemy import Connection, Engine, event, insert, select
 
 from fota_server import orders, rollouts, schema
-from fota_server.database import Database, open_engine, sqlite_url
+from fota_server.database import Database, open_engine, read_url
 from fota_server.identity import Identity
 from fota_server.plan import Scope
 from fota_server.planner import Planner
@@ -50,7 +51,7 @@ def counted(engine: Engine) -> Iterator[Transactions]:
             found.rows.append(0)
 
     def after(_conn: Any, cursor: Any, statement: str, *_rest: Any) -> None:
-        if writing["now"] and not statement.startswith("BEGIN"):
+        if writing["now"] and not statement.startswith(("BEGIN", "SELECT pg_advisory")):
             found.statements[-1] += 1
             found.rows[-1] += max(cursor.rowcount, 0)
 
@@ -65,7 +66,7 @@ class Fleet:
     """``size`` devices in the group "all" that confirmed 1.0.0, then 1.1.0 by a rollout."""
 
     def __init__(self, path: Path, keys: Keys) -> None:
-        self.engine = open_engine(sqlite_url(path))
+        self.engine = open_engine(read_url(url_of(path), path.parent))
         self.database = Database(self.engine)
         self.trust = TrustChain([keys.genesis])
         self.planner = Planner(self.database, self.trust)
@@ -84,7 +85,7 @@ class Fleet:
             "created_at": 0,
             "created_by": "x",
         }
-        connection.execute(insert(schema.rollouts).values(id=1, paused=False, release_id=2, **row))
+        connection.execute(insert(schema.rollouts).values(paused=False, release_id=2, **row))
         connection.execute(insert(schema.devices), [device(one, n + 1) for n, one in enumerate(ids)])
         members = [{"group_name": "all", "device_id": one} for one in ids]
         connection.execute(insert(schema.members), members)

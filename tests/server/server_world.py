@@ -9,7 +9,6 @@ import json
 import os
 import secrets
 import signal
-import sqlite3
 import ssl
 import struct
 import subprocess
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import databases
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -226,7 +226,13 @@ class Server:
     def init(self, *more: str) -> "Server":
         command = [*FOTA, "server", "init", "--data", str(self.data), "--keys", str(self.keys.folder), *more]
         subprocess.run(command, check=True, capture_output=True, timeout=HANG_S)
+        if databases.kind != databases.SQLITE:
+            self.configure(database_url=databases.url_of(self.data / "fota.db"))
         return self
+
+    def configure(self, **settings: Any) -> None:
+        path = self.data / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | settings))
 
     def start(self, **popen: Any) -> "Server":
         command = [*FOTA, "server", "run", "--data", str(self.data), "--port", "0", "--host", "127.0.0.1"]
@@ -258,12 +264,7 @@ class Server:
 
     def rows(self, sql: str, *args: Any) -> list[dict[str, Any]]:
         """Read the database beside the server."""
-        connection = sqlite3.connect(f"file:{self.data / 'fota.db'}?mode=ro", uri=True)
-        connection.row_factory = sqlite3.Row
-        try:
-            return [dict(row) for row in connection.execute(sql, args)]
-        finally:
-            connection.close()
+        return databases.rows(self.data / "fota.db", sql, *args)
 
     def tmp_files(self) -> list[Path]:
         return list((self.data / "artifacts" / "tmp").iterdir())

@@ -194,9 +194,10 @@ def test_server_that_died_starts_again_also_after_a_command_beside_it(own: Serve
     ("url", "said"),
     [
         ("nonsense", "is no URL"),
-        ("postgresql+asyncpg://db/fota", "keeps its data in a SQLite file"),
-        ("sqlite://", "keeps its data in a SQLite file"),
-        ("nosuch+driver:///x", "keeps its data in a SQLite file"),
+        ("postgresql+asyncpg://db/fota", "which is not served: use sqlite:////PATH or postgresql://"),
+        ("sqlite://", "which is not served"),
+        ("postgresql://db", "which is not served"),
+        ("nosuch+driver:///x", "which is not served"),
         ("sqlite:////nowhere/at/all/fota.db", "unable to open database file"),
         ("sqlite+aiosqlite:////nowhere/at/all/fota.db", "unable to open database file"),
     ],

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from databases import BOTH
 from fleet_world import GROUP, Fleet, counted, device_id, hash_of, identity_of, in_fleet, release
 from server_world import CLASS, Keys
 from sqlalchemy import insert, select, update
@@ -24,6 +25,9 @@ SIZE = 700
 PAGES = -(-SIZE // rollouts.PAGE)
 STATEMENTS = 25
 """More than a page takes; fewer than a twentieth of its devices."""
+
+
+DATABASES = BOTH
 
 
 @pytest.mark.parametrize(

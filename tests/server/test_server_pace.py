@@ -1,7 +1,9 @@
 """What one device costs the others: ranges are cheap, and who asks too often is slowed down."""
 
+import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from server_world import Built, Device, Server
@@ -10,10 +12,11 @@ from test_server_devices import assigned
 
 from fota_server import device_plane, schema
 from fota_server.connection import Limits, PlaneProtocol
+from fota_server.database import Database, open_engine, sqlite_url
 from fota_server.device_plane import admitted_device
 from fota_server.devices import may_fetch
 from fota_server.pace import BURST, CHECK_IN, MAX_KNOWN, MAX_WAIT_S, PER_SECOND, RANGE, Pace
-from fota_server.quick import QuickReader, Statement
+from fota_server.quick import Statement, open_reader
 from fota_wire import checkin
 
 
@@ -105,18 +108,24 @@ def test_device_that_asks_for_what_is_not_here_is_told_of_and_keeps_pace(
 
 def test_statement_is_what_sqlalchemy_would_have_asked(server: Server, device: Device) -> None:
     device.check_in()
-    reader = QuickReader(server.data / "fota.db")
+    database = Database(open_engine(sqlite_url(server.data / "fota.db")))
+    reader = open_reader(database)
+
+    def first(query: Any, **parameters: str) -> Any:
+        return asyncio.run(reader.first(Statement(query), **parameters))
+
     try:
-        row = reader.first(Statement(admitted_device()), device_id=device.id)
+        row = first(admitted_device(), device_id=device.id)
         (stored,) = server.rows("SELECT * FROM devices WHERE id = ?", device.id)
         assert {name: getattr(row, name) for name in stored} == stored
         assert row.retired_at is None
-        assert reader.first(Statement(admitted_device()), device_id="0" * 18) is None
-        assert reader.first(Statement(admitted_device())) is None, "without a name nobody is found"
-        assert reader.first(Statement(may_fetch()), device_id=device.id, file_digest="0" * 64) is None
-        assert reader.first(Statement(select(schema.devices.c.id)))
+        assert first(admitted_device(), device_id="0" * 18) is None
+        assert first(admitted_device()) is None, "without a name nobody is found"
+        assert first(may_fetch(), device_id=device.id, file_digest="0" * 64) is None
+        assert first(select(schema.devices.c.id))
     finally:
         reader.close()
+        database.close()
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from databases import BOTH, url_of
 from lifeline import HANG_S
 from server_world import Built, Device, Keys, Refused, Server, make_cert, new_key
 
 from fota_server import refusals, schema
-from fota_server.database import Database, open_engine, sqlite_url
+from fota_server.database import Database, open_engine, read_url
 
 TLS_VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+
+DATABASES = BOTH
 
 
 @pytest.fixture
@@ -171,7 +175,7 @@ def test_refusals_survive_the_server(own: Server) -> None:
 
 
 def in_database(path: Path, work: Callable[[Database], Awaitable[Any]]) -> Any:
-    database = Database(open_engine(sqlite_url(path)))
+    database = Database(open_engine(read_url(url_of(path), path.parent)))
 
     async def run() -> Any:
         return await work(database)
@@ -220,6 +224,7 @@ def test_memory_of_refusals_is_bounded_and_nothing_is_uncounted() -> None:
     assert sum(tally.count for tally in book._pending.values()) == 5 * refusals.MAX_PENDING
 
 
+@pytest.mark.sqlite
 def test_what_the_database_did_not_take_is_counted_later(tmp_path: Path) -> None:
     path = tmp_path / "fota.db"
 
@@ -242,6 +247,7 @@ def test_what_the_database_did_not_take_is_counted_later(tmp_path: Path) -> None
 # What nobody foresaw
 
 
+@pytest.mark.sqlite
 def test_mistake_of_ours_is_told_at_the_server_and_answered_in_the_planes_words(
     own: Server, releases: dict[str, Built]
 ) -> None:

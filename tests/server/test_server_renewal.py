@@ -1,7 +1,6 @@
 """Keys and certificates over the air through the real server: what it carries to the CA and back."""
 
 import hashlib
-import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from databases import BOTH, beside
 from server_world import (
     Device,
     Keys,
@@ -24,6 +24,8 @@ from server_world import (
 
 from fota_wire import certify, checkin, cose, pkcs10
 from fota_wire.host_crypto import public_xy, signer
+
+DATABASES = BOTH
 
 
 def order(device: Device, new: Any, *, factory: Any = None, name: str | None = None) -> bytes:
@@ -154,9 +156,8 @@ def test_ca_that_finds_a_forged_order_refuses_it_and_says_so(
     server.api("POST", f"devices/{device.id}/key", {"kind": "rotate"})
     post(device, order(device, new_key()))
     forged = order(device, thief, factory=thief)
-    with sqlite3.connect(server.data / "fota.db") as beside:
-        beside.execute('UPDATE device_keys SET "order" = ? WHERE device_id = ?', (forged, device.id))
-    beside.close()
+    with beside(server.data / "fota.db") as connection:
+        connection.execute('UPDATE device_keys SET "order" = ? WHERE device_id = ?', (forged, device.id))
     done = fota("device", "certify", *ca_files, env=operator)
     assert done.returncode == 1
     assert f"device {device.id}: refused" in done.stderr
@@ -212,10 +213,9 @@ def test_device_that_comes_by_its_factory_key_after_the_other_ran_out_is_told_to
     assert server.api("POST", f"devices/{device.id}/certificate", raw=raw)[0] == 200
     act_as(device, new, raw)
     assert post(device, None) == (certify.CURRENT, None)
-    with sqlite3.connect(server.data / "fota.db") as beside:  # as time will have it
+    with beside(server.data / "fota.db") as connection:  # as time will have it
         ended = (int(time.time()) - 1, device.id)
-        assert beside.execute("UPDATE device_keys SET not_after = ? WHERE device_id = ?", ended).rowcount
-    beside.close()
+        assert connection.execute("UPDATE device_keys SET not_after = ? WHERE device_id = ?", ended).rowcount
     act_as(device, factory, device.cert.public_bytes(Encoding.DER))
     assert wanted_key(device) == certify.ROTATE
 

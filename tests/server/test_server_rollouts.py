@@ -1,13 +1,15 @@
 """What a rollout is called, what may be done with it, which releases there may be; with the state left."""
 
 import secrets
-import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
+from databases import BOTH, beside
 from lifeline import until
 from server_world import Built, Device, Keys, Server, build_release
+
+DATABASES = BOTH
 
 
 @pytest.fixture
@@ -148,9 +150,8 @@ def test_root_that_revokes_while_the_server_is_down_is_heeded_at_its_start(
     rollout = start(own, "1.1.0", device=known(own).id)
     own.stop()
     raw = keys.root_document(2, revoked=(releases["1.1.0"].manifest_digest,))
-    with sqlite3.connect(own.data / "fota.db") as beside:
-        beside.execute("INSERT INTO roots VALUES (2, ?, 0)", (raw,))
-    beside.close()
+    with beside(own.data / "fota.db") as connection:
+        connection.execute("INSERT INTO roots VALUES (2, ?, 0)", (raw,))
     own.start()
     until(lambda: show(own, rollout)["ended_at"] is not None)
     assert word(own, rollout) == "withdrawn"
@@ -376,13 +377,12 @@ def test_release_below_a_new_minimum_can_be_published_anew(
 def test_killed_server_goes_on_with_the_rollout_that_it_gave_a_number(own: Server) -> None:
     size = 3000
     own.stop()
-    with sqlite3.connect(own.data / "fota.db") as beside:
+    with beside(own.data / "fota.db") as connection:
         ids = [f"0123{number:014x}" for number in range(size)]
         rows = [(one, "x", False) for one in ids]
-        beside.executemany("INSERT INTO devices (id, admitted_by, revoked) VALUES (?, ?, ?)", rows)
-        beside.execute("INSERT INTO groups VALUES ('all', 0)")
-        beside.executemany("INSERT INTO members VALUES ('all', ?)", [(one,) for one in ids])
-    beside.close()
+        connection.executemany("INSERT INTO devices (id, admitted_by, revoked) VALUES (?, ?, ?)", rows)
+        connection.execute("INSERT INTO groups VALUES ('all', 0)")
+        connection.executemany("INSERT INTO members VALUES ('all', ?)", [(one,) for one in ids])
     own.start()
     status, rollout = own.api("POST", "rollouts", {"version": "1.1.0", "group": "all"})
     assert (status, rollout["status"]) == (202, "planning")

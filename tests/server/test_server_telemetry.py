@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from databases import BOTH
 from server_world import Device, Keys, Server, fota
 
 from fota_server.telemetry import TOPICS_KEPT
 from fota_wire import cbor, checkin
+
+DATABASES = BOTH
 
 
 def publish(device: Device, values: list[Any], **more: Any) -> int:
@@ -132,6 +135,7 @@ def test_device_keeps_so_many_topics_and_no_more(server: Server, device: Device)
     assert f"t{TOPICS_KEPT + 15}" in twin
 
 
+@pytest.mark.sqlite
 def test_database_from_before_gets_the_table_at_the_next_start(keys: Keys, tmp_path: Path) -> None:
     server = Server(keys, tmp_path / "data").init().start()
     server.stop()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from databases import BOTH
 from fleet_world import Fleet, device_id, in_fleet
 from lifeline import until
 from server_world import FOTA, Built, Keys, Server, build_release
@@ -24,6 +25,9 @@ from fota_wire.errors import InputError, VerifyError
 
 SIZE = 1100
 ROUNDS = 6
+
+
+DATABASES = BOTH
 
 
 @pytest.fixture
@@ -250,6 +254,7 @@ def test_root_whose_sender_goes_in_the_middle_of_the_commit_is_in_force_or_not_t
     in_fleet(tmp_path / "fota.db", keys, 1, work)
 
 
+@pytest.mark.sqlite
 def test_token_that_the_database_does_not_take_leaves_no_file(own: Server, tmp_path: Path) -> None:
     """Its disk is full at the commit: files may not grow beyond what the log of the database has already."""
     for number in range(40):

@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 from fota_server.artifacts import ArtifactStore, sync_folder
 from fota_server.config import SECRETS, load_config
-from fota_server.database import database_path, now
+from fota_server.database import now, read_url, require_sqlite
 from fota_server.migrations import SCHEMA_VERSION
 from fota_wire.errors import InputError, StorageError, VerifyError
 from fota_wire.files import alone_at, read_input, write_atomic
@@ -55,7 +55,7 @@ def back_up(data: Path, target: Path, *, with_keys: bool = True) -> Summary:
     if target.exists():
         raise InputError(f"{target} exists already: name a new folder")
     config = load_config(data, {})
-    source = database_path(config.database_url, data)
+    source = require_sqlite(read_url(config.database_url, data), "a backup")
     if not source.exists():
         raise InputError(f"{data}: no database there; has the server been started once?")
     with _new_folder(target) as folder:

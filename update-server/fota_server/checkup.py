@@ -11,7 +11,7 @@ from fota_server.artifacts import ArtifactStore, free_space
 from fota_server.audit import verify_chain
 from fota_server.certificates import read_tls_files, utc_now
 from fota_server.config import load_config
-from fota_server.database import database_path
+from fota_server.database import read_url, require_sqlite
 from fota_server.migrations import SCHEMA_VERSION
 from fota_wire.errors import FotaError, InputError, VerifyError
 from fota_wire.host_sqlite import sqlite_told
@@ -34,7 +34,7 @@ def examine(data: Path) -> Report:
         StorageError: its database cannot be read.
     """
     config = load_config(data, {})
-    path = database_path(config.database_url, data)
+    path = require_sqlite(read_url(config.database_url, data), "'fota server check'")
     if not path.exists():
         raise InputError(f"{data}: no database there; has the server been started once?")
     report = Report()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fota_server.config import FILES, database_url, find_sources, init_data, load_config
+from fota_server.config import FILES, database_url, find_sources, has_password, init_data, load_config
 from fota_server.upkeep_cli import backup, check, restore
 from fota_wire.errors import InputError, StorageError
 from fota_wire.files import STREAM, check_output, write_output
@@ -25,6 +25,7 @@ from fota_wire.host_options import (
     OneOf,
     Whole,
 )
+from fota_wire.host_values import UsageError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -55,11 +56,29 @@ def _file_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of click's
     return command
 
 
+def _without_password(_context: click.Context, _option: click.Parameter, url: str | None) -> str | None:
+    if url is not None and has_password(url):
+        raise UsageError(
+            "--database-url: everybody on this machine can read an argument: leave the password out, and name"
+            " a file of it by PGPASSFILE, or write the URL into config.json"
+        )
+    return url
+
+
 def _setting_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of click's own types
     for args, kwargs in (
         (
             ("--allow-example-keys",),
             {"is_flag": True, "default": None, "help": "Rehearse with published keys."},
+        ),
+        (
+            ("--database-url",),
+            {
+                "metavar": "URL",
+                "callback": _without_password,
+                "help": "postgresql://USER@HOST/DATABASE in place of a file in the folder; its password comes"
+                " from the file that PGPASSFILE names.",
+            },
         ),
         (
             ("--interval", "interval_s"),
@@ -278,17 +297,18 @@ def _in_force(row: dict[str, Any]) -> str:
 
 
 def _in_database(data: Path, work: Any) -> Any:  # noqa: ANN401 - passes through whatever ``work`` returns
-    from fota_server.database import database_path
+    from fota_server.database import read_url, sqlite_path
     from fota_server.migrations import require_current
     from fota_server.service import data_lock, open_database
     from fota_server.whole import require_whole
 
     url = database_url(data)
-    path = database_path(url, data)
-    if not path.exists():
+    path = sqlite_path(read_url(url, data))
+    if path and not path.exists():
         raise InputError(f"{data}: no database there; has the server been started once?")
     with suppress(StorageError), data_lock(data):  # a server that runs has it, and its database is whole
-        require_whole(path, data)
+        if path:
+            require_whole(path, data)
 
     def transaction(connection: "Connection") -> Any:  # noqa: ANN401 - see above
         require_current(connection)

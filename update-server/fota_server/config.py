@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from fota_wire.errors import InputError, StorageError
 from fota_wire.files import read_input, write_atomic
@@ -154,12 +155,26 @@ def _read(path: Path) -> dict[str, Any]:
     types: dict[str, object] = {field.name: field.type for field in fields(ServerConfig)}
     if not isinstance(values, dict):
         raise InputError(f"{path}: not an object")
+    if has_password(str(values.get("database_url"))) and path.stat().st_mode & 0o077:
+        raise InputError(
+            f"{path} holds the password of the database, and others on this machine can read it:"
+            " chmod 600 it, or leave the password out and name a file of it by PGPASSFILE"
+        )
     for name, value in values.items():
         expected = types[name] if types.get(name) in (int, bool) else list if name == "image_keys" else str
         wrong = name not in types or name == "data" or type(value) is not expected
         if wrong or (isinstance(value, list) and not all(isinstance(item, str) for item in value)):
             raise InputError(f"{path}: {name} is not a setting, or has the wrong type")
     return values
+
+
+def has_password(url: str) -> bool:
+    """Tell whether the URL of a database has a password in it."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.password) or "password" in parse_qs(parts.query, keep_blank_values=True)
+    except ValueError:
+        return False
 
 
 def find_sources(keys: Path | None, given: Mapping[str, Path]) -> dict[str, Path]:
@@ -213,7 +228,7 @@ def init_data(
     for number, path in enumerate(image_keys, 1):
         files[folder / f"image-key-{number}.pem"] = read_input(path, 65536), 0o644
         values.setdefault("image_keys", []).append(f"keys/image-key-{number}.pem")
-    files[data / "config.json"] = json.dumps(values, indent=2, sort_keys=True).encode() + b"\n", 0o644
+    files[data / "config.json"] = json.dumps(values, indent=2, sort_keys=True).encode() + b"\n", 0o600
     new = [place for place in (*files, folder, data) if not place.exists()]
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)

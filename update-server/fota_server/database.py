@@ -15,10 +15,11 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from fota_server import migrations
+from fota_server import migrations, postgresql
 from fota_server.audit import record_audit as record_audit
 from fota_server.clock import now as now
-from fota_wire.errors import FotaError, InputError
+from fota_server.postgresql import READ_ONLY
+from fota_wire.errors import FotaError, InputError, StorageError
 from fota_wire.host_sqlite import DISK_FULL, of_sqlite
 
 READERS = 4
@@ -33,38 +34,61 @@ class DatabaseUnavailable(FotaError):
     exit_code = 5
 
 
-def open_engine(url: str) -> Engine:
-    """Return an engine for a SQLAlchemy URL; nothing is connected yet."""
+def open_engine(url: URL) -> Engine:
+    """Return an engine for the URL of a SQLite file or a PostgreSQL database; nothing is connected yet."""
+    if url.get_backend_name() == "postgresql":
+        return postgresql.open_engine(url)
     engine = create_engine(url)
     event.listen(engine, "connect", _sqlite_connect)
     event.listen(engine, "begin", _sqlite_begin)
     return engine
 
 
-def sqlite_url(path: Path) -> str:
+def sqlite_url(path: Path) -> URL:
     """Return the URL of a SQLite file."""
-    return URL.create("sqlite", database=str(path.resolve())).render_as_string()
+    return URL.create("sqlite", database=str(path.resolve()))
 
 
-def database_path(url: str | None, data: Path) -> Path:
-    """Return the file of the database that config.json names, or of the data folder's own.
+def read_url(text: str | None, data: Path) -> URL:
+    """Return the database that config.json names, or the data folder's own SQLite file.
 
     Raises:
-        InputError: the URL names something else than a SQLite file.
+        InputError: it is neither a SQLite file nor a PostgreSQL database.
     """
-    if url is None:
-        return data / "fota.db"
+    if text is None:
+        return sqlite_url(data / "fota.db")
     try:
-        parsed = make_url(url)
+        parsed = make_url(text)
     except (ArgumentError, ValueError) as exc:
-        raise InputError("database_url is no URL: use sqlite:////PATH, or leave it out") from exc
+        raise InputError(f"database_url is no URL: {_FORMS}, or leave it out") from exc
     driver = parsed.drivername.removesuffix("+aiosqlite")  # what earlier servers took
-    if driver != "sqlite" or not parsed.database or parsed.database == ":memory:":
+    if driver == "sqlite" and parsed.database and parsed.database != ":memory:":
+        return sqlite_url(data / parsed.database)
+    if driver in ("postgresql", "postgresql+psycopg") and parsed.database:
+        return parsed.set(drivername="postgresql+psycopg")
+    raise InputError(f"database_url names {parsed.drivername}, which is not served: {_FORMS}")
+
+
+_FORMS = "use sqlite:////PATH or postgresql://USER@HOST/DATABASE"
+
+
+def sqlite_path(url: URL) -> Path | None:
+    """Return the file of a SQLite database; None for another one."""
+    return Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
+
+
+def require_sqlite(url: URL, what: str) -> Path:
+    """Return the file of a SQLite database.
+
+    Raises:
+        InputError: it is another one; ``what`` does not know those.
+    """
+    path = sqlite_path(url)
+    if path is None:
         raise InputError(
-            f"database_url names {parsed.drivername}: this server keeps its data in a SQLite file, "
-            "sqlite:////PATH"
+            f"{what} is for a server with a SQLite file; of PostgreSQL use its own tools (pg_dump)"
         )
-    return data / parsed.database
+    return path
 
 
 def _sqlite_connect(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own type
@@ -79,7 +103,8 @@ def _sqlite_connect(connection: Any, _record: object) -> None:  # noqa: ANN401 -
 def _sqlite_begin(connection: Any) -> None:  # noqa: ANN401 - sqlalchemy's event signature
     # A transaction that reads and then writes must hold the lock from its start: upgrading fails at once,
     # whatever busy_timeout says, when another writer came in between.
-    read_only = connection.get_execution_options().get("fota_read_only", False)
+    read_only = connection.get_execution_options().get(READ_ONLY, False)
+    connection.connection.execute(f"PRAGMA query_only={int(read_only)}")
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
@@ -87,13 +112,14 @@ class Database:
     """Transactions over an engine; every driver error leaves as ``DatabaseUnavailable``.
 
     Writes have a thread of their own, which takes them first come, first served: who plans for many keeps
-    nobody waiting longer than for a page. Reads go on beside it.
+    nobody waiting longer than for a page. Reads go on beside it. On PostgreSQL the servers that share a
+    database take turns, too.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._path = Path(engine.url.database or "")
-        self._reader = engine.execution_options(fota_read_only=True)
+        self.url = engine.url
+        self._reader = engine.execution_options(**{READ_ONLY: True})
         self._writers = ThreadPoolExecutor(1, "writer")
         self._readers = ThreadPoolExecutor(READERS, "reader")
 
@@ -137,7 +163,7 @@ class Database:
             with engine.begin() as connection:
                 return work(connection, *args, **kwargs)
         except SQLAlchemyError as exc:
-            raise unavailable(exc, self._path) from exc
+            raise unavailable(exc, self.url) from exc
 
     def bring_up_to_date(self) -> bool:
         """Make the tables if there are none, else lead them to today's schema; return whether they were made.
@@ -158,10 +184,14 @@ class Database:
         self._engine.dispose()
 
 
-def unavailable(exc: SQLAlchemyError | sqlite3.Error, path: Path) -> FotaError:
-    """Return what a caller, of the network too, is told of a failure of the database at ``path``."""
+def unavailable(exc: SQLAlchemyError | sqlite3.Error, url: URL) -> FotaError:
+    """Return what a caller, of the network too, is told of a failure of the database at ``url``."""
     cause = exc.orig if isinstance(exc, DBAPIError) else exc
-    if not isinstance(cause, sqlite3.Error):
-        return DatabaseUnavailable(f"{path.name}: {str(exc).partition(chr(10))[0] or type(exc).__name__}")
-    told = of_sqlite(cause, path, path.name)
-    return told if told.code == DISK_FULL else DatabaseUnavailable(told.message)
+    path = sqlite_path(url)
+    name = path.name if path else f"database {url.database} of {url.host or 'this machine'}"
+    if isinstance(cause, sqlite3.Error) and path:
+        told = of_sqlite(cause, path, name)
+        return told if told.code == DISK_FULL else DatabaseUnavailable(told.message)
+    if path is None and postgresql.is_full(cause):
+        return StorageError(f"{name}: disk full: free some space and try again", DISK_FULL)
+    return DatabaseUnavailable(f"{name}: {str(cause).partition(chr(10))[0] or type(cause).__name__}")

@@ -28,7 +28,7 @@ from fota_server.database import Database, DatabaseUnavailable
 from fota_server.devices import may_fetch
 from fota_server.identity import Identity, IdentityError, claimed_name, identify
 from fota_server.pace import CHECK_IN, RANGE, Pace
-from fota_server.quick import QuickReader, Statement
+from fota_server.quick import Reader, Statement
 from fota_server.ranges import Part, choose_part
 from fota_server.refusals import Refusals
 from fota_server.retirement import Retired
@@ -137,7 +137,7 @@ class DevicePlane:
         checkins: CheckIns,
         artifacts: ArtifactStore,
         refusals: Refusals,
-        reader: QuickReader,
+        reader: Reader,
         auto_admission: bool,
     ) -> None:
         self._database = database
@@ -241,9 +241,10 @@ class DevicePlane:
         digest = request.path_params["digest"]
         if not is_digest(digest):
             raise NotFound("a payload is named by 64 lower-case hex digits", "not-found")
-        row = self._reader.first(self._device, device_id=identity.device_id)
+        row = await self._reader.first(self._device, device_id=identity.device_id)
         self._require_admitted(row, identity)
-        if self._reader.first(self._fetch, device_id=identity.device_id, file_digest=digest) is None:
+        found = await self._reader.first(self._fetch, device_id=identity.device_id, file_digest=digest)
+        if found is None:
             raise Forbidden(f"payload {digest[:16]} is not assigned to this device", "not-assigned")
         try:
             fd = os.open(self._artifacts.path(digest), os.O_RDONLY)

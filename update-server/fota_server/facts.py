@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Table, Update, bindparam, delete, func, insert, select, update
 
 from fota_server import schema, telemetry
 from fota_server.decide import ON_TRIAL, TargetState, Twin, Verdict
@@ -14,6 +14,24 @@ from fota_wire.report import Report
 
 EVENTS_KEPT = 100  # of one device, the newest
 CONFIRMATIONS_KEPT = 64
+
+
+def _change(table: Table, key: str, *names: str, prefix: str = "") -> Update:
+    """Return the statement that sets columns of the row whose id is the parameter ``key``; made once."""
+    values: dict[str, Any] = {name: bindparam(prefix + name) for name in names}
+    return update(table).where(table.c.id == bindparam(key)).values(values)
+
+
+_OF_CONTACT = ("public_key", "last_seen", "root_version", "report_nonce", "refused_report")
+_OF_REPORT = (
+    *("report_at", "installed_digest", "settled_digest", "running_hash", "running_version", "running_slot"),
+    *("state", "sec_cnt", "floor", "reset_cause", "confirmed_hash"),
+)
+_CONTACT = _change(schema.devices, "device", *_OF_CONTACT)
+_FACTS = _change(schema.devices, "device", *_OF_CONTACT, *_OF_REPORT)
+_MOVED = _change(schema.targets, "target", "state", "reason", "updated_at", prefix="new_").values(
+    given_at=func.coalesce(schema.targets.c.given_at, bindparam("new_given_at"))
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,24 +53,17 @@ class Judged:
 
 def store(connection: Connection, judged: list[Judged], now: int) -> None:
     """Write all facts of a batch."""
-    devices, targets = schema.devices, schema.targets
     new = [_admission(item.identity, now) for item in judged if item.is_new]
     if new:
-        connection.execute(insert(devices), new)
-    for rows in (
-        [_contact(item, now) for item in judged if item.verdict.report is None],
-        [_facts(item, item.verdict.report, now) for item in judged if item.verdict.report],
-    ):
+        connection.execute(insert(schema.devices), new)
+    reported = [_facts(item, item.verdict.report, now) for item in judged if item.verdict.report]
+    silent = [_contact(item, now) for item in judged if item.verdict.report is None]
+    for statement, rows in ((_CONTACT, silent), (_FACTS, reported)):
         if rows:
-            changes: dict[str, Any] = {name: bindparam(name) for name in rows[0] if name != "device"}
-            connection.execute(
-                update(devices).where(devices.c.id == bindparam("device")).values(changes), rows
-            )
+            connection.execute(statement, rows)
     moved = [change for item in judged if (change := _target_change(item, now))]
     if moved:
-        names: dict[str, Any] = {name: bindparam(f"new_{name}") for name in ("state", "reason", "updated_at")}
-        names["given_at"] = func.coalesce(targets.c.given_at, bindparam("new_given_at"))
-        connection.execute(update(targets).where(targets.c.id == bindparam("target")).values(names), moved)
+        connection.execute(_MOVED, moved)
         changed = {change["target"] for change in moved}
         moving = (item.twin.target for item in judged)
         settle(connection, {one.rollout_id for one in moving if one and one.id in changed})

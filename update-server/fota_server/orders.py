@@ -9,7 +9,7 @@ force from its commit on; check-ins go on in between. What is still to be done s
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, case, func, insert, literal, select, update
+from sqlalchemy import BigInteger, Connection, case, func, insert, literal, select, update
 
 from fota_server import schema, wave_work
 from fota_server.catalog import barred_releases, find_release

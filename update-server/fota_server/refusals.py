@@ -14,8 +14,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
-from sqlalchemy import Connection, delete, func, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, case, delete, func, select
 
 from fota_server import schema
 from fota_server.database import Database, DatabaseUnavailable, now
@@ -124,7 +123,7 @@ def _store(connection: Connection, taken: dict[tuple[str, str, str], _Tally]) ->
         }
         for (who, code, address), tally in taken.items()
     ]
-    wording = insert(table)
+    wording = schema.insert_or(connection, table)
     new = wording.excluded
     changes = {"detail": new.detail, "last_at": new.last_at, "count": table.c.count + new.count}
     connection.execute(
@@ -135,7 +134,7 @@ def _store(connection: Connection, taken: dict[tuple[str, str, str], _Tally]) ->
     of_all = func.row_number().over(partition_by=table.c.proved, order_by=newest)
     ranked = select(table.c.id, table.c.proved, rank.label("own"), of_all.label("all")).subquery()
     too_many = (ranked.c.own > KEPT_OF_ONE) | (
-        ranked.c.all > func.iif(ranked.c.proved, KEPT[True], KEPT[False])
+        ranked.c.all > case((ranked.c.proved, KEPT[True]), else_=KEPT[False])
     )
     connection.execute(delete(table).where(table.c.id.in_(select(ranked.c.id).where(too_many))))
 

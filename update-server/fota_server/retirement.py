@@ -7,7 +7,7 @@ connection of a retired device is answered and closed before it has said anythin
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from fota_server import schema
 from fota_server.database import now, record_audit
@@ -30,15 +30,29 @@ class Retired:
         rows = connection.execute(select(schema.retirements.c.device_id))
         self._ids = set(rows.scalars())
 
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._ids)
+
     def __contains__(self, device_id: object) -> bool:
         """Tell whether a device is retired."""
         return device_id in self._ids
 
     def add(self, device_id: str) -> None:
         """A retirement is on the disk."""
+        if device_id in self._ids:
+            return
         self._ids.add(device_id)
         for hang_up in self.on_retire:
             hang_up(device_id)
+
+
+def ids_beside(connection: Connection, known: int) -> list[str]:
+    """Return all retired devices, or none if there are only as many as are ``known``: nobody comes back."""
+    table = schema.retirements
+    if connection.execute(select(func.count()).select_from(table)).scalar_one() == known:
+        return []
+    return list(connection.execute(select(table.c.device_id)).scalars())
 
 
 def retire(connection: Connection, device_id: str, reason: str, actor: str) -> None:

@@ -2,15 +2,17 @@
 
 What a device *is* stands in ``devices`` and comes from verified reports only; what is *wanted* of it stands
 in ``targets``: one row per device and rollout, and ``devices.target_id`` names the one in force. ``audit`` is
-append-only. A change here needs a step in ``migrations.py``. Nothing here is particular to SQLite but the
-triggers that enforce that, which are marked so.
+append-only. A change here needs a step in ``migrations.py``.
 """
+
+from typing import Any
 
 from sqlalchemy import (
     DDL,
     BigInteger,
     Boolean,
     Column,
+    Connection,
     ForeignKey,
     Index,
     Integer,
@@ -23,9 +25,11 @@ from sqlalchemy import (
     event,
     text,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 
 metadata = MetaData()
 _SERIAL = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only a column of type INTEGER
+_U32 = Integer().with_variant(BigInteger, "postgresql")  # whose INTEGER has 32 bits, one of them the sign
 
 meta = Table(
     "meta",
@@ -37,7 +41,7 @@ meta = Table(
 roots = Table(
     "roots",
     metadata,
-    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("version", _U32, primary_key=True, autoincrement=False),
     Column("raw", LargeBinary, nullable=False),
     Column("added_at", BigInteger, nullable=False),
 )
@@ -54,7 +58,7 @@ releases = Table(
     Column("file_digest", String(64), nullable=False),
     Column("file_size", BigInteger, nullable=False),
     Column("image_hash", String(64), nullable=False),
-    Column("sec_cnt", Integer, nullable=False),
+    Column("sec_cnt", _U32, nullable=False),
     Column("envelope", LargeBinary, nullable=False),
     Column("published_at", BigInteger, nullable=False),
     Column("published_by", String(64), nullable=False),
@@ -90,7 +94,7 @@ devices = Table(
     Column("first_seen", BigInteger),
     Column("last_seen", BigInteger),
     Column("report_nonce", LargeBinary),  # the one a next report must carry; forgotten once used
-    Column("root_version", Integer),
+    Column("root_version", _U32),
     Column("target_id", BigInteger),
     Column(
         "confirmed_hash", String(64)
@@ -309,12 +313,29 @@ audit = Table(
     Column("hash", String(64)),  # over the hash of the row before and all of this row: see audit.py
 )
 
-for _table, _verb in ((t, v) for t in (audit, retirements) for v in ("UPDATE", "DELETE")):
-    event.listen(
-        _table,
-        "after_create",
-        DDL(  # type: ignore[no-untyped-call]  # the SQLite wording; another database gets its own beside it
-            f"CREATE TRIGGER {_table.name}_no_{_verb.lower()} BEFORE {_verb} ON {_table.name} "
-            f"BEGIN SELECT RAISE(ABORT, '{_table.name} is append-only'); END"
-        ).execute_if(dialect="sqlite"),
-    )
+_SQLITE_TRIGGER = """
+CREATE TRIGGER {table}_no_{name} BEFORE {verb} ON {table}
+BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END
+"""
+_POSTGRESQL_TRIGGER = """
+CREATE OR REPLACE FUNCTION fota_append_only() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION '%% is append-only', TG_TABLE_NAME; END $$;
+CREATE TRIGGER {table}_no_{name} BEFORE {verb} ON {table}
+FOR EACH STATEMENT EXECUTE FUNCTION fota_append_only()
+"""
+
+for _table in (audit, retirements):
+    for _dialect, _wording, _verbs in (
+        ("sqlite", _SQLITE_TRIGGER, ("UPDATE", "DELETE")),
+        ("postgresql", _POSTGRESQL_TRIGGER, ("UPDATE", "DELETE", "TRUNCATE")),
+    ):
+        for _verb in _verbs:
+            _text = _wording.format(table=_table.name, name=_verb.lower(), verb=_verb).strip()
+            _trigger = DDL(_text).execute_if(dialect=_dialect)  # type: ignore[no-untyped-call]
+            event.listen(_table, "after_create", _trigger)
+
+
+def insert_or(connection: Connection, table: Table) -> Any:  # noqa: ANN401 - Insert of either dialect
+    """Return an INSERT that has ``on_conflict_do_update``: both databases have it, each in its own module."""
+    module = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return module.insert(table)

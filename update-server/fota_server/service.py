@@ -23,14 +23,14 @@ from fota_server.chips import learn_chips
 from fota_server.config import ServerConfig
 from fota_server.connection import Limits
 from fota_server.crypto import AssignSigner, load_assign_signer
-from fota_server.database import Database, database_path, now, open_engine, sqlite_url
+from fota_server.database import Database, DatabaseUnavailable, now, open_engine, read_url, sqlite_path
 from fota_server.door import Room
 from fota_server.handshake import Patience
 from fota_server.listener import Listener, bind
 from fota_server.planner import Planner
-from fota_server.quick import QuickReader
+from fota_server.quick import open_reader
 from fota_server.refusals import Refusals
-from fota_server.retirement import Retired
+from fota_server.retirement import Retired, ids_beside
 from fota_server.root_check import server_dangers
 from fota_server.tokens import create_token
 from fota_server.trust import TrustChain
@@ -44,6 +44,7 @@ log = logging.getLogger("fota.server")
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared, not listened on
 MAX_FILES, OWN_FILES = 65536, 128
 HOUSE_S = 60
+FOLLOW_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,7 @@ def data_lock(data: Path) -> Iterator[None]:
 
 def open_database(config_url: str | None, data: Path) -> Database:
     """Return the database of a data folder, or the one that the configuration names."""
-    return Database(open_engine(sqlite_url(database_path(config_url, data))))
+    return Database(open_engine(read_url(config_url, data)))
 
 
 def prepare(config: ServerConfig, database: Database, genesis: bytes) -> TrustChain:
@@ -159,8 +160,9 @@ async def serve(
     signer = load_signer(config)
     image_keys = load_image_keys(config.image_keys, config.allow_example_keys)
     tls_files = read_tls_files(config.files, allow_example_keys=config.allow_example_keys)
-    path = database_path(config.database_url, config.data)
-    require_whole(path, config.data, accept_loss=accept_loss)
+    path = sqlite_path(read_url(config.database_url, config.data))
+    if path:
+        require_whole(path, config.data, accept_loss=accept_loss)
     database = open_database(config.database_url, config.data)
     try:
         trust = prepare(config, database, read_input(config.root, 4096))
@@ -168,7 +170,8 @@ async def serve(
         await _Service(config, database, trust, signer, tls_files, image_keys, limits).run(on_ready)
     finally:
         database.close()
-    mark_running(path, running=False)
+    if path:
+        mark_running(path, running=False)
 
 
 class _Service:
@@ -195,7 +198,7 @@ class _Service:
         self._retired, self._refusals = Retired(), Refusals()
         self._checkins = CheckIns(database, Catalog(), trust, signer, policy, now)
         self._planner = Planner(database, trust)
-        self._reader = QuickReader(database_path(config.database_url, config.data))
+        self._reader = open_reader(database)
         of_devices = device_plane.DevicePlane(
             database, self._checkins, artifacts, self._refusals, self._reader, auto
         )
@@ -248,14 +251,16 @@ class _Service:
         for sig in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sig, stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
-        path = database_path(self._config.database_url, self._config.data)
-        await asyncio.to_thread(mark_running, path, running=True)
+        path = sqlite_path(self._database.url)
+        if path:
+            await asyncio.to_thread(mark_running, path, running=True)
         self._checkins.start()
         self._planner.start()
         aside = [
             asyncio.create_task(_keep_house(path)),
             asyncio.create_task(self._refusals.keep_flushing(self._database)),
             asyncio.create_task(self._watch_certificates()),
+            asyncio.create_task(self._follow()),
         ]
         await learn_chips(self._database, self._artifacts)
         self._devices.start()
@@ -299,14 +304,37 @@ class _Service:
         for danger in server_dangers(self._trust.current, self._tls_files):
             log.error("devices that go by ROOT %s: %s", self._trust.current.version, danger)
 
+    async def _follow(self) -> None:
+        """Learn what others on the same database did: ROOT steps, retirements, orders of one that died."""
+        while sqlite_path(self._database.url) is None:
+            await asyncio.sleep(FOLLOW_S)
+            try:
+                steps = await self._database.read(_steps_after, self._trust.current.version)
+                retired = await self._database.read(ids_beside, len(self._retired))
+            except (DatabaseUnavailable, StorageError) as exc:
+                log.warning("%s", exc)
+                continue
+            for raw in steps:
+                self._trust.append(raw)
+            for device_id in retired:
+                self._retired.add(device_id)
+            self._planner.wake()
+
     async def _watch_certificates(self) -> None:
         while True:
             self._tell_notices()
             await asyncio.sleep(86400)
 
 
-async def _keep_house(path: Path) -> None:
-    """Every minute: bring the WAL into the file (a copy that lacks it shall not lack more), give memory back.
+def _steps_after(connection: Connection, version: int) -> list[bytes]:
+    roots = schema.roots
+    query = select(roots.c.raw).where(roots.c.version > version).order_by(roots.c.version)
+    return list(connection.execute(query).scalars())
+
+
+async def _keep_house(path: Path | None) -> None:
+    """Every minute: bring the WAL of a SQLite file into it (a copy that lacks it shall not lack more), give
+    memory back.
 
     What a crowd of handshakes took is free after it, and the C library keeps it unless asked.
     """
@@ -314,7 +342,8 @@ async def _keep_house(path: Path) -> None:
     while True:
         await asyncio.sleep(HOUSE_S)
         try:
-            await asyncio.to_thread(checkpoint, path)
+            if path:
+                await asyncio.to_thread(checkpoint, path)
         except StorageError as exc:
             log.warning("%s", exc)
         if trim is not None:

@@ -7,6 +7,7 @@ import binascii
 import os
 import re
 import stat
+from functools import lru_cache
 from pathlib import Path
 
 from fota_wire import example_keys
@@ -28,6 +29,9 @@ ALLOW_EXAMPLE_KEYS = "FOTA_ALLOW_EXAMPLE_KEYS"
 _LABEL = re.compile(rb"\A# fota ([a-z-]+)(/[A-Za-z0-9._-]+)? ([0-9a-f]{16})\r?\n")
 """First line of the files of ``fota keys`` and ``fota ca``: role, name, key id."""
 
+KEYS_KEPT = 4096
+"""Public keys that are kept as objects, those used last: 2 KiB each."""
+
 _READABLE_BY_OTHERS = 0o066
 _PKCS8_HEAD = bytes.fromhex("308187020100301306072a8648ce3d020106082a8648ce3d030107046d306b0201010420")
 _PKCS8_PUBLIC = bytes.fromhex("a14403420004")
@@ -43,11 +47,18 @@ def verify(public_xy: bytes, digest: bytes, signature: bytes) -> bool:
     if len(public_xy) != 64 or len(digest) != 32 or len(signature) != 64:
         return False
     try:
-        key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + public_xy)
-        key.verify(_encode(signature), digest, ec.ECDSA(_prehashed()))
+        _public_key(public_xy).verify(_encode(signature), digest, ec.ECDSA(_prehashed()))
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+@lru_cache(KEYS_KEPT)
+def _public_key(public_xy: bytes) -> "EllipticCurvePublicKey":
+    """Return the key as an object: to make one costs a fifth of what a verification with it does."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + public_xy)
 
 
 def signer(key: "EllipticCurvePrivateKey") -> "Sign":
