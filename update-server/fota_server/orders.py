@@ -247,7 +247,7 @@ def plan_page(connection: Connection, rollout_id: int, root: Root) -> None:
                 plan.c.device_id,
                 plan.c.release_id,
                 literal(TargetState.PENDING),
-                literal(now()),
+                literal(now(), BigInteger),
             ).where(plan.c.reason.is_(None))
             names = ["rollout_id", "device_id", "release_id", "state", "updated_at"]
             connection.execute(insert(_targets).from_select(names, chosen))
