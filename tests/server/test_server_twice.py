@@ -15,7 +15,7 @@ from databases import BOTH
 from fleet_world import Fleet, device_id, in_fleet
 from lifeline import until
 from server_world import FOTA, Built, Keys, Server, build_release
-from sqlalchemy import Connection, event, func, select
+from sqlalchemy import Connection, event, func, insert, select
 
 from fota_server import groups, rollouts, schema
 from fota_server.operator_releases import ReleaseHandlers
@@ -230,6 +230,8 @@ def test_root_whose_sender_goes_in_the_middle_of_the_commit_is_in_force_or_not_t
 ) -> None:
     async def work(fleet: Fleet) -> None:
         trust = TrustChain([keys.genesis])
+        with fleet.engine.begin() as connection:
+            connection.execute(insert(schema.roots).values(version=1, raw=keys.genesis, added_at=0))
         handlers = ReleaseHandlers(
             fleet.database,
             None,

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, func, insert, select
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
@@ -202,10 +202,14 @@ class ReleaseHandlers:
         await asyncio.shield(asyncio.ensure_future(self._store_root(raw, version, lost, operator)))
 
     async def _store_root(self, raw: bytes, version: int, lost: list[str], operator: Operator) -> None:
-
         def work(connection: Connection) -> None:
-            self._trust.check(raw)  # another one may have been quicker
-            connection.execute(insert(schema.roots).values(version=version, raw=raw, added_at=now()))
+            table = schema.roots
+            newest = connection.execute(select(func.max(table.c.version))).scalar_one()
+            if newest != version - 1:  # another one was quicker, of this server or of one beside it
+                raise VerifyError(
+                    f"ROOT {newest} is in force already: the next one is {newest + 1}", "root-version"
+                )
+            connection.execute(insert(table).values(version=version, raw=raw, added_at=now()))
             detail = {"lost": lost} if lost else {}
             record_audit(connection, operator.name, "root.add", str(version), **detail)
 

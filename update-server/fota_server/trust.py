@@ -32,7 +32,11 @@ class TrustChain:
             self.append(raw)
 
     def append(self, raw: bytes) -> roots.Root:
-        """Add and return the next ROOT; nothing changes if it is refused."""
+        """Add the next ROOT, unless it is there already, and return the newest; one that is refused changes
+        nothing.
+        """
+        if raw in self._raws:  # a server beside this one, or this one itself, was told of it twice
+            return self.current
         new = self.check(raw)
         self._raws.append(raw)
         self.current = new
