@@ -2,18 +2,22 @@
 
 import secrets
 import signal
-import sqlite3
 from typing import Any
 
 import pytest
+from databases import BOTH, beside
 from lifeline import until
 from server_world import Built, Device, Keys, Server
 
 Devices = list[Device]
 
+DATABASES = BOTH
+
 
 @pytest.fixture(scope="module")
-def own(keys: Keys, releases: dict[str, Built], tmp_path_factory: pytest.TempPathFactory) -> Any:
+def own(
+    keys: Keys, releases: dict[str, Built], tmp_path_factory: pytest.TempPathFactory, database_kind: str
+) -> Any:
     """A server of this module's own: what holds for all rollouts is changed on it, and it is killed."""
     server = Server(keys, tmp_path_factory.mktemp("waves") / "data").init().start()
     for built in releases.values():
@@ -203,10 +207,11 @@ def test_device_that_falls_silent_counts_as_an_error(own: Server, releases: dict
     number = start(own, group, {"waves": ["rest"], "silence_s": 60})
     until(lambda: phases(own, number) == ["open"])
     assert len(given(own, devices, releases["1.1.0"])) == 2
-    with sqlite3.connect(own.data / "fota.db") as beside:
-        beside.execute("UPDATE devices SET last_seen = last_seen - 100 WHERE id = ?", (devices[0].id,))
-        beside.execute("UPDATE targets SET given_at = given_at - 100 WHERE device_id = ?", (devices[0].id,))
-    beside.close()
+    with beside(own.data / "fota.db") as connection:
+        connection.execute("UPDATE devices SET last_seen = last_seen - 100 WHERE id = ?", (devices[0].id,))
+        connection.execute(
+            "UPDATE targets SET given_at = given_at - 100 WHERE device_id = ?", (devices[0].id,)
+        )
     until(lambda: show(own, number)["held"] is not None)
     assert "1 of 2 device(s) in error (1 silent)" in show(own, number)["held"]
 
