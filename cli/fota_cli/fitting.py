@@ -49,7 +49,7 @@ def fit(line: str, columns: int) -> list[str]:
     label = _LABEL.match(line)
     indent = len(label[0]) if label else len(line) - len(line.lstrip()) + 2
     longest = max(map(len, line.split()), default=0)
-    if indent > DEEPEST or columns - indent < longest <= columns - SHALLOW:
+    if indent > min(DEEPEST, columns // 2) or columns - indent < longest <= columns - SHALLOW:
         indent = SHALLOW  # where the longest word, a hash say, stays whole
     pieces = textwrap.wrap(
         line, columns, subsequent_indent=" " * indent, break_on_hyphens=False, expand_tabs=False,

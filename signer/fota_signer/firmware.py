@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from fota_signer import clocks, elf, intel_hex
+from fota_signer import clocks, intel_hex
 from fota_signer.chunk import Chunk
 from fota_signer.foreign import foreign_kind
 from fota_wire import image, layout, status
@@ -17,6 +17,7 @@ from fota_wire.chips import stm32l476
 from fota_wire.errors import InputError, VerifyError
 from fota_wire.host_chips import Stm32
 
+ELF = b"\x7fELF"
 GAP = b"\xff"
 _BLANK = b"\x00\xff"
 
@@ -80,7 +81,9 @@ def read_chunks(data: bytes, name: str, leave_out: Sequence[str] = ()) -> list[C
     Raises:
         InputError: damaged, truncated, something overlaps, or would be left out; nothing to load in it.
     """
-    if data[:4] == elf.MAGIC:
+    if data[:4] == ELF:
+        from fota_signer import elf
+
         chunks = elf.read(data, name, leave_out)
     elif intel_hex.looks_like_hex(data):
         chunks = intel_hex.read(data, name)

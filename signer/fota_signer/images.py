@@ -1,7 +1,7 @@
 """Builds signed images, and checks them as the bootloader does."""
 
 import hashlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fota_wire import cose, host_crypto, image, layout, status
 from fota_wire.chips import stm32l476
@@ -29,7 +29,17 @@ class Device(NamedTuple):
     chip: "Chip | None" = None
 
 
-def sign_payload(
+def sign_payload(payload: bytes, **of_image: Any) -> bytes:  # noqa: ANN401  handed on as they are
+    """Return the signed image of ``payload`` alone; as `signed_payload`."""
+    return signed_payload(payload, **of_image)[0]
+
+
+def sign_application(plain: bytes, **of_image: Any) -> bytes:  # noqa: ANN401
+    """Return the signed image of an application alone; as `signed_application`."""
+    return signed_application(plain, **of_image)[0]
+
+
+def signed_payload(
     payload: bytes,
     *,
     key: "EllipticCurvePrivateKey",
@@ -38,10 +48,10 @@ def sign_payload(
     device_class: "DeviceClass",
     program: bool = False,
     chip: "Stm32 | None" = None,
-) -> bytes:
-    """Return the signed image of ``payload``, firmware or a ``program`` of Linux gateways; the same input
-    gives the same bytes. ``chip``: said in the image; without it, the image is for the STM32L476 and does not
-    say so, as was usual before there was a second one.
+) -> tuple[bytes, image.Image]:
+    """Return the signed image of ``payload``, firmware or a ``program`` of Linux gateways, and what was read
+    back of it; the same input gives the same bytes. ``chip``: said in the image; without it, the image is for
+    the STM32L476 and does not say so, as was usual before there was a second one.
 
     Raises:
         InputError: ``sec_cnt`` is out of range, or the image does not fit a slot.
@@ -60,20 +70,20 @@ def sign_payload(
     if len(data) > limit:
         raise InputError(f"image of {len(data)} bytes does not fit a slot of {limit}")
     device = Device(roots=(xy,), class_id=device_class.class_id, program=program, chip=chip)
-    check_image(data, device)  # never hand out what nobody boots
-    return data
+    return data, check_image(data, device)  # never hand out what nobody boots
 
 
-def sign_application(
+def signed_application(
     plain: bytes,
     *,
     key: "EllipticCurvePrivateKey",
     version: tuple[int, int, int, int],
     sec_cnt: int,
     device_class: "DeviceClass",
-) -> bytes:
+) -> tuple[bytes, image.Image]:
     """Return the signed image of an application in Espressif's form, which `esp_firmware.load_application`
-    took; the same input gives the same bytes. The vendor is not said in this form.
+    took, and what was read back of it; the same input gives the same bytes. The vendor is not said in this
+    form.
 
     Raises:
         InputError: ``sec_cnt`` is out of range; the image does not fit a slot, or has 16 segments already.
@@ -87,8 +97,7 @@ def sign_application(
     chip = CHIPS[esp_pack.chip_of(plain)]
     if len(data) > chip.SLOT_SIZE:
         raise InputError(f"image of {len(data)} bytes does not fit a slot of {chip.SLOT_SIZE}")
-    check_image(data, Device((host_crypto.public_xy(key),), device_class.class_id))
-    return data
+    return data, check_image(data, Device((host_crypto.public_xy(key),), device_class.class_id))
 
 
 def _require_made_for(chip: "Stm32", parsed: image.Image, data: bytes) -> None:
@@ -117,6 +126,8 @@ def check_image(data: bytes, device: Device) -> image.Image:
         FormatError: IM1, not an image. VerifyError: the status code of what is wrong.
     """
     parsed = image.parse_image(data, programs=device.program, chip=device.chip)
+    if device.program and parsed.flags != image.PROGRAM:
+        raise VerifyError("firmware of a microcontroller, and the device is a Linux gateway", status.IM2)
     if device.chip is not None and device.chip.FORM == image.MCUBOOT_FORM:
         _require_made_for(device.chip, parsed, data)  # type: ignore[arg-type]  # an STM32's, by its form
     if device.class_id is not None and parsed.class_id != device.class_id:

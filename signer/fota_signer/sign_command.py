@@ -6,17 +6,21 @@ command.
 Named tuples here and in what it imports, because ``dataclasses`` would add a quarter to the start.
 """
 
+import gc
 import re
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fota_wire.errors import InputError, StorageError
 from fota_wire.files import STREAM, check_output, name_of, read_input, write_output
 from fota_wire.host_kinds import FIRMWARE, PRIVATE, SECRET, require_kind
 from fota_wire.host_values import UsageError, one_of, whole
+
+if TYPE_CHECKING:
+    from fota_wire.image import Image
 
 VALUES = {
     "-o": "output",
@@ -82,14 +86,14 @@ def run(options: SignOptions) -> str:
     payload, sign = _prepared(options, notes)
     check_output(options.output, options.force)
     key = passwords.open_key(options.key, options.password_file, options.allow_example_keys, role="image")
-    data = sign(
+    data, image = sign(
         payload, key=key, version=version, sec_cnt=options.security_counter, device_class=device_class
     )
     write_output(options.output, data, force=options.force)
-    return _summary(options, format_version(version), data, device_class.class_id, notes)
+    return _summary(options, format_version(version), image, notes)
 
 
-def _prepared(options: SignOptions, notes: list[str]) -> tuple[bytes, Callable[..., bytes]]:
+def _prepared(options: SignOptions, notes: list[str]) -> tuple[bytes, Callable[..., tuple[bytes, "Image"]]]:
     """Do as `_prepare`, and name a file that is farther than firmware ever is."""
     try:
         return _prepare(options, notes)
@@ -103,7 +107,7 @@ def _prepared(options: SignOptions, notes: list[str]) -> tuple[bytes, Callable[.
         raise
 
 
-def _prepare(options: SignOptions, notes: list[str]) -> tuple[bytes, Callable[..., bytes]]:
+def _prepare(options: SignOptions, notes: list[str]) -> tuple[bytes, Callable[..., tuple[bytes, "Image"]]]:
     """Return what is to be signed, and the function of `images` that does it; tell ``notes`` what there is to
     say about it.
     """
@@ -125,18 +129,18 @@ def _prepare(options: SignOptions, notes: list[str]) -> tuple[bytes, Callable[..
         from fota_signer.program import check_program
 
         notes.append(check_program(source, name))
-        return source, partial(images.sign_payload, program=True)
+        return source, partial(images.signed_payload, program=True)
     if esp_files.is_espressif(source, chip):
         from fota_signer.esp_firmware import load_application
 
         if hints[:2] != firmware.NO_HINTS[:2]:
             raise InputError("--linked-for and --header-size are for an STM32: an ESP32's image says it all")
         plain = load_application(source, name, chip, options.leave_out, notes.append)
-        return plain, images.sign_application
+        return plain, images.signed_application
     stm32 = None if named is None else host_chips.stm32(named)
     row = stm32 or host_chips.stm32(host_chips.DEFAULT)
     payload = firmware.load_firmware(source, name, hints, notes.append, row)
-    return payload, partial(images.sign_payload, chip=stm32)
+    return payload, partial(images.signed_payload, chip=stm32)
 
 
 def _number(text: str | None, option: str) -> int | None:
@@ -186,6 +190,7 @@ def main(argv: list[str]) -> int | None:
     options = parse(argv)
     if options is None:
         return None
+    gc.disable()  # the process ends before there is anything to collect
     require_kind(options.source, (FIRMWARE,), "FIRMWARE")
     require_kind(options.key, (PRIVATE,), "--key")
     if options.password_file is not None:
@@ -194,22 +199,20 @@ def main(argv: list[str]) -> int | None:
     return 0
 
 
-def _summary(options: SignOptions, version: str, data: bytes, class_id: bytes, notes: list[str]) -> str:
-    import hashlib
-
-    file_digest = hashlib.sha256(data).hexdigest()
+def _summary(options: SignOptions, version: str, image: "Image", notes: list[str]) -> str:
+    file_digest = image.file_digest.hex()
     if options.as_json:
         import json
 
-        fields: dict[str, object] = {"output": str(options.output), "size": len(data)}
+        fields: dict[str, object] = {"output": str(options.output), "size": image.size}
         fields["version"] = version
         fields["security_counter"] = options.security_counter
-        fields["class"] = class_id.hex()
+        fields["class"] = image.class_id.hex()
         fields["file_digest"] = file_digest
         fields["notes"] = notes
         return json.dumps(fields)
     line = (
         f"{options.output}: {version}, security counter {options.security_counter},"
-        f" {len(data)} bytes, file digest {file_digest[:16]}"
+        f" {image.size} bytes, file digest {file_digest[:16]}"
     )
     return "\n".join([line, *(f"{options.source}: {note}" for note in notes)])

@@ -143,6 +143,15 @@ def test_image_that_names_no_chip_is_taken_for_the_l476(factory, station, record
         assert f"d.hex: is the factory HEX of a device of chip {L4}, with its bootloader and keys" in said
 
 
+@pytest.mark.parametrize("chip", CHIPS)
+def test_firmware_is_not_verified_for_a_gateway(factory, tmp_path, chip):
+    sign(factory, APP[chip], tmp_path / "app.img", "--chip", chip)
+    words = "verify", tmp_path / "app.img", "--key", factory / "a.pub"
+    fota(*words, "--chip", chip)
+    said = one_line(fota(*words, "--program", code=1)[1])
+    assert "firmware of a microcontroller, and the device is a Linux gateway" in said
+
+
 @pytest.mark.parametrize("wanted", CHIPS)
 def test_bootloader_of_another_chip_and_an_application_are_named(wanted):
     for chip, path in BOOT.items():

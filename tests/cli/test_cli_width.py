@@ -26,7 +26,7 @@ def too_long(printed: str) -> list[str]:
     return [line for line in printed.splitlines() if len(line) > COLUMNS]
 
 
-@given(st.text("ab -{\\", max_size=300), st.integers(20, 120))
+@given(st.text("ab -{\\", min_size=100, max_size=300), st.integers(20, 120))
 def test_line_fits_and_loses_no_word(text: str, columns: int) -> None:
     pieces = fit(text, columns)
     assert all(len(piece) <= columns for piece in pieces) or text.startswith("{")

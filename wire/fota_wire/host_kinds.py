@@ -65,27 +65,27 @@ ADVICE = {
 
 HEAD = 4096
 API_TOKEN = re.compile(rb"fota_[0-9a-f]{16}_[0-9a-f]{64}\s*")
-_CONTENT: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
-    (re.compile(pattern, re.DOTALL), kind)
-    for pattern, kind in (
-        (rb"\x3d\xb8\xf3\x96", IMAGE),
-        (rb"\xe9[\x01-\x10][\x00-\x05].{21}", ESPRESSIF),
-        (rb"\xd8\x6b[\xa0-\xbf]", MANIFEST),
-        (rb"[\x81-\x89](\x58.|\x59..)[\xa6-\xaf]\x01\x01", ROOT),
-        (rb"\xd2\x84\x43", MESSAGE),
-        (rb"\xaa\x50[\x00\x01\x40-\xfe]", PARTITIONS),
-        (rb"\x30\x82..\x30\x82..\xa0\x03\x02\x01\x02\x02", DER_CERTIFICATE),
-        (rb"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01", DER_PUBLIC),
-        (rb"FOTAVDEV", VDEV),
-        (rb"\x7fELF", ELF),
-        (rb"SQLite format 3\0", DATABASE),
-        (rb"(\xef\xbb\xbf)?\s*:[0-9A-Fa-f]{10}", HEX),
-        (rb'\{"log": "fota bus log"', BUS_LOG),
-        (rb'\{\s*"format": [0-9]+,\s*"serial":', RECORD),
-        (rb'\{\s*"format": [0-9]+,\s*"placeholders":', PLAN),
-        (rb'\{\s*"kind": "fota rollout plan"', ROLLOUT),
-    )
+_CONTENT = (
+    (b"\x3d", rb"\x3d\xb8\xf3\x96", IMAGE),
+    (b"\xe9", rb"\xe9[\x01-\x10][\x00-\x05].{21}", ESPRESSIF),
+    (b"\xd8", rb"\xd8\x6b[\xa0-\xbf]", MANIFEST),
+    (bytes(range(0x81, 0x8A)), rb".(\x58.|\x59..)[\xa6-\xaf]\x01\x01", ROOT),
+    (b"\xd2", rb"\xd2\x84\x43", MESSAGE),
+    (b"\xaa", rb"\xaa\x50[\x00\x01\x40-\xfe]", PARTITIONS),
+    (b"\x30", rb"\x30\x82..\x30\x82..\xa0\x03\x02\x01\x02\x02", DER_CERTIFICATE),
+    (b"\x30", rb"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01", DER_PUBLIC),
+    (b"F", rb"FOTAVDEV", VDEV),
+    (b"\x7f", rb"\x7fELF", ELF),
+    (b"S", rb"SQLite format 3\0", DATABASE),
+    (b"\xef: \t\n\r\f\v", rb"(\xef\xbb\xbf)?\s*:[0-9A-Fa-f]{10}", HEX),
+    (b"{", rb'\{"log": "fota bus log"', BUS_LOG),
+    (b"{", rb'\{\s*"format": [0-9]+,\s*"serial":', RECORD),
+    (b"{", rb'\{\s*"format": [0-9]+,\s*"placeholders":', PLAN),
+    (b"{", rb'\{\s*"kind": "fota rollout plan"', ROLLOUT),
 )
+"""Its first byte is one of these, how it goes on, what it is: every start would pay for patterns that are
+compiled, and few are needed.
+"""
 _IS_PEM = re.compile(rb"(?!#!)[^\0]*?-----BEGIN ")  # not a program with a certificate in it
 _PEM = (
     (rb"-----BEGIN [A-Z ]*PRIVATE KEY-----", PRIVATE),
@@ -118,7 +118,10 @@ def kind_of(data: bytes) -> str | None:
     if _IS_PEM.match(data):
         found = [kind for pattern, kind in _PEM if re.search(pattern, data)]
         return found[0] if len(found) == 1 else None
-    return next((kind for pattern, kind in _CONTENT if pattern.match(data)), None)
+    first = data[:1] or b"none"
+    return next(
+        (kind for begins, how, kind in _CONTENT if first in begins and re.match(how, data, re.DOTALL)), None
+    )
 
 
 def require_kind(path: Path, kinds: Collection[str], label: str) -> None:
