@@ -50,7 +50,6 @@ from fota_wire.host_crypto import public_xy
 REPO = Path(__file__).resolve().parents[2]
 BUILD = REPO / "build"
 VENDOR_ID, CLASS_ID = uuid.UUID(int=1).bytes, uuid.UUID(int=2).bytes
-VTOR = 0xE000ED08
 A, B = layout.SLOT_A, layout.SLOT_B
 RUNS = 15
 Rows = list[tuple[str, float, float | None]]
@@ -120,12 +119,11 @@ def factory(
 
 def in_application(machine: Machine) -> bool:
     """Tell whether the bootloader has handed over."""
-    row = stm32(machine.chip.row.NAME)
-    return bool(machine.mem32[VTOR] == row.VECTOR_ADDRESS and machine.mem32[row.BOOT_REPORT_ADDRESS])
+    return machine.application_runs and bool(machine.mem32[machine.chip.row.BOOT_REPORT_ADDRESS])
 
 
 def boot_instructions(machine: Machine) -> int:
-    """Reset; return the exact number of instructions until the vector table is the application's."""
+    """Reset; return the exact number of instructions until the application runs."""
     machine.reset("pin")
     start = machine.snapshot()
     low, high = 0, machine.run(until=in_application, time_ms=20_000).instructions
@@ -133,11 +131,7 @@ def boot_instructions(machine: Machine) -> int:
         middle = (low + high) // 2
         machine.restore(start)
         machine.run(max_instructions=middle)
-        low, high = (
-            (low, middle)
-            if machine.mem32[VTOR] == stm32(machine.chip.row.NAME).VECTOR_ADDRESS
-            else (middle, high)
-        )
+        low, high = (low, middle) if machine.application_runs else (middle, high)
     machine.restore(start)
     machine.run(until=in_application, time_ms=20_000)
     return high

@@ -1,5 +1,6 @@
-"""Campaign `agent_power`: the supply fails at every flash operation of the agent on the chip, while it writes
-an update: its own store, every double word of the new image, the journal record that asks for the trial.
+"""Campaigns `agent_power` and `esp32c3_agent_power`: the supply fails at every flash operation of the agent
+on the chip, while it writes an update: its own store, every double word (of SPI flash: every page) of the
+new image, the journal record that asks for the trial.
 
 One whole update is done once with a real server over real TLS, and what the network answered is kept on
 a tape. Each part replays the tape on the same device, to the same instruction, and goes through the
@@ -17,36 +18,34 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from campaign_device import BUILD, journal_pages
+from campaign_device import BUILD, journal_pages, where
 from campaign_faults import CampaignError
 
 from fota_vdev.machine import Machine, StopReason
 from fota_vdev.modem import peripheral as modem
 from fota_vdev.modem.network import HostNetwork, Recorder, Replay, Tape
-from fota_vdev.snapshot import Snapshot, Snapshots
+from fota_vdev.snapshot import Snapshots
 from fota_wire import journal
 from fota_wire.bootreport import unpack
-from fota_wire.chips.stm32l476 import BOOT_REPORT_ADDRESS, VECTOR_ADDRESS
 from fota_wire.errors import FormatError
+from fota_wire.host_chips import DEFAULT, ESPRESSIF
 from fota_wire.journal import STAGED
 from fota_wire.layout import BOOT_REPORT_SIZE, SLOT_A, SLOT_B
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "demo"))
 
-FOLDER = BUILD / "agent"
-DEVICE, TAPE = FOLDER / "device.vdev", FOLDER / "tape.json"
-VTOR = 0xE000ED08
-SLOT, SLOT_END = 0x4000, 0x80000
 RECHECK = 2_000
 MOST_INSTRUCTIONS = 60_000_000  # of a boot; a guard against hanging, some six boots long
 STILL = (
     1_000_000_000  # without a flash operation; before the first one come signatures and a handshake, 282 M
 )
 PARTS = 4
+MOST_AT_ONCE = 64  # flash operations between two stops: a call of the ROM programs page after page
 TORN_SEED = 1
 
 
@@ -59,6 +58,25 @@ class Result:
     failures: list[tuple[str, str, str]] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Where the recorded update of a chip lies."""
+
+    chip: str
+
+    @property
+    def folder(self) -> Path:
+        return BUILD / ("agent" if self.chip == DEFAULT else f"agent-{self.chip}")
+
+    @property
+    def device(self) -> Path:
+        return self.folder / "device.vdev"
+
+    @property
+    def tape(self) -> Path:
+        return self.folder / "tape.json"
+
+
 # -- recording -----------------------------------------------------------------------------------------------
 
 
@@ -69,25 +87,25 @@ def why_not() -> str:
     return chip_world.why_not()
 
 
-def prepare() -> None:
-    """Have one update on tape, made by one process at a time and only once for each firmware."""
+def prepare(chip: str = DEFAULT) -> None:
+    """Have one update of a chip on tape, made by one process at a time and only once for each firmware."""
     BUILD.mkdir(parents=True, exist_ok=True)
     with (BUILD / "agent.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _record()
+        _record(Recording(chip))
 
 
-def _record() -> None:
+def _record(to: Recording) -> None:
     """Do one update with a real server; keep the device as it was before, and the network's answers."""
     import chip_world
 
-    elves = [chip_world.firmware(version) for version in ("1.0.0", "1.1.0")]
-    stamp = FOLDER / "stamp"
+    elves = [chip_world.firmware(version, to.chip) for version in ("1.0.0", "1.1.0")]
+    stamp = to.folder / "stamp"
     made = "".join(f"{elf.stat().st_mtime_ns}\n" for elf in elves)
     if stamp.exists() and stamp.read_text() == made:
         return
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    world = chip_world.ChipWorld(FOLDER / "world")
+    shutil.rmtree(to.folder, ignore_errors=True)
+    world = chip_world.ChipWorld(to.folder / "world", to.chip)
     try:
         world.make_keys()
         world.start_server()
@@ -100,9 +118,9 @@ def _record() -> None:
         world.machine.close()
         world.release_chip("1.1.0", 2)
         world.fota("rollout", "start", "1.1.0", "--device", world.device_id)
-        shutil.copy(world.device, DEVICE)
+        shutil.copy(world.device, to.device)
         tape = Tape()
-        machine = Machine.load(DEVICE)
+        machine = loaded(to.device)
         modem.attach(machine, Recorder(HostNetwork(), tape))
         machine.power_on()
         result = machine.run(until=lambda m: len(m.resets) > 1)
@@ -114,15 +132,23 @@ def _record() -> None:
         world.stop()
         world._lock.close()
     answers = [[kind, value.hex() if isinstance(value, bytes) else value] for kind, value in tape.answers]
-    TAPE.write_text(json.dumps(answers))
+    to.tape.write_text(json.dumps(answers))
     stamp.write_text(made)
 
 
-def recorded() -> Replay:
+def loaded(device: Path) -> Machine:
+    """Load a device; its loads and stores are checked elsewhere."""
+    machine = Machine.load(device)
+    if machine.chip.row.NAME in ESPRESSIF:
+        machine.cpu.check_alignment(on=False)  # type: ignore[attr-defined]
+    return machine
+
+
+def recorded(tape: Path) -> Replay:
     """Return the network of the recorded update."""
     answers = [
         (kind, bytes.fromhex(value) if isinstance(value, str) else value)
-        for kind, value in json.loads(TAPE.read_text())
+        for kind, value in json.loads(tape.read_text())
     ]
     return Replay(Tape(answers))
 
@@ -133,11 +159,13 @@ def recorded() -> Replay:
 class Walk:
     """The recorded update, stopped after one flash operation after the other."""
 
-    def __init__(self) -> None:
-        shutil.copy(DEVICE, copy := FOLDER / f"device-{os.getpid()}.vdev")
-        self.machine = m = Machine.load(copy)
+    def __init__(self, chip: str = DEFAULT) -> None:
+        of = Recording(chip)
+        shutil.copy(of.device, copy := of.folder / f"device-{os.getpid()}.vdev")
+        self.machine = m = loaded(copy)
         copy.unlink()
-        modem.attach(m, recorded())
+        modem.attach(m, recorded(of.tape))
+        self.kept = list(untouched(m))
         self.operations = 0
         self._stopped = False
         begin = m.flash._begin
@@ -150,7 +178,7 @@ class Walk:
 
         m.flash._begin = noted  # type: ignore[method-assign]
         m.power_on()
-        m.run(until=lambda m: m.load32(VTOR) == VECTOR_ADDRESS)
+        m.run(until=lambda m: m.application_runs)
         self.operations = 0
         self.before = self.flash()
         self.floor = self.counters()
@@ -159,9 +187,9 @@ class Walk:
         self.judged: dict[Any, tuple[str, str]] = {}
         self.boots = 0
 
-    def flash(self) -> dict[int, bytes]:
-        """What must not change, by bank: bootloader, factory data and the running slot."""
-        return {1: self.machine.flash.read_phys(1, 0, SLOT_END)}
+    def flash(self) -> list[bytes]:
+        """What must not change: bootloader, factory data, the running slot, messages to the bootloader."""
+        return [self.machine.flash.read_phys(bank, at, end - at) for bank, at, end in self.kept]
 
     def counters(self) -> tuple[int, ...]:
         assert self.machine.element is not None
@@ -171,7 +199,8 @@ class Walk:
         return journal.scan(*journal_pages(self.machine))[0]
 
     def step(self) -> bool:
-        """Run until one more flash operation is done; False once the chip was reset."""
+        """Run until one more flash operation is done, or all those of one call of the ROM; False once the
+        chip was reset."""
         self._stopped = False
         resets = len(self.machine.resets)
         result = self.machine.run(
@@ -184,14 +213,14 @@ class Walk:
 
     # -- cutting -----------------------------------------------------------------------------------------
 
-    def cut(self, torn: int | None) -> None:
-        """Cut the power at the next flash operation."""
-        self.machine.cut_power_at(flash_op=1, torn=torn)
+    def cut(self, torn: int | None, ahead: int = 1) -> None:
+        """Cut the power at the next flash operation, or at one further ahead."""
+        self.machine.cut_power_at(flash_op=ahead, torn=torn)
         done = self.operations
         result = self.machine.run(max_instructions=STILL)
         self.operations = done
         if result.reason is not StopReason.POWER_CUT:
-            raise CampaignError(f"no cut at operation {done + 1}: {result}")
+            raise CampaignError(f"no cut at operation {done + ahead}: {result}")
 
     def judge(self, recheck: bool) -> tuple[str, str]:
         """Return (kind of failure, why) of the device that the cut left, or two empty strings."""
@@ -204,8 +233,14 @@ class Walk:
         if found not in (self.first, asked):
             return "lost_updates", f"the journal holds {found}"
         pages = journal_pages(self.machine)
-        marks = frozenset(place for place in self.machine.flash.ecc_bad if place[1] < 4096)
-        candidate = self.machine.flash.read_phys(2, SLOT, SLOT_END - SLOT) if found == asked else b""
+        of = where(self.machine)
+        ends = [(page.bank, page.offset, page.offset + page.size) for page in of.journal]
+        marks = frozenset(
+            (bank, at)
+            for bank, at in self.machine.flash.ecc_bad
+            if any(bank == of_bank and begin <= at < end for of_bank, begin, end in ends)
+        )
+        candidate = of.slots[SLOT_B].read(self.machine) if found == asked else b""
         key = (pages, marks, candidate)
         verdict = self.judged.get(key)
         if verdict is None or recheck:
@@ -222,13 +257,13 @@ class Walk:
         m.power_on()
         result = m.run(
             max_instructions=MOST_INSTRUCTIONS,
-            until=lambda m: m.load32(VTOR) == VECTOR_ADDRESS or b"halt" in m.uart[-60:],
+            until=lambda m: m.application_runs or b"halt" in m.uart[-60:],
         )
         if result.reason is not StopReason.UNTIL:
             return "hangs", f"the boot after the cut: {result.reason.value} {result.detail}"
         m.run(max_instructions=2_000)  # out of the bootloader
         try:
-            running = unpack(m.read(BOOT_REPORT_ADDRESS, BOOT_REPORT_SIZE)).running
+            running = unpack(m.read(m.chip.row.BOOT_REPORT_ADDRESS, BOOT_REPORT_SIZE)).running
         except FormatError:
             return "bricks", "nothing boots"
         if running != wanted:
@@ -236,29 +271,47 @@ class Walk:
         return "", ""
 
 
-def campaign(low: int, high: int, *, only: str = "", limit: int = 0) -> Result:
+def untouched(machine: Machine) -> Iterator[tuple[int, int, int]]:
+    """(bank, begin, end) of all flash but what an agent writes: journal, own store, the other slot."""
+    of = where(machine)
+    written = [*of.journal, of.agent_store, of.slots[SLOT_B]]
+    for bank in machine.flash.banks:
+        at = 0
+        own = sorted((w.offset, w.offset + w.size) for w in written if w.bank == bank)
+        for begin, end in [*own, (machine.flash.geometry.bank, 0)]:
+            if at < begin:
+                yield bank, at, begin
+            at = end
+
+
+def campaign(low: int, high: int, *, only: str = "", limit: int = 0, chip: str = DEFAULT) -> Result:
     """Cut at the operations of part ``low`` of ``high``; ``only``: at "operation" or "operation t"."""
-    walk = Walk()
+    walk = Walk(chip)
     result = Result()
     chosen = None if not only else int(only.rpartition("/")[2].rstrip("t"))
-    while True:
-        number = walk.operations + 1
-        mine = number % high == low if chosen is None else number == chosen
-        start: Snapshot | None = walk.snapshots.take() if mine else None
+    more = True
+    while more and not (limit and result.cases >= limit) and (chosen is None or walk.operations < chosen):
+        before = walk.operations
+        mine = (before + 1) % high == low if chosen is None else chosen <= before + MOST_AT_ONCE
+        start = walk.snapshots.take() if mine else None
+        more = walk.step()
         if start is not None:
-            for torn in (None, TORN_SEED):
-                name = f"update/{number}{'' if torn is None else 't'}"
-                if only and only.rpartition("/")[2].endswith("t") != (torn is not None):
+            after, done = walk.snapshots.take(), walk.operations
+            for number in range(before + 1, done + 1):
+                if chosen not in (None, number):
                     continue
-                walk.cut(torn)
-                kind, why = walk.judge(number % RECHECK == low)
-                result.cases += 1
-                if kind:
-                    result.failures.append((kind, name, why))
-                walk.snapshots.restore(start)
-                walk.operations = number - 1
-        if not walk.step() or (limit and result.cases >= limit) or (chosen is not None and number >= chosen):
-            break
+                for torn in (None, TORN_SEED):
+                    name = f"update/{number}{'' if torn is None else 't'}"
+                    if only and only.rpartition("/")[2].endswith("t") != (torn is not None):
+                        continue
+                    walk.snapshots.restore(start)
+                    walk.cut(torn, number - before)
+                    kind, why = walk.judge(number % RECHECK == low)
+                    result.cases += 1
+                    if kind:
+                        result.failures.append((kind, name, why))
+            walk.snapshots.restore(after)
+            walk.operations = done
     result.boots = walk.boots
     walk.machine.close()
     return result

@@ -43,7 +43,8 @@ I2C_SAMPLE = 0.2
 class Campaign:
     """``attack`` is what is done to the ``build``. ``scenarios``: of the glitches, and which.
 
-    ``stride`` takes one place of the decision path in so many; ``effort`` is (seeds, seeds of the second cut,
+    ``stride`` takes one place of the decision path in so many, ``among`` one of those where a pattern lies;
+    ``effort`` is (seeds, seeds of the second cut,
     part of the second cuts) of power cuts.
     """
 
@@ -51,6 +52,7 @@ class Campaign:
     build: str = "gcc"
     scenarios: tuple[str, ...] = ()
     stride: int = 1
+    among: int = 1
     effort: tuple[int, int, float] = (power.SEEDS, power.SECOND_SEEDS, 1.0)
 
 
@@ -67,9 +69,10 @@ CAMPAIGNS = {
     "stm32u585_bit_flip": Campaign("bit_flip", f"{device.U5}gcc", FLIP_SCENARIOS, stride=5),
     "stm32u585_i2c": Campaign("i2c", f"{device.U5}gcc"),
     "esp32c3_power_cut": Campaign("power", f"{device.C3}gcc", effort=(12, 4, 0.3)),
-    "esp32c3_skip_gcc": Campaign("skip", f"{device.C3}gcc", tuple(glitch.SCENARIOS), stride=29),
-    "esp32c3_skip_clang": Campaign("skip", f"{device.C3}clang", FEWER, stride=29),
+    "esp32c3_skip_gcc": Campaign("skip", f"{device.C3}gcc", tuple(glitch.SCENARIOS), stride=29, among=3),
+    "esp32c3_skip_clang": Campaign("skip", f"{device.C3}clang", FEWER, stride=29, among=3),
     "esp32c3_i2c": Campaign("i2c", f"{device.C3}gcc"),
+    "esp32c3_agent_power": Campaign("agent", f"{device.C3}gcc"),
 }
 OUTCOMES = {"bad": "bad_boots", "brick": "bricks"}
 
@@ -105,7 +108,7 @@ def work(job: Job) -> Done:
         seeds, second, part = CAMPAIGNS[job.campaign].effort
         r: Any = power.campaign(job.build, job.scenario, job.low, job.high, seeds, second, job.only, part)
     elif attack == "agent":
-        r = agent.campaign(job.low, job.high, only=job.only)
+        r = agent.campaign(job.low, job.high, only=job.only, chip=device.chip_of(job.build).NAME)
     elif attack == "i2c":
         r = i2c.campaign(job.build, job.scenario, job.low, job.high, only=job.only, sample=I2C_SAMPLE)
     else:
@@ -128,13 +131,9 @@ def glitched(job: Job, start: float) -> Done:
 
 
 def places(attack: glitch.Attack, campaign: Campaign) -> list[int]:
-    """What is attacked of a path: all of it, or one place in `stride`, where a pattern lies all the same."""
-    targets = attack.targets(campaign.attack)
-    return (
-        targets
-        if glitch.SCENARIOS[attack.name].pattern
-        else targets[SEED % campaign.stride :: campaign.stride]
-    )
+    """What is attacked of a path: all of it, or one place in so many."""
+    stride = campaign.among if glitch.SCENARIOS[attack.name].pattern else campaign.stride
+    return attack.targets(campaign.attack)[SEED % stride :: stride]
 
 
 def jobs(wanted: tuple[str, ...]) -> Iterator[Job]:
@@ -183,8 +182,9 @@ def run(wanted: tuple[str, ...], processes: int) -> dict[str, Any]:
     """Run campaigns; return {campaign: {"cases": n, ..., "failures": [...], "outcomes": {...}}}."""
     for build in {CAMPAIGNS[name].build for name in wanted}:
         device.bootloader(build)
-    if "agent_power" in wanted:
-        agent.prepare()
+    for name in wanted:
+        if CAMPAIGNS[name].attack == "agent":
+            agent.prepare(device.chip_of(CAMPAIGNS[name].build).NAME)
     todo = list(jobs(wanted))
     found: dict[str, Any] = {
         name: dict.fromkeys(("cases", *KINDS), 0) | {"failures": [], "outcomes": {}, "cpu_s": 0.0}
@@ -260,9 +260,10 @@ def main() -> int:
     if by_clang and not device.has_clang():
         print(f"{', '.join(sorted(by_clang))} left out: clang is not installed", file=sys.stderr)
         wanted = tuple(name for name in wanted if name not in by_clang)
-    if "agent_power" in wanted and agent.why_not():
-        print(f"agent_power left out: {agent.why_not()}", file=sys.stderr)
-        wanted = tuple(name for name in wanted if name != "agent_power")
+    by_agent = {name for name in wanted if CAMPAIGNS[name].attack == "agent"}
+    if by_agent and agent.why_not():
+        print(f"{', '.join(sorted(by_agent))} left out: {agent.why_not()}", file=sys.stderr)
+        wanted = tuple(name for name in wanted if name not in by_agent)
     found = run(wanted, options.processes)
     write_reports(found, "campaign" if not options.only else "campaign-part")
     return 1 if any(row[kind] for row in found.values() for kind in KINDS) else 0

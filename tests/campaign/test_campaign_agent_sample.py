@@ -27,6 +27,15 @@ def test_power_cuts_all_over_an_update_lose_nothing(update):
     assert result.failures == []
 
 
+def test_power_cuts_while_the_rom_writes_page_after_page_lose_nothing(update):
+    """One call of the ESP32-C3's ROM is many flash operations: each of them is cut."""
+    campaign_agent.prepare("esp32c3")
+    result = campaign_agent.campaign(0, 1, limit=20, chip="esp32c3")
+    assert result.failures == []
+    numbers = campaign_agent.campaign(0, 1, only="update/3t", chip="esp32c3")
+    assert (result.cases >= 20, numbers.cases, numbers.failures) == (True, 1, [])
+
+
 def test_cut_around_the_request_boots_the_old_image_or_the_new(update):
     """The last flash operations: the store, and the journal record that asks for the trial."""
     walk = campaign_agent.Walk()
