@@ -18,7 +18,8 @@ once, with these exceptions, and no others:
 * On the ESP32-C3 the attack begins with fota_start(), which reads the partition table. A function of its
   mask ROM is one instruction here, and is not attacked; what saves and restores registers counts to its
   caller. `pattern` finds the stack full of that address, too: nothing clears it. Instructions are skipped
-  at one place in `stride` of a path (`run.py`), as they are on the STM32U585.
+  at one place in `stride` of a path (`run.py`), as they are on the STM32U585, and at one in `among` of
+  those of `pattern`.
 
 A bad boot is any instruction executed inside the slot of the bad image. A brick is a device that, after
 the fault and a power cycle, does not run a good image, or whose floor was counted on by more than one. A

