@@ -15,7 +15,7 @@ from fota_cli.options import connected, scope, scope_options
 from fota_wire.errors import InputError
 from fota_wire.files import read_text, write_output
 from fota_wire.host_options import FILE as ANY_FILE
-from fota_wire.host_options import FORCE, Whole
+from fota_wire.host_options import FORCE, OneOf, Whole
 from fota_wire.host_options import POLICY as POLICY_FILE
 from fota_wire.host_print import date, print_result, table
 from fota_wire.host_values import UsageError
@@ -49,7 +49,7 @@ _OPTIONS = (
     click.option("--soak", type=Duration(), help="Wait so long between a wave and the next: 4h."),
     click.option("--approval", is_flag=True, help="A person opens each wave after the first."),
     click.option(
-        "--on-failure", type=click.Choice(("pause", "rollback")), help="What follows if a wave fails [pause]."
+        "--on-failure", type=OneOf("pause", "rollback"), help="What follows if a wave fails [pause]."
     ),
 )
 
