@@ -223,6 +223,18 @@ def test_table_that_is_not_the_one_that_the_bootloader_read_is_no_board(running:
     assert caught.value.code == SE1
 
 
+@pytest.mark.parametrize("burnt", range(8))
+def test_flash_encryption_is_told_by_its_name(running: Any, burnt: int) -> None:
+    c3 = running
+    c3.flash.options["repeat_data1"] = burnt << 18 | 0xFFE3FFFF  # whatever else is burnt beside
+    if burnt.bit_count() % 2 == 0:
+        board_of(c3)
+        return
+    with pytest.raises(DeviceError, match="flash encryption is on") as caught:
+        board_of(c3)
+    assert caught.value.code == SE1
+
+
 def test_board_before_the_bootloader_has_run_is_refused(c3: Any) -> None:
     c3.machine.power_on()
     with pytest.raises(DeviceError, match="has the bootloader run"):

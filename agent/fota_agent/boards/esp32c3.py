@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from fota_agent.seams import Slot
 
 
+EFUSE_DATA1 = 0x60008834
+CRYPT_COUNT_AT = 18  # SPI_BOOT_CRYPT_CNT, three bits: an odd number of them switches flash encryption on
+
+
 class SectorSlot(FlashSlot):
     """One firmware slot: a partition."""
 
@@ -38,8 +42,12 @@ class Esp32C3Board(FlashBoard):
         """Return (address, size) of the slot that runs, and of the other one.
 
         Raises:
-            DeviceError: no boot report; SE1, the bootloader has found its partitions elsewhere than we have.
+            DeviceError: no boot report; SE1, flash encryption is on (we read flash as it lies), or the
+            bootloader has found its partitions elsewhere than we have.
         """
+        burnt = self._mem32[EFUSE_DATA1] >> CRYPT_COUNT_AT
+        if (burnt ^ burnt >> 1 ^ burnt >> 2) & 1:
+            raise DeviceError("flash encryption is on (eFuse SPI_BOOT_CRYPT_CNT): not supported", SE1)
         report = self.boot_report()
         if report.store != self._flash.journal():
             raise DeviceError(f"partitions: the bootloader has its journal at 0x{report.store:06x}", SE1)

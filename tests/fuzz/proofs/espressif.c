@@ -1,6 +1,6 @@
 /* Bound: slots of up to 8192 bytes, any content, up to two segments; none is taken with so few.
  * Sources: port/esp32c3/image
- * Unwind: 4 reverse32.0:33 find_signature.0:4 memcmp.0:33 */
+ * Unwind: 4 reverse32.0:33 find_signature.0:4 memcmp.0:33 is_scalar.0:33 */
 #include "crc32.h"
 #include "der.h"
 #include "image.h"
