@@ -28,6 +28,7 @@ EXAMPLES = {
     "server backup": "server backup /backup/fota-1 --data /srv/fota",
     "server check": "server check --data /srv/fota",
     "server init": "server init --data /srv/fota --keys keys --root root.cbor",
+    "server migrate": "server migrate --data /srv/fota",
     "server restore": "server restore /backup/fota-1 --data /srv/fota",
     "server run": "server run --data /srv/fota",
     "server token create": "server token create ci --data /srv/fota --role publisher -o ci.token",

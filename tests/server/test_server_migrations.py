@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server_world import Device, Keys, Server
+from server_world import Device, Keys, Server, fota
 from sqlalchemy import Connection, text
 
 from fota_server import migrations, tokens
@@ -143,3 +143,24 @@ def test_commands_beside_the_server_do_not_change_an_old_database(tmp_path: Path
         database.transact(work)
     database.close()
     assert "expires_at" not in str(shape(path))
+
+
+def test_migrate_brings_an_old_database_forward_and_a_second_time_changes_nothing(
+    keys: Keys, tmp_path: Path
+) -> None:
+    own = Server(keys, tmp_path / "data").init()
+    path = old_database(own.data / "fota.db")
+    said = f"the database of {own.data} has schema {migrations.SCHEMA_VERSION}\n"
+    for _ in range(2):
+        done = fota("server", "migrate", "--data", str(own.data))
+        assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
+    bring_up_to_date(tmp_path / "new.db")
+    assert shape(path) == shape(tmp_path / "new.db")
+
+
+def test_migrate_leaves_a_server_that_runs_alone(keys: Keys, tmp_path: Path) -> None:
+    own = Server(keys, tmp_path / "data").init().start()
+    done = fota("server", "migrate", "--data", str(own.data))
+    assert (done.returncode, done.stderr.count("\n")) == (5, 1)
+    assert "in use by another server" in done.stderr
+    assert own.stop()[0] == 0

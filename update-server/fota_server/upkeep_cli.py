@@ -1,4 +1,4 @@
-"""``fota server backup | restore | check``: what keeps a server alive beyond its machine."""
+"""``fota server backup | restore | migrate | check``: what keeps a server alive beyond its machine."""
 
 import json
 from datetime import UTC, datetime
@@ -71,6 +71,36 @@ def restore(source: Path, data: Path, as_json: bool) -> None:
     click.echo("what was retired, revoked, published or ordered after that is not in it: do it again")
     if not done.has_keys:
         click.echo(f"the backup was made without private keys: put them into {data / 'keys'} first")
+
+
+@click.command()
+@_data
+def migrate(data: Path) -> None:
+    """Bring the database to this program's schema, without starting the server.
+
+    \b
+    Example:
+      fota server migrate --data srv
+
+    'fota server run' does it by itself. A step is a transaction: what is interrupted goes on the next time.
+    """
+    from fota_server.config import load_config
+    from fota_server.database import read_url, sqlite_path
+    from fota_server.migrations import SCHEMA_VERSION
+    from fota_server.service import data_lock, open_database
+    from fota_server.whole import require_whole
+
+    config = load_config(data, {})
+    with data_lock(data):
+        path = sqlite_path(read_url(config.database_url, data))
+        if path:
+            require_whole(path, data)
+        database = open_database(config.database_url, data)
+        try:
+            database.bring_up_to_date()
+        finally:
+            database.close()
+    click.echo(f"the database of {data} has schema {SCHEMA_VERSION}")
 
 
 @click.command()
