@@ -78,6 +78,15 @@ class Strip(ast.NodeTransformer):
         node.annotation = None
         return node
 
+    def visit_If(self, node: ast.If) -> "ast.AST | list[ast.stmt]":
+        """What begins with a module that is left out is not done here."""
+        self.generic_visit(node)
+        first = node.body[0] if node.body else ast.Pass()
+        if isinstance(first, ast.ImportFrom) and first.module in LEFT_OUT:
+            return node.orelse
+        node.body = node.body or [ast.Pass()]
+        return node
+
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         return None if isinstance(node.value, ast.Constant) else self.generic_visit(node)
 
@@ -518,6 +527,16 @@ class DropImports(ast.NodeTransformer):
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
         node.names = [alias for alias in node.names if (alias.asname or alias.name) in self._used]
         return node if node.names else None
+
+    def visit_Import(self, node: ast.Import) -> ast.AST | None:
+        # one with a dot is there for what it does
+        node.names = [alias for alias in node.names if "." in alias.name or alias.name in self._used]
+        return node if node.names else None
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        self.generic_visit(node)
+        node.body = node.body or [ast.Pass()]
+        return node
 
 
 # -- names -------------------------------------------------------------------------------------------------

@@ -4,12 +4,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fota_agent.engine import actions
+from fota_agent.engine import actions, trust
 from fota_agent.engine.exchange import NONCE_LIFE_MS
 from fota_agent.engine.state import State
 from fota_agent.engine.state import decode as decode_state
 from fota_agent.engine.trial import TRIAL_MS
 from fota_wire import journal, layout, status
+from fota_wire import root as roots
 from fota_wire.checkin import LEAST_ANSWER
 from fota_wire.chips import stm32l476
 from fota_wire.errors import DeviceError, TransportError
@@ -240,6 +241,38 @@ def test_root_steps_that_the_store_has_no_room_for_count_until_the_reset(world):
     assert engine.root.version == 5
     assert engine.state.new_roots == steps[:2]
     assert world.engine(decode_state(b"".join(engine.state.parts(100_000)))).root.version == 3
+
+
+def test_root_that_no_memory_was_left_to_read_is_taken_later_and_the_stored_ones_hold(world, monkeypatch):
+    engine = world.engine()
+    ask(engine)
+    engine.response(10, world.answer(NONCE, world.v2, roots=[world.root(2)], root_version=2))
+    engine.state.rest_in(memoryview(b"".join(engine.state.parts(100_000))))  # it was saved
+    read = roots.unsafe_read_root
+
+    def no_memory(raw):
+        monkeypatch.setattr(roots, "unsafe_read_root", read)
+        raise MemoryError
+
+    monkeypatch.setattr(roots, "unsafe_read_root", no_memory)
+    with pytest.raises(MemoryError):
+        engine.trust.step_roots([world.root(3)])
+    assert engine.root.version == 2
+    engine.trust.step_roots([world.root(3)])
+    assert engine.root.version == 3
+
+
+def test_manifest_that_no_memory_was_left_to_keep_is_not_held(world, monkeypatch):
+    engine = world.engine()
+    ask(engine)
+
+    def no_memory(raw):
+        raise MemoryError
+
+    monkeypatch.setattr(trust, "bytes", no_memory, raising=False)
+    with pytest.raises(MemoryError):
+        engine.response(10, world.answer(NONCE, world.v2))
+    assert engine.trust.held is None, "so the server sends it again"
 
 
 def test_device_far_behind_asks_again_at_once_until_it_has_all_root_steps(world):

@@ -34,7 +34,7 @@ def run(device, world, steps=30):
 
     agent = Agent(device.make_board(), device.network, device.hooks)
     runner = agent._runner
-    runner.engine.trust.root = roots.step(runner.engine.root, device.next_root, verify)
+    runner.engine.trust._root = roots.step(runner.engine.root, device.next_root, verify)
     for _ in range(steps):
         device.now += agent.step()
         if agent.engine.settled and not agent.renewing:

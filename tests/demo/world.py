@@ -208,8 +208,8 @@ class World:
         self.fota("manifest", "sign", envelope, "--key", self.keys / f"{signer}.pem", "-o", signed)
         return signed
 
-    def provision(self, image: Path) -> Any:
-        """Make the device: as in the factory, its TLS key born inside the element."""
+    def provision(self, image: Path, *more: object) -> Any:
+        """Make the device: as in the factory, its TLS key born inside the element. ``more``: options."""
         self.fota("vdev", "create", self.device, "--chip", self.row.NAME)
         report = self.json(
             "vdev", "provision", self.device,
@@ -218,7 +218,7 @@ class World:
             "--image-key-a", self.keys / "image-a.pub.pem", "--image-key-b", self.keys / "image-b.pub.pem",
             "--root", self.root, "--server-ca", self.keys / "server-ca.crt",
             "--server-url", self.device_url, "--ca-key", self.keys / "device-ca.pem",
-            "--ca-cert", self.keys / "device-ca.crt",
+            "--ca-cert", self.keys / "device-ca.crt", *more,
         )  # fmt: skip
         self.device_id = report["device_id"]
         return report

@@ -55,3 +55,26 @@ def test_module_that_is_handed_on_keeps_its_constants(tmp_path: Path) -> None:
     assert said.stdout == "14 7\n"
     text = "".join(path.read_text() for path in out.glob("*.py"))
     assert "return 7" in text, "what is the same for all is in place"
+
+
+ELSEWHERE = {
+    "main.py": "from fota_agent.agent import make, start\nprint(make(None), make(1), start())\n",
+    "fota_agent/agent.py": "def make(transport):\n    import sys\n    if transport is None:\n"
+    "        from fota_agent.transport.tls_cpython import transport_for\n"
+    "        return transport_for(sys.path)\n    return transport\n\n"
+    "def start():\n    import sys\n    if sys.version:\n"
+    "        from fota_agent.runner.background import keep_stepping\n        keep_stepping()\n",
+}
+
+
+def test_what_begins_with_a_module_that_is_left_out_is_left_out(tmp_path: Path) -> None:
+    source, out = tmp_path / "source", tmp_path / "out"
+    (source / "fota_agent").mkdir(parents=True)
+    for name, text in ELSEWHERE.items():
+        (source / name).write_text(text)
+    subprocess.run([sys.executable, SHRINK, source / "main.py", out, f"fota_agent={source}"], check=True)
+    said = subprocess.run([sys.executable, "main.py"], cwd=out, capture_output=True, text=True, check=True)
+    assert said.stdout == "None 1 None\n"
+    text = "".join(path.read_text() for path in out.glob("*.py"))
+    assert "tls_cpython" not in text
+    assert "import sys" not in text, "nobody uses it any more"

@@ -65,9 +65,10 @@ def test_chip_checks_in_over_tls_1_2_with_the_key_in_the_element(world, firmware
     world.switch_off()
 
 
-def test_firmware_without_tls_1_2_does_not_talk_to_such_a_server(world, elf):
+def test_firmware_without_tls_1_2_does_not_talk_to_such_a_server_and_says_why(world, elf):
     boot(world, elf, 3)
-    world.run_chip(": TLS: ")
+    said = world.run_chip("agent 1.0.0: idle")
+    assert ": TLS: refused by the server: its TLS is another version, or " in said
     assert world.device_id not in {row["id"] for row in world.json("device", "list")["devices"]}
     world.switch_off()
 

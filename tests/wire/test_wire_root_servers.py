@@ -161,3 +161,41 @@ def test_any_changed_byte_of_a_root_with_servers_is_refused():
         broken = raw[:at] + bytes([raw[at] ^ 0x01]) + raw[at + 1 :]
         with pytest.raises((FormatError, VerifyError)):
             roots.open_genesis(broken, host_crypto.verify)
+
+
+def ca_of(size, fill=0):
+    return bytes([0x30, 0x82, *(size - 4).to_bytes(2, "big")]) + bytes([fill]) * (size - 4)
+
+
+def root_of(size):
+    """A ROOT that has ``size`` bytes once both keys have signed it, and one of them has."""
+    block = len(signed()) - len(roots.build_root(1, ROLES))
+    big = tuple(ca_of(900, fill) for fill in range(3))
+    rest = size - 2 * block - len(roots.build_root(1, ROLES, server_cas=(*big, ca_of(300, 3)))) + 300
+    raw = signed(server_cas=(*big, ca_of(rest, 3)))
+    assert len(raw) + block == size
+    return raw
+
+
+def test_longest_root_is_signed_and_read():
+    full = roots.add_signature(root_of(roots.MAX_ROOT), cose.kid_of(XY[1]), host_crypto.signer(KEYS[1]))
+    assert len(full) == roots.MAX_ROOT
+    assert roots.open_genesis(full, host_crypto.verify).version == 1
+
+
+def test_signature_that_makes_a_root_longer_than_devices_take_is_not_made():
+    raw = root_of(roots.MAX_ROOT + 1)
+    other = roots.build_root(1, ROLES, server_cas=tuple(roots.unsafe_read_root(raw).server_cas))
+    other = roots.add_signature(other, cose.kid_of(XY[1]), host_crypto.signer(KEYS[1]))
+    for make in (
+        lambda: roots.add_signature(raw, cose.kid_of(XY[1]), host_crypto.signer(KEYS[1])),
+        lambda: roots.merge(raw, other),
+    ):
+        with pytest.raises(FormatError, match="4097 bytes is longer than 4096") as refused:
+            make()
+        assert refused.value.code == "limit"
+
+
+def test_image_keys_are_left_out_and_never_null():
+    with pytest.raises(FormatError):
+        roots.unsafe_read_root(payload_with(_10=None))

@@ -9,6 +9,7 @@ from fota_wire.errors import FormatError, VerifyError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import TypeVar
 
     from fota_wire.seams import Sign, Verify
@@ -38,13 +39,14 @@ class Root:
     ``retired`` [KEYHASH] of image keys whose releases a server offers no more; ``image_keys`` {KEYHASH: x||y}
     that devices know images by, {} where it does not say; ``servers`` [address] where the update server is
     and ``server_cas`` [certificate, DER] of the CAs that its certificate may come from, each [] where the
-    trust store's own holds.
+    trust store's own holds. All is checked; with ``brief`` only what its successor is held against is kept.
     """
 
-    def __init__(self, payload: "dict[object, object]") -> None:
+    def __init__(self, payload: "dict[object, object]", brief: bool = False) -> None:
         if payload[1] != 1:
             raise FormatError("ROOT: format is not 1", "root-format")
-        self._revoked = _revoked(payload.pop(7, []))  # what is taken out is no burden on memory any more
+        # what is taken out is no burden on memory any more
+        self._revoked = [eight for eight in _revoked(payload.pop(7, [])) if not brief]
         self.version = check.uint(payload[2], "ROOT version")
         if self.version < 1:
             raise FormatError("ROOT version is 0", "root-version")
@@ -55,15 +57,16 @@ class Root:
         self.epoch = check.uint(payload.get(8, 0), "ROOT key epoch", MAX_EPOCH)
         retired = check.array(payload.get(9, []), "ROOT retired image keys", 0, MAX_RETIRED)
         self.retired = [check.bstr(key_hash, "retired image key", 32) for key_hash in retired]
-        self.image_keys: dict[bytes, bytes] = {}
-        if 10 in payload:
-            for value in check.array(payload[10], "ROOT image keys", 1, MAX_IMAGE_KEYS):
-                xy = check.bstr(value, "ROOT image key", 64)
-                if cose.key_hash(xy) in self.image_keys:
-                    raise FormatError("ROOT names an image key twice", "root-image-keys")
-                self.image_keys[cose.key_hash(xy)] = xy
+        image_keys = _image_keys(payload.pop(10)) if 10 in payload else []
+        self._image_keys = [xy for xy in image_keys if not brief]
         self.servers = _servers(payload[11]) if 11 in payload else []
-        self.server_cas = [bytes(ca) for ca in _server_cas(payload.pop(12))] if 12 in payload else []
+        cas = _server_cas(payload.pop(12)) if 12 in payload else []
+        self.server_cas = [bytes(ca) for ca in cas if not brief]
+
+    @property
+    def image_keys(self) -> "dict[bytes, bytes]":
+        """{KEYHASH: x||y} of the IMAGE keys."""
+        return {cose.key_hash(xy): xy for xy in self._image_keys}
 
     @property
     def revoked(self) -> "list[bytes]":
@@ -131,13 +134,16 @@ def add_signature(raw: bytes, kid: bytes, sign: "Sign") -> bytes:
     """Return the ROOT ``raw`` with one more signature.
 
     Raises:
-        VerifyError: this key has signed already; code ``duplicate-signer``.
+        VerifyError: this key has signed already; code ``duplicate-signer``. FormatError: no device takes so
+            many signatures, or bytes; code ``limit``.
     """
     payload, signatures, blocks = _parse(raw)
     for signature in signatures:
         if signature.kid == kid:
             raise VerifyError(f"key {kid.hex()} has signed this ROOT already", "duplicate-signer")
-    return cbor.encode([payload] + blocks + [cose.sign1(payload, kid, sign, AAD, True)])
+    signed = cbor.encode([payload] + blocks + [cose.sign1(payload, kid, sign, AAD, True)])
+    _parse(signed)
+    return signed
 
 
 def merge(first: bytes, second: bytes) -> bytes:
@@ -145,13 +151,15 @@ def merge(first: bytes, second: bytes) -> bytes:
 
     Raises:
         FormatError: malformed. VerifyError: two different documents (``root-version``), one key signed
-            differently in both (``duplicate-signer``), or too many (``limit``).
+            differently in both (``duplicate-signer``), or too many (``limit``, as of too many bytes).
     """
     payload, _, blocks = _parse(first)
     other, _, more = _parse(second)
     if payload != other:
         raise VerifyError("these are two different ROOT documents", "root-version")
-    return cbor.encode([payload] + suit.merge_blocks(blocks, more, MAX_SIGNATURES))
+    merged = cbor.encode([payload] + suit.merge_blocks(blocks, more, MAX_SIGNATURES))
+    _parse(merged)
+    return merged
 
 
 def open_genesis(raw: "bytes | memoryview", verify: "Verify") -> Root:
@@ -167,7 +175,14 @@ def open_genesis(raw: "bytes | memoryview", verify: "Verify") -> Root:
 
 
 def step(root: Root, raw: "bytes | memoryview", verify: "Verify") -> Root:
-    """Return the successor of ``root``: exactly one version higher, signed by the thresholds of both.
+    """Return the successor of ``root``: as :func:`require_step`, which says what is raised."""
+    require_step(root, raw, verify)
+    return unsafe_read_root(raw)
+
+
+def require_step(root: Root, raw: "bytes | memoryview", verify: "Verify") -> None:
+    """Return if ``raw`` is the successor of ``root``: exactly one version higher, signed by the thresholds of
+    both. Where there is no room for two ROOTs side by side, the old one may go now, and the new one be read.
 
     Raises:
         FormatError: malformed.
@@ -175,10 +190,9 @@ def step(root: Root, raw: "bytes | memoryview", verify: "Verify") -> Root:
         down).
     """
     _check(root, raw, verify)  # (1) the old keys vouch for it, before it is looked into
-    new = unsafe_read_root(raw)
+    new = _read(raw, True)
     _check(new, raw, verify)  # (2) the new keys are in use
     require_succession(root, new)  # (3) and it takes nothing back
-    return new
 
 
 def require_succession(root: Root, new: Root) -> None:
@@ -205,8 +219,7 @@ def require_succession(root: Root, new: Root) -> None:
 
 def unsafe_read_root(raw: "bytes | memoryview") -> Root:
     """Return what a ROOT claims, **no signature checked**: to show it, or to decide whether to sign it."""
-    payload = _parse(raw)[0]
-    return Root(check.fields(cbor.decode(payload), "ROOT", (1, 2, 3, 4, 5, 6), (7, 8, 9, 10, 11, 12)))
+    return _read(raw, False)
 
 
 def unsafe_read_servers(raw: "bytes | memoryview") -> "tuple[int, list[str], list[bytes | memoryview]]":
@@ -227,26 +240,39 @@ def signers_of(raw: bytes) -> "list[bytes]":
     return [signature.kid or b"" for signature in _parse(raw)[1]]
 
 
+def _read(raw: "bytes | memoryview", brief: bool) -> Root:
+    payload = cbor.decode(_parse(raw)[0])
+    return Root(check.fields(payload, "ROOT", (1, 2, 3, 4, 5, 6), (7, 8, 9, 10, 11, 12)), brief)
+
+
 def _parse(raw: "bytes | memoryview") -> "tuple[bytes | memoryview, list[cose.Sign1], list[bytes]]":
     """Return payload, signatures and their encodings: the payload, which is long, lies in ``raw``."""
     if len(raw) > MAX_ROOT:
-        raise FormatError(f"ROOT is longer than {MAX_ROOT} bytes", "limit")
+        raise FormatError(f"ROOT of {len(raw)} bytes is longer than {MAX_ROOT}", "limit")
     parts = check.array(cbor.decode(memoryview(raw)), "ROOT", 1, 1 + MAX_SIGNATURES)
     payload = check.blob(parts[0], "ROOT payload", MAX_ROOT)
     blocks = [check.bstr(part, "ROOT signature", None, 256) for part in parts[1:]]
     return payload, [cose.parse_sign1(block, True) for block in blocks], blocks
 
 
-def _revoked(value: object) -> "list[bytearray]":
-    """Return the digests, eight in one: alone each takes half as much again, longer ones may find no room."""
+def _revoked(value: object) -> "Iterator[bytearray]":
+    """Yield the digests, eight in one: alone each takes half as much again, longer ones may find no room."""
     found = check.array(value, "ROOT revocations", 0, MAX_REVOKED)
-    eights = []
-    for number, one in enumerate(found):
-        if number % 8 == 0:
-            eights.append(bytearray(32 * min(8, len(found) - number)))
-        at = number % 8 * 32
-        eights[-1][at : at + 32] = check.bstr(one, "revoked manifest digest", 32)
-    return eights
+    for first in range(0, len(found), 8):
+        some = found[first : first + 8]
+        eight = bytearray(32 * len(some))
+        for number, one in enumerate(some):
+            eight[32 * number : 32 * number + 32] = check.bstr(one, "revoked manifest digest", 32)
+        yield eight
+
+
+def _image_keys(value: object) -> "list[bytes]":
+    found = check.array(value, "ROOT image keys", 1, MAX_IMAGE_KEYS)
+    keys = [check.bstr(xy, "ROOT image key", 64) for xy in found]
+    for xy in keys:
+        if keys.count(xy) != 1:
+            raise FormatError("ROOT names an image key twice", "root-image-keys")
+    return keys
 
 
 def _servers(value: object) -> "list[str]":

@@ -6,8 +6,6 @@ common ``{2: [[h'00']], 4: shared sequence}``; a sequence is a flat array comman
 argument ...
 """
 
-import hashlib
-
 from fota_wire import cbor, check
 from fota_wire.errors import FormatError, VerifyError
 
@@ -24,6 +22,7 @@ COMPONENT = (b"\x00",)
 REPORT_ALL, REPORT_FAILURE = 15, 2
 TEXT_LABELS = ((1, "vendor"), (2, "model"), (6, "version"))
 UPDATE_DESCRIPTION = 2
+MAX_TEXT = 1024  # bytes of the text member: a small device reads it, too, in one piece
 
 
 class Content:
@@ -72,7 +71,7 @@ def build_manifest(
 
 def member_digest(content: bytes) -> bytes:
     """Return SHA-256 over the encoded bstr of a severable member, 32 bytes."""
-    return hashlib.sha256(cbor.encode(content)).digest()
+    return cbor.hash_bstr(content)
 
 
 def digest_of(value: object, what: str) -> bytes:
@@ -118,6 +117,8 @@ def parse_manifest(raw: bytes, members: "dict[int, bytes]") -> Content:
     if TEXT in manifest:
         digest_of(manifest[TEXT], "text")
     if TEXT in members:
+        if len(members[TEXT]) > MAX_TEXT:
+            raise FormatError(f"text of {len(members[TEXT])} bytes is longer than {MAX_TEXT}", "limit")
         content.text = _text(members[TEXT])
     return content
 

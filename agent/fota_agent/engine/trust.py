@@ -32,13 +32,23 @@ class Trust:
         self._state = state
         self._verify = verify
         self._genesis = roots.unsafe_read_root(identity.genesis_root).version
-        self.root = policy.newest_root(identity.genesis_root, state.roots, verify)
+        self._root: roots.Root | None = None
+        self.root  # noqa: B018  a genesis ROOT that is none ends it here
         self.held = policy.held_digest(state.envelope)
+
+    @property
+    def root(self) -> "roots.Root":
+        """The newest ROOT. DeviceError."""
+        if self._root is None:  # in the beginning, or there was no memory for the newest
+            self._root = policy.newest_root(self._identity.genesis_root, self._state.roots, self._verify)
+        return self._root
 
     def step_roots(self, steps: "Sequence[bytes | memoryview]") -> None:
         """Walk the ROOT chain; each verified step counts, whatever follows it. FormatError, VerifyError."""
         for raw in steps:
-            self.root = roots.step(self.root, raw, self._verify)
+            roots.require_step(self.root, raw, self._verify)
+            self._root = None  # a small heap has no room for both
+            self._root = roots.unsafe_read_root(raw)
             self._keep_root(raw)
 
     def _keep_root(self, raw: "bytes | memoryview") -> None:
@@ -109,7 +119,7 @@ class Trust:
         return manifest
 
     def _keep(self, envelope: "bytes | memoryview", manifest_digest: bytes) -> None:
-        self.held = manifest_digest
         if self._state.envelope != envelope:
             self._state.envelope = bytes(envelope)
             self._state.dirty = True
+        self.held = manifest_digest  # once it is: there may have been no memory for it

@@ -11,6 +11,7 @@ So a set that is wrong, or wrong for a while, locks no device out. Of all that o
 whose set worked last is kept over a reset; a power cut before it is written means to find it out again.
 """
 
+from fota_wire import check
 from fota_wire import root as roots
 
 TYPE_CHECKING = False
@@ -54,8 +55,10 @@ class Servers:
         at = (0 if self._go == FIRST else now + self._go) % len(known)
         self._version, url, cas = known[at]
         if (board.server_url, board.server_cas) != (url, cas):
-            board.server_url, board.server_cas = url, [bytes(ca) for ca in cas]
+            board.server_url, board.server_cas = url, [check.bstr(ca, "server CA") for ca in cas]
             aim(self._fixed or url)
+        if root.server_cas == board.server_cas:
+            root.server_cas = board.server_cas  # one copy of them is enough
 
     def worked(self, root: "roots.Root", settled: bool) -> None:
         """The check-in has brought a fresh answer of ours. ``root``: the newest by now; ``settled``: nothing

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
-    from fota_agent.seams import Board, Clock, Element
+    from fota_agent.seams import Board, Clock
 
     class Socket(Protocol):
         """What MicroPython calls a stream; None from a read that would have to wait."""
@@ -47,11 +47,13 @@ DECOY = (
 )
 
 WORDS = {  # what the network and mbedTLS have numbers for
+    32: "connection reset",
     104: "connection reset",
     111: "no such host, or nobody listens",
     -0x7200: "no TLS there",
     -0x7280: "hung up",
-    -0x7780: "refused by the server",
+    -0x7780: "refused by the server: its TLS is another version, or it does not take the certificate",
+    -0x6E80: "no version of TLS in common",
 }
 
 
@@ -77,13 +79,16 @@ def der_signature(raw: bytes) -> bytes:
 class Handshake:
     """What mbedTLS calls back for; keeps what went wrong, which TLS cannot carry.
 
-    ``server``: who it is with, for messages. ``error``: of the element; ``complaint``: about a certificate's
-    dates; ``valid_until``: end of the server's certificate in s since 1970.
+    ``server``: who it is with, for messages. ``board``: its element signs; the certificates that it has now
+    are kept as long as this is, since mbedTLS may look at them where they lie. ``error``: of the element;
+    ``complaint``: about a certificate's dates; ``valid_until``: end of the server's certificate in s since
+    1970.
     """
 
-    def __init__(self, server: str, element: "Element", dates: Dates) -> None:
+    def __init__(self, server: str, board: "Board", dates: Dates) -> None:
         self._server = server
-        self._element = element
+        self.cas, self.certificate = board.server_cas, board.certificate
+        self._element = board.element
         self._dates = dates
         self.error: FotaError | None = None
         self.complaint = ""
@@ -118,17 +123,17 @@ class Handshake:
         return f"{self._server}: TLS: {self.complaint or words(exc)}"
 
 
-def client_context(cas: "list[bytes]", certificate_der: bytes, handshake: Handshake) -> "tls.SSLContext":
-    """Return a context that trusts the certificates ``cas``, DER, only, checks name and dates, and has the
-    element sign.
+def client_context(handshake: Handshake) -> "tls.SSLContext":
+    """Return a context that trusts the CAs of ``handshake`` only, checks name and dates, and has the element
+    sign.
     """
     context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
     context.verify_mode = tls.CERT_REQUIRED
-    for certificate in cas:  # one at a time: mbedTLS adds it to what it has
+    for certificate in handshake.cas:  # one at a time: mbedTLS adds it to what it has
         context.load_verify_locations(certificate)
     context.verify_callback = handshake.verify
     context.ecdsa_sign_callback = handshake.sign
-    context.load_cert_chain(certificate_der, DECOY)
+    context.load_cert_chain(handshake.certificate, DECOY)
     return context
 
 
@@ -230,9 +235,9 @@ def transport_for(
         except OSError as exc:
             raise OSError(words(exc)) from exc
         raw.setblocking(False)
-        handshake = Handshake(f"{host}:{port}", board.element, dates)
+        handshake = Handshake(f"{host}:{port}", board, dates)
         try:
-            context = client_context(board.server_cas, board.certificate, handshake)
+            context = client_context(handshake)
             sock = context.wrap_socket(raw, server_hostname=host, do_handshake_on_connect=False)
         except (OSError, ValueError, MemoryError) as exc:
             raw.close()

@@ -46,7 +46,7 @@ void fota_exit(int code);
 #define MBEDTLS_SSL_SERVER_NAME_INDICATION
 #define MBEDTLS_SSL_KEEP_PEER_CERTIFICATE
 #define MBEDTLS_SSL_IN_CONTENT_LEN 16384 /* servers send full records */
-#define MBEDTLS_SSL_OUT_CONTENT_LEN 2048
+#define MBEDTLS_SSL_OUT_CONTENT_LEN 1280 /* a certificate of 1024 bytes in one record */
 
 /* cryptography. MBEDTLS_USE_PSA_CRYPTO stays off: signatures would go past the callback. */
 #define MBEDTLS_PSA_CRYPTO_C
