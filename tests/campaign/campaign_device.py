@@ -204,7 +204,7 @@ def sample_image(version: str, *, fail: bool, chip: str) -> bytes:
             sec_cnt=2,
             device_class=DeviceClass(vendor_id=bytes(16), class_id=CLASS_ID),
         )
-    return sign(load_firmware(elf.read_bytes(), name), version=2, sec_cnt=2)
+    return sign(load_firmware(elf.read_bytes(), name, chip=row), version=2, sec_cnt=2)
 
 
 def make_image(
