@@ -65,8 +65,8 @@ def test_place_that_is_no_folder_is_named_and_not_the_file_that_was_to_come_firs
 ) -> None:
     (tmp_path / "file").touch()
     target = tmp_path / "file" / "out"
-    said = line("keys", "public", str(keys.folder / "assign.pem"), "-o", str(target), code=5)
-    assert said == f"fota: error: cannot write {target}: Not a directory\n"
+    said = line("keys", "public", str(keys.folder / "assign.pem"), "-o", str(target), code=3)
+    assert said == f"fota: error: {tmp_path / 'file'} is no folder\n"
 
 
 def test_retiring_without_a_terminal_wants_a_yes() -> None:

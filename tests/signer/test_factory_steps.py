@@ -18,7 +18,7 @@ from fota_signer.factory.record import find_record, load_record
 from fota_signer.factory.steps import all_steps
 from fota_wire import element
 from fota_wire.element import crc16
-from fota_wire.errors import DeviceError, FormatError, InputError, StorageError, VerifyError
+from fota_wire.errors import DeviceError, FormatError, InputError, VerifyError
 
 CUTS = range(1, 68)
 
@@ -91,7 +91,7 @@ def test_pairing_keys_are_on_disk_before_the_chip_gets_its_first_write(job):
 def test_record_that_cannot_be_written_leaves_the_chip_untouched(job, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     chip = blank()
-    with pytest.raises(StorageError):
+    with pytest.raises(InputError, match="no folder"):
         provision_chip(chip.bus, replace(job, work=tmp_path / "file"))
     assert not chip.nvm.config_locked
     assert look(chip.bus)[0].kind == "blank"
