@@ -116,7 +116,6 @@ class Walk:
         self.by_name = {f.name: f for f in self.functions}
         self.snapshots = Snapshots(machine)
         self.known: dict[Any, str] = {}
-        self.known_free: dict[Any, str] = {}  # the same without a forger on the bus
         self.rechecks = self.hits = 0
         self.accesses = 0
         self._watching = self._starting = False

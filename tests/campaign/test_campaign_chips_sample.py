@@ -13,6 +13,8 @@ import campaign_i2c as i2c
 import campaign_power as power
 import run as runner
 
+from fota_wire import host_chips
+
 SEED = 5
 U5, C3 = f"{device.U5}gcc", f"{device.C3}gcc"
 
@@ -26,6 +28,11 @@ def test_power_cuts_lose_nothing_on_the_stm32u585(scenario: str) -> None:
     path = power.rig(U5, scenario).path
     operations = {op.what.split()[0] for op in path.operations if op.kind == "flash"}
     assert operations == ({"options", "program"} if scenario == "install" else {"program"})
+
+
+@pytest.mark.parametrize("chip", host_chips.CHIPS)
+def test_application_that_fails_its_self_test_is_there_for_every_chip(chip: str) -> None:
+    assert len(device.sample_image("1.2.0", fail=True, chip=chip)) > 1000
 
 
 # --- ESP32-C3: whatever is asked for by OTA data is in the journal before the OTA data are touched ---
