@@ -117,9 +117,10 @@ def test_recovery_that_has_the_banks_change_places_again_is_waited_for() -> None
 def test_skipped_instruction_boots_no_bad_image(build: str, scenario: str) -> None:
     attack = glitch.Attack(build, scenario, SEED)
     targets = attack.targets("skip")
-    tally = attack.run("skip", targets[SEED :: len(targets) // 20])
+    step = len(targets) // 24
+    tally = attack.run("skip", targets[SEED % step :: step])
     assert tally.failures == []
-    assert sum(tally.outcomes.values()) >= 20
+    assert sum(tally.outcomes.values()) >= 16  # some lie inside an IT block, which is one place
 
 
 def test_boot_that_has_the_banks_change_places_is_followed_through_its_reset() -> None:
