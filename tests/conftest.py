@@ -4,6 +4,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import lifeline
+import pytest
 from hypothesis import settings
 
 
@@ -11,3 +12,12 @@ def pytest_configure() -> None:
     lifeline.hold()
     settings.register_profile("by no clock", deadline=None)
     settings.load_profile("by no clock")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test that names no database has SQLite, whichever one the test before it had."""
+    databases = sys.modules.get("databases")
+    if databases is not None:
+        of_test = getattr(item, "callspec", None)
+        databases.kind = (of_test.params if of_test else {}).get("database_kind", databases.SQLITE)

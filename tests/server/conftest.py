@@ -26,13 +26,12 @@ def releases(keys: Keys) -> dict[str, Built]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def database_kind(request: pytest.FixtureRequest) -> Iterator[str]:
+def database_kind(request: pytest.FixtureRequest) -> str:
     """The database that servers of tests are set up with; a module's ``DATABASES`` says which it wants."""
     databases.kind = getattr(request, "param", databases.SQLITE)
     if databases.kind == databases.POSTGRESQL and (why := databases.why_no_postgresql()):
         pytest.skip(why)
-    yield databases.kind
-    databases.kind = databases.SQLITE
+    return databases.kind
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
