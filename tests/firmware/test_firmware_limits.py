@@ -64,12 +64,13 @@ def four_cas(world):
 
 
 def longest_root(world, before, cas=(), size=roots.MAX_ROOT):
-    """Return an unsigned ROOT that follows ``before`` and has ``size`` bytes with three signatures: 16 keys,
-    as many revocations as there is room for, and the rest in the name of a server that is never asked.
+    """Return an unsigned ROOT that follows ``before`` and has ``size`` bytes with three signatures: ``cas``,
+    or as many keys as may be, revocations as far as there is room for, and the rest in the name of a server
+    that is never asked.
     """
     three = [host_crypto.public_xy(key(world, f"root-{n}")) for n in (1, 2, 3)]
     release = [host_crypto.public_xy(key(world, f"release-{n}")) for n in (1, 2, 3)]
-    fill = [bytes([before.version]) + bytes([n]) * 63 for n in range(roots.MAX_KEYS - 7)]
+    fill = [bytes([before.version]) + bytes([n]) * 63 for n in range(0 if cas else roots.MAX_KEYS - 7)]
     assign = [before.keys[kid] for kid in before.role_keys(roots.ASSIGN)]
 
     def build(count, letters):
