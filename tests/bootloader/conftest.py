@@ -1,36 +1,17 @@
 """Fixtures: the built bootloader and sample applications, signed images, a provisioned virtual device."""
 
 import ctypes
-import fcntl
 import re
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from bootloader_make import BUILD, make
 
-ROOT = Path(__file__).resolve().parents[2]
-BUILD = ROOT / "build"
 CLASS_ID = bytes.fromhex("00112233445566778899aabbccddeeff")
 VENDOR_ID = bytes.fromhex("ffeeddccbbaa99887766554433221100")
-
-
-def make(*arguments: str) -> None:
-    """Build one thing; one process at a time, as workers of a parallel run share the build directory."""
-    BUILD.mkdir(exist_ok=True)
-    with (BUILD / "bootloader.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        run_make(*arguments)
-
-
-def run_make(*arguments: str) -> None:
-    result = subprocess.run(
-        ["make", "-C", str(ROOT / "bootloader"), *arguments], capture_output=True, text=True, check=False
-    )
-    if result.returncode:
-        pytest.fail(f"make {' '.join(arguments)}: {result.stdout[-2000:]}{result.stderr[-2000:]}")
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ LX6 = """abs add addi addmi addx2 addx4 addx8 and ball bany bbc bbci bbs bbsi be
 
 @pytest.fixture(scope="module")
 def elf():
-    make("PORT=esp32", f"PYTHON={sys.executable}", "core")
+    make("core", port="esp32")
     return BUILD / "bootloader/esp32/core.elf"
 
 

@@ -101,7 +101,7 @@ def device(tmp_path):
     return tmp_path / "d.vdev"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     made = World(tmp_path_factory.mktemp("walk"))
     yield made

@@ -1,11 +1,9 @@
 """Fixtures: the STM32U5 bootloader and sample applications, and a device that the factory made of them."""
 
 import ctypes
-import fcntl
 import hashlib
 import re
 import struct
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from bootloader_make import BUILD, make
 
 from fota_vdev.atecc608.chip import Atecc608
 from fota_vdev.chips.stm32u5 import STM32U585
@@ -21,8 +20,6 @@ from fota_wire import bootreport, host_chips, journal
 from fota_wire.host_crypto import public_xy
 
 sys.path.insert(0, str(Path(__file__).parent))
-ROOT = Path(__file__).resolve().parents[2]
-BUILD = ROOT / "build"
 CLASS_ID = bytes.fromhex("00112233445566778899aabbccddeeff")
 VENDOR_ID = bytes.fromhex("ffeeddccbbaa99887766554433221100")
 A, B = 0x5A, 0xA5
@@ -31,27 +28,16 @@ U5 = host_chips.stm32("stm32u585")
 JOURNAL_OFFSETS = tuple(U5.JOURNAL_OFFSET + page * U5.JOURNAL_STRIDE for page in (0, 1))
 
 
-def make(*arguments: str, port: str = "stm32u5") -> None:
-    """Build one thing for a port; one process at a time, under the lock of the other tests."""
-    BUILD.mkdir(exist_ok=True)
-    command = ["make", "-C", str(ROOT / "bootloader"), f"PORT={port}", f"PYTHON={sys.executable}", *arguments]
-    with (BUILD / "bootloader.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode:
-        pytest.fail(f"make {' '.join(arguments)}: {result.stdout[-2000:]}{result.stderr[-2000:]}")
-
-
 @pytest.fixture(scope="session")
 def u5_bootloader() -> Path:
-    make("bootloader")
+    make("bootloader", port="stm32u5")
     return BUILD / "bootloader/stm32u5/bootloader.elf"
 
 
 @pytest.fixture(scope="session")
 def espressif_core() -> ctypes.CDLL:
     """The ESP32-C3's parsers on the host, with the undefined-behaviour sanitizer; MD5 is hashlib's."""
-    make("host")
+    make("host", port="stm32u5")
     core = ctypes.CDLL(str(BUILD / "bootloader/host/libfota_espressif.so"))
     kind = ctypes.CFUNCTYPE(
         None, ctypes.POINTER(ctypes.c_uint8), ctypes.c_uint32, ctypes.POINTER(ctypes.c_uint8)
@@ -88,7 +74,7 @@ def signed(keys: SimpleNamespace) -> Callable[..., bytes]:
         # for both STM32s alike: what drives the U5's clocks would be signed for no other chip
         payload = struct.pack("<2I", U5.STACK_TOP_MAX, U5.VECTOR_ADDRESS + 9) + bytes(248)
         if chip is U5:
-            make("sample", f"VERSION={version}", f"SELF_TEST={'fail' if fail else 'pass'}")
+            make("sample", f"VERSION={version}", f"SELF_TEST={'fail' if fail else 'pass'}", port="stm32u5")
             name = f"app-{version}{'-fail' if fail else ''}.elf"
             payload = load_firmware((BUILD / "sample/stm32u5" / name).read_bytes(), name, chip=U5)
         major, minor, revision = map(int, version.split("."))

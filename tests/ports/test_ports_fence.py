@@ -37,7 +37,7 @@ def build(request: pytest.FixtureRequest) -> SimpleNamespace:
     port, compiler = request.param
     if compiler == "clang" and shutil.which("clang") is None:
         pytest.skip("clang is not installed: no second compiler")
-    make(f"PORT={port}", f"COMPILER={compiler}", "bootloader")
+    make(f"COMPILER={compiler}", "bootloader", port=port)
     elf = BUILD / f"bootloader/{port}{'-clang' if compiler == 'clang' else ''}/bootloader.elf"
     return SimpleNamespace(port=port, elf=elf, **tables(elf))
 

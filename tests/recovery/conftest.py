@@ -3,9 +3,7 @@
 All of it is done on each STM32 that there is.
 """
 
-import fcntl
 import os
-import subprocess
 import threading
 import tty
 from collections.abc import Callable, Iterator
@@ -15,25 +13,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from bootloader_make import BUILD, make
 from lifeline import HANG_S
 
 from fota_wire.host_chips import STM32, Stm32
 
-ROOT = Path(__file__).resolve().parents[2]
-BUILD = ROOT / "build"
 CLASS_ID, VENDOR_ID = bytes(range(16)), bytes(range(16, 32))
 BANK = {"A": 1, "B": 2}
 BUTTON = 13  # of port C
 HELD = {"stm32l476": 0, "stm32u585": 1}  # as the boards of ST have it
-
-
-def make(row: Stm32, *arguments: str) -> None:
-    command = ["make", "-C", str(ROOT / "bootloader"), f"PORT={row.PORT}", *arguments]
-    with (BUILD / "bootloader.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode:
-        pytest.fail(f"make {' '.join(arguments)}: {result.stdout[-2000:]}{result.stderr[-2000:]}")
 
 
 @pytest.fixture(scope="session", params=STM32)
@@ -43,7 +31,7 @@ def row(request: Any) -> Stm32:
 
 @pytest.fixture(scope="session")
 def recovery_elf(row: Stm32) -> Path:
-    make(row, "bootloader", "recovery")
+    make("bootloader", "recovery", port=row.PORT)
     return BUILD / "bootloader" / row.PORT / "bootloader-recovery.elf"
 
 
@@ -58,7 +46,7 @@ def signed(row: Stm32) -> Callable[..., bytes]:
     samples = BUILD / "sample" / ("" if row.PORT == "stm32l4" else row.PORT)
 
     def build(version: str, *, key: str = "image-a", pad: int = 0) -> bytes:
-        make(row, "sample", f"VERSION={version}", f"PAD={pad}")
+        make("sample", f"VERSION={version}", f"PAD={pad}", port=row.PORT)
         name = f"app-{version}{f'-pad{pad}' if pad else ''}.elf"
         major, minor, revision = map(int, version.split("."))
         return sign_payload(
