@@ -8,7 +8,9 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
+import core_structs
 import pytest
+from core_structs import Image, Layout, Record
 
 OK = 0x5A3C96E1
 A, B, NONE = 0x5A, 0xA5, 0xC3
@@ -156,30 +158,6 @@ def test_der_signature_is_strict(core: ctypes.CDLL, der: bytes, raw: bytes | Non
 # --- image ---
 
 SLOT_SIZE = 496 * 1024
-
-
-class Image(ctypes.Structure):
-    _fields_ = [
-        ("base", ctypes.c_void_p),
-        ("hashed_size", ctypes.c_uint32),
-        ("version", ctypes.c_void_p),
-        ("sec_cnt", ctypes.c_void_p),
-        ("class_id", ctypes.c_void_p),
-        ("hash", ctypes.c_void_p),
-        ("key_hash", ctypes.c_void_p),
-        ("der", ctypes.c_void_p),
-        ("rs", ctypes.c_uint8 * 64),
-    ]
-
-
-class Layout(ctypes.Structure):
-    _fields_ = [
-        ("slots", ctypes.c_void_p * 2),
-        ("slot_size", ctypes.c_uint32),
-        ("run_address", ctypes.c_uint32),
-        ("ram_low", ctypes.c_uint32),
-        ("ram_high", ctypes.c_uint32),
-    ]
 
 
 def parse(core: ctypes.CDLL, data: bytes, slot_size: int = SLOT_SIZE) -> tuple[int, Image]:
@@ -357,39 +335,6 @@ def test_c_and_python_parsers_agree_on_mutants(core: ctypes.CDLL, signed: Callab
 # --- policy ---
 
 
-class Record(ctypes.Structure):
-    _fields_ = [
-        ("sequence", ctypes.c_uint32),
-        ("confirmed", ctypes.c_uint8),
-        ("candidate", ctypes.c_uint8),
-        ("state", ctypes.c_uint8),
-        ("tries", ctypes.c_uint8),
-        ("reason", ctypes.c_uint32),
-        ("crc", ctypes.c_uint32),
-    ]
-
-
-class View(ctypes.Structure):
-    _fields_ = [
-        ("record", ctypes.POINTER(Record)),
-        ("status", ctypes.c_uint32 * 2),
-        ("tries", ctypes.c_uint8),
-        ("writable", ctypes.c_bool),
-    ]
-
-
-class Step(ctypes.Structure):
-    _fields_ = [
-        ("action", ctypes.c_int),
-        ("slot", ctypes.c_uint8),
-        ("trial", ctypes.c_bool),
-        ("write", ctypes.c_bool),
-        ("status", ctypes.c_uint32),
-        ("record", Record),
-    ]
-
-
-VERIFY, WRITE, BOOT, HALT = 0x35, 0x56, 0x6A, 0x9C
 NOT_YET = 0
 
 
@@ -397,18 +342,7 @@ def next_step(core: ctypes.CDLL, *situation: Any, writable: bool = True) -> Any:
     """What policy wants, as (action, ...) with only what that action carries."""
     confirmed, candidate, state, tries, reason, seen = situation
     record = Record(1, confirmed, candidate, state, tries, reason, 0)
-    view = View(ctypes.pointer(record), seen, 3, writable)
-    step = Step()
-    core.fota_policy_next(ctypes.byref(view), ctypes.byref(step))
-    r = step.record
-    written = (r.confirmed, r.candidate, r.state, r.tries, r.reason)
-    if step.action == VERIFY:
-        return ("verify", step.slot)
-    if step.action == WRITE:
-        return ("write", *written)
-    if step.action == BOOT:
-        return ("boot", step.slot, bool(step.trial), written if step.write else None)
-    return ("halt", step.status)
+    return core_structs.next_step(core, record, seen, writable=writable)
 
 
 FIRST_A, FIRST_B = (A, NONE, STATE_NONE, 0, 0), (B, NONE, STATE_NONE, 0, 0)

@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 import pytest
+from core_structs import Record as CRecord
 
 from fota_wire import journal, status
 from fota_wire.errors import VerifyError
@@ -25,18 +26,6 @@ class FlashTable(ctypes.Structure):
         ("read", READ),
         ("program", READ),
         ("erase", ERASE),
-    ]
-
-
-class CRecord(ctypes.Structure):
-    _fields_ = [
-        ("sequence", ctypes.c_uint32),
-        ("confirmed", ctypes.c_uint8),
-        ("candidate", ctypes.c_uint8),
-        ("state", ctypes.c_uint8),
-        ("tries", ctypes.c_uint8),
-        ("reason", ctypes.c_uint32),
-        ("crc", ctypes.c_uint32),
     ]
 
 

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from core_structs import Record, next_step
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fota_agent.boards.linux import launcher, policy, storage
@@ -28,39 +29,7 @@ VERDICTS = (0, status.OK, status.IM6, status.PO1, status.FL3, status.CE1)
 VENDOR, CLASS = bytes(16), bytes(range(16))
 
 
-class Record(ctypes.Structure):
-    _fields_ = [
-        ("sequence", ctypes.c_uint32),
-        ("confirmed", ctypes.c_uint8),
-        ("candidate", ctypes.c_uint8),
-        ("state", ctypes.c_uint8),
-        ("tries", ctypes.c_uint8),
-        ("reason", ctypes.c_uint32),
-        ("crc", ctypes.c_uint32),
-    ]
-
-
-class View(ctypes.Structure):
-    _fields_ = [
-        ("record", ctypes.POINTER(Record)),
-        ("status", ctypes.c_uint32 * 2),
-        ("tries", ctypes.c_uint8),
-        ("writable", ctypes.c_bool),
-    ]
-
-
-class Step(ctypes.Structure):
-    _fields_ = [
-        ("action", ctypes.c_int),
-        ("slot", ctypes.c_uint8),
-        ("trial", ctypes.c_bool),
-        ("write", ctypes.c_bool),
-        ("status", ctypes.c_uint32),
-        ("record", Record),
-    ]
-
-
-ACTIONS = {0x35: policy.VERIFY, 0x56: policy.WRITE, 0x6A: policy.BOOT, 0x9C: policy.HALT}
+ACTIONS = {"verify": policy.VERIFY, "write": policy.WRITE, "boot": policy.BOOT, "halt": policy.HALT}
 
 
 @pytest.fixture(scope="module")
@@ -75,17 +44,9 @@ def fields(record):
 
 def of_c(core, state, verdicts, writable):
     record = Record(state.sequence, *fields(state), 0)
-    seen = (ctypes.c_uint32 * 2)(verdicts.get(A, 0), verdicts.get(B, 0))
-    step = Step()
-    core.fota_policy_next(ctypes.byref(View(ctypes.pointer(record), seen, 3, writable)), ctypes.byref(step))
-    action = ACTIONS[step.action]
-    if action == policy.VERIFY:
-        return action, step.slot
-    if action == policy.WRITE:
-        return action, fields(step.record)
-    if action == policy.BOOT:
-        return action, step.slot, bool(step.trial), fields(step.record) if step.write else None
-    return action, step.status
+    seen = (verdicts.get(A, 0), verdicts.get(B, 0))
+    action, *carried = next_step(core, record, seen, writable=writable)
+    return ACTIONS[action], *carried
 
 
 def of_python(state, verdicts, writable):
@@ -93,7 +54,7 @@ def of_python(state, verdicts, writable):
     if step.action == policy.VERIFY:
         return step.action, step.slot
     if step.action == policy.WRITE:
-        return step.action, fields(step.record)
+        return step.action, *fields(step.record)
     if step.action == policy.BOOT:
         return step.action, step.slot, step.trial, fields(step.record) if step.record else None
     return step.action, step.status

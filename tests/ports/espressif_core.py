@@ -3,6 +3,7 @@
 import ctypes
 import struct
 
+from core_structs import Image, Layout
 from espressif_forms import SLOT_SIZE
 
 from fota_wire import status
@@ -10,38 +11,14 @@ from fota_wire import status
 MIB = 1 << 20
 
 
-class Parsed(ctypes.Structure):
-    _fields_ = [
-        ("base", ctypes.c_void_p),
-        ("hashed_size", ctypes.c_uint32),
-        ("version", ctypes.c_void_p),
-        ("sec_cnt", ctypes.c_void_p),
-        ("class_id", ctypes.c_void_p),
-        ("hash", ctypes.c_void_p),
-        ("key_hash", ctypes.c_void_p),
-        ("der", ctypes.c_void_p),
-        ("rs", ctypes.c_uint8 * 64),
-    ]
-
-
-class Layout(ctypes.Structure):
-    _fields_ = [
-        ("slots", ctypes.c_void_p * 2),
-        ("slot_size", ctypes.c_uint32),
-        ("run_address", ctypes.c_uint32),
-        ("ram_low", ctypes.c_uint32),
-        ("ram_high", ctypes.c_uint32),
-    ]
-
-
 class Chip(ctypes.Structure):
     _fields_ = [("revision", ctypes.c_uint32), ("block", ctypes.c_uint32), ("no_upper", ctypes.c_uint32)]
 
 
-def parse(core: ctypes.CDLL, data: bytes, slot_size: int = SLOT_SIZE) -> tuple[str, Parsed]:
+def parse(core: ctypes.CDLL, data: bytes, slot_size: int = SLOT_SIZE) -> tuple[str, Image]:
     core.fota_image_parse.restype = ctypes.c_uint32
     slot = ctypes.create_string_buffer((data + b"\xff" * slot_size)[:slot_size], max(slot_size, 1))
-    layout, image = Layout((0, 0), slot_size, 0, 0, 0), Parsed()
+    layout, image = Layout((0, 0), slot_size, 0, 0, 0), Image()
     image.keep = slot
     code = core.fota_image_parse(slot, ctypes.byref(layout), ctypes.byref(image))
     return status.short_of(code) or status.label(code), image
@@ -81,18 +58,3 @@ class OtaData(ctypes.Structure):
         ("sequence", ctypes.c_uint32 * 2),
         ("state", ctypes.c_uint32 * 2),
     ]
-
-
-class Record(ctypes.Structure):
-    _fields_ = [
-        ("sequence", ctypes.c_uint32),
-        ("confirmed", ctypes.c_uint8),
-        ("candidate", ctypes.c_uint8),
-        ("state", ctypes.c_uint8),
-        ("tries", ctypes.c_uint8),
-        ("reason", ctypes.c_uint32),
-        ("crc", ctypes.c_uint32),
-    ]
-
-    def words(self) -> tuple[int, ...]:
-        return (self.confirmed, self.candidate, self.state, self.tries, self.reason)

@@ -10,7 +10,8 @@ import zlib
 from typing import Any
 
 import pytest
-from espressif_core import Chip, OtaData, Record, parse, places_copy, read_table
+from core_structs import Record
+from espressif_core import Chip, OtaData, parse, places_copy, read_table
 from espressif_forms import ota_record
 from espressif_mutants import SECTOR, Images, Tables
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from espressif_core import MIB, OtaData, Record, places_copy
+from core_structs import Record
+from espressif_core import MIB, OtaData, places_copy
 from espressif_core import read_table as read
 from espressif_forms import (
     ABORTED,
@@ -197,7 +198,7 @@ class Pair:
     def join(self, *state: int, sequence: int = 5) -> tuple[tuple[int, ...], bool]:
         record = Record(sequence, *state)
         write = self.core.fota_otadata_join(ctypes.byref(self.data()), ctypes.byref(record))
-        return record.words(), write
+        return record.decision(), write
 
     def answer(self, *state: int) -> tuple[int, int, int] | None:
         """(sector, sequence, state) that is to be written, or nothing; and writes it."""
