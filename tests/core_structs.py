@@ -79,7 +79,7 @@ ACTIONS = {0x35: "verify", 0x56: "write", 0x6A: "boot", 0x9C: "halt"}  # fota_ac
 def next_step(
     core: ctypes.CDLL, record: Record, seen: tuple[int, int], tries: int = 3, *, writable: bool = True
 ) -> tuple[object, ...]:
-    """What policy in C wants, as (action, ...) with what that action carries; ``seen``: verdict on each slot."""
+    """What policy in C wants, as (action, what it carries ...); ``seen``: verdict on each slot."""
     view, step = View(ctypes.pointer(record), seen, tries, writable), Step()
     core.fota_policy_next(ctypes.byref(view), ctypes.byref(step))
     action, written = ACTIONS[step.action], step.record.decision()
