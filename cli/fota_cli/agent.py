@@ -12,7 +12,7 @@ import click
 
 from fota_cli.no_server import NoServer
 from fota_wire.errors import FormatError, FotaError, InputError, VerifyError
-from fota_wire.host_options import CARD, FOLDER, GATEWAY, IMAGE, MANIFEST, ROOT, VDEV, Seconds
+from fota_wire.host_options import CARD, FOLDER, GATEWAY, IMAGE, MANIFEST, ROOT, VDEV, Group, Seconds
 from fota_wire.host_print import printable
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class NotDoneError(FotaError):
     exit_code = 1
 
 
-@click.group()
+@click.group(cls=Group)
 def agent() -> None:
     """Run the update agent."""
 

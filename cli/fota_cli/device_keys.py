@@ -12,7 +12,7 @@ from fota_cli.client import OperatorClient
 from fota_cli.options import connected
 from fota_cli.station import device_ca
 from fota_wire.errors import FotaError, InputError, VerifyError
-from fota_wire.host_options import CA_CERT, CA_KEY, SECRET, DeviceId, Seconds, Whole
+from fota_wire.host_options import CA_CERT, CA_KEY, SECRET, Command, DeviceId, Seconds, Whole
 from fota_wire.host_print import ago, date, print_result
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ IDS = click.argument("device_ids", metavar="[ID...]", type=DeviceId(), nargs=-1)
 GROUP = click.option("--group", "-g", metavar="NAME", help="All devices of a group, retired ones left out.")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("device_id", metavar="ID", type=DeviceId())
 @click.option("--reason", default="", help="Why, for whoever looks it up later.")
 @click.option("--yes", is_flag=True, help="Do not ask; needed where no terminal is there to ask on.")
@@ -37,7 +37,7 @@ def retire(client: OperatorClient, device_id: str, reason: str, yes: bool, as_js
     print_result(answer, as_json, f"device {answer['id']}: {answer['status']}")
 
 
-@click.command()
+@click.command(cls=Command)
 @IDS
 @GROUP
 @connected
@@ -46,7 +46,7 @@ def rotate(client: OperatorClient, device_ids: tuple[str, ...], group: str | Non
     _want(client, device_ids, group, "rotate", as_json)
 
 
-@click.command()
+@click.command(cls=Command)
 @IDS
 @GROUP
 @connected
@@ -82,7 +82,7 @@ def _want_of_group(client: OperatorClient, group: str, kind: str, as_json: bool)
         click.echo(f"left out: {answer['shut_out']} device(s) that are revoked or retired", err=True)
 
 
-@click.command()
+@click.command(cls=Command)
 @CA_KEY
 @CA_CERT
 @click.option(

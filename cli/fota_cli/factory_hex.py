@@ -27,6 +27,7 @@ from fota_wire.host_options import (
     UUID,
     VDEV,
     Address,
+    Command,
     Whole,
     class_option,
 )
@@ -76,7 +77,7 @@ def with_firmware(function: "Function") -> "Function":
     return function
 
 
-@click.command("hex")
+@click.command("hex", cls=Command)
 @click.argument("record", type=RECORD)
 @with_firmware
 @click.option("--ca-cert", type=CERTIFICATE, help="Device CA, to check the device's certificate against.")
@@ -124,7 +125,7 @@ def factory_hex(
     _tell(output, made_of, image, firmware.chip.NAME, seen, as_json)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("file", type=VDEV)
 @click.argument("hex_file", metavar="HEX", type=HEX)
 @JSON

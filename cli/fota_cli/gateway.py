@@ -18,6 +18,7 @@ from fota_wire.host_options import (
     SECRET,
     SERVER_CA,
     Address,
+    Group,
     Whole,
 )
 from fota_wire.host_print import print_result
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from fota_agent.boards.linux.gateway import Gateway
 
 
-@click.group()
+@click.group(cls=Group)
 def gateway() -> None:
     """Set up a Linux gateway, and launch its program."""
 

@@ -7,14 +7,14 @@ import click
 
 from fota_cli.client import OperatorClient
 from fota_cli.options import connected, yes_option
-from fota_wire.host_options import DeviceId
+from fota_wire.host_options import DeviceId, Group
 from fota_wire.host_print import date, print_result, table
 
 NAME = click.argument("name")
 IDS = click.argument("device_ids", metavar="ID...", type=DeviceId(), nargs=-1, required=True)
 
 
-@click.group()
+@click.group(cls=Group)
 def group() -> None:
     """Make groups of devices."""
 

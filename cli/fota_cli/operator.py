@@ -16,7 +16,7 @@ from fota_cli.options import connected, yes_option
 from fota_cli.refused import refusal_text, refused
 from fota_wire.errors import VerifyError
 from fota_wire.files import read_input
-from fota_wire.host_options import IMAGE, MANIFEST, ROOT, DeviceId
+from fota_wire.host_options import IMAGE, MANIFEST, ROOT, DeviceId, Group
 from fota_wire.host_print import ago, date, lines_of, print_result, table
 
 PROGRESS_FROM = 128 << 10
@@ -26,7 +26,7 @@ CLOSED = ("superseded", "cancelled", "withdrawn", "gone")
 # Releases
 
 
-@click.group()
+@click.group(cls=Group)
 def release() -> None:
     """Publish, list and withdraw releases."""
 
@@ -134,7 +134,7 @@ def add_root(client: OperatorClient, document: Path, force: bool, as_json: bool)
 # Devices
 
 
-@click.group()
+@click.group(cls=Group)
 def device() -> None:
     """List, show, admit, revoke and retire devices; renew their keys and certificates."""
 

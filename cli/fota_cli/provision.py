@@ -20,6 +20,7 @@ from fota_wire.host_options import (
     JSON,
     LEDGER,
     PLAN,
+    Group,
     Whole,
 )
 from fota_wire.host_print import print_result
@@ -38,7 +39,7 @@ WORK = click.option(
 LoadJob = Callable[[Path], "Job"]
 
 
-@click.group()
+@click.group(cls=Group)
 def provision() -> None:
     """Take blank chips to locked, paired, certified devices, and write what their flash needs."""
 

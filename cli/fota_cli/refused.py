@@ -6,10 +6,11 @@ import click
 
 from fota_cli.client import OperatorClient
 from fota_cli.options import connected
+from fota_wire.host_options import Command
 from fota_wire.host_print import ago, print_result, table
 
 
-@click.command("refused")
+@click.command("refused", cls=Command)
 @connected
 def refused(client: OperatorClient, as_json: bool) -> None:
     """List who was turned away, the latest first: clones, strangers, certificates that are not good.

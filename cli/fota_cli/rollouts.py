@@ -22,14 +22,14 @@ from fota_cli.waves import (
     unhalt,
 )
 from fota_wire.errors import VerifyError
-from fota_wire.host_options import ROLLOUT, Whole
+from fota_wire.host_options import ROLLOUT, Command, Group, Whole
 from fota_wire.host_print import ago, date, print_result, table
 
 SHOWN = 20
 """So many devices are listed unasked."""
 
 
-@click.group()
+@click.group(cls=Group)
 def rollout() -> None:
     """Plan, start, watch, pause, resume, approve and cancel rollouts, or stop all at once."""
 
@@ -80,7 +80,7 @@ def start(
     _order(client, "rollouts", {"version": version, **scope(device, group), **in_waves}, **options)
 
 
-@click.command()
+@click.command(cls=Command)
 @scope_options
 @click.option(
     "--to", "version", metavar="VERSION", help="Release to go back to; else the one confirmed before."

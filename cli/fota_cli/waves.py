@@ -15,7 +15,7 @@ from fota_cli.options import connected, scope, scope_options
 from fota_wire.errors import InputError
 from fota_wire.files import read_text, write_output
 from fota_wire.host_options import FILE as ANY_FILE
-from fota_wire.host_options import FORCE, OneOf, Whole
+from fota_wire.host_options import FORCE, Command, OneOf, Whole
 from fota_wire.host_options import POLICY as POLICY_FILE
 from fota_wire.host_print import date, print_result, table
 from fota_wire.host_values import UsageError
@@ -116,7 +116,7 @@ def read_plan(path: Path) -> dict[str, object]:
 # -- the plan ------------------------------------------------------------------------------------------------
 
 
-@click.command("plan")
+@click.command("plan", cls=Command)
 @click.argument("version")
 @scope_options
 @policy_options
@@ -248,7 +248,7 @@ def tell_waves(answer: dict[str, Any]) -> None:
         click.echo(table(headings, rows))
 
 
-@click.command("approve")
+@click.command("approve", cls=Command)
 @click.argument("number", type=Whole())
 @connected
 def approve(client: OperatorClient, number: int, as_json: bool) -> None:
@@ -261,7 +261,7 @@ def approve(client: OperatorClient, number: int, as_json: bool) -> None:
 # -- all of them ---------------------------------------------------------------------------------------------
 
 
-@click.command("halt")
+@click.command("halt", cls=Command)
 @click.option("--reason", help="Why, for those who find it so.")
 @connected
 def halt(client: OperatorClient, reason: str | None, as_json: bool) -> None:
@@ -273,7 +273,7 @@ def halt(client: OperatorClient, reason: str | None, as_json: bool) -> None:
     print_result(answer, as_json, "halted: no device is given anything until 'fota rollout unhalt'")
 
 
-@click.command("unhalt")
+@click.command("unhalt", cls=Command)
 @connected
 def unhalt(client: OperatorClient, as_json: bool) -> None:
     """Let all rollouts and rollbacks go on as they were before 'fota rollout halt'."""
@@ -281,7 +281,7 @@ def unhalt(client: OperatorClient, as_json: bool) -> None:
     print_result(answer, as_json, "rollouts go on")
 
 
-@click.command("limits")
+@click.command("limits", cls=Command)
 @click.option("--trials", type=Whole(), help="So many devices may be on trial at once, over all rollouts.")
 @click.option("--no-trials", is_flag=True, help="Any number may.")
 @connected

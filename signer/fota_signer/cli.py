@@ -23,6 +23,8 @@ from fota_wire.host_options import (
     PUBLIC_KEY,
     ROOT,
     SECRET,
+    Command,
+    Group,
     Whole,
 )
 from fota_wire.host_print import print_result
@@ -64,7 +66,7 @@ def key_table(public: Any) -> dict[str, Any]:  # noqa: ANN401  keys is imported 
     return {"kid": public.kid.hex(), "keyhash": public.key_hash.hex(), "public": public.xy.hex()}
 
 
-@click.group()
+@click.group(cls=Group)
 def keys() -> None:
     """Make and show keys."""
 
@@ -137,7 +139,7 @@ def keys_example(directory: Path, force: bool) -> None:
     click.echo(f"{directory}: {len(files)} files of throw-away keys, known to everybody")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("source", metavar="FIRMWARE", type=FIRMWARE)
 @click.option("-o", "--output", type=FILE, required=True, help="Image to write.")
 @click.option("--key", type=PRIVATE_KEY, required=True, help="IMAGE key, PEM.")
@@ -169,7 +171,7 @@ def sign(**options: Any) -> None:  # noqa: ANN401  the names are those of SignOp
     click.echo(said, err=options["output"] == STREAM)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("file", metavar="IMAGE", type=IMAGE)
 @click.option("--key", type=PUBLIC_KEY, multiple=True, help="Public key that devices accept; repeat.")
 @click.option("--root", "root_file", type=ROOT, help="ROOT that names these keys, and minima.")
@@ -219,7 +221,7 @@ def verify(
     print_result(table, as_json)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("file", type=FILE)
 @JSON
 def inspect(file: Path, as_json: bool) -> None:

@@ -6,6 +6,7 @@ its name. A reader of our own: pyelftools, the tests' oracle, also takes damaged
 import it costs a ``fota sign`` more than all the rest.
 """
 
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -26,11 +27,10 @@ _DESCRIPTIVE_TYPES = (2, 3, 4, 7, 9, 17, 18)
 """SYMTAB, STRTAB, RELA, NOTE, REL, GROUP, SYMTAB_SHNDX: nothing of it is ever loaded."""
 _TOOLS_TYPES = range(0x6000_0000, 0x8000_0000)
 """Of an operating system or processor: attributes, address tables."""
-_DESCRIPTIVE_NAMES = (
-    *(".debug", ".zdebug", ".comment", ".note", ".stab", ".line", ".gnu", ".ARM.", ".iar."),
-    *(".defmt", ".llvm", ".mdebug"),
+_DESCRIPTIVE_NAMES = re.compile(
+    r"[.](z?debug|comment|note|stab(str)?|line|gnu|iar|defmt|llvm(bc|cmd)?|mdebug|ARM[.]attributes)([._$].*)?"
 )
-"""How the names of sections begin that compilers write for people and debuggers."""
+"""Names of sections that compilers write for people and debuggers; .notes and .linear are somebody's own."""
 
 
 class _Header(NamedTuple):
@@ -210,17 +210,21 @@ def _holds_content(name: str, section: _Section) -> bool:
         return True
     if section.kind in _DESCRIPTIVE_TYPES or section.kind in _TOOLS_TYPES:
         return False
-    return not name.startswith(_DESCRIPTIVE_NAMES)
+    return not _DESCRIPTIVE_NAMES.fullmatch(name)
 
 
 def _refuse_unclaimed_bytes(file: _File) -> None:
-    """Return if all that no header, segment or section describes is zero."""
+    """Return if all that no header describes, no segment loads and no section holds is zero."""
     head = file.header
     claimed = [
         range(head.ehsize),
         range(head.phoff, head.phoff + head.phnum * head.phentsize),
         range(head.shoff, head.shoff + head.shnum * head.shentsize),
-        *(range(segment.offset, segment.offset + segment.filesz) for segment in file.segments),
+        *(
+            range(segment.offset, segment.offset + segment.filesz)
+            for segment in file.segments
+            if segment.kind == _PT_LOAD
+        ),
         *(section.content for _, section in file.sections),
     ]
     claimed.sort(key=lambda part: part.start)
@@ -229,8 +233,8 @@ def _refuse_unclaimed_bytes(file: _File) -> None:
         rest = file.data[end : part.start].lstrip(b"\0")
         if rest:
             raise InputError(
-                f"{file.name}: bytes at 0x{part.start - len(rest):x} of the ELF file are in no segment and no"
-                " section, and would not be loaded"
+                f"{file.name}: bytes at 0x{part.start - len(rest):x} of the ELF file are in no segment that"
+                " is loaded and no section, and would be left out"
             )
         end = max(end, part.stop)
 

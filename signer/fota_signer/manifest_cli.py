@@ -17,12 +17,12 @@ from fota_signer.cli import (
 )
 from fota_wire.errors import InputError
 from fota_wire.files import STREAM, alone_at, check_output, name_of, read_input, write_output
-from fota_wire.host_options import FORCE, IMAGE, JSON, MANIFEST, PRIVATE_KEY, PUBLIC_KEY, ROOT, Whole
+from fota_wire.host_options import FORCE, IMAGE, JSON, MANIFEST, PRIVATE_KEY, PUBLIC_KEY, ROOT, Group, Whole
 from fota_wire.host_print import lines_of, print_result
 from fota_wire.release import MAX_SEQUENCE
 
 
-@click.group()
+@click.group(cls=Group)
 def manifest() -> None:
     """Make, sign and check the manifest of a release."""
 

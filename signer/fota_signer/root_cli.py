@@ -9,7 +9,17 @@ from fota_signer.cli import MAX_DOCUMENT, UINT32, about, example_option, output_
 from fota_wire import root as roots
 from fota_wire.errors import VerifyError
 from fota_wire.files import STREAM, alone_at, check_output, read_input, write_output
-from fota_wire.host_options import CERTIFICATE, FORCE, JSON, PRIVATE_KEY, PUBLIC_KEY, ROOT, Address, Whole
+from fota_wire.host_options import (
+    CERTIFICATE,
+    FORCE,
+    JSON,
+    PRIVATE_KEY,
+    PUBLIC_KEY,
+    ROOT,
+    Address,
+    Group,
+    Whole,
+)
 from fota_wire.host_print import lines_of, print_result
 
 PREVIOUS = click.option(
@@ -30,7 +40,7 @@ FLOOR = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def root() -> None:
     """Make and show the ROOT document that names all other keys."""
 

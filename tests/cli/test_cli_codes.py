@@ -28,6 +28,12 @@ LINKED = f"{SIGN} {MODEL} --linked-for 0x08004200"
         ("release list --server=", 2, "which server? pass --server"),
         # words that do not go together
         (f"{SIGN} {MODEL} --program --linked-for 0x08004200", 2, "are for firmware, not for a --program"),
+        # words that are there twice: of two values, one would be left out
+        (f"{LINKED} --key image-b.pem", 2, "--key is given twice, and takes one value (see 'fota sign"),
+        (f"{LINKED} --version=1.2.4", 2, "--version is given twice, and takes one value"),
+        (f"{LINKED} --output image.img", 2, "--output is given twice, and takes one value"),
+        ("manifest sign release.suit --key release-1.pem --key release-3.pem", 2, "--key is given twice"),
+        ("agent run --vdev blank.vdev --once --until-idle", 2, "--once and --until-idle exclude each other"),
         # inputs
         ("server init --data new --keys closed", 3, "--keys closed: there is no server.crt (--tls-cert)"),
         ("server run --data gateway", 3, "gateway is not set up"),

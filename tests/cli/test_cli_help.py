@@ -11,6 +11,7 @@ import pytest
 from test_cli_walk import ALL
 
 from fota_cli.examples import EXAMPLES
+from fota_wire.errors import FotaError
 from fota_wire.host_options import Renamed
 
 FOTA = [sys.executable, "-m", "fota_cli"]
@@ -68,6 +69,22 @@ def test_old_name_of_an_option_is_taken_with_a_note_and_shown_nowhere(
         command.make_context(path, [*words, param.old, "x"])
     assert param.old not in command.get_help(click.Context(command))
     assert param.old not in " ".join(o.value for o in command.shell_complete(click.Context(command), "--"))
+
+
+VALUES = [(path, param) for path in ALL for param in ALL[path].params
+          if isinstance(param, click.Option) and not param.is_flag]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "param"), VALUES, ids=[f"{path} {param.name}" for path, param in VALUES])
+def test_option_given_twice_is_refused_unless_it_may_be(path: str, param: click.Option) -> None:
+    words = shlex.split(EXAMPLES[path])[len(path.split()) :]
+    said = ""
+    try:
+        ALL[path].make_context(path, [*words, param.opts[0], "x", param.opts[-1], "x"])
+    except (click.UsageError, FotaError) as exc:
+        said = str(exc)
+    name = max(param.opts, key=len)
+    assert (said == f"{name} is given twice, and takes one value") is not param.multiple, said
 
 
 @pytest.mark.parametrize(

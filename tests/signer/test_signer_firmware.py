@@ -63,6 +63,32 @@ def test_elf_bytes_under_no_section_are_taken():
     assert load_firmware(Elf([(START, CODE + b"tail")]).build(), "app") == CODE + b"tail"
 
 
+OWN = (
+    ".linear_coeffs",
+    ".lines",
+    ".notes",
+    ".debugger",
+    ".stability",
+    ".gnudata",
+    ".ARM.calibration",
+    "comment",
+)
+"""Names that begin as those of compilers do, and are not."""
+COMPILERS = (
+    *(
+        ".debug",
+        ".debug_line_str",
+        ".zdebug_info",
+        ".debug$S",
+        ".line",
+        ".stab",
+        ".stabstr",
+        ".stab.indexstr",
+    ),
+    *(".gnu_debuglink", ".gnu.lto_main", ".iar.debug_frame", ".defmt", ".llvmbc", ".note.gnu.property"),
+)
+
+
 @pytest.mark.parametrize(
     ("section", "taken"),
     [
@@ -70,6 +96,8 @@ def test_elf_bytes_under_no_section_are_taken():
         (Section(".extra", b"content", flags=0), False),
         (Section(".extra", b"content", flags=0, kind=0x80000001), False),
         (Section(".init_array", b"1234", kind=14), False),
+        *((Section(name, b"content", flags=0), False) for name in OWN),
+        *((Section(name, b"content", flags=0), True) for name in COMPILERS),
         (Section(".partly", bytes(8), segment=0, at=len(CODE) - 4), False),
         (Section(".extra", flags=ALLOC), True),
         (Section(".debug_info", b"content", flags=0), True),
@@ -166,8 +194,20 @@ def test_elf_whose_debug_data_was_stripped_is_whole():
 
 def test_elf_with_bytes_that_nothing_describes_refused():
     sections = [Section(".text", CODE, segment=0, addr=START)]
-    refused(Elf(sections=sections, behind=b"second file").build(), "are in no segment and no section")
+    refused(
+        Elf(sections=sections, behind=b"second file").build(),
+        "are in no segment that is loaded and no section",
+    )
     assert load_firmware(Elf(sections=sections, behind=bytes(64)).build(), "app") == CODE
+
+
+@pytest.mark.parametrize("kind", [0, 2, 4, 7, 0x60000000, 0x6474E551, 0x70000001])
+def test_elf_bytes_of_a_segment_that_is_not_loaded_are_refused(kind):
+    """An ELF without section headers: objcopy --strip-section-headers, llvm-strip --strip-sections."""
+    elf = bytearray(Elf([(START, CODE), (START + len(CODE), INITIAL)]).build())
+    assert load_firmware(bytes(elf), "app") == CODE + INITIAL
+    struct.pack_into("<I", elf, 52 + 32, kind)
+    refused(bytes(elf), "in no segment that is loaded")
 
 
 def test_elf_headers_at_the_begin_of_a_segment_are_no_firmware():

@@ -22,6 +22,7 @@ from fota_wire.host_options import (
     PUBLIC_KEY,
     ROOT,
     SERVER,
+    Group,
     OneOf,
     Whole,
 )
@@ -103,7 +104,7 @@ def _setting_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of clic
     return command
 
 
-@click.group()
+@click.group(cls=Group)
 def server() -> None:
     """Run the update server."""
 

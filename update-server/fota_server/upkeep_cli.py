@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fota_wire.errors import VerifyError
-from fota_wire.host_options import BACKUP, FOLDER, JSON, SERVER
+from fota_wire.host_options import BACKUP, FOLDER, JSON, SERVER, Command
 
 if TYPE_CHECKING:
     from fota_server.backup import Summary
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _data = click.option("--data", type=SERVER, required=True, help="Folder of the server.")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("target", type=FOLDER)
 @_data
 @click.option("--without-keys", is_flag=True, help="Leave the private keys out: TLS and ASSIGN.")
@@ -49,7 +49,7 @@ def backup(target: Path, data: Path, without_keys: bool, as_json: bool) -> None:
         )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("source", type=BACKUP)
 @_data
 @JSON
@@ -73,7 +73,7 @@ def restore(source: Path, data: Path, as_json: bool) -> None:
         click.echo(f"the backup was made without private keys: put them into {data / 'keys'} first")
 
 
-@click.command()
+@click.command(cls=Command)
 @_data
 def migrate(data: Path) -> None:
     """Bring the database to this program's schema, without starting the server.
@@ -103,7 +103,7 @@ def migrate(data: Path) -> None:
     click.echo(f"the database of {data} has schema {SCHEMA_VERSION}")
 
 
-@click.command()
+@click.command(cls=Command)
 @_data
 @JSON
 def check(data: Path, as_json: bool) -> None:

@@ -9,7 +9,7 @@ import click
 from fota_wire.errors import VerifyError
 from fota_wire.files import check_output, read_input
 from fota_wire.host_chips import DEFAULT
-from fota_wire.host_options import BUS_LOG, CHIP, FILE, FORCE, JSON, OWN_FILE, VDEV, OneOf, Whole
+from fota_wire.host_options import BUS_LOG, CHIP, FILE, FORCE, JSON, OWN_FILE, VDEV, Group, OneOf, Whole
 from fota_wire.host_options import ROM as MASK_ROM
 from fota_wire.host_print import print_result
 from fota_wire.host_values import UsageError
@@ -21,7 +21,7 @@ ROM = click.option("--rom", type=MASK_ROM, help="Mask ROM of an ESP32-C3 to run 
 TIME = click.option("--time-ms", type=Whole(1), default=3000, show_default=True, help="Virtual time.")
 
 
-@click.group()
+@click.group(cls=Group)
 def vdev() -> None:
     """Create, provision and run virtual devices: a microcontroller with an ATECC608 in one file."""
 

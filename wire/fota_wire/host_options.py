@@ -141,6 +141,42 @@ class Uuid(click.ParamType[bytes]):
         return value if isinstance(value, bytes) else uuid_bytes(str(value), _label(param))
 
 
+class Command(click.Command):
+    """A command that refuses an option given twice, unless it may be: one value would be left out."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what was typed.
+
+        Raises:
+            click.UsageError: an option that takes one value was given twice.
+        """
+        opts, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        if not ctx.resilient_parsing and not any(param.is_eager for param in given):  # completion; --help
+            _refuse_twice(ctx, opts, given)
+        return super().parse_args(ctx, args)
+
+
+def _refuse_twice(ctx: click.Context, opts: Any, given: list[click.Parameter]) -> None:  # noqa: ANN401
+    first: dict[str | None, click.Option] = {}
+    for param in given:
+        if not isinstance(param, click.Option) or param.multiple:
+            continue
+        before = first.get(param.name)
+        if before is None:
+            first[param.name] = param
+        elif before is not param:
+            raise click.UsageError(f"{_label(before)} and {_label(param)} exclude each other", ctx)
+        elif not param.is_flag and getattr(param, "old", None) not in opts:  # old names: Renamed says it
+            raise click.UsageError(f"{_label(param)} is given twice, and takes one value", ctx)
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+    group_class = type
+
+
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 

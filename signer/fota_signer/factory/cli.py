@@ -7,11 +7,11 @@ import click
 
 from fota_wire.errors import InputError, StorageError
 from fota_wire.files import check_output, name_of, write_output
-from fota_wire.host_options import CERTIFICATE, FILE, FORCE, JSON, SECRET, Whole
+from fota_wire.host_options import CERTIFICATE, FILE, FORCE, JSON, SECRET, Group, Whole
 from fota_wire.host_print import print_result
 
 
-@click.group()
+@click.group(cls=Group)
 def ca() -> None:
     """Make and show the device CA: it signs the certificates of devices."""
 
