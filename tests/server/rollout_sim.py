@@ -158,6 +158,13 @@ class Witness:
         self.given[device.id] = now
         return None
 
+    def failed(self, devices: dict[str, SimDevice], device: SimDevice) -> None:
+        """The server took it that a device went back: if these are too many, nobody is given more."""
+        wave = self.wave[device.id]
+        _, failed = self.shares(devices, wave)
+        if failed * WHOLE > self.policy.errors * self.size[wave] and not self.forgiven:
+            self.stopped = True
+
     def shares(self, devices: dict[str, SimDevice], wave: int) -> tuple[int, int]:
         """Devices of a wave that confirmed, and that failed, as the server was told."""
         words = Counter(devices[one].verdict for one, number in self.wave.items() if number == wave)
@@ -253,11 +260,7 @@ class Simulation:
         halted, stop_at = False, self.now + self.scenario.days * DAY_S
         while self.now < stop_at:
             self.now += STEP_S
-            while await self.fleet.planner.step():
-                pass
-            while await self.fleet.planner.look(self.now):
-                while await self.fleet.planner.step():
-                    pass
+            await self.go_on()
             row, waves = await self.fleet.database.read(_standing, number)
             self.witness.stopped = halted or row.paused
             self.witness.looks(self.devices, waves, row.held is not None, self.now)
@@ -283,6 +286,12 @@ class Simulation:
                 await self.fleet.database.write(rollouts.approve, number, "sim")
                 self.witness.delayed = True
         await checkins.stop()
+
+    async def go_on(self) -> None:
+        """Give the planner its turn."""
+        planner = self.fleet.planner
+        while await planner.step() or await planner.look(self.now):
+            pass
 
     def new_life(self) -> CheckIns:
         policy = Policy(interval_s=INTERVAL_S)
@@ -315,6 +324,8 @@ class Simulation:
             if told:
                 device.verdict = told
                 self.witness.on_trial.discard(device.id)
+                if told == "reverted":
+                    self.witness.failed(self.devices, device)
         device.nonce = answer.nonce
         heapq.heappush(self.queue, (self.now + answer.interval, device.id))
         signed = assignment.open_assignment(

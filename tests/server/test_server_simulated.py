@@ -7,6 +7,8 @@ import pytest
 from rollout_sim import Scenario, Simulation
 from server_world import Keys
 
+from fota_server import hand_out
+
 
 @pytest.mark.parametrize("seed", range(3))
 def test_rollout_does_what_its_plan_promised(tmp_path: Path, keys: Keys, seed: int) -> None:
@@ -14,3 +16,33 @@ def test_rollout_does_what_its_plan_promised(tmp_path: Path, keys: Keys, seed: i
     witness = asyncio.run(Simulation(tmp_path / "fota.db", keys, scenario, seed).run())
     assert witness.found == [], f"seed {seed}: {scenario}"
     assert witness.given, "something happened"
+
+
+class OneBatch(Simulation):
+    """One device went back and says so, while all others ask for the release at the same moment."""
+
+    async def live(self, number: int) -> None:
+        devices, database, checkins = list(self.devices.values()), self.fleet.database, self.new_life()
+        await self.go_on()
+        await database.write(hand_out.halt, "each shall be known, and given nothing yet", "test")
+        await asyncio.gather(*(self.call(checkins, one) for one in devices))
+        await database.write(hand_out.unhalt, "test")
+        bad = devices[10]
+        while not bad.events:
+            await self.call(checkins, bad)
+        await asyncio.gather(*(self.call(checkins, one) for one in devices))
+        await checkins.stop()
+        self.given = [one.id for one in devices if one.given_at is not None]
+        self.shown = await self.fleet.show(number)
+
+
+@pytest.mark.parametrize(("on_failure", "state"), [("pause", "running"), ("rollback", "cancelling")])
+def test_nobody_is_given_what_fails_in_the_same_batch(
+    tmp_path: Path, keys: Keys, on_failure: str, state: str
+) -> None:
+    policy = {"waves": ["rest"], "errors": "0%", "on_failure": on_failure}
+    simulation = OneBatch(tmp_path / "fota.db", keys, Scenario(policy, devices=21, days=0, bad=100), 0)
+    asyncio.run(simulation.run())
+    assert len(simulation.given) == 1
+    assert simulation.shown["held"] == "wave 1: 1 of 21 device(s) in error (1 failed); at most 0% may"
+    assert simulation.shown["state"] == state

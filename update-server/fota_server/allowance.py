@@ -46,7 +46,8 @@ class Gate:
 @dataclass(slots=True, kw_only=True)
 class Allowance:
     """What may still be handed out at ``now``. ``trials_left``: None: no budget is set. ``gates``: of the
-    rollouts in waves by their numbers; others are limited by the budget and by ``halted`` alone.
+    rollouts in waves by their numbers; others are limited by the budget and by ``halted`` alone. ``stopped``:
+    rollouts that paused themselves in this transaction.
     """
 
     now: int
@@ -54,6 +55,7 @@ class Allowance:
     trials_left: int | None
     gates: dict[int, Gate] = field(default_factory=dict)
     changed: set[int] = field(default_factory=set)
+    stopped: set[int] = field(default_factory=set)
 
     def why_not(self, rollout_id: int, rank: int | None, size: int, zone: str | None = None) -> str | None:
         """Return why a device of this rank is not given ``size`` bytes now, or None: it may be.
@@ -62,6 +64,8 @@ class Allowance:
         """
         if self.halted:
             return "all rollouts are halted"
+        if rollout_id in self.stopped:
+            return "its rollout has just paused itself"
         gate = self.gates.get(rollout_id)
         reason = self._why_gate(gate, rank, size, zone) if gate else None
         if reason is None and self.trials_left is not None and self.trials_left <= 0:

@@ -9,19 +9,19 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
 
-from fota_server import hand_out, schema
+from fota_server import hand_out, orders, schema
 from fota_server.admission import KEY_COLUMNS, Forbidden, key_order, refuse
 from fota_server.allowance import Allowance
 from fota_server.catalog import Catalog
 from fota_server.crypto import AssignSigner
 from fota_server.database import Database
-from fota_server.decide import ON_TRIAL, RolloutState, Target, TargetState, Twin, judge
+from fota_server.decide import GIVEN_UP, ON_TRIAL, RolloutState, Target, TargetState, Twin, judge
 from fota_server.facts import Judged, store
 from fota_server.identity import Identity
 from fota_server.trust import TrustChain, fits
@@ -93,7 +93,10 @@ class _Waiting:
 
 
 class CheckIns:
-    """The queue of check-ins and the task that serves it."""
+    """The queue of check-ins and the task that serves it.
+
+    ``on_failure`` is called when it is on the disk that a device failed: there may be something to take back.
+    """
 
     def __init__(
         self,
@@ -103,6 +106,7 @@ class CheckIns:
         signer: AssignSigner,
         policy: Policy,
         clock: Callable[[], int],
+        on_failure: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._catalog = catalog
@@ -110,6 +114,7 @@ class CheckIns:
         self._signer = signer
         self._policy = policy
         self._clock = clock
+        self._on_failure = on_failure
         self._queue: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -192,6 +197,8 @@ class CheckIns:
             return []
         now = self._clock()
         found = await self._database.write(self._judge_all, list(batch.values()), now)
+        if _failed(found):
+            self._on_failure()
         return [
             (waiting, item if isinstance(item, FotaError) else self._respond(item, now))
             for waiting, item in zip(batch.values(), found, strict=True)
@@ -204,10 +211,30 @@ class CheckIns:
         twins = {row.id: (row, _target(row, releases) if row.target_id else None) for row in rows}
         going = {target.rollout_id for _, target in twins.values() if target and _may_be_given(target)}
         left = hand_out.allowance(connection, going, now)
-        found = [self._judge(waiting.identity, waiting.request, twins, left) for waiting in batch]
-        store(connection, [item for item in found if isinstance(item, Judged)], now)
+        # Who was given something speaks first: if that pauses a rollout, nobody else is given it now.
+        pending = {
+            key for key, (_, target) in twins.items() if target and target.state is TargetState.PENDING
+        }
+        of = {one.identity.device_id: one for one in batch}
+        found = {
+            key: self._judge(one.identity, one.request, twins, left)
+            for key, one in of.items()
+            if key not in pending
+        }
+        failed = _failed(found.values())
+        if failed:
+            store(connection, _judged(found.values()), now)
+            left.stopped |= {
+                number for number in sorted(failed) if orders.stop_failed(connection, number, now)
+            }
+        given = {
+            key: self._judge(one.identity, one.request, twins, left)
+            for key, one in of.items()
+            if key in pending
+        }
+        store(connection, _judged(given.values() if failed else (found | given).values()), now)
         hand_out.store(connection, left)
-        return found
+        return [(found | given)[key] for key in of]
 
     def _judge(
         self,
@@ -305,6 +332,21 @@ def _target(row: Any, releases: dict[int, Any]) -> Target:  # noqa: ANN401 - a d
         withdrawn=row.withdrawn_at is not None,
         cancelling=row.rollout_state == RolloutState.CANCELLING,
     )
+
+
+def _judged(items: Iterable[Judged | Forbidden]) -> list[Judged]:
+    return [item for item in items if isinstance(item, Judged)]
+
+
+def _failed(items: Iterable[Judged | Forbidden]) -> set[int]:
+    """Return the rollouts of which a device has just failed."""
+    return {
+        target.rollout_id
+        for item in _judged(items)
+        if (target := item.twin.target)
+        and item.verdict.target_state in GIVEN_UP
+        and target.state not in GIVEN_UP
+    }
 
 
 def _may_be_given(target: Target) -> bool:

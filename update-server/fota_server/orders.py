@@ -290,10 +290,24 @@ def _stored(connection: Connection, row: Any) -> Order:  # noqa: ANN401 - a driv
 
 def go_on(connection: Connection, rollout_id: int, at: int) -> None:
     """Do the next step of a rollout in waves, and what its policy says of one that fails."""
-    pause = wave_work.go_on(connection, rollout_id, at)
+    if wave_work.go_on(connection, rollout_id, at):
+        _after_failure(connection, rollout_id)
+
+
+def stop_failed(connection: Connection, rollout_id: int, at: int) -> bool:
+    """Have a rollout in waves of which a device has just failed pause, if that is one too many, with what its
+    policy says; return whether it did. In the transaction that hands out: nobody else is given it.
+    """
+    stopped = wave_work.stop_failed(connection, rollout_id, at) is not None
+    if stopped:
+        _after_failure(connection, rollout_id)
+    return stopped
+
+
+def _after_failure(connection: Connection, rollout_id: int) -> None:
     query = select(_rollouts.c.policy, _rollouts.c.kind).where(_rollouts.c.id == rollout_id)
     row = connection.execute(query).one()
-    if pause and policy_of(row.policy).on_failure is OnFailure.ROLLBACK and row.kind == UPDATE:
+    if policy_of(row.policy).on_failure is OnFailure.ROLLBACK and row.kind == UPDATE:
         take_back(connection, rollout_id, "server")
 
 

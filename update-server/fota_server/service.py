@@ -196,8 +196,9 @@ class _Service:
         artifacts = self._artifacts = ArtifactStore(config.data / "artifacts", config.max_artifact)
         artifacts.prepare()
         self._retired, self._refusals = Retired(), Refusals()
-        self._checkins = CheckIns(database, Catalog(), trust, signer, policy, now)
         self._planner = Planner(database, trust)
+        wake = self._planner.wake
+        self._checkins = CheckIns(database, Catalog(), trust, signer, policy, now, wake)
         self._reader = open_reader(database)
         of_devices = device_plane.DevicePlane(
             database, self._checkins, artifacts, self._refusals, self._reader, auto

@@ -4,7 +4,7 @@ Every step is one short transaction; a server that is killed between two asks th
 """
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, case, func, insert, select, update
@@ -13,7 +13,7 @@ from sqlalchemy.sql.selectable import NamedFromClause
 from fota_server import schema
 from fota_server.database import now as clock
 from fota_server.database import record_audit
-from fota_server.decide import ON_TRIAL, RolloutState, TargetState
+from fota_server.decide import CLOSED, GIVEN_UP, ON_TRIAL, RolloutState, TargetState
 from fota_server.hand_out import is_halted, policy_of
 from fota_server.plan import Order
 from fota_server.promise import BROKEN, link
@@ -142,15 +142,26 @@ def cut(connection: Connection, rollout_id: int, order: Order) -> None:
 # -- how they stand ------------------------------------------------------------------------------------------
 
 
-def standings(connection: Connection, rollout_id: int, policy: Policy, now: int) -> list[tuple[Any, Wave]]:
-    """Return the rows of a rollout's waves with what they stand like."""
+def standings(
+    connection: Connection, rollout_id: int, policy: Policy, now: int, *, ended: bool = False
+) -> list[tuple[Any, Wave]]:
+    """Return the rows of a rollout's waves with what they stand like.
+
+    ``ended``: count only those that ended badly or were closed, as if all others were still to be given it.
+    One index has all of that, so it is short enough for a check-in's transaction (30 ms of 100,000);
+    who has fallen silent takes ten times as long to count.
+    """
     query = select(_waves).where(_waves.c.rollout_id == rollout_id).order_by(_waves.c.number)
     found, below = [], -1
     for row in connection.execute(query).all():
         counts = Counts(pending=row.devices)
         if row.phase != Phase.WAITING:
             within = _targets.c.rank > below, _targets.c.rank <= row.last_rank
-            counts = _counts(connection, rollout_id, within, policy, now)
+            states = _states(connection, rollout_id, within, ended=ended)
+            if ended:
+                states[TargetState.PENDING] = row.devices - sum(states.values())
+            silent = 0 if ended else _silent(connection, rollout_id, within, policy, now, states)
+            counts = Counts.of(states, silent)
         found.append(
             (
                 row,
@@ -167,28 +178,35 @@ def standings(connection: Connection, rollout_id: int, policy: Policy, now: int)
     return found
 
 
-def _counts(
+def _states(
+    connection: Connection, rollout_id: int, within: tuple[ColumnElement[bool], ...], *, ended: bool
+) -> dict[TargetState, int]:
+    query = select(_targets.c.state, func.count().label("n")).where(
+        _targets.c.rollout_id == rollout_id, *within
+    )
+    if ended:
+        query = query.where(_targets.c.state.in_((*GIVEN_UP, *CLOSED)))
+    return {TargetState(row.state): row.n for row in connection.execute(query.group_by(_targets.c.state))}
+
+
+def _silent(
     connection: Connection,
     rollout_id: int,
     within: tuple[ColumnElement[bool], ...],
     policy: Policy,
     now: int,
-) -> Counts:
-    mine = _targets.c.rollout_id == rollout_id
-    query = select(_targets.c.state, func.count().label("n")).where(mine, *within).group_by(_targets.c.state)
-    states = {TargetState(row.state): row.n for row in connection.execute(query)}
-    silent = 0
-    if policy.silence_s is not None and any(states.get(state) for state in ON_TRIAL):
-        seen = case(
-            (_devices.c.last_seen > _targets.c.given_at, _devices.c.last_seen), else_=_targets.c.given_at
-        )
-        quiet = (
-            select(func.count())
-            .select_from(_targets.join(_devices, _devices.c.id == _targets.c.device_id))
-            .where(mine, *within, _targets.c.state.in_(ON_TRIAL), seen < now - policy.silence_s)
-        )
-        silent = int(connection.execute(quiet).scalar_one())
-    return Counts.of(states, silent)
+    states: Mapping[TargetState, int],
+) -> int:
+    if policy.silence_s is None or not any(states.get(state) for state in ON_TRIAL):
+        return 0
+    seen = case((_devices.c.last_seen > _targets.c.given_at, _devices.c.last_seen), else_=_targets.c.given_at)
+    quiet = (
+        select(func.count())
+        .select_from(_targets.join(_devices, _devices.c.id == _targets.c.device_id))
+        .where(_targets.c.rollout_id == rollout_id, *within)
+        .where(_targets.c.state.in_(ON_TRIAL), seen < now - policy.silence_s)
+    )
+    return int(connection.execute(quiet).scalar_one())
 
 
 def shown(connection: Connection, rollout_id: int, policy: Policy, now: int) -> list[dict[str, Any]]:
@@ -252,6 +270,22 @@ def go_on(connection: Connection, rollout_id: int, now: int) -> Pause | None:
         hold(connection, rollout_id, step.reason)
         return step
     return None
+
+
+def stop_failed(connection: Connection, rollout_id: int, now: int) -> Pause | None:
+    """Have a rollout pause itself if devices that failed are above its limit already; return that pause.
+
+    Who has fallen silent is not counted: `go_on` does.
+    """
+    if rollout_id not in in_waves(connection):
+        return None
+    policy = _policy(connection, rollout_id)
+    waves = [wave for _, wave in standings(connection, rollout_id, policy, now, ended=True)]
+    step = next_step(policy, waves, now)
+    if not isinstance(step, Pause):
+        return None
+    hold(connection, rollout_id, step.reason)
+    return step
 
 
 def hold(connection: Connection, rollout_id: int, reason: str) -> None:
