@@ -1,6 +1,7 @@
-"""``fota group``: groups of devices, that orders are given to."""
+"""``fota group``: groups of devices, that orders are given to; put in by hand, or by a filter."""
 
 import sys
+from typing import Any
 from urllib.parse import quote
 
 import click
@@ -12,6 +13,10 @@ from fota_wire.host_print import date, print_result, table
 
 NAME = click.argument("name")
 IDS = click.argument("device_ids", metavar="ID...", type=DeviceId(), nargs=-1, required=True)
+FILTER = click.option(
+    "--filter", "-f", "text", metavar="FILTER", help="What its devices follow from (docs/fleet.md)."
+)
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say for which devices the filter holds.")
 
 
 @click.group(cls=Group)
@@ -21,11 +26,45 @@ def group() -> None:
 
 @group.command("create")
 @NAME
+@FILTER
+@DRY_RUN
 @connected
-def create_group(client: OperatorClient, name: str, as_json: bool) -> None:
-    """Create group NAME."""
-    answer = client.post("groups", {"name": name})
+def create_group(client: OperatorClient, name: str, text: str | None, dry_run: bool, as_json: bool) -> None:
+    """Create group NAME, whose devices you put in, or that has all those for which a FILTER holds.
+
+    Who is in it then follows from what is known of each device. A rollout is of the devices that are in it
+    when it is given: who leaves keeps it, who comes later gets it by the same order, given again.
+    """
+    if text is None and dry_run:
+        raise click.UsageError("--dry-run says for which devices a --filter holds: there is none")
+    body: dict[str, object] = {"name": name} if text is None else {"name": name, "filter": text}
+    if dry_run:
+        _tell_preview(client.post("groups", body | {"dry_run": True}), as_json)
+        return
+    answer = client.post("groups", body, shown_by="fota group list")
     print_result(answer, as_json, f"group {name} {'created' if answer['created'] else 'exists already'}")
+
+
+@group.command("set")
+@NAME
+@click.option("--filter", "-f", "text", metavar="FILTER", required=True, help="The filter from now on.")
+@DRY_RUN
+@connected
+def set_filter(client: OperatorClient, name: str, text: str, dry_run: bool, as_json: bool) -> None:
+    """Have group NAME, that goes by a filter, go by another. What rollouts want of its devices stays."""
+    body: dict[str, object] = {"filter": text}
+    if dry_run:
+        _tell_preview(client.post(_path(name, "/filter"), body | {"dry_run": True}), as_json)
+        return
+    answer = client.post(_path(name, "/filter"), body, shown_by="fota group list")
+    print_result(answer, as_json, f"group {name} goes by {text}; 'fota group list' says when it is filled")
+
+
+def _tell_preview(answer: dict[str, Any], as_json: bool) -> None:
+    lines = [f"it holds for {answer['devices']} device(s)", *answer["first"]]
+    if answer["devices"] > len(answer["first"]):
+        lines.append("...")
+    print_result(answer, as_json, "\n".join(lines))
 
 
 @group.command("add")
@@ -80,8 +119,16 @@ def list_groups(client: OperatorClient, as_json: bool) -> None:
     if as_json:
         print_result({"groups": listed}, True)
         return
-    rows = [(item["name"], item["devices"], date(item["created_at"])) for item in listed]
-    click.echo(table(("GROUP", "DEVICES", "CREATED"), rows))
+    rows = [
+        (
+            item["name"],
+            f"{item['devices']}, being filled" if item["filling"] else item["devices"],
+            date(item["created_at"]),
+            item["filter"],
+        )
+        for item in listed
+    ]
+    click.echo(table(("GROUP", "DEVICES", "CREATED", "FILTER"), rows))
 
 
 def _path(name: str, rest: str = "") -> str:

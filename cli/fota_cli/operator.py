@@ -10,9 +10,10 @@ from urllib.parse import quote
 import click
 
 from fota_cli import net
+from fota_cli.attributes import attributes_text, list_attributes, set_attributes
 from fota_cli.client import OperatorClient
 from fota_cli.device_keys import attested_text, certify, key_text, renew, retire, rotate
-from fota_cli.options import connected, yes_option
+from fota_cli.options import connected, filter_option, yes_option
 from fota_cli.refused import refusal_text, refused
 from fota_wire.errors import VerifyError
 from fota_wire.files import read_input
@@ -141,10 +142,11 @@ def device() -> None:
 
 @device.command("list")
 @click.option("--group", "-g", metavar="NAME", help="Only devices of this group.")
+@filter_option
 @connected
-def list_devices(client: OperatorClient, group: str | None, as_json: bool) -> None:
+def list_devices(client: OperatorClient, group: str | None, text: str | None, as_json: bool) -> None:
     """List devices: installed, running and confirmed apart."""
-    devices = list(client.pages("devices", "devices", group=group))
+    devices = list(client.pages("devices", "devices", group=group, filter=text))
     if as_json:
         print_result({"devices": devices}, True)
         return
@@ -198,6 +200,7 @@ def _facts(answer: dict[str, Any]) -> dict[str, object]:
     ]
     told = [f"{date(item['at'])} {item['code']} {item['detail']}" for item in answer["events"]]
     more = {
+        "attributes": attributes_text(answer["attributes"]),
         "report": answer["refused_report"],
         "refused": [refusal_text(item) for item in answer["refusals"]],
         "published": published,
@@ -249,7 +252,7 @@ def admit(client: OperatorClient, device_id: str, as_json: bool) -> None:
     _tell_status(client.post(f"devices/{quote(device_id, safe='')}/admit"), as_json)
 
 
-for _command in (retire, rotate, renew, certify, refused):
+for _command in (retire, rotate, renew, certify, refused, set_attributes, list_attributes):
     device.add_command(_command)
 
 

@@ -62,6 +62,17 @@ def scope_options(function: Callable[..., None]) -> Callable[..., None]:
     return click.option("--group", "-g", metavar="NAME", help="All devices of a group.")(function)
 
 
+def filter_option(function: Callable[..., None]) -> Callable[..., None]:
+    """Add --filter, as ``text``."""
+    return click.option(
+        "--filter",
+        "-f",
+        "text",
+        metavar="FILTER",
+        help="Only devices for which this holds: 'hardware = C and not frozen', say (docs/fleet.md).",
+    )(function)
+
+
 def yes_option(function: Callable[..., None]) -> Callable[..., None]:
     """Add --yes. Questions are asked on a terminal only: a script goes on without it."""
     return click.option("--yes", "-y", is_flag=True, help="Do not ask; a script is not asked anyway.")(

@@ -193,6 +193,7 @@ def test_group_of_thousands_is_filled_emptied_and_told_in_bounded_transactions(
             assert len(connection.execute(wanted).all()) == SIZE
             assert groups.list_groups(connection, "", 10) == [
                 {"name": "more", "created_at": pytest.approx(2e9, rel=0.5), "devices": 1}
+                | {"filter": None, "filling": False}
             ]
 
     in_fleet(tmp_path / "fota.db", keys, SIZE, work)

@@ -112,7 +112,7 @@ def test_order_of_a_server_that_dies_is_finished_by_another(own: Server, twin: S
         connection.executemany(
             "INSERT INTO devices (id, admitted_by, revoked) VALUES (?, 'x', false)", [(i,) for i in ids]
         )
-        connection.execute("INSERT INTO groups VALUES ('all', 0)")
+        connection.execute("INSERT INTO groups (name, created_at) VALUES ('all', 0)")
         connection.executemany("INSERT INTO members VALUES ('all', ?)", [(one,) for one in ids])
     status, started = twin.api("POST", "rollouts", {"version": "1.1.0", "group": "all"})
     assert (status, started["status"]) == (202, "planning")

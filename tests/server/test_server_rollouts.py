@@ -381,7 +381,7 @@ def test_killed_server_goes_on_with_the_rollout_that_it_gave_a_number(own: Serve
         ids = [f"0123{number:014x}" for number in range(size)]
         rows = [(one, "x", False) for one in ids]
         connection.executemany("INSERT INTO devices (id, admitted_by, revoked) VALUES (?, ?, ?)", rows)
-        connection.execute("INSERT INTO groups VALUES ('all', 0)")
+        connection.execute("INSERT INTO groups (name, created_at) VALUES ('all', 0)")
         connection.executemany("INSERT INTO members VALUES ('all', ?)", [(one,) for one in ids])
     own.start()
     status, rollout = own.api("POST", "rollouts", {"version": "1.1.0", "group": "all"})

@@ -6,9 +6,11 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, bindparam, delete, insert, or_, select, update
 
-from fota_server import schema, telemetry
+from fota_server import attributes, dynamic, schema, telemetry
 from fota_server.database import record_audit
 from fota_server.decide import GIVEN_UP, HELD, UNDER_WAY
+from fota_server.filter_sql import condition
+from fota_server.filters import parse_filter
 from fota_server.groups import require_group
 from fota_server.identity import is_device_id
 from fota_server.refusals import list_refusals
@@ -22,12 +24,12 @@ MAX_PAGE = 1000
 
 
 def list_devices(
-    connection: Connection, *, group: str | None, after: str, limit: int
+    connection: Connection, *, group: str | None, after: str, limit: int, text: str | None = None
 ) -> list[dict[str, Any]]:
-    """Return up to ``limit`` devices with ids above ``after``, in order.
+    """Return up to ``limit`` devices with ids above ``after``, in order. ``text``: a filter, or None.
 
     Raises:
-        InputError: there is no such group.
+        InputError: there is no such group, or the filter is none.
     """
     query = (
         _query().where(schema.devices.c.id > after).order_by(schema.devices.c.id).limit(min(limit, MAX_PAGE))
@@ -36,6 +38,8 @@ def list_devices(
         require_group(connection, group)
         members = select(schema.members.c.device_id).where(schema.members.c.group_name == group)
         query = query.where(schema.devices.c.id.in_(members))
+    if text is not None:
+        query = query.where(condition(parse_filter(text)))
     return _views(connection, connection.execute(query).mappings().all())
 
 
@@ -111,7 +115,11 @@ def _views(connection: Connection, rows: Sequence[RowMapping]) -> list[dict[str,
     )
     for member in connection.execute(of):
         groups[member.device_id].append(member.group_name)
-    return [_view(row, groups[row["id"]], by_manifest, by_image) for row in rows]
+    known = attributes.of(connection, [row["id"] for row in rows])
+    return [
+        _view(row, groups[row["id"]], by_manifest, by_image) | {"attributes": known[row["id"]]}
+        for row in rows
+    ]
 
 
 def _versions_by_image(connection: Connection, hashes: set[str]) -> dict[str, str]:
@@ -233,6 +241,22 @@ def admit(connection: Connection, device_id: str, actor: str) -> dict[str, Any]:
     if result.rowcount == 0:
         connection.execute(insert(table).values(id=device_id, **fresh))
     record_audit(connection, actor, "device.admit", device_id)
+    dynamic.refresh(connection, [device_id])
+    return show_device(connection, device_id)
+
+
+def set_attributes(
+    connection: Connection, device_id: str, words: attributes.Words, actor: str
+) -> dict[str, Any]:
+    """Take in what an operator says of a device, and return it. None: his word is taken back.
+
+    Raises:
+        InputError: not known; no such name or value; too many of them.
+    """
+    for name, value in words.items():
+        attributes.require_word(name, value)
+    show_device(connection, device_id)
+    dynamic.give(connection, {device_id: words}, actor)
     return show_device(connection, device_id)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, Update, bindparam, delete, func, insert, select, update
 
-from fota_server import schema, telemetry
+from fota_server import dynamic, schema, telemetry
 from fota_server.decide import ON_TRIAL, TargetState, Twin, Verdict
 from fota_server.identity import Identity
 from fota_server.rollouts import settle
@@ -92,6 +92,15 @@ def store(connection: Connection, judged: list[Judged], now: int) -> None:
     for item in judged:
         if item.request.telemetry:
             telemetry.store(connection, item.twin.device_id, item.request.telemetry, now)
+    said = {item.twin.device_id: telemetry.said(item.request) for item in judged if item.request.telemetry}
+    news = [item.twin.device_id for item in judged if item.is_new or _is_other_firmware(item)]
+    if news or any(said.values()):
+        dynamic.learn(connection, news, said)
+
+
+def _is_other_firmware(item: Judged) -> bool:
+    report = item.verdict.report
+    return report is not None and report.image_hash != item.twin.running_hash
 
 
 def _admission(identity: Identity, now: int) -> dict[str, object]:

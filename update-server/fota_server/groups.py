@@ -6,9 +6,13 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, exists, func, insert, literal, select
 
-from fota_server import rollouts, schema
+from fota_server import dynamic, rollouts, schema
 from fota_server.database import Database, now, record_audit
+from fota_server.filters import parse_filter
 from fota_wire.errors import InputError, VerifyError
+
+MAX_FILTERED = 256
+"""Groups that go by a filter: all of them are asked whenever something of a device has changed."""
 
 _GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _groups, _members, _devices = schema.groups, schema.members, schema.devices
@@ -18,7 +22,10 @@ def list_groups(connection: Connection, after: str, limit: int) -> list[dict[str
     """Return up to ``limit`` groups with names above ``after``, and the number of their devices."""
     size = select(func.count()).where(_members.c.group_name == _groups.c.name).scalar_subquery()
     query = (
-        select(_groups.c.name, _groups.c.created_at, size.label("devices"))
+        select(
+            *(_groups.c.name, _groups.c.created_at, size.label("devices"), _groups.c.filter),
+            _groups.c.filled_to.is_not(None).label("filling"),
+        )
         .where(_groups.c.name > after)
         .order_by(_groups.c.name)
         .limit(limit)
@@ -26,20 +33,31 @@ def list_groups(connection: Connection, after: str, limit: int) -> list[dict[str
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def create_group(connection: Connection, name: str, actor: str) -> bool:
-    """Make a group; return False if it exists.
+def create_group(connection: Connection, name: str, actor: str, text: str | None = None) -> bool:
+    """Make a group; return False if it exists. ``text``: the filter that it goes by (`dynamic.py`).
 
     Raises:
-        InputError: the name is not usable.
+        InputError: the name is not usable, or the filter is none.
+        VerifyError: it exists with another filter, or without one; or too many have one.
     """
+    if text is not None:
+        parse_filter(text)
     if not _GROUP_NAME.fullmatch(name):
         raise InputError(
             f"group name {name!r}: use up to 64 letters, digits, dots, dashes, underscores", "group-name"
         )
-    if _exists(connection, name):
+    row = connection.execute(select(_groups.c.filter).where(_groups.c.name == name)).first()
+    if row is not None and row.filter != text:
+        goes = f"goes by the filter {row.filter}" if row.filter else "has no filter"
+        raise VerifyError(f"group {name} exists, and {goes}", "group-filter")
+    if row is not None:
         return False
-    connection.execute(insert(_groups).values(name=name, created_at=now()))
-    record_audit(connection, actor, "group.create", name)
+    filtered = select(func.count()).where(_groups.c.filter.is_not(None))
+    if text is not None and connection.execute(filtered).scalar_one() >= MAX_FILTERED:
+        raise VerifyError(f"{MAX_FILTERED} groups go by a filter already", "group-filter")
+    filled_to = None if text is None else dynamic.NONE_YET
+    connection.execute(insert(_groups).values(name=name, created_at=now(), filter=text, filled_to=filled_to))
+    record_audit(connection, actor, "group.create", name, **({} if text is None else {"filter": text}))
     return True
 
 
@@ -84,6 +102,7 @@ async def add_members(database: Database, name: str, device_ids: Sequence[str], 
 
 def _add_page(connection: Connection, name: str, ids: list[str], actor: str) -> int:
     require_group(connection, name)
+    dynamic.require_by_hand(connection, name)
     known = exists().where(_members.c.group_name == name, _members.c.device_id == _devices.c.id)
     new = select(literal(name), _devices.c.id).where(_devices.c.id.in_(ids), ~known)
     done = connection.execute(insert(_members).from_select(["group_name", "device_id"], new))
@@ -111,6 +130,7 @@ async def remove_members(database: Database, name: str, device_ids: Sequence[str
 
 def _remove_page(connection: Connection, name: str, ids: list[str], actor: str) -> int:
     require_group(connection, name)
+    dynamic.require_by_hand(connection, name)
     which = (_members.c.group_name == name) & _members.c.device_id.in_(ids)
     done = connection.execute(delete(_members).where(which))
     record_audit(connection, actor, "group.remove", name, devices=ids)
@@ -159,11 +179,13 @@ def _pages(ids: Sequence[str]) -> Iterator[list[str]]:
 
 def _unknown(connection: Connection, name: str, ids: Sequence[str]) -> list[str]:
     require_group(connection, name)
+    dynamic.require_by_hand(connection, name)
     return _strangers(connection, ids, select(_devices.c.id), _devices.c.id)
 
 
 def _outside(connection: Connection, name: str, ids: Sequence[str]) -> list[str]:
     require_group(connection, name)
+    dynamic.require_by_hand(connection, name)
     inside = select(_members.c.device_id).where(_members.c.group_name == name)
     return _strangers(connection, ids, inside, _members.c.device_id)
 

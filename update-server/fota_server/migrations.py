@@ -95,13 +95,19 @@ def _waves(connection: Connection) -> None:
     connection.execute(text(f"UPDATE targets SET given_at = updated_at WHERE state IN ({given})"))  # noqa: S608 - ours
 
 
+def _filters(connection: Connection) -> None:
+    """Groups may go by a filter over attributes, which is a table that was not there."""
+    add_column(connection, schema.groups.c.filter)
+    add_column(connection, schema.groups.c.filled_to)
+
+
 def _create_indices(connection: Connection, *names: str) -> None:
     for index in (*schema.rollouts.indexes, *schema.targets.indexes):
         if index.name in names:
             index.create(connection, checkfirst=True)
 
 
-STEPS: tuple[Step, ...] = (_tokens_expire, _new_tables, _roles, _audit_chain, _orders_end, _waves)
+STEPS: tuple[Step, ...] = (_tokens_expire, _new_tables, _roles, _audit_chain, _orders_end, _waves, _filters)
 """Append only."""
 
 SCHEMA_VERSION = 1 + len(STEPS)

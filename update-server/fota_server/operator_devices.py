@@ -9,9 +9,10 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from fota_server import devices, renewals, retirement
+from fota_server import attributes, devices, renewals, retirement
 from fota_server.database import Database
 from fota_server.device_plane import read_body
+from fota_server.filters import MAX_FILTER
 from fota_server.operator_input import (
     BODY_S,
     after_of,
@@ -46,12 +47,28 @@ class DeviceHandlers:
         self._device_cas = device_cas
 
     async def list_devices(self, request: Request, _operator: Operator) -> JSONResponse:
-        """GET devices?group&after&limit; ``next`` is the ``after`` of the next page."""
+        """GET devices?group&filter&after&limit; ``next`` is the ``after`` of the next page."""
         limit, group = limit_of(request), query_text(request, "group")
+        text = query_text(request, "filter", MAX_FILTER)
         views = await self._database.read(
-            devices.list_devices, group=group, after=after_of(request), limit=limit
+            devices.list_devices, group=group, after=after_of(request), limit=limit, text=text
         )
         return page("devices", views, limit, "id")
+
+    async def list_attributes(self, request: Request, _operator: Operator) -> JSONResponse:
+        """GET attributes?after&limit: their names, and how many devices have each."""
+        limit, after = limit_of(request), after_of(request)
+        rows = await self._database.read(attributes.names, after, limit)
+        return page("attributes", rows, limit, "name")
+
+    async def describe(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST devices/{id}/attributes {"attributes": {name: text, "": a tag, null: not any more}}."""
+        words = (await read_json(request, {"attributes"})).get("attributes")
+        if not isinstance(words, dict) or not words:
+            raise InputError("attributes has to be an object of names and texts", "json")
+        device_id = device_of(request)
+        shown = await self._database.write(devices.set_attributes, device_id, words, operator.name)
+        return JSONResponse(shown)
 
     async def show_device(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET devices/{id}."""

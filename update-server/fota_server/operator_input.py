@@ -170,11 +170,11 @@ def waves_asked(request: Request) -> InWaves | None:
     return waves_of({"policy": policy, "seed": query_text(request, "seed")})
 
 
-def query_text(request: Request, name: str) -> str | None:
-    """Return the text in a query parameter, or None. Raises InputError: it is too long for anything."""
+def query_text(request: Request, name: str, limit: int = MAX_TEXT) -> str | None:
+    """Return the text in a query parameter, or None. Raises InputError: it is longer than ``limit``."""
     text = request.query_params.get(name)
-    if text is not None and len(text) > MAX_TEXT:
-        raise InputError(f"{name} is longer than {MAX_TEXT} characters", "query")
+    if text is not None and len(text) > limit:
+        raise InputError(f"{name} is longer than {limit} characters", "query")
     return text
 
 

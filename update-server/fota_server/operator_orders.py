@@ -3,9 +3,10 @@
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from fota_server import groups, hand_out, orders, rollouts
+from fota_server import dynamic, groups, hand_out, orders, rollouts
 from fota_server.database import Database
 from fota_server.decide import RolloutState
+from fota_server.filters import MAX_FILTER
 from fota_server.operator_input import (
     after_of,
     device_ids_of,
@@ -50,10 +51,31 @@ class OrderHandlers:
         return page("groups", views, limit, "name")
 
     async def create_group(self, request: Request, operator: Operator) -> JSONResponse:
-        """POST groups {"name"}."""
-        name = text_of(await read_json(request, {"name"}), "name")
-        created = await self._database.write(groups.create_group, str(name), operator.name)
-        return JSONResponse({"name": name, "created": created}, 201 if created else 200)
+        """POST groups {"name", ? "filter", ? "dry_run"}; 202: made, and still being filled."""
+        body = await read_json(request, {"name", "filter", "dry_run"})
+        name, text = text_of(body, "name"), text_of(body, "filter", MAX_FILTER)
+        if flag_of(body, "dry_run"):
+            return await self._preview_filter(text)
+        created = await self._database.write(groups.create_group, str(name), operator.name, text)
+        if text is not None:
+            self._planner.wake()
+        status = (201 if text is None else 202) if created else 200
+        return JSONResponse({"name": name, "created": created}, status)
+
+    async def set_filter(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST groups/{name}/filter {"filter", ? "dry_run"}; 202: its devices follow."""
+        body = await read_json(request, {"filter", "dry_run"})
+        name, text = name_of(request, "name"), text_of(body, "filter", MAX_FILTER)
+        if flag_of(body, "dry_run"):
+            return await self._preview_filter(text)
+        await self._database.write(dynamic.set_filter, name, text or "", operator.name)
+        self._planner.wake()
+        return JSONResponse({"name": name, "filter": text}, 202)
+
+    async def _preview_filter(self, text: str | None) -> JSONResponse:
+        if text is None:
+            raise InputError("filter is missing", "json")
+        return JSONResponse(await self._database.read(dynamic.preview, text))
 
     async def add_to_group(self, request: Request, operator: Operator) -> JSONResponse:
         """POST groups/{name}/devices {"devices": [...]}: all of them, or none if one is not known."""

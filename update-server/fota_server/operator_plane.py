@@ -8,13 +8,15 @@
 | POST releases | publish | publish a SUIT envelope, its artifact being there; 201, or 200 if it was already |
 | POST releases/{version}/withdraw, releases/{version}/restore | operate | offered no more; again |
 | GET roots; POST roots | see releases; administer | the chain of ROOT documents; append the next one |
-| GET devices?group&after&limit; GET devices/{id} | see | twins |
+| GET devices?group&filter&after&limit; GET devices/{id} | see | twins |
+| GET attributes?after&limit; POST devices/{id}/attributes | see; operate | their names; what is said of one |
 | POST devices/{id}/revoke, devices/{id}/admit | operate | shut out; let in |
 | POST devices/{id}/retire {? "reason"} | administer | end its life, for good |
 | POST devices/{id}/key {"kind": "renew" or "rotate"} | operate | new certificate; new key, too (SPEC 5.6) |
 | GET orders?after&limit; POST devices/{id}/certificate (DER) | operate | what to sign; signed |
 | GET refusals?limit | see | who was turned away on the device plane, and why |
 | GET groups?after&limit; POST groups; DELETE groups/{name} | see; operate; operate | groups |
+| POST groups/{name}/filter {"filter"} | operate | have it go by another filter (filters.py) |
 | POST groups/{name}/devices, groups/{name}/remove {"devices"} | operate | put in; take out |
 | POST groups/{name}/key {"kind"} | operate | as devices/{id}/key, of all its devices |
 | GET rollouts?after&limit; POST rollouts; GET rollouts/{id} | see; operate; see | with counts |
@@ -179,6 +181,8 @@ class OperatorPlane:
                 Route("/api/v1/roots", read_releases(releases.list_roots), methods=["GET"]),
                 Route("/api/v1/roots", administer(releases.add_root), methods=["POST"]),
                 Route("/api/v1/devices", read(of_devices.list_devices), methods=["GET"]),
+                Route("/api/v1/attributes", read(of_devices.list_attributes), methods=["GET"]),
+                Route("/api/v1/devices/{id}/attributes", operate(of_devices.describe), methods=["POST"]),
                 Route("/api/v1/devices/{id}", read(of_devices.show_device), methods=["GET"]),
                 Route("/api/v1/devices/{id}/revoke", operate(of_devices.revoke_device), methods=["POST"]),
                 Route("/api/v1/devices/{id}/admit", operate(of_devices.admit_device), methods=["POST"]),
@@ -190,6 +194,7 @@ class OperatorPlane:
                 Route("/api/v1/groups", read(orders.list_groups), methods=["GET"]),
                 Route("/api/v1/groups", operate(orders.create_group), methods=["POST"]),
                 Route("/api/v1/groups/{name}", operate(orders.delete_group), methods=["DELETE"]),
+                Route("/api/v1/groups/{name}/filter", operate(orders.set_filter), methods=["POST"]),
                 Route("/api/v1/groups/{name}/devices", operate(orders.add_to_group), methods=["POST"]),
                 Route("/api/v1/groups/{name}/remove", operate(orders.remove_from_group), methods=["POST"]),
                 Route("/api/v1/groups/{name}/key", operate(of_devices.want_group_key), methods=["POST"]),

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, case, func, insert, literal, select, update
 
-from fota_server import schema, wave_work
+from fota_server import dynamic, schema, wave_work
 from fota_server.catalog import barred_releases, find_release
 from fota_server.database import Database, now, record_audit
 from fota_server.decide import OPEN, UNDER_WAY, WORKED_ON, RolloutState, TargetState
@@ -84,8 +84,10 @@ def _require_scope(connection: Connection, scope: Scope) -> None:
     group = select(schema.groups).where(schema.groups.c.name == scope.group)
     if scope.group and not connection.execute(group).first():
         raise InputError(f"no group {scope.group}: see 'fota group list'", "unknown-group")
+    if scope.group:
+        dynamic.require_filled(connection, scope.group)
     if not found:
-        raise InputError(f"group {scope.group} has no devices: add some with 'fota group add'", "empty-group")
+        raise InputError(f"group {scope.group} has no devices: see 'fota group --help'", "empty-group")
 
 
 def preview(connection: Connection, order: Order, root: Root) -> dict[str, Any]:
@@ -209,8 +211,11 @@ def _require_something(total: int, left_out: list[dict[str, Any]]) -> None:
 def work(connection: Connection, root: Root) -> bool:
     """Do one bounded step of what is still to be done; return whether there was anything.
 
-    The oldest order goes first, so that a younger one always has the last word on a device.
+    Groups that are being filled go first: they take no orders until then. Then the oldest order, so that a
+    younger one always has the last word on a device.
     """
+    if dynamic.fill_page(connection):
+        return True
     query = (
         select(_rollouts.c.id, _rollouts.c.state)
         .where(_rollouts.c.state.in_(WORKED_ON))

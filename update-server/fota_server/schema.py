@@ -195,11 +195,23 @@ telemetry = Table(  # the last value of each topic that a device published
     Column("value", String(256), nullable=False),  # JSON
 )
 
+attributes = Table(  # what is known of a device beside its firmware; see attributes.py
+    "attributes",
+    metadata,
+    Column("device_id", String(18), ForeignKey("devices.id"), primary_key=True),
+    Column("name", String(27), primary_key=True),
+    Column("given", String(128)),  # by an operator; "": a tag; null: not
+    Column("said", String(128)),  # by the device itself; one of the two is not null
+    Index("attributes_name", "name"),
+)
+
 groups = Table(
     "groups",
     metadata,
     Column("name", String(64), primary_key=True),
     Column("created_at", BigInteger, nullable=False),
+    Column("filter", Text),  # null: its devices are put in and taken out by hand
+    Column("filled_to", String(18)),  # the filter has been asked of devices up to this one; null: of all
 )
 
 members = Table(

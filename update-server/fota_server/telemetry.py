@@ -5,22 +5,29 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
-from fota_server import schema
+from fota_server import attributes, schema
 from fota_wire.checkin import Request
+from fota_wire.errors import InputError
 
 TOPICS_KEPT = 32
 CLOCK_AHEAD_S = 300
 
 
 def sort_out(request: Request) -> None:
-    """Leave in ``request`` what can be stored; what is no JSON, or none that others can read (NaN), is told
-    as refused, by its place: the device cannot mend it by sending it again.
+    """Leave in ``request`` what can be stored; what is no JSON, none that others can read (NaN), or no
+    attribute where it should be one, is told as refused, by its place: sending it again mends nothing.
     """
     refused = set(request.refused_values)
     places = [n for n in range(len(request.telemetry) + len(refused)) if n not in refused]
     found = list(zip(places, request.telemetry, strict=True))
-    request.telemetry = [value for _, value in found if _is_json(value[2])]
-    request.refused_values = sorted(refused | {n for n, value in found if not _is_json(value[2])})
+    request.telemetry = [value for _, value in found if _is_usable(value)]
+    request.refused_values = sorted(refused | {n for n, value in found if not _is_usable(value)})
+
+
+def said(request: Request) -> attributes.Words:
+    """Return what a device says of itself, of what can be stored (`attributes.said_by`)."""
+    words = (attributes.said_by(topic, text) for topic, _, text in request.telemetry)
+    return dict(word for word in words if word)
 
 
 def store(connection: Connection, device_id: str, values: list[tuple[str, int, str]], now: int) -> None:
@@ -58,6 +65,17 @@ def read(connection: Connection, device_id: str) -> list[dict[str, Any]]:
         for row in connection.execute(query)
         if _is_json(row.value)
     ]
+
+
+def _is_usable(value: tuple[str, int, str]) -> bool:
+    topic, _, text = value
+    if not _is_json(text):
+        return False
+    try:
+        attributes.said_by(topic, text)
+    except InputError:
+        return False
+    return True
 
 
 def _is_json(text: str) -> bool:
