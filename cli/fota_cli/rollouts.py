@@ -25,6 +25,7 @@ from fota_wire.errors import VerifyError
 from fota_wire.host_options import ROLLOUT, Command, Group, Whole
 from fota_wire.host_print import ago, date, print_result, table
 
+HALTED = "nothing is given to any device until 'fota rollout unhalt': see 'fota rollout limits'"
 SHOWN = 20
 """So many devices are listed unasked."""
 
@@ -108,17 +109,23 @@ def rollback(
     Example: fota rollback --group pilots --dry-run
     """
     if number is not None:
-        if device or group or version or options["dry_run"] or options["devices"]:
-            raise click.UsageError("--rollout says all of the order: no devices, --to or --dry-run")
+        if device or group or version or options["devices"]:
+            raise click.UsageError("--rollout says all of the order: no devices, no --to")
         _take_back(client, number, options)
         return
     _order(client, "rollbacks", scope(device, group) | ({"to": version} if version else {}), **options)
 
 
 def _take_back(client: OperatorClient, number: int, options: dict[str, Any]) -> None:
+    if options["dry_run"]:
+        expected = client.get(f"rollouts/{number}/rollback")
+        if options["as_json"]:
+            print_result(expected, True)
+        else:
+            _tell_moves(expected)
+        return
     if not options["yes"] and sys.stdin.isatty():
-        shown = client.get(f"rollouts/{number}")
-        click.echo(progress_line(shown), err=True)
+        _tell_moves(client.get(f"rollouts/{number}/rollback"), to_stderr=True)
         click.confirm(f"cancel rollout {number} and take back what it gave?", abort=True, err=True)
     answer = client.post(f"rollouts/{number}/rollback", shown_by="fota rollout list")
     if not options["as_json"]:
@@ -210,6 +217,8 @@ def _tell_started(answer: dict[str, Any]) -> None:
     if answer["status"] == "planning":
         click.echo(f"{name}: taken; its devices are being planned, {answer['total']} so far")
         return
+    if answer["status"] == "halted":
+        click.echo(f"{name}: {HALTED}", err=True)
     click.echo(f"{name}: {', '.join(answer['versions'])} for {answer['total']} device(s)")
     _tell_left_out(answer["left_out"])
 
@@ -239,6 +248,8 @@ def show_rollout(
     if answer["ended_at"]:
         click.echo(f"ended   {date(answer['ended_at'])}: {answer['status']}")
     click.echo(progress_line(answer))
+    if answer["status"] == "halted":
+        click.echo(HALTED)
     tell_waves(answer)
     _tell_left_out(answer["left_out"], to_stderr=False)
     if answer["not_covered"]:

@@ -53,7 +53,11 @@ def test_plan_is_kept_shown_halted_and_taken_back(
         return cli("rollout", "show", str(number)).stdout
 
     until(lambda: "open" in shown())
+    again = cli("rollout", "start", "--plan", str(file))
+    assert (again.returncode, f"rollout {number} was started from this plan" in again.stderr) == (1, True)
     assert cli("rollout", "halt", "--reason", "smoke").returncode == 0
+    assert "(halted: 4 pending)" in shown()
+    assert "halted" in cli("rollout", "list").stdout, "and not running"
     assert "by first-operator: smoke" in cli("rollout", "limits").stdout
     assert {device.check_in().wanted for device in group} == {None}
     assert cli("rollout", "unhalt").returncode == 0
@@ -70,6 +74,8 @@ def test_plan_is_kept_shown_halted_and_taken_back(
     first[0].check_in()
     why = "wave 1: 1 of 1 device(s) in error (1 failed); at most 5% may"
     until(lambda: f"paused itself: {why}" in shown())
+    expected = cli("rollback", "--rollout", str(number), "--dry-run")
+    assert (expected.returncode, expected.stdout.split()) == (0, ["1", "device(s)", "1.0.0", "->", "1.0.0"])
     back = cli("rollback", "--rollout", str(number), "--json")
     assert back.returncode == 0, back.stderr
     until(lambda: "cancelled" in shown())

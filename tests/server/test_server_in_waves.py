@@ -150,6 +150,46 @@ def test_wave_that_fails_pauses_the_rollout_and_one_command_takes_it_back(
     until(lambda: show(server, back["id"])["status"] == "done")
 
 
+def test_what_a_rollout_gave_is_taken_back_once_whatever_came_after(
+    server: Server, releases: dict[str, Built]
+) -> None:
+    old, bad, newer = (releases[version] for version in ("1.0.0", "1.1.0", "1.2.0"))
+    group, (stayed, moved, failed) = fleet(server, releases, 3)
+    number = server.api("POST", "rollouts", {"version": "1.1.0", "group": group})[1]["id"]
+    for device in (stayed, moved, failed):
+        device.check_in()
+    end([stayed, moved, failed], bad)
+    later = [
+        server.api("POST", "rollouts", {"version": "1.2.0", "device": device.id})[1]["id"]
+        for device in (moved, failed)
+    ]
+    assert given(server, [moved, failed], newer) == [moved, failed]
+    end([moved], newer)
+    failed.take(newer, state="trial")
+    failed.check_in()
+    fall_back(failed, bad, newer)
+    status, seen = server.api("GET", f"rollouts/{number}/rollback")
+    assert (status, seen["moves"][0]["version"], seen["total"]) == (200, "1.0.0", 2), seen
+    assert seen["left_out"][0] == {
+        "reason": f"rollout {later[0]} has it by now",
+        "devices": 1,
+        "first": moved.id,
+    }
+    status, back = server.api("POST", f"rollouts/{number}/rollback")
+    assert status == 202
+    status, again = server.api("POST", f"rollouts/{number}/rollback")
+    assert (status, again["error"]["code"]) == (409, "under-way")
+    assert f"rollback {back['id']} takes it back already" in again["error"]["message"]
+    until(lambda: show(server, back["id"])["state"] == "running")
+    assert given(server, [stayed, moved, failed], old) == [stayed, failed], "and nobody is sent to 1.1.0"
+    failed.events = []
+    end([stayed, failed], old)
+    status, again = server.api("POST", f"rollouts/{number}/rollback")
+    assert (status, again["error"]["code"]) == (409, "refused")
+    assert "brought it back already" in again["error"]["message"] or "by now" in again["error"]["message"]
+    assert len(server.rows("SELECT id FROM rollouts WHERE scope = ?", f"rollout:{number}")) == 1
+
+
 def test_rollout_takes_itself_back_if_its_policy_says_so(server: Server, releases: dict[str, Built]) -> None:
     new, old = releases["1.1.0"], releases["1.0.0"]
     group, devices = fleet(server, releases, 2)

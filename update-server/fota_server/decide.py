@@ -28,7 +28,8 @@ later ASSIGNMENT that names it follows a report verified in the same check-in, s
 is never sent into the same trial again by an answer to old facts.
 
 A rollout is PLANNING while its targets are made, RUNNING while one of them is under way, CANCELLING while
-they are closed; then its verdict is stored (`VERDICTS`). RUNNING and held back is called "paused".
+they are closed; then its verdict is stored (`VERDICTS`). RUNNING and held back is called "paused",
+or "halted" if all are.
 """
 
 import re

@@ -184,9 +184,15 @@ class OrderHandlers:
         await self._database.write(rollouts.approve, number, operator.name)
         return JSONResponse(await self._database.read(rollouts.show, number))
 
+    async def preview_back(self, request: Request, _operator: Operator) -> JSONResponse:
+        """GET rollouts/{id}/rollback: what a POST would do, in numbers."""
+        number = request.path_params["id"]
+        return JSONResponse(await self._database.read(orders.preview_back, number, self._trust.current))
+
     async def take_back(self, request: Request, operator: Operator) -> JSONResponse:
         """POST rollouts/{id}/rollback: cancelled, and each device back to what it had confirmed; 202."""
         number = request.path_params["id"]
+        await self._database.read(orders.preview_back, number, self._trust.current)
         rollback = await self._database.write(orders.take_back, number, operator.name)
         self._planner.wake()
         return JSONResponse(await self._database.read(rollouts.show, rollback), 202)

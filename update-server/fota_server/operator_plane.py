@@ -23,6 +23,7 @@
 | GET rollouts/{id}/devices, rollouts/{id}/left-out ?after&limit | see | device by device |
 | POST rollouts/{id}/pause, rollouts/{id}/resume, rollouts/{id}/cancel | operate | |
 | POST rollouts/{id}/approve | operate | open the next wave |
+| GET rollouts/{id}/rollback | see | what that would do, in numbers |
 | POST rollouts/{id}/rollback | operate | cancel it, and send each device that was given it back |
 | GET limits; POST limits {"trials"} | see; operate | how many devices may be on trial, over all rollouts |
 | POST halt {? "reason"}, unhalt | operate | stop all rollouts and rollbacks; let them go on |
@@ -207,6 +208,7 @@ class OperatorPlane:
                 Route("/api/v1/rollouts/{id:row}/resume", operate(orders.resume_rollout), methods=["POST"]),
                 Route("/api/v1/rollouts/{id:row}/cancel", operate(orders.cancel_rollout), methods=["POST"]),
                 Route("/api/v1/rollouts/{id:row}/approve", operate(orders.approve_rollout), methods=["POST"]),
+                Route("/api/v1/rollouts/{id:row}/rollback", read(orders.preview_back), methods=["GET"]),
                 Route("/api/v1/rollouts/{id:row}/rollback", operate(orders.take_back), methods=["POST"]),
                 Route("/api/v1/limits", read(orders.show_limits), methods=["GET"]),
                 Route("/api/v1/limits", operate(orders.set_limits), methods=["POST"]),

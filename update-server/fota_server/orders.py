@@ -6,6 +6,7 @@ force from its commit on; check-ins go on in between. What is still to be done s
 (``decide.WORKED_ON``), so a server that is killed in the middle goes on at its next start.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -151,6 +152,12 @@ async def place(
 
 
 def _require_effect(connection: Connection, order: Order, root: Root) -> None:
+    if order.digest is not None:
+        going = select(_rollouts.c.id).where(_rollouts.c.digest == order.digest, _rollouts.c.state.in_(OPEN))
+        same = connection.execute(going).scalars().first()
+        if same:
+            told = f"rollout {same} was started from this plan: see 'fota rollout show {same}'"
+            raise VerifyError(told, "under-way")
     plan = planned(order, barred_releases(connection, root))
     reached = select(plan.c.device_id).where(plan.c.reason.is_(None)).limit(1)
     if not connection.execute(reached).first():
@@ -313,7 +320,30 @@ def _after_failure(connection: Connection, rollout_id: int) -> None:
     query = select(_rollouts.c.policy, _rollouts.c.kind).where(_rollouts.c.id == rollout_id)
     row = connection.execute(query).one()
     if policy_of(row.policy).on_failure is OnFailure.ROLLBACK and row.kind == UPDATE:
-        take_back(connection, rollout_id, "server")
+        with suppress(VerifyError):  # nothing was given, or it is under way: then it stays paused
+            take_back(connection, rollout_id, "server")
+
+
+def preview_back(connection: Connection, rollout_id: int, root: Root) -> dict[str, Any]:
+    """Return what `take_back` would do, as `preview`; raises as it does, and if it would do nothing."""
+    order = _require_way_back(connection, rollout_id)
+    seen = preview(connection, order, root)
+    _require_something(seen["total"], seen["left_out"])
+    return seen
+
+
+def _require_way_back(connection: Connection, rollout_id: int) -> Order:
+    query = select(_rollouts.c.kind).where(_rollouts.c.id == rollout_id)
+    if connection.execute(query).scalar_one_or_none() not in (None, UPDATE):
+        raise VerifyError(f"{rollout_id} is a rollback: there is nothing of it to take back", "refused")
+    scope = Scope(device=None, group=None, rollout=rollout_id)
+    _require_scope(connection, scope)
+    going = select(_rollouts.c.id).where(_rollouts.c.scope == str(scope), _rollouts.c.state.in_(OPEN))
+    same = connection.execute(going).scalars().first()
+    if same:
+        told = f"rollback {same} takes it back already: see 'fota rollout show {same}'"
+        raise VerifyError(told, "under-way")
+    return Order(kind=ROLLBACK, scope=scope, release_id=None)
 
 
 def take_back(connection: Connection, rollout_id: int, actor: str) -> int:
@@ -322,18 +352,11 @@ def take_back(connection: Connection, rollout_id: int, actor: str) -> int:
 
     Raises:
         InputError: no such rollout.
-        VerifyError: it is a rollback itself, no device was given it, or this is under way already.
+        VerifyError: it is a rollback itself, no device was given it, or a rollback of it is under way.
     """
-    scope = Scope(device=None, group=None, rollout=rollout_id)
-    query = select(_rollouts.c.kind, _rollouts.c.state).where(_rollouts.c.id == rollout_id)
-    row = connection.execute(query).first()
-    if row is not None and row.kind != UPDATE:
-        raise VerifyError(f"{rollout_id} is a rollback: there is nothing of it to take back", "refused")
-    _require_scope(connection, scope)
-    same = connection.execute(_PLANNING.where(_rollouts.c.scope == str(scope))).first()
-    if same:
-        raise VerifyError(f"rollout {same.id} is the same, and still being planned", "planning")
-    if row is not None and row.state in OPEN:
+    scope = _require_way_back(connection, rollout_id).scope
+    query = select(_rollouts.c.state).where(_rollouts.c.id == rollout_id)
+    if connection.execute(query).scalar_one() in OPEN:
         change = {"state": RolloutState.CANCELLING, "paused": False}
         connection.execute(update(_rollouts).where(_rollouts.c.id == rollout_id).values(**change))
         record_audit(connection, actor, "rollout.cancel", str(rollout_id))

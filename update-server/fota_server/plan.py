@@ -106,9 +106,8 @@ def planned(
 
     ``barred``: releases that no device may get, by id, and why. ``after``, ``last``: as for `members`.
     """
-    held, goal = _releases.alias("held"), _releases.alias("goal")
-    unfinished = and_(_rollouts.c.kind == UPDATE, held.c.image_hash != _devices.c.confirmed_hash)
-    goal_id = literal(order.release_id) if order.release_id is not None else _release_before(unfinished)
+    goal, back = _releases.alias("goal"), _way_back(order.scope)
+    goal_id = literal(order.release_id) if order.release_id is not None else _release_before(back)
     query = (
         select(
             _devices.c.id.label("device_id"),
@@ -117,25 +116,55 @@ def planned(
             goal.c.version,
             goal.c.file_size,
             goal.c.manifest_digest,
-            _reason(order, goal, barred, unfinished).label("reason"),
+            _reason(order, goal, barred, back).label("reason"),
         )
         .select_from(_devices)
         .outerjoin(schema.retirements, schema.retirements.c.device_id == _devices.c.id)
         .outerjoin(_targets, _devices.c.target_id == _targets.c.id)
         .outerjoin(_rollouts, _targets.c.rollout_id == _rollouts.c.id)
-        .outerjoin(held, _targets.c.release_id == held.c.id)
+        .outerjoin(back.held, back.release_id == back.held.c.id)
         .outerjoin(goal, goal.c.id == goal_id)
         .where(_devices.c.id.in_(members(order.scope, after, last).order_by(None)))
     )
     return query.subquery("planned")
 
 
-def _release_before(unfinished: ColumnElement[bool]) -> ColumnElement[int]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _WayBack:
+    """From what a device goes back: the release ``release_id``, a row of ``held``; that it has confirmed
+    ``image_hash``, unless it is ``unfinished``: then it has not confirmed what it shall leave.
+    """
+
+    held: NamedFromClause
+    release_id: ColumnElement[int]
+    image_hash: ColumnElement[str]
+    unfinished: ColumnElement[bool]
+
+
+def _way_back(scope: Scope) -> _WayBack:
+    """Of a rollout: from the release that it gave, whatever came after. Else from what a device has."""
+    held = _releases.alias("held")
+    if scope.rollout is None:
+        unfinished = and_(_rollouts.c.kind == UPDATE, held.c.image_hash != _devices.c.confirmed_hash)
+        return _WayBack(
+            held=held,
+            release_id=_targets.c.release_id,
+            image_hash=_devices.c.confirmed_hash,
+            unfinished=unfinished,
+        )
+    given, ever = _targets.alias("given"), _confirmed.alias("ever")
+    mine = given.c.rollout_id == scope.rollout, given.c.device_id == _devices.c.id
+    release = select(given.c.release_id).where(*mine).correlate(_devices).scalar_subquery()
+    taken = exists().where(ever.c.device_id == _devices.c.id, ever.c.image_hash == held.c.image_hash)
+    return _WayBack(held=held, release_id=release, image_hash=held.c.image_hash, unfinished=not_(taken))
+
+
+def _release_before(back: _WayBack) -> ColumnElement[int]:
     """Return where a device goes back to, or null if that is not known.
 
-    One that has not confirmed what an update wants of it: to what it confirmed last. Any other: to the last
-    published release that it had confirmed before it confirmed the present one for the first time, so that
-    going back, however often, never leads forward again.
+    One that has not confirmed what it shall leave: to what it confirmed last. Any other: to the last
+    published release that it had confirmed before it confirmed that for the first time, so that going back,
+    however often, never leads forward again.
     """
     last = (
         select(_releases.c.id)
@@ -146,26 +175,26 @@ def _release_before(unfinished: ColumnElement[bool]) -> ColumnElement[int]:
     before = (
         select(_releases.c.id)
         .select_from(_confirmed.join(_releases, _releases.c.image_hash == _confirmed.c.image_hash))
-        .where(_confirmed.c.device_id == _devices.c.id, _confirmed.c.id < _first_confirmed())
+        .where(_confirmed.c.device_id == _devices.c.id, _confirmed.c.id < _first_confirmed(back))
         .order_by(_confirmed.c.id.desc(), _releases.c.sequence.desc())
         .limit(1)
     )
-    return case((unfinished, last.scalar_subquery()), else_=before.scalar_subquery())
+    return case((back.unfinished, last.scalar_subquery()), else_=before.scalar_subquery())
 
 
-def _first_confirmed() -> ScalarSelect[int]:
-    """Return the row of ``confirmations`` in which a device first confirmed what it confirmed last."""
+def _first_confirmed(back: _WayBack) -> ScalarSelect[int]:
+    """Return the row of ``confirmations`` in which a device first confirmed what it shall leave."""
     table = _confirmed.alias("first")
     return (
         select(func.min(table.c.id))
-        .where(table.c.device_id == _devices.c.id, table.c.image_hash == _devices.c.confirmed_hash)
-        .correlate(_devices)
+        .where(table.c.device_id == _devices.c.id, table.c.image_hash == back.image_hash)
+        .correlate(_devices, back.held)
         .scalar_subquery()
     )
 
 
 def _reason(
-    order: Order, goal: NamedFromClause, barred: Mapping[int, str], unfinished: ColumnElement[bool]
+    order: Order, goal: NamedFromClause, barred: Mapping[int, str], back: _WayBack
 ) -> ColumnElement[str | None]:
     """Return why a device is left out, or null."""
     rollout = literal("rollout ") + cast(_rollouts.c.id, String)
@@ -174,7 +203,7 @@ def _reason(
         (_devices.c.revoked, "the device is revoked"),
     ]
     if order.release_id is None:
-        reasons += _reasons_to_stay(order, goal, unfinished)
+        reasons += _reasons_to_stay(order, goal, back)
     else:
         same = and_(_targets.c.release_id == order.release_id, _targets.c.state.in_(HELD))
         done = and_(same, _targets.c.state == TargetState.CONFIRMED)
@@ -199,34 +228,38 @@ def _reason(
 
 
 def _reasons_to_stay(
-    order: Order, goal: NamedFromClause, unfinished: ColumnElement[bool]
+    order: Order, goal: NamedFromClause, back: _WayBack
 ) -> list[tuple[ColumnElement[bool], ColumnElement[str] | str]]:
     """Return why a device cannot go back to where it was, beside all that holds for a named release, too."""
     went = _rollouts.c.kind == ROLLBACK
     number = literal("rollback ") + cast(_rollouts.c.id, String)
+    further = "" if order.scope.rollout is not None else ": name the version with --to to go back further"
     nothing: list[tuple[ColumnElement[bool], ColumnElement[str] | str]] = []
+    if order.scope.rollout is not None:
+        moved_on = and_(_targets.c.rollout_id != order.scope.rollout, _targets.c.state.in_(HELD), not_(went))
+        nothing.append((moved_on, literal("rollout ") + cast(_rollouts.c.id, String) + " has it by now"))
     if order.scope.group:
         nothing.append((_devices.c.target_id.is_(None), "nothing was ever rolled out to the device"))
     unknown = literal("it runs an image that is not published, ") + func.substr(
         _devices.c.confirmed_hash, 1, 16
     )
     earlier = _confirmed.alias("earlier")
-    unpublished = exists().where(earlier.c.device_id == _devices.c.id, earlier.c.id < _first_confirmed())
+    unpublished = exists().where(earlier.c.device_id == _devices.c.id, earlier.c.id < _first_confirmed(back))
     return [
         *nothing,
         (
             and_(went, _targets.c.state.in_(UNDER_WAY)),
-            number + " is under way for it: name the version with --to to go back further",
+            number + " is under way for it" + further,
         ),
         (
             and_(went, _targets.c.state == TargetState.CONFIRMED),
-            number + " brought it back already: name the version with --to to go back further",
+            number + " brought it back already" + further,
         ),
         (
             _devices.c.confirmed_hash.is_(None),
             "the device has not confirmed any image yet: name the version with --to",
         ),
-        (and_(goal.c.id.is_(None), unfinished), unknown + ": publish it, or say --to"),
+        (and_(goal.c.id.is_(None), back.unfinished), unknown + ": publish it, or say --to"),
         (
             and_(goal.c.id.is_(None), unpublished),
             "the image that it confirmed before is not published: publish it, or name one with --to",

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, case, exists, func, literal, s
 from fota_server import schema, wave_work
 from fota_server.database import now, record_audit
 from fota_server.decide import OPEN, UNDER_WAY, VERDICTS, WORKED_ON, RolloutState, TargetState
-from fota_server.hand_out import policy_of
+from fota_server.hand_out import is_halted, policy_of
 from fota_server.plan import Scope, members
 from fota_server.waves import Phase
 from fota_wire.errors import InputError, VerifyError
@@ -281,6 +281,7 @@ def _summaries(connection: Connection, rows: Iterable[Any]) -> list[dict[str, An
         schema.waves.c.rollout_id.in_(list(progress)), schema.waves.c.phase == Phase.APPROVAL
     )
     waiting = {row.rollout_id: row.number for row in connection.execute(asking)}
+    halted = is_halted(connection)
     return [
         {
             "id": row["id"],
@@ -288,7 +289,7 @@ def _summaries(connection: Connection, rows: Iterable[Any]) -> list[dict[str, An
             "scope": row["scope"],
             "versions": sorted({versions[one] for one in releases[row["id"]]}, key=parse_version),
             "state": row["state"],
-            "status": _status(row, waiting),
+            "status": _status(row, waiting, halted),
             "paused": row["paused"],
             "held": row["held"],
             "approval": waiting.get(row["id"]),
@@ -302,8 +303,10 @@ def _summaries(connection: Connection, rows: Iterable[Any]) -> list[dict[str, An
     ]
 
 
-def _status(row: Any, waiting: Collection[int]) -> str:  # noqa: ANN401 - a driver's row
+def _status(row: Any, waiting: Collection[int], halted: bool) -> str:  # noqa: ANN401 - a driver's row
     """Return the one word for people: of RUNNING, what it waits for."""
     if row["state"] != RolloutState.RUNNING:
         return str(row["state"])
+    if halted:
+        return "halted"
     return "paused" if row["paused"] else "approval" if row["id"] in waiting else "running"
