@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -147,6 +152,44 @@ def test_server_ca_that_chips_cannot_use_is_refused(changes, says):
 def test_server_ca_of_rsa_is_for_gateways():
     certificate, _ = make_ca(key=rsa.generate_private_key(65537, 2048))
     require_ca(certificate, GATEWAYS_SERVER_CA, "ca.crt")
+
+
+def by_openssl(folder, *, ec=(), req=()):
+    """Return a CA that only the ``openssl`` command makes: (certificate, key)."""
+    made = ("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout")
+    plain = subprocess.run(made, cwd=folder, capture_output=True, check=True).stdout
+    key = subprocess.run(
+        ["openssl", "ec", *ec], input=plain, cwd=folder, capture_output=True, check=True
+    ).stdout
+    (folder / "key.pem").write_bytes(key)
+    more = ("-addext", "keyUsage=critical,keyCertSign", "-addext", "basicConstraints=critical,CA:TRUE")
+    words = ("openssl", "req", "-x509", "-key", "key.pem", "-subj", "/CN=a CA", *more, *req)
+    pem = subprocess.run(words, cwd=folder, capture_output=True, check=True).stdout
+    return x509.load_pem_x509_certificate(pem), load_pem_private_key(plain, None)
+
+
+def test_ca_whose_curve_is_spelled_out_is_refused_as_openssl_does(tmp_path):
+    certificate, key = by_openssl(tmp_path, ec=["-param_enc", "explicit"])
+    judged = openssl_takes(tmp_path, certificate, leaf_of(make_ca(key=key)[0], key))
+    assert "explicit ECC parameters" in judged.stderr
+    for use in (DEVICE_CA, SERVER_CA, GATEWAYS_SERVER_CA):
+        with pytest.raises(InputError, match="it spells its curve out"):
+            require_ca(certificate, use, "ca.crt")
+
+
+def test_ca_with_a_compressed_key_is_for_gateways(tmp_path):
+    certificate, _ = by_openssl(tmp_path, ec=["-conv_form", "compressed"])
+    require_ca(certificate, GATEWAYS_SERVER_CA, "ca.crt")
+    with pytest.raises(InputError, match="it has a compressed key"):
+        require_ca(certificate, SERVER_CA, "ca.crt")
+
+
+def test_ca_signed_with_sha1_is_not_called_damaged(tmp_path):
+    certificate, _ = by_openssl(tmp_path, req=["-sha1"])
+    for use, says in ((SERVER_CA, "not signed with SHA-256"), (GATEWAYS_SERVER_CA, "cannot be checked any")):
+        with pytest.raises(InputError, match=says) as refused:
+            require_ca(certificate, use, "ca.crt")
+        assert "damaged" not in str(refused.value)
 
 
 def test_bundle_is_read_whole_or_not_at_all():

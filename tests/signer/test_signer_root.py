@@ -105,6 +105,14 @@ def test_retired_image_key_is_named_no_more(fota, words, key_dir):
     assert [*two.image_keys, *two.retired] == [*reversed(one.image_keys)]
 
 
+def test_image_keys_are_not_all_retired(fota, refused, words, key_dir):
+    both = [key_dir / "image-a.pub.pem", "--image-key", key_dir / "image-b.pub.pem"]
+    made(fota("root", "new", *words, "--image-key", *both, "-o", "1.cbor"))
+    both = [word if word != "--image-key" else "--retire-image-key" for word in both]
+    step = ("root", "new", "--previous", "1.cbor", "--retire-image-key", *both, "-o", "2.cbor")
+    refused(1, *step, says="no IMAGE key is left to sign for devices")
+
+
 def test_image_key_that_is_root_too_is_refused(refused, words, key_dir):
     image = "--image-key", key_dir / "root-2.pub.pem"
     refused(1, "root", "new", *words, *image, "-o", "1.cbor", says="is root and image: each key has one role")

@@ -27,6 +27,7 @@ def dangers(connection: Connection, new: Root, current: Root, served: TlsFiles) 
     return [
         *host_root.root_faults(new),
         *host_root.shared_keys(new),
+        *host_root.succession_faults(new, current),
         *server_dangers(new, served),
         *release_dangers([release_of(row) for row in rows], new, current),
         *_device_dangers(connection, new),

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from fota_wire.errors import InputError
@@ -22,6 +22,8 @@ from fota_wire.host_pem import UNREADABLE
 
 _KNOWN = (ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE, ExtensionOID.EXTENDED_KEY_USAGE)
 _KNOWN_TO_OPENSSL = (*_KNOWN, ExtensionOID.NAME_CONSTRAINTS, ExtensionOID.CERTIFICATE_POLICIES)
+_CURVE_SPELLED_OUT = bytes.fromhex("06072a8648ce3d0201 30")
+"""In DER: a key of an elliptic curve (its OID), and a SEQUENCE where the name of the curve is due."""
 MAX_JOINED_CAS = 2048
 """Bytes of all CAs in a trust store (SPEC 1.3)."""
 PEM_BEGIN = b"-----BEGIN CERTIFICATE-----"
@@ -194,12 +196,25 @@ def _key_faults(certificate: x509.Certificate, use: CaUse) -> list[str]:
             faults.append("has another kind of key than P-256, which is what devices take")
         if not isinstance(certificate.signature_hash_algorithm, SHA256):
             faults.append("is not signed with SHA-256, which is what devices take")
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        faults += _form_faults(key, certificate.tbs_certificate_bytes, use)
     if certificate.issuer == certificate.subject:
         try:
             certificate.verify_directly_issued_by(certificate)
-        except (InvalidSignature, ValueError, TypeError):
+        except InvalidSignature:
             faults.append("is damaged: its own signature does not hold")
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            faults = faults or ["is signed by itself in a way that cannot be checked any more"]
     return faults
+
+
+def _form_faults(key: ec.EllipticCurvePublicKey, signed: bytes, use: CaUse) -> list[str]:
+    """Return what is wrong with the form of a key, which the library that reads it does not tell."""
+    if _CURVE_SPELLED_OUT in signed:
+        return ["spells its curve out (explicit parameters), where only the curve's name is taken"]
+    if use.p256 and key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint) not in signed:
+        return ["has a compressed key, which devices do not take"]
+    return []
 
 
 def _extension(certificate: x509.Certificate, kind: type[Kind]) -> Kind | None:

@@ -64,11 +64,13 @@ def reach_faults(root: Root, floor: int, max_step: int = DEFAULT_MAX_STEP) -> li
 
 
 def succession_faults(root: Root, previous: Root) -> list[str]:
-    """Return why no device steps from ``previous`` to ``root``, signatures apart."""
+    """Return why no device steps from ``previous`` to ``root``, signatures apart, or goes on from there."""
     try:
         roots.require_succession(previous, root)
     except FotaError as exc:
         return [str(exc)]
+    if previous.image_keys and not root.image_keys:
+        return ["no IMAGE key is left to sign for devices: all that were named are retired; name the next"]
     return []
 
 
