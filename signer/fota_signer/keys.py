@@ -85,6 +85,7 @@ def read_any(data: bytes, password: bytes | None, where: str) -> ec.EllipticCurv
     Raises:
         InputError: it holds none, or the password is wrong or missing.
     """
+    host_crypto.require_one(data, "PRIVATE KEY", where)
     load = load_pem_private_key if b"-----BEGIN" in data else load_der_private_key
     key: object
     try:

@@ -47,14 +47,14 @@ def given_password(password_file: Path | None) -> bytes | None:
     return os.fsencode(value) if value else None
 
 
-def ask(prompt: str) -> bytes:
-    """Ask on the terminal.
+def ask(prompt: str, variable: str = VARIABLE, option: str = "--password-file") -> bytes:
+    """Ask on the terminal; ``variable`` and ``option``: how else it might have been given.
 
     Raises:
         InputError: there is no terminal, or nothing was typed.
     """
     if not sys.stdin.isatty():
-        raise InputError(f"no password: set {VARIABLE} or give --password-file", "password")
+        raise InputError(f"no password: set {variable} or give {option}", "password")
     import getpass
 
     value = getpass.getpass(prompt)
@@ -80,7 +80,7 @@ def changed_password(password_file: Path | None) -> bytes:
     if password_file is not None:
         return checked(given_password(password_file) or b"")
     value = os.environ.get(NEW_VARIABLE)
-    return checked(os.fsencode(value)) if value else _typed_twice()
+    return checked(os.fsencode(value)) if value else _typed_twice(NEW_VARIABLE, "--new-password-file")
 
 
 def checked(password: bytes) -> bytes:
@@ -106,9 +106,9 @@ def _letters(text: str) -> str:
     return "".join(character for character in text if character.isalpha())
 
 
-def _typed_twice() -> bytes:
-    value = checked(ask("New password: "))
-    if ask("Once more: ") != value:
+def _typed_twice(variable: str = VARIABLE, option: str = "--password-file") -> bytes:
+    value = checked(ask("New password: ", variable, option))
+    if ask("Once more: ", variable, option) != value:
         raise InputError("the two passwords differ", "password")
     return value
 

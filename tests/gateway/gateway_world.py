@@ -136,9 +136,9 @@ class World:
                   "--ca-cert", KEYS / "device-ca.crt", "--allow-example-keys")  # fmt: skip
         return path
 
-    def agent(self, path, *args, code=0):
+    def agent(self, path, *args, code=0, duration=HANG_S):
         """Run the agent beside the program; return the final state, or what it said if it was to fail."""
-        out = self.fota("agent", "run", "--gateway", path, "--json", "--duration", HANG_S, *args, code=code)
+        out = self.fota("agent", "run", "--gateway", path, "--json", "--duration", duration, *args, code=code)
         return json.loads(out) if code == 0 else out
 
     def show(self, path):

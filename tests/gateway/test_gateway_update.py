@@ -163,7 +163,7 @@ def test_card_updates_a_gateway_without_network_and_an_old_one_does_not(world, f
     until(lambda: world.show(path)["state"] == "trial", "the trial", agent)
     agent.send_signal(signal.SIGTERM)
     assert agent.wait(HANG_S) == 0
-    error = world.agent(path, "--once", *nowhere, "--duration", SHORT_S, code=1)
+    error = world.agent(path, "--once", *nowhere, duration=SHORT_S, code=1)
     assert "a trial is under way: run the agent again soon" in error
     assert world.show(path)["state"] == "trial"
     (path / "run/health").write_text("good")

@@ -133,6 +133,36 @@ def test_key_of_any_form_is_imported_with_role_and_password(fota, plain, tmp_pat
     made(fota("sign", firmware, "--key", output, *SIGN, env=ENV))
 
 
+def test_new_password_that_is_missing_is_asked_for_by_its_own_name(refused, plain):
+    openssl("pkcs8", "-topk8", "-in", plain, "-passout", f"pass:{PASSWORD}", "-out", "theirs.pem")
+    says = "no password: set FOTA_NEW_KEY_PASSWORD or give --new-password-file"
+    refused(3, "keys", "import", "theirs.pem", "--role", "image/a", "-o", "a.pem", says=says, env=ENV)
+
+
+def test_of_two_keys_in_one_file_none_is_left_out(fota, refused, plain, firmware, tmp_path):
+    for name in ("a", "b"):
+        made(fota("keys", "new", f"image/{name}", "-o", f"{name}.pem", env=ENV))
+        made(fota("keys", "public", f"{name}.pem", "-o", f"{name}.pub", env=ENV))
+    made(fota("sign", firmware, "--key", "a.pem", *SIGN, env=ENV))
+    for kind in ("pem", "pub"):
+        (tmp_path / f"two.{kind}").write_bytes(b"".join(Path(f"{n}.{kind}").read_bytes() for n in "ab"))
+    (tmp_path / "two.pem").chmod(0o600)
+    private_keys, public_keys = (
+        "two.pem: holds 2 private keys, and one",
+        "two.pub: holds 2 public keys, and one",
+    )
+    for says, *words in (
+        (private_keys, "keys", "show", "two.pem"),
+        (private_keys, "keys", "import", "two.pem", "--role", "image/a", "-o", "c.pem"),
+        (private_keys, "keys", "password", "two.pem"),
+        (private_keys, "sign", firmware, "--key", "two.pem", *SIGN, "--force"),
+        (public_keys, "keys", "show", "two.pub"),
+        (public_keys, "inspect", "two.pub"),
+        (public_keys, "verify", "app.img", "--key", "two.pub"),
+    ):
+        refused(3, *words, says=says, env=ENV | {"FOTA_NEW_KEY_PASSWORD": PASSWORD})
+
+
 def test_params_in_front_of_a_key_are_passed_over(fota, tmp_path):
     openssl("ecparam", "-name", "prime256v1", "-genkey", "-out", tmp_path / "both.pem")
     assert b"BEGIN EC PARAMETERS" in (tmp_path / "both.pem").read_bytes()

@@ -98,6 +98,7 @@ def load_private_key(
 
     pem = read_input(path, 65536)
     require_role(pem, role, path)
+    require_one(pem, "PRIVATE KEY", name_of(path))
     encrypted = b"ENCRYPTED" in pem
     if encrypted and password is None:
         raise InputError(f"{name_of(path)}: the key is encrypted: give its password", "password")
@@ -140,6 +141,17 @@ def _plain_key(pem: bytes) -> "EllipticCurvePrivateKey | None":
     if public_xy(key) != der[74:]:
         raise ValueError("public and private half differ")
     return key
+
+
+def require_one(pem: bytes, what: str, where: str) -> None:
+    """Return unless ``where`` holds more than one block of PEM called ``what``: one would be left out.
+
+    Raises:
+        InputError: it does.
+    """
+    count = pem.count(what.encode() + b"-----") // 2  # BEGIN and END
+    if count > 1:
+        raise InputError(f"{where}: holds {count} {what.lower()}s, and one is taken here")
 
 
 def refuse_example_key(xy: bytes, allow_example_keys: bool, where: str) -> None:
@@ -238,6 +250,8 @@ def load_public_key(path: Path, role: str | None = None) -> bytes:
 
     pem = read_input(path, 65536)
     require_role(pem, role, path)
+    for what in ("CERTIFICATE", "PRIVATE KEY", "PUBLIC KEY"):
+        require_one(pem, what, name_of(path))
     key: object
     try:
         if b"BEGIN CERTIFICATE" in pem and role is not None:

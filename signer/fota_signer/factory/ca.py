@@ -17,7 +17,7 @@ from fota_wire import attestation, certify
 from fota_wire.errors import InputError, VerifyError
 from fota_wire.files import name_of, read_input
 from fota_wire.host_ca import DEVICE_CA, ends_within, pem_certificates, require_ca, time_faults
-from fota_wire.host_crypto import load_public_key, public_xy
+from fota_wire.host_crypto import load_public_key, public_xy, require_one
 from fota_wire.host_x509 import issued_certificate, key_for, requested_key
 
 ATTESTATION_OID = x509.ObjectIdentifier(attestation.EXTENSION_OID)
@@ -107,10 +107,9 @@ def _authority_of(ca: x509.Certificate) -> x509.AuthorityKeyIdentifier:
 
 def load_certificate(path: Path) -> x509.Certificate:
     """Return the one certificate in a PEM file. Raises InputError: there is none, or more than one."""
-    certificates = pem_certificates(read_input(path, 65536), name_of(path))
-    if len(certificates) > 1:
-        raise InputError(f"{name_of(path)}: holds {len(certificates)} certificates, and one is taken here")
-    return certificates[0]
+    pem = read_input(path, 65536)
+    require_one(pem, "CERTIFICATE", name_of(path))
+    return pem_certificates(pem, name_of(path))[0]
 
 
 def load_ca(
