@@ -242,16 +242,42 @@ def test_wave_waits_for_a_person_where_the_policy_says_so(server: Server, releas
     assert given(server, left, new) == left
 
 
+def silence(server: Server, devices: Devices) -> None:
+    """Have these devices not have called for 100 s."""
+    with beside(server.data / "fota.db") as connection:
+        for device in devices:
+            connection.execute("UPDATE devices SET last_seen = last_seen - 100 WHERE id = ?", (device.id,))
+            connection.execute(
+                "UPDATE targets SET given_at = given_at - 100 WHERE device_id = ?", (device.id,)
+            )
+
+
+def test_silence_that_was_forgiven_forgives_no_failure_after_it(
+    own: Server, releases: dict[str, Built]
+) -> None:
+    new, old = releases["1.1.0"], releases["1.0.0"]
+    group, devices = fleet(own, releases, 4)
+    number = start(own, group, {"waves": ["rest"], "silence_s": 60})
+    until(lambda: phases(own, number) == ["open"])
+    assert len(given(own, devices, new)) == 4
+    silence(own, devices[:2])
+    until(lambda: show(own, number)["held"] is not None)
+    assert own.api("POST", f"rollouts/{number}/resume")[1]["waves"][0]["forgiven"] == 2
+    assert show(own, number)["status"] == "running", "who is silent still counts no more"
+    back, bad = devices[:2]
+    end([back], new)
+    bad.take(new, state="trial")
+    bad.check_in()
+    fall_back(bad, old, new)
+    assert show(own, number)["held"] == "wave 1: 1 of 4 device(s) in error (1 failed); at most 5% may"
+
+
 def test_device_that_falls_silent_counts_as_an_error(own: Server, releases: dict[str, Built]) -> None:
     group, devices = fleet(own, releases, 2)
     number = start(own, group, {"waves": ["rest"], "silence_s": 60})
     until(lambda: phases(own, number) == ["open"])
     assert len(given(own, devices, releases["1.1.0"])) == 2
-    with beside(own.data / "fota.db") as connection:
-        connection.execute("UPDATE devices SET last_seen = last_seen - 100 WHERE id = ?", (devices[0].id,))
-        connection.execute(
-            "UPDATE targets SET given_at = given_at - 100 WHERE device_id = ?", (devices[0].id,)
-        )
+    silence(own, devices[:1])
     until(lambda: show(own, number)["held"] is not None)
     assert "1 of 2 device(s) in error (1 silent)" in show(own, number)["held"]
 

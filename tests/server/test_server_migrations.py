@@ -83,6 +83,30 @@ def test_rows_of_the_first_server_are_kept(tmp_path: Path) -> None:
     connection.close()
 
 
+def test_failures_that_a_number_forgave_are_forgiven(tmp_path: Path) -> None:
+    path = tmp_path / "fota.db"
+    bring_up_to_date(path)
+    before = shape(path)
+    connection = sqlite3.connect(path)
+    connection.execute("ALTER TABLE waves ADD COLUMN forgiven INTEGER NOT NULL DEFAULT 0")
+    step = migrations.STEPS.index(migrations._forgiven) + 1
+    connection.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (step,))
+    connection.execute("INSERT INTO waves VALUES (1, 1, 'rest', 3, 9, 'open', 0, 1)")
+    targets = [(1, "reverted"), (2, "confirmed"), (3, "trial")]
+    rows = [(rollout, f"{n}", state) for rollout in (1, 2) for n, state in targets]
+    insert = (
+        "INSERT INTO targets (rollout_id, device_id, state, release_id, updated_at) VALUES (?, ?, ?, 1, 0)"
+    )
+    connection.executemany(insert, rows)
+    connection.commit()
+    connection.close()
+    bring_up_to_date(path)
+    connection = sqlite3.connect(path)
+    found = connection.execute("SELECT rollout_id, device_id FROM targets WHERE forgiven").fetchall()
+    connection.close()
+    assert (found, shape(path)) == ([(1, "1")], before)
+
+
 def test_step_that_fails_leaves_the_earlier_schema_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

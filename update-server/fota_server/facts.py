@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Table, Update, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Table, Update, bindparam, case, delete, func, insert, select, update
 
 from fota_server import dynamic, schema, telemetry
 from fota_server.decide import ON_TRIAL, TargetState, Twin, Verdict
@@ -30,7 +30,8 @@ _OF_REPORT = (
 _CONTACT = _change(schema.devices, "device", *_OF_CONTACT)
 _FACTS = _change(schema.devices, "device", *_OF_CONTACT, *_OF_REPORT)
 _MOVED = _change(schema.targets, "target", "state", "reason", "updated_at", prefix="new_").values(
-    given_at=func.coalesce(schema.targets.c.given_at, bindparam("new_given_at"))
+    forgiven=case((schema.targets.c.state == bindparam("new_state"), schema.targets.c.forgiven)),
+    given_at=func.coalesce(schema.targets.c.given_at, bindparam("new_given_at")),
 )
 
 

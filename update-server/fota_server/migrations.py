@@ -101,13 +101,30 @@ def _filters(connection: Connection) -> None:
     add_column(connection, schema.groups.c.filled_to)
 
 
+def _forgiven(connection: Connection) -> None:
+    """Which devices were forgiven is known, and not only how many of a wave."""
+    add_column(connection, schema.targets.c.forgiven)
+    _create_indices(connection, "targets_forgiven")
+    if "forgiven" in {found["name"] for found in inspect(connection).get_columns("waves")}:
+        connection.execute(
+            text(
+                "UPDATE targets SET forgiven = (1 = 1) WHERE state IN ('reverted', 'rejected', 'failed')"
+                " AND rollout_id IN (SELECT rollout_id FROM waves WHERE forgiven > 0)"
+            )
+        )
+        connection.execute(text("ALTER TABLE waves DROP COLUMN forgiven"))
+
+
 def _create_indices(connection: Connection, *names: str) -> None:
     for index in (*schema.rollouts.indexes, *schema.targets.indexes):
         if index.name in names:
             index.create(connection, checkfirst=True)
 
 
-STEPS: tuple[Step, ...] = (_tokens_expire, _new_tables, _roles, _audit_chain, _orders_end, _waves, _filters)
+STEPS: tuple[Step, ...] = (
+    *(_tokens_expire, _new_tables, _roles, _audit_chain, _orders_end, _waves, _filters),
+    _forgiven,
+)
 """Append only."""
 
 SCHEMA_VERSION = 1 + len(STEPS)

@@ -264,7 +264,6 @@ waves = Table(  # of a rollout in waves, once all of its devices are planned
     Column("last_rank", BigInteger, nullable=False),
     Column("phase", String(16), nullable=False),  # waves.Phase
     Column("since", BigInteger, nullable=False),
-    Column("forgiven", Integer, nullable=False, default=0),
 )
 
 spent = Table(  # what a rollout with a rate has handed out (allowance.Spent)
@@ -277,6 +276,7 @@ spent = Table(  # what a rollout with a rate has handed out (allowance.Spent)
     Column("size", BigInteger, nullable=False),
 )
 
+_FORGIVEN = "forgiven IS NOT NULL"
 _TRIAL = "state IN ('offered', 'installed', 'trial')"
 ON_TRIAL = f"targets.{_TRIAL}"
 """decide.ON_TRIAL. A query has to say it word for word, or the index that is made of it is not used."""
@@ -293,9 +293,15 @@ targets = Table(
     Column("updated_at", BigInteger, nullable=False),
     Column("rank", BigInteger),  # its place in a rollout in waves
     Column("given_at", BigInteger),  # when the device was first given it, or was first seen to have it
+    Column("forgiven", Boolean),  # an operator let it go on with this device in error; null: it is not
     UniqueConstraint("rollout_id", "device_id"),
     Index("targets_rank", "rollout_id", "rank", "state"),
     Index("targets_on_trial", "id", sqlite_where=text(_TRIAL), postgresql_where=text(_TRIAL)),
+    Index(
+        *("targets_forgiven", "rollout_id", "rank", "state"),
+        sqlite_where=text(_FORGIVEN),
+        postgresql_where=text(_FORGIVEN),
+    ),
     Index("targets_count", "rollout_id", "state", "release_id"),
     Index("targets_release", "release_id", "state"),
     Index("targets_device", "device_id", "id"),

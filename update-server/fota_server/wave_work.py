@@ -4,10 +4,10 @@ Every step is one short transaction; a server that is killed between two asks th
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, false, func, insert, or_, select, update
 from sqlalchemy.sql.selectable import NamedFromClause
 
 from fota_server import schema
@@ -20,7 +20,6 @@ from fota_server.promise import BROKEN, link
 from fota_server.wave_policy import Kind, Policy
 from fota_server.waves import (
     EVERYBODY,
-    OPENED,
     Counts,
     Move,
     Pause,
@@ -37,6 +36,7 @@ from fota_wire.errors import VerifyError
 
 _rollouts, _targets, _devices, _waves = schema.rollouts, schema.targets, schema.devices, schema.waves
 
+_FORGIVEN = _targets.c.forgiven.is_not(None)
 HELD_BACK = "held back, for comparison"
 
 
@@ -94,7 +94,7 @@ def _store_waves(connection: Connection, rollout_id: int, policy: Policy, now: i
             nth = select(_targets.c.rank).where(mine).order_by(_targets.c.rank).offset(upto - 1).limit(1)
             last = int(connection.execute(nth).scalar_one())
         row = {"rollout_id": rollout_id, "number": number, "size": str(size), "devices": count}
-        rows.append(row | {"last_rank": last, "phase": Phase.WAITING, "since": now, "forgiven": 0})
+        rows.append(row | {"last_rank": last, "phase": Phase.WAITING, "since": now})
     if rows:
         connection.execute(insert(_waves), rows)
     return None
@@ -154,13 +154,17 @@ def standings(
     query = select(_waves).where(_waves.c.rollout_id == rollout_id).order_by(_waves.c.number)
     found, below = [], -1
     for row in connection.execute(query).all():
-        counts = Counts(pending=row.devices)
+        counts, forgiven = Counts(pending=row.devices), 0
         if row.phase != Phase.WAITING:
             within = _targets.c.rank > below, _targets.c.rank <= row.last_rank
             states = _states(connection, rollout_id, within, ended=ended)
+            pardoned = _states(connection, rollout_id, (*within, _FORGIVEN), ended=ended)
+            silent, forgiven = 0, sum(pardoned.get(state, 0) for state in GIVEN_UP)
             if ended:
                 states[TargetState.PENDING] = row.devices - sum(states.values())
-            silent = 0 if ended else _silent(connection, rollout_id, within, policy, now, states)
+            elif policy.silence_s is not None and any(states.get(state) for state in ON_TRIAL):
+                silent, too = _count_silent(connection, rollout_id, within, policy, now)
+                forgiven += too
             counts = Counts.of(states, silent)
         found.append(
             (
@@ -170,7 +174,7 @@ def standings(
                     phase=Phase(row.phase),
                     since=row.since,
                     counts=counts,
-                    forgiven=row.forgiven,
+                    forgiven=forgiven,
                 ),
             )
         )
@@ -189,24 +193,29 @@ def _states(
     return {TargetState(row.state): row.n for row in connection.execute(query.group_by(_targets.c.state))}
 
 
-def _silent(
+def _count_silent(
     connection: Connection,
     rollout_id: int,
     within: tuple[ColumnElement[bool], ...],
     policy: Policy,
     now: int,
-    states: Mapping[TargetState, int],
-) -> int:
-    if policy.silence_s is None or not any(states.get(state) for state in ON_TRIAL):
-        return 0
-    seen = case((_devices.c.last_seen > _targets.c.given_at, _devices.c.last_seen), else_=_targets.c.given_at)
-    quiet = (
-        select(func.count())
+) -> tuple[int, int]:
+    """Return how many devices have fallen silent, and how many of these are forgiven."""
+    query = (
+        select(func.count(), func.count(_targets.c.forgiven))
         .select_from(_targets.join(_devices, _devices.c.id == _targets.c.device_id))
-        .where(_targets.c.rollout_id == rollout_id, *within)
-        .where(_targets.c.state.in_(ON_TRIAL), seen < now - policy.silence_s)
+        .where(_targets.c.rollout_id == rollout_id, *within, _is_silent(policy, now))
     )
-    return int(connection.execute(quiet).scalar_one())
+    silent, forgiven = connection.execute(query).one()
+    return int(silent), int(forgiven)
+
+
+def _is_silent(policy: Policy, now: int) -> ColumnElement[bool]:
+    """A target's device was given the release and has not called for too long; in a join with devices."""
+    if policy.silence_s is None:
+        return false()
+    seen = case((_devices.c.last_seen > _targets.c.given_at, _devices.c.last_seen), else_=_targets.c.given_at)
+    return and_(_targets.c.state.in_(ON_TRIAL), seen < now - policy.silence_s)
 
 
 def shown(connection: Connection, rollout_id: int, policy: Policy, now: int) -> list[dict[str, Any]]:
@@ -325,13 +334,16 @@ def approve(connection: Connection, rollout_id: int, now: int, actor: str) -> No
 
 
 def forgive(connection: Connection, rollout_id: int, now: int) -> None:
-    """Have the errors so far count no more: an operator has seen why the rollout paused itself."""
+    """Have the devices that are in error count no more: an operator has seen why the rollout paused itself.
+
+    One whose state changes afterwards counts again: who was silent may come back, and say that it failed.
+    """
     policy = _policy(connection, rollout_id)
-    for row, wave in standings(connection, rollout_id, policy, now):
-        if wave.phase in OPENED:
-            mine = (_waves.c.rollout_id == rollout_id) & (_waves.c.number == row.number)
-            errors = wave.counts.failed + wave.counts.silent
-            connection.execute(update(_waves).where(mine).values(forgiven=errors))
+    joined = _targets.join(_devices, _devices.c.id == _targets.c.device_id)
+    quiet = select(_targets.c.id).select_from(joined)
+    quiet = quiet.where(_targets.c.rollout_id == rollout_id, _is_silent(policy, now))
+    failed = and_(_targets.c.rollout_id == rollout_id, _targets.c.state.in_(GIVEN_UP))
+    connection.execute(update(_targets).where(or_(failed, _targets.c.id.in_(quiet))).values(forgiven=True))
 
 
 def _policy(connection: Connection, rollout_id: int) -> Policy:
