@@ -1,5 +1,6 @@
 """``fota rollout``, ``fota rollback``: orders to one device or to many, previewed, followed, cancelled."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from fota_cli.waves import (
     policy_of,
     policy_options,
     read_plan,
+    tell_left_out,
+    tell_plan,
     tell_waves,
     unhalt,
 )
@@ -182,6 +185,8 @@ def _preview(
     expected = client.post(path, body | {"dry_run": True})
     if devices:
         named = {"version" if name == "to" else name: str(value) for name, value in body.items()}
+        if "policy" in body:  # the same draw as that of the waves above
+            named |= {"policy": json.dumps(body["policy"]), "seed": expected["seed"]}
         expected["devices"] = list(
             client.pages("preview", "devices", most=None, **named, kind=expected["kind"])
         )
@@ -189,6 +194,8 @@ def _preview(
         print_result(expected, True)
     else:
         _tell_moves(expected)
+        if "waves" in expected:
+            tell_plan(expected)
         if devices:
             rows = [
                 (item["device_id"], item["runs"], None if item["reason"] else item["version"], item["reason"])
@@ -203,13 +210,7 @@ def _tell_moves(expected: dict[str, Any], *, to_stderr: bool = False) -> None:
     for move in sorted(expected["moves"], key=lambda move: -move["devices"]):
         line = f"{move['devices']:>7} device(s)  {move['runs'] or '?'} -> {move['version']}"
         click.echo(line, err=to_stderr)
-    _tell_left_out(expected["left_out"], to_stderr=to_stderr)
-
-
-def _tell_left_out(left_out: list[dict[str, Any]], *, to_stderr: bool = True) -> None:
-    for item in left_out:
-        others = f" (and {item['devices'] - 1} more)" if item["devices"] > 1 else ""
-        click.echo(f"left out: device {item['first']}{others}: {item['reason']}", err=to_stderr)
+    tell_left_out(expected["left_out"], to_stderr=to_stderr)
 
 
 def _tell_started(answer: dict[str, Any]) -> None:
@@ -220,7 +221,7 @@ def _tell_started(answer: dict[str, Any]) -> None:
     if answer["status"] == "halted":
         click.echo(f"{name}: {HALTED}", err=True)
     click.echo(f"{name}: {', '.join(answer['versions'])} for {answer['total']} device(s)")
-    _tell_left_out(answer["left_out"])
+    tell_left_out(answer["left_out"], to_stderr=True)
 
 
 @rollout.command("show")
@@ -251,7 +252,7 @@ def show_rollout(
     if answer["status"] == "halted":
         click.echo(HALTED)
     tell_waves(answer)
-    _tell_left_out(answer["left_out"], to_stderr=False)
+    tell_left_out(answer["left_out"])
     if answer["not_covered"]:
         click.echo(f"not covered: {answer['not_covered']} device(s) that joined the group later")
     if left_out:

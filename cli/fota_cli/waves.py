@@ -22,7 +22,20 @@ from fota_wire.host_values import UsageError
 
 PLAN_KIND = "fota rollout plan"
 _DURATION = re.compile(r"([0-9]{1,8})([smhd])")
+_PRICE = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Price(click.ParamType[float]):
+    """What a megabyte costs, in whatever money."""
+
+    name = "price"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401
+        """Return the number."""
+        if not _PRICE.fullmatch(str(value)):
+            self.fail(f"{value!r} is no price such as 0.05", param, ctx)
+        return float(value)
 
 
 class Duration(click.ParamType[int]):
@@ -121,7 +134,7 @@ def read_plan(path: Path) -> dict[str, object]:
 @scope_options
 @policy_options
 @click.option("-o", "--output", type=ANY_FILE, help="Write the plan, device by device, for 'start --plan'.")
-@click.option("--price", type=click.FloatRange(min=0), help="Price of a megabyte, for what the bytes cost.")
+@click.option("--price", type=Price(), help="Price of a megabyte, for what the bytes cost.")
 @FORCE
 @connected
 def plan(
@@ -152,12 +165,21 @@ def plan(
     if as_json:
         print_result(found, True)
         return
-    _tell_plan(found, price)
+    tell_left_out(found["left_out"])
+    tell_plan(found, price)
     if output is not None:
         click.echo(f"written: {output}; start it with 'fota rollout start --plan {output}'", err=True)
 
 
-def _tell_plan(found: dict[str, Any], price: float | None) -> None:
+def tell_left_out(left_out: list[dict[str, Any]], *, to_stderr: bool = False) -> None:
+    """Print who is left out of an order, and why."""
+    for item in left_out:
+        others = f" (and {item['devices'] - 1} more)" if item["devices"] > 1 else ""
+        click.echo(f"left out: device {item['first']}{others}: {item['reason']}", err=to_stderr)
+
+
+def tell_plan(found: dict[str, Any], price: float | None = None) -> None:
+    """Print what a rollout in waves would do."""
     rows = [
         (
             wave["number"],
@@ -170,9 +192,6 @@ def _tell_plan(found: dict[str, Any], price: float | None) -> None:
         for wave in found["waves"]
     ]
     click.echo(table(("WAVE", "SIZE", "DEVICES", "BYTES", "COST", "GIVEN AND SOAKED"), rows))
-    for item in found["left_out"]:
-        others = f" (and {item['devices'] - 1} more)" if item["devices"] > 1 else ""
-        click.echo(f"left out: device {item['first']}{others}: {item['reason']}")
     if found["held_back"]:
         click.echo(f"held back for comparison: {found['held_back']} device(s)")
     total, longest = sum(wave["devices"] for wave in found["waves"]), duration(found["longest_s"])

@@ -44,6 +44,11 @@ def test_plan_is_kept_shown_halted_and_taken_back(
     assert sorted(item["device"] for item in plan["devices"]) == sorted(device.id for device in group)
     assert [item["wave"] for item in plan["devices"]] == [1, 2, 2, 3]
 
+    said = cli("rollout", "start", "1.1.0", *waves, "--dry-run", "--devices")
+    assert (said.returncode, said.stderr) == (0, "")
+    assert "2     50%   2 " in said.stdout
+    assert [line.split()[0] for line in said.stdout.splitlines()[-4:]] == sorted(one.id for one in group)
+
     started = cli("rollout", "start", "--plan", str(file), "--json")
     assert started.returncode == 0, started.stderr
     number = json.loads(started.stdout)["id"]
@@ -53,6 +58,10 @@ def test_plan_is_kept_shown_halted_and_taken_back(
         return cli("rollout", "show", str(number)).stdout
 
     until(lambda: "open" in shown())
+    for verb in ("plan", "start"):
+        none = cli("rollout", verb, "1.1.0", *waves, *(["--dry-run"] if verb == "start" else []))
+        assert none.returncode == 1
+        assert f"rollout {number} wants this release of it already (and 3 more)" in none.stderr
     again = cli("rollout", "start", "--plan", str(file))
     assert (again.returncode, f"rollout {number} was started from this plan" in again.stderr) == (1, True)
     assert cli("rollout", "halt", "--reason", "smoke").returncode == 0

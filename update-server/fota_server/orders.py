@@ -130,9 +130,14 @@ def preview_devices(
 
 
 def preview_waves(connection: Connection, order: Order, root: Root, interval_s: int) -> dict[str, Any]:
-    """Return what `preview` does, and the plan of an order in waves (`forecast`)."""
-    plan = forecast(connection, order, barred_releases(connection, root), interval_s)
-    return preview(connection, order, root) | plan
+    """Return what `preview` does, and the plan of an order in waves (`forecast`).
+
+    Raises:
+        VerifyError: it would do nothing; the first reason is named.
+    """
+    seen = preview(connection, order, root)
+    _require_something(seen["total"], seen["left_out"])
+    return seen | forecast(connection, order, barred_releases(connection, root), interval_s)
 
 
 async def place(
