@@ -8,11 +8,11 @@ import click
 from fota_cli.client import OperatorClient
 from fota_cli.options import connected
 from fota_wire.errors import InputError
-from fota_wire.host_options import DeviceId
+from fota_wire.host_options import Command, DeviceId
 from fota_wire.host_print import print_result, table
 
 
-@click.command("set")
+@click.command("set", cls=Command)
 @click.argument("device_id", metavar="ID", type=DeviceId())
 @click.argument("words", metavar="NAME=VALUE...", nargs=-1)
 @click.option("--unset", "-u", "gone", metavar="NAME", multiple=True, help="Take this one back; repeat.")
@@ -40,7 +40,7 @@ def set_attributes(
     print_result(answer, as_json, f"device {device_id}: {said}; groups: {groups}")
 
 
-@click.command("attributes")
+@click.command("attributes", cls=Command)
 @connected
 def list_attributes(client: OperatorClient, as_json: bool) -> None:
     """List the names of all attributes, and how many devices have each."""

@@ -11,6 +11,7 @@ import click
 
 from fota_cli import net
 from fota_cli.attributes import attributes_text, list_attributes, set_attributes
+from fota_cli.bulk import export_devices, import_devices
 from fota_cli.client import OperatorClient
 from fota_cli.device_keys import attested_text, certify, key_text, renew, retire, rotate
 from fota_cli.options import connected, filter_option, yes_option
@@ -35,8 +36,11 @@ def release() -> None:
 @release.command("publish")
 @click.argument("image", type=IMAGE)
 @click.argument("envelope", type=MANIFEST)
+@click.option("--fits", metavar="REVISION", multiple=True, help="Hardware that it fits; repeat [all].")
 @connected
-def publish(client: OperatorClient, image: Path, envelope: Path, as_json: bool) -> None:
+def publish(
+    client: OperatorClient, image: Path, envelope: Path, fits: tuple[str, ...], as_json: bool
+) -> None:
     """Upload a signed IMAGE and the signed ENVELOPE of its manifest; the server checks both."""
     data, manifest = read_input(image), read_input(envelope, 65536)
     digest = hashlib.sha256(data).hexdigest()
@@ -48,7 +52,8 @@ def publish(client: OperatorClient, image: Path, envelope: Path, as_json: bool) 
             client.upload(f"artifacts/{digest}", data, bar.update)
     else:
         client.upload(f"artifacts/{digest}", data, lambda _count: None)
-    answer = client.post("releases", manifest)
+    query = "&".join(f"hardware={quote(one, safe='')}" for one in fits)
+    answer = client.post(f"releases?{query}" if fits else "releases", manifest)
     if as_json:
         print_result(answer, True)
         return
@@ -62,6 +67,26 @@ def publish(client: OperatorClient, image: Path, envelope: Path, as_json: bool) 
             " name the keys in ROOT (fota root new --image-key)",
             err=True,
         )
+
+
+@release.command("fits")
+@click.argument("version")
+@click.argument("revisions", metavar="REVISION...", nargs=-1)
+@click.option("--all", "fits_all", is_flag=True, help="It fits all revisions.")
+@connected
+def set_fits(
+    client: OperatorClient, version: str, revisions: tuple[str, ...], fits_all: bool, as_json: bool
+) -> None:
+    """Have release VERSION be for devices of these hardware REVISIONs alone (attribute 'hardware').
+
+    Plans and rollouts leave the others out, and those of which it is not known. What is planned stays.
+    """
+    if fits_all == bool(revisions):
+        raise click.UsageError("name the revisions that it fits, or say --all")
+    path = f"releases/{quote(version, safe='')}/hardware"
+    answer = client.post(path, {"hardware": list(revisions)}, shown_by="fota release list")
+    fits = ", ".join(answer["hardware"]) or "all"
+    print_result(answer, as_json, f"release {answer['version']} fits hardware {fits}")
 
 
 @release.command("list")
@@ -82,11 +107,23 @@ def list_releases(client: OperatorClient, as_json: bool) -> None:
             item["manifest_digest"][:16],
             date(item["published_at"]),
             item["published_by"],
+            ", ".join(item["hardware"]) or None,
             item["barred"],
         )
         for item in listed
     ]
-    headings = ("VERSION", "SEQUENCE", "SEC_CNT", "BYTES", "CLASS", "MANIFEST", "PUBLISHED", "BY", "BARRED")
+    headings = (
+        "VERSION",
+        "SEQUENCE",
+        "SEC_CNT",
+        "BYTES",
+        "CLASS",
+        "MANIFEST",
+        "PUBLISHED",
+        "BY",
+        "FITS",
+        "BARRED",
+    )
     click.echo(table(headings, rows))
 
 
@@ -252,8 +289,10 @@ def admit(client: OperatorClient, device_id: str, as_json: bool) -> None:
     _tell_status(client.post(f"devices/{quote(device_id, safe='')}/admit"), as_json)
 
 
-for _command in (retire, rotate, renew, certify, refused, set_attributes, list_attributes):
+for _command in (retire, rotate, renew, certify, refused):
     device.add_command(_command)
+for _of_many in (set_attributes, list_attributes, import_devices, export_devices):
+    device.add_command(_of_many)
 
 
 def _tell_status(answer: dict[str, Any], as_json: bool) -> None:

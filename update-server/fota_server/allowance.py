@@ -46,14 +46,15 @@ class Gate:
 @dataclass(slots=True, kw_only=True)
 class Allowance:
     """What may still be handed out at ``now``. ``trials_left``: None: no budget is set. ``gates``: of the
-    rollouts in waves by their numbers; others are limited by the budget and by ``halted`` alone. ``stopped``:
-    rollouts that paused themselves in this transaction.
+    rollouts in waves by their numbers; others are limited by the budget and by ``halted`` alone. ``zones``:
+    of devices, where a window asks for it. ``stopped``: rollouts that paused themselves in this transaction.
     """
 
     now: int
     halted: bool
     trials_left: int | None
     gates: dict[int, Gate] = field(default_factory=dict)
+    zones: dict[str, str] = field(default_factory=dict)
     changed: set[int] = field(default_factory=set)
     stopped: set[int] = field(default_factory=set)
 

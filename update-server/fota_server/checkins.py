@@ -211,6 +211,7 @@ class CheckIns:
         twins = {row.id: (row, _target(row, releases) if row.target_id else None) for row in rows}
         going = {target.rollout_id for _, target in twins.values() if target and _may_be_given(target)}
         left = hand_out.allowance(connection, going, now)
+        left.zones = hand_out.zones(connection, left, twins)
         # Who was given something speaks first: if that pauses a rollout, nobody else is given it now.
         pending = {
             key for key, (_, target) in twins.items() if target and target.state is TargetState.PENDING
@@ -248,7 +249,8 @@ class CheckIns:
         if refusal:
             return refusal
         if target:
-            held = left.why_not(target.rollout_id, row.rank, target.release.file_size)
+            zone = left.zones.get(identity.device_id)
+            held = left.why_not(target.rollout_id, row.rank, target.release.file_size, zone)
             target = replace(target, held=held, paused=target.paused or left.halted)
         twin = Twin(
             device_id=identity.device_id,

@@ -12,8 +12,10 @@ from sqlalchemy import Connection, delete, func, insert, select, text
 
 from fota_server import schema
 from fota_server.allowance import Allowance, Gate, Spent
+from fota_server.attributes import ZONE
 from fota_server.database import now, record_audit
-from fota_server.wave_policy import MAX_DEVICES, Policy, parse_policy
+from fota_server.filter_sql import VALUE
+from fota_server.wave_policy import MAX_DEVICES, Policy, is_zone, parse_policy
 from fota_wire.errors import InputError, VerifyError
 
 _meta, _rollouts, _targets, _spent = schema.meta, schema.rollouts, schema.targets, schema.spent
@@ -125,3 +127,13 @@ def _settings(connection: Connection) -> dict[str, str]:
 
 def _on_trial(connection: Connection) -> int:
     return int(connection.execute(_COUNT).scalar_one())
+
+
+def zones(connection: Connection, left: Allowance, ids: Collection[str]) -> dict[str, str]:
+    """Return the time zones of those devices of which one is known; {}: no window here asks for it."""
+    windows = (gate.policy.window for gate in left.gates.values())
+    if not ids or not any(window and window.own_zone for window in windows):
+        return {}
+    name, table = VALUE.label("zone"), schema.attributes
+    query = select(table.c.device_id, name).where(table.c.name == ZONE, table.c.device_id.in_(ids))
+    return {row.device_id: row.zone for row in connection.execute(query) if is_zone(row.zone)}

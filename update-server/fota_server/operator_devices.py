@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from fota_server import attributes, devices, renewals, retirement
+from fota_server import attributes, bulk, devices, renewals, retirement
 from fota_server.database import Database
 from fota_server.device_plane import read_body
 from fota_server.filters import MAX_FILTER
@@ -17,6 +17,7 @@ from fota_server.operator_input import (
     BODY_S,
     after_of,
     device_of,
+    flag_of,
     limit_of,
     name_of,
     number_of,
@@ -60,6 +61,19 @@ class DeviceHandlers:
         limit, after = limit_of(request), after_of(request)
         rows = await self._database.read(attributes.names, after, limit)
         return page("attributes", rows, limit, "name")
+
+    async def take_in(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST devices/import: with "dry_run" only what is wrong with which row; else all rows or none."""
+        body = await read_json(request, {"devices", "admit", "dry_run"})
+        rows, admit = bulk.parse_rows(body.get("devices")), flag_of(body, "admit")
+        if flag_of(body, "dry_run"):
+            faults = await self._database.read(lambda connection: bulk.check(connection, rows, admit=admit))
+            return JSONResponse({"refused": faults})
+        actor = operator.name
+        done = await self._database.write(
+            lambda connection: bulk.take_in(connection, rows, actor, admit=admit)
+        )
+        return JSONResponse(done)
 
     async def describe(self, request: Request, operator: Operator) -> JSONResponse:
         """POST devices/{id}/attributes {"attributes": {name: text, "": a tag, null: not any more}}."""

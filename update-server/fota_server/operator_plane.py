@@ -6,10 +6,12 @@
 | PUT artifacts/{sha256} | publish | upload an image file; 201, or 200 if it is there already |
 | GET releases?after&limit; GET releases/{version} | see releases | published releases |
 | POST releases | publish | publish a SUIT envelope, its artifact being there; 201, or 200 if it was already |
+| POST releases?hardware; POST releases/{version}/hardware {"hardware"} | publish | revisions that it fits |
 | POST releases/{version}/withdraw, releases/{version}/restore | operate | offered no more; again |
 | GET roots; POST roots | see releases; administer | the chain of ROOT documents; append the next one |
 | GET devices?group&filter&after&limit; GET devices/{id} | see | twins |
 | GET attributes?after&limit; POST devices/{id}/attributes | see; operate | their names; what is said of one |
+| POST devices/import {"devices": [{"id", "attributes"}], ? "admit"} | operate | all of it, or nothing |
 | POST devices/{id}/revoke, devices/{id}/admit | operate | shut out; let in |
 | POST devices/{id}/retire {? "reason"} | administer | end its life, for good |
 | POST devices/{id}/key {"kind": "renew" or "rotate"} | operate | new certificate; new key, too (SPEC 5.6) |
@@ -177,12 +179,14 @@ class OperatorPlane:
                 Route("/api/v1/releases", read_releases(releases.list_releases), methods=["GET"]),
                 Route("/api/v1/releases", publish(releases.publish), methods=["POST"]),
                 Route("/api/v1/releases/{version}", read_releases(releases.show_release), methods=["GET"]),
+                Route("/api/v1/releases/{version}/hardware", publish(releases.set_fits), methods=["POST"]),
                 Route("/api/v1/releases/{version}/withdraw", operate(releases.withdraw), methods=["POST"]),
                 Route("/api/v1/releases/{version}/restore", operate(releases.restore), methods=["POST"]),
                 Route("/api/v1/roots", read_releases(releases.list_roots), methods=["GET"]),
                 Route("/api/v1/roots", administer(releases.add_root), methods=["POST"]),
                 Route("/api/v1/devices", read(of_devices.list_devices), methods=["GET"]),
                 Route("/api/v1/attributes", read(of_devices.list_attributes), methods=["GET"]),
+                Route("/api/v1/devices/import", operate(of_devices.take_in), methods=["POST"]),
                 Route("/api/v1/devices/{id}/attributes", operate(of_devices.describe), methods=["POST"]),
                 Route("/api/v1/devices/{id}", read(of_devices.show_device), methods=["GET"]),
                 Route("/api/v1/devices/{id}/revoke", operate(of_devices.revoke_device), methods=["POST"]),

@@ -27,7 +27,8 @@ from fota_server.crypto import AssignSigner
 from fota_server.database import Database, now, record_audit
 from fota_server.decide import Release
 from fota_server.device_plane import TooLarge, TooSlow, read_body
-from fota_server.operator_input import BODY_S, limit_of, name_of, number_of, page
+from fota_server.fits import require_revisions, set_revisions, with_revisions
+from fota_server.operator_input import BODY_S, limit_of, name_of, number_of, page, read_json
 from fota_server.planner import Planner
 from fota_server.root_check import dangers
 from fota_server.tokens import Operator
@@ -96,13 +97,17 @@ class ReleaseHandlers:
         return JSONResponse({"digest": digest, "created": True}, 201)
 
     async def publish(self, request: Request, operator: Operator) -> JSONResponse:
-        """POST releases: body is the envelope. Nothing is published that a device would refuse."""
+        """POST releases?hardware: body is the envelope. Nothing is published that a device would refuse.
+
+        ``hardware``: a revision that it fits; again for each.
+        """
+        revisions = require_revisions(request.query_params.getlist("hardware"))
         envelope = await read_body(request, 4096, BODY_S)
         async with self._publishing:  # or the one that is refused deletes the file of the one that is not
             try:
                 release = await self._checked(envelope)
                 created, shown = await self._database.write(
-                    _store_release, release, self._trust.current, operator.name
+                    _store_release, release, revisions, self._trust.current, operator.name
                 )
             except (InputError, VerifyError):
                 await self._clean(envelope)
@@ -125,6 +130,20 @@ class ReleaseHandlers:
         free = await self._database.read(unreferenced, digests)
         await asyncio.to_thread(self._artifacts.remove, free)
 
+    async def set_fits(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST releases/{version or digest}/hardware {"hardware": [...]}: what it fits; []: all."""
+        revisions = require_revisions((await read_json(request, {"hardware"})).get("hardware"))
+        name = name_of(request, "version")
+
+        def work(connection: Connection) -> dict[str, Any]:
+            release = find_release(connection, name)
+            set_revisions(
+                connection, _show(connection, release, self._trust.current), revisions, operator.name
+            )
+            return _show(connection, release, self._trust.current)
+
+        return JSONResponse(await self._database.write(work))
+
     async def withdraw(self, request: Request, operator: Operator) -> JSONResponse:
         """POST releases/{version or digest}/withdraw: offered to no device any more."""
         return await self._set_withdrawn(request, operator, True)
@@ -138,7 +157,7 @@ class ReleaseHandlers:
 
         def work(connection: Connection) -> dict[str, Any]:
             release = set_withdrawn(connection, name, withdrawn, operator.name)
-            return show_release(connection, release, self._trust.current)
+            return _show(connection, release, self._trust.current)
 
         shown = await self._database.write(work)
         self._planner.wake()  # targets of what was withdrawn
@@ -147,7 +166,11 @@ class ReleaseHandlers:
     async def list_releases(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET releases?after&limit, in the order of their publication; ``after``: an id."""
         limit, after = limit_of(request), number_of(request, "after", 1 << 62, default=0)
-        views = await self._database.read(list_releases, self._trust.current, after, limit)
+
+        def work(connection: Connection) -> list[dict[str, Any]]:
+            return with_revisions(connection, list_releases(connection, self._trust.current, after, limit))
+
+        views = await self._database.read(work)
         return page("releases", views, limit, "id")
 
     async def show_release(self, request: Request, _operator: Operator) -> JSONResponse:
@@ -155,7 +178,7 @@ class ReleaseHandlers:
         name, root = name_of(request, "version"), self._trust.current
         return JSONResponse(
             await self._database.read(
-                lambda connection: show_release(connection, find_release(connection, name), root)
+                lambda connection: _show(connection, find_release(connection, name), root)
             )
         )
 
@@ -219,7 +242,20 @@ class ReleaseHandlers:
 
 
 def _store_release(
-    connection: Connection, release: Release, root: roots.Root, actor: str
+    connection: Connection, release: Release, revisions: list[str], root: roots.Root, actor: str
 ) -> tuple[bool, dict[str, Any]]:
     created = store_release(connection, release, root, actor)
-    return created, show_release(connection, release, root)
+    shown = _show(connection, release, root)
+    if created and revisions:
+        set_revisions(connection, shown, revisions, actor)
+    elif not created and revisions and revisions != shown["hardware"]:
+        fits = ", ".join(shown["hardware"]) or "any hardware"
+        raise VerifyError(
+            f"release {release.version} is published already, for {fits}: 'fota release fits' changes that",
+            "hardware",
+        )
+    return created, _show(connection, release, root)
+
+
+def _show(connection: Connection, release: Release, root: roots.Root) -> dict[str, Any]:
+    return with_revisions(connection, [show_release(connection, release, root)])[0]

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.selectable import NamedFromClause
 
-from fota_server import schema
+from fota_server import fits, schema
 from fota_server.decide import HELD, UNDER_WAY, TargetState
 from fota_server.wave_policy import Policy
 
@@ -212,6 +212,7 @@ def _reason(
             (same, rollout + " wants this release of it already"),
         ]
     reasons.append((_is_of_another_class(goal), "the device runs firmware of another class"))
+    reasons += fits.reasons(goal)
     if order.policy and order.at_least is not None:
         come_first = (
             f"it has not confirmed {order.policy.at_least} or a later release, which has to come first"

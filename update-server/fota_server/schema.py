@@ -82,6 +82,13 @@ release_chips = Table(  # which chip the image names, "": none; no row: not know
     Column("chip", String(32), nullable=False),
 )
 
+release_hardware = Table(  # revisions that a release fits (fits.py); no row: all
+    "release_hardware",
+    metadata,
+    Column("release_id", BigInteger, ForeignKey("releases.id"), primary_key=True, autoincrement=False),
+    Column("hardware", String(128), primary_key=True),
+)
+
 devices = Table(
     "devices",
     metadata,

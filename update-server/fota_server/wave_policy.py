@@ -12,13 +12,14 @@ The form in JSON, as the operator plane takes it and ``rollouts.policy`` keeps i
 | approval | true: a person opens each wave after the first |
 | on_failure | ``"pause"`` or ``"rollback"``: what follows when a wave fails |
 | start_at | seconds since 1970 before which nothing begins |
-| window | ``{"days": ["mon", ...], "from": "22:00", "to": "04:00", "zone": "Europe/Berlin"}`` |
+| window | ``{"days": ["mon", ...], "from": "22:00", "to": "04:00", "zone": "Europe/Berlin", ? "own_zone"}`` |
 | per_minute, bytes_per_day | what is handed out at most, in a minute and in a day (UTC) of the clock |
 | holdback | share of the devices that is kept on what it runs, for comparison |
 | at_least | version that a device must have confirmed, or a later one, before it is given the release |
 | expedite_until | until then neither window nor ``per_minute`` nor ``bytes_per_day`` holds anything up |
 
-Shares are texts with at most two decimals, and kept in hundredths of a per cent.
+``"own_zone": true``: a window is in the zone of each device (its attribute ``zone``), and in ``zone`` where
+that is not known. Shares are texts with at most two decimals, and kept in hundredths of a per cent.
 """
 
 import re
@@ -124,6 +125,7 @@ class Window:
     opens: int
     closes: int
     zone: str
+    own_zone: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a window that is never open, or whose zone is none."""
@@ -134,8 +136,8 @@ class Window:
         zone_of(self.zone)
 
     def is_open(self, now: int, zone: str | None = None) -> bool:
-        """Return whether the window is open at ``now`` in ``zone``, a device's own, else in the policy's."""
-        local = datetime.fromtimestamp(now, zone_of(zone or self.zone))
+        """Return whether the window is open at ``now`` for a device whose own zone is ``zone``, if known."""
+        local = datetime.fromtimestamp(now, zone_of((zone if self.own_zone else None) or self.zone))
         minute, today = local.hour * 60 + local.minute, local.weekday()
         if self.opens < self.closes:
             return today in self.days and self.opens <= minute < self.closes
@@ -147,7 +149,8 @@ class Window:
     def to_json(self) -> dict[str, Any]:
         """Return the form that `_window` reads."""
         clock = {name: f"{value // 60:02}:{value % 60:02}" for name, value in self._edges()}
-        return {"days": [DAYS[day] for day in sorted(self.days)], **clock, "zone": self.zone}
+        found = {"days": [DAYS[day] for day in sorted(self.days)], **clock, "zone": self.zone}
+        return found | ({"own_zone": True} if self.own_zone else {})
 
     def _edges(self) -> tuple[tuple[str, int], ...]:
         return ("from", self.opens), ("to", self.closes)
@@ -165,6 +168,15 @@ def zone_of(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (ValueError, OSError, KeyError) as exc:
         raise _bad("window.zone", f"{_shown(name)} is no time zone: say Europe/Berlin, say, or UTC") from exc
+
+
+def is_zone(name: str) -> bool:
+    """Tell whether this machine knows a time zone of that name."""
+    try:
+        zone_of(name)
+    except InputError:
+        return False
+    return True
 
 
 class OnFailure(StrEnum):
@@ -301,8 +313,11 @@ def _field(name: str, value: object) -> object:
 
 
 def _window(value: object) -> Window:
-    if not isinstance(value, Mapping) or set(value) != {"days", "from", "to", "zone"}:
-        raise _bad("window", "has to be an object of days, from, to, zone")
+    if not isinstance(value, Mapping) or set(value) - {"own_zone"} != {"days", "from", "to", "zone"}:
+        raise _bad("window", "has to be an object of days, from, to, zone, and own_zone if you like")
+    own_zone = value.get("own_zone", False)
+    if not isinstance(own_zone, bool):
+        raise _bad("window.own_zone", "has to be true or false")
     days, edges = value["days"], []
     if not isinstance(days, list | tuple) or not all(isinstance(day, str) and day in DAYS for day in days):
         raise _bad("window.days", f"has to be a list of {', '.join(DAYS)}")
@@ -314,7 +329,7 @@ def _window(value: object) -> Window:
     if not isinstance(value["zone"], str):
         raise _bad("window.zone", "has to be the name of a time zone")
     found = frozenset(DAYS.index(day) for day in days)
-    return Window(days=found, opens=edges[0], closes=edges[1], zone=value["zone"])
+    return Window(days=found, opens=edges[0], closes=edges[1], zone=value["zone"], own_zone=own_zone)
 
 
 def _shown(value: object) -> str:

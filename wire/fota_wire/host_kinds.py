@@ -43,7 +43,8 @@ SECRET = "a password or PIN"  # noqa: S105
 FIRMWARE = "firmware as the linker made it"
 ROM = "a mask ROM"
 POLICY = "a policy for a rollout"
-"""The last five are recognised nowhere: they have no form of their own."""
+DEVICES = "a list of devices, CSV or JSON lines"
+"""The last six are recognised nowhere: they have no form of their own."""
 
 ALSO = {
     IMAGE: (ESPRESSIF,),

@@ -225,6 +225,7 @@ HEX = FileName(kinds.HEX)
 PLAN = FileName(kinds.PLAN)
 ROLLOUT = FileName(kinds.ROLLOUT)
 POLICY = FileName(kinds.POLICY)
+DEVICES = FileName(kinds.DEVICES)
 BUS_LOG = FileName(kinds.BUS_LOG)
 
 OWN_FILE = FileName(stream=False)
