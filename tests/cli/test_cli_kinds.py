@@ -149,6 +149,40 @@ def swaps() -> list[tuple[str, str, str]]:
     return found
 
 
+THEMSELVES = {
+    "a key": FILES["image-a.pem"].decode(),
+    "a key in one line": FILES["image-a.pem"].decode().replace("\n", " "),
+    "a token": "fota_" + "0" * 16 + "_" + "1" * 64,
+    "lines": "one\ntwo",
+}
+
+
+@pytest.mark.parametrize("what", THEMSELVES)
+def test_what_a_file_should_hold_is_no_name_of_one_and_is_not_shown(world: World, what: str) -> None:
+    """A variable of the wrong type in CI: --key "$KEY"."""
+    for _, param in inputs():
+        with pytest.raises(InputError, match="that is no name of a file, but what is to be in it") as refused:
+            param.type.convert(THEMSELVES[what], param, None)
+        assert THEMSELVES[what][:8] not in str(refused.value)
+    words = (
+        "sign app.bin -o new --version 1.2.3 --security-counter 3 --model m --vendor-domain example.com --key"
+    )
+    done = world.run([*words.split(), THEMSELVES[what]])  # this command reads its line by itself
+    assert done["code"] == 3
+    assert done["err"].startswith("fota: error: --key: that is no name of a file")
+
+
+@pytest.mark.parametrize("option", ["--password-file", "--token-file"])
+def test_name_of_a_secret_that_is_not_there_is_not_shown(world: World, option: str) -> None:
+    words = "sign app.bin -o new --key image-a.pem --version 1.2.3 --security-counter 3 --class " + "0" * 32
+    if option == "--token-file":
+        words = "release list --server https://127.0.0.1:1"
+    done = world.run([*words.split(), option, "correct-horse-battery"])
+    assert (done["code"], done["err"].count("\n")) == (3, 1), done
+    assert f"{option}: there is no such file" in done["err"]
+    assert "correct-horse" not in done["err"]
+
+
 def test_swapped_files_are_named_by_every_command(world: World) -> None:
     faults = []
     for path, one, two in swaps():

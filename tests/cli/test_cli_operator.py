@@ -411,9 +411,28 @@ def test_token_may_come_from_a_file(cli: Run, server: Server) -> None:
     assert done.returncode == 0
 
 
-def test_token_is_in_no_output(cli: Run, server: Server) -> None:
-    done = cli("release", "list", "--json")
-    assert server.token not in done.stdout + done.stderr
+def test_token_is_in_no_output(cli: Run, server: Server, device: Device) -> None:
+    """Whatever is wrong, and with all there is to say about it (-v); nor in what the server keeps."""
+    token, secret = server.token, server.token.rpartition("_")[2]
+    stranger = token[:-4] + ("0000" if token[-4:] != "0000" else "1111")
+    for code, *words, env in (
+        (0, "release", "list", "--json", {}),
+        (0, "server", "token", "list", "--data", str(server.data), {}),
+        (0, "device", "show", device.id, {}),
+        (3, "device", "show", "0123" + "0" * 12 + "ee", {}),
+        (1, "release", "list", {"FOTA_TOKEN": stranger}),
+        (3, "release", "list", {"FOTA_TOKEN": f"{token}'"}),
+        (3, "release", "list", "--token-file", token, {}),
+        (3, "release", "list", "--ca", token, {}),
+        (4, "release", "list", "--server", "https://127.0.0.1:1", {}),
+        (4, "release", "list", {"FOTA_CA": str(server.keys.folder / "device-ca.crt")}),
+    ):
+        done = cli("-v", *words, **env)
+        assert done.returncode == code, (words, done.stderr)
+        assert secret[:40] not in done.stdout + done.stderr, words
+    kept = b"".join(path.read_bytes() for path in server.data.glob("fota.db*"))
+    assert device.id.encode() in kept
+    assert secret[:40].encode() not in kept
 
 
 def test_operator_commands_need_no_server_packages() -> None:

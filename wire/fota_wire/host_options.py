@@ -39,10 +39,11 @@ class FileName(click.ParamType[Path]):
         if path == STREAM and (value != str(STREAM) or not self._stream):  # ./- is a name
             return path.absolute()
         _take_stream(path, param, ctx)
-        if self.kinds and not (ctx and ctx.resilient_parsing):  # completion
+        if not (ctx and ctx.resilient_parsing):  # completion
             variable = getattr(param, "envvar", None)
             by_variable = isinstance(variable, str) and os.environ.get(variable) == value
-            kinds.require_kind(path, self.kinds, _label(param) + (f" [{variable}]" if by_variable else ""))
+            label = _label(param) + (f" [{variable}]" if by_variable else "")
+            (kinds.require_kind if self.kinds else kinds.require_name)(path, self.kinds, label)
         return path
 
     def shell_complete(
