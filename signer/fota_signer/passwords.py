@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fota_wire.errors import InputError
-from fota_wire.files import read_input
+from fota_wire.files import read_input, require_secret
 from fota_wire.host_crypto import (
     label_of,
     load_private_key,
@@ -39,6 +39,7 @@ def given_password(password_file: Path | None) -> bytes | None:
         InputError: the file cannot be read, or is empty.
     """
     if password_file is not None:
+        require_secret(password_file, "password")
         lines = read_input(password_file, 4096).splitlines()
         if not lines or not lines[0]:
             raise InputError(f"{password_file}: no password in it", "password")

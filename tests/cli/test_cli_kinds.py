@@ -174,12 +174,12 @@ def test_what_a_file_should_hold_is_no_name_of_one_and_is_not_shown(world: World
 
 @pytest.mark.parametrize("option", ["--password-file", "--token-file"])
 def test_name_of_a_secret_that_is_not_there_is_not_shown(world: World, option: str) -> None:
-    words = "sign app.bin -o new --key image-a.pem --version 1.2.3 --security-counter 3 --class " + "0" * 32
+    words = "manifest sign release.suit --key release-3.pem -o new"
     if option == "--token-file":
         words = "release list --server https://127.0.0.1:1"
     done = world.run([*words.split(), option, "correct-horse-battery"])
     assert (done["code"], done["err"].count("\n")) == (3, 1), done
-    assert f"{option}: there is no such file" in done["err"]
+    assert "there is no such file with the " in done["err"]
     assert "correct-horse" not in done["err"]
 
 

@@ -92,12 +92,23 @@ def read_text(path: Path, limit: int = LIMIT) -> str:
         raise InputError(f"{name_of(path)}: not text in UTF-8 (byte {exc.start})") from exc
 
 
+def require_secret(path: Path, what: str) -> None:
+    """Return if the file with a password, PIN or token, ``what`` says which, is there.
+
+    Raises:
+        InputError: it is not; its name is not shown, since perhaps the secret itself was typed.
+    """
+    if path != STREAM and not os.path.lexists(path):
+        raise InputError(f"there is no such file with the {what} (not shown: it may be the {what} itself)")
+
+
 def read_line(path: Path, what: str) -> str:
     """Return the first line of a file that holds one: a password, PIN or token, ``what`` says which.
 
     Raises:
         InputError, StorageError: as `read_input`; or the line is empty.
     """
+    require_secret(path, what)
     line, _, _ = read_text(path, 4096).partition("\n")
     line = line.rstrip("\r")
     if not line:

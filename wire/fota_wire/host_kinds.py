@@ -4,13 +4,12 @@ Nothing is verified here. A kind is named only where the first bytes leave no do
 reads the file says what is wrong with it.
 """
 
-import os
 import re
 from collections.abc import Collection
 from pathlib import Path
 
 from fota_wire.errors import InputError
-from fota_wire.files import STREAM, name_of, peek
+from fota_wire.files import name_of, peek
 
 IMAGE = "a signed image"
 ESPRESSIF = "an Espressif image"
@@ -126,32 +125,15 @@ def kind_of(data: bytes) -> str | None:
     )
 
 
-def require_name(path: Path, kinds: Collection[str], label: str) -> None:
-    """Return unless ``path`` is what the file should hold, and not its name: a variable of the wrong type in
-    CI, say. It may be a secret, and is not shown.
-
-    Raises:
-        InputError: it is, or might be.
-    """
-    text = str(path)
-    if "\n" in text or "-----BEGIN" in text or API_TOKEN.fullmatch(text.encode(errors="replace")):
-        raise InputError(
-            f"{label}: that is no name of a file, but what is to be in it: put it into one, or hand it over"
-            " as a stream (- or <(...))"
-        )
-    if not {SECRET, TOKEN}.isdisjoint(kinds) and path != STREAM and not os.path.lexists(path):
-        raise InputError(
-            f"{label}: there is no such file (its name is not shown: it may be the secret itself)"
-        )
-
-
 def require_kind(path: Path, kinds: Collection[str], label: str) -> None:
-    """Return unless ``path`` is certainly of another kind than those that ``label`` wants.
+    """Return unless ``path`` is certainly of another kind than those that ``label`` wants; none: any.
 
     Raises:
-        InputError: it is; names both. As `require_name`.
+        InputError: it is, and names both; or it is no name of a file.
     """
-    require_name(path, kinds, label)
+    _require_name(path, label)
+    if not kinds:
+        return
     found = what_is(path)
     taken = {*kinds, *(also for kind in kinds for also in ALSO.get(kind, ()))}
     if found is None and FOLDER in taken and path.is_file():
@@ -159,3 +141,18 @@ def require_kind(path: Path, kinds: Collection[str], label: str) -> None:
     if found is not None and found not in taken:
         advice = next((ADVICE[found, kind] for kind in kinds if (found, kind) in ADVICE), "")
         raise InputError(f"{label}: {name_of(path)} is {found}, expected {' or '.join(kinds)}{advice}")
+
+
+def _require_name(path: Path, label: str) -> None:
+    """Return unless ``path`` is what the file should hold, and not its name: a variable of the wrong type in
+    CI, say. It may be a secret, and is not shown.
+
+    Raises:
+        InputError: it is.
+    """
+    text = str(path)
+    if "\n" in text or "-----BEGIN" in text or API_TOKEN.fullmatch(text.encode(errors="replace")):
+        raise InputError(
+            f"{label}: that is no name of a file, but what is to be in it: put it into one, or hand it over"
+            " as a stream (- or <(...))"
+        )

@@ -43,7 +43,7 @@ class FileName(click.ParamType[Path]):
             variable = getattr(param, "envvar", None)
             by_variable = isinstance(variable, str) and os.environ.get(variable) == value
             label = _label(param) + (f" [{variable}]" if by_variable else "")
-            (kinds.require_kind if self.kinds else kinds.require_name)(path, self.kinds, label)
+            kinds.require_kind(path, self.kinds, label)
         return path
 
     def shell_complete(
