@@ -1,33 +1,42 @@
 """What a check-in costs the server: its processor time beside that of a trivial application, by one client.
 
-    python tests/bench/bench_server.py [--devices 32] [--checkins 3000] [--rounds 3]
+    python tests/bench/bench_server.py [--devices 32] [--rounds 3] [--fleet 100000]
 
-Both serve TLS 1.3 with client certificates on connections that are kept alive, each in a process of its own;
-a round measures one after the other, and the median of the ratios counts; on SQLite, then on PostgreSQL,
-whose own processes are not counted. The machine may be loaded: processor time is compared, not the clock.
-Writes build/reports/server.json.
+Both serve TLS 1.3 with client certificates on connections that are kept alive, each in a process of its own,
+and are asked the same by the same client, which signs a report for each request: a client that did less would
+ask in larger bursts, and either would cost less. A round measures one after the other, and the median of the
+ratios counts; on SQLite, then on PostgreSQL, whose own processes are not counted. Each round has devices of
+its own, as one that asks more than 120 times at once is slowed down. The machine may be loaded: processor
+time is compared, not the clock. Writes build/reports/server.json; what ends in ``_x`` is such a ratio.
 """
 
 import argparse
 import asyncio
 import json
 import os
+import secrets
 import ssl
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))
 
+import bench_orders
 import databases
 from checkin_load import Load
 from server_world import ALL_DEVICES, Device, Keys, Server, build_release
 
+from fota_wire import checkin
+
 REPORT = Path(__file__).resolve().parents[2] / "build" / "reports" / "server.json"
-TICK = os.sysconf("SC_CLK_TCK")
+EACH = 100  # check-ins of one device, below what it is slowed down at
+IDLE = 6  # connections of one device, below the 8 that it may have
 TRIVIAL = """
 import asyncio, ssl, sys, uvicorn
 async def app(scope, receive, send):
@@ -49,23 +58,50 @@ Server(config).run()
 
 
 def cpu_s(pid: int) -> float:
-    """Return the processor time of a process and its threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
+    """Return the processor time of a process: of all threads that it has."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
+def rss_kib(pid: int) -> int:
+    """Return the memory that a process has in use."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmRSS:")).split()[1])
 
 
 class Plain(Load):
-    """The same bytes over the same connection, to an application that looks at none of them."""
+    """The same request over the same connection, to an application that looks at none of it."""
 
     async def check_in(self) -> None:  # type: ignore[override]
-        body = bytes(400)
-        self.writer.write(b"POST / HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 400\r\n\r\n" + body)
+        self.device.server_nonce = self.device.server_nonce or bytes(16)
+        request = checkin.Request(secrets.token_bytes(16), 1, self.held, self.device.report())
+        body = checkin.encode_request(request)
+        self.writer.write(
+            b"POST / HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+        )
         await self.reader.readuntil(b"\r\n\r\n")
         await self.reader.readexactly(300)
 
 
-async def drive(loads: list[Load], each: int, pid: int) -> tuple[float, float]:
-    """Return microseconds of the server's and of this process's processor time, for one request."""
+class Quiet(Load):
+    """A check-in without a report: the device has nothing new to say."""
+
+    async def check_in(self) -> checkin.Response:
+        self.device.server_nonce = None
+        return await super().check_in()
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one request: microseconds of the server's and of our processor time; requests a second."""
+
+    server_us: float
+    client_us: float
+    per_s: float
+
+
+async def drive(loads: list[Load], each: int, pid: int) -> Cost:
+    """Return what a request costs when every load asks again as soon as it has its answer."""
     await asyncio.gather(*(load.connect() for load in loads))
 
     async def one(load: Load, count: int) -> None:
@@ -73,75 +109,131 @@ async def drive(loads: list[Load], each: int, pid: int) -> tuple[float, float]:
             await load.check_in()
 
     await asyncio.gather(*(one(load, 3) for load in loads))
-    mine, its = cpu_s(os.getpid()), cpu_s(pid)
+    mine, its, begun = cpu_s(os.getpid()), cpu_s(pid), time.perf_counter()
     await asyncio.gather(*(one(load, each) for load in loads))
+    number, took = each * len(loads), time.perf_counter() - begun
     spent = cpu_s(pid) - its, cpu_s(os.getpid()) - mine
     for load in loads:
         load.writer.close()
-    number = each * len(loads)
-    return spent[0] / number * 1e6, spent[1] / number * 1e6
+    return Cost(spent[0] / number * 1e6, spent[1] / number * 1e6, number / took)
 
 
-def checkins(keys: Keys, data: Path, devices: int) -> tuple[Server, list[Load]]:
-    """Start a server whose devices run what is wanted of them, and say so in a signed report."""
-    server = Server(keys, data).init().start()
-    built = build_release(keys, "1.1.0", 2, 2)
-    server.publish(built)
-    fleet = [Device(server, tls=ssl.TLSVersion.TLSv1_3) for _ in range(devices)]
-    server.api("POST", "groups", {"name": "all"})
-    for device in fleet:
-        server.api("POST", f"devices/{device.id}/admit")
-    server.api("POST", "groups/all/devices", {"devices": [device.id for device in fleet]})
-    server.api("POST", "rollouts", {"version": "1.1.0", "group": "all"})
-    return server, [Load(device, built) for device in fleet]
+async def idle_kib(loads: list[Load], pid: int) -> float:
+    """Return the server's memory for one connection that has checked in once and is kept."""
+    before = rss_kib(pid)
+    for load in loads:
+        await load.connect()
+        await load.check_in()
+    found = (rss_kib(pid) - before) / len(loads)
+    for load in loads:
+        load.writer.close()
+    return found
 
 
-def measure(keys: Keys, data: Path, devices: int, each: int, rounds: int) -> dict[str, float]:
-    """Return the medians of the ratio, and of the times of which it is, in microseconds."""
-    command = [sys.executable, "-c", TRIVIAL, str(keys.folder)]
-    trivial = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert trivial.stdout
-    port = int(trivial.stdout.readline())
-    server, loads = checkins(keys, data, devices)
-    plain: list[Load] = [Plain(load.device, load.built) for load in loads]
-    seen: dict[str, list[float]] = {"x": [], "checkin_us": [], "trivial_us": [], "client_us": []}
+class Bench:
+    """A server whose devices run what is wanted of them, and a trivial application with the same keys."""
+
+    def __init__(self, keys: Keys, data: Path) -> None:
+        command = [sys.executable, "-c", TRIVIAL, str(keys.folder)]
+        self.trivial = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.trivial.stdout
+        self.trivial_port = int(self.trivial.stdout.readline())
+        self.server = Server(keys, data).init().start()
+        assert self.server.process
+        self.pid = self.server.process.pid
+        self.built = build_release(keys, "1.1.0", 2, 2)
+        self.server.publish(self.built)
+        self.server.api("POST", "groups", {"name": "all"})
+
+    def devices(self, number: int) -> list[Device]:
+        """Return new devices that are assigned the release."""
+        made = [Device(self.server, tls=ssl.TLSVersion.TLSv1_3) for _ in range(number)]
+        for device in made:
+            self.server.api("POST", f"devices/{device.id}/admit")
+        self.server.api("POST", "groups/all/devices", {"devices": [device.id for device in made]})
+        self.server.api("POST", "rollouts", {"version": "1.1.0", "group": "all"})
+        return made
+
+    def run(self, kind: type[Load], devices: list[Device], each: int = EACH) -> Cost:
+        """Return what a request of this kind costs the server, or of `Plain` the trivial application."""
+        at, pid = self.server.device_port, self.pid
+        if kind is Plain:
+            self.server.device_port, pid = self.trivial_port, self.trivial.pid
+        try:
+            return asyncio.run(drive([kind(device, self.built) for device in devices], each, pid))
+        finally:
+            self.server.device_port = at
+
+    def stop(self) -> None:
+        ALL_DEVICES.clear()
+        self.server.stop()
+        self.trivial.terminate()
+        self.trivial.wait()
+
+
+def measure(keys: Keys, data: Path, devices: int, rounds: int) -> dict[str, float]:
+    """Return the medians of the ratios, and of the times of which they are, in microseconds."""
+    bench = Bench(keys, data)
+    seen: dict[str, list[float]] = {}
     try:
         for _ in range(rounds):
-            at, server.device_port = server.device_port, port
-            base, _ = asyncio.run(drive(plain, 4 * each, trivial.pid))
-            server.device_port = at
-            assert server.process
-            cost, client = asyncio.run(drive(loads, each, server.process.pid))
-            for name, value in zip(seen, (cost / base, cost, base, client), strict=True):
-                seen[name].append(value)
+            fleet = bench.devices(devices)
+            base = bench.run(Plain, fleet)
+            for device in fleet:
+                device.server_nonce = None
+            report = bench.run(Load, fleet)
+            quiet = bench.run(Quiet, bench.devices(devices))
+            alone = bench.run(Load, bench.devices(1))
+            row = {
+                "checkin_report_x": report.server_us / base.server_us,
+                "checkin_quiet_x": quiet.server_us / base.server_us,
+                "checkin_alone_ms": alone.server_us / 1000,
+                "rate_share": report.per_s / base.per_s,
+                "checkin_us": report.server_us,
+                "trivial_us": base.server_us,
+                "client_us": report.client_us,
+            }
+            for name, value in row.items():
+                seen.setdefault(name, []).append(value)
+        kept = [Load(device, bench.built) for device in bench.devices(devices) for _ in range(IDLE)]
+        memory = {"idle_kib": asyncio.run(idle_kib(kept, bench.pid)), "rss_mb": rss_kib(bench.pid) / 1024}
     finally:
-        ALL_DEVICES.clear()
-        server.stop()
-        trivial.terminate()
-        trivial.wait()
-    return {name: statistics.median(values) for name, values in seen.items()}
+        bench.stop()
+    return {name: statistics.median(values) for name, values in seen.items()} | memory
+
+
+def orders(fleet: int) -> dict[str, float]:
+    """Return how long an order to ``fleet`` devices takes to its answer, and a check-in meanwhile longer."""
+    with tempfile.TemporaryDirectory() as folder:
+        keys = Keys(Path(folder) / "keys")
+        found = asyncio.run(bench_orders.measure(Path(folder) / "fota.db", keys, fleet, "update", "1.2.0"))
+    delay = (found["longest_checkin_ms"] - found["longest_checkin_quiet_ms"]) / 1000  # type: ignore[operator]
+    return {"order_100k_s": float(str(found["answered_s"])), "checkin_delay_s": round(max(0.0, delay), 3)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--devices", type=int, default=32)
-    parser.add_argument("--checkins", type=int, default=3000, help="of all devices, in each round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--fleet", type=int, default=100_000, help="devices of the order; 0: no order")
     args = parser.parse_args()
-    found: dict[str, dict[str, float]] = {}
-    each = max(1, args.checkins // args.devices)
+    found: dict[str, object] = {}
     for kind in databases.BOTH:
         databases.kind = kind
         if kind == databases.POSTGRESQL and (why := databases.why_no_postgresql()):
             print(f"left out: {why}", file=sys.stderr)
             continue
         with tempfile.TemporaryDirectory() as folder:
-            keys = Keys(Path(folder) / "keys")
-            row = measure(keys, Path(folder) / "data", args.devices, each, args.rounds)
-        found.setdefault("checkin_report_x", {})[kind] = round(row.pop("x"), 2)
+            row = measure(Keys(Path(folder) / "keys"), Path(folder) / "data", args.devices, args.rounds)
         for name, value in row.items():
-            found.setdefault(name, {})[kind] = round(value)
+            per_kind = found.setdefault(name, {})
+            assert isinstance(per_kind, dict)
+            per_kind[kind] = round(value, 0 if name.endswith("_us") else 2)
+        print(kind, json.dumps(row), flush=True)
     databases.end_postgres()
+    databases.kind = databases.SQLITE
+    if args.fleet:
+        found |= orders(args.fleet)
     REPORT.parent.mkdir(parents=True, exist_ok=True)
     REPORT.write_text(json.dumps(found, indent=2) + "\n")
     print(json.dumps(found))

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, select
 
-from fota_server import hand_out, orders, schema
+from fota_server import answers, hand_out, orders, schema
 from fota_server.admission import KEY_COLUMNS, Forbidden, key_order, refuse
 from fota_server.allowance import Allowance
 from fota_server.catalog import Catalog
@@ -24,9 +24,9 @@ from fota_server.database import Database
 from fota_server.decide import GIVEN_UP, ON_TRIAL, RolloutState, Target, TargetState, Twin, judge
 from fota_server.facts import Judged, store
 from fota_server.identity import Identity
+from fota_server.quick import Statement, among, listed
 from fota_server.trust import TrustChain, fits
-from fota_wire import assignment
-from fota_wire.checkin import MAX_ROOT_STEPS, Request, Response, encode_response
+from fota_wire.checkin import MAX_ROOT_STEPS, Request
 from fota_wire.errors import FotaError
 from fota_wire.host_crypto import verify
 
@@ -37,7 +37,7 @@ MAX_WAITING = 8192
 
 
 _devices, _targets, _rollouts = schema.devices, schema.targets, schema.rollouts
-_TWINS = (
+_TWINS = Statement(
     select(
         _devices.c.id,
         _devices.c.public_key,
@@ -63,7 +63,7 @@ _TWINS = (
     .outerjoin(_targets, _devices.c.target_id == _targets.c.id)
     .outerjoin(_rollouts, _targets.c.rollout_id == _rollouts.c.id)
     .outerjoin(schema.releases, _targets.c.release_id == schema.releases.c.id)
-    .where(_devices.c.id.in_(bindparam("ids", expanding=True)))
+    .where(among(_devices.c.id, "ids"))
 )
 """All that the decision over the devices ``ids`` looks at."""
 
@@ -111,7 +111,7 @@ class CheckIns:
         self._database = database
         self._catalog = catalog
         self._trust = trust
-        self._signer = signer
+        self._writer = answers.Writer(signer)
         self._policy = policy
         self._clock = clock
         self._on_failure = on_failure
@@ -206,7 +206,7 @@ class CheckIns:
 
     def _judge_all(self, connection: Connection, batch: list[_Waiting], now: int) -> list[Judged | Forbidden]:
         """Store the facts of a batch, and return what was made of each check-in."""
-        rows = connection.execute(_TWINS, {"ids": [one.identity.device_id for one in batch]}).all()
+        rows = _TWINS.rows(connection, ids=listed(one.identity.device_id for one in batch))
         releases = self._catalog.get(connection, {row.release_id for row in rows if row.target_id})
         twins = {row.id: (row, _target(row, releases) if row.target_id else None) for row in rows}
         going = {target.rollout_id for _, target in twins.values() if target and _may_be_given(target)}
@@ -233,9 +233,10 @@ class CheckIns:
             for key, one in of.items()
             if key in pending
         }
-        store(connection, _judged(given.values() if failed else (found | given).values()), now)
+        everybody = found | given
+        store(connection, _judged((given if failed else everybody).values()), now)
         hand_out.store(connection, left)
-        return [(found | given)[key] for key in of]
+        return [everybody[key] for key in of]
 
     def _judge(
         self,
@@ -286,30 +287,27 @@ class CheckIns:
         request, wanted, root = item.request, item.verdict.wanted, self._trust.current
         # What does not fit beside ROOT steps comes with the next answer: the device asks for that at once.
         steps, longest = self._steps(request), request.longest_answer
-        signed = assignment.build(
-            nonce=request.nonce,
-            device_id=bytes.fromhex(item.twin.device_id),
-            time=now,
-            sequence=wanted.sequence if wanted else root.min_sequence,
-            manifest_digest=wanted.manifest_digest if wanted else None,
-            root_version=min(root.version, request.root_version + (len(steps) or MAX_ROOT_STEPS)),
-            campaign=item.twin.target.rollout_id if wanted and item.twin.target else 0,
-            valid_for=self._policy.assignment_valid_s,
-            kid=self._signer.kid,
-            sign=self._signer.sign,
+        signed = self._writer.assignment(
+            request.nonce,
+            bytes.fromhex(item.twin.device_id),
+            now,
+            wanted.sequence if wanted else root.min_sequence,
+            wanted.manifest_digest if wanted else None,
+            min(root.version, request.root_version + (len(steps) or MAX_ROOT_STEPS)),
+            item.twin.target.rollout_id if wanted and item.twin.target else 0,
+            self._policy.assignment_valid_s,
         )
-        held = wanted is not None and request.manifest_digest == wanted.manifest_digest
-        response = Response(
+        return answers.response(
             signed,
             steps,
             wanted.envelope if wanted and (not steps or fits([*steps, wanted.envelope], longest)) else None,
             self._interval(item.verdict.hurry),
             item.nonce,
             item.verdict.report_status[:256],
+            held=wanted is not None and request.manifest_digest == wanted.manifest_digest,
+            key_order=item.key_order,
+            refused_values=request.refused_values,
         )
-        response.key_order = item.key_order
-        response.refused_values = request.refused_values
-        return encode_response(response, manifest_held=held)
 
     def _steps(self, request: Request) -> list[bytes]:
         return self._trust.steps_after(request.root_version, request.longest_answer)
@@ -330,7 +328,7 @@ def _target(row: Any, releases: dict[int, Any]) -> Target:  # noqa: ANN401 - a d
         release=releases[row.release_id],
         state=TargetState(row.state),
         reason=row.reason,
-        paused=row.paused,
+        paused=bool(row.paused),
         withdrawn=row.withdrawn_at is not None,
         cancelling=row.rollout_state == RolloutState.CANCELLING,
     )

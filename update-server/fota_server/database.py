@@ -104,8 +104,11 @@ def _sqlite_begin(connection: Any) -> None:  # noqa: ANN401 - sqlalchemy's event
     # A transaction that reads and then writes must hold the lock from its start: upgrading fails at once,
     # whatever busy_timeout says, when another writer came in between.
     read_only = connection.get_execution_options().get(READ_ONLY, False)
-    connection.connection.execute(f"PRAGMA query_only={int(read_only)}")
-    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+    pooled = connection.connection
+    if pooled.info.get(READ_ONLY) != read_only:  # said again, it would have SQLite parse all anew
+        pooled.execute(f"PRAGMA query_only={int(read_only)}")
+        pooled.info[READ_ONLY] = read_only
+    pooled.execute("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
 class Database:
@@ -162,7 +165,7 @@ class Database:
         try:
             with engine.begin() as connection:
                 return work(connection, *args, **kwargs)
-        except SQLAlchemyError as exc:
+        except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as exc:
             raise unavailable(exc, self.url) from exc
 
     def bring_up_to_date(self) -> bool:
@@ -184,7 +187,7 @@ class Database:
         self._engine.dispose()
 
 
-def unavailable(exc: SQLAlchemyError | sqlite3.Error, url: URL) -> FotaError:
+def unavailable(exc: Exception, url: URL) -> FotaError:
     """Return what a caller, of the network too, is told of a failure of the database at ``url``."""
     cause = exc.orig if isinstance(exc, DBAPIError) else exc
     path = sqlite_path(url)

@@ -14,10 +14,10 @@ from typing import Any
 from sqlalchemy import Connection, Select, bindparam, select
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fota_server import renewals, schema, telemetry
 from fota_server.admission import KEY_COLUMNS, Forbidden, refuse
@@ -42,6 +42,7 @@ SLOWEST_RATE = 256  # bytes per second of the slowest link that is promised to w
 STALL_S = 30.0
 CHUNK = 65536
 RETRY_AFTER_S = 30
+_CBOR = ((b"content-type", checkin.CONTENT_TYPE.encode()), (b"cache-control", b"no-store"))
 
 
 class TooLarge(FotaError):
@@ -81,6 +82,11 @@ def _error(status: int, code: str, message: str) -> Response:
     if status == 503:
         headers["retry-after"] = str(RETRY_AFTER_S)
     return Response(body, status, headers)
+
+
+async def _nothing(request: Request) -> Response:
+    """Stand for what is answered before the framework is asked: it knows the other methods."""
+    raise NotFound(f"{request.method} is not for the framework", "not-found")
 
 
 async def _on_mistake(_request: Request, _exc: Exception) -> Response:
@@ -149,11 +155,34 @@ class DevicePlane:
         self._device, self._fetch = Statement(admitted_device()), Statement(may_fetch())
         self._auto_admission = auto_admission
 
-    def app(self) -> Starlette:
-        """Return the ASGI application."""
+    def app(self) -> ASGIApp:
+        """Return the ASGI application: check-ins go straight to their handler, as they are nearly all there
+        is; what else there is, and every refusal, goes by the framework.
+        """
+        others = self._others()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["path"] != "/v1/checkin" or scope["method"] != "POST":
+                await others(scope, receive, send)
+                return
+            try:
+                body = await self.checkin(scope, receive)
+            except FotaError as exc:
+                await (await self._on_fota_error(Request(scope), exc))(scope, receive, send)
+            except Exception as exc:
+                await (await _on_mistake(Request(scope), exc))(scope, receive, send)
+                raise
+            else:
+                headers = [*_CBOR, (b"content-length", b"%d" % len(body))]
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+                await send({"type": "http.response.body", "body": body})
+
+        return app
+
+    def _others(self) -> Starlette:
         app = Starlette(
             routes=[
-                Route("/v1/checkin", self.checkin, methods=["POST"]),
+                Route("/v1/checkin", _nothing, methods=["POST"]),
                 Route("/v1/certificate", self.certificate, methods=["POST"]),
                 Route("/v1/payload/{digest}", self.payload, methods=["GET"]),
             ],
@@ -173,7 +202,7 @@ class DevicePlane:
         if status >= 500:
             log.error("device plane: %s", exc)
             return _error(status, "unavailable", "the server cannot answer now; try again later")
-        self._note(request, code, str(exc))
+        self._note(request.scope, code, str(exc))
         return _error(status, code, str(exc))
 
     async def _on_http_error(self, request: Request, exc: Exception) -> Response:
@@ -181,43 +210,44 @@ class DevicePlane:
         status = exc.status_code if isinstance(exc, HTTPException) else 500
         code, why = {404: "not-found", 405: "method"}.get(status, "http"), "there is nothing here"
         with contextlib.suppress(IdentityError):
-            await self._keep_pace(request, identify(request.scope), CHECK_IN)
-        self._note(request, code, why)
+            await self._keep_pace(request.scope, identify(request.scope), CHECK_IN)
+        self._note(request.scope, code, why)
         return _error(status, code, why)
 
-    def _note(self, request: Request, code: str, why: str) -> None:
+    def _note(self, scope: Scope, code: str, why: str) -> None:
         """Leave a trace of a refusal."""
-        address = request.client.host if request.client else ""
+        address = scope["client"][0] if scope.get("client") else ""
         try:
-            identity = identify(request.scope)
+            identity = identify(scope)
         except IdentityError:
-            self._refusals.note(claimed_name(request.scope), code, address, why, proved=False)
+            self._refusals.note(claimed_name(scope), code, address, why, proved=False)
             return
         digest = hashlib.sha256(identity.certificate).hexdigest()[:16]
         self._refusals.note(
             identity.device_id, code, address, f"{why}; certificate SHA-256 {digest}", proved=True
         )
 
-    async def _keep_pace(self, request: Request, identity: Identity, cost: float) -> None:
+    async def _keep_pace(self, scope: Scope, identity: Identity, cost: float) -> None:
         """Let a device that asks too often wait, and leave a trace of it."""
         wait_s = self._pace.wait(identity.device_id, cost, asyncio.get_running_loop().time())
         if wait_s:
-            self._note(request, "too-often", "asks more often than a device has to, and is slowed down")
+            self._note(scope, "too-often", "asks more often than a device has to, and is slowed down")
             await asyncio.sleep(wait_s)
 
-    async def checkin(self, request: Request) -> Response:
-        """POST /v1/checkin."""
-        identity = identify(request.scope)
-        await self._keep_pace(request, identity, CHECK_IN)
-        parsed = checkin.parse_request(await read_body(request, checkin.MAX_REQUEST, BODY_S))
+    async def checkin(self, scope: Scope, receive: Receive) -> bytes:
+        """Return the body of the answer to POST /v1/checkin."""
+        identity = identify(scope)
+        await self._keep_pace(scope, identity, CHECK_IN)
+        length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+        raw = await receive_body(receive, length.decode("latin-1"), checkin.MAX_REQUEST, BODY_S)
+        parsed = checkin.parse_request(raw)
         telemetry.sort_out(parsed)
-        body = await self._checkins.answer(identity, parsed)
-        return Response(body, headers={"content-type": checkin.CONTENT_TYPE, "cache-control": "no-store"})
+        return await self._checkins.answer(identity, parsed)
 
     async def certificate(self, request: Request) -> Response:
         """POST /v1/certificate (SPEC 5.6)."""
         identity = identify(request.scope)
-        await self._keep_pace(request, identity, CHECK_IN)
+        await self._keep_pace(request.scope, identity, CHECK_IN)
         order = certify.parse_request(await read_body(request, certify.MAX_BODY, BODY_S))
         body = await self._database.write(self._certificate, identity, order)
         return Response(body, headers={"content-type": checkin.CONTENT_TYPE, "cache-control": "no-store"})
@@ -237,7 +267,7 @@ class DevicePlane:
     async def payload(self, request: Request) -> Response:
         """GET /v1/payload/<sha256 hex>: one read of the database, no write, however small the range."""
         identity = identify(request.scope)
-        await self._keep_pace(request, identity, RANGE)
+        await self._keep_pace(request.scope, identity, RANGE)
         digest = request.path_params["digest"]
         if not is_digest(digest):
             raise NotFound("a payload is named by 64 lower-case hex digits", "not-found")
@@ -318,25 +348,35 @@ def body_time_s(declared: str, max_size: int, deadline_s: float) -> float:
 
 
 async def read_body(request: Request, max_size: int, deadline_s: float) -> bytes:
-    """Return the body of a request of at most ``max_size`` bytes that arrives in its `body_time_s`.
+    """Return the body of a request, as `receive_body`."""
+    return await receive_body(
+        request.receive, request.headers.get("content-length", ""), max_size, deadline_s
+    )
+
+
+async def receive_body(receive: Receive, declared: str, max_size: int, deadline_s: float) -> bytes:
+    """Return a body of at most ``max_size`` bytes that arrives in its `body_time_s`; ``declared``: the
+    Content-Length, or "".
 
     Raises:
         TooLarge, TooSlow: as named; the connection is of no further use.
         FormatError: the client went away in the middle.
     """
-    length = request.headers.get("content-length", "0")
-    if length.isascii() and length.isdigit() and int(length[:18]) > max_size:
+    if declared.isascii() and declared.isdigit() and int(declared[:18]) > max_size:
         raise TooLarge(f"body is longer than {max_size} bytes", "too-large")
     body = bytearray()
-    time_s = body_time_s(request.headers.get("content-length", ""), max_size, deadline_s)
+    time_s = body_time_s(declared, max_size, deadline_s)
+    more = True
     try:
         async with asyncio.timeout(time_s):
-            async for chunk in request.stream():
-                body += chunk
+            while more:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise FormatError("the connection broke off within the body", "broken-off")
+                body += message["body"]
                 if len(body) > max_size:
                     raise TooLarge(f"body is longer than {max_size} bytes", "too-large")
+                more = message["more_body"]
     except TimeoutError as exc:
         raise TooSlow(f"the body did not arrive in {time_s:.0f} s", "too-slow") from exc
-    except ClientDisconnect as exc:
-        raise FormatError("the connection broke off within the body", "broken-off") from exc
     return bytes(body)

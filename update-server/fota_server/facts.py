@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Table, Update, bindparam, case, delete, func,
 from fota_server import dynamic, schema, telemetry
 from fota_server.decide import ON_TRIAL, TargetState, Twin, Verdict
 from fota_server.identity import Identity
+from fota_server.quick import Statement
 from fota_server.rollouts import settle
 from fota_wire.checkin import Request
 from fota_wire.report import Report
@@ -17,7 +18,7 @@ CONFIRMATIONS_KEPT = 64
 
 
 def _change(table: Table, key: str, *names: str, prefix: str = "") -> Update:
-    """Return the statement that sets columns of the row whose id is the parameter ``key``; made once."""
+    """Return the statement that sets columns of the row whose id is the parameter ``key``."""
     values: dict[str, Any] = {name: bindparam(prefix + name) for name in names}
     return update(table).where(table.c.id == bindparam(key)).values(values)
 
@@ -27,11 +28,13 @@ _OF_REPORT = (
     *("report_at", "installed_digest", "settled_digest", "running_hash", "running_version", "running_slot"),
     *("state", "sec_cnt", "floor", "reset_cause", "confirmed_hash"),
 )
-_CONTACT = _change(schema.devices, "device", *_OF_CONTACT)
-_FACTS = _change(schema.devices, "device", *_OF_CONTACT, *_OF_REPORT)
-_MOVED = _change(schema.targets, "target", "state", "reason", "updated_at", prefix="new_").values(
-    forgiven=case((schema.targets.c.state == bindparam("new_state"), schema.targets.c.forgiven)),
-    given_at=func.coalesce(schema.targets.c.given_at, bindparam("new_given_at")),
+_CONTACT = Statement(_change(schema.devices, "device", *_OF_CONTACT))
+_FACTS = Statement(_change(schema.devices, "device", *_OF_CONTACT, *_OF_REPORT))
+_MOVED = Statement(
+    _change(schema.targets, "target", "state", "reason", "updated_at", prefix="new_").values(
+        forgiven=case((schema.targets.c.state == bindparam("new_state"), schema.targets.c.forgiven)),
+        given_at=func.coalesce(schema.targets.c.given_at, bindparam("new_given_at")),
+    )
 )
 
 
@@ -59,12 +62,11 @@ def store(connection: Connection, judged: list[Judged], now: int) -> None:
         connection.execute(insert(schema.devices), new)
     reported = [_facts(item, item.verdict.report, now) for item in judged if item.verdict.report]
     silent = [_contact(item, now) for item in judged if item.verdict.report is None]
-    for statement, rows in ((_CONTACT, silent), (_FACTS, reported)):
-        if rows:
-            connection.execute(statement, rows)
+    _CONTACT.each(connection, silent)
+    _FACTS.each(connection, reported)
     moved = [change for item in judged if (change := _target_change(item, now))]
     if moved:
-        connection.execute(_MOVED, moved)
+        _MOVED.each(connection, moved)
         changed = {change["target"] for change in moved}
         moving = (item.twin.target for item in judged)
         settle(connection, {one.rollout_id for one in moving if one and one.id in changed})

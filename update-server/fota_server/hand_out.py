@@ -15,6 +15,7 @@ from fota_server.allowance import Allowance, Gate, Spent
 from fota_server.attributes import ZONE
 from fota_server.database import now, record_audit
 from fota_server.filter_sql import VALUE
+from fota_server.quick import Statement, among, listed
 from fota_server.wave_policy import MAX_DEVICES, Policy, is_zone, parse_policy
 from fota_wire.errors import InputError, VerifyError
 
@@ -36,12 +37,7 @@ def allowance(connection: Connection, rollout_ids: Collection[int], at: int) -> 
         left = int(found[TRIALS]) - _on_trial(connection)
     gates = {}
     if rollout_ids:
-        query = (
-            select(_rollouts.c.id, _rollouts.c.policy, _rollouts.c.open_rank, _spent)
-            .outerjoin(_spent, _spent.c.rollout_id == _rollouts.c.id)
-            .where(_rollouts.c.id.in_(rollout_ids), _rollouts.c.policy.is_not(None))
-        )
-        for row in connection.execute(query):
+        for row in _GATES.rows(connection, ids=listed(rollout_ids)):
             used = Spent()
             if row.minute is not None:
                 used = Spent(minute=row.minute, devices=row.devices, day=row.day, size=row.size)
@@ -117,12 +113,17 @@ def set_trials(connection: Connection, most: int | None, actor: str) -> None:
     record_audit(connection, actor, "rollout.trials", "all", most=most)
 
 
-_SETTINGS = select(_meta.c.key, _meta.c.value).where(_meta.c.key.in_((HALT, TRIALS)))
+_SETTINGS = Statement(select(_meta.c.key, _meta.c.value).where(_meta.c.key.in_((HALT, TRIALS))))
+_GATES = Statement(
+    select(_rollouts.c.id, _rollouts.c.policy, _rollouts.c.open_rank, _spent)
+    .outerjoin(_spent, _spent.c.rollout_id == _rollouts.c.id)
+    .where(among(_rollouts.c.id, "ids"), _rollouts.c.policy.is_not(None))
+)
 _COUNT = select(func.count()).select_from(_targets).where(text(schema.ON_TRIAL))
 
 
 def _settings(connection: Connection) -> dict[str, str]:
-    return {row.key: row.value for row in connection.execute(_SETTINGS)}
+    return {row.key: row.value for row in _SETTINGS.rows(connection)}
 
 
 def _on_trial(connection: Connection) -> int:

@@ -9,7 +9,7 @@ held by tests/server (ADR 23, ADR 52).
 
 import asyncio
 import ssl
-from asyncio.sslproto import SSLProtocol
+from asyncio.sslproto import SSLProtocol, SSLProtocolState
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +36,7 @@ class TlsProtocol(SSLProtocol):
     """
 
     max_size = 16384  # one TLS record; what a connection holds all its life
+    SMALL = 8192  # bytes of an answer that wait for their last ones
 
     def __init__(
         self,
@@ -62,6 +63,33 @@ class TlsProtocol(SSLProtocol):
         self._on_failure = on_failure
         self._may_linger = may_linger
         self._on_lost = on_lost
+        self._gathering = False
+
+    def _write_appdata(self, list_of_data: Any) -> None:  # noqa: ANN401 - a sequence of buffers
+        """Gather what is written in one turn of the loop: a small answer, head and body, is one record and
+        one call of the system. What is long goes at once, so that its writer feels when the client is slow.
+        """
+        mine: Any = self
+        base: Any = super()
+        gathered = mine._write_buffer_size + sum(len(data) for data in list_of_data)
+        if mine._state is not SSLProtocolState.WRAPPED or gathered > self.SMALL:
+            base._write_appdata(list_of_data)
+            return
+        mine._write_backlog += list_of_data
+        mine._write_buffer_size = gathered
+        if not self._gathering:
+            self._gathering = True
+            self._loop.call_soon(self._write_gathered)
+
+    def _write_gathered(self) -> None:
+        self._gathering = False
+        mine: Any = self
+        base: Any = super()
+        if mine._write_backlog and mine._state is SSLProtocolState.WRAPPED:
+            whole = b"".join(mine._write_backlog)
+            mine._write_backlog.clear()
+            mine._write_buffer_size = 0
+            base._write_appdata([whole])
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Tell that it is over."""
@@ -82,6 +110,8 @@ class TlsProtocol(SSLProtocol):
         mine: Any = self
         base: Any = super()
         try:
+            if mine._write_backlog:
+                mine._do_write()
             while not mine._eof_received and mine._sslobj.read(self.max_size):
                 pass  # OpenSSL cannot end a connection over what has been sent to it
         except ssl.SSLError:

@@ -17,6 +17,8 @@ def sort_out(request: Request) -> None:
     """Leave in ``request`` what can be stored; what is no JSON, none that others can read (NaN), or no
     attribute where it should be one, is told as refused, by its place: sending it again mends nothing.
     """
+    if not request.telemetry:
+        return
     refused = set(request.refused_values)
     places = [n for n in range(len(request.telemetry) + len(refused)) if n not in refused]
     found = list(zip(places, request.telemetry, strict=True))

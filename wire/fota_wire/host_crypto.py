@@ -18,8 +18,11 @@ from fota_wire.host_panic import panics_refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
-    from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+    from cryptography.hazmat.primitives.asymmetric.ec import (
+        ECDSA,
+        EllipticCurvePrivateKey,
+        EllipticCurvePublicKey,
+    )
 
     from fota_wire.seams import Sign
 
@@ -42,12 +45,11 @@ def verify(public_xy: bytes, digest: bytes, signature: bytes) -> bool:
     curve.
     """
     from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric import ec
 
     if len(public_xy) != 64 or len(digest) != 32 or len(signature) != 64:
         return False
     try:
-        _public_key(public_xy).verify(_encode(signature), digest, ec.ECDSA(_prehashed()))
+        _public_key(public_xy).verify(_encode(signature), digest, _ecdsa())
     except (InvalidSignature, ValueError):
         return False
     return True
@@ -65,9 +67,9 @@ def signer(key: "EllipticCurvePrivateKey") -> "Sign":
     """Return the ``sign`` seam of a private key; deterministic (RFC 6979)."""
 
     def sign(digest: bytes) -> bytes:
-        from cryptography.hazmat.primitives.asymmetric import ec, utils
+        from cryptography.hazmat.primitives.asymmetric import utils
 
-        encoded = key.sign(digest, ec.ECDSA(_prehashed(), deterministic_signing=True))
+        encoded = key.sign(digest, _ecdsa(deterministic=True))
         r, s = utils.decode_dss_signature(encoded)
         return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
@@ -283,11 +285,13 @@ def load_public_key(path: Path, role: str | None = None) -> bytes:
     return public_xy(key)
 
 
-def _prehashed() -> "Prehashed":
+@lru_cache(2)
+def _ecdsa(deterministic: bool = False) -> "ECDSA":
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
     from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
     from cryptography.hazmat.primitives.hashes import SHA256
 
-    return Prehashed(SHA256())
+    return ECDSA(Prehashed(SHA256()), deterministic_signing=deterministic)
 
 
 def _encode(signature: bytes) -> bytes:
