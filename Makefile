@@ -97,6 +97,8 @@ toolchain:
 # and tests say what they leave out. gcc-multilib is there on amd64 alone: the agent in a chip's small memory.
 # XTENSA: the classic ESP32's core in QEMU, of which nothing recommended (a desktop) is wanted.
 XTENSA := gcc-xtensa-lx106 qemu-system-misc
+# HAWKBIT: a client of hawkBit's device API; as a program alone, the services of its package stay off.
+HAWKBIT := swupdate curl
 ORACLES := softhsm2 strace clang cmake systemd postgresql-15 $(if $(filter x86_64,$(shell uname -m)),gcc-multilib)
 oracles:
 	@command -v softhsm2-util >/dev/null && command -v strace >/dev/null && command -v clang >/dev/null && \
@@ -108,6 +110,12 @@ oracles:
 	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(XTENSA); \
 	} || echo "make: without Debian's packages $(XTENSA) the classic ESP32's core is not tried"
+	@command -v swupdate >/dev/null && command -v curl >/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && mkdir -p /etc/systemd/system && \
+	  for unit in swupdate.service swupdate.socket swupdate-progress.service; do \
+	    ln -sfn /dev/null /etc/systemd/system/$$unit || exit 1; done && \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(HAWKBIT); \
+	} || echo "make: without Debian's packages $(HAWKBIT) no client of hawkBit's is tried"
 
 $(READY): pyproject.toml constraints.txt
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: needs Python 3.11 or newer" >&2; exit 1; }

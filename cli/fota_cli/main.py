@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Send a device, a group or a rollout's devices back to an earlier release.",
     ),
     "device": ("fota_cli.operator:device", "List, show and revoke devices."),
+    "ddi": ("fota_cli.ddi:ddi", "Serve devices that speak hawkBit's device API."),
     "group": ("fota_cli.groups:group", "Make groups of devices."),
     "ca": ("fota_signer.factory.cli:ca", "Make and show the device CA of a factory."),
     "provision": ("fota_cli.provision:provision", "Take blank chips to locked, paired, certified devices."),

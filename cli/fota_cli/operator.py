@@ -220,9 +220,11 @@ def _facts(answer: dict[str, Any]) -> dict[str, object]:
         retired = answer["retired"]
         why = f": {retired['reason']}" if retired["reason"] else ""
         facts["retired"] = f"{date(retired['at'])} by {retired['by']}{why}"
+    if answer["ddi"]:
+        facts |= _ddi_facts(answer["ddi"])
     facts |= {
         "installed": _version(answer["installed"]),
-        "running": _running(answer["running"]),
+        "running": _running(answer["running"], answer["ddi"] is not None),
         "confirmed": _version(answer["confirmed"]),
         "wanted": _wanted(answer["wanted"]),
         "floor": answer["floor"],
@@ -246,7 +248,17 @@ def _facts(answer: dict[str, Any]) -> dict[str, object]:
     return facts | {name: value for name, value in more.items() if value}
 
 
-def _running(running: dict[str, Any] | None) -> str:
+def _ddi_facts(ddi: dict[str, Any]) -> dict[str, object]:
+    """Return what a device says that proves nothing."""
+    said = f"{ddi['said']['version']}, {ago(ddi['said']['at'])}" if ddi["said"] else "-"
+    told = [f"{name} {value}" for name, value in ddi["attributes"].items()]
+    facts: dict[str, object] = {"DDI": f"{ddi['controller']}, by its {ddi['by']}", "says it runs": said}
+    return facts | ({"says of itself": told} if told else {})
+
+
+def _running(running: dict[str, Any] | None, by_ddi: bool) -> str:
+    if running is None and by_ddi:
+        return "- (a DDI device cannot prove what it runs)"
     if running is None:
         return "- (no verified report yet)"
     unknown = "" if running["release"] else ", not a published release"

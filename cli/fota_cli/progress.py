@@ -66,13 +66,19 @@ def progress_line(answer: dict[str, Any]) -> str:
 
 
 def conclude(client: OperatorClient, answer: dict[str, Any]) -> None:
-    """Return if all devices of an ended rollout confirmed.
+    """Return if all devices of an ended rollout confirmed, or said so where its policy counts that.
 
     Raises:
         NotReached: they did not; names the first ones and their reasons.
     """
-    if answer["status"] == "done":
+    said = answer["progress"].get("said", 0)
+    if answer["status"] == "done" or (answer["status"] == "said" and answer.get("policy", {}).get("said")):
         return
+    if answer["status"] == "said":
+        what = (
+            f"{answer['kind']} {answer['id']}: {said} device(s) say that they are done, and cannot prove it"
+        )
+        raise NotReached(f"{what}; --waves rest --said counts that")
     path = f"rollouts/{answer['id']}/devices"
     bad = client.pages(path, "devices", most=NAMED, state=NOT_CONFIRMED)
     told = "; ".join(f"{item['device_id']} {item['state']}: {item['reason']}" for item in bad)

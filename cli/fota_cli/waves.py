@@ -60,6 +60,7 @@ _OPTIONS = (
     click.option("--errors", metavar="SHARE", help="Share that may fail or fall silent [5%]."),
     click.option("--silence", type=Duration(), help="So long without a call is an error: 90m, 2d."),
     click.option("--soak", type=Duration(), help="Wait so long between a wave and the next: 4h."),
+    click.option("--said", is_flag=True, help="Take in devices that can only say that they are done (DDI)."),
     click.option("--approval", is_flag=True, help="A person opens each wave after the first."),
     click.option(
         "--on-failure", type=OneOf("pause", "rollback"), help="What follows if a wave fails [pause]."
@@ -67,7 +68,7 @@ _OPTIONS = (
 )
 
 
-POLICY = ("waves", "policy", "confirmed", "errors", "silence", "soak", "approval", "on_failure")
+POLICY = ("waves", "policy", "confirmed", "errors", "silence", "soak", "said", "approval", "on_failure")
 """What `policy_of` takes."""
 
 
@@ -84,6 +85,7 @@ def policy_of(
     policy: Path | None,
     silence: int | None,
     soak: int | None,
+    said: bool,
     approval: bool,
     **shares: str | None,
 ) -> dict[str, Any] | None:
@@ -94,8 +96,9 @@ def policy_of(
         UsageError: something about waves is said, but not which.
     """
     found = _read_object(policy, "a policy") if policy else {}
-    said = {"silence_s": silence, "soak_s": soak, "approval": approval or None, **shares}
-    found |= {name: value for name, value in said.items() if value is not None}
+    flags = {"said": said or None, "approval": approval or None}
+    told = {"silence_s": silence, "soak_s": soak, **flags, **shares}
+    found |= {name: value for name, value in told.items() if value is not None}
     if waves is not None:
         found["waves"] = [part.strip() for part in waves.split(",")]
     if found and "waves" not in found:
@@ -253,7 +256,7 @@ def tell_waves(answer: dict[str, Any]) -> None:
             wave["number"],
             wave["size"],
             wave["phase"],
-            f"{wave['confirmed']}/{wave['devices']}",
+            f"{wave['confirmed']}/{wave['devices']}" + (f", {wave['said']} said" if wave["said"] else ""),
             wave["on_trial"],
             wave["silent"],
             wave["failed"],

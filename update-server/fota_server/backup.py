@@ -155,7 +155,8 @@ def _content(path: Path) -> tuple[dict[str, int], list[str]]:
                 name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0]  # noqa: S608 - ours
                 for name in _COUNTS
             }
-            digests = connection.execute("SELECT DISTINCT file_digest FROM releases").fetchall()
+            query = "SELECT file_digest FROM releases UNION SELECT digest FROM ddi_files"
+            digests = connection.execute(query).fetchall()
     except sqlite3.Error as exc:
         raise VerifyError(f"the database is damaged: {exc}", "damaged") from exc
     return rows, [digest for (digest,) in digests]

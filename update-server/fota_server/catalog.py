@@ -249,10 +249,11 @@ def _require_vacant(connection: Connection, release: Release) -> None:
 
 
 def unreferenced(connection: Connection, digests: Collection[str]) -> set[str]:
-    """Return those of these file digests that no release names; none at all if nothing is published."""
+    """Return those of these file digests that no release needs; none at all if nothing is published."""
     table, free = schema.releases, set(digests)
     if not connection.execute(select(func.count()).select_from(table)).scalar_one():
         return set()
+    free -= set(connection.execute(select(schema.ddi_files.c.digest)).scalars())
     return free - set(connection.execute(select(table.c.file_digest)).scalars())
 
 

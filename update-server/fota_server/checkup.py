@@ -81,7 +81,11 @@ def _audit(connection: sqlite3.Connection, report: Report) -> None:
 
 def _artifacts(connection: sqlite3.Connection, store: ArtifactStore, report: Report) -> None:
     releases = connection.execute("SELECT version, file_digest FROM releases ORDER BY id").fetchall()
-    for row in releases:
+    attached = connection.execute(
+        "SELECT version, digest AS file_digest FROM ddi_files JOIN releases ON releases.id = release_id"
+        " WHERE attached_by IS NOT NULL ORDER BY releases.id"
+    ).fetchall()
+    for row in (*releases, *attached):
         try:
             store.read(row["file_digest"])
         except VerifyError as exc:

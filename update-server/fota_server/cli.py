@@ -93,6 +93,13 @@ def _setting_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of clic
             },
         ),
         (
+            ("--ddi-tenant",),
+            {
+                "metavar": "NAME",
+                "help": "Serve hawkBit's device API, too, to clients of tenant NAME [DEFAULT].",
+            },
+        ),
+        (
             ("--operator-port",),
             {"type": Whole(0, 65535), "help": "Operator plane; 0: any free one [8444]."},
         ),

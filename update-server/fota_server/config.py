@@ -29,6 +29,8 @@ MAX_CONNECTIONS = 500_000
 EVERYWHERE = frozenset(("0.0.0.0", "::"))  # noqa: S104 - compared, not listened on
 _NAME = re.compile(r"(?=.*[A-Za-z][A-Za-z0-9-]*$)[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
 
+_TENANT = re.compile(r"[A-Za-z0-9_-]{1,40}")
+
 SECRETS = ("tls_key", "assign_key")
 """Those of them that are private keys."""
 
@@ -72,6 +74,7 @@ class ServerConfig:
     newcomers: int = 0
     newcomers_per_address: int = 0
     connections_per_device: int = 8
+    ddi_tenant: str = ""  # what hawkBit's clients call it; empty: their API is not served
 
     @property
     def files(self) -> dict[str, Path]:
@@ -104,6 +107,8 @@ def load_config(data: Path, options: Mapping[str, Any]) -> ServerConfig:
         raise InputError(f"{data / 'config.json'}: {exc}") from exc
     if config.admission not in ("auto", "known") or config.interval_s < 1:
         raise InputError("admission is auto or known, and the interval at least 1 s")
+    if config.ddi_tenant and not _TENANT.fullmatch(config.ddi_tenant):
+        raise InputError("ddi_tenant has 1 to 40 letters, digits, - and _: DEFAULT is hawkBit's own")
     _check_limits(config)
     _check_addresses(config)
     return config

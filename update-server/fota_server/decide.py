@@ -17,13 +17,15 @@ device:
 | OFFERED | `refused` with a status code, or a second time for the same reason | FAILED |
 | OFFERED, INSTALLED | `refused` once, `failed` | unchanged; the reason is shown |
 | PENDING to TRIAL | the release runs confirmed, and another image waits for the next reset | OFFERED |
+| OFFERED | a device without keys of ours says that it is done (``ddi_work.py``) | SAID |
 | PENDING to TRIAL | ROOT bars the release, or an operator withdrew it | WITHDRAWN |
 | PENDING to TRIAL | an operator cancels the rollout | CANCELLED |
 | PENDING to TRIAL | an operator revokes or retires the device | GONE |
 | PENDING to TRIAL | another rollout wants something of the device | SUPERSEDED |
 
 REVERTED, REJECTED and FAILED stay until an operator acts: the release is not offered again. The last four are
-closed: nothing changes them any more. Only CONFIRMED is success. A release is offered unasked once. Every
+closed: nothing changes them any more. Only CONFIRMED is success; SAID is the word of a device that cannot
+prove it. A release is offered unasked once. Every
 later ASSIGNMENT that names it follows a report verified in the same check-in, so that a device that went back
 is never sent into the same trial again by an answer to old facts.
 
@@ -56,6 +58,7 @@ class TargetState(StrEnum):
     INSTALLED = "installed"
     TRIAL = "trial"
     CONFIRMED = "confirmed"
+    SAID = "said"
     REVERTED = "reverted"
     REJECTED = "rejected"
     FAILED = "failed"
@@ -70,9 +73,9 @@ ON_TRIAL = (TargetState.OFFERED, TargetState.INSTALLED, TargetState.TRIAL)
 """In these a device was given the release, and nobody knows yet whether it is any good there."""
 GIVEN_UP = (TargetState.REVERTED, TargetState.REJECTED, TargetState.FAILED)
 CLOSED = (TargetState.SUPERSEDED, TargetState.CANCELLED, TargetState.WITHDRAWN, TargetState.GONE)
-HELD = (*UNDER_WAY, TargetState.CONFIRMED)
+HELD = (*UNDER_WAY, TargetState.CONFIRMED, TargetState.SAID)
 """In these a target holds its device to the release."""
-TAKEN = (TargetState.INSTALLED, TargetState.TRIAL, TargetState.CONFIRMED)
+TAKEN = (TargetState.INSTALLED, TargetState.TRIAL, TargetState.CONFIRMED, TargetState.SAID)
 """In these the device has the release."""
 
 
@@ -83,6 +86,7 @@ class RolloutState(StrEnum):
     RUNNING = "running"
     CANCELLING = "cancelling"
     DONE = "done"
+    SAID = "said"
     FAILED = "failed"
     SUPERSEDED = "superseded"
     WITHDRAWN = "withdrawn"
@@ -99,9 +103,11 @@ VERDICTS = (
     (RolloutState.WITHDRAWN, (TargetState.WITHDRAWN,)),
     (RolloutState.FAILED, (*GIVEN_UP, TargetState.GONE)),
     (RolloutState.SUPERSEDED, (TargetState.SUPERSEDED,)),
+    (RolloutState.SAID, (TargetState.SAID,)),
     (RolloutState.DONE, (TargetState.CONFIRMED,)),
 )
 """The first of these of whose states a rollout has a target is its own. DONE: every device confirmed.
+SAID: every device confirmed, or says that it is done.
 
 A rollout without targets is FAILED. CANCELLED is an operator's word and not found by counting.
 """

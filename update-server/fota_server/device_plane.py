@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, select
@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fota_server import renewals, schema, telemetry
@@ -155,11 +155,11 @@ class DevicePlane:
         self._device, self._fetch = Statement(admitted_device()), Statement(may_fetch())
         self._auto_admission = auto_admission
 
-    def app(self) -> ASGIApp:
+    def app(self, *more: BaseRoute) -> ASGIApp:
         """Return the ASGI application: check-ins go straight to their handler, as they are nearly all there
-        is; what else there is, and every refusal, goes by the framework.
+        is; what else there is, and every refusal, goes by the framework. ``more``: served on this plane, too.
         """
-        others = self._others()
+        others = self._others(more)
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["path"] != "/v1/checkin" or scope["method"] != "POST":
@@ -179,12 +179,13 @@ class DevicePlane:
 
         return app
 
-    def _others(self) -> Starlette:
+    def _others(self, more: Sequence[BaseRoute]) -> Starlette:
         app = Starlette(
             routes=[
                 Route("/v1/checkin", _nothing, methods=["POST"]),
                 Route("/v1/certificate", self.certificate, methods=["POST"]),
                 Route("/v1/payload/{digest}", self.payload, methods=["GET"]),
+                *more,
             ],
             exception_handlers={
                 FotaError: self._on_fota_error,

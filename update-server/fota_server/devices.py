@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, bindparam, delete, insert, or_, select, update
 
-from fota_server import attributes, dynamic, schema, telemetry
+from fota_server import attributes, ddi_devices, dynamic, schema, telemetry
 from fota_server.database import record_audit
-from fota_server.decide import GIVEN_UP, HELD, UNDER_WAY
+from fota_server.decide import GIVEN_UP, HELD, UNDER_WAY, TargetState
 from fota_server.filter_sql import condition
 from fota_server.filters import parse_filter
 from fota_server.groups import require_group
@@ -61,6 +61,7 @@ def show_device(connection: Connection, device_id: str) -> dict[str, Any]:
     history = connection.execute(done.order_by(confirmations.c.id)).mappings().all()
     versions = _versions_by_image(connection, {row["image_hash"] for row in history})
     return view | {
+        "ddi": ddi_devices.view(connection, device_id),
         "retired": retirement_of(connection, device_id),
         "events": [dict(row) for row in connection.execute(told.order_by(events.c.id)).mappings()],
         "telemetry": telemetry.read(connection, device_id),
@@ -205,7 +206,7 @@ def status_of(row: RowMapping) -> str:
         return "revoked"
     if row["last_seen"] is None:
         return "unseen"
-    if row["target_state"] in (*UNDER_WAY, *GIVEN_UP):
+    if row["target_state"] in (*UNDER_WAY, *GIVEN_UP, TargetState.SAID):
         return str(row["target_state"])
     return str(row["state"] or "silent")
 

@@ -78,10 +78,10 @@ def store(connection: Connection, judged: list[Judged], now: int) -> None:
     if confirmed:
         connection.execute(insert(schema.confirmations), confirmed)
         for row in confirmed:
-            _prune(connection, schema.confirmations, str(row["device_id"]), CONFIRMATIONS_KEPT)
+            prune(connection, schema.confirmations, str(row["device_id"]), CONFIRMATIONS_KEPT)
     for item in judged:
         if item.verdict.report and item.verdict.report.events:
-            _store_events(connection, item.twin.device_id, item.verdict.report.events, now)
+            store_events(connection, item.twin.device_id, item.verdict.report.events, now)
     attested = [
         {"device_id": item.twin.device_id, "at": now, "counter": item.verdict.attested.counter}
         for item in judged
@@ -160,14 +160,15 @@ def _target_change(item: Judged, now: int) -> dict[str, object] | None:
     }
 
 
-def _store_events(connection: Connection, device_id: str, reported: list[tuple[str, str]], now: int) -> None:
+def store_events(connection: Connection, device_id: str, reported: list[tuple[str, str]], now: int) -> None:
+    """Keep what a device told, code and detail, the newest `EVENTS_KEPT`."""
     table = schema.events
     rows = [{"device_id": device_id, "at": now, "code": code, "detail": detail} for code, detail in reported]
     connection.execute(insert(table), rows)
-    _prune(connection, table, device_id, EVENTS_KEPT)
+    prune(connection, table, device_id, EVENTS_KEPT)
 
 
-def _prune(connection: Connection, table: Table, device_id: str, kept: int) -> None:
+def prune(connection: Connection, table: Table, device_id: str, kept: int) -> None:
     """Leave the newest ``kept`` rows of a device: whoever holds its key can make up as many as it likes."""
     oldest_kept = (
         select(table.c.id)

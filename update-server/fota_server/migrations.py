@@ -123,7 +123,7 @@ def _create_indices(connection: Connection, *names: str) -> None:
 
 STEPS: tuple[Step, ...] = (
     *(_tokens_expire, _new_tables, _roles, _audit_chain, _orders_end, _waves, _filters),
-    *(_forgiven, _new_tables),
+    *(_forgiven, _new_tables, _new_tables),
 )
 """Append only."""
 

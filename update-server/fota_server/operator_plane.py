@@ -16,6 +16,9 @@
 | POST devices/{id}/retire {? "reason"} | administer | end its life, for good |
 | POST devices/{id}/key {"kind": "renew" or "rotate"} | operate | new certificate; new key, too (SPEC 5.6) |
 | GET orders?after&limit; POST devices/{id}/certificate (DER) | operate | what to sign; signed |
+| POST ddi {"controller", ? "by"}; POST ddi/{id}/token | operate | enrol a DDI device; a new token of it |
+| POST ddi/gateway {? "revoke"} | administer | a new token for gateways, or none |
+| POST releases/{version}/ddi {"digest", "name"} | publish | the file that DDI devices get |
 | GET refusals?limit | see | who was turned away on the device plane, and why |
 | GET groups?after&limit; POST groups; DELETE groups/{name} | see; operate; operate | groups |
 | POST groups/{name}/filter {"filter"} | operate | have it go by another filter (filters.py) |
@@ -60,6 +63,7 @@ from fota_server.certificates import TlsFiles, utc_now
 from fota_server.crypto import AssignSigner
 from fota_server.database import Database, DatabaseUnavailable
 from fota_server.device_plane import TooLarge, TooSlow
+from fota_server.operator_ddi import DdiHandlers
 from fota_server.operator_devices import DeviceHandlers
 from fota_server.operator_input import number_of
 from fota_server.operator_orders import OrderHandlers
@@ -162,6 +166,7 @@ class OperatorPlane:
         self._artifacts = artifacts
         self._tls_files = tls_files
         self._devices = DeviceHandlers(database, retired, refusals, lambda: tls_files().device_cas)
+        self._ddi = DdiHandlers(database, artifacts)
         self._orders = OrderHandlers(database, trust, planner, interval_s)
         self._releases = ReleaseHandlers(database, artifacts, trust, signer, tls_files, planner, image_keys)
 
@@ -194,6 +199,10 @@ class OperatorPlane:
                 Route("/api/v1/devices/{id}/retire", administer(of_devices.retire_device), methods=["POST"]),
                 Route("/api/v1/devices/{id}/key", operate(of_devices.want_key), methods=["POST"]),
                 Route("/api/v1/devices/{id}/certificate", operate(of_devices.certificate), methods=["POST"]),
+                Route("/api/v1/ddi", operate(self._ddi.enrol), methods=["POST"]),
+                Route("/api/v1/ddi/gateway", administer(self._ddi.gateway_token), methods=["POST"]),
+                Route("/api/v1/ddi/{id}/token", operate(self._ddi.renew_token), methods=["POST"]),
+                Route("/api/v1/releases/{version}/ddi", publish(self._ddi.attach), methods=["POST"]),
                 Route("/api/v1/refusals", read(of_devices.list_refused), methods=["GET"]),
                 Route("/api/v1/orders", operate(of_devices.list_orders), methods=["GET"]),
                 Route("/api/v1/groups", read(orders.list_groups), methods=["GET"]),

@@ -30,6 +30,7 @@ from fota_server.decide import HELD, UNDER_WAY, TargetState
 from fota_server.wave_policy import Policy
 
 UPDATE, ROLLBACK = "update", "rollback"
+UNPROVED = 'it can only say that it is done (DDI), not prove it: a policy with "said": true counts that'
 
 _devices, _targets, _releases, _rollouts = schema.devices, schema.targets, schema.releases, schema.rollouts
 _confirmed, _members = schema.confirmations, schema.members
@@ -179,7 +180,27 @@ def _release_before(back: _WayBack) -> ColumnElement[int]:
         .order_by(_confirmed.c.id.desc(), _releases.c.sequence.desc())
         .limit(1)
     )
-    return case((back.unfinished, last.scalar_subquery()), else_=before.scalar_subquery())
+    proved = case((back.unfinished, last.scalar_subquery()), else_=before.scalar_subquery())
+    return func.coalesce(proved, _said_before(back))
+
+
+def _said_before(back: _WayBack) -> ScalarSelect[int]:
+    """Return the same of a device that proves nothing, by its own words: what it said last, before it said what
+    it shall leave for the first time, if it ever did.
+    """
+    word, first = schema.said, schema.said.alias("first_word")
+    since = select(func.min(first.c.id)).where(
+        first.c.device_id == _devices.c.id, first.c.release_id == back.release_id
+    )
+    begun = since.correlate(_devices, _targets).scalar_subquery()
+    return (
+        select(word.c.release_id)
+        .where(word.c.device_id == _devices.c.id, or_(begun.is_(None), word.c.id < begun))
+        .order_by(word.c.id.desc())
+        .limit(1)
+        .correlate(_devices, _targets)
+        .scalar_subquery()
+    )
 
 
 def _first_confirmed(back: _WayBack) -> ScalarSelect[int]:
@@ -202,13 +223,18 @@ def _reason(
         (schema.retirements.c.at.is_not(None), "the device is retired"),
         (_devices.c.revoked, "the device is revoked"),
     ]
+    if order.policy and not order.policy.said:
+        speaks_ddi = exists().where(schema.ddi_devices.c.device_id == _devices.c.id)
+        reasons.append((speaks_ddi, UNPROVED))
     if order.release_id is None:
         reasons += _reasons_to_stay(order, goal, back)
     else:
         same = and_(_targets.c.release_id == order.release_id, _targets.c.state.in_(HELD))
         done = and_(same, _targets.c.state == TargetState.CONFIRMED)
+        told = and_(same, _targets.c.state == TargetState.SAID)
         reasons += [
             (done, rollout + " brought this release to it already, and it was confirmed"),
+            (told, rollout + " brought this release to it already, and it said so"),
             (same, rollout + " wants this release of it already"),
         ]
     reasons.append((_is_of_another_class(goal), "the device runs firmware of another class"))
@@ -253,11 +279,11 @@ def _reasons_to_stay(
             number + " is under way for it" + further,
         ),
         (
-            and_(went, _targets.c.state == TargetState.CONFIRMED),
+            and_(went, _targets.c.state.in_((TargetState.CONFIRMED, TargetState.SAID))),
             number + " brought it back already" + further,
         ),
         (
-            _devices.c.confirmed_hash.is_(None),
+            and_(_devices.c.confirmed_hash.is_(None), goal.c.id.is_(None)),
             "the device has not confirmed any image yet: name the version with --to",
         ),
         (and_(goal.c.id.is_(None), back.unfinished), unknown + ": publish it, or say --to"),
@@ -270,9 +296,13 @@ def _reasons_to_stay(
 
 
 def _is_of_another_class(goal: NamedFromClause) -> ColumnElement[bool]:
-    """A verified report named an image of a release for another class: no bootloader starts both."""
-    ran = _releases.alias("ran")
-    proven = or_(ran.c.image_hash == _devices.c.running_hash, ran.c.image_hash == _devices.c.confirmed_hash)
+    """A verified report, or a DDI device, named a release for another class: no device starts both."""
+    ran, word = _releases.alias("ran"), schema.said
+    proven = or_(
+        ran.c.image_hash == _devices.c.running_hash,
+        ran.c.image_hash == _devices.c.confirmed_hash,
+        exists().where(word.c.device_id == _devices.c.id, word.c.release_id == ran.c.id),
+    )
     return exists().where(proven, ran.c.class_id != goal.c.class_id)
 
 

@@ -314,6 +314,49 @@ targets = Table(
     Index("targets_device", "device_id", "id"),
 )
 
+ddi_devices = Table(  # devices that speak hawkBit's DDI: what they say, no key of theirs proves
+    "ddi_devices",
+    metadata,
+    Column("device_id", String(18), ForeignKey("devices.id"), primary_key=True),
+    Column("controller", String(128), nullable=False, unique=True),  # its name in hawkBit's words
+    Column("by", String(16), nullable=False),  # how it shows who it is: ddi_devices.WAYS
+    Column("token_hash", String(64)),  # SHA-256 of its target token; null: it has none
+    Column("enrolled_at", BigInteger, nullable=False),
+    Column("enrolled_by", String(64), nullable=False),
+    Column("action", BigInteger),  # the target that it was given and has not closed; null: none
+    Column("configured", Boolean, nullable=False, default=False),  # it has told its attributes since asked
+)
+
+said = Table(  # each release that a DDI device said to have installed; the last one is what it says now
+    "said",
+    metadata,
+    Column("id", _SERIAL, primary_key=True),
+    Column("device_id", String(18), ForeignKey("devices.id"), nullable=False),
+    Column("release_id", BigInteger, ForeignKey("releases.id"), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Index("said_device", "device_id", "id"),
+)
+
+ddi_attributes = Table(  # what a DDI device told of itself (configData)
+    "ddi_attributes",
+    metadata,
+    Column("device_id", String(18), ForeignKey("devices.id"), primary_key=True),
+    Column("name", String(128), primary_key=True),
+    Column("value", String(128), nullable=False),
+)
+
+ddi_files = Table(  # the one file of a release that DDI devices get; no row yet: its image
+    "ddi_files",
+    metadata,
+    Column("release_id", BigInteger, ForeignKey("releases.id"), primary_key=True, autoincrement=False),
+    Column("name", String(128), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha1", String(40), nullable=False),
+    Column("md5", String(32), nullable=False),
+    Column("attached_by", String(64)),  # null: nobody, it is the image
+)
+
 tokens = Table(
     "tokens",
     metadata,

@@ -24,6 +24,7 @@ from fota_server.config import ServerConfig
 from fota_server.connection import Limits
 from fota_server.crypto import AssignSigner, load_assign_signer
 from fota_server.database import Database, DatabaseUnavailable, now, open_engine, read_url, sqlite_path
+from fota_server.ddi_plane import DdiPlane
 from fota_server.door import Room
 from fota_server.handshake import Patience
 from fota_server.listener import Listener, bind
@@ -198,11 +199,25 @@ class _Service:
         self._retired, self._refusals = Retired(), Refusals()
         self._planner = Planner(database, trust)
         wake = self._planner.wake
-        self._checkins = CheckIns(database, Catalog(), trust, signer, policy, now, wake)
+        catalog = Catalog()
+        self._checkins = CheckIns(database, catalog, trust, signer, policy, now, wake)
         self._reader = open_reader(database)
         of_devices = device_plane.DevicePlane(
             database, self._checkins, artifacts, self._refusals, self._reader, auto
         )
+        self._ddi: DdiPlane | None = None
+        if config.ddi_tenant:
+            self._ddi = DdiPlane(
+                config.ddi_tenant,
+                database,
+                catalog,
+                artifacts,
+                self._refusals,
+                self._reader,
+                lambda: trust.current,
+                config.interval_s,
+                wake,
+            )
         of_operators = operator_plane.OperatorPlane(
             database,
             artifacts,
@@ -225,7 +240,7 @@ class _Service:
         )
         self._devices = Listener(
             "device",
-            of_devices.app(),
+            of_devices.app(*([self._ddi.mount()] if self._ddi else [])),
             self._sockets[0],
             tls_files.device,
             device_plane.error_body,
@@ -262,6 +277,7 @@ class _Service:
             asyncio.create_task(self._refusals.keep_flushing(self._database)),
             asyncio.create_task(self._watch_certificates()),
             asyncio.create_task(self._follow()),
+            *([asyncio.create_task(self._ddi.keep_flushing())] if self._ddi else []),
         ]
         await learn_chips(self._database, self._artifacts)
         self._devices.start()
@@ -281,6 +297,8 @@ class _Service:
             task.cancel()
         await asyncio.gather(*aside, return_exceptions=True)
         await self._refusals.flush(self._database)
+        if self._ddi:
+            await self._ddi.flush()
         self._reader.close()
         (self._config.data / "server.json").unlink(missing_ok=True)
 

@@ -9,6 +9,7 @@ The form in JSON, as the operator plane takes it and ``rollouts.policy`` keeps i
 | errors | share of a wave that may fail or fall silent before the rollout pauses itself, default ``"5%"`` |
 | silence_s | seconds after which a device that was given the release and does not call counts as an error |
 | soak_s | seconds that a wave waits between being confirmed and the next one |
+| said | true: devices that can only say that they are done (DDI) are taken in; saying it is confirming |
 | approval | true: a person opens each wave after the first |
 | on_failure | ``"pause"`` or ``"rollback"``: what follows when a wave fails |
 | start_at | seconds since 1970 before which nothing begins |
@@ -196,6 +197,7 @@ class Policy:
     silence_s: int | None = None
     soak_s: int = 0
     approval: bool = False
+    said: bool = False
     on_failure: OnFailure = OnFailure.PAUSE
     start_at: int | None = None
     window: Window | None = None
@@ -297,7 +299,7 @@ def _field(name: str, value: object) -> object:
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise _bad(name, f"{_shown(value)} is no whole number of {low} to {high}")
         return value
-    if name == "approval":
+    if name in ("approval", "said"):
         if not isinstance(value, bool):
             raise _bad(name, "has to be true or false")
         return value

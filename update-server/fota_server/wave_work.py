@@ -231,6 +231,7 @@ def shown(connection: Connection, rollout_id: int, policy: Policy, now: int) -> 
             "on_trial": wave.counts.on_trial,
             "silent": wave.counts.silent,
             "confirmed": wave.counts.confirmed,
+            "said": wave.counts.said,
             "failed": wave.counts.failed,
             "closed": wave.counts.closed,
             "forgiven": wave.forgiven,
@@ -246,7 +247,7 @@ def in_waves(connection: Connection) -> list[int]:
     """Return the rollouts whose waves are still to be watched; none while everything is halted."""
     if is_halted(connection):
         return []
-    going = (RolloutState.RUNNING, RolloutState.DONE, RolloutState.FAILED)
+    going = (RolloutState.RUNNING, RolloutState.DONE, RolloutState.SAID, RolloutState.FAILED)
     left = select(_waves.c.rollout_id).where(_waves.c.phase != Phase.PASSED)
     query = select(_rollouts.c.id).where(
         _rollouts.c.id.in_(left),

@@ -14,8 +14,8 @@ come first.
 | any but WAITING | its errors are above the limit, or no device is left to judge it by | the rollout pauses |
 
 PASSED stays. A wave that has passed and whose devices fail later pauses the rollout all the same. Only
-CONFIRMED counts for success. A pause that an operator ends forgives the errors that it was for: they count
-no more, in either share.
+CONFIRMED counts for success, and SAID where the policy says so. A pause that an operator ends forgives the
+errors that it was for: they count no more, in either share.
 """
 
 import hashlib
@@ -94,6 +94,7 @@ class Counts:
     on_trial: int = 0
     silent: int = 0
     confirmed: int = 0
+    said: int = 0
     failed: int = 0
     closed: int = 0
 
@@ -107,6 +108,7 @@ class Counts:
             on_trial=under_way - pending,
             silent=silent,
             confirmed=states.get(TargetState.CONFIRMED, 0),
+            said=states.get(TargetState.SAID, 0),
             failed=sum(states.get(state, 0) for state in GIVEN_UP),
             closed=sum(states.get(state, 0) for state in CLOSED),
         )
@@ -114,7 +116,7 @@ class Counts:
     @property
     def live(self) -> int:
         """Devices by which the wave is judged: all whose target was not closed by somebody else."""
-        return self.pending + self.on_trial + self.confirmed + self.failed
+        return self.pending + self.on_trial + self.confirmed + self.said + self.failed
 
 
 class Phase(StrEnum):
@@ -204,7 +206,8 @@ def why_failed(policy: Policy, wave: Wave) -> str | None:
 
 
 def _enough(policy: Policy, wave: Wave) -> bool:
-    return wave.counts.confirmed * WHOLE >= policy.confirmed * wave.judged
+    counted = wave.counts.confirmed + (wave.counts.said if policy.said else 0)
+    return counted * WHOLE >= policy.confirmed * wave.judged
 
 
 def may_approve(waves: Sequence[Wave]) -> int | None:
