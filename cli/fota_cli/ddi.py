@@ -11,7 +11,7 @@ from fota_cli.client import OperatorClient
 from fota_cli.options import connected
 from fota_wire.errors import TransportError
 from fota_wire.files import STREAM, check_output, read_input, write_output
-from fota_wire.host_options import FILE, FORCE, DeviceId, Group, OneOf
+from fota_wire.host_options import FILE, FORCE, FOREIGN, DeviceId, Group, OneOf
 from fota_wire.host_print import print_result
 from fota_wire.host_values import UsageError
 
@@ -87,7 +87,7 @@ def gateway(client: OperatorClient, output: Path | None, revoke: bool, force: bo
 
 @ddi.command("attach")
 @click.argument("version")
-@click.argument("file", type=FILE)
+@click.argument("file", type=FOREIGN)
 @connected
 def attach(client: OperatorClient, version: str, file: Path, as_json: bool) -> None:
     """Have DDI devices get FILE (.swu, .raucb) of release VERSION, in place of its image.

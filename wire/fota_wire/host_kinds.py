@@ -44,7 +44,8 @@ FIRMWARE = "firmware as the linker made it"
 ROM = "a mask ROM"
 POLICY = "a policy for a rollout"
 DEVICES = "a list of devices, CSV or JSON lines"
-"""The last six are recognised nowhere: they have no form of their own."""
+FOREIGN = "an update for another client (.swu, .raucb)"
+"""The last seven are recognised nowhere: they have no form of their own."""
 
 ALSO = {
     IMAGE: (ESPRESSIF,),
