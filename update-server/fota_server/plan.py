@@ -185,8 +185,8 @@ def _release_before(back: _WayBack) -> ColumnElement[int]:
 
 
 def _said_before(back: _WayBack) -> ScalarSelect[int]:
-    """Return the same of a device that proves nothing, by its own words: what it said last, before it said what
-    it shall leave for the first time, if it ever did.
+    """Return the same of a device that proves nothing, by its own words: what it said last, before it said
+    what it shall leave for the first time, if it ever did.
     """
     word, first = schema.said, schema.said.alias("first_word")
     since = select(func.min(first.c.id)).where(
@@ -297,13 +297,13 @@ def _reasons_to_stay(
 
 def _is_of_another_class(goal: NamedFromClause) -> ColumnElement[bool]:
     """A verified report, or a DDI device, named a release for another class: no device starts both."""
-    ran, word = _releases.alias("ran"), schema.said
-    proven = or_(
-        ran.c.image_hash == _devices.c.running_hash,
-        ran.c.image_hash == _devices.c.confirmed_hash,
-        exists().where(word.c.device_id == _devices.c.id, word.c.release_id == ran.c.id),
+    ran, named, word = _releases.alias("ran"), _releases.alias("named"), schema.said
+    proven = or_(ran.c.image_hash == _devices.c.running_hash, ran.c.image_hash == _devices.c.confirmed_hash)
+    told = word.c.device_id == _devices.c.id, word.c.release_id == named.c.id
+    return or_(
+        exists().where(proven, ran.c.class_id != goal.c.class_id),
+        exists().where(*told, named.c.class_id != goal.c.class_id),
     )
-    return exists().where(proven, ran.c.class_id != goal.c.class_id)
 
 
 def _is_before(goal: NamedFromClause, sequence: int) -> ColumnElement[bool]:
