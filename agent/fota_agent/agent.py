@@ -171,8 +171,8 @@ class Agent:
         if isinstance(topic, dict) and isinstance(value, str):
             topic, value = value, topic  # no topic is a map
         is_a("urgent", urgent, bool)
-        text = telemetry.encode(topic, value)
-        self._runner.publish((f"{topic}", self.time() or 0, text))
+        name, text = telemetry.encode(topic, value)
+        self._runner.publish((name, self.time() or 0, text))
         if urgent:
             self.check_in()
 
@@ -210,8 +210,12 @@ class Agent:
         """Return the time that is so many seconds ahead. TypeError, InputError."""
         if isinstance(seconds, bool):
             raise TypeError("seconds is a bool, not a number")
-        if not 0 <= seconds <= LONGEST_S:
-            raise InputError(f"seconds is {seconds}, not 0 to {LONGEST_S}")
+        try:
+            good = 0 <= seconds <= LONGEST_S
+        except ArithmeticError:  # decimal's NaN
+            good = False
+        if not good:
+            raise InputError(f"seconds is not 0 to {LONGEST_S}")
         return self._board.ticks_ms() + int(seconds * 1000)
 
     def passed_time(self) -> int:

@@ -46,7 +46,8 @@ def refuses(function, *args):
 def publishing():
     state = State()
     for number in range(100):
-        telemetry.add(state, ("n", number, telemetry.encode("n", {"value": number})))
+        name, text = telemetry.encode("n", {"value": number})
+        telemetry.add(state, (name, number, text))
     copy = decode(b"".join([bytes(part) for part in state.parts(6000)]))
     if copy.telemetry != state.telemetry or len(copy.telemetry) != telemetry.MAX_VALUES:
         return "telemetry does not survive"

@@ -2,6 +2,7 @@
 what is bad is refused at the call, and nothing ends the agent.
 """
 
+import enum
 import math
 import random
 import threading
@@ -37,6 +38,22 @@ class Text(str):
     __slots__ = ()
 
 
+class Topic(str, enum.Enum):  # noqa: UP042 - as people write it: its format is its name
+    CLIMATE = "climate"
+
+
+class Formatted(str):
+    __slots__ = ()
+
+    def __format__(self, spec):
+        return "x" * 5000
+
+
+class Unspeakable:
+    def __str__(self):
+        raise ZeroDivisionError("no words")
+
+
 # -- arguments -----------------------------------------------------------------------------------------------
 
 
@@ -67,6 +84,8 @@ REFUSED = [
     ("publish", ("t", 1j), "not a JSON value"),
     ("publish", ("t", object()), "not a JSON value"),
     ("publish", ("t", lambda: 21.5), "not a JSON value"),
+    ("publish", ("t", [Unspeakable()]), "not a JSON value: no words"),
+    ("publish", ("t", (n for n in (1, 2))), "not a JSON value: generator"),
     ("publish", ("t", {1: 2}), "keys are no texts"),
     ("publish", ("t", {None: 2}), "keys are no texts"),
     ("publish", ("t", {("a",): 2}), "keys are no texts"),
@@ -89,6 +108,8 @@ REFUSED = [
     ("sync", (math.nan,), "not 0 to"),
     ("sync", (math.inf,), "not 0 to"),
     ("sync", (True,), "seconds is a bool"),
+    ("sync", (10**5000,), "not 0 to"),
+    ("sync", (Decimal("NaN"),), "not 0 to"),
     ("run", ("60",), "str"),
     ("run", (-0.1,), "not 0 to"),
     ("run", (math.nan,), "not 0 to"),
@@ -132,6 +153,9 @@ def test_call_that_makes_no_sense_is_refused_at_once_and_changes_nothing(
         (("t", None), ("t", "null")),
         (("t", [True, 1, -0.0, "ä", (), {"": []}]), ("t", '[true, 1, -0.0, "\\u00e4", [], {"": []}]')),
         ((Text("t"), Text("x")), ("t", '"x"')),
+        ((Topic.CLIMATE, {Topic.CLIMATE: Topic.CLIMATE}), ("climate", '{"climate": "climate"}')),
+        (({"t": 21.5}, Topic.CLIMATE), ("climate", '{"t": 21.5}')),
+        ((Formatted("t"), 1), ("t", "1")),
         (("t", "v" * 254), ("t", '"' + "v" * 254 + '"')),
         (("t", 1e300), ("t", "1e+300")),
         (("t", list(range(64))[:60]), None),

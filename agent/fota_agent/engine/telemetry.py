@@ -14,8 +14,8 @@ MAX_VALUES = 24
 MAX_BYTES = 2048  # of topics and values together
 
 
-def encode(topic: object, value: object) -> str:
-    """Return the JSON text of ``value``.
+def encode(topic: object, value: object) -> "tuple[str, str]":
+    """Return the plain text of ``topic``, which may be an Enum's, and the JSON text of ``value``.
 
     Raises:
         TypeError: ``topic`` is no text.
@@ -30,11 +30,13 @@ def encode(topic: object, value: object) -> str:
     try:
         _check(topic, value)
         text = json.dumps(value)
-    except (TypeError, ValueError, RuntimeError) as exc:  # nested without end, or changed meanwhile
+    except InputError:
+        raise
+    except Exception as exc:  # nested without end, changed meanwhile, or a value's own code that fails
         raise InputError(f"{topic}: not a JSON value: {exc}") from exc
     if len(text.encode()) > MAX_VALUE:
         raise _too_long(topic)
-    return text
+    return topic.encode().decode(), text  # formatted, an Enum's would be its name
 
 
 def _check(topic: str, value: object) -> None:
