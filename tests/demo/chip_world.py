@@ -96,7 +96,9 @@ class ChipWorld(World):
             StepFailed: it is not ready in 20 s.
         """
         self.stop()
-        ports = [url.rpartition(":")[2].strip("/") for url in (self.device_url, self._env["FOTA_SERVER"])]
+        ports = [
+            url.rpartition(":")[2].strip("/") for url in (self.device_url, self.environment["FOTA_SERVER"])
+        ]
         options = ["--interval", interval_s, "--port", ports[0], "--operator-port", ports[1]]
         self.run_server(*options)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import in_waves
 import two_devices
 from attacks import MADE_TO_FIT, Between, ForgedOk, OtherEnvelope, Replay
 from kits import KITS, why_no_story
@@ -264,6 +265,8 @@ def main(folder: Path, chip: str = DEFAULT) -> int:
                 two_devices.story(folder / "two", expect, chip)
             else:
                 shown("two devices, one agent", NO_FIRMWARE)
+            if chip == DEFAULT:  # gateways are the same beside every chip
+                in_waves.story(folder / "waves", expect)
     except FotaError as exc:
         click.echo(f"demo: {exc}", err=True)
         return 1

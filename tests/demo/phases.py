@@ -55,7 +55,7 @@ def main(chip: str = DEFAULT) -> int:
         code = prepare(LOGS / f"{name}.log", targets)
         if code:
             return code
-    minutes = "1 to 2 min" if alone else "2 to 4 min"
+    minutes = "1 to 2 min" if alone else "3 to 5 min"
     print(f"[{total}/{total}] {'story':10}  what this is about ({minutes})", flush=True)
     return subprocess.run((*STORY, chip), cwd=REPO).returncode
 

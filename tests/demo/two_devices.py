@@ -2,39 +2,27 @@
 that runs the same modules on CPython, under one server; nothing stands beside the chip but its network.
 """
 
-import os
-import shutil
-import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import click
-from chip_world import RELEASES, ChipWorld, firmware, why_not
+from chip_world import ChipWorld, firmware, why_not
+from gateways import Gateways, softhsm
 from stage import chapter, shown, tell
 from world import HANG_S
 
 from fota_wire.host_chips import DEFAULT
 
-GATEWAY_MODEL = "gateway-demo"
-MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
-PIN = "493827"
 SAID = ("fota-boot: ", "agent ")
-PROGRAM = """#!{python}
-import time
+PROGRAM = """import time
 from fota_agent import board, Agent
 agent = Agent(board.detect())
 agent.start()
-agent.publish("climate", {{"t": 21.5}})
+agent.publish("climate", {"t": 21.5})
 time.sleep(1e9)
 """
-
-
-def softhsm() -> bool:
-    """Tell whether SoftHSM2 is on this machine."""
-    return MODULE.exists() and shutil.which("softhsm2-util") is not None
 
 
 class TwoDevices(ChipWorld):
@@ -42,7 +30,7 @@ class TwoDevices(ChipWorld):
 
     def __init__(self, folder: Path, chip: str) -> None:
         super().__init__(folder, chip)
-        self._launcher: subprocess.Popen[bytes] | None = None
+        self.gateways: Gateways | None = None
         self.gateway_id = ""
 
     # -- the chip ----------------------------------------------------------------------------------------
@@ -70,51 +58,17 @@ class TwoDevices(ChipWorld):
             tell("gateway", "left out: install Debian's package softhsm2")
             shown("Linux gateway", "left out")
             return False
-        home = self.folder / "hsm"
-        (home / "tokens").mkdir(parents=True)
-        (home / "softhsm2.conf").write_text(f"directories.tokendir = {home}/tokens\nlog.level = ERROR\n")
-        (home / "pin").write_text(PIN + "\n")
-        self._env["SOFTHSM2_CONF"] = str(home / "softhsm2.conf")
-        token = ["softhsm2-util", "--init-token", "--free", "--label", "fota", "--pin", PIN, "--so-pin", PIN]
-        subprocess.run(token, check=True, capture_output=True, env={**os.environ, **self._env})
-        image = self.release_gateway("2.0.0", 11)
-        path = self.folder / "gateway"
-        self.fota("gateway", "init", path, "--image", image, "--image-key", self.keys / "image-a.pub.pem",
-                  "--root", self.root, "--server", self.device_url,
-                  "--server-ca", self.keys / "server-ca.crt", "--vendor-domain", "fota.example",
-                  "--model", GATEWAY_MODEL, "--module", MODULE, "--token", "fota", "--pin-file", home / "pin",
-                  "--ca-key", self.keys / "device-ca.pem",
-                  "--ca-cert", self.keys / "device-ca.crt")  # fmt: skip
-        self.gateway_id = self.json("gateway", "show", path)["device"]
+        self.gateways = Gateways(self)
+        image = self.gateways.release("2.0.0", 11, PROGRAM)
+        self.gateway_id = self.gateways.make("gateway", image)["device"]
         tell("factory", f"gateway {self.gateway_id[:18]}: Linux, its key in a PKCS#11 token")
-        with (self.folder / "gateway.log").open("wb") as log:
-            self._launcher = subprocess.Popen(
-                [sys.executable, "-m", "fota_cli", "gateway", "launch", str(path)],
-                stdout=log, stderr=log, env={**os.environ, **self._env},
-            )  # fmt: skip
+        self.gateways.launch("gateway")
         return True
-
-    def release_gateway(self, version: str, sequence: int) -> Path:
-        """Write, sign and publish one release of the gateway's program; return its image."""
-        source, image = self.folder / f"gateway-{version}.py", self.folder / f"gateway-{version}.img"
-        source.write_text(PROGRAM.format(python=sys.executable))
-        whom = ("--vendor-domain", "fota.example", "--model", GATEWAY_MODEL)
-        self.fota("sign", source, "--program", "-o", image, "--key", self.keys / "image-a.pem", "--version",
-                  version, "--security-counter", 1, *whom)  # fmt: skip
-        last = image.with_suffix(".suit0")
-        self.fota("manifest", "new", image, "-o", last, "--sequence", sequence, *whom)
-        for number, signer in enumerate(RELEASES, start=1):
-            signed = image.with_suffix(f".suit{number}")
-            self.fota("manifest", "sign", last, "--key", self.keys / f"{signer}.pem", "-o", signed)
-            last = signed
-        self.fota("release", "publish", image, last)
-        return image
 
     def close(self) -> None:
         """Stop everything."""
-        if self._launcher is not None:
-            self._launcher.send_signal(signal.SIGTERM)
-            self._launcher.wait(HANG_S)
+        if self.gateways is not None:
+            self.gateways.stop()
         if hasattr(self, "machine"):
             self.switch_off()
         self.stop()
@@ -168,8 +122,8 @@ def story(folder: Path, expect: Any, chip: str = DEFAULT) -> None:
         who = "Both update" if gateway else "It updates"
         chapter(f"{who}: the chip fetches its own successor over TLS 1.3, the key in the element")
         world.release_chip("1.1.0", 2)
-        if gateway:
-            world.release_gateway("2.1.0", 12)
+        if world.gateways is not None:
+            world.gateways.release("2.1.0", 12, PROGRAM)
         both(world, gateway, ("rollout", "start", "1.1.0"), ("rollout", "start", "2.1.0"))
         show(world, gateway, expect, "1.1.0", "2.1.0")
         chapter("Both go back: one command each" if gateway else "It goes back: one command")

@@ -74,7 +74,7 @@ class World:
         self.device = folder / "device.vdev"
         self.device_id = ""
         self._server: subprocess.Popen[bytes] | None = None
-        self._env = {**os.environ, "FOTA_ALLOW_EXAMPLE_KEYS": "1"}
+        self.environment = {**os.environ, "FOTA_ALLOW_EXAMPLE_KEYS": "1"}
 
     # -- commands ----------------------------------------------------------------------------------------
 
@@ -86,7 +86,7 @@ class World:
         """
         command = [sys.executable, "-m", "fota_cli", *map(str, args)]
         done = subprocess.run(
-            command, capture_output=True, text=True, env=self._env, check=False, timeout=HANG_S
+            command, capture_output=True, text=True, env=self.environment, check=False, timeout=HANG_S
         )
         if done.returncode != ends:
             words = " ".join(map(str, args[:3]))
@@ -142,7 +142,7 @@ class World:
         with (self.folder / "server.log").open("wb") as log:
             self._server = subprocess.Popen(
                 [sys.executable, "-m", "fota_cli", "server", "run", "--data", str(data), *map(str, options)],
-                stdout=log, stderr=log, env=self._env,
+                stdout=log, stderr=log, env=self.environment,
             )  # fmt: skip
         ready = data / "server.json"
         try:
@@ -152,7 +152,7 @@ class World:
             raise StepFailed(f"the server did not start: {log_text}") from exc
         urls = json.loads(ready.read_text())
         self.device_url = urls["device_url"]
-        self._env |= {
+        self.environment |= {
             "FOTA_SERVER": urls["operator_url"],
             "FOTA_CA": str(self.keys / "server-ca.crt"),
             "FOTA_TOKEN": (data / "operator.token").read_text().strip(),

@@ -19,6 +19,8 @@ sys.path.insert(0, str(DEMO.parent))
 
 from kits import KITS  # noqa: E402
 
+from fota_wire.host_chips import DEFAULT  # noqa: E402
+
 pytestmark = pytest.mark.slow
 
 
@@ -171,6 +173,24 @@ def test_two_devices_update_and_go_back_or_the_demo_says_why_not(chip: str, told
         "chip: confirmed 1.0.0, status confirmed",
     ):
         assert line in part
+
+
+def test_bad_release_in_waves_stops_itself_and_is_taken_back(chip: str, told: str) -> None:
+    if chip != DEFAULT:
+        assert "In waves" not in told
+        return
+    part = told[told.index("In waves") :]
+    for line in (
+        r"wave 1 \(group:lab\), passed: 1 of 1 confirmed, 0 failed",
+        r"wave 2 \(2\), open: 0 of 2 confirmed, [12] failed",
+        r"wave 3 \(rest\), waiting: 0 of 3 confirmed, 0 failed",
+        r"the rollout has paused itself: wave 2: [12] of 2 device\(s\) in error",
+        r"slot B is reverted: AP1 self-test",
+        r"each device that was given it goes back",
+        r"all 6 have confirmed 2\.0\.0; [34] of them never heard of 2\.1\.0",
+        r"bad release in three waves: devices that it reached \.+ [23] of 6",
+    ):
+        assert re.search(line, part), line
 
 
 def test_second_demo_at_the_same_time_is_refused_in_one_line(tmp_path: Path) -> None:
