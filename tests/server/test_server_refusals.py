@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from databases import BOTH, url_of
@@ -265,6 +266,9 @@ def test_mistake_of_ours_is_told_at_the_server_and_answered_in_the_planes_words(
     assert "JSONDecodeError" in stderr
 
 
+_ODD_WAVES = quote('{"waves": ["group:\\ud800", "rest"]}')
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [
@@ -295,14 +299,28 @@ def test_mistake_of_ours_is_told_at_the_server_and_answered_in_the_planes_words(
         ("POST", "rollouts/" + "9" * 30 + "/pause", None),
         ("POST", "rollouts/" + "9" * 5000 + "/resume", None),
         ("PUT", "artifacts/%ED%A0%80", None),
+        ("GET", "preview?kind=update&version=1.0.0&device=" + "0" * 18 + "&policy=" + _ODD_WAVES, None),
+        ("GET", "groups?limit=1&limit=2", None),
+        ("POST", "groups", {}),
+        ("POST", "groups", {"name": None}),
+        ("POST", "groups", b'{"name": "twice-a", "name": "twice-b"}'),
+        ("POST", "groups", b'[{"name": "a"}]'),
+        (
+            "POST",
+            "rollouts",
+            b'{"group": "g", "version": "1", "policy": {"waves": ["rest"], "waves": ["rest"]}}',
+        ),
     ],
 )
 def test_no_input_of_an_operator_is_a_mistake_of_ours(
     server: Server, method: str, path: str, body: Any
 ) -> None:
-    status, answer = server.api(method, path, raw=json.dumps(body).encode() if body else None)
+    status, answer = server.api(
+        method, path, raw=body if isinstance(body, bytes | None) else json.dumps(body).encode()
+    )
     if path.startswith("devices?group"):
         assert status in (200, 400, 404), answer
     else:
         assert 400 <= status < 500, answer
         assert len(answer["error"]["message"]) < 600, "nobody is sent all of it back"
+    assert server.rows("SELECT name FROM groups WHERE name IN ('None', 'twice-a', 'twice-b')") == []

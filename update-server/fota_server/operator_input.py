@@ -30,15 +30,27 @@ async def read_json(request: Request, allowed: set[str], limit: int = MAX_JSON) 
     Raises:
         InputError: not that.
     """
-    raw = await read_body(request, limit, BODY_S)
-    try:
-        body = json.loads(raw)
-        raw_texts(body)
-    except (ValueError, RecursionError) as exc:
-        raise InputError("the body is not JSON", "json") from exc
+    body = _strictly(await read_body(request, limit, BODY_S), "the body", "json")
     if not isinstance(body, dict) or not set(body) <= allowed:
         raise InputError(f"the body has to be an object of {', '.join(sorted(allowed))}", "json")
     return body
+
+
+def _strictly(raw: bytes | str, what: str, code: str) -> Any:  # noqa: ANN401 - whatever JSON says
+    """Return what JSON says; a field that is there twice has no value."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError
+        return found
+
+    try:
+        value = json.loads(raw, object_pairs_hook=once)
+        raw_texts(value)
+    except (ValueError, RecursionError) as exc:
+        raise InputError(f"{what} is not JSON, or says a field twice", code) from exc
+    return value
 
 
 def raw_texts(value: object) -> None:
@@ -160,19 +172,22 @@ def waves_of(body: dict[str, Any]) -> InWaves | None:
 
 def waves_asked(request: Request) -> InWaves | None:
     """Return the same from the query parameters policy (JSON) and seed."""
-    text = request.query_params.get("policy")
+    text = query_text(request, "policy", MAX_POLICY)
     if text is None:
         return None
-    try:
-        policy = json.loads(text[:MAX_POLICY])
-    except (ValueError, RecursionError) as exc:
-        raise InputError("policy is not JSON", "query") from exc
+    policy = _strictly(text, "policy", "query")
     return waves_of({"policy": policy, "seed": query_text(request, "seed")})
 
 
 def query_text(request: Request, name: str, limit: int = MAX_TEXT) -> str | None:
-    """Return the text in a query parameter, or None. Raises InputError: it is longer than ``limit``."""
+    """Return the text in a query parameter, or None.
+
+    Raises:
+        InputError: it is longer than ``limit``, or there twice.
+    """
     text = request.query_params.get(name)
+    if len(request.query_params.getlist(name)) > 1:
+        raise InputError(f"{name} is there twice", "query")
     if text is not None and len(text) > limit:
         raise InputError(f"{name} is longer than {limit} characters", "query")
     return text

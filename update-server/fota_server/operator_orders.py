@@ -56,7 +56,9 @@ class OrderHandlers:
         name, text = text_of(body, "name"), text_of(body, "filter", MAX_FILTER)
         if flag_of(body, "dry_run"):
             return await self._preview_filter(text)
-        created = await self._database.write(groups.create_group, str(name), operator.name, text)
+        if name is None:
+            raise InputError("name is missing", "json")
+        created = await self._database.write(groups.create_group, name, operator.name, text)
         if text is not None:
             self._planner.wake()
         status = (201 if text is None else 202) if created else 200
