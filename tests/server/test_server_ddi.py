@@ -360,6 +360,18 @@ def test_attributes_are_merged_replaced_removed_and_asked_for_after_an_update(on
     assert "configData" in one.links()
 
 
+def test_group_goes_by_what_a_device_tells_of_itself(one: Ddi) -> None:
+    group = f"line-{next(NUMBERS)}"
+    body = {"name": group, "filter": f'line = "{group}"'}
+    status, answer = one.server.api("POST", "groups", body)
+    assert status == 202, answer
+    one.configure({"Line": group, "no name here": "x", "id": "mine"})
+    until(lambda: one.twin()["groups"] == [group], "it is in the group", one.server.process)
+    assert one.twin()["attributes"] == {"line": {"value": group, "by": "device"}}
+    one.configure({"Line": ""}, "remove")
+    assert one.twin()["groups"] == []
+
+
 # Rollouts and devices of both kinds
 
 
@@ -412,6 +424,17 @@ def test_device_on_a_bad_release_goes_back_to_what_it_said_last(one: Ddi) -> Non
     one.tell(one.action(), "closed", "failure")
     answer = one.server.api("POST", "rollbacks", {"device": one.id})[1]
     assert answer["versions"] == ["1.0.0"], answer
+
+
+def test_rollout_takes_back_what_it_gave_to_who_only_says_so(one: Ddi) -> None:
+    one.roll_out("1.0.0")
+    one.tell(one.action())
+    rollout = one.roll_out("1.1.0")
+    one.tell(one.action())
+    status, answer = one.server.api("POST", f"rollouts/{rollout}/rollback")
+    assert status in (201, 202), answer
+    until_poll(one, "deploymentBase")
+    assert one.twin()["wanted"]["version"] == "1.0.0"
 
 
 def test_device_on_a_release_is_offered_none_of_another_class(one: Ddi) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from cryptography import x509
 from sqlalchemy import Connection, Select, bindparam, delete, insert, select, update
 
-from fota_server import schema
+from fota_server import dynamic, schema
 from fota_server.database import now, record_audit
 from fota_server.identity import claimed_name
 from fota_wire.errors import FotaError, InputError
@@ -77,6 +77,7 @@ def enrol(connection: Connection, controller: str, way: str, actor: str) -> tupl
     }
     row |= {"enrolled_at": now(), "enrolled_by": actor, "configured": False}
     connection.execute(insert(_ddi).values(**row))
+    dynamic.refresh(connection, [device_id])
     record_audit(connection, actor, "ddi.enrol", device_id, controller=controller, by=way)
     return device_id, token
 

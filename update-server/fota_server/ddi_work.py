@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from fota_server import hand_out, orders, schema
+from fota_server import attributes, dynamic, hand_out, orders, schema
 from fota_server.allowance import Allowance
 from fota_server.catalog import Catalog
 from fota_server.database import now as clock
@@ -30,7 +30,7 @@ from fota_server.decide import (
 )
 from fota_server.facts import CONFIRMATIONS_KEPT, prune, store_events
 from fota_server.rollouts import settle
-from fota_wire.errors import FormatError, FotaError
+from fota_wire.errors import FormatError, FotaError, InputError
 from fota_wire.root import Root
 
 _ddi, _devices, _targets, _said = schema.ddi_devices, schema.devices, schema.targets, schema.said
@@ -234,21 +234,40 @@ def hear_cancel(connection: Connection, device_id: str, action: str, said: Feedb
 
 
 def learn(connection: Connection, device_id: str, told: Attributes) -> None:
-    """Store what a device tells of itself, as its mode says.
+    """Store what a device tells of itself, as its mode says. What has a name that attributes can have here,
+    in small letters, is its word there, too: filters and groups go by it.
 
     Raises:
         FormatError: that would be too many; nothing is changed.
     """
     mine = _attributes.c.device_id == device_id
+    before = _told(connection, device_id)
     doomed = mine if told.mode == "replace" else mine & _attributes.c.name.in_(list(told.values))
     connection.execute(delete(_attributes).where(doomed))
     if told.values and told.mode != "remove":
         rows = [{"device_id": device_id, "name": name, "value": told.values[name]} for name in told.values]
         connection.execute(insert(_attributes), rows)
-    count = select(func.count()).select_from(_attributes).where(mine)
-    if connection.execute(count).scalar_one() > MAX_ATTRIBUTES:
+    after = _told(connection, device_id)
+    if len(after) > MAX_ATTRIBUTES:
         raise FormatError(f"a device has at most {MAX_ATTRIBUTES} attributes", "attributes")
     connection.execute(update(_ddi).where(_ddi.c.device_id == device_id).values(configured=True))
+    words = {name.lower(): after.get(name) or None for name in sorted(before.keys() | after.keys())}
+    dynamic.learn(
+        connection, (), {device_id: {name: words[name] for name in words if _may_be(name, words[name])}}
+    )
+
+
+def _told(connection: Connection, device_id: str) -> dict[str, str]:
+    query = select(_attributes.c.name, _attributes.c.value).where(_attributes.c.device_id == device_id)
+    return {row.name: row.value for row in connection.execute(query)}
+
+
+def _may_be(name: str, value: str | None) -> bool:
+    try:
+        attributes.require_word(name, value)
+    except InputError:
+        return False
+    return True
 
 
 def note_seen(connection: Connection, seen: dict[str, int]) -> None:
