@@ -91,7 +91,7 @@ def _elf(data: bytes, name: str) -> str:
     if any(segment.offset + segment.filesz > len(data) for segment in segments):
         raise InputError(f"{name}: truncated ELF file: a segment is not all there")
     library = kind == _SHARED and not _is_pie(data, segments, order, wide)
-    start = _start(data, name, library, entry, segments)
+    start = _start(data, name, library, entry, segments, range(phoff, phoff + phnum * phentsize))
     return f"{64 if wide else 32}-bit {_MACHINES[machine]} program, {start}"
 
 
@@ -117,8 +117,13 @@ def _is_pie(data: bytes, segments: list[_Segment], order: str, wide: bool) -> bo
     return False
 
 
-def _start(data: bytes, name: str, library: bool, entry: int, segments: list[_Segment]) -> str:
-    """Return how Linux starts it.
+def _start(
+    data: bytes, name: str, library: bool, entry: int, segments: list[_Segment], headers: range
+) -> str:
+    """Return how Linux starts it; ``headers``: where in the file its program headers are.
+
+    A C library that nobody else starts finds its thread data by these: a program without an interpreter loads
+    them. Firmware does not, or its data where it does not run.
 
     Raises:
         InputError: a library, or firmware for a bare microcontroller.
@@ -128,11 +133,15 @@ def _start(data: bytes, name: str, library: bool, entry: int, segments: list[_Se
     if library or not inside:
         what = "a library" if library else "a program whose entry is outside of it"
         raise InputError(f"{name}: an ELF file, but {what}: Linux cannot start it")
-    if any(segment.vaddr != segment.paddr for segment in loads):
+    interpreter = [segment for segment in segments if segment.kind == _PT_INTERP]
+    carried = any(
+        segment.offset <= headers.start and headers.stop <= segment.offset + segment.filesz
+        for segment in loads
+    )
+    if any(segment.vaddr != segment.paddr for segment in loads) or not (interpreter or carried):
         raise InputError(
             f"{name}: firmware for a bare microcontroller, no program of Linux: leave --program out"
         )
-    interpreter = [segment for segment in segments if segment.kind == _PT_INTERP]
     if not interpreter:
         return "static"
     path = data[interpreter[0].offset : interpreter[0].offset + interpreter[0].filesz].rstrip(b"\0")
