@@ -62,16 +62,17 @@ def class_of_model(vendor_id: bytes, model: str) -> bytes:
     """Return the class UUID of a vendor's model, whose name is written in one way only, too.
 
     Raises:
-        InputError: blanks around it or in a row, characters that nobody sees, or not in Unicode's form NFC.
+        InputError: blanks around it or in a row, characters that nobody sees or that look like others
+            (not Unicode's form NFKC).
     """
     meant = " ".join(model.split())
     if not model.isascii() and meant.isprintable():
         import unicodedata
 
-        meant = unicodedata.normalize("NFC", meant)
+        meant = unicodedata.normalize("NFKC", meant)
     if not model or model != meant or not model.isprintable():
         advice = f"say {meant!r}" if meant and meant.isprintable() else "name it in letters and digits"
-        raise InputError(f"--model {model!r} has blanks or characters that nobody sees: {advice}")
+        raise InputError(f"--model {model!r} has blanks or characters that nobody tells apart: {advice}")
     return uuid5(vendor_id, model)
 
 

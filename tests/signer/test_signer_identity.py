@@ -54,6 +54,8 @@ def test_model_is_taken_as_it_is(model):
 @pytest.mark.parametrize(
     ("model", "says"),
     [
+        ("Pro\ufb01ler", "say 'Profiler'"),
+        ("\uff33ensor", "say 'Sensor'"),
         (" sensor", "say 'sensor'"),
         ("sensor\t", "say 'sensor'"),
         ("sensor  2", "say 'sensor 2'"),
