@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from fota_server import answers, hand_out, orders, schema
 from fota_server.admission import KEY_COLUMNS, Forbidden, key_order, refuse
@@ -24,7 +24,7 @@ from fota_server.database import Database
 from fota_server.decide import GIVEN_UP, ON_TRIAL, RolloutState, Target, TargetState, Twin, judge
 from fota_server.facts import Judged, store
 from fota_server.identity import Identity
-from fota_server.quick import Statement, among, listed
+from fota_server.quick import Statement
 from fota_server.trust import TrustChain, fits
 from fota_wire.checkin import MAX_ROOT_STEPS, Request
 from fota_wire.errors import FotaError
@@ -63,7 +63,7 @@ _TWINS = Statement(
     .outerjoin(_targets, _devices.c.target_id == _targets.c.id)
     .outerjoin(_rollouts, _targets.c.rollout_id == _rollouts.c.id)
     .outerjoin(schema.releases, _targets.c.release_id == schema.releases.c.id)
-    .where(among(_devices.c.id, "ids"))
+    .where(_devices.c.id.in_(bindparam("ids", expanding=True)))
 )
 """All that the decision over the devices ``ids`` looks at."""
 
@@ -206,7 +206,7 @@ class CheckIns:
 
     def _judge_all(self, connection: Connection, batch: list[_Waiting], now: int) -> list[Judged | Forbidden]:
         """Store the facts of a batch, and return what was made of each check-in."""
-        rows = _TWINS.rows(connection, ids=listed(one.identity.device_id for one in batch))
+        rows = _TWINS.rows(connection, ids=[one.identity.device_id for one in batch])
         releases = self._catalog.get(connection, {row.release_id for row in rows if row.target_id})
         twins = {row.id: (row, _target(row, releases) if row.target_id else None) for row in rows}
         going = {target.rollout_id for _, target in twins.values() if target and _may_be_given(target)}

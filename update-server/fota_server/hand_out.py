@@ -8,14 +8,14 @@ from collections.abc import Collection
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, text
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, text
 
 from fota_server import schema
 from fota_server.allowance import Allowance, Gate, Spent
 from fota_server.attributes import ZONE
 from fota_server.database import now, record_audit
 from fota_server.filter_sql import VALUE
-from fota_server.quick import Statement, among, listed
+from fota_server.quick import Statement
 from fota_server.wave_policy import MAX_DEVICES, Policy, is_zone, parse_policy
 from fota_wire.errors import InputError, VerifyError
 
@@ -37,7 +37,7 @@ def allowance(connection: Connection, rollout_ids: Collection[int], at: int) -> 
         left = int(found[TRIALS]) - _on_trial(connection)
     gates = {}
     if rollout_ids:
-        for row in _GATES.rows(connection, ids=listed(rollout_ids)):
+        for row in _GATES.rows(connection, ids=list(rollout_ids)):
             used = Spent()
             if row.minute is not None:
                 used = Spent(minute=row.minute, devices=row.devices, day=row.day, size=row.size)
@@ -117,7 +117,7 @@ _SETTINGS = Statement(select(_meta.c.key, _meta.c.value).where(_meta.c.key.in_((
 _GATES = Statement(
     select(_rollouts.c.id, _rollouts.c.policy, _rollouts.c.open_rank, _spent)
     .outerjoin(_spent, _spent.c.rollout_id == _rollouts.c.id)
-    .where(among(_rollouts.c.id, "ids"), _rollouts.c.policy.is_not(None))
+    .where(_rollouts.c.id.in_(bindparam("ids", expanding=True)), _rollouts.c.policy.is_not(None))
 )
 _COUNT = select(func.count()).select_from(_targets).where(text(schema.ON_TRIAL))
 

@@ -7,80 +7,51 @@ answers in 0.02 ms, from the event loop: the answer stands in pages that are in 
 reader waits for a writer. PostgreSQL is asked as for any other read.
 """
 
-import json
 import sqlite3
 from collections import namedtuple
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from sqlalchemy import Boolean, ColumnElement, Connection, Dialect, Integer, Select, Update, bindparam
+from sqlalchemy import Connection, Dialect, Select, Update
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
 
 from fota_server.database import Database, sqlite_path, sqlite_url, unavailable
 
 _SQLITE = sqlite.dialect(paramstyle="named")
 
 
-class among(ColumnElement[bool]):
-    """``among(column, "ids")``: the column's value is in the parameter, which is `listed`. One text of the
-    statement for any number of them, one round trip.
-    """
-
-    inherit_cache = False
-    type = Boolean()
-
-    def __init__(self, column: ColumnElement[Any], parameter: str) -> None:
-        self.column = column
-        self.parameter: Any = bindparam(parameter)
-
-
-def listed(values: Iterable[object]) -> str:
-    """Return values as `among` takes them."""
-    return json.dumps(list(values))
-
-
-@compiles(among, "sqlite")
-def _among_sqlite(element: among, compiler: SQLCompiler, **kwargs: Any) -> str:  # noqa: ANN401
-    column, values = (compiler.process(part, **kwargs) for part in (element.column, element.parameter))
-    return f"{column} IN (SELECT value FROM json_each({values}))"  # noqa: S608 - the value is a parameter
-
-
-@compiles(among, "postgresql")
-def _among_postgresql(element: among, compiler: SQLCompiler, **kwargs: Any) -> str:  # noqa: ANN401
-    column, values = (compiler.process(part, **kwargs) for part in (element.column, element.parameter))
-    kind = "BIGINT" if isinstance(element.column.type, Integer) else "TEXT"
-    return f"{column} = ANY(ARRAY(SELECT json_array_elements_text({values}::JSON)::{kind}))"
-
-
 class Statement:
     """A SELECT or an UPDATE with named parameters. Rows have the names of its columns, and what the driver
-    gives: SQLite's truth is 0 or 1.
+    gives: SQLite's truth is 0 or 1. The value of an expanding parameter is a list, not empty.
     """
 
     def __init__(self, query: Select[Any] | Update) -> None:
         self._query = query
         columns = query.selected_columns if isinstance(query, Select) else ()
         self.row: Any = namedtuple("Row", [str(column.key) for column in columns])  # type: ignore[misc]
-        self._spelled: dict[str, tuple[str, dict[str, object]]] = {}
+        self._spelled: dict[tuple[object, ...], tuple[str, dict[str, object]]] = {}
 
-    def spelled(self, dialect: Dialect) -> tuple[str, dict[str, object]]:
-        """Return the text for a database, and the constants in it."""
-        if dialect.name not in self._spelled:
-            of = _SQLITE if dialect.name == "sqlite" else dialect
-            compiled = self._query.compile(dialect=of, compile_kwargs={"render_postcompile": True})
-            constants = {name: value for name, value in compiled.params.items() if value is not None}
-            self._spelled[dialect.name] = str(compiled), constants
-        return self._spelled[dialect.name]
+    def spelled(self, dialect: Dialect, **sizes: int) -> tuple[str, dict[str, object]]:
+        """Return the text for a database and lists of these sizes, and the constants in it."""
+        key = (dialect.name, *sizes.items())
+        if key not in self._spelled:
+            compiled = self._query.compile(dialect=_SQLITE if dialect.name == "sqlite" else dialect)
+            unknown: dict[str, Any] = dict.fromkeys(compiled.params)
+            unknown |= {name: [None] * size for name, size in sizes.items()}
+            known = {name: value for name, value in compiled.params.items() if value is not None}
+            spelled = compiled.construct_expanded_state(unknown | known)
+            constants = {name: value for name, value in spelled.parameters.items() if value is not None}
+            self._spelled[key] = spelled.statement, constants
+        return self._spelled[key]
 
     def rows(self, connection: Connection, **parameters: object) -> list[Any]:
         """Return all rows, within a transaction."""
-        text, constants = self.spelled(connection.dialect)
+        values, sizes = _spread(parameters)
+        text, constants = self.spelled(connection.dialect, **sizes)
         cursor = connection.connection.cursor()
-        cursor.execute(text, constants | parameters)
+        cursor.execute(text, constants | values)
         return [self.row(*found) for found in cursor.fetchall()]
 
     def each(self, connection: Connection, changes: Sequence[dict[str, object]]) -> None:
@@ -90,6 +61,22 @@ class Statement:
         text, constants = self.spelled(connection.dialect)
         filled = [constants | change for change in changes] if constants else changes
         connection.connection.cursor().executemany(text, filled)
+
+
+def _spread(parameters: dict[str, object]) -> tuple[dict[str, object], dict[str, int]]:
+    """Return parameters with each list as single values, and the lists' sizes. Lists grow to a power of two
+    by their last value, so that there are few texts, and each finds its rows by the index.
+    """
+    values: dict[str, object] = {}
+    sizes: dict[str, int] = {}
+    for name, value in parameters.items():
+        if isinstance(value, list):
+            sizes[name] = 1 << (len(value) - 1).bit_length()
+            grown = value + value[-1:] * (sizes[name] - len(value))
+            values |= {f"{name}_{place}": one for place, one in enumerate(grown, 1)}
+        else:
+            values[name] = value
+    return values, sizes
 
 
 class Reader(Protocol):
