@@ -139,6 +139,23 @@ def test_lock_is_in_use_while_another_has_it(tmp_path: Path) -> None:
     os.close(files.take_lock(tmp_path / "lock", tmp_path, "is in use"))
 
 
+def test_lock_that_its_holder_removed_meanwhile_is_taken_anew(tmp_path, monkeypatch):
+    """Between opening and locking it: the lock on a file that has no name any more would be nobody's."""
+    lock, opened, opening = tmp_path / "lock", [], files.open_lock
+
+    def open_and_remove(path):
+        opened.append(opening(path))
+        if len(opened) == 1:
+            path.unlink()
+        return opened[-1]
+
+    monkeypatch.setattr(files, "open_lock", open_and_remove)
+    fd = files.take_lock(lock, tmp_path, "is in use")
+    assert os.path.samestat(os.fstat(fd), lock.stat())
+    assert len(opened) == 2
+    os.close(fd)
+
+
 def test_input_is_replaced_where_that_is_what_was_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "document"
     path.write_bytes(b"1")
