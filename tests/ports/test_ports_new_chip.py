@@ -45,3 +45,42 @@ def test_page_leaves_out_no_file_of_the_port_that_both_have(chip: str) -> None:
     named = {Path(name).name for name in NAMED if name.startswith("bootloader/port/<port>/")}
     assert both == named
     assert (ROOT / "bootloader/port" / STM32[chip].PORT).is_dir()
+
+
+PLACES = {  # what SPEC calls it -> offset and size of the row
+    "Bootloader": ("BOOTLOADER_OFFSET", "BOOTLOADER_SIZE"),
+    "Trust store": ("TRUST_STORE_OFFSET", "TRUST_STORE_SIZE"),
+    "Settings": ("SETTINGS_OFFSET", "SETTINGS_SIZE"),
+    "Slot A": ("SLOT_OFFSET", "SLOT_SIZE"),
+    "Slot B": ("SLOT_OFFSET", "SLOT_SIZE"),
+    "Agent store": ("AGENT_STORE_OFFSET", "AGENT_STORE_SIZE"),
+}
+
+
+def number(text: str) -> int:
+    """Read a size or an offset as SPEC writes it."""
+    digits, _, unit = text.replace(",", "").replace("_", "").partition(" ")
+    return int(digits, 0) * (1024 if unit.startswith("KiB") else 1)
+
+
+@pytest.mark.parametrize("chip", list(STM32))
+def test_places_in_spec_are_those_of_the_row(chip: str) -> None:
+    row = STM32[chip]
+    text = (ROOT / "SPEC.md").read_text().partition(f"\n**`{chip}`**: ")[2]
+    said, _, table = text.partition("\n\n")
+    for words in (
+        f"{row.BANK_SIZE // row.PAGE_SIZE} pages of {row.PAGE_SIZE // 1024} KiB",
+        f"({row.WRITE_SIZE} bytes)",
+    ):
+        assert words in said
+    found = dict(
+        re.findall(r"^\| ([A-Za-z ]+?)(?: \([\d.]+\))? \| (.+) \|$", table.partition("\n\n")[0], re.MULTILINE)
+    )
+    for what, (offset, size) in PLACES.items():
+        _, offset_said, size_said, _ = found[what].split(" | ")
+        assert number(offset_said) == getattr(row, offset), what
+        assert number(size_said) == getattr(row, size), what
+    bank, offset_said, size_said, _ = found["Boot journal"].split(" | ")
+    first = row.JOURNAL_OFFSET // row.PAGE_SIZE
+    assert (int(bank), number(offset_said)) == (row.JOURNAL_BANK, row.JOURNAL_OFFSET)
+    assert size_said.startswith(f"2 pages ({first}, {first + 1})")
