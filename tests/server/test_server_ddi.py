@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import databases
@@ -18,6 +19,7 @@ from server_world import (
     Server,
     build_release,
     cert_pem,
+    fota,
     key_pem,
     make_cert,
     new_key,
@@ -465,6 +467,29 @@ def test_attached_file_is_what_devices_get_and_stays_once_one_was_given_it(one: 
     status, answer = one.server.api("POST", f"releases/{built.version}/ddi", body | {"name": "other.swu"})
     assert (status, answer["error"]["code"]) == (409, "given")
     assert file_path(one) == path
+
+
+@pytest.mark.sqlite
+def test_attached_file_is_kept_in_backups_and_missed_when_it_is_gone(
+    ddi_server: Server, keys: Keys, tmp_path: Path
+) -> None:
+    number = next(NUMBERS)
+    built = build_release(keys, f"3.0.{number}", 3, 200 + number)
+    assert ddi_server.publish(built)[0] == 201
+    file = b"a file of another form"
+    digest = hashlib.sha256(file).hexdigest()
+    ddi_server.api("PUT", f"artifacts/{digest}", raw=file)
+    body = {"digest": digest, "name": "press.raucb"}
+    assert ddi_server.api("POST", f"releases/{built.version}/ddi", body)[0] == 200
+    done = fota("server", "backup", str(tmp_path / "backup"), "--data", str(ddi_server.data))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "backup/artifacts" / digest[:2] / digest).read_bytes() == file
+    place = ddi_server.data / "artifacts" / digest[:2] / digest
+    place.unlink()
+    done = fota("server", "check", "--data", str(ddi_server.data))
+    assert done.returncode == 1
+    assert f"release {built.version}: " in done.stdout + done.stderr
+    place.write_bytes(file)
 
 
 def until_poll(one: Ddi, link: str) -> None:
