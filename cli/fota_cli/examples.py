@@ -75,6 +75,8 @@ EXAMPLES = {
     "group list": "group list",
     "group set": "group set eu-c --filter 'region = eu'",
     "group remove": "group remove pilots 0123aabbccddeeff01",
+    "audit export": "audit export -o trail.jsonl",
+    "audit verify": f"audit verify trail.jsonl --head '12 {'5' * 64}'",
     "ca new": "ca new -o ca.pem --cert ca.crt --name 'Example factory 1'",
     "ca show": "ca show ca.crt",
     "provision batch": f"provision batch --count 100 --ledger line.sqlite {_JOB}",

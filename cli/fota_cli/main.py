@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "device": ("fota_cli.operator:device", "List, show and revoke devices."),
     "ddi": ("fota_cli.ddi:ddi", "Serve devices that speak hawkBit's device API."),
     "group": ("fota_cli.groups:group", "Make groups of devices."),
+    "audit": ("fota_cli.audit:audit", "Export the audit trail, and check one that was exported."),
     "ca": ("fota_signer.factory.cli:ca", "Make and show the device CA of a factory."),
     "provision": ("fota_cli.provision:provision", "Take blank chips to locked, paired, certified devices."),
     "agent": ("fota_cli.agent:agent", "Run the update agent."),

@@ -8,12 +8,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 from fota_server.artifacts import ArtifactStore, free_space
-from fota_server.audit import verify_chain
 from fota_server.certificates import read_tls_files, utc_now
 from fota_server.config import load_config
 from fota_server.database import read_url, require_sqlite
 from fota_server.migrations import SCHEMA_VERSION
 from fota_wire.errors import FotaError, InputError, VerifyError
+from fota_wire.host_audit import verify_chain
 from fota_wire.host_sqlite import sqlite_told
 
 

@@ -34,7 +34,7 @@
 | POST halt {? "reason"}, unhalt | operate | stop all rollouts and rollbacks; let them go on |
 | POST rollbacks | operate | send a device or a group back |
 | GET preview?kind&version&device or group&policy&seed&after&limit | see | by device, before an order |
-| GET audit?after&limit | see | what operators did |
+| GET audit?after&limit&form | see | what operators did |
 
 An order may have ``policy`` (wave_policy.py), and ``seed`` and ``digest`` of a plan. Orders to many answer
 with a number at once: 202 while devices are still being planned, else 201; with ``"dry_run": true`` they only
@@ -65,7 +65,7 @@ from fota_server.database import Database, DatabaseUnavailable
 from fota_server.device_plane import TooLarge, TooSlow
 from fota_server.operator_ddi import DdiHandlers
 from fota_server.operator_devices import DeviceHandlers
-from fota_server.operator_input import number_of
+from fota_server.operator_input import number_of, query_text
 from fota_server.operator_orders import OrderHandlers
 from fota_server.operator_releases import ReleaseHandlers
 from fota_server.planner import Planner
@@ -73,6 +73,7 @@ from fota_server.refusals import Refusals
 from fota_server.tokens import Operator, find_operator
 from fota_server.trust import TrustChain
 from fota_wire.errors import FotaError, InputError, StorageError, VerifyError
+from fota_wire.host_audit import line_of
 from fota_wire.status import label
 
 log = logging.getLogger("fota.server")
@@ -291,7 +292,10 @@ class OperatorPlane:
     # Audit
 
     async def list_audit(self, request: Request, _operator: Operator) -> JSONResponse:
-        """GET audit?after&limit, oldest first."""
+        """GET audit?after&limit&form, oldest first; ``form=lines``: as they are exported (host_audit)."""
+        form = query_text(request, "form")
+        if form not in (None, "lines"):
+            raise InputError("form has to be lines, or is left out", "query")
         table = schema.audit
         after, limit = number_of(request, "after", 1 << 62, default=0), number_of(request, "limit", 1000)
         query = select(table).where(table.c.id > after).order_by(table.c.id).limit(limit)
@@ -301,6 +305,8 @@ class OperatorPlane:
             return connection.execute(query).mappings().all(), total
 
         rows, total = await self._database.read(work)
+        following = rows[-1]["id"] if rows and len(rows) == limit else None
+        if form == "lines":
+            return JSONResponse({"lines": [{"line": line_of(row)} for row in rows], "next": following})
         entries = [dict(row) | {"detail": json.loads(row["detail"])} for row in rows]
-        following = entries[-1]["id"] if entries and len(entries) == limit else None
         return JSONResponse({"audit": entries, "total": total, "next": following})

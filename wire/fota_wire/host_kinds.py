@@ -45,7 +45,8 @@ ROM = "a mask ROM"
 POLICY = "a policy for a rollout"
 DEVICES = "a list of devices, CSV or JSON lines"
 FOREIGN = "an update for another client (.swu, .raucb)"
-"""The last seven are recognised nowhere: they have no form of their own."""
+TRAIL = "an exported audit trail"
+"""The last eight are recognised nowhere: they have no form of their own."""
 
 ALSO = {
     IMAGE: (ESPRESSIF,),

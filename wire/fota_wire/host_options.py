@@ -228,6 +228,7 @@ PLAN = FileName(kinds.PLAN)
 ROLLOUT = FileName(kinds.ROLLOUT)
 POLICY = FileName(kinds.POLICY)
 DEVICES = FileName(kinds.DEVICES)
+TRAIL = FileName(kinds.TRAIL)
 BUS_LOG = FileName(kinds.BUS_LOG)
 
 OWN_FILE = FileName(stream=False)
