@@ -164,3 +164,9 @@ def test_window_with_a_zone_that_is_none_is_refused(change: dict[str, Any], word
     kept = parse_policy({"waves": ["rest"], "window": window | {"own_zone": True}})
     assert parse_policy(kept.to_json()) == kept
     assert kept.to_json()["window"]["own_zone"] is True
+    at = 1704142800  # Monday, 21:00 UTC, and 22:00 in Berlin
+    own, fixed = kept.window, parse_policy({"waves": ["rest"], "window": window}).window
+    assert own is not None
+    assert fixed is not None
+    assert [own.is_open(at, zone) for zone in (None, "Europe/Berlin")] == [False, True]
+    assert [fixed.is_open(at, zone) for zone in (None, "Europe/Berlin")] == [False, False]

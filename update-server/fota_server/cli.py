@@ -238,9 +238,17 @@ def token() -> None:
 )
 @click.option("--expires", "days", metavar="DAYS", type=Whole(1, 3650), help="Days until it ends [never].")
 @click.option(
+    "--group",
+    "-g",
+    "groups",
+    metavar="NAME",
+    multiple=True,
+    help="A group that it is for; repeat [all].",
+)
+@click.option(
     "-o", "--output", type=FILE, required=True, help="File for the token, mode 0600; it is never printed."
 )
-def create(name: str, data: Path, role: str, days: int | None, output: Path) -> None:
+def create(name: str, data: Path, role: str, days: int | None, groups: tuple[str, ...], output: Path) -> None:
     """Make a token and write it to a file."""
     from fota_server import tokens
     from fota_server.clock import now
@@ -252,7 +260,7 @@ def create(name: str, data: Path, role: str, days: int | None, output: Path) -> 
     def work(connection: "Connection") -> None:
         nonlocal written
         ends = now() + days * 86400 if days else None
-        secret = tokens.create_token(connection, name, role, "server-cli", expires_at=ends)
+        secret = tokens.create_token(connection, name, role, "server-cli", expires_at=ends, groups=groups)
         write_output(output, secret.encode() + b"\n", secret=True)
         written = True
 
@@ -278,7 +286,8 @@ def list_(data: Path, as_json: bool) -> None:
         click.echo(json.dumps({"tokens": rows}))
         return
     for row in rows:
-        click.echo(f"{row['name']:<32} {row['role']:<10} {_in_force(row)}")
+        groups = f", for group {', '.join(row['groups'])}" if row["groups"] else ""
+        click.echo(f"{row['name']:<32} {row['role']:<10} {_in_force(row)}{groups}")
 
 
 @token.command("revoke")

@@ -1,7 +1,7 @@
 """Groups of devices. Many are added and taken out by set operations, ``rollouts.PAGE`` in one transaction."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, delete, exists, func, insert, literal, select
@@ -18,7 +18,9 @@ _GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _groups, _members, _devices = schema.groups, schema.members, schema.devices
 
 
-def list_groups(connection: Connection, after: str, limit: int) -> list[dict[str, Any]]:
+def list_groups(
+    connection: Connection, after: str, limit: int, only: Collection[str] | None = None
+) -> list[dict[str, Any]]:
     """Return up to ``limit`` groups with names above ``after``, and the number of their devices."""
     size = select(func.count()).where(_members.c.group_name == _groups.c.name).scalar_subquery()
     query = (
@@ -30,6 +32,8 @@ def list_groups(connection: Connection, after: str, limit: int) -> list[dict[str
         .order_by(_groups.c.name)
         .limit(limit)
     )
+    if only is not None:
+        query = query.where(_groups.c.name.in_(only))
     return [dict(row) for row in connection.execute(query).mappings()]
 
 

@@ -115,6 +115,11 @@ def _forgiven(connection: Connection) -> None:
         connection.execute(text("ALTER TABLE waves DROP COLUMN forgiven"))
 
 
+def _scoped_tokens(connection: Connection) -> None:
+    """Tokens may be for some groups; those that there are stay what they were, the fleet's."""
+    add_column(connection, schema.tokens.c.groups)
+
+
 def _create_indices(connection: Connection, *names: str) -> None:
     for index in (*schema.rollouts.indexes, *schema.targets.indexes):
         if index.name in names:
@@ -123,7 +128,7 @@ def _create_indices(connection: Connection, *names: str) -> None:
 
 STEPS: tuple[Step, ...] = (
     *(_tokens_expire, _new_tables, _roles, _audit_chain, _orders_end, _waves, _filters),
-    *(_forgiven, _new_tables, _new_tables),
+    *(_forgiven, _new_tables, _new_tables, _scoped_tokens),
 )
 """Append only."""
 

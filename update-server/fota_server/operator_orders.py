@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from fota_server import dynamic, groups, hand_out, orders, rollouts
+from fota_server import dynamic, groups, hand_out, orders, rollouts, scopes
 from fota_server.database import Database
 from fota_server.decide import RolloutState
 from fota_server.filters import MAX_FILTER
@@ -44,10 +44,10 @@ class OrderHandlers:
 
     # Groups
 
-    async def list_groups(self, request: Request, _operator: Operator) -> JSONResponse:
+    async def list_groups(self, request: Request, operator: Operator) -> JSONResponse:
         """GET groups?after&limit."""
         limit, after = limit_of(request), after_of(request)
-        views = await self._database.read(groups.list_groups, after, limit)
+        views = await self._database.read(groups.list_groups, after, limit, operator.groups)
         return page("groups", views, limit, "name")
 
     async def create_group(self, request: Request, operator: Operator) -> JSONResponse:
@@ -112,6 +112,7 @@ class OrderHandlers:
         """201: planned; 202: it has its number, and devices are still being planned."""
         body = await read_json(request, {field, "device", "group", "dry_run", *WAVES})
         version, scope, root = text_of(body, field), scope_of(body), self._trust.current
+        await self._database.read(scopes.require, operator, scope)
         waves = waves_of(body)
         if version is None and kind == UPDATE:
             raise InputError(f"{field} is missing", "json")
@@ -142,11 +143,11 @@ class OrderHandlers:
         )
         return page("devices", rows, limit, "device_id")
 
-    async def list_rollouts(self, request: Request, _operator: Operator) -> JSONResponse:
+    async def list_rollouts(self, request: Request, operator: Operator) -> JSONResponse:
         """GET rollouts?after&limit, newest first; ``after``: a number, older ones follow."""
         limit = limit_of(request, MAX_ROLLOUTS)
         before = number_of(request, "after", 1 << 62, default=1 << 62)
-        views = await self._database.read(rollouts.list_all, before, limit)
+        views = await self._database.read(rollouts.list_all, before, limit, operator.groups)
         return page("rollouts", views, limit, "id")
 
     async def show_rollout(self, request: Request, _operator: Operator) -> JSONResponse:

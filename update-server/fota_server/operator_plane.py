@@ -49,6 +49,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 from sqlalchemy import Connection, RowMapping, func, select
 from starlette.applications import Starlette
@@ -57,7 +58,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from fota_server import retirement, schema, tokens
+from fota_server import retirement, schema, scopes, tokens
 from fota_server.artifacts import ArtifactStore
 from fota_server.certificates import TlsFiles, utc_now
 from fota_server.crypto import AssignSigner
@@ -78,7 +79,14 @@ from fota_wire.status import label
 
 log = logging.getLogger("fota.server")
 
-Handler = Callable[[Request, Operator], Awaitable[JSONResponse]]
+
+class Handler(Protocol):
+    """What answers a request of an operator; `scopes.MEANS` goes by its name."""
+
+    __name__: str
+
+    def __call__(self, request: Request, operator: Operator, /) -> Awaitable[JSONResponse]:
+        """Answer."""
 
 
 class Unauthorized(FotaError):
@@ -96,6 +104,7 @@ class RoleTooLow(FotaError):
 _STATUS: dict[type[FotaError], int] = {
     Unauthorized: 401,
     RoleTooLow: 403,
+    scopes.OutOfScope: 403,
     TooSlow: 408,
     TooLarge: 413,
     VerifyError: 409,
@@ -244,7 +253,7 @@ class OperatorPlane:
     # Who calls
 
     def _needing(self, right: str) -> Callable[[Handler], Callable[[Request], Awaitable[JSONResponse]]]:
-        """Return what lets only tokens with ``right`` reach a handler."""
+        """Return what lets only tokens with ``right`` reach a handler, and only for what they are for."""
 
         def guard(handler: Handler) -> Callable[[Request], Awaitable[JSONResponse]]:
             async def endpoint(request: Request) -> JSONResponse:
@@ -254,6 +263,9 @@ class OperatorPlane:
                     raise RoleTooLow(
                         f"token {operator.name} is a {operator.role}'s: this takes one of {able}", "role"
                     )
+                scope = scopes.meant(request, handler.__name__, operator)
+                if scope is not None:
+                    await self._database.read(scopes.require, operator, scope)
                 return await handler(request, operator)
 
             return endpoint

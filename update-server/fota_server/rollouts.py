@@ -243,11 +243,18 @@ def list_left_out(connection: Connection, rollout_id: int, after: str, limit: in
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def list_all(connection: Connection, before: int | None, limit: int) -> list[dict[str, Any]]:
-    """Return up to ``limit`` rollouts with their progress, newest first, of those older than ``before``."""
+def list_all(
+    connection: Connection, before: int | None, limit: int, groups: Collection[str] | None = None
+) -> list[dict[str, Any]]:
+    """Return up to ``limit`` rollouts with their progress, newest first, of those older than ``before``.
+
+    ``groups``: only those that were given to one of these; None: all.
+    """
     query = select(_rollouts).order_by(_rollouts.c.id.desc()).limit(limit)
     if before is not None:
         query = query.where(_rollouts.c.id < before)
+    if groups is not None:
+        query = query.where(_rollouts.c.scope.in_([str(Scope(device=None, group=one)) for one in groups]))
     return _summaries(connection, connection.execute(query).mappings().all())
 
 

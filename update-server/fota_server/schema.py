@@ -367,6 +367,7 @@ tokens = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("revoked_at", BigInteger),
     Column("expires_at", BigInteger),  # null: never
+    Column("groups", Text),  # JSON list of the groups that it is for; null: the whole fleet
 )
 
 audit = Table(

@@ -5,7 +5,9 @@ A plain hash is enough because the secret is 256 random bits, not a password som
 
 import hashlib
 import hmac
+import json
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,10 +32,11 @@ no way back (retiring a device, the next ROOT) is an admin's.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operator:
-    """Who calls the operator plane: the name of the token, and what it may do."""
+    """Who calls the operator plane: the token's name, what it may do, and for which groups; None: all."""
 
     name: str
     role: str
+    groups: frozenset[str] | None = None
 
     def may(self, right: str) -> bool:
         """Return whether this operator has one of the rights above; a role of a newer server has none."""
@@ -41,15 +44,24 @@ class Operator:
 
 
 def create_token(
-    connection: Connection, name: str, role: str, actor: str, *, expires_at: int | None = None
+    connection: Connection,
+    name: str,
+    role: str,
+    actor: str,
+    *,
+    expires_at: int | None = None,
+    groups: Collection[str] = (),
 ) -> str:
     """Return a new token; this is the only time that it can be seen. ``expires_at`` None: it does not end.
 
+    ``groups``: those that it is for (`scopes.py`); none: the whole fleet.
+
     Raises:
-        InputError: name or role is not usable.
+        InputError: name, role or groups are not usable.
     """
     if role not in ROLES:
         raise InputError(f"role {role}: use one of {', '.join(ROLES)}", "role")
+    _require_groups(connection, role, groups)
     if not 1 <= len(name) <= 64 or not name.isprintable():
         raise InputError("a token's name has 1 to 64 printable characters", "token-name")
     table = schema.tokens
@@ -63,10 +75,21 @@ def create_token(
         "secret_hash": _hash(secret),
         "created_at": now(),
         "expires_at": expires_at,
+        "groups": json.dumps(sorted(set(groups))) if groups else None,
     }
     connection.execute(insert(table).values(**row))
-    record_audit(connection, actor, "token.create", name, role=role, expires_at=expires_at)
+    of = {"groups": sorted(set(groups))} if groups else {}
+    record_audit(connection, actor, "token.create", name, role=role, expires_at=expires_at, **of)
     return f"fota_{token_id}_{secret}"
+
+
+def _require_groups(connection: Connection, role: str, groups: Collection[str]) -> None:
+    if groups and SEE not in ROLES[role]:
+        raise InputError(f"a {role} learns nothing of groups: a token of this role is for no group", "role")
+    table = schema.groups
+    known = set(connection.execute(select(table.c.name).where(table.c.name.in_(groups))).scalars())
+    for name in sorted(set(groups) - known):
+        raise InputError(f"no group {name[:64]!a}: see 'fota group list'", "unknown-group")
 
 
 def find_operator(connection: Connection, token: str) -> Operator | None:
@@ -83,15 +106,18 @@ def find_operator(connection: Connection, token: str) -> Operator | None:
         return None
     if row.expires_at is not None and row.expires_at <= now():
         return None
-    return Operator(name=row.name, role=row.role)
+    groups = None if row.groups is None else frozenset(json.loads(row.groups))
+    return Operator(name=row.name, role=row.role, groups=groups)
 
 
 def list_tokens(connection: Connection) -> list[dict[str, Any]]:
     """Return all tokens, without their secrets."""
     table = schema.tokens
-    shown = (table.c.name, table.c.role, table.c.created_at, table.c.revoked_at, table.c.expires_at)
+    names = ("name", "role", "created_at", "revoked_at", "expires_at", "groups")
+    shown = [table.c[name] for name in names]
     query = select(*shown).order_by(table.c.created_at)
-    return [dict(row) for row in connection.execute(query).mappings()]
+    rows = connection.execute(query).mappings()
+    return [dict(row) | {"groups": json.loads(row["groups"] or "null")} for row in rows]
 
 
 def revoke_token(connection: Connection, name: str, actor: str) -> None:
