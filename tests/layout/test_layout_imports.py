@@ -31,6 +31,7 @@ NOT_ON_DEVICES = {"typing", "dataclasses", "enum", "abc", "__future__", "collect
 OF_MICROPYTHON = {"bus", "chip", "esp", "flash", "esp32", "machine", "tls"}  # and of agent/firmware
 HOST_ONLY = {
     "fota_wire/files.py": "atomic files of workstations",
+    "fota_wire/host_audit.py": "regular expressions that MicroPython lacks",
     "fota_wire/host_ca.py": "certificates by OpenSSL",
     "fota_wire/host_chips.py": "protocols; a device carries its own row only",
     "fota_wire/host_crypto.py": "P-256 by OpenSSL",

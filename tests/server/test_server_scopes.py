@@ -20,6 +20,7 @@ FLEETS = {  # closed to a token for groups, whatever they name; others are judge
     *(("GET", "orders"), ("POST", "groups"), ("DELETE", "groups/none"), ("POST", "groups/none/filter")),
     *(("POST", "groups/none/devices"), ("POST", "limits"), ("POST", "halt"), ("POST", "unhalt")),
     *(("GET", "preview"), ("GET", "audit")),
+    *((method, path) for method, path in ALLOWED if "ddi" in path.split("/")),
 }
 OPEN = {
     *(("GET", "releases"), ("GET", "releases/9.9.9"), ("GET", "roots"), ("GET", "limits")),
