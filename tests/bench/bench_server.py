@@ -1,6 +1,6 @@
 """What a check-in costs the server: its processor time beside that of a trivial application, by one client.
 
-    python tests/bench/bench_server.py [--devices 32] [--rounds 3] [--fleet 100000]
+    python tests/bench/bench_server.py [--devices 32] [--rounds 3] [--fleet 100000] [--many 1000000]
 
 Both serve TLS 1.3 with client certificates on connections that are kept alive, each in a process of its own,
 and are asked the same by the same client, which signs a report for each request: a client that did less would
@@ -27,6 +27,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))
 
+import bench_growth
 import bench_orders
 import databases
 from checkin_load import Load
@@ -216,6 +217,7 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--fleet", type=int, default=100_000, help="devices of the order; 0: no order")
+    parser.add_argument("--many", type=int, default=1_000_000, help="devices of growth_1m_x; 0: not measured")
     args = parser.parse_args()
     found: dict[str, object] = {}
     for kind in databases.BOTH:
@@ -234,6 +236,8 @@ def main() -> None:
     databases.kind = databases.SQLITE
     if args.fleet:
         found |= orders(args.fleet)
+    if args.many:
+        found |= {"growth_1m_x": bench_growth.measure(args.many)["growth_1m_x"]}
     REPORT.parent.mkdir(parents=True, exist_ok=True)
     REPORT.write_text(json.dumps(found, indent=2) + "\n")
     print(json.dumps(found))
