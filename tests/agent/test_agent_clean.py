@@ -11,7 +11,7 @@ import fota_agent
 
 FOLDER = Path(fota_agent.__file__).parent
 HOST_ONLY = {"transport/tls_cpython.py", "seams.py", "runner/background.py", "transport/proxy.py"}
-ALLOWED = {"asyncio", "binascii", "hashlib", "json", "socket", "struct", "sys", "time"}
+ALLOWED = {"asyncio", "binascii", "gc", "hashlib", "json", "socket", "struct", "sys", "time"}
 ALLOWED |= {"fota_agent", "fota_wire", "os", "esp32", "machine"}
 AT_USE = {
     "os",

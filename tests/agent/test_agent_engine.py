@@ -5,6 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fota_agent.engine import actions, trust
+from fota_agent.engine.engine import STARVED
 from fota_agent.engine.exchange import NONCE_LIFE_MS
 from fota_agent.engine.state import State
 from fota_agent.engine.state import decode as decode_state
@@ -13,7 +14,7 @@ from fota_wire import journal, layout, status
 from fota_wire import root as roots
 from fota_wire.checkin import LEAST_ANSWER
 from fota_wire.chips import stm32l476
-from fota_wire.errors import DeviceError, TransportError
+from fota_wire.errors import NO_MEMORY, DeviceError, TransportError
 
 NONCE = bytes(range(100, 116))
 OTHER = bytes(16)
@@ -248,17 +249,17 @@ def test_root_that_no_memory_was_left_to_read_is_taken_later_and_the_stored_ones
     ask(engine)
     engine.response(10, world.answer(NONCE, world.v2, roots=[world.root(2)], root_version=2))
     engine.state.rest_in(memoryview(b"".join(engine.state.parts(100_000))))  # it was saved
-    read = roots.unsafe_read_root
+    read, third = roots.unsafe_read_root, world.root(3)
 
-    def no_memory(raw):
+    def no_memory(raw, known):
         monkeypatch.setattr(roots, "unsafe_read_root", read)
         raise MemoryError
 
     monkeypatch.setattr(roots, "unsafe_read_root", no_memory)
     with pytest.raises(MemoryError):
-        engine.trust.step_roots([world.root(3)])
+        engine.trust.step_roots([third])
     assert engine.root.version == 2
-    engine.trust.step_roots([world.root(3)])
+    engine.trust.step_roots([third])
     assert engine.root.version == 3
 
 
@@ -270,9 +271,49 @@ def test_manifest_that_no_memory_was_left_to_keep_is_not_held(world, monkeypatch
         raise MemoryError
 
     monkeypatch.setattr(trust, "bytes", no_memory, raising=False)
-    with pytest.raises(MemoryError):
-        engine.response(10, world.answer(NONCE, world.v2))
+    assert engine.response(10, world.answer(NONCE, world.v2)).kind == actions.COMPARE_RUNNING
+    assert engine.state.lent
+    engine.trust.forget_envelope()  # as the runner does where it was not saved from the answer
     assert engine.trust.held is None, "so the server sends it again"
+    assert engine.state.envelope is None
+
+
+def test_manifest_that_no_memory_was_left_to_keep_is_saved_from_the_answer(world, monkeypatch):
+    engine = world.engine()
+    ask(engine)
+
+    def no_memory(raw):
+        raise MemoryError
+
+    monkeypatch.setattr(trust, "bytes", no_memory, raising=False)
+    engine.response(10, world.answer(NONCE, world.v2))
+    engine.state.rest_in(memoryview(b"".join(engine.state.parts(100_000))))
+    assert not engine.state.lent
+    assert engine.trust.held is not None
+    assert bytes(engine.state.envelope) == world.v2.envelope
+
+
+def test_want_of_memory_again_and_again_ends_in_a_fresh_start(world):
+    engine = world.engine()
+    starving = DeviceError("MemoryError: 480 bytes", NO_MEMORY)
+    for number in range(1, STARVED):
+        ask(engine)
+        assert engine.failed(number, starving).kind == actions.IDLE
+        ask(engine)
+        assert engine.failed(number, TransportError("cannot reach the other server")).kind == actions.IDLE
+    ask(engine)
+    assert engine.failed(99, starving).kind == actions.REBOOT
+    assert engine.phase == actions.REBOOT
+
+
+def test_want_of_memory_that_is_got_over_counts_no_more(world):
+    engine = world.engine()
+    starving = DeviceError("MemoryError: 480 bytes", NO_MEMORY)
+    for _ in range(3 * STARVED):
+        ask(engine)
+        assert engine.failed(1, starving).kind == actions.IDLE
+        ask(engine)
+        engine.response(2, world.answer(NONCE, None))
 
 
 def test_device_far_behind_asks_again_at_once_until_it_has_all_root_steps(world):

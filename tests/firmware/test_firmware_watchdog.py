@@ -13,6 +13,24 @@ SHORTEST = 1  # s
 PS_PER_S = 10**12
 CRAWL = 100  # bytes per second: a handshake takes half a minute
 FAST = 100_000
+LONGEST = (
+    0.8  # of the time that the watchdog gives: its clock may be 6 % fast (data sheet: 34 kHz), and code grows
+)
+
+
+def longest_unfed(machine):
+    """Note how long the application has gone at most between two feeds of the watchdog; ps, in a list."""
+    iwdg, clock, longest = machine.board.iwdg, machine.clock, [0]
+    write, last = iwdg.write, [None]
+
+    def noted(offset, value):
+        write(offset, value)
+        if last[0] is not None and machine.application_runs:
+            longest[0] = max(longest[0], clock.ps - last[0])
+        last[0] = clock.ps
+
+    iwdg.write = noted
+    return longest
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +46,7 @@ def world(elf, tmp_path_factory):
         world.line = SlowNetwork(HostNetwork(), world.machine.clock, FAST)
         world.modem = modem.attach(world.machine, world.line)
         world.machine.power_on()
+        world.longest_ps = longest_unfed(world.machine)
         yield world
         world.switch_off()
     finally:
@@ -49,4 +68,5 @@ def test_whole_update_and_a_trial_whose_check_in_is_slow_go_well(world):
     world.line.rate, world.line.segment = FAST, 64
     world.run_chip("agent 1.1.0: settled")
     assert [cause for _, cause in world.machine.resets if cause == "iwdg"] == []
+    assert world.longest_ps[0] < LONGEST * world.machine.board.iwdg.timeout_ps
     assert world.machine.faults == []

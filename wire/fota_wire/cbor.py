@@ -10,6 +10,10 @@ import hashlib
 from fota_wire.errors import FormatError
 
 MAX_DEPTH = 8
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _SHORTEST = (24, 0x100, 0x10000, 0x100000000)
 _SIMPLE = {20: False, 21: True, 22: None}
 
@@ -106,6 +110,28 @@ def decode(data: "bytes | memoryview", max_depth: int = MAX_DEPTH, tags: "tuple[
     return item
 
 
+def pairs(data: "bytes | memoryview") -> "Iterator[tuple[object, object]]":
+    """Yield key and value of the map in ``data`` one after the other, as :func:`decode` would return them:
+    where there is no room for all at once.
+
+    Raises:
+        FormatError: as :func:`decode`, but only where it is come to; ``field``: not a map.
+    """
+    major, count, pos = _read_head(data, 0)
+    if major != 5:
+        raise FormatError("CBOR: not a map", "field")
+    last = b""
+    for _ in range(count):
+        start = pos
+        one, pos = _map(data, start, 1, MAX_DEPTH - 1, (), last)
+        for key, value in one.items():
+            last = encode(key)
+            yield key, value
+        del one, value  # before the next is read
+    if pos != len(data):
+        raise FormatError(f"CBOR: {len(data) - pos} bytes after the end", "cbor-trailing")
+
+
 def hash_bstr(data: "bytes | memoryview", before: bytes = b"") -> bytes:
     """Return SHA-256 over ``before`` and the encoding of ``data``, which is not copied for that."""
     sha = hashlib.sha256(before + _head(2, len(data)))
@@ -190,10 +216,15 @@ def _array(
 
 
 def _map(
-    data: "bytes | memoryview", pos: int, count: int, depth: int, tags: "tuple[int, ...]"
-) -> "tuple[object, int]":
-    pairs: dict[object, object] = {}
-    last = b""
+    data: "bytes | memoryview",
+    pos: int,
+    count: int,
+    depth: int,
+    tags: "tuple[int, ...]",
+    last: bytes = b"",
+) -> "tuple[dict[object, object], int]":
+    """``last``: the encoding of the key before."""
+    found: dict[object, object] = {}
     for _ in range(count):
         start = pos
         key, pos = _item(data, pos, depth, tags)
@@ -204,8 +235,8 @@ def _map(
             raise FormatError("CBOR: map keys are not in order", "cbor-order")
         last = raw
         item, pos = _item(data, pos, depth, tags)
-        pairs[_key(key)] = item
-    return pairs, pos
+        found[_key(key)] = item
+    return found, pos
 
 
 def _key(key: object) -> object:

@@ -10,6 +10,9 @@ FotaError                 anything we report; carries the process exit code
 └── DeviceError     (6)   the device or its crypto element failed
 """
 
+NO_MEMORY = "memory"
+"""The ``code`` of an error for want of memory."""
+
 
 class FotaError(Exception):
     """Base of every error that a user may see: one line that says what was wrong and what to do.

@@ -9,7 +9,7 @@ from fota_wire.errors import FormatError, VerifyError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import TypeVar
 
     from fota_wire.seams import Sign, Verify
@@ -34,34 +34,78 @@ MAX_CA = 1024
 class Root:
     """What a ROOT says. Only :func:`open_genesis` and :func:`step` return a verified one.
 
-    ``version`` >= 1; ``keys`` {kid: x||y}; ``roles`` {role: (threshold, [kid])}; ``min_sequence`` of
-    manifests, ``min_secver`` of images; ``revoked`` [manifest digest]; ``epoch`` 1 retires firmware root A;
-    ``retired`` [KEYHASH] of image keys whose releases a server offers no more; ``image_keys`` {KEYHASH: x||y}
-    that devices know images by, {} where it does not say; ``servers`` [address] where the update server is
-    and ``server_cas`` [certificate, DER] of the CAs that its certificate may come from, each [] where the
-    trust store's own holds. All is checked; with ``brief`` only what its successor is held against is kept.
+    ``version`` >= 1; ``min_sequence`` of manifests, ``min_secver`` of images; ``epoch`` 1 retires firmware
+    root A; ``retired`` [KEYHASH] of image keys whose releases a server offers no more; ``image_keys``
+    {KEYHASH: x||y} that devices know images by, {} where it does not say; ``servers`` [address] where the
+    update server is and ``server_cas`` [certificate, DER] of the CAs that its certificate may come from, each
+    [] where the trust store's own holds. All is checked; with ``brief`` only what its successor is held
+    against is kept.
+    ``known``: CAs that somebody has already; where they are the same, they are not copied.
     """
 
-    def __init__(self, payload: "dict[object, object]", brief: bool = False) -> None:
-        if payload[1] != 1:
+    def __init__(
+        self, pairs: "Iterable[tuple[object, object]]", brief: bool = False, known: "Sequence[bytes]" = ()
+    ) -> None:
+        # one field after the other, and of each what is short: a small heap has no room for all at once
+        self._keys: list[bytes] = []
+        self._revoked: list[bytearray] = []
+        self._image_keys: list[bytes] = []
+        self.retired: list[bytes] = []
+        self.servers: list[str] = []
+        self.server_cas: list[bytes] = []
+        self.epoch = found = 0
+        for field, value in pairs:
+            if type(field) is not int or not 1 <= field <= 12:
+                raise FormatError(f"ROOT has an unknown field {field}", "field-unknown")
+            found |= 1 << field
+            if field < 7:
+                self._take(field, value)
+            else:
+                self._take_optional(field, value, brief, known)
+        for field in range(1, 7):
+            if not found >> field & 1:
+                raise FormatError(f"ROOT has no field {field}", "field-missing")
+
+    def _take(self, field: int, value: object) -> None:
+        if field == 1 and value != 1:
             raise FormatError("ROOT: format is not 1", "root-format")
-        # what is taken out is no burden on memory any more
-        self._revoked = [eight for eight in _revoked(payload.pop(7, [])) if not brief]
-        self.version = check.uint(payload[2], "ROOT version")
-        if self.version < 1:
-            raise FormatError("ROOT version is 0", "root-version")
-        self.keys = _keys(payload.pop(3))
-        self.roles = _roles(payload.pop(4), self.keys)
-        self.min_sequence = check.uint(payload[5], "ROOT minimum manifest sequence")
-        self.min_secver = check.uint(payload[6], "ROOT minimum security counter", 0xFFFFFFFF)
-        self.epoch = check.uint(payload.get(8, 0), "ROOT key epoch", MAX_EPOCH)
-        retired = check.array(payload.get(9, []), "ROOT retired image keys", 0, MAX_RETIRED)
-        self.retired = [check.bstr(key_hash, "retired image key", 32) for key_hash in retired]
-        image_keys = _image_keys(payload.pop(10)) if 10 in payload else []
-        self._image_keys = [xy for xy in image_keys if not brief]
-        self.servers = _servers(payload[11]) if 11 in payload else []
-        cas = _server_cas(payload.pop(12)) if 12 in payload else []
-        self.server_cas = [bytes(ca) for ca in cas if not brief]
+        if field == 2:
+            self.version = check.uint(value, "ROOT version")
+            if self.version < 1:
+                raise FormatError("ROOT version is 0", "root-version")
+        elif field == 3:
+            self._keys = _keys(value)
+        elif field == 4:
+            self._roles = _roles(value, self._keys)
+        elif field == 5:
+            self.min_sequence = check.uint(value, "ROOT minimum manifest sequence")
+        elif field == 6:
+            self.min_secver = check.uint(value, "ROOT minimum security counter", 0xFFFFFFFF)
+
+    def _take_optional(self, field: int, value: object, brief: bool, known: "Sequence[bytes]") -> None:
+        if field == 7:
+            self._revoked = [eight for eight in _revoked(value) if not brief]
+        elif field == 8:
+            self.epoch = check.uint(value, "ROOT key epoch", MAX_EPOCH)
+        elif field == 9:
+            retired = check.array(value, "ROOT retired image keys", 0, MAX_RETIRED)
+            self.retired = [check.bstr(key_hash, "retired image key", 32) for key_hash in retired]
+        elif field == 10:
+            self._image_keys = [xy for xy in _image_keys(value) if not brief]
+        elif field == 11:
+            self.servers = _servers(value)
+        else:
+            self.server_cas = [_known(ca, known) for ca in _server_cas(value) if not brief]
+
+    @property
+    def keys(self) -> "dict[bytes, bytes]":
+        """{kid: x||y} of all keys but the IMAGE keys."""
+        return {cose.kid_of(xy): xy for xy in self._keys}
+
+    @property
+    def roles(self) -> "dict[int, tuple[int, list[bytes]]]":
+        """{role: (threshold, [kid])}."""
+        return {role: (threshold, list(self.role_keys(role))) for role, (threshold, _) in self._roles.items()}
 
     @property
     def image_keys(self) -> "dict[bytes, bytes]":
@@ -81,11 +125,11 @@ class Root:
 
     def role_keys(self, role: int) -> "dict[bytes, bytes]":
         """Return {kid: x||y} of a role."""
-        return {kid: self.keys[kid] for kid in self.roles[role][1]}
+        return {cose.kid_of(self._keys[place]): self._keys[place] for place in self._roles[role][1]}
 
     def threshold(self, role: int) -> int:
         """Return how many distinct keys of a role have to sign."""
-        return self.roles[role][0]
+        return self._roles[role][0]
 
 
 def build_root(
@@ -217,22 +261,28 @@ def require_succession(root: Root, new: Root) -> None:
             )
 
 
-def unsafe_read_root(raw: "bytes | memoryview") -> Root:
-    """Return what a ROOT claims, **no signature checked**: to show it, or to decide whether to sign it."""
-    return _read(raw, False)
+def unsafe_read_root(raw: "bytes | memoryview", known: "Sequence[bytes]" = ()) -> Root:
+    """Return what a ROOT claims, **no signature checked**: to show it, or to decide whether to sign it.
+    ``known``: CAs that are in memory already (`Root`).
+    """
+    return _read(raw, False, known)
 
 
 def unsafe_read_servers(raw: "bytes | memoryview") -> "tuple[int, list[str], list[bytes | memoryview]]":
     """Return version, ``servers`` and ``server_cas`` of a ROOT, **no signature checked**; of a view, views:
     where memory is short there is no room for the rest of it.
     """
-    payload = check.fields(cbor.decode(_parse(raw)[0]), "ROOT", (2,), tuple(range(1, 13)))
-    servers = _servers(payload[11]) if 11 in payload else []
-    return (
-        check.uint(payload[2], "ROOT version"),
-        servers,
-        _server_cas(payload[12]) if 12 in payload else [],
-    )
+    version = 0
+    servers: list[str] = []
+    cas: list[bytes | memoryview] = []
+    for field, value in cbor.pairs(_parse(raw)[0]):
+        if field == 2:
+            version = check.uint(value, "ROOT version")
+        elif field == 11:
+            servers = _servers(value)
+        elif field == 12:
+            cas = _server_cas(value)
+    return version, servers, cas
 
 
 def signers_of(raw: bytes) -> "list[bytes]":
@@ -240,9 +290,8 @@ def signers_of(raw: bytes) -> "list[bytes]":
     return [signature.kid or b"" for signature in _parse(raw)[1]]
 
 
-def _read(raw: "bytes | memoryview", brief: bool) -> Root:
-    payload = cbor.decode(_parse(raw)[0])
-    return Root(check.fields(payload, "ROOT", (1, 2, 3, 4, 5, 6), (7, 8, 9, 10, 11, 12)), brief)
+def _read(raw: "bytes | memoryview", brief: bool, known: "Sequence[bytes]" = ()) -> Root:
+    return Root(cbor.pairs(_parse(raw)[0]), brief, known)
 
 
 def _parse(raw: "bytes | memoryview") -> "tuple[bytes | memoryview, list[cose.Sign1], list[bytes]]":
@@ -293,6 +342,13 @@ def _server_cas(value: object) -> "list[bytes | memoryview]":
     return _distinct(cas, "a server CA")
 
 
+def _known(ca: "bytes | memoryview", known: "Sequence[bytes]") -> bytes:
+    for one in known:
+        if one == ca:
+            return one
+    return bytes(ca)
+
+
 def _distinct(items: "list[Item]", what: str) -> "list[Item]":
     for item in items:
         if items.count(item) != 1:
@@ -305,34 +361,35 @@ def _check(root: Root, raw: "bytes | memoryview", verify: "Verify") -> None:
     suit.check_signatures(signatures, payload, AAD, root.role_keys(ROOT), root.threshold(ROOT), verify)
 
 
-def _keys(value: object) -> "dict[bytes, bytes]":
+def _keys(value: object) -> "list[bytes]":
     if not isinstance(value, dict) or not 1 <= len(value) <= MAX_KEYS:
         raise FormatError(f"ROOT keys are not a map of 1 to {MAX_KEYS}", "root-keys")
-    keys = {}
+    keys = []
     for kid, xy in value.items():
         key = check.bstr(xy, "public key", 64)
         if cose.kid_of(key) != kid:
             raise FormatError("ROOT names a key by an id that is not its own", "root-keys")
-        keys[kid] = key
+        keys.append(key)
     return keys
 
 
-def _roles(value: object, keys: "dict[bytes, bytes]") -> "dict[int, tuple[int, list[bytes]]]":
+def _roles(value: object, keys: "list[bytes]") -> "dict[int, tuple[int, bytes]]":
+    """Return {role: (threshold, places of its keys in ``keys``)}."""
     table = check.fields(value, "ROOT roles", (ROOT, RELEASE, ASSIGN))
     roles = {}
-    own = {kid: kid for kid in keys}  # the ids of ``keys`` themselves: copies would take 32 bytes each
+    known = [cose.kid_of(xy) for xy in keys]
     for role, name in ROLE_NAMES.items():
         entry = check.array(table[role], f"role {name}", 2, 2)
-        kids: list[bytes] = []
+        places: list[int] = []
         for value in check.array(entry[1], f"keys of {name}", 1, MAX_KEYS):
-            kid = own.get(check.bstr(value, "key id", 8))
-            if kid is None or kid in kids:
+            kid = check.bstr(value, "key id", 8)
+            if kid not in known or known.index(kid) in places:
                 raise FormatError(f"role {name} names an unknown key, or one twice", "root-roles")
-            kids.append(kid)
-        threshold = check.uint(entry[0], f"threshold of {name}", len(kids))
+            places.append(known.index(kid))
+        threshold = check.uint(entry[0], f"threshold of {name}", len(places))
         if threshold < 1:
             raise FormatError(f"threshold of {name} is 0", "root-roles")
-        roles[role] = (threshold, kids)
+        roles[role] = (threshold, bytes(places))
     if roles[ASSIGN][0] != 1:
         raise FormatError("threshold of assign is not 1: an ASSIGNMENT has one signature", "root-roles")
     return roles

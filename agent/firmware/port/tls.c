@@ -51,6 +51,18 @@ int mbedtls_internal_sha256_process(mbedtls_sha256_context *context,
   return 0;
 }
 
+/* Each signature that is checked feeds the watchdog first: a server's first words are checked in
+ * one go, two signatures and more, 300 ms each. */
+int fota_fed_muladd(mbedtls_ecp_group *group, mbedtls_ecp_point *r, const mbedtls_mpi *m,
+                    const mbedtls_ecp_point *p, const mbedtls_mpi *n, const mbedtls_ecp_point *q,
+                    mbedtls_ecp_restart_ctx *restart);
+int fota_fed_muladd(mbedtls_ecp_group *group, mbedtls_ecp_point *r, const mbedtls_mpi *m,
+                    const mbedtls_ecp_point *p, const mbedtls_mpi *n, const mbedtls_ecp_point *q,
+                    mbedtls_ecp_restart_ctx *restart) {
+  fota_feed();
+  return mbedtls_ecp_muladd_restartable(group, r, m, p, n, q, restart);
+}
+
 /* In place of mbedTLS's powers, which compressed points would need. */
 int fota_no_power(mbedtls_mpi *x, const mbedtls_mpi *a, const mbedtls_mpi *e, const mbedtls_mpi *n,
                   mbedtls_mpi *prec_rr);

@@ -17,6 +17,8 @@
 | ASK_INSTALL | ask the application | allowed: REQUEST; asked again later |
 | REQUEST | write the journal: staged | requested: REBOOT |
 | REBOOT | reset | none: the next boot begins anew |
+
+From any state: failed, for want of memory again and again: REBOOT.
 """
 
 TYPE_CHECKING = False

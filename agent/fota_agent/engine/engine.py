@@ -33,7 +33,7 @@ from fota_agent.engine.exchange import Exchange
 from fota_agent.engine.haste import Haste
 from fota_agent.engine.trust import Trust
 from fota_wire import checkin
-from fota_wire.errors import DeviceError, FotaError, VerifyError
+from fota_wire.errors import NO_MEMORY, DeviceError, FotaError, VerifyError
 from fota_wire.layout import other_slot
 from fota_wire.status import JO2, label
 
@@ -53,6 +53,7 @@ DEFER_MS = 60_000
 OFFER_MS = 3_600_000  # how long a local update may wait for the application's consent
 FOLLOW_UPS = 3
 REPORTED_FAILURES = 5  # so many failures in a row are worth an event
+STARVED = 8  # failures for want of memory, nothing gone well between them: the heap is in pieces for good
 RUNS, READY, MISSING = "runs", "ready", "missing"
 
 
@@ -95,7 +96,7 @@ class Engine:
         self.deferred = self.heard = False
         self._inactive = other_slot(boot.running)
         self._exchange = Exchange(state, self.trust)
-        self._follow_ups = self.key_order = self.failures = 0
+        self._follow_ups = self.key_order = self.failures = self._starved = 0
         self.wanted: suit.Manifest | None = None
         self._campaign = 0
         self._expires = self._poll_at = self._not_before = 0
@@ -283,10 +284,17 @@ class Engine:
         elif self.phase == REQUEST:
             self.state.pending = None
             self.state.must_save()
+        if self.failures == 1:  # something went well since the last one
+            self._starved = 0
+        self._starved += error.code == NO_MEMORY
         if self.failures == REPORTED_FAILURES or isinstance(error, DeviceError):
             self.state.add_event("failed", policy.describe(error))
         self.outcome = str(error)
         self.error = error
+        if self._starved >= STARVED:
+            self._starved = 0
+            self.outcome += ": beginning anew"
+            return self._go(Action(REBOOT))
         return self._back_off(now, retry_after_s)
 
     def offer(self, now: int, steps: "list[bytes]", envelope: bytes) -> Action:

@@ -1,5 +1,7 @@
 """The checks between what the server says and what is done about it: pure functions."""
 
+import gc
+
 from fota_wire import root as roots
 from fota_wire import suit
 from fota_wire.errors import DeviceError, FotaError, VerifyError
@@ -34,6 +36,7 @@ def newest_root(
             del steps[number:]
             break
         del root  # a small heap has no room for both
+        gc.collect()
         root = roots.unsafe_read_root(raw)
     return root
 

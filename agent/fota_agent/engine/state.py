@@ -25,7 +25,8 @@ class State:
     """The agent's memory.
 
     ``roots``: the ROOT steps after the genesis ROOT, in order; ``envelope``: the newest verified manifest
-    envelope, or None; both may be views of where the store lies;
+    envelope, or None; both may be views of where the store lies; ``lent``: the envelope is one of the answer
+    that brought it, until it is saved;
     ``new_roots``: the steps that the last answer brought, as they lie in it, until they are saved;
     ``installed``: manifest digest of the last image that was completely written, or None;
     ``writing``: (manifest digest, slot) of an image whose pages are being written into an erased slot, or
@@ -57,7 +58,7 @@ class State:
         self.time = self.haste = self.sequence = self.server = 0
         self.keys: bytes | None = None
         self.lost = 0
-        self.dirty = self.urgent = False
+        self.dirty = self.urgent = self.lent = False
 
     def must_save(self) -> None:
         """Nothing may be done before this is saved."""
@@ -108,7 +109,8 @@ class State:
         """
         stored = decode(raw)
         self.roots, self.new_roots = stored.roots, []
-        self.envelope = stored.envelope or self.envelope
+        if stored.envelope is not None:
+            self.envelope, self.lent = stored.envelope, False
 
 
 def decode(raw: "bytes | memoryview") -> State:

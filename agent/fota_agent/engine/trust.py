@@ -1,5 +1,7 @@
 """What the agent believes: the ROOT chain, and what signed documents say that lead up to it. No I/O."""
 
+import gc
+
 from fota_agent.engine import policy
 from fota_agent.engine.state import size_of
 from fota_wire import assignment, checkin
@@ -46,9 +48,11 @@ class Trust:
     def step_roots(self, steps: "Sequence[bytes | memoryview]") -> None:
         """Walk the ROOT chain; each verified step counts, whatever follows it. FormatError, VerifyError."""
         for raw in steps:
+            cas = self.root.server_cas
             roots.require_step(self.root, raw, self._verify)
             self._root = None  # a small heap has no room for both
-            self._root = roots.unsafe_read_root(raw)
+            gc.collect()  # so that the new one lies where the old one was, not between what is in use
+            self._root = roots.unsafe_read_root(raw, cas)
             self._keep_root(raw)
 
     def _keep_root(self, raw: "bytes | memoryview") -> None:
@@ -119,7 +123,17 @@ class Trust:
         return manifest
 
     def _keep(self, envelope: "bytes | memoryview", manifest_digest: bytes) -> None:
-        if self._state.envelope != envelope:
-            self._state.envelope = bytes(envelope)
-            self._state.dirty = True
-        self.held = manifest_digest  # once it is: there may have been no memory for it
+        state = self._state
+        if state.envelope != envelope:
+            state.envelope = None  # makes room
+            try:
+                state.envelope = bytes(envelope)
+            except MemoryError:
+                state.envelope, state.lent = envelope, True
+            state.dirty = True
+        self.held = manifest_digest
+
+    def forget_envelope(self) -> None:
+        """The stored envelope goes: the server is to send it again."""
+        self._state.envelope = self.held = None
+        self._state.lent = False

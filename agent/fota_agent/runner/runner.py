@@ -12,7 +12,7 @@ from fota_agent.runner.servers import Servers
 from fota_agent.transport import download
 from fota_agent.transport.http import is_decimal
 from fota_wire import checkin, cose, report
-from fota_wire.errors import DeviceError, FotaError, TransportError, VerifyError
+from fota_wire.errors import NO_MEMORY, DeviceError, FotaError, TransportError, VerifyError
 from fota_wire.layout import SLOT_NAMES
 
 TYPE_CHECKING = False
@@ -137,7 +137,8 @@ class Runner:
             self._hooks.mistakes
         ) as exc:  # of a hook, or no memory: later again, and the server hears of it
             self._drop_job()
-            self._action = self.engine.failed(self._now(), DeviceError(f"{type(exc).__name__}: {exc}"))
+            code = NO_MEMORY if isinstance(exc, MemoryError) else None
+            self._action = self.engine.failed(self._now(), DeviceError(f"{type(exc).__name__}: {exc}", code))
         if self.engine.outcome != outcome:
             self._hooks.log(self.engine.outcome)
         self._save_if_due()
@@ -203,16 +204,18 @@ class Runner:
                 self._say_once(f"agent store not written: {exc}")
         return not state.dirty
 
-    def _keep_roots(self) -> None:
-        """Save new ROOT steps from where they lie in the answer: there may be no room for a copy of them."""
+    def _let_go(self) -> None:
+        """Keep nothing in the answer, whose place is needed. New ROOT steps that were not saved from there
+        are copied, if there is room; a manifest that there was no room for comes again.
+        """
         state = self.engine.state
-        if state.new_roots:
-            self.save()
-            new, state.new_roots = state.new_roots, []
-            try:
-                state.roots += [bytes(step) for step in new]
-            except MemoryError:
-                self._say_once("no memory for ROOT steps: they come again after the next boot")
+        new, state.new_roots = state.new_roots, []
+        try:
+            state.roots += [bytes(step) for step in new]
+        except MemoryError:
+            self._say_once("no memory for ROOT steps: they come again after the next boot")
+        if state.lent:
+            self.engine.trust.forget_envelope()
 
     def rest_for(self, wait_ms: int) -> None:
         """Sleep for at most that long, between two steps."""
@@ -466,11 +469,12 @@ class Runner:
             self.save()
 
     def _save_if_due(self) -> None:
-        self._keep_roots()
         self._take()
         state = self.engine.state
-        if state.urgent or (state.dirty and self._now() - self._saved_at >= self._save_ms):
+        due = state.dirty and self._now() - self._saved_at >= self._save_ms
+        if state.urgent or state.new_roots or due:
             self.save()
+        self._let_go()
 
 
 def _server_words(raw: memoryview) -> str:

@@ -55,7 +55,9 @@ class Servers:
         at = (0 if self._go == FIRST else now + self._go) % len(known)
         self._version, url, cas = known[at]
         if (board.server_url, board.server_cas) != (url, cas):
-            board.server_url, board.server_cas = url, [check.bstr(ca, "server CA") for ca in cas]
+            board.server_url = url
+            if board.server_cas != cas:  # else TLS has the same ones in use already
+                board.server_cas = [check.bstr(ca, "server CA") for ca in cas]
             aim(self._fixed or url)
         if root.server_cas == board.server_cas:
             root.server_cas = board.server_cas  # one copy of them is enough

@@ -14,7 +14,7 @@ from fota_agent.engine.clock import Dates
 from fota_agent.transport.http import HttpTransport, host_and_base, split_url
 from fota_agent.transport.patience import READ_MS, WRITE_MS, Patience
 from fota_agent.transport.x509 import validity
-from fota_wire.errors import FotaError, TransportError
+from fota_wire.errors import NO_MEMORY, FotaError, TransportError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,15 +79,13 @@ def der_signature(raw: bytes) -> bytes:
 class Handshake:
     """What mbedTLS calls back for; keeps what went wrong, which TLS cannot carry.
 
-    ``server``: who it is with, for messages. ``board``: its element signs; the certificates that it has now
-    are kept as long as this is, since mbedTLS may look at them where they lie. ``error``: of the element;
+    ``server``: who it is with, for messages. ``board``: its element signs. ``error``: of the element;
     ``complaint``: about a certificate's dates; ``valid_until``: end of the server's certificate in s since
     1970.
     """
 
     def __init__(self, server: str, board: "Board", dates: Dates) -> None:
         self._server = server
-        self.cas, self.certificate = board.server_cas, board.certificate
         self._element = board.element
         self._dates = dates
         self.error: FotaError | None = None
@@ -118,22 +116,46 @@ class Handshake:
             self.complaint = str(exc) or type(exc).__name__
         return -1 if self.complaint else 0
 
-    def explain(self, exc: Exception) -> str:
+    def error_of(self, exc: Exception) -> FotaError:
         """Return why the handshake failed."""
-        return f"{self._server}: TLS: {self.complaint or words(exc)}"
+        code = NO_MEMORY if isinstance(exc, MemoryError) else None
+        return self.error or TransportError(f"{self._server}: TLS: {self.complaint or words(exc)}", code)
 
 
-def client_context(handshake: Handshake) -> "tls.SSLContext":
-    """Return a context that trusts the CAs of ``handshake`` only, checks name and dates, and has the element
-    sign.
+class Client:
+    """The TLS side of a device: one context for all connections, made anew only when the certificates of
+    ``board`` are others. It is large, and needs its 1,576 bytes in one piece, which a heap does not have at
+    all times.
     """
+
+    def __init__(self, board: "Board") -> None:
+        self._board = board
+        self._context: tls.SSLContext | None = None
+        self._made_of: tuple[list[bytes], bytes] | None = None  # mbedTLS looks at them where they lie
+
+    def context(self, handshake: Handshake) -> "tls.SSLContext":
+        """Return a context that trusts the board's CAs of servers only, checks name and dates, and has the
+        element sign: by ``handshake``.
+        """
+        made_of = (self._board.server_cas, self._board.certificate)
+        context = self._context
+        if context is None or self._made_of != made_of:
+            context = self._context = None
+            gc.collect()  # the next one goes where the last one was
+            context = new_context(made_of[0], made_of[1])
+            self._context, self._made_of = context, made_of
+        context.verify_callback = handshake.verify
+        context.ecdsa_sign_callback = handshake.sign
+        return context
+
+
+def new_context(cas: "list[bytes]", certificate: bytes) -> "tls.SSLContext":
+    """Return a context that trusts ``cas`` only, and shows ``certificate``, all in DER."""
     context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
     context.verify_mode = tls.CERT_REQUIRED
-    for certificate in handshake.cas:  # one at a time: mbedTLS adds it to what it has
-        context.load_verify_locations(certificate)
-    context.verify_callback = handshake.verify
-    context.ecdsa_sign_callback = handshake.sign
-    context.load_cert_chain(handshake.certificate, DECOY)
+    for ca in cas:  # one at a time: mbedTLS adds it to what it has
+        context.load_verify_locations(ca)
+    context.load_cert_chain(certificate, DECOY)
     return context
 
 
@@ -171,7 +193,7 @@ class TlsStream:
         except (OSError, ValueError, MemoryError) as exc:
             if handshake is None:
                 raise OSError(words(exc)) from exc
-            raise handshake.error or TransportError(handshake.explain(exc)) from exc
+            raise handshake.error_of(exc) from exc
         if handshake is not None:
             self.valid_until = handshake.valid_until
 
@@ -225,7 +247,7 @@ def transport_for(
         TransportError: the URL is not usable.
     """
     name, base = host_and_base(server_url or board.server_url)
-    dates = Dates(passed, clock)
+    dates, client = Dates(passed, clock), Client(board)
 
     def connect() -> TlsStream:
         gc.collect()  # a connection that failed holds its memory until then
@@ -237,11 +259,11 @@ def transport_for(
         raw.setblocking(False)
         handshake = Handshake(f"{host}:{port}", board, dates)
         try:
-            context = client_context(handshake)
+            context = client.context(handshake)
             sock = context.wrap_socket(raw, server_hostname=host, do_handshake_on_connect=False)
         except (OSError, ValueError, MemoryError) as exc:
             raw.close()
-            raise TransportError(handshake.explain(exc)) from exc
+            raise handshake.error_of(exc) from exc
         return TlsStream(sock, raw, handshake, board.ticks_ms, wait)
 
     return HttpTransport(connect, name, board.ticks_ms, base)
