@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,7 +46,8 @@ class Box:
     running: list["subprocess.Popen[str]"] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        (self.folder / "tmp").mkdir(parents=True)
+        self.folder.mkdir(parents=True)
+        self.sockets = tempfile.mkdtemp(prefix="swu-")  # their names may have 107 bytes
         self.key, name = new_key(), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "who signs .swu")])
         now = datetime.datetime.now(datetime.UTC)
         purpose = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])  # as SWUpdate asks for
@@ -113,7 +115,7 @@ class Box:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 text=True,
-                env=os.environ | {"TMPDIR": str(self.folder / "tmp")},
+                env=os.environ | {"TMPDIR": self.sockets},
                 cwd=self.folder,
                 start_new_session=True,
             )

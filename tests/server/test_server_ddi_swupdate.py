@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,7 @@ def box(tmp_path: Path) -> Iterator[Box]:
     found = Box(tmp_path / "box")
     yield found
     found.stop()
+    shutil.rmtree(found.sockets)
 
 
 @pytest.fixture
