@@ -17,7 +17,6 @@ by 'fota device refused'. An answer that says nothing has status 200 and no body
 
 import asyncio
 import logging
-import os
 import secrets
 from collections.abc import Callable
 
@@ -36,12 +35,11 @@ from fota_server.database import Database, DatabaseUnavailable, now
 from fota_server.ddi_devices import ShutOut, Unauthorized
 from fota_server.ddi_words import File
 from fota_server.decide import TargetState
-from fota_server.device_plane import BODY_S, PayloadResponse, TooLarge, TooSlow, read_body
+from fota_server.device_plane import BODY_S, TooLarge, TooSlow, read_body, send_artifact
 from fota_server.pace import CHECK_IN, RANGE, Pace
 from fota_server.quick import Reader, Statement
-from fota_server.ranges import choose_part
 from fota_server.refusals import Refusals
-from fota_wire.errors import FormatError, FotaError, InputError, StorageError
+from fota_wire.errors import FormatError, FotaError, StorageError
 from fota_wire.root import Root
 
 log = logging.getLogger("fota.server")
@@ -335,21 +333,7 @@ class DdiPlane:
         match = request.headers.get("if-match", etag)
         if match != "*" and etag not in [one.strip() for one in match.split(",")]:
             raise Changed("the file is another one", "changed")
-        try:
-            fd = os.open(self._artifacts.path(file.sha256), os.O_RDONLY)
-        except (OSError, InputError) as exc:
-            raise StorageError(f"artifact {file.sha256} is in the catalog and not on the disk") from exc
-        part = choose_part(request.headers.get("range"), request.headers.get("if-range"), etag, file.size)
-        headers = {
-            "content-type": "application/octet-stream",
-            "content-length": str(part.end - part.start),
-            "accept-ranges": "bytes",
-            "etag": etag,
-            "cache-control": "private, max-age=31536000, immutable",
-        }
-        if part.content_range:
-            headers["content-range"] = part.content_range
-        return PayloadResponse(fd, part, headers)
+        return send_artifact(request, self._artifacts, file.sha256)
 
     async def _fetched(self, request: Request, cost: float) -> File:
         device_id, release_id = await self._device(request, cost), int(request.path_params["release"] or 0)

@@ -277,23 +277,32 @@ class DevicePlane:
         found = await self._reader.first(self._fetch, device_id=identity.device_id, file_digest=digest)
         if found is None:
             raise Forbidden(f"payload {digest[:16]} is not assigned to this device", "not-assigned")
-        try:
-            fd = os.open(self._artifacts.path(digest), os.O_RDONLY)
-        except (OSError, InputError) as exc:
-            raise StorageError(f"artifact {digest} is in the catalog and not on the disk") from exc
-        size = os.fstat(fd).st_size
-        etag = f'"{digest}"'
-        part = choose_part(request.headers.get("range"), request.headers.get("if-range"), etag, size)
-        headers = {
-            "content-type": "application/octet-stream",
-            "content-length": str(part.end - part.start),
-            "accept-ranges": "bytes",
-            "etag": etag,
-            "cache-control": "private, max-age=31536000, immutable",
-        }
-        if part.content_range:
-            headers["content-range"] = part.content_range
-        return PayloadResponse(fd, part, headers)
+        return send_artifact(request, self._artifacts, digest)
+
+
+def send_artifact(request: Request, artifacts: ArtifactStore, digest: str) -> "PayloadResponse":
+    """Answer with an artifact, or the part of it that ``request`` asks for; its digest is its ETag.
+
+    Raises:
+        StorageError: it is in the catalog and not on the disk.
+    """
+    try:
+        fd = os.open(artifacts.path(digest), os.O_RDONLY)
+    except (OSError, InputError) as exc:
+        raise StorageError(f"artifact {digest} is in the catalog and not on the disk") from exc
+    etag = f'"{digest}"'
+    size = os.fstat(fd).st_size
+    part = choose_part(request.headers.get("range"), request.headers.get("if-range"), etag, size)
+    headers = {
+        "content-type": "application/octet-stream",
+        "content-length": str(part.end - part.start),
+        "accept-ranges": "bytes",
+        "etag": etag,
+        "cache-control": "private, max-age=31536000, immutable",
+    }
+    if part.content_range:
+        headers["content-range"] = part.content_range
+    return PayloadResponse(fd, part, headers)
 
 
 class PayloadResponse(Response):
