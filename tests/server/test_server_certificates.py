@@ -1,7 +1,9 @@
 """Certificates of a running server: renewed without a restart, and told of before they end."""
 
+import asyncio
 import http.client
 import json
+import os
 import signal
 import ssl
 from collections.abc import Iterator
@@ -26,8 +28,9 @@ from server_world import (
 from test_server_devices import raw_connection
 from test_server_renewal import order, post
 
-from fota_server.certificates import read_tls_files
+from fota_server.certificates import read_aside, read_tls_files
 from fota_wire import certify
+from fota_wire.errors import InputError
 
 
 @pytest.fixture
@@ -95,6 +98,45 @@ def test_files_that_are_no_good_change_nothing(own: Server, fault: str) -> None:
     assert code == 0, stderr
     assert "goes on with the certificates that it has: " in stderr
     assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize("name", ["tls-cert.crt", "tls-key.pem", "device-ca.crt"])
+def test_files_that_never_answer_stop_nobody(own: Server, name: str) -> None:
+    old = serial_at(own.device_port)
+    new_ca = replace_server_certificate(own)
+    path = own.data / "keys" / name
+    good = path.read_bytes()
+    path.unlink()
+    os.mkfifo(path, 0o600)  # as a network file system that has died: whoever opens it waits for ever
+    device = Device(own)
+    assert own.process
+    for _ in range(3):
+        own.process.send_signal(signal.SIGHUP)
+        device.check_in()
+        assert own.api("GET", "health/ready")[0] == 200
+    assert serial_at(own.device_port) == old
+    path.unlink()
+    path.write_bytes(good)
+    path.chmod(0o600)
+    own.process.send_signal(signal.SIGHUP)
+    until(lambda: serial_at(own.device_port) != old)
+    device.check_in()
+    device.context = client_context(new_ca, device.pem)
+    os.mkfifo(own.data / "again", 0o600)
+    (own.data / "again").rename(path)
+    own.process.send_signal(signal.SIGHUP)  # and in this state it ends all the same
+    code, stderr = own.stop()
+    assert code == 0, stderr
+    assert stderr.count("read again") == 1
+    assert "Traceback" not in stderr
+
+
+def test_files_that_never_answer_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fota_server.certificates.READ_S", 0)
+    os.mkfifo(tmp_path / "pipe")
+    files = dict.fromkeys(("tls_cert", "tls_key", "device_ca"), tmp_path / "pipe")
+    with pytest.raises(InputError, match=f"not read within 0 s: .*{tmp_path}/pipe"):
+        asyncio.run(read_aside(files, allow_example_keys=False))
 
 
 def test_second_device_ca_counts_after_a_reload(own: Server) -> None:

@@ -1,6 +1,9 @@
 """The TLS files of a running server: read at the start, read again on SIGHUP, and watched for their end."""
 
+import asyncio
+import concurrent.futures
 import ssl
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,6 +20,8 @@ from fota_wire.host_crypto import public_xy, refuse_example_key, require_private
 from fota_wire.host_pem import UNREADABLE
 
 WARN_BEFORE = timedelta(days=30)
+READ_S = 60
+"""Seconds that the files of a running server may take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +68,35 @@ def read_tls_files(files: Mapping[str, Path], *, allow_example_keys: bool) -> Tl
         server_chain=chain,
         device_cas=cas,
     )
+
+
+async def read_aside(files: Mapping[str, Path], *, allow_example_keys: bool) -> TlsFiles:
+    """Do as ``read_tls_files`` without stopping anybody while it reads.
+
+    A thread of its own, which the end of the server does not wait for: a named pipe, or a network file system
+    that has died, may hold it for ever.
+
+    Raises:
+        InputError: as there; or they were not read within ``READ_S``.
+        VerifyError: as there.
+    """
+    read: concurrent.futures.Future[TlsFiles] = concurrent.futures.Future()
+    read.set_running_or_notify_cancel()  # from here on nobody's giving up is an error of the thread
+
+    def work() -> None:
+        try:
+            read.set_result(read_tls_files(files, allow_example_keys=allow_example_keys))
+        except BaseException as exc:
+            read.set_exception(exc)
+
+    threading.Thread(target=work, name="tls-files", daemon=True).start()
+    try:
+        return await asyncio.wait_for(asyncio.wrap_future(read), READ_S)
+    except TimeoutError:
+        names = ", ".join(str(files[name]) for name in ("tls_cert", "tls_key", "device_ca"))
+        raise InputError(
+            f"not read within {READ_S} s: is one of {names} a pipe, or on a file system that has died?"
+        ) from None
 
 
 def _p256(certificate: x509.Certificate, path: Path) -> bytes:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, func, insert, select
 from fota_server import device_plane, operator_plane, schema, tls
 from fota_server.artifacts import ArtifactStore
 from fota_server.catalog import Catalog
-from fota_server.certificates import TlsFiles, read_tls_files, utc_now
+from fota_server.certificates import TlsFiles, read_aside, read_tls_files, utc_now
 from fota_server.checkins import CheckIns, Policy
 from fota_server.chips import learn_chips
 from fota_server.config import ServerConfig
@@ -192,6 +192,7 @@ class _Service:
         self._database = database
         self._trust = trust
         self._tls_files = tls_files
+        self._reading: asyncio.Task[None] | None = None
         auto = config.admission == "auto"
         policy = Policy(auto_admission=auto, interval_s=config.interval_s)
         artifacts = self._artifacts = ArtifactStore(config.data / "artifacts", config.max_artifact)
@@ -305,15 +306,22 @@ class _Service:
     def _reload(self) -> None:
         """Take certificates, key and device CAs from their files; what cannot be used changes nothing.
 
-        Connections go on with what they began with; the next ones get the new.
+        Connections go on with what they began with; the next ones get the new. The last signal counts: a
+        reading that has not ended by then is given up.
         """
+        if self._reading:
+            self._reading.cancel()
+        self._reading = asyncio.create_task(self._read_again())
+
+    async def _read_again(self) -> None:
         config = self._config
         try:
-            self._tls_files = read_tls_files(config.files, allow_example_keys=config.allow_example_keys)
+            found = await read_aside(config.files, allow_example_keys=config.allow_example_keys)
         except FotaError as exc:
             log.warning("SIGHUP: the server goes on with the certificates that it has: %s", exc)
             return
-        self._devices.context, self._operators.context = self._tls_files.device, self._tls_files.operator
+        self._tls_files = found
+        self._devices.context, self._operators.context = found.device, found.operator
         log.warning("SIGHUP: certificates, key and device CAs are read again and in use")
         self._tell_notices()
 
