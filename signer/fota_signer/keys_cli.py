@@ -7,7 +7,7 @@ import click
 from fota_signer.cli import MAX_DOCUMENT, key_table, keys, output_option, password_option
 from fota_wire.errors import InputError
 from fota_wire.files import check_output, name_of, read_input, write_output
-from fota_wire.host_options import FILE, FORCE, JSON, PRIVATE_KEY, SECRET
+from fota_wire.host_options import FILE, FORCE, FOREIGN_KEY, JSON, PRIVATE_KEY, SECRET
 from fota_wire.host_print import print_result
 
 new_password_option = click.option(
@@ -60,7 +60,7 @@ def keys_password(
 
 
 @keys.command("import")
-@click.argument("file", type=PRIVATE_KEY)
+@click.argument("file", type=FOREIGN_KEY)
 @click.option(
     "--role", "label", metavar="ROLE/NAME", required=True, help="What the key is for, and its name."
 )

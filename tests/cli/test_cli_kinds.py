@@ -41,6 +41,11 @@ SAMPLES: dict[str, bytes] = {
     host_kinds.CERTIFICATE: FILES["device-ca.crt"],
     host_kinds.DER_CERTIFICATE: der(FILES["device-ca.crt"]),
     host_kinds.DER_PUBLIC: der(FILES["root-1.pub.pem"]),
+    host_kinds.DER_PRIVATE: der(FILES["root-1.pem"]),
+    host_kinds.OPENSSH: b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n",
+    host_kinds.OPENSSH_PUBLIC: b"ecdsa-sha2-nistp256 AAAAE2VjZHNh ci@build\n",
+    host_kinds.PKCS12: b"\x30\x82\x04\x10\x02\x01\x03\x30\x82" + bytes(60),
+    host_kinds.JWK: b'{"kty": "EC", "crv": "P-256"}',
     host_kinds.REQUEST: b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n",
     host_kinds.TOKEN: b"fota_" + b"0" * 16 + b"_" + b"1" * 64 + b"\n",
     host_kinds.VDEV: b"FOTAVDEV\x01\x00" + bytes(60),
@@ -244,6 +249,12 @@ OPERATOR = {"FOTA_SERVER": "https://127.0.0.1:1", "FOTA_TOKEN": "x"}
          "--ca [FOTA_CA]: gateway is a folder, expected a certificate"),
         ("release list", OPERATOR | {"FOTA_CA": "image-a.pem"},
          "--ca [FOTA_CA]: image-a.pem is a private key, expected a certificate"),
+        ("keys show image-a.p8", {},
+         "FILE: image-a.p8 is a private key in DER, expected a private key or a public key or a certificate;"
+         " make PEM of it: fota keys import"),
+        ("keys import id_ecdsa --role image/x -o out", {},
+         "FILE: id_ecdsa is a private key of OpenSSH, expected a private key or a private key in DER; make"
+         " PEM of a copy: ssh-keygen -p -m PKCS8 -f COPY"),
         ("ca show ca.der", {}, "CERTIFICATE: ca.der is a certificate in DER, expected a certificate in PEM:"
                                " openssl x509 -inform der -in FILE -out NEW"),
         ("release list", OPERATOR | {"FOTA_CA": "ca.der"},
@@ -270,6 +281,8 @@ def test_wrong_file_is_named_where_people_met_it(
     (tmp_path / "gateway").mkdir()
     (tmp_path / "app.hex").write_bytes(SAMPLES[host_kinds.HEX])
     (tmp_path / "ca.der").write_bytes(SAMPLES[host_kinds.DER_CERTIFICATE])
+    (tmp_path / "image-a.p8").write_bytes(SAMPLES[host_kinds.DER_PRIVATE])
+    (tmp_path / "id_ecdsa").write_bytes(SAMPLES[host_kinds.OPENSSH])
     (tmp_path / "ci.token").write_bytes(SAMPLES[host_kinds.TOKEN])
     before = sorted(tmp_path.iterdir())
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FOTA_")}

@@ -21,6 +21,11 @@ PUBLIC = "a public key"
 CERTIFICATE = "a certificate"
 DER_CERTIFICATE = "a certificate in DER"
 DER_PUBLIC = "a public key in DER"
+DER_PRIVATE = "a private key in DER"
+OPENSSH = "a private key of OpenSSH"
+OPENSSH_PUBLIC = "a public key of OpenSSH"
+PKCS12 = "a PKCS#12 file"
+JWK = "a JSON Web Key"
 REQUEST = "a certificate request"
 TOKEN = "an API token"  # noqa: S105  the name of the kind
 VDEV = "a virtual device"
@@ -63,6 +68,11 @@ ADVICE = {
     (CERTIFICATE, PUBLIC): "; if its key is meant: fota keys public",
     (DER_CERTIFICATE, CERTIFICATE): " in PEM: openssl x509 -inform der -in FILE -out NEW",
     (DER_PUBLIC, PUBLIC): " in PEM: openssl pkey -pubin -inform der -in FILE -out NEW",
+    (DER_PRIVATE, PRIVATE): "; make PEM of it: fota keys import",
+    (OPENSSH, PRIVATE): "; make PEM of a copy: ssh-keygen -p -m PKCS8 -f COPY",
+    (OPENSSH_PUBLIC, PUBLIC): "; make PEM of it: ssh-keygen -e -m PKCS8 -f FILE",
+    (PKCS12, PRIVATE): "; make PEM of it: openssl pkcs12 -nocerts -in FILE -out NEW",
+    (PKCS12, CERTIFICATE): "; make PEM of it: openssl pkcs12 -nokeys -in FILE -out NEW",
 }
 """What to do with a file of the first kind where the second is wanted."""
 
@@ -77,6 +87,11 @@ _CONTENT = (
     (b"\xaa", rb"\xaa\x50[\x00\x01\x40-\xfe]", PARTITIONS),
     (b"\x30", rb"\x30\x82..\x30\x82..\xa0\x03\x02\x01\x02\x02", DER_CERTIFICATE),
     (b"\x30", rb"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01", DER_PUBLIC),
+    (b"\x30", rb"\x30(\x81.|\x82..)\x02\x01\x00\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01", DER_PRIVATE),
+    (b"\x30", rb"\x30.\x02\x01\x01\x04\x20.{32}\xa0", DER_PRIVATE),
+    (b"\x30", rb"\x30(\x82..|\x80)\x02\x01\x03\x30", PKCS12),
+    (b"es", rb"(ecdsa-sha2|ssh|sk-ssh|sk-ecdsa)-[!-~]+ AAAA", OPENSSH_PUBLIC),
+    (b"{", rb'\{\s*"[a-z0-9]+"\s*:[^{}]*"kty"|\{\s*"kty"', JWK),
     (b"F", rb"FOTAVDEV", VDEV),
     (b"\x7f", rb"\x7fELF", ELF),
     (b"S", rb"SQLite format 3\0", DATABASE),
@@ -91,7 +106,8 @@ compiled, and few are needed.
 """
 _IS_PEM = re.compile(rb"(?!#!)[^\0]*?-----BEGIN ")  # not a program with a certificate in it
 _PEM = (
-    (rb"-----BEGIN [A-Z ]*PRIVATE KEY-----", PRIVATE),
+    (rb"-----BEGIN OPENSSH PRIVATE KEY-----", OPENSSH),
+    (rb"-----BEGIN (ENCRYPTED |EC |RSA |DSA |ANY )?PRIVATE KEY-----", PRIVATE),
     (rb"-----BEGIN PUBLIC KEY-----", PUBLIC),
     (rb"-----BEGIN CERTIFICATE-----", CERTIFICATE),
     (rb"-----BEGIN (NEW )?CERTIFICATE REQUEST-----", REQUEST),
