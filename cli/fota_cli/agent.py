@@ -12,7 +12,7 @@ import click
 
 from fota_cli.no_server import NoServer
 from fota_wire.errors import FormatError, FotaError, InputError, VerifyError
-from fota_wire.host_options import CARD, FOLDER, GATEWAY, IMAGE, MANIFEST, ROOT, VDEV, Group, Seconds
+from fota_wire.host_options import CARD, FOLDER, GATEWAY, IMAGE, MANIFEST, ROOT, VDEV, Address, Group, Seconds
 from fota_wire.host_print import printable
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ def agent() -> None:
     type=CARD,
     help="Take the update in this folder instead of the server's, if it is newer: docs/agent.md.",
 )
-@click.option("--server", help="Base URL instead of the trust store's; trust stays the same.")
+@click.option(
+    "--server", type=Address(path=True), help="Base URL instead of the trust store's; trust stays the same."
+)
 @click.option(
     "--once",
     "mode",
@@ -255,7 +257,7 @@ def _judge(session: "Session", mode: str, done: bool, installed: bool) -> None:
     """
     error = session.agent.engine.error
     if not done and error is not None:
-        kind = VerifyError if isinstance(error, InputError) else type(error)
+        kind = VerifyError if isinstance(error, FormatError) else type(error)  # what came, not what was typed
         raise kind(f"not done: {error}", error.code)
     if (mode == UNTIL_CONFIRMED or installed) and mode != UNTIL_IDLE and session.fell_back:
         raise NotDoneError(f"the device did not take the update: {session.fell_back}")

@@ -86,7 +86,6 @@ class GatewaySession:
         updates = self._gateway.updates
         self._element = self._element or open_element(self._gateway)
         board = LinuxBoard(self._gateway, self._element, beside=True)
-        self._begun = True
         self.agent = self._live = Agent(
             board,
             self._transport,
@@ -96,6 +95,7 @@ class GatewaySession:
             schedule=schedule_of(self._gateway),
             tls12=updates.get("tls12") is True,
         )
+        self._begun = True
         boot = board.boot_report()
         how = "trial" if boot.trial else "confirmed"
         self._say(f"agent: slot {SLOT_NAMES[boot.running]} runs {boot.version_text}, {how}")

@@ -1,6 +1,7 @@
 """The way out: proxies of factories, names that nobody resolves, and words that say what went wrong."""
 
 import base64
+import ipaddress
 import os
 import socket
 import ssl
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from lifeline import HANG_S
@@ -278,6 +280,23 @@ def test_reason_that_has_no_words_of_its_own_is_still_no_code(reason):
     error = ssl.SSLError(1, "[SSL: X] x (_ssl.c:989)")
     error.reason = reason
     assert plain(tls_cpython.explain(error))
+
+
+def test_link_local_address_keeps_its_interface(pki):
+    """As the name of a server in the same factory hall resolves to, by mDNS say."""
+    listing = Path("/proc/net/if_inet6")
+    rows = [line.split() for line in listing.read_text().splitlines()] if listing.exists() else []
+    local = next((row for row in rows if row[3] == "20"), None)
+    if local is None:
+        pytest.skip("no interface with a link-local address")
+    address = f"{ipaddress.IPv6Address(bytes.fromhex(local[0]))}%{local[5]}"
+    place = socket.getaddrinfo(address, 0, type=socket.SOCK_STREAM)[0][4]
+    with socket.socket(socket.AF_INET6) as listener:
+        listener.bind(place)
+        listener.listen()
+        port = listener.getsockname()[1]
+        with proxy.open_socket(address, port, HANG_S, None) as sock:
+            assert sock.getpeername()[1] == port
 
 
 def test_environment_is_left_alone():

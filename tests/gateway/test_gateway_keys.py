@@ -234,6 +234,34 @@ def test_element_table_that_is_not_usable_is_one_clear_line(world, first, table,
         open_element(gateway)
 
 
+@pytest.mark.parametrize(
+    ("change", "options", "code", "word"),
+    [
+        ('[updates]\nmode = "nonsense"', [], 3, "update mode nonsense is none of"),
+        ('[updates]\nwindows = ["late"]', [], 3, "window late is not like"),
+        ('[updates]\nproxy = "socks5://localhost:1"', [], 3, "updates.proxy: a proxy is http://"),
+        ("", ["--server", "https://user@localhost"], 3, "there is a user in it"),
+        ("", ["--server", "https://:443"], 3, "there is no host in it"),
+        ("", ["--server", "https://[::1]:1"], 4, "[::1]:1: Connection refused"),
+        ("", ["--server", "https://localhost:1"], 4, "localhost:1: Connection refused"),
+    ],
+)
+def test_agent_that_cannot_begin_says_one_clear_line(world, first, change, options, code, word):
+    path = world.folder / "cannot-begin"
+    gateway = Gateway(path if path.exists() else world.gateway("cannot-begin", first))
+    settings_file = path / "gateway.toml"
+    before = settings_file.read_text()
+    settings_file.write_text(f"{before}\n{change}\n")
+    try:
+        with Launcher(gateway, [], lambda _line: None) as launcher:
+            launcher.boot()
+            said = world.agent(path, "--once", *options, code=code)
+    finally:
+        settings_file.write_text(before)
+    assert said.count("fota: ") == 1
+    assert word in said
+
+
 def test_absent_i2c_bus_is_one_clear_line(world, first):
     path = world.folder / "unused"
     gateway = Gateway(path if path.exists() else world.gateway("unused", first))

@@ -278,6 +278,38 @@ def test_slot_may_be_a_block_device(gateway, keys, block_device):
         slot.program(256 << 10, bytearray(65536))
 
 
+@pytest.mark.parametrize("make_it", [os.mkdir, os.mkfifo])
+def test_journal_that_is_none_keeps_no_gateway_from_its_program(gateway, keys, make_it):
+    gateway.slots[A].write_bytes(signed(keys[0]))
+    make_it(gateway.folder / "journal")
+    said = []
+    with launcher.Launcher(gateway, [], said.append) as run:
+        assert run.boot().slot == A
+    assert any("no update before that is mended" in line for line in said)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_link_to_a_block_device_that_is_missing_never_becomes_a_file(tmp_path, named):
+    """As udev makes them, /dev/disk/by-label/NAME: the slot, or what gateway.toml calls it."""
+    place = Path(f"/dev/shm/fota-test-{os.getpid()}")
+    link = tmp_path / "slot"
+    link.symlink_to(place)
+    slot = storage.FileSlot(link, 10_000, 4096, named=named)
+    acts = (lambda: slot.read(0, 16), lambda: slot.erase(0), lambda: slot.program(0, bytearray(4096)))
+    for act in acts:
+        with pytest.raises(DeviceError, match="is missing"):
+            act()
+    assert not place.exists()
+    place.write_bytes(bytes(4096))
+    try:
+        for act in acts:
+            with pytest.raises(DeviceError, match="a file where a block device has to be"):
+                act()
+        assert place.read_bytes() == bytes(4096)
+    finally:
+        place.unlink()
+
+
 def test_block_device_that_is_missing_never_becomes_a_file(gateway, keys, tmp_path):
     """Nor is the file that an earlier release made there taken for the device."""
     place = Path(f"/dev/fota-test-{os.getpid()}")

@@ -9,13 +9,17 @@ import os
 import socket
 import threading
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from fota_wire.errors import InputError
 
 MAX_HEAD = 8192
 VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+
+
+Row = tuple[Any, Any, int, str, tuple[Any, ...]]
+"""What ``getaddrinfo`` gives for an address."""
 
 
 class Proxy(NamedTuple):
@@ -39,6 +43,11 @@ def parse(url: str, where: str) -> Proxy:
     return Proxy(parts.hostname, port, f"{unquote(user)}:{password}" if user else "")
 
 
+def authority(host: str, port: int) -> str:
+    """Return how the two are written: an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def choose(host: str, port: int, setting: str | None) -> Proxy | None:
     """Return the proxy on the way to ``host``: of the setting ("" = none), else of the environment, as others
     read it: HTTPS_PROXY, ALL_PROXY, and NO_PROXY. InputError: it is none.
@@ -59,13 +68,13 @@ def open_socket(host: str, port: int, timeout_s: float, proxy: Proxy | None) -> 
     """Return a connected socket to ``host``, each wait of it bounded by ``timeout_s``. OSError."""
     if proxy is None:
         return _connect(host, port, timeout_s)
-    where = f"proxy {proxy.host}:{proxy.port}"
+    where = f"proxy {authority(proxy.host, proxy.port)}"
     try:
         sock = _connect(proxy.host, proxy.port, timeout_s)
     except OSError as exc:
         raise OSError(f"{where}: {exc.strerror or exc}") from exc
     try:
-        _ask(sock, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", proxy, where, timeout_s)
+        _ask(sock, authority(host, port), proxy, where, timeout_s)
     except BaseException:
         sock.close()
         raise
@@ -100,12 +109,11 @@ def _connect(host: str, port: int, timeout_s: float) -> socket.socket:
     """Connect to the first address of ``host`` that answers. A resolver that never does is no reason to wait
     for it: the look-up ends by itself, somewhen, in a thread of its own.
     """
-    found: list[list[tuple[str, int]] | OSError] = []
+    found: list[list[Row] | OSError] = []
 
     def look_up() -> None:
         try:
-            rows = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            found.append([(str(row[4][0]), port) for row in rows])
+            found.append(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         except (OSError, UnicodeError) as exc:
             found.append(exc if isinstance(exc, OSError) else OSError(f"{host}: not a name"))
 
@@ -117,9 +125,22 @@ def _connect(host: str, port: int, timeout_s: float) -> socket.socket:
     if isinstance(found[0], OSError):
         raise found[0]
     last: OSError = OSError("its name has no address")
-    for address in found[0]:
+    for row in found[0]:
         try:
-            return socket.create_connection(address, timeout=timeout_s)
+            return _dial(row, timeout_s)
         except OSError as exc:
             last = exc
     raise last
+
+
+def _dial(row: Row, timeout_s: float) -> socket.socket:
+    """Connect to the address of ``row`` as it is: a link-local one has its interface beside it. OSError."""
+    family, kind, protocol, _, address = row
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.settimeout(timeout_s)
+        sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -274,10 +274,11 @@ def connector(
             error = key.take_error()
             if error is not None:
                 raise error from exc
-            raise TransportError(f"{host}:{port}: {explain(exc)}") from exc
+            raise TransportError(f"{proxy.authority(host, port)}: {explain(exc)}") from exc
         if _chain_end(tls, context) < not_before:
             stream.close()
-            raise TransportError(f"{host}:{port}: TLS: the server's certificate is refused: it has expired")
+            where = proxy.authority(host, port)
+            raise TransportError(f"{where}: TLS: the server's certificate is refused: it has expired")
         return stream
 
     return connect

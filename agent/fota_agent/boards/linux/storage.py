@@ -27,8 +27,8 @@ class FileSlot:
     """The ``Slot`` of ``fota_agent.seams`` in a file or block device; blank is 0xFF, or behind its end.
 
     ``named``: settings name it, so it has to be there, and is never made: a device that is missing is not a
-    file of that name, nor is what lies under /dev. ``reserve``: bytes of the file system that are left to the
-    program, None = 5 % of it, at most 64 MiB.
+    file of that name, nor is what lies under /dev, by a link either. ``reserve``: bytes of the file system
+    that are left to the program, None = 5 % of it, at most 64 MiB.
     """
 
     def __init__(
@@ -60,12 +60,14 @@ class FileSlot:
         except FileNotFoundError:
             if self._named:
                 raise DeviceError(f"{self.path}: is missing, and gateway.toml names it", code) from None
+            if self.path.is_symlink():
+                raise DeviceError(f"{self.path}: a link to what is missing", code) from None
             raise
         if stat.S_ISBLK(kind):
             return
         if not stat.S_ISREG(kind):
             raise DeviceError(f"{self.path}: neither a file nor a block device", code)
-        if DEVICES in self.path.absolute().parents:
+        if DEVICES in self.path.resolve().parents:
             raise DeviceError(f"{self.path}: a file where a block device has to be", code)
 
     def is_blank(self, offset: int) -> bool:
@@ -155,7 +157,7 @@ class JournalFile:
     @contextmanager
     def _open(self, how: int, lock: int) -> Iterator[int]:
         try:
-            fd = os.open(self._path, how | os.O_CLOEXEC, 0o600)
+            fd = os.open(self._path, how | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)  # a pipe is no journal
             try:
                 fcntl.flock(fd, lock)
                 yield fd
