@@ -102,10 +102,10 @@ class World:
         self.processes.append(process)
         return process
 
-    def program(self, version, what=HEALTHY, counter=1, name=None):
+    def program(self, version, what=HEALTHY, counter=1, name=None, template=PROGRAM):
         """Sign a program; return its image."""
         source, image = self.folder / f"{name or version}.py", self.folder / f"{name or version}.img"
-        source.write_text(PROGRAM.format(python=sys.executable, version=version, what=what))
+        source.write_text(template.format(python=sys.executable, version=version, what=what))
         self.fota("sign", source, "--program", "-o", image, "--key", KEYS / "image-a.pem", "--force",
                   "--version", version, "--security-counter", counter, "--vendor-domain", VENDOR,
                   "--model", MODEL)  # fmt: skip

@@ -3,14 +3,16 @@
 import ctypes
 import errno
 import os
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from gateway_world import FOTA, wake_ups
+from gateway_world import FOTA, booted, wake_ups
 from lifeline import HANG_S, until
 
 from fota_agent.boards.linux import launcher, storage
@@ -31,6 +33,14 @@ PROGRAM = b"#!/bin/sh\necho $0 >> %s\nexec sleep 1000000\n"
 @pytest.fixture(scope="module")
 def key():
     return ec.generate_private_key(ec.SECP256R1())
+
+
+FIVE_LINES = """#!{python}
+from fota_agent import board, Agent
+agent = Agent(board.detect())
+agent.publish("climate", {{"t": 21.5}})
+print("works, {version}:", agent.sync(1e6), flush=True)
+"""
 
 
 def signed(key, payload, counter=5):
@@ -163,6 +173,39 @@ def test_read_only_disk_keeps_no_gateway_from_running_its_confirmed_program(disk
     remount(disk, 0)
     with launcher.Launcher(gateway, [], lambda line: None) as run:
         assert run.boot().trial is known, "the candidate was passed over, not forgotten"
+
+
+@pytest.mark.parametrize("fault", ["read-only", "read-only-from-the-first", "no-journal"])
+def test_program_that_holds_the_agent_runs_on_a_bad_disk_and_the_server_hears_of_it(world, disk, fault):
+    """The five lines of the README, as they stand there."""
+    version = {"read-only": "31.0.0", "read-only-from-the-first": "31.0.1", "no-journal": "31.0.2"}[fault]
+    path = world.gateway(f"bad-{fault}", world.program(version, name=fault, template=FIVE_LINES))
+    shutil.copytree(path, disk / "gateway", symlinks=True)
+    path = disk / "gateway"
+    if fault != "read-only-from-the-first":
+        process = world.spawn("gateway", "launch", path)
+        until(lambda: booted(path), "a first boot", process)
+        process.terminate()
+        assert process.wait(HANG_S) == 0
+    if fault == "no-journal":
+        (path / "journal").unlink()
+        (path / "journal").mkdir()
+    else:
+        remount(disk, MS_RDONLY)
+    environment = {**world.environment, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        [*FOTA, "gateway", "launch", path],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        end = ("works, ", "Traceback ")
+        said = next(line for line in process.stdout if line.startswith(end))
+    finally:
+        process.terminate()
+        process.communicate(timeout=HANG_S)
+    assert said == f"works, {version}: True\n"
+    assert process.returncode == 0
+    assert version in world.fota("device", "show", Gateway(path).device_id.hex(), "--json")
 
 
 def test_report_that_could_not_be_written_comes_when_the_disk_is_back(disk, key, monkeypatch):

@@ -65,8 +65,10 @@ class LinuxBoard:
         report = self._gateway.boot_report()
         if report is None:
             raise DeviceError(f"{self._gateway.folder}: no boot report: fota gateway launch")
+        if not report.trial:
+            return report
         state = self._journal.state()
-        if report.trial and not state.in_trial(report.running):
+        if not state.in_trial(report.running):
             report.trial = False
             report.confirmed, report.candidate, report.state = state.confirmed, state.candidate, state.state
         return report

@@ -106,13 +106,23 @@ class Gateway:
     def boot_report(self) -> bootreport.BootReport | None:
         """Return what the launcher left of this boot, or None: nothing is booted, or it could not say so.
 
-        On a file system that is read-only the one that lies there may be of an earlier boot.
+        On a file system that is read-only the one that lies there may be of an earlier boot. To its own
+        program the launcher says it in the environment, too, which no disk can take away.
         """
         try:
-            if os.statvfs(self.report_path).f_flag & os.ST_RDONLY:
-                return None
-            return bootreport.unpack(self.report_path.read_bytes())
-        except (OSError, FormatError):
+            if not os.statvfs(self.report_path).f_flag & os.ST_RDONLY and (
+                raw := self.report_path.read_bytes()
+            ):
+                return bootreport.unpack(raw)
+        except FormatError:
+            return None
+        except OSError:
+            pass
+        if os.environ.get("FOTA_GATEWAY") != str(self.folder.resolve()):
+            return None
+        try:
+            return bootreport.unpack(bytes.fromhex(os.environ.get("FOTA_BOOT_REPORT", "")))
+        except (FormatError, ValueError):
             return None
 
     @property

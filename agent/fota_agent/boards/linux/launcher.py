@@ -45,6 +45,7 @@ class Boot(NamedTuple):
     trial: bool
     program: image.Image
     payload: bytes
+    report: bytes
 
 
 class Launcher:
@@ -75,7 +76,7 @@ class Launcher:
                 fd = open_lock(gateway.lock_path)
             except (OSError, StorageError) as exc:
                 told = f"{gateway.run}: {exc.strerror}" if isinstance(exc, OSError) else str(exc)
-                self._say(f"launch: {told}: no agent until that can be written")
+                self._say(f"launch: {told}: no agent beside the program until that can be written")
                 fd = _open_to_lock(gateway)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with suppress(OSError):
@@ -186,7 +187,7 @@ class Launcher:
             self._unwritten = None
         except (StorageError, OSError) as exc:
             if self._unwritten is None and report is not None:
-                self._say(f"launch: no boot report, so no agent: {exc}")
+                self._say(f"launch: no boot report, so no agent beside the program: {exc}")
             self._unwritten = report
 
     def _look_at(self, slot: int, floor: int, found: dict[int, tuple[image.Image, bytes]]) -> int:
@@ -216,10 +217,11 @@ class Launcher:
         report.image_hash = program.image_hash
         report.status_a = verdicts.get(layout.SLOT_A, 0)
         report.status_b = verdicts.get(layout.SLOT_B, 0)
-        self._write_report(bootreport.pack(report))
+        packed = bootreport.pack(report)
+        self._write_report(packed)
         how = f"trial, tries left {record.tries}" if step.trial else "confirmed"
         self._say(f"launch: slot {layout.SLOT_NAMES[step.slot]} {format_version(program.version)}, {how}")
-        return Boot(step.slot, step.trial, program, payload)
+        return Boot(step.slot, step.trial, program, payload, packed)
 
     def _raise_floor(self, floor: int, wanted: int) -> int:
         """Return the floor from now on; a disk that is full keeps no confirmed program from running."""
@@ -265,7 +267,7 @@ class Launcher:
         fd = -1
         try:
             fd = sealed(boot.payload, format_version(boot.program.version))
-            return self._spawn(fd, mask)
+            return self._spawn(fd, mask, boot.report)
         except DeviceError as exc:
             self._say(f"launch: {exc}")
             state = self._read_journal()
@@ -276,7 +278,7 @@ class Launcher:
             if fd >= 0:
                 os.close(fd)
 
-    def _spawn(self, fd: int, mask: set[int | signal.Signals]) -> "subprocess.Popen[bytes]":
+    def _spawn(self, fd: int, mask: set[int | signal.Signals], report: bytes) -> "subprocess.Popen[bytes]":
         libc = ctypes.CDLL(None)
         parent = os.getpid()
 
@@ -287,7 +289,11 @@ class Launcher:
                 os._exit(1)
 
         path = f"/proc/self/fd/{fd}"
-        environment = {**os.environ, "FOTA_GATEWAY": str(self._gateway.folder.resolve())}
+        environment = {
+            **os.environ,
+            "FOTA_GATEWAY": str(self._gateway.folder.resolve()),
+            "FOTA_BOOT_REPORT": report.hex(),  # for a program that holds the agent, whatever the disk does
+        }
         try:
             return subprocess.Popen(
                 [path, *self._arguments],

@@ -234,6 +234,15 @@ def write_store(path: Path, data: bytes) -> None:
 _held: dict[str, int] = {}
 
 
+def _open_read_only(path: Path) -> int | None:
+    """Return a descriptor of an old lock, or of the settings, on a disk that is read-only; None otherwise."""
+    for place in (path, path.parent.parent / "gateway.toml"):  # the folder itself is the launcher's, then
+        with suppress(OSError):
+            if os.statvfs(place).f_flag & os.ST_RDONLY:
+                return os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    return None
+
+
 def claim(path: Path) -> None:
     """Make this process the one agent of a gateway, until it ends. StorageError if another one is, or the
     lock is a link.
@@ -241,7 +250,12 @@ def claim(path: Path) -> None:
     name = str(path.parent.resolve() / path.name)
     if name in _held:
         return
-    fd = open_lock(path)
+    try:
+        fd = open_lock(path)
+    except StorageError:
+        if (found := _open_read_only(path)) is None:
+            raise
+        fd = found
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as exc:
@@ -251,5 +265,6 @@ def claim(path: Path) -> None:
         os.close(fd)
         raise StorageError(f"{path}: {exc.strerror}") from exc
     for leftover in path.parent.parent.glob(".store.*.tmp"):  # of an agent that was cut while it saved
-        leftover.unlink(missing_ok=True)
+        with suppress(OSError):
+            leftover.unlink()
     _held[name] = fd
