@@ -193,6 +193,19 @@ def test_client_is_heard_out_for_so_long() -> None:
     assert (lost, timers.cancelled) == ([1], 1)
 
 
+def test_client_that_goes_on_sending_is_heard_out_to_the_end() -> None:
+    line, timers = Line(), Timers()
+    patience = Patience(seconds=7.0, size=1000, again=100)
+    linger = _Linger(timers, line, lambda: None, patience)  # type: ignore[arg-type]
+    for _ in range(5):
+        linger.data_received(bytes(100))
+        timers.set[-1][1]()
+    assert (len(timers.set), line.done) == (6, ["half"])
+    linger.data_received(bytes(99))
+    timers.set[-1][1]()
+    assert line.done == ["half", "end"], "too slow from here on"
+
+
 def test_connection_that_was_reset_meanwhile_is_no_mistake_of_ours() -> None:
     line, timers = Line(reset=True), Timers()
     _Linger(timers, line, lambda: None, Patience())  # type: ignore[arg-type]

@@ -23,11 +23,13 @@ OnFailure = Callable[[ssl.SSLError, bytes | None], None]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
     """How long a client that has had its last answer is heard out: seconds, and bytes of TLS. The seconds
-    are those of the longest check-in at the 256 B/s that are promised.
+    are those of the longest check-in at the 256 B/s that are promised; they begin anew where ``again`` bytes
+    or more came in them, None = never.
     """
 
     seconds: float = 40.0
     size: int = 1 << 16
+    again: int | None = None
 
 
 class TlsProtocol(SSLProtocol):
@@ -146,12 +148,22 @@ class _Linger(asyncio.Protocol):
     ) -> None:
         self._transport = transport
         self._on_lost = on_lost
-        self._left = patience.size
-        self._timer = loop.call_later(patience.seconds, transport.abort)
+        self._loop = loop
+        self._patience = patience
+        self._left = self._left_before = patience.size
+        self._timer = loop.call_later(patience.seconds, self._time_is_up)
         try:
             transport.write_eof()
         except OSError:  # it has been reset meanwhile
             transport.abort()
+
+    def _time_is_up(self) -> None:
+        again, came = self._patience.again, self._left_before - self._left
+        if again is None or came < again:
+            self._transport.abort()
+            return
+        self._left_before = self._left
+        self._timer = self._loop.call_later(self._patience.seconds, self._time_is_up)
 
     def data_received(self, data: bytes) -> None:
         """Throw it away."""

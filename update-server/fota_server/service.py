@@ -256,8 +256,11 @@ class _Service:
             self._sockets[1],
             tls_files.operator,
             operator_plane.error_body,
-            # Who uploads does not read until all is sent: twice the size has room for TLS and for too much.
-            replace(limits, room=operator_room, patience=Patience(size=2 * config.max_artifact)),
+            # Who uploads does not read until all is sent, however long that takes at 1 KiB/s or more: twice
+            # the size has room for TLS and for too much.
+            replace(
+                limits, room=operator_room, patience=Patience(size=2 * config.max_artifact, again=40 << 10)
+            ),
         )
         self._retired.on_retire.append(lambda _device_id: self._devices.close_gate())
 
