@@ -20,8 +20,9 @@ from lifeline import HANG_S, until
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 BOTH = (SQLITE, POSTGRESQL)
 _FAST = ("fsync=off", "full_page_writes=off", "shared_buffers=32MB", "dynamic_shared_memory_type=mmap")
-"""Nobody cuts the power of a test's machine; what was committed outlives a server that is killed. What it shares
-between processes lies in its own folder: in /dev/shm, systemd takes it away with any service of the same user.
+"""Nobody cuts the power of a test's machine; what was committed outlives a server that is killed. What it
+shares between processes lies in its own folder: from /dev/shm, systemd takes it away with any service that
+the same user had.
 """
 
 kind = SQLITE
