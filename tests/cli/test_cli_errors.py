@@ -75,7 +75,7 @@ def test_retiring_without_a_terminal_wants_a_yes() -> None:
 
 
 def test_words_of_others_move_no_terminal(tmp_path: Path) -> None:
-    said = line("inspect", str(tmp_path / "\x1b[2Jno\nsuch"), code=3)
+    said = line("inspect", str(tmp_path / "\x1b[2Jno\rsuch"), code=3)
     assert said == f"fota: error: {tmp_path}/?[2Jno?such: No such file or directory\n"
 
 

@@ -60,7 +60,7 @@ def init(world, first, name, code, **other):
         ({"root": "other keys"}, 1, "names other IMAGE keys than --image-key"),
         ({"root": "out of reach"}, 1, "minimum security counter 1000 is out of reach"),
         ({"image": REPO / "README.md"}, 3, "README.md: not a firmware image"),
-        ({"pin_file": KEYS / "nothing"}, 3, "nothing: No such file"),
+        ({"pin_file": KEYS / "nothing"}, 3, "there is no such file with the PIN"),
     ],
 )
 def test_gateway_that_could_not_live_is_not_made(world, first, roots, other, code, says):
