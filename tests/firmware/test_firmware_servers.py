@@ -123,12 +123,12 @@ class Fleet(two_devices.TwoDevices):
         with (self.folder / "server2.log").open("wb") as log:
             self._server = subprocess.Popen(
                 [sys.executable, "-m", "fota_cli", "server", "run", "--data", str(data)],
-                stdout=log, stderr=log, env=self._env,
+                stdout=log, stderr=log, env=self.environment,
             )  # fmt: skip
         until((data / "server.json").exists, "the server's address", self._server)
         urls = json.loads((data / "server.json").read_text())
         assert urls["device_url"].endswith(f":{port}")
-        self._env |= {"FOTA_SERVER": urls["operator_url"], "FOTA_CA": str(self.folder / "new-ca.crt")}
+        self.environment |= {"FOTA_SERVER": urls["operator_url"], "FOTA_CA": str(self.folder / "new-ca.crt")}
 
     def confirms(self, device, version):
         """Return once the server knows that ``device`` has confirmed ``version``."""
@@ -195,7 +195,7 @@ def test_fleet_of_three_moves_to_another_host_and_another_ca(fleet):
 
     # and the fleet is one that can be updated
     fleet.release_chip("1.1.0", 2)
-    fleet.release_gateway("2.1.0", 12)
+    fleet.gateways.release("2.1.0", 12, two_devices.PROGRAM)
     for device, version in ((fleet.device_id, "1.1.0"), (fleet.gateway_id, "2.1.0")):
         fleet.fota("rollout", "start", version, "--device", device)
     said = fleet.run_chip("agent 1.1.0: confirmed")

@@ -31,7 +31,7 @@ def world(elf, tmp_path_factory):
     world = chip_world.ChipWorld(tmp_path_factory.mktemp("tls12"))
     settings = world.folder / "openssl.cnf"
     settings.write_text(OLD_SERVER)
-    world._env["OPENSSL_CONF"] = str(settings)
+    world.environment["OPENSSL_CONF"] = str(settings)
     try:
         world.make_keys()
         world.start_server()
