@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from bootloader_make import ROOT, make
 from lifeline import HANG_S
-
-from .conftest import ROOT, make
 
 
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="no cmake: Debian's package cmake")

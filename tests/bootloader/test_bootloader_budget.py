@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bootloader_make import make
 from unicorn import UC_ARCH_ARM, UC_HOOK_CODE, UC_MODE_MCLASS, UC_MODE_THUMB, Uc
 from unicorn.arm_const import (
     UC_ARM_REG_LR,
@@ -22,8 +23,6 @@ from unicorn.arm_const import (
     UC_ARM_REG_SP,
     UC_CPU_ARM_CORTEX_M4,
 )
-
-from .conftest import make
 
 ROOT = Path(__file__).resolve().parents[2]
 RAM, STACK_SIZE = 0x20000000, 1024

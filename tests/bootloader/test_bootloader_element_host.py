@@ -10,6 +10,7 @@ import subprocess
 from types import SimpleNamespace
 
 import pytest
+from bootloader_make import BUILD, ROOT
 from emulated_factory import provision_element
 
 from fota_vdev.atecc608 import Atecc608
@@ -19,7 +20,7 @@ from fota_wire.cose import key_hash
 from fota_wire.host_crypto import public_xy, signer
 from fota_wire.settings import Settings, pack
 
-from .conftest import BUILD, CLASS_ID, ROOT
+from .conftest import CLASS_ID
 
 IO_KEY, MAC_KEY = bytes(range(32)), bytes(range(64, 96))
 DIGEST = bytes(range(100, 132))

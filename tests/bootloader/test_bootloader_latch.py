@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from bootloader_make import BUILD, make
 
 from fota_agent.boards.atecc608 import Atecc608 as Driver
 from fota_vdev.atecc608 import Atecc608
@@ -12,7 +13,7 @@ from fota_wire.element import IDENTITY_SLOT, NEXT_SLOT
 from fota_wire.errors import DeviceError
 from fota_wire.host_crypto import public_xy, verify
 
-from .conftest import BUILD, CLASS_ID, VENDOR_ID, Device, make
+from .conftest import CLASS_ID, VENDOR_ID, Device
 from .test_bootloader_watchdog import UNFED_MS, Feeds, hardware_watchdog, settle
 
 STACK_BOTTOM, STACK_SIZE = 0x20000000, 1024

@@ -17,6 +17,7 @@ import zlib
 from types import SimpleNamespace
 
 import pytest
+from bootloader_make import BUILD, make
 from emulated_factory import provision_element
 
 from fota_vdev.atecc608 import Atecc608
@@ -26,7 +27,7 @@ from fota_wire.cose import key_hash
 from fota_wire.host_crypto import public_xy
 from fota_wire.settings import Settings, pack
 
-from .conftest import BUILD, CLASS_ID, make
+from .conftest import CLASS_ID
 from .xtensa import Trap, Xtensa
 
 pytestmark = pytest.mark.skipif(

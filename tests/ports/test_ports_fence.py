@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from bootloader_make import BUILD, make
 from chip_host import ChipHost
 from elftools.elf.elffile import ELFFile
 from emulated_factory import provision_element
@@ -24,7 +25,7 @@ from fota_wire.cose import key_hash
 from fota_wire.host_crypto import public_xy
 from fota_wire.settings import Settings, pack
 
-from .conftest import BUILD, CLASS_ID, make
+from .conftest import CLASS_ID
 
 RAM, RAM_END = 0x2000_0000, 0x2001_8000
 UDF = b"\x00\xde"  # udf #0
