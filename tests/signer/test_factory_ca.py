@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from ca_world import ANY, CLIENT, DAY, NO_CERT_SIGN, SERVER, make_ca, request_of
 
-from fota_signer.factory.ca import DeviceCa, issue, load_ca, notice
+from fota_signer.factory.ca import FOR_EVER, LONGEST_NAMES, DeviceCa, issue, load_ca, notice
+from fota_wire.certify import MAX_CERTIFICATE
 from fota_wire.errors import InputError, VerifyError
 from fota_wire.host_ca import (
     DEVICE_CA,
@@ -97,6 +98,24 @@ def test_device_ca_under_a_larger_one_is_taken(tmp_path):
 def test_device_ca_without_basic_constraints_is_refused_though_openssl_guesses():
     with pytest.raises(InputError, match="CA:TRUE"):
         require_ca(make_ca(ca=None)[0], DEVICE_CA, "ca.crt")
+
+
+def named(size):
+    """Return (certificate, key) of a CA whose name and key id have so many bytes."""
+    name = len(make_ca()[0].subject.public_bytes())
+    return make_ca(key_id=b"k" * (size - name))
+
+
+def test_device_ca_whose_name_makes_certificates_too_long_is_refused_by_name(tmp_path):
+    certificate, key = named(LONGEST_NAMES + 1)
+    (tmp_path / "ca.crt").write_bytes(certificate.public_bytes(Encoding.PEM))
+    with pytest.raises(InputError, match=f"{LONGEST_NAMES} at most"):
+        load_ca(tmp_path / "ca.pem", tmp_path / "ca.crt")
+    certificate, key = named(LONGEST_NAMES)
+    longest = DeviceCa(key=key, certificate=certificate)
+    attested = b"\x04\x20" + bytes(32)
+    made = [issue(request_of(SERIAL), SERIAL, longest, FOR_EVER, attested, renewed=True) for _ in range(9)]
+    assert MAX_CERTIFICATE - 12 < max(map(len, made)) <= MAX_CERTIFICATE
 
 
 def test_every_fault_of_a_ca_is_named_at_once():

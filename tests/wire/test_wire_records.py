@@ -207,6 +207,13 @@ def test_trust_store_too_large_refused():
         settings.pack_trust_store(make_trust_store(genesis_root=b"r" * 4096, server_ca=b"c" * 2048))
 
 
+def test_device_certificate_longer_than_a_device_can_send_is_refused():
+    longest = make_trust_store(device_cert=b"d" * 1024)
+    assert settings.unpack_trust_store(settings.pack_trust_store(longest)).device_cert == b"d" * 1024
+    with pytest.raises(InputError, match="1025 bytes: devices take up to 1024"):
+        settings.pack_trust_store(make_trust_store(device_cert=b"d" * 1025))
+
+
 @pytest.mark.parametrize("raw", [b"", BLANK, settings.pack_trust_store(make_trust_store())[:-1]])
 def test_trust_store_damaged_refused(raw):
     with pytest.raises(FormatError):

@@ -4,6 +4,7 @@ import binascii
 import struct
 
 from fota_wire import cbor, check
+from fota_wire.certify import MAX_CERTIFICATE
 from fota_wire.chips import stm32l476
 from fota_wire.errors import FormatError, InputError
 from fota_wire.layout import SEC_CNT_MAX
@@ -142,8 +143,12 @@ def pack_trust_store(store: TrustStore, room: int = stm32l476.TRUST_STORE_SIZE) 
     """Return ``length u32 | CRC-32 u32 | map``, at most ``room`` bytes.
 
     Raises:
-        InputError: it does not fit.
+        InputError: it does not fit, or the device certificate is longer than TLS on a chip sends.
     """
+    if len(store.device_cert) > MAX_CERTIFICATE:
+        raise InputError(
+            f"device certificate of {len(store.device_cert)} bytes: devices take up to {MAX_CERTIFICATE}"
+        )
     fields: dict[object, object] = {
         1: store.genesis_root,
         2: store.server_ca,

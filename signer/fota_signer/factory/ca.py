@@ -22,6 +22,9 @@ from fota_wire.host_x509 import issued_certificate, key_for, requested_key
 
 ATTESTATION_OID = x509.ObjectIdentifier(attestation.EXTENSION_OID)
 RENEWED_OID = x509.ObjectIdentifier(certify.RENEWED_OID)
+LONGEST_NAMES = 534
+"""Bytes of a device CA's name (DER) and key id, which each certificate of it repeats: with all that SPEC 5.6
+and 5.7 put into one it then has 1,024 at most. A test holds it."""
 FOR_EVER = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 """RFC 5280: no well-defined end; a device does not know the date, and the server can revoke it."""
 
@@ -124,10 +127,21 @@ def load_ca(
     """
     loaded = load_certificate(certificate)
     require_ca(loaded, DEVICE_CA, str(certificate))  # before anybody is asked for a password
+    _require_short(loaded, str(certificate))
     private = passwords.open_key(key, password_file, allow_example_keys, role="device-ca")
     if load_public_key(certificate) != public_xy(private):
         raise InputError(f"{key} is not the key of the certificate {certificate}")
     return DeviceCa(key=private, certificate=loaded)
+
+
+def _require_short(ca: x509.Certificate, where: str) -> None:
+    size = len(ca.subject.public_bytes()) + len(_authority_of(ca).key_identifier or b"")
+    if size > LONGEST_NAMES:
+        raise InputError(
+            f"{where}: the device CA's name and key id have {size} bytes, of {LONGEST_NAMES} at most:"
+            f" devices take certificates of up to {certify.MAX_CERTIFICATE} bytes, and each repeats them",
+            "limit",
+        )
 
 
 def notice(certificate: x509.Certificate, at: datetime | None = None) -> str | None:
