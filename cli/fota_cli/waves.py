@@ -191,10 +191,11 @@ def tell_plan(found: dict[str, Any], price: float | None = None) -> None:
             wave["bytes"],
             None if price is None else f"{wave['bytes'] / 1e6 * price:.2f}",
             duration(wave["longest_s"]),
+            terms_text(wave["terms"]),
         )
         for wave in found["waves"]
     ]
-    click.echo(table(("WAVE", "SIZE", "DEVICES", "BYTES", "COST", "GIVEN AND SOAKED"), rows))
+    click.echo(table(("WAVE", "SIZE", "DEVICES", "BYTES", "COST", "GIVEN AND SOAKED", "OVER WHEN"), rows))
     if found["held_back"]:
         click.echo(f"held back for comparison: {found['held_back']} device(s)")
     total, longest = sum(wave["devices"] for wave in found["waves"]), duration(found["longest_s"])
@@ -231,6 +232,16 @@ def _write_plan(
     write_output(output, json.dumps(whole, indent=1).encode() + b"\n", force=force)
 
 
+def terms_text(terms: dict[str, Any]) -> str:
+    """Return for people when a wave is over, and what stops it."""
+    found = [f"{terms['confirmed']} confirmed", f"up to {terms['errors']} in error"]
+    if terms["silence_s"] is not None:
+        found.append(f"silent after {duration(terms['silence_s'])}")
+    if terms["soak_s"]:
+        found.append(f"soaked {duration(terms['soak_s'])}")
+    return ", ".join(found + (["approved"] if terms["approval"] else []))
+
+
 def duration(seconds: int) -> str:
     """Return a time for people, to two places: 2 d 4 h."""
     parts: list[str] = []
@@ -262,12 +273,13 @@ def tell_waves(answer: dict[str, Any]) -> None:
             wave["failed"],
             wave["closed"],
             date(wave["since"]),
+            terms_text(wave["terms"]),
         )
         for wave in answer.get("waves") or []
     ]
     if rows:
-        headings = ("WAVE", "SIZE", "PHASE", "CONFIRMED", "ON TRIAL", "SILENT", "FAILED", "CLOSED", "SINCE")
-        click.echo(table(headings, rows))
+        numbers = ("CONFIRMED", "ON TRIAL", "SILENT", "FAILED", "CLOSED")
+        click.echo(table(("WAVE", "SIZE", "PHASE", *numbers, "SINCE", "OVER WHEN"), rows))
 
 
 @click.command("approve", cls=Command)

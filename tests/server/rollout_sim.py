@@ -85,6 +85,9 @@ class Scenario:
             "holdback": chance.choice(["0%", "5%"]),
             "approval": chance.random() < 0.2,
         }
+        if chance.random() < 0.5:
+            own = {"confirmed": "100%", "errors": "0%", "soak_s": 40_000, "approval": chance.random() < 0.5}
+            policy["waves"][0] = {"size": policy["waves"][0], **own}
         if chance.random() < 0.3:
             policy["per_minute"] = chance.choice([1, 20])
         if chance.random() < 0.3:
@@ -162,7 +165,7 @@ class Witness:
         """The server took it that a device went back: if these are too many, nobody is given more."""
         wave = self.wave[device.id]
         _, failed = self.shares(devices, wave)
-        if failed * WHOLE > self.policy.errors * self.size[wave] and not self.forgiven:
+        if failed * WHOLE > self.policy.terms(wave).errors * self.size[wave] and not self.forgiven:
             self.stopped = True
 
     def shares(self, devices: dict[str, SimDevice], wave: int) -> tuple[int, int]:
@@ -174,10 +177,10 @@ class Witness:
         """See how the server's waves stand after its planner has had its turn."""
         for row in waves:
             confirmed, failed = self.shares(devices, row.number)
-            if confirmed * WHOLE >= self.policy.confirmed * self.size[row.number]:
+            if confirmed * WHOLE >= self.policy.terms(row.number).confirmed * self.size[row.number]:
                 self.reached.setdefault(row.number, now)
             if row.phase == "waiting" or row.number in self.opened:
-                too_many = failed * WHOLE > self.policy.errors * self.size[row.number]
+                too_many = failed * WHOLE > self.policy.terms(row.number).errors * self.size[row.number]
                 if row.phase != "waiting" and too_many and not held and not self.forgiven:
                     self.says(now, f"wave {row.number} has {failed} failures and goes on")
                 continue
@@ -186,7 +189,7 @@ class Witness:
             if before and not self.forgiven:
                 if before not in self.reached:
                     self.says(now, f"wave {row.number} opened before wave {before} had confirmed")
-                elif now - self.reached[before] < self.policy.soak_s:
+                elif now - self.reached[before] < self.policy.terms(before).soak_s:
                     self.says(now, f"wave {row.number} opened before wave {before} had soaked")
 
 

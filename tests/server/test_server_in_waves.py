@@ -150,6 +150,58 @@ def test_wave_that_fails_pauses_the_rollout_and_one_command_takes_it_back(
     until(lambda: show(server, back["id"])["status"] == "done")
 
 
+def test_first_wave_may_ask_for_more_than_the_others(server: Server, releases: dict[str, Built]) -> None:
+    new, old = releases["1.1.0"], releases["1.0.0"]
+    group, devices = fleet(server, releases, 6)
+    first = {"size": "2", "confirmed": "100%", "errors": "0%", "approval": True}
+    policy = {"waves": [first, "2", "rest"], "confirmed": "50%", "errors": "50%"}
+    body = {"version": "1.1.0", "group": group, "policy": policy}
+    status, plan = server.api("POST", "rollouts", body | {"dry_run": True})
+    assert status == 200
+    assert [(wave["terms"]["confirmed"], wave["terms"]["approval"]) for wave in plan["waves"]] == [
+        ("100%", True),
+        ("50%", False),
+        ("50%", False),
+    ]
+    looser = {**policy, "waves": ["2", "2", "rest"]}
+    promise = {"seed": plan["seed"], "digest": plan["digest"]}
+    status, answer = server.api("POST", "rollouts", body | promise | {"policy": looser})
+    assert (status, answer["error"]["code"]) == (409, "plan"), "the plan promises each wave's terms, too"
+    number = start(server, group, policy, **promise)
+    until(lambda: phases(server, number)[0] == "open")
+    one = given(server, devices, new)
+    end(one[:1], new)
+    assert phases(server, number)[0] == "open", "half of it is not all of it"
+    end(one[1:], new)
+    until(lambda: show(server, number)["status"] == "approval")
+    assert server.api("POST", f"rollouts/{number}/approve")[0] == 200
+    two = given(server, [device for device in devices if device not in one], new)
+    two[0].take(new, state="trial")
+    two[0].check_in()
+    fall_back(two[0], old, new)
+    assert show(server, number)["held"] is None, "one of two may fail here"
+    end(two[1:], new)
+    until(lambda: phases(server, number) == ["passed", "passed", "open"])
+
+
+def test_silence_is_judged_wave_by_wave(own: Server, releases: dict[str, Built]) -> None:
+    new = releases["1.1.0"]
+    group, devices = fleet(own, releases, 2)
+    patient = {"size": "1", "confirmed": "1%", "silence_s": 86400}
+    number = start(own, group, {"waves": [patient, "rest"], "silence_s": 60, "on_failure": "pause"})
+    until(lambda: phases(own, number)[0] == "open")
+    (first,) = given(own, devices, new)
+    silence(own, [first])
+    assert show(own, number)["waves"][0]["silent"] == 0, "a day, in its wave"
+    end([first], new)
+    until(lambda: phases(own, number)[1] == "open")
+    left = given(own, [device for device in devices if device is not first], new)
+    silence(own, left)
+    until(lambda: show(own, number)["held"] is not None)
+    assert show(own, number)["held"] == "wave 2: 1 of 1 device(s) in error (1 silent); at most 5% may"
+    assert own.api("POST", f"rollouts/{number}/resume")[1]["waves"][1]["forgiven"] == 1
+
+
 def test_what_a_rollout_gave_is_taken_back_once_whatever_came_after(
     server: Server, releases: dict[str, Built]
 ) -> None:

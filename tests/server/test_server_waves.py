@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fota_server.allowance import DAY, MINUTE, Allowance, Gate, Spent
 from fota_server.decide import CLOSED, TargetState
-from fota_server.wave_policy import WHOLE, Kind, Policy, Size, parse_policy, share_text
+from fota_server.wave_policy import TERMS, WHOLE, Kind, Policy, Size, parse_policy, share_text
 from fota_server.waves import (
     EVERYBODY,
     Counts,
@@ -57,6 +57,12 @@ NIGHT = {"days": ["fri"], "from": "22:00", "to": "04:00", "zone": "Europe/Berlin
         ({"waves": ["10", "group:a", "rest"]}, "waves"),
         ({"waves": ["group:a", "group:a", "rest"]}, "waves"),
         ({"waves": ["1"] * 100 + ["rest"]}, "waves"),
+        ({"waves": [{"size": "1%", "window": NIGHT}, "rest"]}, "waves"),
+        ({"waves": [{"confirmed": "100%"}, "rest"]}, "waves"),
+        ({"waves": [{"size": {"size": "1%"}}, "rest"]}, "waves"),
+        ({"waves": [{"size": "1%", "soak_s": -1}, "rest"]}, "soak_s"),
+        ({"waves": [{"size": "1%", "confirmed": "0%"}, "rest"]}, "waves"),
+        ({"waves": [{"size": "1%", "confirmed": "100%"}, "rest"]}, "waves"),  # 5% may fail, it inherits
         ({**REST, "wave": 1}, "wave"),
         ({**REST, "confirmed": "0%"}, "confirmed"),
         ({**REST, "confirmed": 95}, "confirmed"),
@@ -121,13 +127,30 @@ others = st.lists(
     max_size=4,
 )
 sizes = st.builds(lambda a, b: (*a, *b, Size(kind=Kind.REST)), groups, others)
+terms = st.fixed_dictionaries(
+    {},
+    optional={
+        "soak_s": st.sampled_from([0, 7, 7200]),
+        "silence_s": st.sampled_from([60, 600]),
+        "approval": st.booleans(),
+    },
+)
+
+
+@st.composite
+def own_terms(draw: st.DrawFn) -> tuple[tuple[str, Any], ...]:
+    """What a wave has of its own: both shares, or none, so that they fit each other."""
+    confirmed = draw(st.integers(1, WHOLE))
+    both = {"confirmed": confirmed, "errors": draw(st.integers(0, WHOLE - confirmed))}
+    found = (both if draw(st.booleans()) else {}) | draw(terms)
+    return tuple((name, found[name]) for name in TERMS if name in found)
 
 
 @st.composite
 def policies(draw: st.DrawFn) -> Policy:
     confirmed = draw(st.integers(1, WHOLE))
     return Policy(
-        waves=draw(sizes),
+        waves=tuple(replace(size, own=draw(own_terms())) for size in draw(sizes)),
         confirmed=confirmed,
         errors=draw(st.integers(0, WHOLE - confirmed)),
         soak_s=draw(st.sampled_from([0, 1, 3600])),
@@ -341,7 +364,7 @@ def test_order_of_reports_does_not_matter(
     ends = []
     for _ in range(2):
         run = Run(
-            replace(policy, waves=(Size(kind=Kind.REST),), per_minute=None, bytes_per_day=None),
+            replace(policy, waves=policy.waves[-1:], per_minute=None, bytes_per_day=None),
             len(verdicts),
             None,
         )
@@ -351,9 +374,9 @@ def test_order_of_reports_does_not_matter(
         for one, state in reports:
             run.check_in(one)
             run.report(one, state)
-        run.now += policy.soak_s
+        run.now += policy.terms(len(policy.waves)).soak_s
         run.work()
-        run.now += policy.soak_s
+        run.now += policy.terms(len(policy.waves)).soak_s
         run.work()
         ends.append((run.phases[0][0], run.paused))
     assert ends[0] == ends[1]
@@ -386,7 +409,7 @@ def test_order_of_reports_does_not_matter(
     ],
 )
 def test_wave_fails_by_words_and_numbers(found: Counts, policy: dict[str, Any], reason: str | None) -> None:
-    laid_down = Policy(waves=(Size(kind=Kind.REST),), **policy)
+    laid_down = Policy(waves=(Size(kind=Kind.COUNT, amount=1), Size(kind=Kind.REST)), **policy)
     assert why_failed(laid_down, Wave(number=2, phase=Phase.OPEN, since=0, counts=found)) == reason
 
 
@@ -417,6 +440,29 @@ def test_soak_counts_from_the_share_and_wants_it_still_at_its_end() -> None:
     assert next_step(policy, fewer, 1100) is None
     last = [replace(waves[0], phase=Phase.PASSED), replace(waves[0], number=2)]
     assert next_step(policy, last, 1100) == Move(number=2, phase=Phase.PASSED), "nobody approves an end"
+
+
+def test_each_wave_is_judged_by_its_own_terms() -> None:
+    first = {"size": "2", "confirmed": "100%", "errors": "0%", "soak_s": 1000, "approval": True}
+    policy = parse_policy(
+        {"waves": [first, "50%", "rest"], "confirmed": "50%", "errors": "40%", "soak_s": 10}
+    )
+
+    def stands(phase: Phase, number: int, **found: int) -> Wave:
+        return Wave(number=number, phase=phase, since=0, counts=Counts(**found))
+
+    later = [stands(Phase.WAITING, number, pending=10) for number in (2, 3)]
+    opened = stands(Phase.OPEN, 1, confirmed=1, pending=1)
+    assert next_step(policy, [opened, *later], 5) is None, "half would do for the others, not for this one"
+    stopped = next_step(policy, [stands(Phase.OPEN, 1, confirmed=1, failed=1), *later], 5)
+    assert isinstance(stopped, Pause)
+    assert stopped.reason == "wave 1: 1 of 2 device(s) in error (1 failed); at most 0% may"
+    soaking = [stands(Phase.SOAKING, 1, confirmed=2), *later]
+    assert next_step(policy, soaking, 999) is None
+    assert next_step(policy, soaking, 1000) == Move(number=1, phase=Phase.APPROVAL)
+    passed, last = stands(Phase.PASSED, 1, confirmed=2), later[1]
+    loose = [passed, stands(Phase.SOAKING, 2, confirmed=6, failed=4), last]
+    assert next_step(policy, loose, 10) == Move(number=2, phase=Phase.PASSED), "its soak, and nobody is asked"
 
 
 def test_start_is_not_before_its_time() -> None:

@@ -60,9 +60,9 @@ def forecast(connection: Connection, order: Order, barred: dict[int, str], inter
         if not count:
             continue
         within = sum(sizes[place] for place in ranks if below < place <= last)
-        longest = longest_s(policy, count, within, interval_s)
+        longest = longest_s(policy, number, count, within, interval_s)
         wave = {"number": number, "size": str(size), "devices": count, "last_rank": last, "bytes": within}
-        waves.append(wave | {"longest_s": longest})
+        waves.append(wave | {"longest_s": longest, "terms": policy.terms(number).to_json()})
         below = last
     return {
         "policy": policy.to_json(),
@@ -75,9 +75,9 @@ def forecast(connection: Connection, order: Order, barred: dict[int, str], inter
     }
 
 
-def longest_s(policy: Policy, devices: int, size: int, interval_s: int) -> int:
-    """Return the seconds after which the last device of a wave has been given the release at the latest, and
-    the soak: if all call as often as they are told to. What installing and confirming takes is not in it.
+def longest_s(policy: Policy, number: int, devices: int, size: int, interval_s: int) -> int:
+    """Return the seconds after which the last device of wave ``number`` has been given the release at the
+    latest, and the soak: if all call as often as they are told to. Installing and confirming is not in it.
     """
     found = interval_s
     if policy.per_minute is not None:
@@ -86,7 +86,7 @@ def longest_s(policy: Policy, devices: int, size: int, interval_s: int) -> int:
         found = max(found, -(-size // policy.bytes_per_day) * 86400 + interval_s)
     if policy.window:
         found += _longest_closed(policy)
-    return found + policy.soak_s
+    return found + policy.terms(number).soak_s
 
 
 def _longest_closed(policy: Policy) -> int:

@@ -10,7 +10,7 @@ The form in JSON, as the operator plane takes it and ``rollouts.policy`` keeps i
 | silence_s | seconds after which a device that was given the release and does not call counts as an error |
 | soak_s | seconds that a wave waits between being confirmed and the next one |
 | said | true: devices that can only say that they are done (DDI) are taken in; saying it is confirming |
-| approval | true: a person opens each wave after the first |
+| approval | true: a person opens the wave that follows |
 | on_failure | ``"pause"`` or ``"rollback"``: what follows when a wave fails |
 | start_at | seconds since 1970 before which nothing begins |
 | window | ``{"days": ["mon", ...], "from": "22:00", "to": "04:00", "zone": "Europe/Berlin", ? "own_zone"}`` |
@@ -19,13 +19,16 @@ The form in JSON, as the operator plane takes it and ``rollouts.policy`` keeps i
 | at_least | version that a device must have confirmed, or a later one, before it is given the release |
 | expedite_until | until then neither window nor ``per_minute`` nor ``bytes_per_day`` holds anything up |
 
+A wave may be an object, ``{"size": "1%", "confirmed": "100%", "errors": "0%", "soak_s": 86400}``, with terms
+of its own (``confirmed``, ``errors``, ``silence_s``, ``soak_s``, ``approval``) over those of the rollout.
+
 ``"own_zone": true``: a window is in the zone of each device (its attribute ``zone``), and in ``zone`` where
 that is not known. Shares are texts with at most two decimals, and kept in hundredths of a per cent.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -81,12 +84,43 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """By what one wave is judged; shares in hundredths of a per cent, times in seconds."""
+
+    confirmed: int
+    errors: int
+    silence_s: int | None
+    soak_s: int
+    approval: bool
+
+    def require(self, where: str = "") -> None:
+        """Refuse terms that contradict each other. ``where``: what a field's name begins with.
+
+        Raises:
+            InputError: they do; the field is named.
+        """
+        if not self.confirmed:
+            raise _bad(where + "confirmed", "0% would open each wave at once: nothing would have been proved")
+        if self.confirmed + self.errors > WHOLE:
+            both = f"{share_text(self.confirmed)} have to confirm and {share_text(self.errors)} may fail"
+            raise _bad(where + "errors", f"{both}: that is more than all of a wave")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of them, as a policy says them."""
+        return _said({name: getattr(self, name) for name in TERMS})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """How large a wave is. ``amount``: devices, or hundredths of a per cent; ``group``: its name."""
+    """How large a wave is. ``amount``: devices, or hundredths of a per cent; ``group``: its name.
+
+    ``own``: what of `Terms` it has of its own, by name.
+    """
 
     kind: Kind
     amount: int = 0
     group: str = ""
+    own: tuple[tuple[str, Any], ...] = ()
 
     def __str__(self) -> str:
         """Return the text that `parse` reads."""
@@ -94,13 +128,26 @@ class Size:
             return f"group:{self.group}"
         return {Kind.COUNT: str(self.amount), Kind.SHARE: share_text(self.amount)}.get(self.kind, "rest")
 
+    def to_json(self) -> str | dict[str, Any]:
+        """Return the form that `parse` reads."""
+        return {"size": str(self), **_said(dict(self.own))} if self.own else str(self)
+
     @classmethod
-    def parse(cls, text: object, field: str = "waves") -> "Size":
-        """Return the size that ``text`` says.
+    def parse(cls, value: object, field: str = "waves") -> "Size":
+        """Return the wave that a text says, or an object with its own terms.
 
         Raises:
             InputError: it says none, or one of no device at all.
         """
+        if not isinstance(value, Mapping):
+            return cls._parse_text(value, field)
+        if "size" not in value or not set(value) <= {"size", *TERMS}:
+            raise _bad(field, f"a wave is an object of size, and of {', '.join(TERMS)} where it has its own")
+        own = {name: _field(name, value[name]) for name in TERMS if value.get(name) is not None}
+        return replace(cls._parse_text(value["size"], field), own=tuple(own.items()))
+
+    @classmethod
+    def _parse_text(cls, text: object, field: str) -> "Size":
         if text == "rest":
             return cls(kind=Kind.REST)
         if isinstance(text, str) and text.startswith("group:") and 7 <= len(text) <= 70:
@@ -214,11 +261,9 @@ class Policy:
             InputError: it does; the field is named.
         """
         self._require_waves()
-        if not self.confirmed:
-            raise _bad("confirmed", "0% would open each wave at once: nothing would have been proved")
-        if self.confirmed + self.errors > WHOLE:
-            both = f"{share_text(self.confirmed)} have to confirm and {share_text(self.errors)} may fail"
-            raise _bad("errors", f"{both}: that is more than all of a wave")
+        Terms(**{name: getattr(self, name) for name in TERMS}).require()
+        for number in range(1, len(self.waves) + 1):
+            self.terms(number).require(f"waves: wave {number}: ")
         if self.holdback >= WHOLE:
             raise _bad("holdback", "100% would leave no device to update")
         if self.expedite_until is not None and self.expedite_until <= (self.start_at or 0):
@@ -239,23 +284,29 @@ class Policy:
         if len(set(groups)) < len(groups):
             raise _bad("waves", "a group is named twice: its devices are in the first of the two")
 
+    def terms(self, number: int) -> Terms:
+        """Return by what the wave ``number`` (from 1) is judged: its own terms over the rollout's."""
+        return Terms(**{name: getattr(self, name) for name in TERMS} | dict(self.waves[number - 1].own))
+
     def expedited(self, now: int) -> bool:
         """Return whether windows and rates do not count at ``now``."""
         return self.expedite_until is not None and now < self.expedite_until
 
     def to_json(self) -> dict[str, Any]:
         """Return the form that `parse_policy` reads; every field that is not as by default."""
-        found: dict[str, Any] = {"waves": [str(size) for size in self.waves]}
-        for field in fields(self)[1:]:
-            value = getattr(self, field.name)
-            if value == field.default:
-                continue
-            if field.name in _SHARES:
-                value = share_text(value)
-            found[field.name] = value.to_json() if isinstance(value, Window) else value
-        return found
+        values = {field.name: getattr(self, field.name) for field in fields(self)[1:]}
+        default = {field.name: field.default for field in fields(self)}
+        told = _said({name: value for name, value in values.items() if value != default[name]})
+        return {"waves": [size.to_json() for size in self.waves]} | told
 
 
+def _said(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values of fields as JSON says them."""
+    found = {name: share_text(value) if name in _SHARES else value for name, value in values.items()}
+    return {name: value.to_json() if isinstance(value, Window) else value for name, value in found.items()}
+
+
+TERMS = tuple(field.name for field in fields(Terms))
 _SHARES = ("confirmed", "errors", "holdback")
 _NUMBERS = {
     "silence_s": (60, MAX_SECONDS),

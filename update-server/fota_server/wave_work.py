@@ -17,7 +17,7 @@ from fota_server.decide import CLOSED, GIVEN_UP, ON_TRIAL, RolloutState, TargetS
 from fota_server.hand_out import is_halted, policy_of
 from fota_server.plan import Order
 from fota_server.promise import BROKEN, link
-from fota_server.wave_policy import Kind, Policy
+from fota_server.wave_policy import Kind, Policy, Terms
 from fota_server.waves import (
     EVERYBODY,
     Counts,
@@ -162,8 +162,9 @@ def standings(
             silent, forgiven = 0, sum(pardoned.get(state, 0) for state in GIVEN_UP)
             if ended:
                 states[TargetState.PENDING] = row.devices - sum(states.values())
-            elif policy.silence_s is not None and any(states.get(state) for state in ON_TRIAL):
-                silent, too = _count_silent(connection, rollout_id, within, policy, now)
+            elif any(states.get(state) for state in ON_TRIAL):
+                quiet = _is_silent(policy.terms(row.number), now)
+                silent, too = _count_silent(connection, rollout_id, (*within, quiet))
                 forgiven += too
             counts = Counts.of(states, silent)
         found.append(
@@ -194,28 +195,24 @@ def _states(
 
 
 def _count_silent(
-    connection: Connection,
-    rollout_id: int,
-    within: tuple[ColumnElement[bool], ...],
-    policy: Policy,
-    now: int,
+    connection: Connection, rollout_id: int, which: tuple[ColumnElement[bool], ...]
 ) -> tuple[int, int]:
     """Return how many devices have fallen silent, and how many of these are forgiven."""
     query = (
         select(func.count(), func.count(_targets.c.forgiven))
         .select_from(_targets.join(_devices, _devices.c.id == _targets.c.device_id))
-        .where(_targets.c.rollout_id == rollout_id, *within, _is_silent(policy, now))
+        .where(_targets.c.rollout_id == rollout_id, *which)
     )
     silent, forgiven = connection.execute(query).one()
     return int(silent), int(forgiven)
 
 
-def _is_silent(policy: Policy, now: int) -> ColumnElement[bool]:
+def _is_silent(terms: Terms, now: int) -> ColumnElement[bool]:
     """A target's device was given the release and has not called for too long; in a join with devices."""
-    if policy.silence_s is None:
+    if terms.silence_s is None:
         return false()
     seen = case((_devices.c.last_seen > _targets.c.given_at, _devices.c.last_seen), else_=_targets.c.given_at)
-    return and_(_targets.c.state.in_(ON_TRIAL), seen < now - policy.silence_s)
+    return and_(_targets.c.state.in_(ON_TRIAL), seen < now - terms.silence_s)
 
 
 def shown(connection: Connection, rollout_id: int, policy: Policy, now: int) -> list[dict[str, Any]]:
@@ -235,6 +232,7 @@ def shown(connection: Connection, rollout_id: int, policy: Policy, now: int) -> 
             "failed": wave.counts.failed,
             "closed": wave.counts.closed,
             "forgiven": wave.forgiven,
+            "terms": policy.terms(row.number).to_json(),
         }
         for row, wave in standings(connection, rollout_id, policy, now)
     ]
@@ -342,7 +340,14 @@ def forgive(connection: Connection, rollout_id: int, now: int) -> None:
     policy = _policy(connection, rollout_id)
     joined = _targets.join(_devices, _devices.c.id == _targets.c.device_id)
     quiet = select(_targets.c.id).select_from(joined)
-    quiet = quiet.where(_targets.c.rollout_id == rollout_id, _is_silent(policy, now))
+    waves = select(_waves.c.number, _waves.c.last_rank).where(_waves.c.rollout_id == rollout_id)
+    silent: list[ColumnElement[bool]] = [false()]
+    below = -1
+    for row in connection.execute(waves.order_by(_waves.c.number)).all():
+        within = _targets.c.rank > below, _targets.c.rank <= row.last_rank
+        silent.append(and_(*within, _is_silent(policy.terms(row.number), now)))
+        below = row.last_rank
+    quiet = quiet.where(_targets.c.rollout_id == rollout_id, or_(*silent))
     failed = and_(_targets.c.rollout_id == rollout_id, _targets.c.state.in_(GIVEN_UP))
     connection.execute(update(_targets).where(or_(failed, _targets.c.id.in_(quiet))).values(forgiven=True))
 

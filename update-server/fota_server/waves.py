@@ -9,7 +9,7 @@ come first.
 |---|---|---|
 | WAITING | the one before has passed (the first: ``start_at`` has come) | OPEN |
 | OPEN | its share of devices has confirmed | SOAKING |
-| SOAKING | ``soak_s`` are over and the share still holds | APPROVAL if a person opens the next, else PASSED |
+| SOAKING | its ``soak_s`` are over, the share holds | APPROVAL if a person opens the next, else PASSED |
 | APPROVAL | a person approves | PASSED |
 | any but WAITING | its errors are above the limit, or no device is left to judge it by | the rollout pauses |
 
@@ -182,32 +182,32 @@ def next_step(policy: Policy, waves: Sequence[Wave], now: int) -> Move | Pause |
         reason = why_failed(policy, wave)
         if reason:
             return Pause(number=wave.number, reason=reason, errors=wave.counts.failed + wave.counts.silent)
-    current = opened[-1]
+    current, terms = opened[-1], policy.terms(opened[-1].number)
     if current.phase is Phase.OPEN and _enough(policy, current):
         return Move(number=current.number, phase=Phase.SOAKING)
-    if current.phase is Phase.SOAKING and _enough(policy, current) and now - current.since >= policy.soak_s:
-        asks = policy.approval and current.number < len(waves)
+    if current.phase is Phase.SOAKING and _enough(policy, current) and now - current.since >= terms.soak_s:
+        asks = terms.approval and current.number < len(waves)
         return Move(number=current.number, phase=Phase.APPROVAL if asks else Phase.PASSED)
     return None
 
 
 def why_failed(policy: Policy, wave: Wave) -> str | None:
     """Return why a wave that was opened has failed, in words and numbers, or None: it has not."""
-    counts, of = wave.counts, wave.judged
+    counts, of, most = wave.counts, wave.judged, policy.terms(wave.number).errors
     if not of and wave.phase is not Phase.PASSED:
         gone = f"{counts.closed} closed, {wave.forgiven} forgiven"
         return f"wave {wave.number}: no device is left that could prove the release ({gone})"
-    if wave.errors * WHOLE > policy.errors * of:
+    if wave.errors * WHOLE > most * of:
         kinds = ((counts.failed, "failed"), (counts.silent, "silent"), (wave.forgiven, "forgiven before"))
         told = ", ".join(f"{n} {word}" for n, word in kinds if n)
-        limit = share_text(policy.errors)
+        limit = share_text(most)
         return f"wave {wave.number}: {wave.errors} of {of} device(s) in error ({told}); at most {limit} may"
-    return None  # then the share can still be reached: a policy's two shares are 100% together at most
+    return None  # then the share can still be reached: a wave's two shares are 100% together at most
 
 
 def _enough(policy: Policy, wave: Wave) -> bool:
     counted = wave.counts.confirmed + (wave.counts.said if policy.said else 0)
-    return counted * WHOLE >= policy.confirmed * wave.judged
+    return counted * WHOLE >= policy.terms(wave.number).confirmed * wave.judged
 
 
 def may_approve(waves: Sequence[Wave]) -> int | None:
