@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
 
-from fota_server import answers, hand_out, orders, schema
+from fota_server import answers, hand_out, orders, request_id, schema
 from fota_server.admission import KEY_COLUMNS, Forbidden, key_order, refuse
 from fota_server.allowance import Allowance
 from fota_server.catalog import Catalog
@@ -90,6 +90,7 @@ class _Waiting:
     identity: Identity
     request: Request
     answer: asyncio.Future[bytes]
+    asked_as: str  # the id of its request
 
 
 class CheckIns:
@@ -141,7 +142,8 @@ class CheckIns:
         """
         if len(self._queue) >= MAX_WAITING:
             raise Busy("too many devices at once; try again later")
-        waiting = _Waiting(identity, request, asyncio.get_running_loop().create_future())
+        answer = asyncio.get_running_loop().create_future()
+        waiting = _Waiting(identity, request, answer, request_id.current.get())
         self._queue.append(waiting)
         self._wake.set()
         return await waiting.answer
@@ -168,7 +170,8 @@ class CheckIns:
                     await self._serve_batch({device_id: waiting})
                 return
             for waiting in batch.values():
-                log.exception("check-in of device %s failed", waiting.identity.device_id)
+                with request_id.about(waiting.asked_as):
+                    log.exception("check-in of device %s failed", waiting.identity.device_id)
                 _fail(waiting, Mistake(f"{type(exc).__name__} over a check-in; the log says more"))
         except asyncio.CancelledError:
             for waiting in batch.values():

@@ -93,6 +93,10 @@ def _setting_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of clic
             },
         ),
         (
+            ("--log",),
+            {"type": OneOf("text", "json"), "help": "Lines of the log: words, or an object each [text]."},
+        ),
+        (
             ("--ddi-tenant",),
             {
                 "metavar": "NAME",
@@ -146,7 +150,7 @@ def run(data: Path, accept_loss: bool, **options: Any) -> None:  # noqa: ANN401 
     config = load_config(data, options)
     os.umask(0o077)  # the database tells who has what; it is nobody else's business
     with data_lock(data):
-        log = log_to_stderr()
+        log = log_to_stderr(config.log)
         try:
             asyncio.run(serve(config, _say_ready, accept_loss=accept_loss))
         finally:

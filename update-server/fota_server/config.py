@@ -74,6 +74,7 @@ class ServerConfig:
     newcomers: int = 0
     newcomers_per_address: int = 0
     connections_per_device: int = 8
+    log: str = "text"  # or "json"
     ddi_tenant: str = ""  # what hawkBit's clients call it; empty: their API is not served
 
     @property
@@ -107,6 +108,8 @@ def load_config(data: Path, options: Mapping[str, Any]) -> ServerConfig:
         raise InputError(f"{data / 'config.json'}: {exc}") from exc
     if config.admission not in ("auto", "known") or config.interval_s < 1:
         raise InputError("admission is auto or known, and the interval at least 1 s")
+    if config.log not in ("text", "json"):
+        raise InputError(f"{data / 'config.json'}: log is text or json")
     if config.ddi_tenant and not _TENANT.fullmatch(config.ddi_tenant):
         raise InputError("ddi_tenant has 1 to 40 letters, digits, - and _: DEFAULT is hawkBit's own")
     _check_limits(config)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from fota_server import request_id
 from fota_server.door import Door, Room, Visit
 from fota_server.handshake import Patience
 
@@ -47,6 +48,7 @@ class PlaneProtocol(HttpToolsProtocol):
 
     limits: Limits
     error_body: ErrorBody
+    always: tuple[tuple[bytes, bytes], ...]  # header fields of every answer, beside the id of its request
     gate: Gate
     on_unread: OnUnread
     door: Door
@@ -59,6 +61,7 @@ class PlaneProtocol(HttpToolsProtocol):
         self._header_size = 0
         self._in_header = True
         self._first = True
+        self._request = request_id.choose()
         self._deadline: asyncio.TimerHandle | None = None
         self._tls = _tls_extension(transport)
         self._client = str(self._tls.get("client_cert_chain"))
@@ -79,7 +82,8 @@ class PlaneProtocol(HttpToolsProtocol):
 
     def refuse_at_gate(self) -> bool:
         """Answer and close if this client may not speak, whatever it is about to say; tell whether so."""
-        refusal = self.gate(self._tls, self.client[0] if self.client else "")
+        with request_id.about(self._request):
+            refusal = self.gate(self._tls, self.client[0] if self.client else "")
         if refusal is not None and not self.transport.is_closing():
             self._refuse(*refusal)
         return refusal is not None
@@ -160,12 +164,24 @@ class PlaneProtocol(HttpToolsProtocol):
         Raises:
             ValueError: not exactly one Host (RFC 9112 section 3.2).
         """
-        hosts = sum(name == b"host" for name, _ in self.headers)
+        hosts, given = 0, None
+        for name, value in self.headers:
+            if name == b"host":
+                hosts += 1
+            elif name == request_id.HEADER:
+                given = value
+        self._request = request_id.choose(given)
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() != "1.0"):
             raise self._object(400, "host", f"the request has {hosts} Host fields: send one")
         self._in_header = False
         self._disarm()
+        self.scope["extensions"]["fota.request"] = {"id": self._request}
         super().on_headers_complete()
+        # Its task has not begun: whatever writes the head of the answer writes this, too.
+        self.cycle.default_headers = self._headers()
+
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        return [*self.always, (request_id.HEADER, self._request.encode())]
 
     def on_message_complete(self) -> None:
         """Begin to count the next header."""
@@ -198,7 +214,8 @@ class PlaneProtocol(HttpToolsProtocol):
             self._refuse_unread(408, "too-slow", f"no complete request in {self.limits.header_s:g} s")
 
     def _refuse_unread(self, status: int, code: str, message: str) -> None:
-        self.on_unread(self._tls, self.client[0] if self.client else "", code, message)
+        with request_id.about(self._request):
+            self.on_unread(self._tls, self.client[0] if self.client else "", code, message)
         self._refuse(status, code, message)
 
     def _refuse(self, status: int, code: str, message: str) -> None:
@@ -209,6 +226,7 @@ class PlaneProtocol(HttpToolsProtocol):
             b"content-type: ",
             content_type,
             b"\r\ncontent-length: %d\r\n" % len(body),
+            *(b"%s: %s\r\n" % header for header in self._headers()),
         ]
         if status == 503:
             head.append(b"retry-after: 30\r\n")

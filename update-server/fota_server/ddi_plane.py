@@ -27,7 +27,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from fota_server import ddi_devices, ddi_files, ddi_work
+from fota_server import ddi_devices, ddi_files, ddi_work, request_id
 from fota_server import ddi_words as words
 from fota_server.artifacts import ArtifactStore
 from fota_server.catalog import Catalog
@@ -92,7 +92,7 @@ def _error(status: int, code: str, message: str) -> Response:
 
 
 async def _on_mistake(_request: Request, _exc: Exception) -> Response:
-    return _error(500, "internal", "the server made a mistake; its log says which")  # the listener logs it
+    return _error(500, "internal", request_id.mistake())  # the listener logs it
 
 
 class DdiPlane:

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fota_server import renewals, schema, telemetry
+from fota_server import renewals, request_id, schema, telemetry
 from fota_server.admission import KEY_COLUMNS, Forbidden, refuse
 from fota_server.artifacts import ArtifactStore, is_digest
 from fota_server.checkins import Busy, CheckIns
@@ -42,6 +42,8 @@ SLOWEST_RATE = 256  # bytes per second of the slowest link that is promised to w
 STALL_S = 30.0
 CHUNK = 65536
 RETRY_AFTER_S = 30
+HEADERS = ((b"x-content-type-options", b"nosniff"),)
+"""Of every answer. No browser has a device's certificate, and slow links wait for each byte."""
 _CBOR = ((b"content-type", checkin.CONTENT_TYPE.encode()), (b"cache-control", b"no-store"))
 
 
@@ -90,7 +92,7 @@ async def _nothing(request: Request) -> Response:
 
 
 async def _on_mistake(_request: Request, _exc: Exception) -> Response:
-    return _error(500, "internal", "the server made a mistake; its log says which")  # the listener logs it
+    return _error(500, "internal", request_id.mistake())  # the listener logs it
 
 
 def gate(retired: Retired, refusals: Refusals) -> Gate:

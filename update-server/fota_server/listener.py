@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn import Config
 from uvicorn.server import ServerState
 
+from fota_server import request_id
 from fota_server.connection import ErrorBody, Gate, Limits, OnUnread, PlaneProtocol
 from fota_server.door import Door, Visit
 from fota_server.handshake import TlsProtocol
@@ -38,6 +39,7 @@ class Listener:
         context: ssl.SSLContext,
         error_body: ErrorBody,
         limits: Limits,
+        always: tuple[tuple[bytes, bytes], ...] = (),
         gate: Gate = lambda tls, address: None,
         on_unknown: Callable[[ssl.SSLError, bytes | None, str], None] = lambda *what: None,
         on_unread: OnUnread = lambda *what: None,
@@ -63,6 +65,7 @@ class Listener:
             {
                 "limits": limits,
                 "error_body": staticmethod(error_body),
+                "always": always,
                 "gate": staticmethod(gate),
                 "on_unread": staticmethod(on_unread),
                 "door": self.door,
@@ -188,9 +191,10 @@ class Listener:
 
 
 def _logged(app: ASGIApp, name: str) -> ASGIApp:
-    """Return ``app``, with every mistake of ours told in the log."""
+    """Return ``app``, with every mistake of ours told in the log, and all of a request's lines by its id."""
 
     async def logged(scope: Scope, receive: Receive, send: Send) -> None:
+        request_id.current.set(scope["extensions"]["fota.request"]["id"])
         try:
             await app(scope, receive, send)
         except Exception:

@@ -5,6 +5,7 @@ are counted after the first few, and a thread of its own does the writing: with 
 dropped and counted, and the server goes on.
 """
 
+import json
 import logging
 import os
 import queue
@@ -12,6 +13,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from fota_server import request_id
 
 WINDOW_S = 60
 BURST = 10  # lines of one kind in one window
@@ -82,7 +86,12 @@ class LogHandler(logging.Handler):
         with self.lock or threading.RLock():
             ended = self._limiter.ended(float("inf") if everything else self._clock())
         for first, count in ended:
-            self._put(f"fota-server: {count} more in the last {WINDOW_S} s like: {one_line(first)}")
+            self._put(self._own(f"{count} more in the last {WINDOW_S} s like: {first}"))
+
+    def _own(self, text: str) -> str:
+        """Return a line of the log about itself."""
+        about_itself = {"msg": text, "levelno": logging.WARNING, "levelname": "WARNING"}
+        return self.format(logging.makeLogRecord(about_itself))
 
     def _write(self) -> None:
         while True:
@@ -96,7 +105,7 @@ class LogHandler(logging.Handler):
                 self._write_line(line)
             if self._dropped and self._queue.empty():
                 dropped, self._dropped = self._dropped, 0
-                self._write_line(f"fota-server: {dropped} lines dropped: nobody read the log")
+                self._write_line(self._own(f"{dropped} lines dropped: nobody read the log"))
             self._tell_ended()
 
     def _write_line(self, line: str) -> None:
@@ -117,11 +126,33 @@ def _kind(record: logging.LogRecord) -> tuple[object, ...]:
     return (str(record.msg)[:200], *place)
 
 
-class _OneLine(logging.Formatter):
+class _AsText(logging.Formatter):
     """What clients sent may be in a message: it stays on its line, and moves no cursor."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        return one_line(super().formatMessage(record))
+        request = request_id.current.get()
+        return f"fota-server: {one_line(record.message)}" + (f" (request {request})" if request else "")
+
+
+class _AsJson(logging.Formatter):
+    """An object a line: ``time`` (UTC), ``level``, ``message``; ``request`` and ``trace`` if there are."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        said = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "message": one_line(record.getMessage()),
+        }
+        request = request_id.current.get()
+        if request:
+            said["request"] = request
+        if record.exc_info:
+            said["trace"] = self.formatException(record.exc_info)
+        return json.dumps(said)
+
+
+FORMS: dict[str, type[logging.Formatter]] = {"text": _AsText, "json": _AsJson}
+"""By what ``--log`` calls them."""
 
 
 def one_line(text: str) -> str:
@@ -129,10 +160,10 @@ def one_line(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-def log_to_stderr() -> LogHandler:
-    """Send all warnings of this process to standard error; call ``finish`` at the end."""
+def log_to_stderr(form: str) -> LogHandler:
+    """Send all warnings of this process to standard error, in one of `FORMS`; call ``finish`` at the end."""
     handler = LogHandler(2)
-    handler.setFormatter(_OneLine("fota-server: %(message)s"))
+    handler.setFormatter(FORMS[form]())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # its lines are ours already, in other words
     return handler

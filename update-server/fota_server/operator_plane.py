@@ -42,7 +42,7 @@ say what they would do: in waves, that is a plan. Lists come in pages: ``next`` 
 one.
 
 Errors: ``{"error": {"code": ..., "message": ...}}``; 400 malformed, 401, 403, 404 unknown, 409 refused, 413,
-507 disk full.
+507 disk full. Each answer names its request in ``X-Request-Id``, as the log does.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from fota_server import retirement, schema, scopes, tokens
+from fota_server import request_id, retirement, schema, scopes, tokens
 from fota_server.artifacts import ArtifactStore
 from fota_server.certificates import TlsFiles, utc_now
 from fota_server.crypto import AssignSigner
@@ -78,6 +78,15 @@ from fota_wire.host_audit import line_of
 from fota_wire.status import label
 
 log = logging.getLogger("fota.server")
+
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+"""Of every answer. No Strict-Transport-Security: it would bind whatever else this host serves by HTTP."""
 
 
 class Handler(Protocol):
@@ -145,7 +154,7 @@ async def _on_fota_error(_request: Request, exc: Exception) -> JSONResponse:
 
 
 async def _on_mistake(_request: Request, _exc: Exception) -> JSONResponse:
-    return _error(500, "internal", "the server made a mistake; its log says which")  # the listener logs it
+    return _error(500, "internal", request_id.mistake())  # the listener logs it
 
 
 async def _on_http_error(_request: Request, exc: Exception) -> JSONResponse:

@@ -246,6 +246,7 @@ class _Service:
             tls_files.device,
             device_plane.error_body,
             replace(limits, room=device_room),
+            device_plane.HEADERS,
             device_plane.gate(self._retired, self._refusals),
             self._refusals.note_handshake,
             device_plane.note_unread(self._refusals),
@@ -261,6 +262,7 @@ class _Service:
             replace(
                 limits, room=operator_room, patience=Patience(size=2 * config.max_artifact, again=40 << 10)
             ),
+            operator_plane.HEADERS,
         )
         self._retired.on_retire.append(lambda _device_id: self._devices.close_gate())
 
