@@ -116,6 +116,11 @@ oracles:
 	    ln -sfn /dev/null /etc/systemd/system/$$unit || exit 1; done && \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(HAWKBIT); \
 	} || echo "make: without Debian's packages $(HAWKBIT) no client of hawkBit's is tried"
+	@command -v promtool >/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && folder=$$(mktemp -d) && cd $$folder && \
+	  apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb . && install usr/bin/promtool /usr/local/bin/promtool; \
+	  found=$$?; [ -z "$$folder" ] || rm -r "$$folder"; [ $$found = 0 ]; \
+	} || echo "make: without promtool (of Debian's package prometheus) metrics and alerts are not held against it"
 
 $(READY): pyproject.toml constraints.txt
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: needs Python 3.11 or newer" >&2; exit 1; }

@@ -281,7 +281,9 @@ class Server:
         try:
             connection.request(method, "/api/v1/" + path, data, headers)
             response = connection.getresponse()
-            return response.status, json.loads(response.read())
+            raw = response.read()
+            is_json = response.headers.get_content_type() == "application/json"
+            return response.status, json.loads(raw) if is_json else raw.decode()
         finally:
             connection.close()
 

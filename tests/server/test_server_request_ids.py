@@ -27,15 +27,21 @@ def own(keys: Keys, tmp_path: Path) -> Iterator[Server]:
         assert server.stop()[0] == 0
 
 
-def ask(server: Server, method: str, path: str, **headers: str) -> http.client.HTTPResponse:
+class Asked:
+    """An answer of the operator plane, read whole."""
+
+    def __init__(self, answer: http.client.HTTPResponse) -> None:
+        self.status, self.headers, self.text = answer.status, answer.headers, answer.read().decode()
+
+
+def ask(server: Server, method: str, path: str, **headers: str) -> Asked:
     context = ssl.create_default_context(cafile=str(server.keys.server_ca))
     connection = http.client.HTTPSConnection(
         "127.0.0.1", server.operator_port, context=context, timeout=HANG_S
     )
     sent = {"authorization": f"Bearer {server.token}"} | {k.replace("_", "-"): v for k, v in headers.items()}
     connection.request(method, "/api/v1/" + path, b"" if method != "GET" else None, sent)
-    answer = connection.getresponse()
-    answer.read()
+    answer = Asked(connection.getresponse())
     connection.close()
     return answer
 

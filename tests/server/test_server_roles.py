@@ -65,6 +65,7 @@ ALLOWED = {  # by method and path: all that there is; what is refused to the abl
     ("POST", "rollbacks"): OPERATORS,
     ("GET", "preview"): READERS,
     ("GET", "audit"): READERS,
+    ("GET", "metrics"): READERS,
 }
 WITHOUT_TOKEN = {("GET", "health/live"), ("GET", "health/ready")}
 

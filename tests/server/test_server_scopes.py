@@ -19,7 +19,7 @@ FLEETS = {  # closed to a token for groups, whatever they name; others are judge
     *(("GET", "devices"), ("GET", "attributes"), ("POST", "devices/import"), ("GET", "refusals")),
     *(("GET", "orders"), ("POST", "groups"), ("DELETE", "groups/none"), ("POST", "groups/none/filter")),
     *(("POST", "groups/none/devices"), ("POST", "limits"), ("POST", "halt"), ("POST", "unhalt")),
-    *(("GET", "preview"), ("GET", "audit")),
+    *(("GET", "preview"), ("GET", "audit"), ("GET", "metrics")),
     *((method, path) for method, path in ALLOWED if "ddi" in path.split("/")),
 }
 OPEN = {

@@ -8,7 +8,7 @@ disk.
 import asyncio
 import logging
 import secrets
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +24,7 @@ from fota_server.database import Database
 from fota_server.decide import GIVEN_UP, ON_TRIAL, RolloutState, Target, TargetState, Twin, judge
 from fota_server.facts import Judged, store
 from fota_server.identity import Identity
+from fota_server.metrics import BATCH, CHECKINS
 from fota_server.quick import Statement
 from fota_server.trust import TrustChain, fits
 from fota_wire.checkin import MAX_ROOT_STEPS, Request
@@ -132,6 +133,10 @@ class CheckIns:
         while self._queue:
             _fail(self._queue.popleft(), Busy("the server is stopping; try again"))
 
+    def waiting(self) -> int:
+        """Return how many wait for the next transaction."""
+        return len(self._queue)
+
     async def answer(self, identity: Identity, request: Request) -> bytes:
         """Return the response body to one check-in, its facts stored.
 
@@ -141,6 +146,7 @@ class CheckIns:
             DatabaseUnavailable, StorageError: nothing was stored; the device asks again.
         """
         if len(self._queue) >= MAX_WAITING:
+            CHECKINS.labels("busy").inc()
             raise Busy("too many devices at once; try again later")
         answer = asyncio.get_running_loop().create_future()
         waiting = _Waiting(identity, request, answer, request_id.current.get())
@@ -172,6 +178,7 @@ class CheckIns:
             for waiting in batch.values():
                 with request_id.about(waiting.asked_as):
                     log.exception("check-in of device %s failed", waiting.identity.device_id)
+                CHECKINS.labels("mistake").inc()
                 _fail(waiting, Mistake(f"{type(exc).__name__} over a check-in; the log says more"))
         except asyncio.CancelledError:
             for waiting in batch.values():
@@ -202,6 +209,9 @@ class CheckIns:
         found = await self._database.write(self._judge_all, list(batch.values()), now)
         if _failed(found):
             self._on_failure()
+        BATCH.observe(len(batch))
+        for outcome, count in Counter(map(_outcome, found)).items():
+            CHECKINS.labels(outcome).inc(count)
         return [
             (waiting, item if isinstance(item, FotaError) else self._respond(item, now))
             for waiting, item in zip(batch.values(), found, strict=True)
@@ -350,6 +360,15 @@ def _failed(items: Iterable[Judged | Forbidden]) -> set[int]:
         and item.verdict.target_state in GIVEN_UP
         and target.state not in GIVEN_UP
     }
+
+
+def _outcome(item: Judged | Forbidden) -> str:
+    """Return what `metrics.CHECKINS` calls it."""
+    if isinstance(item, Forbidden):
+        return "forbidden"
+    if item.request.report is None:
+        return "quiet"
+    return "report-refused" if item.verdict.report is None else "accepted"
 
 
 def _may_be_given(target: Target) -> bool:

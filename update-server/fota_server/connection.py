@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from prometheus_client import Counter
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from fota_server import request_id
@@ -49,6 +50,7 @@ class PlaneProtocol(HttpToolsProtocol):
     limits: Limits
     error_body: ErrorBody
     always: tuple[tuple[bytes, bytes], ...]  # header fields of every answer, beside the id of its request
+    welcomed: Counter  # handshakes that were done
     gate: Gate
     on_unread: OnUnread
     door: Door
@@ -58,6 +60,7 @@ class PlaneProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Read the TLS facts once; a connection has one client for its life."""
         super().connection_made(transport)
+        self.welcomed.inc()
         self._header_size = 0
         self._in_header = True
         self._first = True

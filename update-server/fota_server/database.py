@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -18,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from fota_server import migrations, postgresql
 from fota_server.audit import record_audit as record_audit
 from fota_server.clock import now as now
+from fota_server.metrics import DATABASE_FAILURES, WRITE_SECONDS
 from fota_server.postgresql import READ_ONLY
 from fota_wire.errors import FotaError, InputError, StorageError
 from fota_wire.host_sqlite import DISK_FULL, of_sqlite
@@ -152,7 +154,11 @@ class Database:
 
     def transact(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As ``write``, here and now: for whoever has no event loop."""
-        return self._transact(self._engine, work, *args, **kwargs)
+        begun = perf_counter()
+        try:
+            return self._transact(self._engine, work, *args, **kwargs)
+        finally:
+            WRITE_SECONDS.observe(perf_counter() - begun)
 
     def _transact(
         self,
@@ -166,6 +172,7 @@ class Database:
             with engine.begin() as connection:
                 return work(connection, *args, **kwargs)
         except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as exc:
+            DATABASE_FAILURES.inc()
             raise unavailable(exc, self.url) from exc
 
     def bring_up_to_date(self) -> bool:

@@ -27,6 +27,7 @@ from fota_server.connection import Gate, OnUnread
 from fota_server.database import Database, DatabaseUnavailable
 from fota_server.devices import may_fetch
 from fota_server.identity import Identity, IdentityError, claimed_name, identify
+from fota_server.metrics import PAYLOAD_BYTES
 from fota_server.pace import CHECK_IN, RANGE, Pace
 from fota_server.quick import Reader, Statement
 from fota_server.ranges import Part, choose_part
@@ -317,11 +318,11 @@ class PayloadResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the part and close the file."""
+        begin = position = self._part.start if scope["method"] != "HEAD" else self._part.end
         try:
             await send(
                 {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
             )
-            position = self._part.start if scope["method"] != "HEAD" else self._part.end
             while position < self._part.end:
                 size = min(CHUNK, self._part.end - position)
                 data = _read_cached(self._fd, size, position)
@@ -340,6 +341,7 @@ class PayloadResponse(Response):
                 "payload: client took nothing for %g s", STALL_S
             )  # returning unfinished closes the connection
         finally:
+            PAYLOAD_BYTES.inc(position - begin)
             os.close(self._fd)
 
 

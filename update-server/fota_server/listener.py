@@ -17,6 +17,7 @@ from fota_server import request_id
 from fota_server.connection import ErrorBody, Gate, Limits, OnUnread, PlaneProtocol
 from fota_server.door import Door, Visit
 from fota_server.handshake import TlsProtocol
+from fota_server.metrics import HANDSHAKES, MISTAKES, TURNED_AWAY
 from fota_wire.errors import InputError, StorageError
 
 log = logging.getLogger("fota.server")
@@ -66,6 +67,7 @@ class Listener:
                 "limits": limits,
                 "error_body": staticmethod(error_body),
                 "always": always,
+                "welcomed": HANDSHAKES.labels(name, "done"),
                 "gate": staticmethod(gate),
                 "on_unread": staticmethod(on_unread),
                 "door": self.door,
@@ -107,6 +109,7 @@ class Listener:
             visit = self.door.enter(peer[0])
             if visit is None:
                 sock.close()
+                TURNED_AWAY.labels(self._name).inc()
                 log.warning("%s plane: too many connections, closed one from %s", self._name, peer[0])
                 continue
             self._await_first_byte(sock, peer[0], visit)
@@ -153,7 +156,7 @@ class Listener:
                 self.context,
                 handshake_s=self._limits.handshake_s,
                 patience=self._limits.patience,
-                on_failure=lambda reason, shown: self._on_unknown(reason, shown, address),
+                on_failure=lambda reason, shown: self._on_failure(reason, shown, address),
                 may_linger=lambda: self.door.doubt(visit),
                 on_lost=lambda: self.door.leave(visit),
             )
@@ -161,6 +164,10 @@ class Listener:
         except OSError:
             sock.close()
             self.door.leave(visit)
+
+    def _on_failure(self, reason: ssl.SSLError, shown: bytes | None, address: str) -> None:
+        HANDSHAKES.labels(self._name, "failed").inc()
+        self._on_unknown(reason, shown, address)
 
     def close_gate(self) -> None:
         """Hold every open connection against the gate, which has changed; an answer under way breaks off."""
@@ -198,6 +205,7 @@ def _logged(app: ASGIApp, name: str) -> ASGIApp:
         try:
             await app(scope, receive, send)
         except Exception:
+            MISTAKES.labels(name).inc()
             log.exception("%s plane: %s %s failed", name, scope["method"], scope["path"][:80])
             raise
 

@@ -34,6 +34,7 @@
 | POST halt {? "reason"}, unhalt | operate | stop all rollouts and rollbacks; let them go on |
 | POST rollbacks | operate | send a device or a group back |
 | GET preview?kind&version&device or group&policy&seed&after&limit | see | by device, before an order |
+| GET metrics | see | for Prometheus (docs/metrics.md) |
 | GET audit?after&limit&form | see | what operators did |
 
 An order may have ``policy`` (wave_policy.py), and ``seed`` and ``digest`` of a plan. Orders to many answer
@@ -55,7 +56,7 @@ from sqlalchemy import Connection, RowMapping, func, select
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from fota_server import request_id, retirement, schema, scopes, tokens
@@ -64,6 +65,7 @@ from fota_server.certificates import TlsFiles, utc_now
 from fota_server.crypto import AssignSigner
 from fota_server.database import Database, DatabaseUnavailable
 from fota_server.device_plane import TooLarge, TooSlow
+from fota_server.metrics import count_refusal
 from fota_server.operator_ddi import DdiHandlers
 from fota_server.operator_devices import DeviceHandlers
 from fota_server.operator_input import number_of, query_text
@@ -71,6 +73,7 @@ from fota_server.operator_orders import OrderHandlers
 from fota_server.operator_releases import ReleaseHandlers
 from fota_server.planner import Planner
 from fota_server.refusals import Refusals
+from fota_server.standing import CONTENT_TYPE, Standing
 from fota_server.tokens import Operator, find_operator
 from fota_server.trust import TrustChain
 from fota_wire.errors import FotaError, InputError, StorageError, VerifyError
@@ -94,7 +97,7 @@ class Handler(Protocol):
 
     __name__: str
 
-    def __call__(self, request: Request, operator: Operator, /) -> Awaitable[JSONResponse]:
+    def __call__(self, request: Request, operator: Operator, /) -> Awaitable[Response]:
         """Answer."""
 
 
@@ -148,6 +151,7 @@ async def _on_fota_error(_request: Request, exc: Exception) -> JSONResponse:
         status = 404
     if name == "too-large":
         status = 413
+    count_refusal("operator", name)
     if status >= 500:
         log.error("operator plane: %s", exc)
     return _error(status, name, said)
@@ -159,7 +163,9 @@ async def _on_mistake(_request: Request, _exc: Exception) -> JSONResponse:
 
 async def _on_http_error(_request: Request, exc: Exception) -> JSONResponse:
     status = exc.status_code if isinstance(exc, HTTPException) else 500
-    return _error(status, {404: "not-found", 405: "method"}.get(status, "http"), "there is nothing here")
+    name = {404: "not-found", 405: "method"}.get(status, "http")
+    count_refusal("operator", name)
+    return _error(status, name, "there is nothing here")
 
 
 class OperatorPlane:
@@ -178,12 +184,14 @@ class OperatorPlane:
         refusals: Refusals,
         tls_files: Callable[[], TlsFiles],
         planner: Planner,
+        standing: Standing,
         image_keys: tuple[bytes, ...] = (),
         interval_s: int = 300,
     ) -> None:
         self._database = database
         self._artifacts = artifacts
         self._tls_files = tls_files
+        self._standing = standing
         self._devices = DeviceHandlers(database, retired, refusals, lambda: tls_files().device_cas)
         self._ddi = DdiHandlers(database, artifacts)
         self._orders = OrderHandlers(database, trust, planner, interval_s)
@@ -248,6 +256,7 @@ class OperatorPlane:
                 Route("/api/v1/unhalt", operate(orders.unhalt), methods=["POST"]),
                 Route("/api/v1/rollbacks", operate(orders.start_rollback), methods=["POST"]),
                 Route("/api/v1/preview", read(orders.preview_devices), methods=["GET"]),
+                Route("/api/v1/metrics", read(self.metrics), methods=["GET"]),
                 Route("/api/v1/audit", read(self.list_audit), methods=["GET"]),
             ],
             exception_handlers={
@@ -261,11 +270,11 @@ class OperatorPlane:
 
     # Who calls
 
-    def _needing(self, right: str) -> Callable[[Handler], Callable[[Request], Awaitable[JSONResponse]]]:
+    def _needing(self, right: str) -> Callable[[Handler], Callable[[Request], Awaitable[Response]]]:
         """Return what lets only tokens with ``right`` reach a handler, and only for what they are for."""
 
-        def guard(handler: Handler) -> Callable[[Request], Awaitable[JSONResponse]]:
-            async def endpoint(request: Request) -> JSONResponse:
+        def guard(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+            async def endpoint(request: Request) -> Response:
                 operator = await self._operator(request)
                 if not operator.may(right):
                     able = ", ".join(role for role, rights in tokens.ROLES.items() if right in rights)
@@ -309,6 +318,10 @@ class OperatorPlane:
         if failing:
             raise NotReady("; ".join(failing), "certificate")
         return JSONResponse({"status": "ok", "warnings": [notice.text for notice in notices]})
+
+    async def metrics(self, _request: Request, _operator: Operator) -> Response:
+        """GET metrics: for Prometheus."""
+        return Response(await self._standing.page(), headers={"content-type": CONTENT_TYPE})
 
     # Audit
 

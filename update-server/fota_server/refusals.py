@@ -19,6 +19,7 @@ from sqlalchemy import Connection, case, delete, func, select
 from fota_server import schema
 from fota_server.database import Database, DatabaseUnavailable, now
 from fota_server.logs import one_line
+from fota_server.metrics import count_refusal
 from fota_wire.errors import StorageError
 
 log = logging.getLogger("fota.server")
@@ -54,6 +55,7 @@ class Refusals:
 
     def note(self, who: str, code: str, address: str, detail: str, *, proved: bool) -> None:
         """Count one refusal of ``who``, a device id or another name, at most 64 characters."""
+        count_refusal("device", code)
         who, detail = one_line(who), one_line(detail)  # both may be a stranger's words, for terminals
         key = (who[:64], code[:32], address[:45])
         if key not in self._pending:

@@ -33,6 +33,7 @@ from fota_server.quick import open_reader
 from fota_server.refusals import Refusals
 from fota_server.retirement import Retired, ids_beside
 from fota_server.root_check import server_dangers
+from fota_server.standing import Standing
 from fota_server.tokens import create_token
 from fota_server.trust import TrustChain
 from fota_server.whole import checkpoint, mark_running, require_whole
@@ -219,6 +220,9 @@ class _Service:
                 config.interval_s,
                 wake,
             )
+        self._standing = Standing(
+            database, config.data / "artifacts", lambda: self._tls_files, self._checkins.waiting
+        )
         of_operators = operator_plane.OperatorPlane(
             database,
             artifacts,
@@ -228,6 +232,7 @@ class _Service:
             self._refusals,
             lambda: self._tls_files,
             self._planner,
+            self._standing,
             image_keys,
             config.interval_s,
         )
@@ -264,6 +269,7 @@ class _Service:
             ),
             operator_plane.HEADERS,
         )
+        self._standing.doors = {"device": self._devices.door, "operator": self._operators.door}
         self._retired.on_retire.append(lambda _device_id: self._devices.close_gate())
 
     async def run(self, on_ready: Callable[[Running], None]) -> None:
