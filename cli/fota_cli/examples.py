@@ -51,6 +51,8 @@ EXAMPLES = {
     "rollout resume": "rollout resume 12",
     "rollout show": "rollout show 12",
     "rollout start": "rollout start 1.1.0 --group pilots --wait",
+    "policy show": "policy show",
+    "policy lab": "policy lab bench --devices 3",
     "rollback": "rollback --group pilots --dry-run",
     "ddi attach": "ddi attach 1.1.0 product-1.1.0.swu",
     "ddi enrol": "ddi enrol press-17 -o press-17.token",

@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "fota_cli.rollouts:rollback",
         "Send a device, a group or a rollout's devices back to an earlier release.",
     ),
+    "policy": ("fota_cli.policy:policy", "Show and set what holds for every order."),
     "device": ("fota_cli.operator:device", "List, show and revoke devices."),
     "ddi": ("fota_cli.ddi:ddi", "Serve devices that speak hawkBit's device API."),
     "group": ("fota_cli.groups:group", "Make groups of devices."),

@@ -19,6 +19,7 @@ from fota_cli.waves import (
     policy_of,
     policy_options,
     read_plan,
+    tell_lab,
     tell_left_out,
     tell_plan,
     tell_waves,
@@ -211,6 +212,7 @@ def _tell_moves(expected: dict[str, Any], *, to_stderr: bool = False) -> None:
         line = f"{move['devices']:>7} device(s)  {move['runs'] or '?'} -> {move['version']}"
         click.echo(line, err=to_stderr)
     tell_left_out(expected["left_out"], to_stderr=to_stderr)
+    tell_lab(expected["lab"], to_stderr=to_stderr)
 
 
 def _tell_started(answer: dict[str, Any]) -> None:
@@ -222,6 +224,7 @@ def _tell_started(answer: dict[str, Any]) -> None:
         click.echo(f"{name}: {HALTED}", err=True)
     click.echo(f"{name}: {', '.join(answer['versions'])} for {answer['total']} device(s)")
     tell_left_out(answer["left_out"], to_stderr=True)
+    tell_lab(answer["lab"], to_stderr=True)
 
 
 @rollout.command("show")
@@ -252,6 +255,7 @@ def show_rollout(
     if answer["status"] == "halted":
         click.echo(HALTED)
     tell_waves(answer)
+    tell_lab(answer["lab"])
     tell_left_out(answer["left_out"])
     if answer["not_covered"]:
         click.echo(f"not covered: {answer['not_covered']} device(s) that joined the group later")

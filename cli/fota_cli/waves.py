@@ -169,6 +169,7 @@ def plan(
         print_result(found, True)
         return
     tell_left_out(found["left_out"])
+    tell_lab(found["lab"])
     tell_plan(found, price)
     if output is not None:
         click.echo(f"written: {output}; start it with 'fota rollout start --plan {output}'", err=True)
@@ -179,6 +180,12 @@ def tell_left_out(left_out: list[dict[str, Any]], *, to_stderr: bool = False) ->
     for item in left_out:
         others = f" (and {item['devices'] - 1} more)" if item["devices"] > 1 else ""
         click.echo(f"left out: device {item['first']}{others}: {item['reason']}", err=to_stderr)
+
+
+def tell_lab(waiting: list[dict[str, Any]], *, to_stderr: bool = False) -> None:
+    """Print which devices of an order wait for the lab."""
+    for item in waiting:
+        click.echo(f"{item['version']} for {item['devices']} device(s) {item['reason']}", err=to_stderr)
 
 
 def tell_plan(found: dict[str, Any], price: float | None = None) -> None:

@@ -93,6 +93,32 @@ def test_plan_is_kept_shown_halted_and_taken_back(
     assert "is a rollback" in cli("rollback", "--rollout", str(rollback)).stderr
 
 
+def test_lab_is_named_shown_and_told_of_in_every_plan(
+    cli: Run, server: Server, releases: dict[str, Built]
+) -> None:
+    lab, device = Device(server), Device(server)
+    for one in (lab, device):
+        one.check_in()
+    server.api("POST", "groups", {"name": "bench"})
+    assert server.api("POST", "groups/bench/devices", {"devices": [lab.id]})[0] == 200
+    try:
+        named = cli("policy", "lab", "bench")
+        assert named.stdout == "lab: 1 device(s) of group bench confirm each release first; 1 are in force\n"
+        order = ("1.1.0", "--device", device.id)
+        waits = "1.1.0 for 1 device(s) waits for lab bench: 0 of 1 confirmed\n"
+        assert waits in cli("rollout", "plan", *order, "--waves", "rest").stdout
+        assert waits in cli("rollout", "start", *order, "--dry-run").stdout
+        started = cli("rollout", "start", *order)
+        assert (started.returncode, waits in started.stderr) == (0, True), started.stderr
+        assert device.check_in().wanted is None
+        assert cli("policy", "lab", "bench", "--none").returncode == 2
+        refused = cli("policy", "lab", "bench", "--devices", "2")
+        assert (refused.returncode, refused.stderr.count("\n")) == (3, 1), refused.stderr
+    finally:
+        assert cli("policy", "lab", "--none").stdout == "lab: none, releases go to any device\n"
+    assert device.check_in().wanted == releases["1.1.0"].manifest_digest
+
+
 def test_wave_that_fails_as_a_whole_says_why(cli: Run, server: Server, releases: dict[str, Built]) -> None:
     new, device = releases["1.2.0"], Device(server)
     device.check_in()

@@ -20,7 +20,7 @@ from fleet_world import GROUP, Fleet, device_id, hash_of, release
 from server_world import Keys, new_key
 from sqlalchemy import select
 
-from fota_server import hand_out, orders, rollouts, schema, wave_work
+from fota_server import hand_out, lab, orders, rollouts, schema, wave_work
 from fota_server.catalog import Catalog
 from fota_server.checkins import CheckIns, Policy
 from fota_server.crypto import AssignSigner
@@ -69,6 +69,7 @@ class Scenario:
     silent: int = 1
     budget: int | None = None
     halts: bool = False
+    lab: int = 0  # so many devices of the lab confirm the release first; 0: none
 
     @classmethod
     def of(cls, seed: int, devices: int, days: int) -> "Scenario":
@@ -95,7 +96,9 @@ class Scenario:
         if chance.random() < 0.3:
             week = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
             policy["window"] = {"days": week, "from": "20:00", "to": "10:00", "zone": "Europe/Berlin"}
+        in_lab = "group:lab" in str(policy["waves"][0])
         return cls(
+            lab=3 if in_lab and chance.random() < 0.7 else 0,
             policy=policy,
             devices=devices,
             days=days,
@@ -123,7 +126,8 @@ class Witness:
         self.day: Counter[int] = Counter()
         self.stopped = False
         self.forgiven = False
-        self.delayed = scenario.halts or scenario.budget is not None
+        self.lab, self.proved = scenario.lab, 0
+        self.delayed = bool(scenario.halts or scenario.lab) or scenario.budget is not None
         self.found: list[str] = []
         self.given: dict[str, int] = {}
 
@@ -139,6 +143,8 @@ class Witness:
             self.says(now, f"{device.id} of wave {wave} was given it before that opened")
         if self.stopped:
             self.says(now, f"{device.id} was given it while the rollout was held")
+        if self.proved < self.lab and wave != 1:
+            self.says(now, f"{device.id} was given it, and {self.proved} of {self.lab} of the lab confirmed")
         if self.policy.window and not self.policy.window.is_open(now):
             self.says(now, f"{device.id} was given it outside the window")
         self.on_trial.add(device.id)
@@ -212,8 +218,8 @@ class Simulation:
         """Plan, start, and let the days go by."""
         scenario, fleet = self.scenario, self.fleet
         fleet.fill(scenario.devices)
-        lab = [device_id(number) for number in range(0, scenario.devices, max(scenario.devices // 4, 1))]
-        fleet.database.transact(_lab, lab)
+        members = [device_id(number) for number in range(0, scenario.devices, max(scenario.devices // 4, 1))]
+        fleet.database.transact(_lab, members)
         for number in range(scenario.devices):
             one = device_id(number)
             percent = self.chance.randrange(100)
@@ -222,6 +228,8 @@ class Simulation:
             )
             self.devices[one] = SimDevice(one, fate)
             heapq.heappush(self.queue, (self.now + self.chance.randrange(INTERVAL_S), one))
+        if scenario.lab:
+            fleet.database.transact(lab.set_lab, "lab", scenario.lab, "sim")
         if scenario.budget is not None:
             fleet.database.transact(hand_out.set_trials, scenario.budget, "sim")
         with self.clocks():
@@ -326,6 +334,7 @@ class Simulation:
             device.events = []
             if told:
                 device.verdict = told
+                self.witness.proved += told == "confirmed" and self.witness.wave[device.id] == 1
                 self.witness.on_trial.discard(device.id)
                 if told == "reverted":
                     self.witness.failed(self.devices, device)

@@ -60,6 +60,8 @@ ALLOWED = {  # by method and path: all that there is; what is refused to the abl
     ("GET", "rollouts/1/rollback"): READERS,
     ("GET", "limits"): READERS,
     ("POST", "limits"): OPERATORS,
+    ("GET", "policies"): READERS,
+    ("POST", "policies/lab"): {"admin"},
     ("POST", "halt"): OPERATORS,
     ("POST", "unhalt"): OPERATORS,
     ("POST", "rollbacks"): OPERATORS,

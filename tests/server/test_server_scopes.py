@@ -19,12 +19,12 @@ FLEETS = {  # closed to a token for groups, whatever they name; others are judge
     *(("GET", "devices"), ("GET", "attributes"), ("POST", "devices/import"), ("GET", "refusals")),
     *(("GET", "orders"), ("POST", "groups"), ("DELETE", "groups/none"), ("POST", "groups/none/filter")),
     *(("POST", "groups/none/devices"), ("POST", "limits"), ("POST", "halt"), ("POST", "unhalt")),
-    *(("GET", "preview"), ("GET", "audit"), ("GET", "metrics")),
+    *(("GET", "preview"), ("GET", "audit"), ("GET", "metrics"), ("POST", "policies/lab")),
     *((method, path) for method, path in ALLOWED if "ddi" in path.split("/")),
 }
 OPEN = {
     *(("GET", "releases"), ("GET", "releases/9.9.9"), ("GET", "roots"), ("GET", "limits")),
-    *(("GET", "groups"), ("GET", "rollouts")),
+    *(("GET", "groups"), ("GET", "rollouts"), ("GET", "policies")),
 }
 BODIES: dict[str, Any] = {
     "rollouts": {"version": "1.1.0"},

@@ -10,7 +10,7 @@ from server_world import Keys
 from fota_server import hand_out
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, 1, 5])
 def test_rollout_does_what_its_plan_promised(tmp_path: Path, keys: Keys, seed: int) -> None:
     scenario = Scenario.of(seed, devices=40, days=3)
     witness = asyncio.run(Simulation(tmp_path / "fota.db", keys, scenario, seed).run())

@@ -290,7 +290,7 @@ class Run:
         allowance = Allowance(now=self.now, halted=False, trials_left=left, gates={1: gate})
         if self.paused or self.state[one] is not TargetState.PENDING:
             return
-        if allowance.why_not(1, self.rank[one], 10) is None:
+        if allowance.why_not((one, 1), 1, self.rank[one], 10) is None:
             allowance.take(1, 10)
             self.state[one], self.spent = TargetState.OFFERED, allowance.gates[1].spent
             self.given.append((one, self.now))
@@ -491,6 +491,9 @@ def test_start_is_not_before_its_time() -> None:
         ({"window": NIGHT, "per_minute": 2, "bytes_per_day": 1, "expedite_until": 2_000_000}, {}, None),
         ({"window": NIGHT, "expedite_until": 1_000_020}, {}, "window"),
         ({"expedite_until": 2_000_000}, {"trials_left": 0}, "budget"),
+        ({}, {"lab": {}}, "not asked"),
+        ({}, {"lab": {("0123", 7): None}}, None),
+        ({"expedite_until": 2_000_000}, {"lab": {("0123", 7): "waits for lab x"}}, "lab x"),
     ],
 )
 def test_device_is_given_it_only_if_everything_allows(
@@ -499,7 +502,7 @@ def test_device_is_given_it_only_if_everything_allows(
     spent = Spent(minute=1_000_020 // MINUTE, devices=2, day=1_000_020 // DAY, size=100)
     gate = Gate(policy=parse_policy(REST | body), open_rank=change.pop("open_rank", 5), spent=spent)
     given: dict[str, Any] = {"now": 1_000_020, "halted": False, "trials_left": None, "gates": {1: gate}}
-    reason = Allowance(**(given | change)).why_not(1, 5, 10)
+    reason = Allowance(**(given | change)).why_not(("0123", 7), 1, 5, 10)
     assert (reason is None) if word is None else (reason is not None and word in reason)
 
 

@@ -46,27 +46,33 @@ class Gate:
 @dataclass(slots=True, kw_only=True)
 class Allowance:
     """What may still be handed out at ``now``. ``trials_left``: None: no budget is set. ``gates``: of the
-    rollouts in waves by their numbers; others are limited by the budget and by ``halted`` alone. ``zones``:
-    of devices, where a window asks for it. ``stopped``: rollouts that paused themselves in this transaction.
+    rollouts in waves by their numbers; others are limited by budget, lab and ``halted`` alone. ``lab``: why
+    a device does not get a release yet, None: it does; None as a whole: there is no lab. ``zones``: of
+    devices, where a window asks for it. ``stopped``: rollouts that paused themselves in this transaction.
     """
 
     now: int
     halted: bool
     trials_left: int | None
     gates: dict[int, Gate] = field(default_factory=dict)
+    lab: dict[tuple[str, int], str | None] | None = None
     zones: dict[str, str] = field(default_factory=dict)
     changed: set[int] = field(default_factory=set)
     stopped: set[int] = field(default_factory=set)
 
-    def why_not(self, rollout_id: int, rank: int | None, size: int, zone: str | None = None) -> str | None:
+    def why_not(
+        self, who: tuple[str, int], rollout_id: int, rank: int | None, size: int, zone: str | None = None
+    ) -> str | None:
         """Return why a device of this rank is not given ``size`` bytes now, or None: it may be.
 
-        ``zone``: the device's own time zone, if it is known.
+        ``who``: the device, and the release that is wanted of it. ``zone``: its own time zone, if known.
         """
         if self.halted:
             return "all rollouts are halted"
         if rollout_id in self.stopped:
             return "its rollout has just paused itself"
+        if self.lab is not None and (waits := self.lab.get(who, "the lab was not asked")):
+            return waits
         gate = self.gates.get(rollout_id)
         reason = self._why_gate(gate, rank, size, zone) if gate else None
         if reason is None and self.trials_left is not None and self.trials_left <= 0:

@@ -223,12 +223,14 @@ class CheckIns:
         releases = self._catalog.get(connection, {row.release_id for row in rows if row.target_id})
         twins = {row.id: (row, _target(row, releases) if row.target_id else None) for row in rows}
         going = {target.rollout_id for _, target in twins.values() if target and _may_be_given(target)}
-        left = hand_out.allowance(connection, going, now)
-        left.zones = hand_out.zones(connection, left, twins)
         # Who was given something speaks first: if that pauses a rollout, nobody else is given it now.
         pending = {
-            key for key, (_, target) in twins.items() if target and target.state is TargetState.PENDING
+            key: target.release.id
+            for key, (_, target) in twins.items()
+            if target and target.state is TargetState.PENDING
         }
+        left = hand_out.allowance(connection, going, pending.items(), now)
+        left.zones = hand_out.zones(connection, left, twins)
         of = {one.identity.device_id: one for one in batch}
         found = {
             key: self._judge(one.identity, one.request, twins, left)
@@ -264,7 +266,8 @@ class CheckIns:
             return refusal
         if target:
             zone = left.zones.get(identity.device_id)
-            held = left.why_not(target.rollout_id, row.rank, target.release.file_size, zone)
+            who = identity.device_id, target.release.id
+            held = left.why_not(who, target.rollout_id, row.rank, target.release.file_size, zone)
             target = replace(target, held=held, paused=target.paused or left.halted)
         twin = Twin(
             device_id=identity.device_id,

@@ -109,13 +109,14 @@ def _look(
     connection: Connection, device_id: str, catalog: Catalog, root: Root
 ) -> tuple[Standing, Target | None, Allowance]:
     row = connection.execute(_STANDING.where(_ddi.c.device_id == device_id)).one()
-    left = hand_out.allowance(connection, {row.rollout_id} - {None}, clock())
+    asking = [] if row.release_id is None else [(device_id, row.release_id)]
+    left = hand_out.allowance(connection, {row.rollout_id} - {None}, asking, clock())
     state = TargetState(row.state) if row.target_id is not None else None
     if row.action is not None and (row.action != row.target_id or state in CLOSED):
         return Standing(cancel=row.action), None, left
     if state is None:
         return Standing(), None, left
-    target = _target(connection, row, state, catalog, left)
+    target = _target(connection, device_id, row, state, catalog, left)
     if state is TargetState.SAID:
         return Standing(done=target.id, release=target.release), target, left
     wanted = None if close(target, root) else offer(target, state, reported=True, root=root)
@@ -128,6 +129,7 @@ def _look(
 
 def _target(
     connection: Connection,
+    device_id: str,
     row: Any,  # noqa: ANN401 - a driver's row
     state: TargetState,
     catalog: Catalog,
@@ -145,7 +147,7 @@ def _target(
         paused=row.paused or left.halted,
         withdrawn=row.withdrawn_at is not None,
         cancelling=row.rollout_state == RolloutState.CANCELLING,
-        held=left.why_not(row.rollout_id, row.rank, size),
+        held=left.why_not((device_id, row.release_id), row.rollout_id, row.rank, size),
     )
 
 

@@ -1,4 +1,4 @@
-"""What may be handed out, as the database has it: the stop for everything, the budget, rates and open waves.
+"""What may be handed out, as the database has it: the stop for everything, budget, lab, rates, open waves.
 
 All of it is read, used up and stored by the transaction that hands out.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, text
 
-from fota_server import schema
+from fota_server import lab, schema
 from fota_server.allowance import Allowance, Gate, Spent
 from fota_server.attributes import ZONE
 from fota_server.database import now, record_audit
@@ -29,8 +29,13 @@ def policy_of(kept: str) -> Policy:
     return parse_policy(json.loads(kept))
 
 
-def allowance(connection: Connection, rollout_ids: Collection[int], at: int) -> Allowance:
-    """Return what these rollouts may hand out at ``at``, in a transaction that may write."""
+def allowance(
+    connection: Connection, rollout_ids: Collection[int], asking: Collection[lab.Asking], at: int
+) -> Allowance:
+    """Return what these rollouts may hand out at ``at``, in a transaction that may write.
+
+    ``asking``: who may be given which release for the first time.
+    """
     found = _settings(connection)
     left = None
     if TRIALS in found and rollout_ids:
@@ -42,7 +47,9 @@ def allowance(connection: Connection, rollout_ids: Collection[int], at: int) -> 
             if row.minute is not None:
                 used = Spent(minute=row.minute, devices=row.devices, day=row.day, size=row.size)
             gates[row.id] = Gate(policy=policy_of(row.policy), open_rank=row.open_rank, spent=used)
-    return Allowance(now=at, halted=HALT in found, trials_left=left, gates=gates)
+    gate = lab.lab_of(found.get(lab.LAB))
+    held = lab.held(connection, gate, asking) if gate else None
+    return Allowance(now=at, halted=HALT in found, trials_left=left, gates=gates, lab=held)
 
 
 def store(connection: Connection, used: Allowance) -> None:
@@ -113,7 +120,7 @@ def set_trials(connection: Connection, most: int | None, actor: str) -> None:
     record_audit(connection, actor, "rollout.trials", "all", most=most)
 
 
-_SETTINGS = Statement(select(_meta.c.key, _meta.c.value).where(_meta.c.key.in_((HALT, TRIALS))))
+_SETTINGS = Statement(select(_meta.c.key, _meta.c.value).where(_meta.c.key.in_((HALT, TRIALS, lab.LAB))))
 _GATES = Statement(
     select(_rollouts.c.id, _rollouts.c.policy, _rollouts.c.open_rank, _spent)
     .outerjoin(_spent, _spent.c.rollout_id == _rollouts.c.id)

@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from fota_server import dynamic, groups, hand_out, orders, rollouts, scopes
+from fota_server import dynamic, groups, hand_out, lab, orders, rollouts, scopes
 from fota_server.database import Database
 from fota_server.decide import RolloutState
 from fota_server.filters import MAX_FILTER
@@ -224,6 +224,21 @@ class OrderHandlers:
         """POST unhalt."""
         await self._database.write(hand_out.unhalt, operator.name)
         return JSONResponse(await self._database.read(hand_out.limits))
+
+    async def show_policies(self, _request: Request, _operator: Operator) -> JSONResponse:
+        """GET policies: what has to hold for every order, whoever gives it."""
+        return JSONResponse({"lab": await self._database.read(lab.shown)})
+
+    async def set_lab(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST policies/lab {"group": name or null, ? "devices"}: who confirms each release first."""
+        body = await read_json(request, {"group", "devices"})
+        if "group" not in body:
+            raise InputError("group is missing; null: no lab", "json")
+        group, devices = text_of(body, "group"), body.get("devices")
+        if devices is not None and (not isinstance(devices, int) or isinstance(devices, bool)):
+            raise InputError("devices has to be a number, or null", "json")
+        await self._database.write(lab.set_lab, group, devices, operator.name)
+        return JSONResponse({"lab": await self._database.read(lab.shown)})
 
     async def cancel_rollout(self, request: Request, operator: Operator) -> JSONResponse:
         """POST rollouts/{id}/cancel; 202: targets are still being closed."""

@@ -30,6 +30,7 @@
 | POST rollouts/{id}/approve | operate | open the next wave |
 | GET rollouts/{id}/rollback | see | what that would do, in numbers |
 | POST rollouts/{id}/rollback | operate | cancel it, and send each device that was given it back |
+| GET policies; POST policies/lab {"group", ? "devices"} | see; administer | what holds for every order |
 | GET limits; POST limits {"trials"} | see; operate | how many devices may be on trial, over all rollouts |
 | POST halt {? "reason"}, unhalt | operate | stop all rollouts and rollbacks; let them go on |
 | POST rollbacks | operate | send a device or a group back |
@@ -252,6 +253,8 @@ class OperatorPlane:
                 Route("/api/v1/rollouts/{id:row}/rollback", operate(orders.take_back), methods=["POST"]),
                 Route("/api/v1/limits", read(orders.show_limits), methods=["GET"]),
                 Route("/api/v1/limits", operate(orders.set_limits), methods=["POST"]),
+                Route("/api/v1/policies", read(orders.show_policies), methods=["GET"]),
+                Route("/api/v1/policies/lab", administer(orders.set_lab), methods=["POST"]),
                 Route("/api/v1/halt", operate(orders.halt), methods=["POST"]),
                 Route("/api/v1/unhalt", operate(orders.unhalt), methods=["POST"]),
                 Route("/api/v1/rollbacks", operate(orders.start_rollback), methods=["POST"]),

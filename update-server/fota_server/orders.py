@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, case, func, insert, literal, select, update
 
-from fota_server import dynamic, schema, wave_work
+from fota_server import dynamic, lab, schema, wave_work
 from fota_server.catalog import barred_releases, find_release
 from fota_server.database import Database, now, record_audit
 from fota_server.decide import OPEN, UNDER_WAY, WORKED_ON, RolloutState, TargetState
@@ -93,7 +93,7 @@ def _require_scope(connection: Connection, scope: Scope) -> None:
 
 def preview(connection: Connection, order: Order, root: Root) -> dict[str, Any]:
     """Return what an order would do, in numbers: ``moves`` by release and release that runs, ``left_out`` by
-    reason, each with its number of devices.
+    reason, ``lab`` by release that devices would wait for (`lab.waiting`); each with its number of devices.
     """
     plan = planned(order, barred_releases(connection, root))
     numbers = func.count().label("devices"), func.min(plan.c.device_id).label("first")
@@ -109,12 +109,14 @@ def preview(connection: Connection, order: Order, root: Root) -> dict[str, Any]:
         .order_by(func.count().desc(), plan.c.reason)
     )
     to = [dict(row) for row in connection.execute(moves).mappings()]
+    wanted = select(plan.c.device_id, plan.c.release_id).where(plan.c.reason.is_(None)).subquery()
     return {
         "kind": order.kind,
         "scope": str(order.scope),
         "total": sum(row["devices"] for row in to),
         "moves": to,
         "left_out": [dict(row) for row in connection.execute(left).mappings()],
+        "lab": lab.waiting(connection, wanted),
     }
 
 

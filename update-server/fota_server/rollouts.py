@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, case, exists, func, literal, select, update
 
-from fota_server import schema, wave_work
+from fota_server import lab, schema, wave_work
 from fota_server.database import now, record_audit
 from fota_server.decide import OPEN, UNDER_WAY, VERDICTS, WORKED_ON, RolloutState, TargetState
 from fota_server.hand_out import is_halted, policy_of
@@ -169,7 +169,10 @@ def show(connection: Connection, rollout_id: int) -> dict[str, Any]:
         policy = policy_of(row["policy"])
         waves = wave_work.shown(connection, rollout_id, policy, now())
         shown |= {"policy": policy.to_json(), "digest": row["chain"], "waves": waves}
-    return shown | {"left_out": left_out, "not_covered": _not_covered(connection, row)}
+    mine = _targets.c.rollout_id == rollout_id, _targets.c.state == TargetState.PENDING
+    wanted = select(_targets.c.device_id, _targets.c.release_id).where(*mine).subquery()
+    rest = {"not_covered": _not_covered(connection, row), "lab": lab.waiting(connection, wanted)}
+    return shown | {"left_out": left_out} | rest
 
 
 def _not_covered(connection: Connection, row: Any) -> int:  # noqa: ANN401 - a driver's row
