@@ -19,6 +19,7 @@ from fota_cli.waves import (
     policy_of,
     policy_options,
     read_plan,
+    tell_comparison,
     tell_lab,
     tell_left_out,
     tell_plan,
@@ -256,6 +257,7 @@ def show_rollout(
         click.echo(HALTED)
     tell_waves(answer)
     tell_lab(answer["lab"])
+    tell_comparison(answer["comparison"])
     tell_left_out(answer["left_out"])
     if answer["not_covered"]:
         click.echo(f"not covered: {answer['not_covered']} device(s) that joined the group later")

@@ -289,6 +289,23 @@ def tell_waves(answer: dict[str, Any]) -> None:
         click.echo(table(("WAVE", "SIZE", "PHASE", *numbers, "SINCE", "OVER WHEN"), rows))
 
 
+def tell_comparison(found: dict[str, Any] | None) -> None:
+    """Print what came of those who were given a release, and of those held back."""
+    if found is None:
+        return
+    click.echo("compared with those held back" + (":" if found["final"] else ", so far:"))
+    rows = [
+        (item["question"], *(_arm(item[name]) for name in ("updated", "held_back")), item["p"], item["word"])
+        for item in found["questions"]
+    ]
+    click.echo(table(("", "UPDATED", "HELD BACK", "CHANCE", "VERDICT"), rows))
+
+
+def _arm(arm: dict[str, Any]) -> str:
+    low, high = (f"{100 * share:.1f}" for share in arm["interval"])
+    return f"{arm['cases']} of {arm['devices']} ({low} to {high} %)"
+
+
 @click.command("approve", cls=Command)
 @click.argument("number", type=Whole())
 @connected

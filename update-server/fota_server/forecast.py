@@ -5,10 +5,10 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from fota_server.plan import Order, page_end, planned
+from fota_server.plan import HELD_BACK, Order, page_end, planned
 from fota_server.promise import head, link
 from fota_server.wave_policy import Kind, Policy
-from fota_server.wave_work import HELD_BACK, places, why_empty
+from fota_server.wave_work import places, why_empty
 from fota_server.waves import bounds, group_of, wave_devices
 from fota_wire.errors import InputError, VerifyError
 

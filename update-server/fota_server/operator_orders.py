@@ -1,10 +1,13 @@
 """The operator plane's handlers of orders: rollouts, rollbacks, and the groups that they are given to."""
 
+from typing import Any
+
+from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from fota_server import dynamic, groups, hand_out, lab, orders, rollouts, scopes
-from fota_server.database import Database
+from fota_server import dynamic, groups, hand_out, holdback, lab, orders, rollouts, scopes
+from fota_server.database import Database, now
 from fota_server.decide import RolloutState
 from fota_server.filters import MAX_FILTER
 from fota_server.operator_input import (
@@ -151,8 +154,13 @@ class OrderHandlers:
         return page("rollouts", views, limit, "id")
 
     async def show_rollout(self, request: Request, _operator: Operator) -> JSONResponse:
-        """GET rollouts/{id}: in numbers."""
-        return JSONResponse(await self._database.read(rollouts.show, request.path_params["id"]))
+        """GET rollouts/{id}: in numbers, ``comparison`` with what was held back among them."""
+
+        def work(connection: Connection, number: int) -> dict[str, Any]:
+            shown = rollouts.show(connection, number)
+            return shown | {"comparison": holdback.compared(connection, number, now())}
+
+        return JSONResponse(await self._database.read(work, request.path_params["id"]))
 
     async def list_targets(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET rollouts/{id}/devices?state&after&limit; ``state``: words with commas between them."""

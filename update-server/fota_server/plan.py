@@ -26,10 +26,11 @@ from sqlalchemy import (
 from sqlalchemy.sql.selectable import NamedFromClause
 
 from fota_server import fits, schema
-from fota_server.decide import HELD, UNDER_WAY, TargetState
+from fota_server.decide import HELD, OPEN, UNDER_WAY, TargetState
 from fota_server.wave_policy import Policy
 
 UPDATE, ROLLBACK = "update", "rollback"
+HELD_BACK = "held back, for comparison"
 UNPROVED = 'it can only say that it is done (DDI), not prove it: a policy with "said": true counts that'
 
 _devices, _targets, _releases, _rollouts = schema.devices, schema.targets, schema.releases, schema.rollouts
@@ -237,6 +238,7 @@ def _reason(
             (told, rollout + " brought this release to it already, and it said so"),
             (same, rollout + " wants this release of it already"),
         ]
+        reasons += _reasons_of_comparison(order)
     reasons.append((_is_of_another_class(goal), "the device runs firmware of another class"))
     reasons += fits.reasons(goal)
     if order.policy and order.at_least is not None:
@@ -252,6 +254,16 @@ def _reason(
     return case(
         *((when, literal(why) if isinstance(why, str) else why) for when, why in reasons), else_=null()
     )
+
+
+def _reasons_of_comparison(order: Order) -> list[tuple[ColumnElement[bool], ColumnElement[str] | str]]:
+    """A rollout of the same release that has not ended holds the device back: other orders wait for that."""
+    of, left = _rollouts.alias("compares"), schema.left_out
+    same = of.c.release_id == order.release_id, of.c.state.in_(OPEN)
+    mine = left.c.rollout_id == of.c.id, left.c.device_id == _devices.c.id, left.c.reason == HELD_BACK
+    number = select(func.max(of.c.id)).where(*same, *mine).correlate(_devices).scalar_subquery()
+    told = literal("rollout ") + cast(number, String) + " holds it back, for comparison, until it ends"
+    return [(exists().where(*same, *mine).correlate(_devices), told)]
 
 
 def _reasons_to_stay(

@@ -15,7 +15,7 @@ from fota_server.database import now as clock
 from fota_server.database import record_audit
 from fota_server.decide import CLOSED, GIVEN_UP, ON_TRIAL, RolloutState, TargetState
 from fota_server.hand_out import is_halted, policy_of
-from fota_server.plan import Order
+from fota_server.plan import HELD_BACK, Order
 from fota_server.promise import BROKEN, link
 from fota_server.wave_policy import Kind, Policy, Terms
 from fota_server.waves import (
@@ -37,7 +37,6 @@ from fota_wire.errors import VerifyError
 _rollouts, _targets, _devices, _waves = schema.rollouts, schema.targets, schema.devices, schema.waves
 
 _FORGIVEN = _targets.c.forgiven.is_not(None)
-HELD_BACK = "held back, for comparison"
 
 
 # -- planning ------------------------------------------------------------------------------------------------
