@@ -65,7 +65,7 @@ firmware: toolchain $(READY)
 # MicroPython and mbedTLS come from Debian's archive (agent/firmware/README.md).
 AGENT_VERSIONS := 1.0.0 1.1.0 1.2.0-fail
 agent-firmware: agent-toolchain
-	@for chip in stm32l4 esp32c3; do for version in $(AGENT_VERSIONS); do \
+	@for chip in stm32l4 stm32u5 esp32c3; do for version in $(AGENT_VERSIONS); do \
 	  $(MAKE) --no-print-directory -C agent/firmware CHIP=$$chip VERSION=$$version || exit 1; done; done
 	@$(MAKE) --no-print-directory -C agent/firmware TLS12=1
 	@$(MAKE) --no-print-directory -C agent/firmware unix

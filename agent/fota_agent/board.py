@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def detect() -> "Board":
-    """Return this board: ESP32, STM32L4, or a Linux gateway (its folder: FOTA_GATEWAY, or /var/lib/fota).
+    """Return this board: ESP32, STM32, or a Linux gateway (its folder: FOTA_GATEWAY, or /var/lib/fota).
 
     Raises:
         DeviceError: no such board, or factory data or crypto element are not usable.
@@ -29,6 +29,10 @@ def detect() -> "Board":
         from fota_agent.boards.chip_stm32l4 import ChipBoard
 
         return ChipBoard()
+    if platform == "fota-stm32u5":
+        from fota_agent.boards import chip_stm32u5
+
+        return chip_stm32u5.ChipBoard()
     if platform == "fota-esp32c3":
         from fota_agent.boards import chip_esp32c3
 

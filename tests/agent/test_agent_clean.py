@@ -33,7 +33,7 @@ LAZY_IN = {"agent.py": LAZY - {"fota_wire.files"}, "aio.py": {"fota_agent.runner
 LIES = Path(__file__).parent / "lies.py"
 ON_DEVICES = {
     "chip.py": {"chip", "gc"},
-    "chip_stm32l4.py": {"chip", "flash", "machine"},
+    "chip_stm32.py": {"chip", "flash", "machine"},
     "chip_esp32c3.py": {"bus", "chip", "esp", "machine"},
     "esp32.py": {"esp"},
     "tls_micropython.py": {"gc", "tls"},

@@ -18,6 +18,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -251,7 +252,8 @@ PARTS: dict[str, tuple[Callable[[], dict[str, float]], dict[str, float]]] = {
     "signing": (signing, BUDGETS),
     "agent on a gateway": (bench_agent.measure, bench_agent.BUDGETS),
     "agent on the chip": (bench_chip.measure, bench_chip.BUDGETS),
-    "agent on the ESP32-C3": (bench_chip.measure_c3, bench_chip.C3_BUDGETS),
+    "agent on the STM32U585": (partial(bench_chip.measure_other, bench_chip.U5), bench_chip.OTHER_BUDGETS),
+    "agent on the ESP32-C3": (partial(bench_chip.measure_other, bench_chip.C3), bench_chip.OTHER_BUDGETS),
     "agent's heap": (bench_chip.measure_heap, bench_chip.BUDGETS),
 }
 

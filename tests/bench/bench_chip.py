@@ -1,5 +1,5 @@
 """The agent on the chip: text, RAM, heap, stack, instructions of a TLS 1.3 handshake and of a 256 KiB
-download; the heap of a whole update. On the ESP32-C3 under its name.
+download; the heap of a whole update. Of other chips than the default under their names.
 
 Real server, real TLS, the key in the modelled element; the chip counts instructions exactly. ``bench.py``
 puts this under ``agent``; where MicroPython's sources cannot be had it says so and leaves it out.
@@ -29,15 +29,22 @@ BUDGETS = {
 HEAP_STEP = 4 * 1024
 HEAP_RUNS = 5  # how the heap is broken up differs from run to run
 IMAGE = 256 * 1024
-C3 = "esp32c3"
-C3_BUDGETS = {
+U5, C3 = "stm32u585", "esp32c3"
+OTHER_BUDGETS = {
+    f"{U5}.chip_handshake_instructions": 70_000_000,
+    f"{U5}.chip_download_256k_instructions": 90_000_000,
+    f"{U5}.chip_stack_bytes": 8 * 1024,
     f"{C3}.chip_handshake_instructions": 90_000_000,
     f"{C3}.chip_download_256k_instructions": 280_000_000,
     f"{C3}.chip_stack_bytes": 8 * 1024,
 }
-TOOLS = {DEFAULT: "arm-none-eabi-", C3: "riscv64-unknown-elf-"}
-IN_FLASH = {DEFAULT: (".text", ".data"), C3: (".flash.appdesc", ".flash.text", ".iram", ".dram")}
-IN_RAM = {DEFAULT: (".data", ".bss"), C3: (".iram", ".dram", ".bss")}
+TOOLS = {DEFAULT: "arm-none-eabi-", U5: "arm-none-eabi-", C3: "riscv64-unknown-elf-"}
+IN_FLASH = {
+    DEFAULT: (".text", ".data"),
+    U5: (".text", ".data"),
+    C3: (".flash.appdesc", ".flash.text", ".iram", ".dram"),
+}
+IN_RAM = {DEFAULT: (".data", ".bss"), U5: (".data", ".bss"), C3: (".iram", ".dram", ".bss")}
 
 
 def sizes(elf: Path, name: str) -> dict[str, int]:
@@ -46,11 +53,11 @@ def sizes(elf: Path, name: str) -> dict[str, int]:
     out = subprocess.run(tool, capture_output=True, text=True, check=True).stdout
     rows = {row[0]: int(row[1]) for row in map(str.split, out.splitlines()) if row and row[0][0] == "."}
     ends = chip_world.Machine.symbols(elf)
-    rest = ends["linker_stack_top"] - ends["linker_heap_start"]
+    heap = ends["linker_heap_end"] - ends["linker_heap_start"]
     return {
         "chip_text_bytes": sum(rows[part] for part in IN_FLASH[name]),
-        "chip_ram_bytes": sum(rows[part] for part in IN_RAM[name]) + rest,
-        "chip_heap_bytes": ends["linker_heap_end"] - ends["linker_heap_start"],
+        "chip_ram_bytes": sum(rows[part] for part in IN_RAM[name]) + heap + ends["linker_stack_size"],
+        "chip_heap_bytes": heap,
     }
 
 
@@ -63,9 +70,9 @@ def padded(elf: Path, folder: Path, size: int) -> Path:
     return out
 
 
-def measure_c3() -> dict[str, int]:
-    """Return the ESP32-C3's, under its name."""
-    return {f"{C3}.{what}": value for what, value in measure(C3).items()}
+def measure_other(name: str) -> dict[str, int]:
+    """Return another chip's, under its name."""
+    return {f"{name}.{what}": value for what, value in measure(name).items()}
 
 
 def measure(name: str = DEFAULT) -> dict[str, int]:
@@ -140,7 +147,7 @@ def measure_handshake(world: chip_world.ChipWorld) -> int:
 
 def measure_download(world: chip_world.ChipWorld, elf: Path) -> int:
     """From the erase of the slot to the good digest of what was written: TLS, flash, and the hash of it."""
-    app = padded(elf, world.folder, IMAGE) if world.row.NAME == DEFAULT else elf  # as large as that by itself
+    app = padded(elf, world.folder, IMAGE) if world.row.NAME != C3 else elf  # as large as that by itself
     image = world.release_chip("1.4.0", 2, app=app)
     size = image.stat().st_size
     world.fota("rollout", "start", "1.4.0", "--device", world.device_id)
@@ -151,5 +158,5 @@ def measure_download(world: chip_world.ChipWorld, elf: Path) -> int:
 
 
 if __name__ == "__main__":
-    for name, value in (measure() | measure_c3() | measure_heap()).items():
-        print(f"{name:42}{value:>14,}{(BUDGETS | C3_BUDGETS).get(name, 0):>14,}")
+    for name, value in (measure() | measure_other(U5) | measure_other(C3) | measure_heap()).items():
+        print(f"{name:42}{value:>14,}{(BUDGETS | OTHER_BUDGETS).get(name, 0):>14,}")

@@ -1,6 +1,6 @@
-"""Campaigns `agent_power` and `esp32c3_agent_power`: the supply fails at every flash operation of the agent
-on the chip, while it writes an update: its own store, every double word (of SPI flash: every page) of the
-new image, the journal record that asks for the trial.
+"""Campaigns `agent_power`, of each chip: the supply fails at every flash operation of the agent on the chip,
+while it writes an update: its own store, every unit (double word, quad-word, page of SPI flash) of the new
+image, the journal record that asks for the trial.
 
 One whole update is done once with a real server over real TLS, and what the network answered is kept on
 a tape. Each part replays the tape on the same device, to the same instruction, and goes through the

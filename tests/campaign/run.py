@@ -68,6 +68,7 @@ CAMPAIGNS = {
     "stm32u585_skip_clang": Campaign("skip", f"{device.U5}clang", FEWER, stride=19),
     "stm32u585_bit_flip": Campaign("bit_flip", f"{device.U5}gcc", FLIP_SCENARIOS, stride=5),
     "stm32u585_i2c": Campaign("i2c", f"{device.U5}gcc"),
+    "stm32u585_agent_power": Campaign("agent", f"{device.U5}gcc"),
     "esp32c3_power_cut": Campaign("power", f"{device.C3}gcc", effort=(12, 4, 0.3)),
     "esp32c3_skip_gcc": Campaign("skip", f"{device.C3}gcc", tuple(glitch.SCENARIOS), stride=29, among=3),
     "esp32c3_skip_clang": Campaign("skip", f"{device.C3}clang", FEWER, stride=29, among=3),

@@ -35,6 +35,14 @@ def test_power_cuts_while_the_rom_writes_page_after_page_lose_nothing(update):
     assert result.cases >= 20
 
 
+def test_power_cuts_all_over_an_update_of_the_second_chip_lose_nothing(update):
+    """Its units are quad-words, its banks change places by an option byte."""
+    campaign_agent.prepare("stm32u585")
+    result = campaign_agent.campaign(7, STRIDE, chip="stm32u585")
+    assert result.cases > 10
+    assert result.failures == []
+
+
 def test_cut_around_the_request_boots_the_old_image_or_the_new(update):
     """The last flash operations: the store, and the journal record that asks for the trial."""
     walk = campaign_agent.Walk()

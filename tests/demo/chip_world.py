@@ -147,7 +147,7 @@ class ChipWorld(World):
 
     def _stack(self) -> tuple[int, int]:
         names = Machine.symbols(firmware("1.0.0", self.row.NAME))
-        return names["linker_heap_end"], names["linker_stack_top"]
+        return names["linker_stack_top"] - names["linker_stack_size"], names["linker_stack_top"]
 
     def boot_report(self) -> BootReport:
         """Return what the bootloader left in RAM."""

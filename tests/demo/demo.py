@@ -29,7 +29,6 @@ ATTACKS = 9
 CUT_IN_DOWNLOAD = (5, 3)  # flash operation, from the first byte on; seed of what is left in the cells
 CUT_IN_BOOTLOADER = (1, 7)  # from power-on: its record that the trial begins
 REFUSED: list[str] = []
-NO_FIRMWARE = "left out: the agent's firmware has no port for it"
 
 
 def expect(fact: bool, what: str) -> None:
@@ -261,10 +260,7 @@ def main(folder: Path, chip: str = DEFAULT) -> int:
     try:
         with never_silent():
             story(world)
-            if KITS[chip].own_firmware:
-                two_devices.story(folder / "two", expect, chip)
-            else:
-                shown("two devices, one agent", NO_FIRMWARE)
+            two_devices.story(folder / "two", expect, chip)
             if chip == DEFAULT:  # gateways are the same beside every chip
                 in_waves.story(folder / "waves", expect)
     except FotaError as exc:

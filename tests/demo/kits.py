@@ -14,18 +14,17 @@ from fota_wire.chips import esp32c3, stm32l476, stm32u585
 
 class Kit(NamedTuple):
     """``words``: what its flash counts as programmed at once; a rollback writes fewer than ``most_words``, an
-    image has more. ``own_firmware``: the agent is built as the chip's own firmware (`make agent-firmware`).
+    image has more.
     """
 
     words: str
     most_words: int
-    own_firmware: bool
 
 
 KITS = {
-    stm32l476.NAME: Kit(words="double words", most_words=256, own_firmware=True),
-    stm32u585.NAME: Kit(words="quad-words", most_words=128, own_firmware=False),
-    esp32c3.NAME: Kit(words="flash pages", most_words=64, own_firmware=True),
+    stm32l476.NAME: Kit(words="double words", most_words=256),
+    stm32u585.NAME: Kit(words="quad-words", most_words=128),
+    esp32c3.NAME: Kit(words="flash pages", most_words=64),
 }
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPO / "tests"))
 
-from kits import KITS, why_no_story  # noqa: E402
+from kits import why_no_story  # noqa: E402
 from lifeline import hold  # noqa: E402
 
 from fota_wire.host_chips import CHIPS, DEFAULT  # noqa: E402
@@ -23,16 +23,11 @@ LOGS = REPO / "build" / "logs"
 SAY_S = 15
 TAIL = 20
 STORY = ".venv/bin/python", "tests/demo/demo.py", "build/demo"
-OWN_FIRMWARE = (
-    "firmware",
-    "MicroPython, mbedTLS and the agent, for the chip",
-    "3 min",
-    ("agent-firmware-if-any",),
-)
 PHASES = (  # name, what for, expected time where all is new, targets of make
     ("tools", "compilers, SoftHSM2 and such, from Debian", "1 to 3 min", ("toolchain", "oracles")),
     ("python", "a virtual environment with our libraries", "1 min", (".venv/.ready",)),
     ("bootloader", "bootloader and sample application", "1 min", ("firmware",)),
+    ("firmware", "MicroPython, mbedTLS and the agent, for the chips", "4 min", ("agent-firmware-if-any",)),
 )
 
 
@@ -43,20 +38,17 @@ def main(chip: str = DEFAULT) -> int:
         return 2
     hold()
     LOGS.mkdir(parents=True, exist_ok=True)
-    alone = not KITS[chip].own_firmware
-    phases = PHASES if alone else (*PHASES, OWN_FIRMWARE)
-    total = len(phases) + 1
-    picture = Path(__file__).with_name("picture-one.txt" if alone else "picture.txt").read_text()
+    total = len(PHASES) + 1
+    picture = Path(__file__).with_name("picture.txt").read_text()
     print(picture.replace("CHIP", CHIPS[chip].TITLE))
     print(f"{total} phases; what was built before is not built again. The compilers' words go into")
     print(f"{LOGS.relative_to(REPO)}/.\n", flush=True)
-    for number, (name, what, expected, targets) in enumerate(phases, 1):
+    for number, (name, what, expected, targets) in enumerate(PHASES, 1):
         print(f"[{number}/{total}] {name:10}  {what} (new: {expected})", flush=True)
         code = prepare(LOGS / f"{name}.log", targets)
         if code:
             return code
-    minutes = "1 to 2 min" if alone else "3 to 5 min"
-    print(f"[{total}/{total}] {'story':10}  what this is about ({minutes})", flush=True)
+    print(f"[{total}/{total}] {'story':10}  what this is about (3 to 5 min)", flush=True)
     return subprocess.run((*STORY, chip), cwd=REPO).returncode
 
 

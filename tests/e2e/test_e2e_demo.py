@@ -148,20 +148,12 @@ def test_power_fails_as_the_trial_begins_and_the_trial_begins_all_the_same(told:
     assert re.search(r"power cut while (programming|erasing)", part)
 
 
-def test_what_a_chip_cannot_show_is_in_the_table_with_its_reason(chip: str, printed: str) -> None:
+def test_what_a_chip_cannot_show_is_in_the_table_with_its_reason(printed: str) -> None:
     table = printed[printed.index("What was shown") :]
-    if KITS[chip].own_firmware:
-        assert "left out" not in table or "left out: MicroPython" in printed
-    else:
-        assert re.search(
-            r"two devices, one agent \.+ left out: the agent's firmware has no port for it", table
-        )
+    assert "left out" not in table or "left out: MicroPython" in printed
 
 
-def test_two_devices_update_and_go_back_or_the_demo_says_why_not(chip: str, told: str) -> None:
-    if not KITS[chip].own_firmware:
-        assert "Two devices, one agent" not in told
-        return
+def test_two_devices_update_and_go_back_or_the_demo_says_why_not(told: str) -> None:
     part = told[told.index("Two devices, one agent") :]
     if "left out: MicroPython" in part:
         pytest.skip("MicroPython is not there: make agent-firmware says why")

@@ -15,7 +15,7 @@ import chip_world
 
 from fota_wire.host_chips import DEFAULT
 
-TOOLS = {DEFAULT: "arm-none-eabi-", "esp32c3": "riscv64-unknown-elf-"}
+TOOLS = {DEFAULT: "arm-none-eabi-", "stm32u585": "arm-none-eabi-", "esp32c3": "riscv64-unknown-elf-"}
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,8 @@ from fota_wire.layout import SLOT_A, SLOT_B, SLOT_NAMES, other_slot
 pytestmark = pytest.mark.slow
 
 
-STACK = {DEFAULT: 7 * 1024, "esp32c3": 8 * 1024}  # of 8 and 16 KiB, 1 KiB of which is MicroPython's reserve
+# of 8, 16 and 16 KiB, 1 KiB of which is MicroPython's reserve
+STACK = {DEFAULT: 7 * 1024, "stm32u585": 8 * 1024, "esp32c3": 8 * 1024}
 MOST_INSTRUCTIONS = 600_000_000  # four times what it takes; who waits without sleeping needs 160 M a second
 
 

@@ -14,7 +14,8 @@ from fota_vdev.parts.bus import Peripheral, UnmodelledError
 
 BOOT_ADDRESS = 0x0800_0000
 PLACES = {"FLASH": 0x4002_2000, "RCC": 0x4602_0C00, "IWDG": 0x4000_3000, "I2C1": 0x4000_5400,
-          "USART1": 0x4001_3800, "RNG": 0x420C_0800, "ICACHE": 0x4003_0400}  # fmt: skip
+          "USART1": 0x4001_3800, "RNG": 0x420C_0800, "ICACHE": 0x4003_0400,
+          "TIM2": 0x4000_0000}  # fmt: skip
 
 
 class RngU5(Rng):
@@ -64,7 +65,7 @@ class BoardU5(Board):
 
     def _attach(self, seed: int) -> None:
         blocks: tuple[Peripheral, ...] = (self.controller, self.rcc, self.iwdg, self.i2c, self.usart,
-                                          self.rng, Icache())  # fmt: skip
+                                          self.rng, self.timer, Icache())  # fmt: skip
         self._by_name = {p.name: p for p in (*blocks, self.scs, self.dwt, *self.gpio.values())}
         for name, base in PLACES.items():
             self.bus.attach(base, self._by_name[name])

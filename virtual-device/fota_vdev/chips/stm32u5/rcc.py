@@ -23,7 +23,7 @@ RESETS = {
 # peripheral: (enable register, bit)
 CLOCKS = {
     **{f"GPIO{port}": (0x8C, bit) for bit, port in enumerate("ABCDEFGH")},
-    "RNG": (0x8C, 18), "I2C1": (0x9C, 21), "USART1": (0xA4, 14),
+    "RNG": (0x8C, 18), "I2C1": (0x9C, 21), "TIM2": (0x9C, 0), "USART1": (0xA4, 14),
 }  # fmt: skip
 
 

@@ -1,11 +1,11 @@
-/* Where the bootloader starts the firmware on an STM32L476: vectors and memory. */
+/* Where the bootloader starts the firmware on an STM32: vectors and memory. */
 #include "start.h"
 
 #include <string.h>
 
+#include "journal_flash.h"
 #include "port/stm32/chip.h"
-#include "port/stm32l4/journal_flash.h"
-#include "port/stm32l4/registers.h"
+#include "registers.h"
 
 extern uint8_t linker_stack_top[], linker_data_start[], linker_data_end[], linker_data_load[],
     linker_bss_start[], linker_bss_end[];

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "modem.h"
-#include "port/stm32l4/registers.h"
+#include "registers.h"
 
 #define REGISTER(reg) REG(0x60000000 + (reg))
 

@@ -1,4 +1,5 @@
-"""I2C1 of the STM32L4 as a polling master, in the shape of ``machine.I2C`` (RM0351 chapter 39).
+"""I2C1 of an STM32 as a polling master, in the shape of ``machine.I2C`` (RM0351 chapter 39; the
+STM32U5 has the same cell, and its port B elsewhere).
 
 Whoever starts the chip switches on the clocks (kernel clock HSI16) and gives PB8 and PB9 their alternate
 function, open drain. Every wait is bounded.
@@ -9,7 +10,7 @@ if TYPE_CHECKING:
     from fota_agent.seams import Memory
 
 CR1, CR2, TIMINGR, ISR, ICR, RXDR, TXDR = (0x40005400 + at for at in (0, 4, 0x10, 0x18, 0x1C, 0x24, 0x28))
-GPIOB_MODER, GPIOB_BSRR = 0x48000400, 0x48000418
+MODER, BSRR = 0x00, 0x18  # of a port
 SCL, SDA = 8, 9
 PINS, OUTPUTS, ALTERNATE = 0b1111 << 2 * SCL, 0b0101 << 2 * SCL, 0b1010 << 2 * SCL
 PE, RD_WRN, START, AUTOEND = 1 << 0, 1 << 10, 1 << 13, 1 << 25
@@ -27,6 +28,8 @@ class I2c:
     Writing nothing to address 0 goes out at 100 kHz and is the wake pulse of the crypto element; everything
     else at 400 kHz.
     """
+
+    GPIOB = 0x48000400
 
     def __init__(self, mem32: "Memory") -> None:
         self._mem32 = mem32
@@ -54,13 +57,13 @@ class I2c:
     def _free(self) -> None:
         """Give nine clocks by hand: a device that a reset left in the middle of a byte lets go of SDA."""
         mem32 = self._mem32
-        others = mem32[GPIOB_MODER] & ~PINS
-        mem32[GPIOB_BSRR] = 1 << SCL | 1 << SDA
-        mem32[GPIOB_MODER] = others | OUTPUTS
+        others = mem32[self.GPIOB + MODER] & ~PINS
+        mem32[self.GPIOB + BSRR] = 1 << SCL | 1 << SDA
+        mem32[self.GPIOB + MODER] = others | OUTPUTS
         for _ in range(9):
-            mem32[GPIOB_BSRR] = 1 << SCL + 16
-            mem32[GPIOB_BSRR] = 1 << SCL
-        mem32[GPIOB_MODER] = others | ALTERNATE
+            mem32[self.GPIOB + BSRR] = 1 << SCL + 16
+            mem32[self.GPIOB + BSRR] = 1 << SCL
+        mem32[self.GPIOB + MODER] = others | ALTERNATE
 
     def _start(self, timing: int) -> None:
         """Set the bit rate; this also clears the state machine."""
@@ -98,3 +101,9 @@ class I2c:
             if isr & flags:
                 return isr
         return 0
+
+
+class I2cU5(I2c):
+    """The STM32U5's."""
+
+    GPIOB = 0x42020400

@@ -1,4 +1,4 @@
-/* Module `flash`: the STM32L476's flash, at its mapped addresses. */
+/* Module `flash`: an STM32's flash, at its mapped addresses; unit.h has what is one chip's. */
 #include <string.h>
 
 // clang-format off: MicroPython's headers first, ours change what `noreturn` means
@@ -6,15 +6,12 @@
 #include "py/objstr.h"
 #include "py/runtime.h"
 
-#include "port/stm32l4/journal_flash.h"
-#include "port/stm32l4/memory.h"
+#include "journal_flash.h"
+#include "memory.h"
+#include "unit.h"
 // clang-format on
 
-enum {
-  FLASH_SIZE = 1024 * 1024,
-  RAM_LOW = 0x20000000,
-  RAM_SIZE = 96 * 1024,
-};
+enum { RAM_LOW = 0x20000000 };
 
 static bool inside(uint32_t address, uint32_t length, uint32_t base, uint32_t size) {
   return address >= base && address - base <= size && length <= size - (address - base);
@@ -35,7 +32,7 @@ static mp_obj_t flash_view(mp_obj_t address_in, mp_obj_t length_in) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(flash_view_obj, flash_view);
 
-/* read(address, length) -> bytes of flash or RAM. A torn double word shows in ecc_fault(). */
+/* read(address, length) -> bytes of flash or RAM. A torn unit shows in ecc_fault(). */
 static mp_obj_t flash_read(mp_obj_t address_in, mp_obj_t length_in) {
   const uint32_t address = (uint32_t)mp_obj_get_int_truncated(address_in);
   const uint32_t length = (uint32_t)mp_obj_get_int(length_in);
@@ -45,7 +42,7 @@ static mp_obj_t flash_read(mp_obj_t address_in, mp_obj_t length_in) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(flash_read_obj, flash_read);
 
-/* ecc_fault() -> True if a read since the last call hit a torn double word: the NMI tells. */
+/* ecc_fault() -> True if a read since the last call hit a torn unit: the NMI tells. */
 static mp_obj_t flash_ecc_fault(void) {
   return mp_obj_new_bool(fota_flash_ecc_fault());
 }
@@ -72,23 +69,24 @@ static bool reads_back(uint32_t address, const mp_buffer_info_t *data) {
   return same && !fota_flash_ecc_fault();
 }
 
-/* program(address, data): double words into erased flash. Those that are all ones hold that value
+/* program(address, data): whole units into erased flash. Those that are all ones hold that value
  * already and are left alone. OSError(EIO) if the controller reports an error, or the flash does
  * not read back. */
 static mp_obj_t flash_program(mp_obj_t address_in, mp_obj_t data_in) {
   const uint32_t address = (uint32_t)mp_obj_get_int_truncated(address_in);
   mp_buffer_info_t data;
   mp_get_buffer_raise(data_in, &data, MP_BUFFER_READ);
-  if (!inside(address, data.len, BANK_LOW, FLASH_SIZE) || address % 8 != 0 || data.len % 8 != 0)
-    mp_raise_ValueError(MP_ERROR_TEXT("whole double words of flash only"));
-  const fota_flash_t *flash = &fota_journal_bank2_runs; /* its context is the start of all flash */
-  for (uint32_t at = 0; at < data.len; at += 8) {
-    uint32_t words[2];
-    memcpy(words, (const uint8_t *)data.buf + at, sizeof words);
-    if ((words[0] & words[1]) == UINT32_MAX) continue;
-    const uint32_t offset = address - BANK_LOW + at;
-    if (flash->program(flash->context, offset, words, sizeof words) != FOTA_OK)
-      mp_raise_OSError(MP_EIO);
+  if (!inside(address, data.len, BANK_LOW, FLASH_SIZE) || address % UNIT != 0 ||
+      data.len % UNIT != 0)
+    mp_raise_ValueError(MP_ERROR_TEXT("whole units of flash only"));
+  for (uint32_t at = 0; at < data.len; at += UNIT) {
+    uint32_t words[UNIT / 4];
+    uint32_t all = UINT32_MAX;
+    memcpy(words, (const uint8_t *)data.buf + at, UNIT);
+    for (uint32_t i = 0; i < UNIT / 4; i++)
+      all &= words[i];
+    if (all == UINT32_MAX) continue;
+    if (program_unit(address + at, words) != FOTA_OK) mp_raise_OSError(MP_EIO);
   }
   if (!reads_back(address, &data)) mp_raise_OSError(MP_EIO);
   return mp_const_none;
