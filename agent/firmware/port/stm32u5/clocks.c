@@ -1,6 +1,7 @@
-/* STM32U575/U585 as this firmware runs it: 16 MHz from HSI16, which voltage range and wait states of
- * reset allow; random numbers from HSI48; the instruction cache off, as the flash driver wants it
- * (confirm on silicon how much it would give). The bootloader has left the chip as after a reset. */
+/* STM32U575/U585 as this firmware runs it: 16 MHz from HSI16, which voltage range and wait states
+ * of reset allow; random numbers from HSI48; the instruction cache off, as the flash driver wants
+ * it (confirm on silicon how much it would give). The bootloader has left the chip as after a
+ * reset. */
 #include "port/stm32u5/registers.h"
 #include "start.h"
 #include "stm32/counter.h"
