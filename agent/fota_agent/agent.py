@@ -161,8 +161,8 @@ class Agent:
         """Have the server show ``value``, anything that JSON says in 256 bytes, as the last of ``topic``.
 
         It goes with the next check-in, soon if ``urgent``, and is kept over a reset and without network:
-        the last 24 values, 2 KiB. A power cut may lose those of the last half hour. A map in front of a text
-        is the value, as other SDKs have it.
+        the last 24 values, 2 KiB. A power cut may lose those of the last half hour, and want of memory all:
+        an update comes first. A map in front of a text is the value, as other SDKs have it.
 
         Raises:
             TypeError: topic is no text, or urgent not True or False.

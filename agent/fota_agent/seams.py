@@ -326,7 +326,7 @@ class Reader(Protocol):
 class Stream(Protocol):
     """A connected, authenticated byte stream; every failure is an OSError."""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Send all of ``data``."""
         ...
 

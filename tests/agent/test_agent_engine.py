@@ -4,10 +4,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fota_agent.engine import actions, trust
-from fota_agent.engine.engine import STARVED
-from fota_agent.engine.exchange import NONCE_LIFE_MS
-from fota_agent.engine.state import State
+from fota_agent.engine import actions, telemetry, trust
+from fota_agent.engine.engine import LOSING, STARVED
+from fota_agent.engine.exchange import LOST, NONCE_LIFE_MS
+from fota_agent.engine.state import MAX_EVENTS, State
 from fota_agent.engine.state import decode as decode_state
 from fota_agent.engine.trial import TRIAL_MS
 from fota_wire import journal, layout, status
@@ -304,6 +304,146 @@ def test_want_of_memory_again_and_again_ends_in_a_fresh_start(world):
     ask(engine)
     assert engine.failed(99, starving).kind == actions.REBOOT
     assert engine.phase == actions.REBOOT
+
+
+def carried_out(world, engine, action, now):
+    """Return what follows an action for which there was memory; the server has 1.1.0 for the device."""
+    wanted = world.v2
+    follow = {
+        actions.IDLE: lambda: engine.timer(max(now, action.until)),
+        actions.NONCE: lambda: engine.nonce(now, NONCE),
+        actions.CHECKIN: lambda: engine.response(now, world.answer(NONCE, wanted, report_status="accepted")),
+        actions.COMPARE_RUNNING: lambda: engine.hashed(now, world.v1.digest),
+        actions.COMPARE_INACTIVE: lambda: engine.hashed(now, bytes(32)),
+        actions.ASK_DOWNLOAD: lambda: engine.allowed(now, True),
+        actions.ERASE: lambda: engine.erased(now),
+        actions.RESUME: lambda: engine.resumed(now, 0),
+        actions.FETCH: lambda: engine.fetched(now),
+        actions.COMPARE_WRITTEN: lambda: engine.hashed(now, wanted.digest),
+        actions.INSPECT: lambda: engine.inspected(now, 2, world.identity().class_id),
+        actions.ASK_INSTALL: lambda: engine.allowed(now, True),
+        actions.REQUEST: lambda: engine.requested(now),
+    }
+    return follow[action.kind]()
+
+
+class Talker:
+    """A device whose application publishes all that it may before each step, and whose store is full.
+
+    ``lacks(action, state)`` tells whether there is no memory for a step. ``published``, ``told``: how many
+    events and values there were, and how many of them a good check-in has carried.
+    """
+
+    def __init__(self, world, lacks) -> None:
+        self.world, self.lacks = world, lacks
+        self.state = State()
+        for number in range(MAX_EVENTS):
+            self.state.add_event("failed", f"event {number}")
+        for number in range(telemetry.MAX_VALUES):
+            telemetry.add(self.state, ("t", 0, str(number)))
+        self.failures = 0
+
+    def boot(self):
+        """Run until it resets; return the engine."""
+        engine = self.world.engine(self.state)
+        now, action = 0, engine.start(0)
+        while action.kind != actions.REBOOT:
+            for number in range(telemetry.MAX_VALUES):
+                engine.queue(("t", now, str(number)))
+            now = max(now, action.until)
+            if self.lacks(action, engine.state):
+                self.failures += 1
+                action = engine.failed(now, DeviceError("MemoryError: 480 bytes", NO_MEMORY))
+            else:
+                action = carried_out(self.world, engine, action, now)
+        self.state = decode_state(b"".join(engine.state.parts(100_000)))
+        return engine
+
+
+STEPS = (
+    actions.NONCE, actions.CHECKIN, actions.COMPARE_RUNNING, actions.COMPARE_INACTIVE, actions.ASK_DOWNLOAD,
+    actions.ERASE, actions.FETCH, actions.COMPARE_WRITTEN, actions.INSPECT, actions.ASK_INSTALL,
+    actions.REQUEST,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_what_waits_keeps_no_update_away_where_one_step_has_no_memory_beside_it(world, step):
+    talker = Talker(world, lambda action, state: action.kind == step and state.telemetry)
+    engine = talker.boot()
+    assert engine.state.pending is not None  # the update is under way
+    assert talker.failures == LOSING
+    (lost,) = [detail for code, detail in talker.state.events if code == LOST]
+    assert int(lost.split()[0]) >= telemetry.MAX_VALUES
+
+
+def test_what_waits_keeps_no_update_away_where_a_heap_is_in_pieces_once_it_was_there(world):
+    spoiled = []
+    talker = Talker(world, lambda _, state: spoiled or (state.telemetry and not spoiled.append(1)))
+    assert talker.boot().state.pending is None
+    assert talker.failures == STARVED
+    spoiled.clear()
+    assert talker.boot().state.pending is not None
+    assert talker.failures == STARVED
+
+
+def test_once_short_of_memory_a_device_tells_nothing_that_waits_and_then_more_and_more_of_it(world):
+    talker = Talker(world, lambda _, state: False)
+    engine = world.engine(talker.state)
+    told = []
+    for number in range(7):
+        engine.state.nonce = bytes(16)
+        engine.timer(10**6 * number)
+        action = engine.nonce(10**6 * number, NONCE)
+        told.append((len(action.request.telemetry), len(action.claims.events)))
+        if number < LOSING - 2:
+            engine.failed(10**6 * number, DeviceError("MemoryError", NO_MEMORY))
+        else:
+            engine.response(10**6 * number, world.answer(NONCE, None, report_status="accepted"))
+    assert told == [(16, 16), (0, 0), (0, 0), (1, 1), (3, 3), (7, 7), (13, 5)]
+    assert engine.state.telemetry == engine.state.events == []
+
+
+def test_how_a_trial_ended_is_not_lost_and_what_was_is_told_once_with_its_number(world):
+    talker = Talker(world, lambda _, state: True)
+    talker.state.events[3] = ("reverted", "AP1 self-test")
+    for _ in range(2):
+        talker.boot()
+    kinds = [code for code, _ in talker.state.events]
+    assert kinds == ["reverted", LOST, "failed"]
+    engine = world.engine(talker.state)
+    engine.queue(("t", 0, "1"))
+    assert engine.state.telemetry == []
+    ask(engine)
+    engine.response(10, world.answer(NONCE, None))
+    (lost,) = [detail for code, detail in engine.state.events if code == LOST]
+    waited = MAX_EVENTS - 1 + telemetry.MAX_VALUES
+    published = 2 * STARVED * 2 * telemetry.MAX_VALUES
+    assert waited < int(lost.split()[0]) <= waited + published
+    engine.queue(("t", 0, "2"))
+    assert engine.state.telemetry == [("t", 0, "2")]
+
+
+def test_what_is_published_while_an_update_waits_for_consent_is_kept_but_over_no_fresh_start(world):
+    engine = world.engine()
+    starving = DeviceError("MemoryError: 480 bytes", NO_MEMORY)
+    for _ in range(LOSING):
+        ask(engine)
+        engine.failed(1, starving)
+    engine.queue(("t", 0, "1"))
+    assert engine.state.telemetry == []
+    ask(engine)
+    engine.response(10, world.answer(NONCE, world.v2))
+    engine.hashed(11, world.v1.digest)
+    assert engine.hashed(12, bytes(32)).kind == actions.ASK_DOWNLOAD
+    engine.allowed(12, False)
+    engine.queue(("t", 0, "2"))
+    assert engine.state.telemetry == [("t", 0, "2")]
+    for _ in range(STARVED - LOSING):
+        action = engine.failed(13, starving)
+    assert action.kind == actions.REBOOT
+    assert engine.state.telemetry == []
+    assert (LOST, "5 events and values, for want of memory") in engine.state.events  # 3 are of the failures
 
 
 def test_want_of_memory_that_is_got_over_counts_no_more(world):

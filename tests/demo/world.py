@@ -120,14 +120,14 @@ class World:
             "root", "new", *three, "--assign-key", self.keys / "assign.pem", *signers, "-o", self.root
         )
 
-    def start_server(self) -> None:
-        """Set up and start the server on free ports of the loopback.
+    def start_server(self, port: int = 0) -> None:
+        """Set up and start the server on the loopback, for devices at ``port``, 0: any that is free.
 
         Raises:
             StepFailed: it is not ready in 20 s.
         """
         data = self.folder / "server"
-        self.fota("server", "init", "--data", data, "--keys", self.keys, "--root", self.root, "--port", 0,
+        self.fota("server", "init", "--data", data, "--keys", self.keys, "--root", self.root, "--port", port,
                   "--operator-port", 0, "--interval", 1)  # fmt: skip
         self.run_server()
 

@@ -45,7 +45,7 @@ def encode(obj: object) -> bytes:
         TypeError: another type, a caller's mistake.
         ValueError: an integer beyond 64 bits.
     """
-    return b"".join([bytes(part) for part in encode_parts(obj)])
+    return b"".join([part if isinstance(part, bytes) else bytes(part) for part in encode_parts(obj)])
 
 
 def encode_parts(obj: object) -> "list[bytes | memoryview]":

@@ -18,7 +18,7 @@
 | REQUEST | write the journal: staged | requested: REBOOT |
 | REBOOT | reset | none: the next boot begins anew |
 
-From any state: failed, for want of memory again and again: REBOOT.
+From any state: failed, for want of memory again and again: what waits to be told is lost, then REBOOT.
 """
 
 TYPE_CHECKING = False

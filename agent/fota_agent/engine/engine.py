@@ -53,6 +53,7 @@ DEFER_MS = 60_000
 OFFER_MS = 3_600_000  # how long a local update may wait for the application's consent
 FOLLOW_UPS = 3
 REPORTED_FAILURES = 5  # so many failures in a row are worth an event
+LOSING = 4  # failures for want of memory, nothing gone well between them: what waits to be told is lost
 STARVED = 8  # failures for want of memory, nothing gone well between them: the heap is in pieces for good
 RUNS, READY, MISSING = "runs", "ready", "missing"
 
@@ -132,6 +133,10 @@ class Engine:
         at = max(now, self._not_before)
         self._poll_at = min(self._poll_at, at)
         return at
+
+    def queue(self, value: "tuple[str, int, str]") -> None:
+        """Keep a published value until the server has it, or there is no memory for what waits."""
+        self._exchange.queue(value)
 
     def unreadable(self) -> None:
         """The server says of the check-in that it is malformed; ``failed`` follows."""
@@ -262,6 +267,7 @@ class Engine:
             yes = False
         if not yes:
             self.deferred = True
+            self._exchange.open()
             return Action(IDLE, until=min(now + DEFER_MS, max(now, self._poll_at)))  # still asking
         self.deferred = False
         return self._write() if self.phase == ASK_DOWNLOAD else self._install()
@@ -286,7 +292,11 @@ class Engine:
             self.state.must_save()
         if self.failures == 1:  # something went well since the last one
             self._starved = 0
-        self._starved += error.code == NO_MEMORY
+        if error.code == NO_MEMORY:
+            self._starved += 1
+            self._exchange.lighten()
+            if self._starved in (LOSING, STARVED):
+                self._exchange.lose()
         if self.failures == REPORTED_FAILURES or isinstance(error, DeviceError):
             self.state.add_event("failed", policy.describe(error))
         self.outcome = str(error)
@@ -357,6 +367,7 @@ class Engine:
         """Nothing to install. Come back at once while the server lacks a report of it, else later."""
         self.failures, self.error = 0, None
         self.wanted = None
+        self._exchange.open()
         self.settled = self._exchange.is_reported(self.trial)
         if not (self.settled and not self.state.telemetry) and self._follow_ups < FOLLOW_UPS:
             self._follow_ups += 1

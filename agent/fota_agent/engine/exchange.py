@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from fota_agent.engine.trust import Trust
 
 NONCE_LIFE_MS = 300_000  # a handshake and the longest answer, on the slowest line
+LOST = "lost"  # code of an event; a boot that finds it keeps nothing that is published before ``open``
+TRIAL_ENDS = ("reverted", "rejected")  # codes of events that a rollout waits for
 INTERVAL_MAX_S = 7 * 86_400
 
 
@@ -24,7 +26,9 @@ class Exchange:
         self._nonce_at = 0
         self._claims: Claims | None = None
         self._values: list[tuple[str, int, str]] = []
-        self._most = checkin.MAX_TELEMETRY  # values in one check-in
+        self._closed = any(code == LOST for code, _ in state.events)  # for what is published
+        self._lost = 0
+        self._most = 0 if self._closed else checkin.MAX_TELEMETRY  # values, and events, in one check-in
         self._bare = False  # the last good check-in carried none
         self._reported: tuple[object, ...] | None = None
         self._interval_s = 1
@@ -58,6 +62,47 @@ class Exchange:
             self._tell_refused([self._values[0][0]])
         self._most = len(self._values) // 2
 
+    def queue(self, value: "tuple[str, int, str]") -> None:
+        """Keep a published value until the server has it."""
+        if self._closed:
+            self._lost += 1
+        else:
+            telemetry.add(self._state, value)
+
+    def lighten(self) -> None:
+        """There was no memory: of what waits nothing is told before a check-in was good without it."""
+        self._most = 0
+
+    def lose(self) -> None:
+        """There was none without it either: what waits is lost, all but how the last trial ended, and nothing
+        is kept before ``open``, in the next boot neither.
+        """
+        state = self._state
+        kept = [event for event in state.events if event[0] in TRIAL_ENDS][-1:]
+        kept += [event for event in state.events if event[0] == LOST]
+        self._lost += len(state.events) - len(kept) + len(state.telemetry)
+        state.events, state.telemetry = kept, []
+        self._tell_lost()
+        if not self._closed:  # else it is stored that nothing waits
+            self._closed = True
+            state.must_save()
+
+    def open(self) -> None:
+        """Nothing is left to do, or it waits for consent: what is published is kept again."""
+        self._closed = False
+        self._tell_lost()
+
+    def _tell_lost(self) -> None:
+        """Have one event say how much was lost since the server was told of it."""
+        state = self._state
+        if not self._lost:
+            return
+        for event in [event for event in state.events if event[0] == LOST]:
+            self._lost += int(event[1].split()[0])
+            state.events.remove(event)
+        state.add_event(LOST, f"{self._lost} events and values, for want of memory")
+        self._lost = 0
+
     def accept(self, answer: "checkin.Response") -> None:
         """The answer has proved fresh and ours: what was sent with the question is with the server."""
         sent, self._claims = self._claims, None
@@ -89,4 +134,4 @@ class Exchange:
 
     def _now_true(self, nonce: bytes, trial: bool) -> Claims:
         state = self._state
-        return Claims(nonce, self._trust.root.version, trial, state.installed, list(state.events))
+        return Claims(nonce, self._trust.root.version, trial, state.installed, state.events[: self._most])

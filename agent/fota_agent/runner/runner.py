@@ -1,6 +1,6 @@
 """Carries out what the engine decides: network, flash, crypto element, journal. No decision is made here."""
 
-from fota_agent.engine import actions, telemetry
+from fota_agent.engine import actions
 from fota_agent.engine.engine import Engine
 from fota_agent.engine.state import State
 from fota_agent.engine.state import decode as decode_state
@@ -238,7 +238,7 @@ class Runner:
 
     def _take(self) -> None:
         while self._untaken:
-            telemetry.add(self.engine.state, self._untaken.pop(0))
+            self.engine.queue(self._untaken.pop(0))
 
     def _say_once(self, line: str) -> None:
         if line != self._said:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fota_agent.seams import Clock, Stream
 
 MAX_HEAD = 8192
+JOINED = 512  # bytes of a body that go with its header: a longer one as a whole may find no memory
 HEAD_DEADLINE_MS = 150_000  # it may be in one TLS record with all that follows (`transport.patience`)
 PIECE = 512
 
@@ -40,11 +41,11 @@ class HttpTransport:
         lines.extend(f"{name}: {value}" for name, value in headers.items())
         if body or method == "POST":
             lines.append(f"Content-Length: {len(body)}")
-        message = ("\r\n".join(lines) + "\r\n\r\n").encode() + body
+        head = ("\r\n".join(lines) + "\r\n\r\n").encode()
         stream, self._stream = self._stream, None
         if stream is not None:
             try:
-                return self._exchange(stream, message)
+                return self._exchange(stream, head, body)
             except _Stale:
                 pass  # the server had closed the idle connection: once more, on a fresh one
         try:
@@ -52,7 +53,7 @@ class HttpTransport:
         except OSError as exc:
             raise TransportError(f"cannot reach {self._host}: {_reason(exc)}") from exc
         try:
-            return self._exchange(stream, message)
+            return self._exchange(stream, head, body)
         except _Stale as exc:
             raise TransportError(f"{self._host} closed the connection without an answer: {exc}") from exc
 
@@ -67,14 +68,16 @@ class HttpTransport:
             self._stream.close()
             self._stream = None
 
-    def _exchange(self, stream: "Stream", message: bytes) -> "tuple[int, dict[str, str], Body]":
+    def _exchange(self, stream: "Stream", head: bytes, body: bytes) -> "tuple[int, dict[str, str], Body]":
         try:
-            stream.write(message)
+            stream.write(head + body[:JOINED])
+            if len(body) > JOINED:
+                stream.write(memoryview(body)[JOINED:])
             self.valid_until = getattr(stream, "valid_until", 0)
             status, rest = 100, b""
             while 100 <= status < 200 and status != 101:  # interim answers, of proxies say
-                head, rest = self._read_head(stream, rest)
-                status, headers = parse_head(head)
+                answer, rest = self._read_head(stream, rest)
+                status, headers = parse_head(answer)
             length = _body_length(status, headers)
             if len(rest) > length:
                 raise TransportError("response: more bytes than it announced")
@@ -85,8 +88,8 @@ class HttpTransport:
             stream.close()
             raise
         keep = headers.get("connection", "").lower() != "close"
-        body = Body(stream, rest, length, self._give_back if keep else None)
-        return status, headers, body
+        reader = Body(stream, rest, length, self._give_back if keep else None)
+        return status, headers, reader
 
     def _give_back(self, stream: "Stream") -> None:
         self._stream = stream

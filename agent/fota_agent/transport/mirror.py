@@ -70,7 +70,7 @@ class PlainStream:
             self._sock.close()
             raise
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: "bytes | memoryview") -> None:
         """Send all of ``data``; OSError."""
         self._sock.sendall(data)
 

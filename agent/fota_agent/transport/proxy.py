@@ -139,6 +139,8 @@ def _dial(row: Row, timeout_s: float) -> socket.socket:
     sock = socket.socket(family, kind, protocol)
     try:
         sock.settimeout(timeout_s)
+        # a body may follow its header in a write of its own
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.connect(address)
     except BaseException:
         sock.close()

@@ -197,7 +197,7 @@ class TlsStream:
         self._patiently(sock.do_handshake, WRITE_MS)
         self.valid_until = _not_after(sock)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: "bytes | memoryview") -> None:
         """Send all of ``data``; OSError."""
         view = memoryview(data)
         try:

@@ -181,7 +181,7 @@ class TlsStream:
         self._wait = wait
         self.valid_until = 0
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: "bytes | memoryview") -> None:
         """Send all of ``data``; OSError.
 
         Raises:
@@ -197,7 +197,7 @@ class TlsStream:
         if handshake is not None:
             self.valid_until = handshake.valid_until
 
-    def _send(self, data: bytes) -> None:
+    def _send(self, data: "bytes | memoryview") -> None:
         patience = Patience(self._now_ms, WRITE_MS)
         view = memoryview(data)
         sent = 0
