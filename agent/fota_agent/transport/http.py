@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from fota_agent.seams import Clock, Stream
 
 MAX_HEAD = 8192
-JOINED = 512  # bytes of a body that go with its header: a longer one as a whole may find no memory
 HEAD_DEADLINE_MS = 150_000  # it may be in one TLS record with all that follows (`transport.patience`)
 PIECE = 512
 
@@ -70,9 +69,9 @@ class HttpTransport:
 
     def _exchange(self, stream: "Stream", head: bytes, body: bytes) -> "tuple[int, dict[str, str], Body]":
         try:
-            stream.write(head + body[:JOINED])
-            if len(body) > JOINED:
-                stream.write(memoryview(body)[JOINED:])
+            stream.write(head)
+            if body:
+                stream.write(body)  # as it is: for a copy behind its header there may be no memory
             self.valid_until = getattr(stream, "valid_until", 0)
             status, rest = 100, b""
             while 100 <= status < 200 and status != 101:  # interim answers, of proxies say
