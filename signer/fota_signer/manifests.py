@@ -73,7 +73,7 @@ def new_envelope(image_file: bytes, *, sequence: int, device_class: DeviceClass,
 
 def check_before_signing(raw: bytes, image_file: bytes | None, known: Known) -> Image | None:
     """Return the image that a manifest is about, if it is given; nothing that devices would refuse is worth a
-    signature.
+    signature, nor is what another key of ROOT has signed wrongly.
 
     Raises:
         FormatError: malformed. VerifyError: refused by ROOT, or about another image.
@@ -81,11 +81,19 @@ def check_before_signing(raw: bytes, image_file: bytes | None, known: Known) -> 
     manifest = suit.unsafe_read_manifest(raw)
     if known.root is not None:
         release.check_manifest(manifest, known.root)
+        _require_signatures_hold(raw, known.root.role_keys(roots.RELEASE))
     if image_file is None:
         return None
     image = check_image(image_file, known)
     release.check_pair(manifest, image)
     return image
+
+
+def _require_signatures_hold(raw: bytes, keys: dict[bytes, bytes]) -> None:
+    """Return if no key of ``keys`` signed the envelope wrongly, be they many, few or none."""
+    envelope = suit.parse_envelope(raw)
+    if any(signature.kid in keys for signature in envelope.signatures):
+        suit.check_signatures(envelope.signatures, envelope.signed, b"", keys, 1, host_crypto.verify)
 
 
 def require_release_key(kid: bytes, known: Known) -> None:

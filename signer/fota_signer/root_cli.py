@@ -145,6 +145,7 @@ def root_sign(
     with about(file):
         before = root_command.read_previous(previous)
         root_command.require_livable(raw, before, device_floor, development=development)
+        root_command.require_signatures_hold(raw, before)
         shown = lines_of(root_command.summary(file, raw, before))
     check_output(output, force, over=file)
     signed = root_command.sign_root(
@@ -169,13 +170,13 @@ def root_merge(
     """Put the signatures together that several people gave one ROOT, each to a copy."""
     from fota_signer import root_command
 
+    before = root_command.read_previous(previous)
     merged = read_input(files[0], MAX_DOCUMENT)
     for file in files:
         with about(file):
-            merged = roots.merge(merged, read_input(file, MAX_DOCUMENT))
-    with about(files[0]):
-        before = root_command.read_previous(previous)
-        root_command.summary(output, merged, before)
+            one = read_input(file, MAX_DOCUMENT)
+            merged = roots.merge(merged, one)
+            root_command.require_signatures_hold(one, before)
     write_output(output, merged, force=force)
     _say(output, merged, before, as_json, output=output)
 

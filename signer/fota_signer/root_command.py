@@ -1,6 +1,7 @@
 """What ``fota root`` does: build, sign, show and check the ROOT document (SPEC 5.2)."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -82,6 +83,28 @@ def require_livable(
         faults += [f"{fault} (--device-floor)" for fault in host_root.reach_faults(root, floor)]
     if faults:
         raise VerifyError("; ".join(faults), "root-policy")
+
+
+def require_signatures_hold(raw: bytes, previous: Root | None) -> None:
+    """Return if no ROOT key of this document or the one before signed it wrongly, be they many, few or none.
+
+    Raises:
+        VerifyError: one did; code ``signature``.
+    """
+    with _but_wrong_signatures():
+        roots.open_genesis(raw, host_crypto.verify)
+    with _but_wrong_signatures():
+        if previous is not None:
+            roots.step(previous, raw, host_crypto.verify)
+
+
+@contextmanager
+def _but_wrong_signatures() -> Iterator[None]:
+    try:
+        yield
+    except VerifyError as exc:
+        if exc.code == "signature":
+            raise
 
 
 def sign_root(

@@ -169,6 +169,22 @@ def test_loader_refuses_every_example_key(key_dir, monkeypatch):
         assert host_crypto.load_private_key(key_dir / f"{name}.pem", allow_example_keys=True)
 
 
+MCUBOOT = """-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEKstAPOj+7VukSZWhqR2u6Nu+GTfN
+FPsvJFc35ZU5iNmUudZa69fN1TCK1v5IskpqgQ7l8H2LaDTMOmr8U476wQ==
+-----END PUBLIC KEY-----
+"""
+"""root-ec-p256.pem of MCUboot, by which Zephyr signs unless told otherwise."""
+
+
+def test_key_that_mcuboot_published_is_locked_into_no_chip(refused, new_key, fota, tmp_path):
+    new_key("image/a", "a.pem")
+    assert fota("keys", "public", "a.pem", "-o", "a.pub", env=PASSWORD).returncode == 0
+    (tmp_path / "b.pub").write_text(MCUBOOT)
+    words = ("provision", "plan", "--image-key-a", "a.pub", "--image-key-b", "b.pub", "-o", "plan.json")
+    refused(1, *words, says="b.pub: a published example key", allow=False)
+
+
 def test_example_certificates_hold_for_openssl(key_dir):
     for name, more in (("server", ["-verify_ip", "127.0.0.1"]), ("device-ca", [])):
         ca = "server-ca" if name == "server" else name

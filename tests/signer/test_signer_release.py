@@ -293,6 +293,48 @@ def test_one_key_with_two_signatures_is_not_merged(unsigned, fota, refused, key_
     refused(1, "manifest", "merge", "m1", "m2", "-o", "all", says="signed differently in both")
 
 
+@pytest.fixture
+def flip(tmp_path):
+    """Break the first signature in a manifest or ROOT."""
+
+    def run(name, signature):
+        raw = bytearray((tmp_path / name).read_bytes())
+        raw[raw.index(signature) + 5] ^= 1
+        (tmp_path / name).write_bytes(raw)
+
+    return run
+
+
+def test_nobody_signs_beside_a_signature_that_does_not_hold(
+    root_file, images, signed_manifest, refused, fota, key_dir, flip
+):
+    root_file()
+    signed_manifest("good.img")
+    flip("m", suit.parse_envelope((images / "m").read_bytes()).signatures[0].signature)
+    words = ("manifest", "sign", "m", "--key", key_dir / "release-3.pem", "-o", "m", "--root", "root.cbor")
+    kid = cose.kid_of(host_crypto.load_public_key(key_dir / "release-1.pub.pem")).hex()
+    refused(1, *words, says=f"m: signature of key {kid} is wrong")
+
+
+def test_nobody_signs_a_root_beside_a_signature_that_does_not_hold(
+    root_file, refused, fota, key_dir, tmp_path, flip
+):
+    root_file(name="one")
+    flip("one", (tmp_path / "one").read_bytes()[-64:])
+    kid = cose.kid_of(host_crypto.load_public_key(key_dir / "root-2.pub.pem")).hex()
+    says = f"one: signature of key {kid} is wrong"
+    refused(1, "root", "sign", "one", "--key", key_dir / "root-3.pem", "-o", "two", says=says)
+    refused(1, "root", "merge", "one", "-o", "two", says=says)
+    root_file()
+    step = ("--previous", "root.cbor")
+    kept = [word for n in (1, 2) for word in ("--root-key", key_dir / f"root-{n}.pub.pem")]
+    key = ("--sign", key_dir / "root-3.pem")  # of the one before, and not of this one
+    assert fota("root", "new", *step, *kept, *key, "-o", "next").returncode == 0
+    flip("next", (tmp_path / "next").read_bytes()[-64:])
+    words = ("root", "sign", "next", "--key", key_dir / "root-1.pem", *step, "-o", "two")
+    refused(1, *words, says="next: signature of key")
+
+
 def test_what_is_signed_is_shown_before_the_password_is_asked_for(unsigned, fota, tmp_path):
     env = {"FOTA_KEY_PASSWORD": "correct horse"}
     assert fota("keys", "new", "release/eve", "-o", "eve.pem", env=env).returncode == 0

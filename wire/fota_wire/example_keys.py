@@ -1,4 +1,4 @@
-"""Key ids of the published throw-away keys in ``keys.example/``: loaders refuse them outside rehearsals."""
+"""Key ids of published throw-away keys, ``keys.example/`` and others': refused by loaders outside rehearsals."""
 
 SEED = b"fota example keys: public, worthless, never for a product"
 """Private key of NAME = SHA-256(SEED || 0 || NAME) mod (n - 1) + 1."""
@@ -31,4 +31,16 @@ _KIDS = (
     "6ed9a5a7c64a2991",  # server-ca
     "b71e28b04e0ecb50",  # server
 )
+_OTHERS = (
+    "e30466f6b8470c1f",  # MCUboot's and Zephyr's root-ec-p256.pem
+    "3c23fc4e1d332a0c",  # MCUboot's enc-ec256-priv.pem
+    "bb868a727f0ef75e",  # MCUboot's cypress-test-ec-p256.pem
+    "e6c097daf1458d0f",  # MCUboot's bad-ec-p256.pem
+    "6dc968724fdedb71",  # MCUboot's key_ec256.pem
+    "1c35c9ccb929906e",  # MCUboot's key_ec256_2.pem
+)
+"""P-256 keys in MCUboot's repository, which its builds sign by unless told otherwise: whoever comes from there
+may bring one along.
+"""
 KIDS = frozenset([bytes.fromhex(kid) for kid in _KIDS])
+PUBLISHED = KIDS | frozenset([bytes.fromhex(kid) for kid in _OTHERS])

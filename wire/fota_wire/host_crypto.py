@@ -164,7 +164,7 @@ def refuse_example_key(xy: bytes, allow_example_keys: bool, where: str) -> None:
     """
     if allow_example_keys or os.environ.get(ALLOW_EXAMPLE_KEYS) == "1":
         return
-    if kid_of(xy) in example_keys.KIDS:
+    if kid_of(xy) in example_keys.PUBLISHED:
         raise VerifyError(
             f"{where}: a published example key; make your own, or say --allow-example-keys", "example-key"
         )
