@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server_world import Built, Device, Server
+from server_world import Built, Device, Keys, Server
 from sqlalchemy import select
 from test_server_devices import assigned
 
@@ -104,6 +104,35 @@ def test_device_that_asks_for_what_is_not_here_is_told_of_and_keeps_pace(
             device.close()
         traces = {item["code"] for item in server.api("GET", f"devices/{device.id}")[1]["refusals"]}
     assert traces == {"not-found", "method", "too-often"}
+
+
+def test_device_that_shakes_hands_too_often_is_told_of(server: Server, device: Device) -> None:
+    device.check_in()
+    rounds, told = 0, False
+    while not told:
+        rounds += 1
+        assert rounds < 20, "100 units in each, of 1200"
+        for _ in range(20):
+            device.close()
+            device.connect().close()
+        shown = server.api("GET", f"devices/{device.id}")[1]["refusals"]
+        told = [(item["code"], item["proved"]) for item in shown] == [("too-often", True)]
+
+
+def test_client_that_goes_before_its_answers_come_is_no_mistake_of_ours(keys: Keys, tmp_path: Path) -> None:
+    """It asked for several things at once: uvicorn told the last of them alone that nobody is there."""
+    server = Server(keys, tmp_path / "data").init().start()
+    device = Device(server)
+    for _ in range(int(BURST / CHECK_IN) + 5):  # so that the next answers wait
+        device.check_in(with_report=False)
+    body = checkin.encode_request(checkin.Request(bytes(16), 1, None, None))
+    head = f"POST /v1/checkin HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
+    for _ in range(4):
+        sock = device.connect()
+        sock.sendall((head.encode() + body) * 3)
+        sock.close()
+    code, said = server.stop()
+    assert (code, said.count("Traceback")) == (0, 0), said
 
 
 def test_statement_is_what_sqlalchemy_would_have_asked(server: Server, device: Device) -> None:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from prometheus_client import Counter
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from fota_server import request_id
 from fota_server.door import Door, Room, Visit
@@ -24,6 +25,8 @@ ErrorBody = Callable[[str, str], tuple[bytes, bytes]]
 """(code, message) -> (content type, body): how a plane words an error."""
 Gate = Callable[[Mapping[object, object], str], tuple[int, str, str] | None]
 """(ASGI TLS extension, address) -> (status, code, message) to a client that may not speak at all, or None."""
+OnVisit = Callable[[Mapping[object, object], str], None]
+"""(ASGI TLS extension, address): somebody has shown a certificate, in a handshake that cost us one."""
 OnUnread = Callable[[Mapping[object, object], str, str, str], None]
 """(ASGI TLS extension, address, code, message): what a client sent could not be taken for a request."""
 
@@ -52,6 +55,7 @@ class PlaneProtocol(HttpToolsProtocol):
     always: tuple[tuple[bytes, bytes], ...]  # header fields of every answer, beside the id of its request
     welcomed: Counter  # handshakes that were done
     gate: Gate
+    on_visit: OnVisit
     on_unread: OnUnread
     door: Door
     visit: Visit
@@ -69,8 +73,10 @@ class PlaneProtocol(HttpToolsProtocol):
         self._tls = _tls_extension(transport)
         self._client = str(self._tls.get("client_cert_chain"))
         self._objection: tuple[int, str, str] | None = None
+        self._answered: RequestResponseCycle | None = None
         if self._tls.get("client_cert_chain"):
             self.vouch()
+            self.on_visit(self._tls, self.client[0] if self.client else "")
             self.clients[self._client].append(self)
             if len(self.clients[self._client]) > self.limits.per_client:
                 # The oldest goes: it may be one that the network lost, and the device is not to wait for
@@ -99,14 +105,24 @@ class PlaneProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timer, and one connection of this client."""
+        """Forget the timer, one connection of this client, and what it asked for ahead: of several requests,
+        uvicorn tells the last alone that nobody is there.
+        """
         self._disarm()
+        self.pipeline.clear()
+        if self._answered is not None:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
         mine = self.clients.get(self._client, [])
         if self in mine:
             mine.remove(self)
         if self._client in self.clients and not mine:
             del self.clients[self._client]
         super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
         """Count header bytes before the parser collects them."""

@@ -28,7 +28,7 @@ from fota_server.database import Database, DatabaseUnavailable
 from fota_server.devices import may_fetch
 from fota_server.identity import Identity, IdentityError, claimed_name, identify
 from fota_server.metrics import PAYLOAD_BYTES
-from fota_server.pace import CHECK_IN, RANGE, Pace
+from fota_server.pace import CHECK_IN, HANDSHAKE, RANGE, Pace
 from fota_server.quick import Reader, Statement
 from fota_server.ranges import Part, choose_part
 from fota_server.refusals import Refusals
@@ -39,6 +39,7 @@ from fota_wire.errors import FormatError, FotaError, InputError, StorageError, V
 log = logging.getLogger("fota.server")
 
 BODY_S = 10.0
+TOO_OFTEN = "too-often", "asks more often than a device has to, and is slowed down"
 SLOWEST_RATE = 256  # bytes per second of the slowest link that is promised to work
 STALL_S = 30.0
 CHUNK = 65536
@@ -231,11 +232,18 @@ class DevicePlane:
             identity.device_id, code, address, f"{why}; certificate SHA-256 {digest}", proved=True
         )
 
+    def visited(self, tls: Mapping[object, object], address: str) -> None:
+        """Count a handshake of a device: what it asks next waits, and too many leave a trace."""
+        scope = {"extensions": {"tls": tls}, "client": (address, 0)}
+        with contextlib.suppress(IdentityError):
+            if self._pace.wait(identify(scope).device_id, HANDSHAKE, asyncio.get_running_loop().time()):
+                self._note(scope, *TOO_OFTEN)
+
     async def _keep_pace(self, scope: Scope, identity: Identity, cost: float) -> None:
         """Let a device that asks too often wait, and leave a trace of it."""
         wait_s = self._pace.wait(identity.device_id, cost, asyncio.get_running_loop().time())
         if wait_s:
-            self._note(scope, "too-often", "asks more often than a device has to, and is slowed down")
+            self._note(scope, *TOO_OFTEN)
             await asyncio.sleep(wait_s)
 
     async def checkin(self, scope: Scope, receive: Receive) -> bytes:

@@ -14,7 +14,7 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from fota_server import request_id
-from fota_server.connection import ErrorBody, Gate, Limits, OnUnread, PlaneProtocol
+from fota_server.connection import ErrorBody, Gate, Limits, OnUnread, OnVisit, PlaneProtocol
 from fota_server.door import Door, Visit
 from fota_server.handshake import TlsProtocol
 from fota_server.metrics import HANDSHAKES, MISTAKES, TURNED_AWAY
@@ -43,6 +43,7 @@ class Listener:
         always: tuple[tuple[bytes, bytes], ...] = (),
         gate: Gate = lambda tls, address: None,
         on_unknown: Callable[[ssl.SSLError, bytes | None, str], None] = lambda *what: None,
+        on_visit: OnVisit = lambda tls, address: None,
         on_unread: OnUnread = lambda *what: None,
     ) -> None:
         self._name = name
@@ -69,6 +70,7 @@ class Listener:
                 "always": always,
                 "welcomed": HANDSHAKES.labels(name, "done"),
                 "gate": staticmethod(gate),
+                "on_visit": staticmethod(on_visit),
                 "on_unread": staticmethod(on_unread),
                 "door": self.door,
                 "clients": defaultdict(list),

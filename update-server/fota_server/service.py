@@ -254,6 +254,7 @@ class _Service:
             device_plane.HEADERS,
             device_plane.gate(self._retired, self._refusals),
             self._refusals.note_handshake,
+            of_devices.visited,
             device_plane.note_unread(self._refusals),
         )
         self._operators = Listener(
