@@ -48,7 +48,9 @@ def follow(client: OperatorClient, rollout_id: int, timeout_s: float | None) -> 
                 )
             time.sleep(poll_s if left_s is None else min(poll_s, left_s))
             poll_s = min(poll_s * GROWTH, LONGEST_POLL_S)
-    except KeyboardInterrupt:
+    except NotReached:
+        raise
+    except (KeyboardInterrupt, FotaError):  # nobody follows it any more, or the server cannot be asked
         said = f"rollout {rollout_id} goes on: 'fota rollout show {rollout_id}', 'fota rollout cancel'"
         click.echo(f"\n{said}" if live else said, err=True)
         live = False

@@ -16,6 +16,7 @@ from server_world import FOTA, Built, Device, Server
 
 from fota_cli import progress
 from fota_cli.client import OperatorClient
+from fota_wire.errors import TransportError
 
 Run = Callable[..., CompletedProcess[str]]
 
@@ -256,6 +257,19 @@ def test_waiting_asks_ever_more_seldom_while_nothing_changes(monkeypatch: pytest
     assert slept[0] == progress.FIRST_POLL_S
     assert slept[30:40] == [progress.LONGEST_POLL_S] * 10
     assert slept[40] == progress.FIRST_POLL_S, "something happens: at once again"
+
+
+def test_who_cannot_ask_any_more_is_told_that_the_rollout_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def gone(_path: str) -> dict[str, Any]:
+        raise TransportError("cannot reach https://h: connection refused")
+
+    client = Answers([progress_of(1)])
+    monkeypatch.setattr(progress.time, "sleep", lambda _seconds: setattr(client, "get", gone))
+    with pytest.raises(TransportError):
+        progress.follow(client, 7, None)  # type: ignore[arg-type]
+    assert "rollout 7 goes on: 'fota rollout show 7'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["releases", "rollouts", "groups", "devices"])

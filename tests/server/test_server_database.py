@@ -1,6 +1,7 @@
 """Transactions: whole or not at all, writers in turn, readers beside them, never on the event loop."""
 
 import asyncio
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,10 +9,12 @@ from pathlib import Path
 import pytest
 from databases import BOTH, rows, url_of
 from lifeline import HANG_S
+from server_world import fota
 from sqlalchemy import Connection, func, insert, select, text
 
 from fota_server import schema
 from fota_server.database import Database, DatabaseUnavailable, open_engine, read_url
+from fota_wire.errors import InputError
 
 DATABASES = BOTH
 FAILED = r"^(fota\.db: .*no such table|database t[0-9a-f]+ of this machine: relation .* does not exist)"
@@ -103,6 +106,34 @@ def test_write_whose_caller_is_gone_runs_to_its_end(database: Database) -> None:
         assert await database.write(names) == ["whole"], "the next one sees it"
 
     asyncio.run(work())
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("", "is no URL"),
+        ("x", "is no URL"),
+        ("sqlite:", "is no URL"),
+        ("sqlite://", "names sqlite, which is not served"),
+        ("sqlite:///a%00b", "is no URL"),
+        ("sqlite:////srv/fota.db?mode=ro", "'?mode=ro' means nothing"),
+        ("mysql://h/d", "names mysql, which is not served"),
+        ("postgresql://h", "names no database"),
+        ("postgresql://h/a%00b", "is no URL"),
+        ("postgresql://h:99999/d", "port 99999"),
+        ("postgresql://h:0/d", "port 0"),
+        ("postgresql://[::1/d", "is no URL"),
+    ],
+)
+def test_url_of_no_database_is_refused_where_it_is_typed(tmp_path: Path, url: str, says: str) -> None:
+    """`server init` took what `server run` then refused."""
+    with pytest.raises(InputError, match=re.escape(says)):
+        read_url(url, tmp_path)
+    done = fota("server", "init", "--data", str(tmp_path / "data"), "--database-url", url)
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1), done.stderr
+    assert says in done.stderr
+    assert not (tmp_path / "data").exists()
 
 
 def test_closing_waits_for_what_is_under_way(database: Database, tmp_path: Path) -> None:

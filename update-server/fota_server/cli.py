@@ -57,12 +57,16 @@ def _file_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of click's
     return command
 
 
-def _without_password(_context: click.Context, _option: click.Parameter, url: str | None) -> str | None:
+def _database_url(_context: click.Context, _option: click.Parameter, url: str | None) -> str | None:
     if url is not None and has_password(url):
         raise UsageError(
             "--database-url: everybody on this machine can read an argument: leave the password out, and name"
             " a file of it by PGPASSFILE, or write the URL into config.json"
         )
+    if url is not None:
+        from fota_server.database import read_url
+
+        read_url(url, Path())
     return url
 
 
@@ -76,7 +80,7 @@ def _setting_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of clic
             ("--database-url",),
             {
                 "metavar": "URL",
-                "callback": _without_password,
+                "callback": _database_url,
                 "help": "postgresql://USER@HOST/DATABASE in place of a file in the folder; its password comes"
                 " from the file that PGPASSFILE names.",
             },

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Concatenate, ParamSpec, TypeVar
+from urllib.parse import unquote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
@@ -63,10 +64,18 @@ def read_url(text: str | None, data: Path) -> URL:
         parsed = make_url(text)
     except (ArgumentError, ValueError) as exc:
         raise InputError(f"database_url is no URL: {_FORMS}, or leave it out") from exc
+    if "\0" in unquote(text):
+        raise InputError(f"database_url is no URL: {_FORMS}, or leave it out")
     driver = parsed.drivername.removesuffix("+aiosqlite")  # what earlier servers took
     if driver == "sqlite" and parsed.database and parsed.database != ":memory:":
+        if parsed.query:
+            raise InputError(f"database_url: '?{text.partition('?')[2]}' means nothing here: {_FORMS}")
         return sqlite_url(data / parsed.database)
-    if driver in ("postgresql", "postgresql+psycopg") and parsed.database:
+    if driver in ("postgresql", "postgresql+psycopg"):
+        if parsed.port is not None and not 0 < parsed.port < 65536:
+            raise InputError(f"database_url: there is no port {parsed.port}: {_FORMS}")
+        if not parsed.database:
+            raise InputError(f"database_url names no database: {_FORMS}")
         return parsed.set(drivername="postgresql+psycopg")
     raise InputError(f"database_url names {parsed.drivername}, which is not served: {_FORMS}")
 
