@@ -136,6 +136,19 @@ def test_reader_of_command_lines_knows_good_from_bad() -> None:
     assert why_not_make("README.md", ["dmeo"]) == "no 'dmeo' in Makefile"
 
 
+def test_folders_of_the_map_are_there() -> None:
+    rows = re.findall(r"^\| (`.*?) \| (.*?) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    assert len(rows) > 5, "the table of CONTRIBUTING.md has another form"
+    for first, told in rows:
+        folders = re.findall(r"`([\w/-]+)`", first)
+        base = ROOT / folders[0].rstrip("/")
+        more = folders[1:] if base.parent != ROOT else []
+        beside = re.findall(r"`([a-z]+)`", told) if base == ROOT / "tests" else []
+        missing = [name for name in more if not (base.parent / name).is_dir()]
+        missing += [name for name in beside if not (base / name).is_dir()]
+        assert base.is_dir() and not missing, (first, missing)
+
+
 def test_every_decision_is_in_the_map() -> None:
     told = set(re.findall(r"\(docs/adr/([^)]+\.md)\)", (ROOT / "CONTRIBUTING.md").read_text()))
     assert told == {path.name for path in (ROOT / "docs/adr").glob("*.md")}
