@@ -7,7 +7,7 @@ import click
 
 from fota_cli import net
 from fota_cli.client import OperatorClient
-from fota_wire.errors import FotaError
+from fota_wire.errors import FotaError, TransportError
 
 FIRST_POLL_S, LONGEST_POLL_S, GROWTH = 0.5, 10.0, 1.3
 """Only counts are asked for, and ever more seldom; from the start again whenever they have changed."""
@@ -48,9 +48,7 @@ def follow(client: OperatorClient, rollout_id: int, timeout_s: float | None) -> 
                 )
             time.sleep(poll_s if left_s is None else min(poll_s, left_s))
             poll_s = min(poll_s * GROWTH, LONGEST_POLL_S)
-    except NotReached:
-        raise
-    except (KeyboardInterrupt, FotaError):  # nobody follows it any more, or the server cannot be asked
+    except (KeyboardInterrupt, TransportError):  # nobody follows it any more, or the server cannot be asked
         said = f"rollout {rollout_id} goes on: 'fota rollout show {rollout_id}', 'fota rollout cancel'"
         click.echo(f"\n{said}" if live else said, err=True)
         live = False

@@ -146,7 +146,8 @@ def test_folders_of_the_map_are_there() -> None:
         beside = re.findall(r"`([a-z]+)`", told) if base == ROOT / "tests" else []
         missing = [name for name in more if not (base.parent / name).is_dir()]
         missing += [name for name in beside if not (base / name).is_dir()]
-        assert base.is_dir() and not missing, (first, missing)
+        assert base.is_dir(), first
+        assert not missing, first
 
 
 def test_every_decision_is_in_the_map() -> None:

@@ -1,4 +1,4 @@
-"""Key ids of published throw-away keys, ``keys.example/`` and others': refused by loaders outside rehearsals."""
+"""Key ids of published throw-away keys, ours and others: loaders refuse them outside rehearsals."""
 
 SEED = b"fota example keys: public, worthless, never for a product"
 """Private key of NAME = SHA-256(SEED || 0 || NAME) mod (n - 1) + 1."""
@@ -39,8 +39,8 @@ _OTHERS = (
     "6dc968724fdedb71",  # MCUboot's key_ec256.pem
     "1c35c9ccb929906e",  # MCUboot's key_ec256_2.pem
 )
-"""P-256 keys in MCUboot's repository, which its builds sign by unless told otherwise: whoever comes from there
-may bring one along.
+"""P-256 keys in MCUboot's repository, by which its builds sign unless told otherwise: whoever comes from
+there may bring one along.
 """
 KIDS = frozenset([bytes.fromhex(kid) for kid in _KIDS])
 PUBLISHED = KIDS | frozenset([bytes.fromhex(kid) for kid in _OTHERS])
