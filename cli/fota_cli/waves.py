@@ -15,7 +15,7 @@ from fota_cli.options import connected, scope, scope_options
 from fota_wire.errors import InputError
 from fota_wire.files import read_text, write_output
 from fota_wire.host_options import FILE as ANY_FILE
-from fota_wire.host_options import FORCE, Command, OneOf, Whole
+from fota_wire.host_options import FORCE, Command, OneOf, Whole, label_of
 from fota_wire.host_options import POLICY as POLICY_FILE
 from fota_wire.host_print import date, print_result, table
 from fota_wire.host_values import UsageError
@@ -34,7 +34,7 @@ class Price(click.ParamType[float]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401
         """Return the number."""
         if not _PRICE.fullmatch(str(value)):
-            self.fail(f"{value!r} is no price such as 0.05", param, ctx)
+            raise InputError(f"{label_of(param)}: {value!r} is no price such as 0.05")
         return float(value)
 
 
@@ -47,7 +47,7 @@ class Duration(click.ParamType[int]):
         """Return the seconds."""
         match = _DURATION.fullmatch(str(value))
         if not match:
-            self.fail(f"{value!r} is no time such as 90s, 30m, 4h or 2d", param, ctx)
+            raise InputError(f"{label_of(param)}: {value!r} is no time such as 90s, 30m, 4h or 2d")
         return int(match[1]) * _SECONDS[match[2]]
 
 

@@ -20,7 +20,7 @@ LINKED = f"{SIGN} {MODEL} --linked-for 0x08004200"
         # words that are missing
         (SIGN, 2, "say which device class: --class UUID"),
         (f"{SIGN} --model m", 2, "--model needs --vendor-domain"),
-        (f"manifest new image.img -o new --sequence 1 --class {'0' * 32}", 3, "is for class"),
+        (f"manifest new image.img -o new --sequence 1 --class {'1' * 32}", 3, "is for class"),
         (f"root new {KEYS} -o new", 2, "no key of role root: name them with --root-key"),
         ("verify image.img", 2, "say which keys devices accept"),
         ("server init --data new", 2, "name the folder of all files by --keys, or --tls-cert"),
@@ -46,6 +46,11 @@ LINKED = f"{SIGN} {MODEL} --linked-for 0x08004200"
         (f"gateway init gw {GATEWAY} --module ./random", 3, "--module ./random: invalid ELF header"),
         ("agent run --vdev blank.vdev --from gateway --once", 3, "--from gateway: no manifest.suit in it"),
         ("agent run --vdev blank.vdev --from card --once", 3, "--from card: no payload/"),
+        # values that are none
+        (f"{SIGN} --class 00000000-0000-0000-0000-000000000000", 3, "names nobody"),
+        (f"{SIGN} --class {'F' * 32}", 3, "names nobody"),
+        ("rollout plan 1.1.0 --group g -o new --price nan --server https://h", 3, "'nan' is no price"),
+        ("rollout plan 1.1.0 --group g -o new --price 1e400 --server https://h", 3, "'1e400' is no price"),
         # values that are written in one way
         (f"{SIGN.replace('1.2.3', '01.02.3')} {MODEL}", 3, "version '01.02.3': a number in it begins with 0"),
         (f"{SIGN.replace('1.2.3', '1.2.3+07')} {MODEL}", 3, "begins with 0"),
@@ -81,7 +86,7 @@ LINKED = f"{SIGN} {MODEL} --linked-for 0x08004200"
         (LINKED.replace("-o new", "-o image.img").replace("app.bin", "empty"), 3, "empty: linked for"),
         (LINKED.replace("-o new", "-o image.img").replace("1.2.3", "1..2"), 3, "version '1..2'"),
         (LINKED.replace("-o new", "-o image.img"), 3, "image.img exists: choose another name"),
-        (f"manifest new image.img -o root.cbor --sequence 1 --class {'0' * 32}",
+        (f"manifest new image.img -o root.cbor --sequence 1 --class {'1' * 32}",
          3, "is for class"),
         ("manifest sign random --key release-3.pem -o release.suit", 3, "random: "),
         ("manifest sign release.suit --key release-3.pem -o image.img", 3, "image.img exists: choose"),

@@ -61,7 +61,7 @@ def test_factory_hex_over_the_record_that_it_is_made_of_is_refused(tmp_path):
     given = [f"--{name}={tmp_path / name}" for name in ("bootloader", "image", "root-a", "root-b")]
     given += [f"--{name}={tmp_path / name}" for name in ("genesis-root", "server-ca")]
     given += ["--server-url=https://updates.example.com"]
-    given += [f"--{name}={'0' * 32}" for name in ("class-id", "vendor-id")]
+    given += [f"--{name}={'1' * 32}" for name in ("class-id", "vendor-id")]
     said = fota("provision", "hex", record, *given, "-o", record, "--force", code=3)[1]
     assert "is the record itself" in one_line(said)
     assert record.read_text() == "{}"

@@ -59,7 +59,7 @@ def test_old_name_of_an_option_is_taken_with_a_note_and_shown_nowhere(
     command, words = ALL[path], shlex.split(EXAMPLES[path])[len(path.split()) :]
     new = param.opts[-1]
     if new not in words:
-        words += [new, "0" * 32]
+        words += [new, "1" * 32]
     meant = command.make_context(path, list(words)).params
     assert capsys.readouterr().err == ""
     old = [param.old if word == new else word for word in words]

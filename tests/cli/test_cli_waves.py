@@ -139,7 +139,7 @@ def test_wave_that_fails_as_a_whole_says_why(cli: Run, server: Server, releases:
         (("--waves", "0,rest"), 3, "waves: a wave of 0 would reach no device"),
         (("--waves", "10%"), 3, "waves: the last one, and only that, has to be 'rest'"),
         (("--soak", "1h"), 2, "which waves? pass --waves"),
-        (("--waves", "rest", "--soak", "soon"), 2, "is no time such as 90s, 30m, 4h or 2d"),
+        (("--waves", "rest", "--soak", "soon"), 3, "is no time such as 90s, 30m, 4h or 2d"),
         (("--waves", "rest", "--policy", "none.json"), 3, "none.json"),
         (("--plan", "none.json"), 3, "none.json"),
     ],

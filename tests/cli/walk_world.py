@@ -21,7 +21,7 @@ WORDS = {
     "device_id": "012300000000000001", "device_ids": "012300000000000001", "server_url": "https://h:1",
     "server": "https://127.0.0.1:1", "module": "/none.so", "token": "t", "slot": "A", "role": "read",
     "security_counter": "3", "sequence": "1", "number": "1", "count": "1", "at": "1", "bank": "1",
-    "class_id": "0" * 32, "vendor_id": "0" * 32, "duration": "0.1",
+    "class_id": "1" * 32, "vendor_id": "1" * 32, "duration": "0.1",
 }  # fmt: skip
 FILES = {
     "source": "app.bin", "image": "image.img", "image_file": "image.img", "envelope": "release.suit",

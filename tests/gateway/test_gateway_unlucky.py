@@ -90,6 +90,63 @@ def test_program_that_cannot_be_started_is_rejected_and_the_confirmed_one_runs_o
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("wants", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE])
+def test_machine_that_has_no_room_for_a_moment_is_no_verdict_on_a_trial(tmp_path, key, monkeypatch, wants):
+    gateway, said, left = make(tmp_path, key), [], [wants, wants]
+
+    def popen(*words, **options):
+        if left:
+            raise OSError(left.pop(), "no room")
+        return start(*words, **options)
+
+    for slot in (A, B):
+        gateway.slots[slot].write_bytes(signed(key, b"#!/bin/sh\nexit 7\n"))
+    start = subprocess.Popen
+    monkeypatch.setattr(launcher.subprocess, "Popen", popen)
+    monkeypatch.setattr(launcher, "MOMENT_S", 0.01)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, launcher.WATCHED)
+    try:
+        with launcher.Launcher(gateway, [], said.append) as run:
+            run.boot()
+            request(gateway)
+            assert run._run_once(run.boot(), mask) == (7, False)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    state = storage.JournalFile(gateway.folder / "journal").state()
+    assert (state.in_trial(B), state.reason) == (True, 0)
+    assert [line for line in said if "no room" in line] == [
+        "launch: the program cannot be started for now: no room"
+    ]
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, "time"])
+def test_machine_without_room_for_long_ends_when_told_or_the_trial_does(tmp_path, key, monkeypatch, how):
+    gateway = make(tmp_path, key)
+    for slot in (A, B):
+        gateway.slots[slot].write_bytes(signed(key, b"#!/bin/sh\nexit 7\n"))
+
+    def popen(*_words, **_options):
+        if how != "time":
+            os.kill(os.getpid(), how)
+        raise BlockingIOError(errno.EAGAIN, "no room")
+
+    monkeypatch.setattr(launcher.subprocess, "Popen", popen)
+    monkeypatch.setattr(launcher, "MOMENT_S", 0.01)
+    if how == "time":
+        monkeypatch.setattr(gateway, "trial_s", 0.05)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, launcher.WATCHED)
+    try:
+        with launcher.Launcher(gateway, [], lambda line: None) as run:
+            run.boot()
+            request(gateway)
+            assert run._run_once(run.boot(), mask)[0] == launcher.NOT_STARTED
+            assert run._stopping is (how != "time")
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    state = storage.JournalFile(gateway.folder / "journal").state()
+    assert state.reason == (status.AP1 if how == "time" else 0)
+
+
 @pytest.fixture
 def disk(tmp_path):
     """A file system of 256 KiB; skipped where this machine lets nobody mount one."""

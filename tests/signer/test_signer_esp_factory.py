@@ -315,7 +315,7 @@ def test_command_finds_a_wrong_vendor_by_the_class(fota, refused, files):
     wrong = "another --vendor-domain or --model"
     refused(3, *words, "--vendor-domain", "exmaple.com", "--model", "demo", *out, says=wrong)
     refused(3, *words, "--vendor-domain", "example.com", "--model", "demos", *out, says=wrong)
-    refused(3, *words, "--vendor-id", "0" * 32, "--model", "demo", *out, says=wrong)
+    refused(3, *words, "--vendor-id", "1" * 32, "--model", "demo", *out, says=wrong)
     refused(2, *words, "--vendor-domain", "example.com", *out, says="app.img names no vendor: say --model")
     refused(2, *words, *out, says="app.img names no vendor: say --vendor-domain NAME --model NAME")
     vendor = CLASS.vendor_id.hex()

@@ -294,7 +294,7 @@ def test_verify_accepts_ours(fota, sign, firmware, key_dir, tmp_path):
     ("key", "more", "says"),
     [
         ("image-b", (), "IM8 image-key"),
-        ("image-a", ("--class", "00000000-0000-0000-0000-000000000000"), "IM7 image-class"),
+        ("image-a", ("--class", "00000000-0000-4000-8000-000000000000"), "IM7 image-class"),
         ("image-a", ("--floor", "4"), "PO1 rollback"),
         ("image-a", ("--max-step", "2"), "PO2 counter-step"),
     ],

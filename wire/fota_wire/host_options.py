@@ -16,7 +16,8 @@ from fota_wire.host_chips import CHIPS
 from fota_wire.host_values import device_id, one_of, seconds, uuid_bytes, whole
 
 
-def _label(param: click.Parameter | None) -> str:
+def label_of(param: click.Parameter | None) -> str:
+    """Return what a message calls a parameter."""
     if param is None:
         return "value"
     return param.human_readable_name if isinstance(param, click.Argument) else max(param.opts, key=len)
@@ -34,7 +35,7 @@ class FileName(click.ParamType[Path]):
         if isinstance(value, Path):
             return value
         if not value:
-            raise InputError(f"{_label(param)}: an empty name is no {self.name}")
+            raise InputError(f"{label_of(param)}: an empty name is no {self.name}")
         path = Path(value)
         if path == STREAM and (value != str(STREAM) or not self._stream):  # ./- is a name
             return path.absolute()
@@ -42,7 +43,7 @@ class FileName(click.ParamType[Path]):
         if not (ctx and ctx.resilient_parsing):  # completion
             variable = getattr(param, "envvar", None)
             by_variable = isinstance(variable, str) and os.environ.get(variable) == value
-            label = _label(param) + (f" [{variable}]" if by_variable else "")
+            label = label_of(param) + (f" [{variable}]" if by_variable else "")
             kinds.require_kind(path, self.kinds, label)
         return path
 
@@ -59,7 +60,7 @@ def _take_stream(path: Path, param: click.Parameter | None, ctx: click.Context |
     Raises:
         InputError: it went to another before.
     """
-    label = _label(param)
+    label = label_of(param)
     is_output = label.endswith(("output", "-out"))
     stream = ("output" if path == STREAM else None) if is_output else stream_of(path)
     if ctx is None or stream is None:
@@ -79,7 +80,7 @@ class Whole(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401
         """Return the number."""
-        return whole(str(value), _label(param), self._low, self._high)
+        return whole(str(value), label_of(param), self._low, self._high)
 
 
 class Seconds(click.ParamType[float]):
@@ -92,7 +93,7 @@ class Seconds(click.ParamType[float]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401
         """Return the number."""
-        return seconds(str(value), _label(param), self._low)
+        return seconds(str(value), label_of(param), self._low)
 
 
 class OneOf(click.Choice[str]):
@@ -103,7 +104,7 @@ class OneOf(click.Choice[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401
         """Return the word."""
-        return one_of(str(value), self.choices, _label(param))
+        return one_of(str(value), self.choices, label_of(param))
 
 
 class DeviceId(click.ParamType[str]):
@@ -113,7 +114,7 @@ class DeviceId(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401
         """Return the id."""
-        return device_id(str(value), _label(param))
+        return device_id(str(value), label_of(param))
 
 
 class Address(click.ParamType[str]):
@@ -128,7 +129,7 @@ class Address(click.ParamType[str]):
         """Return the address."""
         from fota_wire.host_address import require_address
 
-        require_address(str(value), _label(param), path=self._path)
+        require_address(str(value), label_of(param), path=self._path)
         return str(value)
 
 
@@ -139,7 +140,7 @@ class Uuid(click.ParamType[bytes]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:  # noqa: ANN401
         """Return the 16 bytes."""
-        return value if isinstance(value, bytes) else uuid_bytes(str(value), _label(param))
+        return value if isinstance(value, bytes) else uuid_bytes(str(value), label_of(param))
 
 
 class Command(click.Command):
@@ -166,9 +167,9 @@ def _refuse_twice(ctx: click.Context, opts: Any, given: list[click.Parameter]) -
         if before is None:
             first[param.name] = param
         elif before is not param:
-            raise click.UsageError(f"{_label(before)} and {_label(param)} exclude each other", ctx)
+            raise click.UsageError(f"{label_of(before)} and {label_of(param)} exclude each other", ctx)
         elif not param.is_flag and getattr(param, "old", None) not in opts:  # old names: Renamed says it
-            raise click.UsageError(f"{_label(param)} is given twice, and takes one value", ctx)
+            raise click.UsageError(f"{label_of(param)} is given twice, and takes one value", ctx)
 
 
 class Group(click.Group):

@@ -84,10 +84,15 @@ def device_id(text: str, what: str) -> str:
 
 
 def uuid_bytes(text: str, what: str) -> bytes:
-    """Return the 16 bytes of a UUID, typed with or without hyphens. InputError: it is none."""
+    """Return the 16 bytes of a UUID, typed with or without hyphens. InputError: it is none, or names nothing:
+    nil and max (RFC 9562 5.9, 5.10), which a variable that nobody set, or blank flash, look like.
+    """
     if not _UUID.fullmatch(text):
         raise InputError(f"{what}: {shown(text)} is not a UUID")
-    return bytes.fromhex(text.replace("-", ""))
+    raw = bytes.fromhex(text.replace("-", ""))
+    if raw in (bytes(16), b"\xff" * 16):
+        raise InputError(f"{what}: {text} names nobody: a UUID of its own is wanted")
+    return raw
 
 
 def uuid_text(raw: bytes) -> str:

@@ -9,6 +9,7 @@ confirmed program runs. Who waits, waits in the kernel: nothing here wakes up to
 """
 
 import ctypes
+import errno
 import fcntl
 import os
 import signal
@@ -33,6 +34,8 @@ LONGEST_PAUSE_S = 60.0
 WATCHED = (signal.SIGCHLD, signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
 PR_SET_PDEATHSIG = 1
 NOT_STARTED = 126  # as a shell has it
+NO_ROOM = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # says nothing of a program
+MOMENT_S = 0.5  # between two tries while there is no room
 TAIL = 1024  # room for the unprotected area
 
 Say = Callable[[str], None]
@@ -267,7 +270,7 @@ class Launcher:
         fd = -1
         try:
             fd = sealed(boot.payload, format_version(boot.program.version))
-            return self._spawn(fd, mask, boot.report)
+            return self._spawn_patiently(fd, mask, boot)
         except DeviceError as exc:
             self._say(f"launch: {exc}")
             state = self._read_journal()
@@ -277,6 +280,28 @@ class Launcher:
         finally:
             if fd >= 0:
                 os.close(fd)
+
+    def _spawn_patiently(
+        self, fd: int, mask: set[int | signal.Signals], boot: Boot
+    ) -> "subprocess.Popen[bytes] | None":
+        """Start the program, as soon as there is room for one more; None: told to stop before that.
+
+        Raises:
+            DeviceError: AP1, it cannot be started, or in a trial's time not.
+        """
+        told, deadline = False, time.monotonic() + self._gateway.trial_s if boot.trial else None
+        while True:
+            try:
+                return self._spawn(fd, mask, boot.report)
+            except OSError as exc:
+                if exc.errno not in NO_ROOM or (deadline is not None and time.monotonic() > deadline):
+                    raise DeviceError(f"the program cannot be started: {exc.strerror}", status.AP1) from exc
+                if not told:
+                    self._say(f"launch: the program cannot be started for now: {exc.strerror}")
+                told = True
+            if self._wait(MOMENT_S) in (signal.SIGTERM, signal.SIGINT):
+                self._stopping = True
+                return None
 
     def _spawn(self, fd: int, mask: set[int | signal.Signals], report: bytes) -> "subprocess.Popen[bytes]":
         libc = ctypes.CDLL(None)
@@ -294,16 +319,13 @@ class Launcher:
             "FOTA_GATEWAY": str(self._gateway.folder.resolve()),
             "FOTA_BOOT_REPORT": report.hex(),  # for a program that holds the agent, whatever the disk does
         }
-        try:
-            return subprocess.Popen(
-                [path, *self._arguments],
-                pass_fds=(fd,),
-                env=environment,
-                preexec_fn=prepare,
-                start_new_session=True,
-            )
-        except OSError as exc:
-            raise DeviceError(f"the program cannot be started: {exc.strerror}", status.AP1) from exc
+        return subprocess.Popen(
+            [path, *self._arguments],
+            pass_fds=(fd,),
+            env=environment,
+            preexec_fn=prepare,
+            start_new_session=True,
+        )
 
     def _in_trial(self, boot: Boot) -> bool:
         return boot.trial and self._read_journal().in_trial(boot.slot)
