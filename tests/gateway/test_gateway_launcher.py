@@ -288,6 +288,31 @@ def test_journal_that_is_none_keeps_no_gateway_from_its_program(gateway, keys, m
     assert any("no update before that is mended" in line for line in said)
 
 
+@pytest.mark.parametrize("make_it", [os.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_beside_the_program_is_neither_waited_for_nor_read(gateway, keys, make_it):
+    gateway.slots[A].write_bytes(signed(keys[0]))
+    gateway.run.mkdir(exist_ok=True)
+    for path in (gateway.report_path, gateway.folder / "store"):
+        make_it(path)
+    said = []
+    with launcher.Launcher(gateway, [], said.append) as run:
+        assert run.boot().slot == A
+    assert any("no boot report" in line for line in said)
+    assert gateway.boot_report() is None
+    assert storage.read_store(gateway.folder / "store") is None
+    (gateway.folder / "floor").unlink()  # that this boot raised
+    make_it(gateway.folder / "floor")
+    with pytest.raises(DeviceError, match="floor: cannot be read"):
+        storage.read_floor(gateway.folder / "floor")
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "", "-1", "1.0", "\u0661", "262144"])
+def test_floor_that_is_no_number_is_named(tmp_path, text):
+    (tmp_path / "floor").write_text(text)
+    with pytest.raises(DeviceError, match=r"floor: (damaged: not a number|cannot be read)"):
+        storage.read_floor(tmp_path / "floor")
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_link_to_a_block_device_that_is_missing_never_becomes_a_file(tmp_path, named):
     """As udev makes them, /dev/disk/by-label/NAME: the slot, or what gateway.toml calls it."""

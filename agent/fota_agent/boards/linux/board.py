@@ -80,7 +80,7 @@ class LinuxBoard:
         if self._gateway.health_command is not None:
             return self._ask_health(self._gateway.health_command)
         try:
-            word = self._gateway.health_path.read_text(encoding="ascii", errors="replace").strip()
+            word = storage.read_plain(self._gateway.health_path).decode("ascii", "replace").strip()
         except OSError:
             return None
         return {"good": True, "bad": False}.get(word)

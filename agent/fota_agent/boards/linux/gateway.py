@@ -111,7 +111,7 @@ class Gateway:
         """
         try:
             if not os.statvfs(self.report_path).f_flag & os.ST_RDONLY and (
-                raw := self.report_path.read_bytes()
+                raw := storage.read_plain(self.report_path)
             ):
                 return bootreport.unpack(raw)
         except FormatError:

@@ -3,6 +3,7 @@
 What was acknowledged is on the disk: every write ends in fdatasync, small files are replaced whole.
 """
 
+import errno
 import fcntl
 import os
 import stat
@@ -178,15 +179,30 @@ class JournalFile:
         os.fdatasync(fd)
 
 
+def open_plain(path: Path, how: int, mode: int = 0o600) -> int:
+    """Return the descriptor of a file that neither waits for somebody nor has no end. OSError."""
+    fd = os.open(path, how | os.O_CLOEXEC | os.O_NONBLOCK, mode)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return fd
+
+
+def read_plain(path: Path) -> bytes:
+    """Return the content of such a file. OSError."""
+    with os.fdopen(open_plain(path, os.O_RDONLY), "rb") as file:
+        return file.read()
+
+
 def read_floor(path: Path) -> int:
     """Return the security floor, 0 if none was ever written. DeviceError if the file is damaged."""
     try:
-        text = path.read_text()
+        text = read_plain(path).decode("ascii").strip()
     except FileNotFoundError:
         return 0
     except (OSError, UnicodeDecodeError) as exc:
         raise DeviceError(f"{path}: cannot be read") from exc
-    if not (text.strip().isascii() and text.strip().isdigit() and int(text) <= SEC_CNT_MAX):
+    if not (text.isdigit() and len(text) <= len(str(SEC_CNT_MAX)) and int(text) <= SEC_CNT_MAX):
         raise DeviceError(f"{path}: damaged: not a number")
     return int(text)
 
@@ -201,7 +217,7 @@ def overwrite(path: Path, data: bytes) -> None:
     leaves a torn one. StorageError.
     """
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fd = open_plain(path, os.O_WRONLY | os.O_CREAT, 0o644)
         try:
             os.pwrite(fd, data, 0)
         finally:
@@ -219,7 +235,7 @@ def blank(path: Path) -> None:
 def read_store(path: Path) -> bytes | None:
     """Return what was saved last, or None."""
     with suppress(OSError):
-        return path.read_bytes()
+        return read_plain(path)
     return None
 
 
