@@ -19,6 +19,7 @@ TIMEOUT_S = 30
 PAGE = 1000
 UPLOAD_CHUNK = 65536
 MAX_ANSWER = 64 << 20
+MAX_LINE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +83,34 @@ class OperatorClient:
     def upload(self, path: str, data: bytes, progress: Callable[[int], None]) -> dict[str, Any]:
         """Return the answer to a PUT of ``data``; ``progress`` is told what went out; raises as ``get``."""
         return self._exchange("PUT", path, data, progress)
+
+    def stream(self, path: str, last: int | None, **query: str | None) -> Iterator[dict[str, Any] | None]:
+        """Yield what a stream of events tells behind the event ``last``, None: from now on; None for a beat.
+        It ends when the server ends it.
+
+        Raises:
+            TransportError: the server cannot be reached, or broke off. Others: as ``get``.
+        """
+        pairs = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items() if value)
+        headers = {"authorization": f"Bearer {self.token}"}
+        if last is not None:
+            headers["last-event-id"] = str(last)
+        connection = self._connect()
+        try:
+            connection.request("GET", f"/api/v1/{path}" + (f"?{pairs}" if pairs else ""), headers=headers)
+            response = connection.getresponse()
+            if response.status != 200:
+                _read_answer(self.url, response.status, response.read(MAX_ANSWER))
+            for line in iter(lambda: response.readline(MAX_LINE), b""):
+                if line.startswith(b"data: "):
+                    yield dict(printable(json.loads(line[6:])))
+                elif line.startswith(b":"):
+                    yield None
+        except (OSError, ValueError, http.client.HTTPException) as exc:
+            why = _why(exc) if isinstance(exc, OSError | http.client.HTTPException) else "it is none"
+            raise TransportError(f"cannot hear events of {self.url}: {why}") from exc
+        finally:
+            connection.close()
 
     def _exchange(
         self,

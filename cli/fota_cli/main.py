@@ -34,6 +34,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ddi": ("fota_cli.ddi:ddi", "Serve devices that speak hawkBit's device API."),
     "group": ("fota_cli.groups:group", "Make groups of devices."),
     "audit": ("fota_cli.audit:audit", "Export the audit trail, and check one that was exported."),
+    "events": ("fota_cli.events:events", "Print what has changed, and what changes."),
+    "webhook": ("fota_cli.webhooks:webhook", "Have other programs told of what changes."),
     "ca": ("fota_signer.factory.cli:ca", "Make and show the device CA of a factory."),
     "provision": ("fota_cli.provision:provision", "Take blank chips to locked, paired, certified devices."),
     "agent": ("fota_cli.agent:agent", "Run the update agent."),

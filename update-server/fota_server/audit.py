@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, text, update
 
-from fota_server import schema
+from fota_server import changes, schema
 from fota_server.clock import now
 from fota_wire.host_audit import START, detail_text, next_hash
 
@@ -31,6 +31,7 @@ def record_audit(connection: Connection, actor: str, action: str, subject: str, 
     row["hash"] = next_hash(before.hash if before else START, row)
     connection.execute(insert(_table).values(**row))
     _note_head(connection, row)
+    changes.note(connection, action, subject, changes.scope_of(action, subject), **(detail | {"by": actor}))
 
 
 def chain_all(connection: Connection) -> None:

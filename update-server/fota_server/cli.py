@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fota_server.config import FILES, database_url, find_sources, has_password, init_data, load_config
-from fota_server.upkeep_cli import backup, check, migrate, restore
+from fota_server.upkeep_cli import backup, check, migrate, openapi, restore
 from fota_wire.errors import InputError, StorageError
 from fota_wire.files import STREAM, check_output, write_output
 from fota_wire.host_options import (
@@ -346,5 +346,5 @@ def _in_database(data: Path, work: Any) -> Any:  # noqa: ANN401 - passes through
         database.close()
 
 
-for _command in (backup, restore, migrate, check):
+for _command in (backup, restore, migrate, check, openapi):
     server.add_command(_command)

@@ -74,6 +74,7 @@ class ServerConfig:
     newcomers: int = 0
     newcomers_per_address: int = 0
     connections_per_device: int = 8
+    keep_changes_days: int = 30  # what streams and webhooks tell (changes.py)
     log: str = "text"  # or "json"
     ddi_tenant: str = ""  # what hawkBit's clients call it; empty: their API is not served
 
@@ -142,6 +143,7 @@ def _check_limits(config: ServerConfig) -> None:
         ("newcomers", 0, config.device_connections or MAX_CONNECTIONS),
         ("newcomers_per_address", 0, config.newcomers or config.device_connections or MAX_CONNECTIONS),
         ("connections_per_device", 1, 1024),
+        ("keep_changes_days", 1, 3650),
     ):
         value = getattr(config, name)
         if not low <= value <= high:

@@ -128,20 +128,8 @@ class DdiPlane:
 
     def mount(self) -> Mount:
         """Return all of it, to be put into the device plane's application."""
-        files = "/{controller}/softwaremodules/{release:ddi}/artifacts"
         app = Starlette(
-            routes=[
-                Route("/{controller}", self.poll, methods=["GET"]),
-                Route("/{controller}/configData", self.attributes, methods=["PUT"]),
-                Route("/{controller}/deploymentBase/{action:ddi}", self.deployment, methods=["GET"]),
-                Route("/{controller}/installedBase/{action:ddi}", self.installed, methods=["GET"]),
-                Route("/{controller}/deploymentBase/{action:ddi}/feedback", self.feedback, methods=["POST"]),
-                Route("/{controller}/cancelAction/{action:ddi}", self.cancel, methods=["GET"]),
-                Route("/{controller}/cancelAction/{action:ddi}/feedback", self.cancelled, methods=["POST"]),
-                Route(files, self.files, methods=["GET"]),
-                Route(files + "/{name}", self.file, methods=["GET"]),
-                Route("/{controller}/{rest:path}", self.nothing, methods=["GET", "POST", "PUT", "DELETE"]),
-            ],
+            routes=routes(self),
             exception_handlers={
                 FotaError: self._on_fota_error,
                 HTTPException: self._on_http_error,
@@ -344,6 +332,25 @@ class DdiPlane:
 
 
 _C = {words.FORCED: 1, words.SKIP: 2}
+
+
+def routes(plane: DdiPlane | type[DdiPlane]) -> list[Route]:
+    """Return what is served below `PATH`; of the class: to be described."""
+    files = "/{controller}/softwaremodules/{release:ddi}/artifacts"
+    return [
+        Route("/{controller}", plane.poll, methods=["GET"]),
+        Route("/{controller}/configData", plane.attributes, methods=["PUT"]),
+        Route("/{controller}/deploymentBase/{action:ddi}", plane.deployment, methods=["GET"]),
+        Route("/{controller}/installedBase/{action:ddi}", plane.installed, methods=["GET"]),
+        Route("/{controller}/deploymentBase/{action:ddi}/feedback", plane.feedback, methods=["POST"]),
+        Route("/{controller}/cancelAction/{action:ddi}", plane.cancel, methods=["GET"]),
+        Route("/{controller}/cancelAction/{action:ddi}/feedback", plane.cancelled, methods=["POST"]),
+        Route(files, plane.files, methods=["GET"]),
+        Route(files + "/{name}", plane.file, methods=["GET"]),
+        Route("/{controller}/{rest:path}", plane.nothing, methods=["GET", "POST", "PUT", "DELETE"]),
+    ]
+
+
 _FRESH = {"cache-control": "no-store"}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from fota_server import attributes, dynamic, hand_out, orders, schema
+from fota_server import attributes, changes, dynamic, hand_out, orders, schema
 from fota_server.allowance import Allowance
 from fota_server.catalog import Catalog
 from fota_server.database import now as clock
@@ -303,4 +303,9 @@ def _move(
     **more: int,
 ) -> None:
     change = {"state": state, "reason": reason, "updated_at": at, **more}
+    query = select(_targets.c.device_id, _targets.c.rollout_id, _targets.c.state)
+    found = connection.execute(query.where(_targets.c.id == target_id)).one()
+    moved = {"rollout": found.rollout_id, "before": found.state, "state": state, "reason": reason}
+    if found.state != state:
+        changes.note(connection, "device.state", found.device_id, f"device:{found.device_id}", **moved)
     connection.execute(update(_targets).where(_targets.c.id == target_id).values(**change))

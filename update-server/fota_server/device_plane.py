@@ -89,7 +89,7 @@ def _error(status: int, code: str, message: str) -> Response:
 
 
 async def _nothing(request: Request) -> Response:
-    """Stand for what is answered before the framework is asked: it knows the other methods."""
+    """POST /v1/checkin (SPEC 5.5): answered before the framework is asked, which knows the other methods."""
     raise NotFound(f"{request.method} is not for the framework", "not-found")
 
 
@@ -185,12 +185,7 @@ class DevicePlane:
 
     def _others(self, more: Sequence[BaseRoute]) -> Starlette:
         app = Starlette(
-            routes=[
-                Route("/v1/checkin", _nothing, methods=["POST"]),
-                Route("/v1/certificate", self.certificate, methods=["POST"]),
-                Route("/v1/payload/{digest}", self.payload, methods=["GET"]),
-                *more,
-            ],
+            routes=[*routes(self), *more],
             exception_handlers={
                 FotaError: self._on_fota_error,
                 HTTPException: self._on_http_error,
@@ -289,6 +284,15 @@ class DevicePlane:
         if found is None:
             raise Forbidden(f"payload {digest[:16]} is not assigned to this device", "not-assigned")
         return send_artifact(request, self._artifacts, digest)
+
+
+def routes(plane: DevicePlane | type[DevicePlane]) -> list[Route]:
+    """Return what the device plane serves; of the class: to be described."""
+    return [
+        Route("/v1/checkin", _nothing, methods=["POST"]),
+        Route("/v1/certificate", plane.certificate, methods=["POST"]),
+        Route("/v1/payload/{digest}", plane.payload, methods=["GET"]),
+    ]
 
 
 def send_artifact(request: Request, artifacts: ArtifactStore, digest: str) -> "PayloadResponse":

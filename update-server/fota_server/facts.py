@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, Update, bindparam, case, delete, func, insert, select, update
 
-from fota_server import dynamic, schema, telemetry
+from fota_server import changes, dynamic, schema, telemetry
 from fota_server.decide import ON_TRIAL, TargetState, Twin, Verdict
 from fota_server.identity import Identity
 from fota_server.quick import Statement
@@ -60,6 +60,7 @@ def store(connection: Connection, judged: list[Judged], now: int) -> None:
     new = [_admission(item.identity, now) for item in judged if item.is_new]
     if new:
         connection.execute(insert(schema.devices), new)
+        changes.note_all(connection, [_change_of(str(row["id"]), "new") for row in new])
     reported = [_facts(item, item.verdict.report, now) for item in judged if item.verdict.report]
     silent = [_contact(item, now) for item in judged if item.verdict.report is None]
     _CONTACT.each(connection, silent)
@@ -69,6 +70,7 @@ def store(connection: Connection, judged: list[Judged], now: int) -> None:
         _MOVED.each(connection, moved)
         changed = {change["target"] for change in moved}
         moving = (item.twin.target for item in judged)
+        changes.note_all(connection, [_moved(item) for item in judged if _target_change(item, now)])
         settle(connection, {one.rollout_id for one in moving if one and one.id in changed})
     confirmed = [
         {"device_id": item.twin.device_id, "image_hash": item.verdict.newly_confirmed.hex(), "at": now}
@@ -96,6 +98,8 @@ def store(connection: Connection, judged: list[Judged], now: int) -> None:
         if item.request.telemetry:
             telemetry.store(connection, item.twin.device_id, item.request.telemetry, now)
     said = {item.twin.device_id: telemetry.said(item.request) for item in judged if item.request.telemetry}
+    others = [item for item in judged if _is_other_firmware(item)]
+    changes.note_all(connection, [_runs(item) for item in others])
     news = [item.twin.device_id for item in judged if item.is_new or _is_other_firmware(item)]
     if news or any(said.values()):
         dynamic.learn(connection, news, said)
@@ -104,6 +108,30 @@ def store(connection: Connection, judged: list[Judged], now: int) -> None:
 def _is_other_firmware(item: Judged) -> bool:
     report = item.verdict.report
     return report is not None and report.image_hash != item.twin.running_hash
+
+
+def _change_of(device_id: str, what: str, **detail: object) -> dict[str, object]:
+    return changes.row(f"device.{what}", device_id, f"device:{device_id}", **detail)
+
+
+def _moved(item: Judged) -> dict[str, object]:
+    target, verdict = item.twin.target, item.verdict
+    assert target  # noqa: S101 - it has moved
+    return _change_of(
+        item.twin.device_id,
+        "state",
+        rollout=target.rollout_id,
+        version=target.release.version,
+        before=target.state,
+        state=verdict.target_state,
+        reason=verdict.target_reason,
+    )
+
+
+def _runs(item: Judged) -> dict[str, object]:
+    report = item.verdict.report
+    assert report  # noqa: S101 - it says what runs
+    return _change_of(item.twin.device_id, "runs", version=report.version, image_hash=report.image_hash.hex())
 
 
 def _admission(identity: Identity, now: int) -> dict[str, object]:

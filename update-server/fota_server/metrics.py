@@ -45,6 +45,9 @@ DATABASE_FAILURES = Counter(
     "fota_database_failures", "Transactions that the database failed.", registry=REGISTRY
 )
 PAYLOAD_BYTES = Counter("fota_payload_bytes", "Bytes of artifacts sent to devices.", registry=REGISTRY)
+WEBHOOKS = Counter(
+    "fota_webhook_messages", "Messages to webhooks: taken, or failed.", ["result"], registry=REGISTRY
+)
 MISTAKES = Counter(
     "fota_mistakes",
     "Requests that ended in a mistake of the server's, by plane.",
@@ -68,6 +71,8 @@ def _begin_at_nought() -> None:
     """A series that is not there yet cannot be told from a server that does not count."""
     for outcome in CHECKIN_OUTCOMES:
         CHECKINS.labels(outcome)
+    for result in ("taken", "failed"):
+        WEBHOOKS.labels(result)
     for plane in PLANES:
         TURNED_AWAY.labels(plane)
         MISTAKES.labels(plane)

@@ -129,6 +129,7 @@ def _create_indices(connection: Connection, *names: str) -> None:
 STEPS: tuple[Step, ...] = (
     *(_tokens_expire, _new_tables, _roles, _audit_chain, _orders_end, _waves, _filters),
     *(_forgiven, _new_tables, _new_tables, _scoped_tokens),
+    *(_new_tables, _new_tables),  # changes; webhooks
 )
 """Append only."""
 

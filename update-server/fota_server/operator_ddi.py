@@ -23,7 +23,7 @@ class DdiHandlers:
 
     async def enrol(self, request: Request, operator: Operator) -> JSONResponse:
         """POST ddi {"controller", ? "by"}: the device, and its token if it is to have one."""
-        body = await read_json(request, {"controller", "by"})
+        body = await read_json(request)
         controller, way = text_of(body, "controller"), text_of(body, "by") or ddi_devices.TOKEN
         if controller is None:
             raise InputError("controller has to be the name that the device's client sends", "json")
@@ -42,13 +42,13 @@ class DdiHandlers:
 
     async def gateway_token(self, request: Request, operator: Operator) -> JSONResponse:
         """POST ddi/gateway {? "revoke"}: a new token for gateways, or none any more."""
-        revoke = flag_of(await read_json(request, {"revoke"}), "revoke")
+        revoke = flag_of(await read_json(request), "revoke")
         token = await self._database.write(ddi_devices.set_gateway_token, operator.name, revoke=revoke)
         return JSONResponse({"token": token})
 
     async def attach(self, request: Request, operator: Operator) -> JSONResponse:
         """POST releases/{version or digest}/ddi {"digest", "name"}: the file that DDI devices get."""
-        version, body = name_of(request, "version"), await read_json(request, {"digest", "name"})
+        version, body = name_of(request, "version"), await read_json(request)
         digest, name = text_of(body, "digest") or "", text_of(body, "name") or ""
         if not is_digest(digest) or not await asyncio.to_thread(self._artifacts.has, digest):
             raise InputError(f"no artifact {digest[:64]}: upload it first", "artifact-missing")

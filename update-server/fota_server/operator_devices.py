@@ -64,7 +64,7 @@ class DeviceHandlers:
 
     async def take_in(self, request: Request, operator: Operator) -> JSONResponse:
         """POST devices/import: with "dry_run" only what is wrong with which row; else all rows or none."""
-        body = await read_json(request, {"devices", "admit", "dry_run"})
+        body = await read_json(request)
         rows, admit = bulk.parse_rows(body.get("devices")), flag_of(body, "admit")
         if flag_of(body, "dry_run"):
             faults = await self._database.read(lambda connection: bulk.check(connection, rows, admit=admit))
@@ -77,7 +77,7 @@ class DeviceHandlers:
 
     async def describe(self, request: Request, operator: Operator) -> JSONResponse:
         """POST devices/{id}/attributes {"attributes": {name: text, "": a tag, null: not any more}}."""
-        words = (await read_json(request, {"attributes"})).get("attributes")
+        words = (await read_json(request)).get("attributes")
         if not isinstance(words, dict) or not words:
             raise InputError("attributes has to be an object of names and texts", "json")
         device_id = device_of(request)
@@ -106,7 +106,7 @@ class DeviceHandlers:
     async def retire_device(self, request: Request, operator: Operator) -> JSONResponse:
         """POST devices/{id}/retire {? "reason"}; when this returns, the device's connections are closed."""
         device_id = device_of(request)
-        body = await read_json(request, {"reason"})
+        body = await read_json(request)
         reason = "" if body.get("reason") == "" else text_of(body, "reason") or ""
         # To its end, whoever hangs up: what is on the disk and what this process goes by are one.
         retiring = asyncio.ensure_future(self._retire(device_id, reason, operator.name))
@@ -157,7 +157,7 @@ class DeviceHandlers:
 
 async def _kind_of(request: Request) -> int:
     kinds = {"renew": certify.RENEW, "rotate": certify.ROTATE}
-    kind = kinds.get(str((await read_json(request, {"kind"})).get("kind")))
+    kind = kinds.get(str((await read_json(request)).get("kind")))
     if kind is None:
         raise InputError('kind has to be "renew" or "rotate"', "json")
     return kind

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from fota_server.device_plane import read_body
+from fota_server.operation import of
 from fota_server.orders import InWaves
 from fota_server.plan import Scope
 from fota_server.wave_policy import parse_policy
@@ -24,12 +25,13 @@ MAX_PAGE = 1000
 _SEED, _DIGEST = re.compile(r"[A-Za-z0-9]{1,64}"), re.compile(r"[0-9a-f]{64}")
 
 
-async def read_json(request: Request, allowed: set[str], limit: int = MAX_JSON) -> dict[str, Any]:
-    """Return the JSON object in a request's body; no other fields than ``allowed``.
+async def read_json(request: Request, limit: int = MAX_JSON) -> dict[str, Any]:
+    """Return the JSON object in a request's body; no other fields than its operation has.
 
     Raises:
         InputError: not that.
     """
+    allowed = set(of(request).body or ())
     body = _strictly(await read_body(request, limit, BODY_S), "the body", "json")
     if not isinstance(body, dict) or not set(body) <= allowed:
         raise InputError(f"the body has to be an object of {', '.join(sorted(allowed))}", "json")

@@ -55,7 +55,7 @@ class OrderHandlers:
 
     async def create_group(self, request: Request, operator: Operator) -> JSONResponse:
         """POST groups {"name", ? "filter", ? "dry_run"}; 202: made, and still being filled."""
-        body = await read_json(request, {"name", "filter", "dry_run"})
+        body = await read_json(request)
         name, text = text_of(body, "name"), text_of(body, "filter", MAX_FILTER)
         if flag_of(body, "dry_run"):
             return await self._preview_filter(text)
@@ -69,7 +69,7 @@ class OrderHandlers:
 
     async def set_filter(self, request: Request, operator: Operator) -> JSONResponse:
         """POST groups/{name}/filter {"filter", ? "dry_run"}; 202: its devices follow."""
-        body = await read_json(request, {"filter", "dry_run"})
+        body = await read_json(request)
         name, text = name_of(request, "name"), text_of(body, "filter", MAX_FILTER)
         if flag_of(body, "dry_run"):
             return await self._preview_filter(text)
@@ -84,13 +84,13 @@ class OrderHandlers:
 
     async def add_to_group(self, request: Request, operator: Operator) -> JSONResponse:
         """POST groups/{name}/devices {"devices": [...]}: all of them, or none if one is not known."""
-        ids = device_ids_of(await read_json(request, {"devices"}, MAX_IDS), "devices")
+        ids = device_ids_of(await read_json(request, MAX_IDS), "devices")
         name = name_of(request, "name")
         return JSONResponse(await groups.add_members(self._database, name, ids, operator.name))
 
     async def remove_from_group(self, request: Request, operator: Operator) -> JSONResponse:
         """POST groups/{name}/remove {"devices": [...]}: all of them, or none if one is not in it."""
-        ids = device_ids_of(await read_json(request, {"devices"}, MAX_IDS), "devices")
+        ids = device_ids_of(await read_json(request, MAX_IDS), "devices")
         name = name_of(request, "name")
         removed = await groups.remove_members(self._database, name, ids, operator.name)
         return JSONResponse({"name": name, "removed": removed})
@@ -113,7 +113,7 @@ class OrderHandlers:
 
     async def _order(self, request: Request, operator: Operator, kind: str, field: str) -> JSONResponse:
         """201: planned; 202: it has its number, and devices are still being planned."""
-        body = await read_json(request, {field, "device", "group", "dry_run", *WAVES})
+        body = await read_json(request)
         version, scope, root = text_of(body, field), scope_of(body), self._trust.current
         await self._database.read(scopes.require, operator, scope)
         waves = waves_of(body)
@@ -216,7 +216,7 @@ class OrderHandlers:
 
     async def set_limits(self, request: Request, operator: Operator) -> JSONResponse:
         """POST limits {"trials": number or null}: how many devices may be on trial at once."""
-        most = (await read_json(request, {"trials"})).get("trials", 0)
+        most = (await read_json(request)).get("trials", 0)
         if most is not None and (not isinstance(most, int) or isinstance(most, bool)):
             raise InputError("trials has to be a number, or null", "json")
         await self._database.write(hand_out.set_trials, most, operator.name)
@@ -224,7 +224,7 @@ class OrderHandlers:
 
     async def halt(self, request: Request, operator: Operator) -> JSONResponse:
         """POST halt {"reason"}: nothing is handed out any more."""
-        reason = text_of(await read_json(request, {"reason"}), "reason")
+        reason = text_of(await read_json(request), "reason")
         await self._database.write(hand_out.halt, reason or "no reason given", operator.name)
         return JSONResponse(await self._database.read(hand_out.limits))
 
@@ -239,7 +239,7 @@ class OrderHandlers:
 
     async def set_lab(self, request: Request, operator: Operator) -> JSONResponse:
         """POST policies/lab {"group": name or null, ? "devices"}: who confirms each release first."""
-        body = await read_json(request, {"group", "devices"})
+        body = await read_json(request)
         if "group" not in body:
             raise InputError("group is missing; null: no lab", "json")
         group, devices = text_of(body, "group"), body.get("devices")

@@ -1,84 +1,43 @@
 """The operator plane: JSON under ``/api/v1``, bearer tokens with a role, every change in the audit trail.
 
-| Method, path | Right (tokens.py says which role has it) | What |
-|---|---|---|
-| GET health/live, health/ready | none | the process answers; database and artifact folder do, too |
-| PUT artifacts/{sha256} | publish | upload an image file; 201, or 200 if it is there already |
-| GET releases?after&limit; GET releases/{version} | see releases | published releases |
-| POST releases | publish | publish a SUIT envelope, its artifact being there; 201, or 200 if it was already |
-| POST releases?hardware; POST releases/{version}/hardware {"hardware"} | publish | revisions that it fits |
-| POST releases/{version}/withdraw, releases/{version}/restore | operate | offered no more; again |
-| GET roots; POST roots | see releases; administer | the chain of ROOT documents; append the next one |
-| GET devices?group&filter&after&limit; GET devices/{id} | see | twins |
-| GET attributes?after&limit; POST devices/{id}/attributes | see; operate | their names; what is said of one |
-| POST devices/import {"devices": [{"id", "attributes"}], ? "admit"} | operate | all of it, or nothing |
-| POST devices/{id}/revoke, devices/{id}/admit | operate | shut out; let in |
-| POST devices/{id}/retire {? "reason"} | administer | end its life, for good |
-| POST devices/{id}/key {"kind": "renew" or "rotate"} | operate | new certificate; new key, too (SPEC 5.6) |
-| GET orders?after&limit; POST devices/{id}/certificate (DER) | operate | what to sign; signed |
-| POST ddi {"controller", ? "by"}; POST ddi/{id}/token | operate | enrol a DDI device; a new token of it |
-| POST ddi/gateway {? "revoke"} | administer | a new token for gateways, or none |
-| POST releases/{version}/ddi {"digest", "name"} | publish | the file that DDI devices get |
-| GET refusals?limit | see | who was turned away on the device plane, and why |
-| GET groups?after&limit; POST groups; DELETE groups/{name} | see; operate; operate | groups |
-| POST groups/{name}/filter {"filter"} | operate | have it go by another filter (filters.py) |
-| POST groups/{name}/devices, groups/{name}/remove {"devices"} | operate | put in; take out |
-| POST groups/{name}/key {"kind"} | operate | as devices/{id}/key, of all its devices |
-| GET rollouts?after&limit; POST rollouts; GET rollouts/{id} | see; operate; see | with counts |
-| GET rollouts/{id}/devices, rollouts/{id}/left-out ?after&limit | see | device by device |
-| POST rollouts/{id}/pause, rollouts/{id}/resume, rollouts/{id}/cancel | operate | |
-| POST rollouts/{id}/approve | operate | open the next wave |
-| GET rollouts/{id}/rollback | see | what that would do, in numbers |
-| POST rollouts/{id}/rollback | operate | cancel it, and send each device that was given it back |
-| GET policies; POST policies/lab {"group", ? "devices"} | see; administer | what holds for every order |
-| GET limits; POST limits {"trials"} | see; operate | how many devices may be on trial, over all rollouts |
-| POST halt {? "reason"}, unhalt | operate | stop all rollouts and rollbacks; let them go on |
-| POST rollbacks | operate | send a device or a group back |
-| GET preview?kind&version&device or group&policy&seed&after&limit | see | by device, before an order |
-| GET metrics | see | for Prometheus (docs/metrics.md) |
-| GET audit?after&limit&form | see | what operators did |
-
-An order may have ``policy`` (wave_policy.py), and ``seed`` and ``digest`` of a plan. Orders to many answer
-with a number at once: 202 while devices are still being planned, else 201; with ``"dry_run": true`` they only
-say what they would do: in waves, that is a plan. Lists come in pages: ``next`` is the ``after`` of the next
-one.
+What can be asked is in `operator_routes.py`, one row each; `fota server openapi` prints it.
 
 Errors: ``{"error": {"code": ..., "message": ...}}``; 400 malformed, 401, 403, 404 unknown, 409 refused, 413,
 507 disk full. Each answer names its request in ``X-Request-Id``, as the log does.
 """
 
-import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable
 
-from sqlalchemy import Connection, RowMapping, func, select
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from fota_server import request_id, retirement, schema, scopes, tokens
+from fota_server import openapi, request_id, retirement, scopes, tokens
 from fota_server.artifacts import ArtifactStore
-from fota_server.certificates import TlsFiles, utc_now
+from fota_server.certificates import TlsFiles
 from fota_server.crypto import AssignSigner
 from fota_server.database import Database, DatabaseUnavailable
 from fota_server.device_plane import TooLarge, TooSlow
 from fota_server.metrics import count_refusal
+from fota_server.operation import Operation
 from fota_server.operator_ddi import DdiHandlers
 from fota_server.operator_devices import DeviceHandlers
-from fota_server.operator_input import number_of, query_text
+from fota_server.operator_events import EventHandlers, TooManyStreams
 from fota_server.operator_orders import OrderHandlers
 from fota_server.operator_releases import ReleaseHandlers
+from fota_server.operator_routes import OPERATIONS
+from fota_server.operator_server import NotReady, ServerHandlers
+from fota_server.operator_webhooks import WebhookHandlers
 from fota_server.planner import Planner
 from fota_server.refusals import Refusals
-from fota_server.standing import CONTENT_TYPE, Standing
+from fota_server.standing import Standing
 from fota_server.tokens import Operator, find_operator
 from fota_server.trust import TrustChain
 from fota_wire.errors import FotaError, InputError, StorageError, VerifyError
-from fota_wire.host_audit import line_of
 from fota_wire.status import label
 
 log = logging.getLogger("fota.server")
@@ -93,25 +52,15 @@ HEADERS = (
 """Of every answer. No Strict-Transport-Security: it would bind whatever else this host serves by HTTP."""
 
 
-class Handler(Protocol):
-    """What answers a request of an operator; `scopes.MEANS` goes by its name."""
-
-    __name__: str
-
-    def __call__(self, request: Request, operator: Operator, /) -> Awaitable[Response]:
-        """Answer."""
-
-
 class Unauthorized(FotaError):
     """No token, or none in force."""
 
 
-class NotReady(FotaError):
-    """The server runs, and clients or devices cannot use it."""
-
-
 class RoleTooLow(FotaError):
     """The token's role does not include this."""
+
+
+NOBODY = Operator(name="nobody", role="none")
 
 
 _STATUS: dict[type[FotaError], int] = {
@@ -125,6 +74,7 @@ _STATUS: dict[type[FotaError], int] = {
     StorageError: 507,
     DatabaseUnavailable: 503,
     NotReady: 503,
+    TooManyStreams: 503,
 }
 
 
@@ -186,81 +136,27 @@ class OperatorPlane:
         tls_files: Callable[[], TlsFiles],
         planner: Planner,
         standing: Standing,
+        events: EventHandlers,
         image_keys: tuple[bytes, ...] = (),
         interval_s: int = 300,
     ) -> None:
         self._database = database
-        self._artifacts = artifacts
-        self._tls_files = tls_files
-        self._standing = standing
-        self._devices = DeviceHandlers(database, retired, refusals, lambda: tls_files().device_cas)
-        self._ddi = DdiHandlers(database, artifacts)
-        self._orders = OrderHandlers(database, trust, planner, interval_s)
-        self._releases = ReleaseHandlers(database, artifacts, trust, signer, tls_files, planner, image_keys)
+        parts = (
+            DeviceHandlers(database, retired, refusals, lambda: tls_files().device_cas),
+            DdiHandlers(database, artifacts),
+            OrderHandlers(database, trust, planner, interval_s),
+            ReleaseHandlers(database, artifacts, trust, signer, tls_files, planner, image_keys),
+            events,
+            WebhookHandlers(database),
+            ServerHandlers(database, artifacts, tls_files, standing, openapi.of_operators),
+        )
+        self._parts = {type(part).__name__: part for part in parts}
 
     def app(self) -> Starlette:
         """Return the ASGI application."""
-        read, read_releases = self._needing(tokens.SEE), self._needing(tokens.SEE_RELEASES)
-        publish, operate = self._needing(tokens.PUBLISH), self._needing(tokens.OPERATE)
-        administer, of_devices = self._needing(tokens.ADMINISTER), self._devices
-        orders, releases = self._orders, self._releases
         app = Starlette(
             routes=[
-                Route("/api/v1/health/live", self.live, methods=["GET"]),
-                Route("/api/v1/health/ready", self.ready, methods=["GET"]),
-                Route("/api/v1/artifacts/{digest}", publish(releases.put_artifact), methods=["PUT"]),
-                Route("/api/v1/releases", read_releases(releases.list_releases), methods=["GET"]),
-                Route("/api/v1/releases", publish(releases.publish), methods=["POST"]),
-                Route("/api/v1/releases/{version}", read_releases(releases.show_release), methods=["GET"]),
-                Route("/api/v1/releases/{version}/hardware", publish(releases.set_fits), methods=["POST"]),
-                Route("/api/v1/releases/{version}/withdraw", operate(releases.withdraw), methods=["POST"]),
-                Route("/api/v1/releases/{version}/restore", operate(releases.restore), methods=["POST"]),
-                Route("/api/v1/roots", read_releases(releases.list_roots), methods=["GET"]),
-                Route("/api/v1/roots", administer(releases.add_root), methods=["POST"]),
-                Route("/api/v1/devices", read(of_devices.list_devices), methods=["GET"]),
-                Route("/api/v1/attributes", read(of_devices.list_attributes), methods=["GET"]),
-                Route("/api/v1/devices/import", operate(of_devices.take_in), methods=["POST"]),
-                Route("/api/v1/devices/{id}/attributes", operate(of_devices.describe), methods=["POST"]),
-                Route("/api/v1/devices/{id}", read(of_devices.show_device), methods=["GET"]),
-                Route("/api/v1/devices/{id}/revoke", operate(of_devices.revoke_device), methods=["POST"]),
-                Route("/api/v1/devices/{id}/admit", operate(of_devices.admit_device), methods=["POST"]),
-                Route("/api/v1/devices/{id}/retire", administer(of_devices.retire_device), methods=["POST"]),
-                Route("/api/v1/devices/{id}/key", operate(of_devices.want_key), methods=["POST"]),
-                Route("/api/v1/devices/{id}/certificate", operate(of_devices.certificate), methods=["POST"]),
-                Route("/api/v1/ddi", operate(self._ddi.enrol), methods=["POST"]),
-                Route("/api/v1/ddi/gateway", administer(self._ddi.gateway_token), methods=["POST"]),
-                Route("/api/v1/ddi/{id}/token", operate(self._ddi.renew_token), methods=["POST"]),
-                Route("/api/v1/releases/{version}/ddi", publish(self._ddi.attach), methods=["POST"]),
-                Route("/api/v1/refusals", read(of_devices.list_refused), methods=["GET"]),
-                Route("/api/v1/orders", operate(of_devices.list_orders), methods=["GET"]),
-                Route("/api/v1/groups", read(orders.list_groups), methods=["GET"]),
-                Route("/api/v1/groups", operate(orders.create_group), methods=["POST"]),
-                Route("/api/v1/groups/{name}", operate(orders.delete_group), methods=["DELETE"]),
-                Route("/api/v1/groups/{name}/filter", operate(orders.set_filter), methods=["POST"]),
-                Route("/api/v1/groups/{name}/devices", operate(orders.add_to_group), methods=["POST"]),
-                Route("/api/v1/groups/{name}/remove", operate(orders.remove_from_group), methods=["POST"]),
-                Route("/api/v1/groups/{name}/key", operate(of_devices.want_group_key), methods=["POST"]),
-                Route("/api/v1/rollouts", read(orders.list_rollouts), methods=["GET"]),
-                Route("/api/v1/rollouts", operate(orders.start_rollout), methods=["POST"]),
-                Route("/api/v1/rollouts/{id:row}", read(orders.show_rollout), methods=["GET"]),
-                Route("/api/v1/rollouts/{id:row}/devices", read(orders.list_targets), methods=["GET"]),
-                Route("/api/v1/rollouts/{id:row}/left-out", read(orders.list_left_out), methods=["GET"]),
-                Route("/api/v1/rollouts/{id:row}/pause", operate(orders.pause_rollout), methods=["POST"]),
-                Route("/api/v1/rollouts/{id:row}/resume", operate(orders.resume_rollout), methods=["POST"]),
-                Route("/api/v1/rollouts/{id:row}/cancel", operate(orders.cancel_rollout), methods=["POST"]),
-                Route("/api/v1/rollouts/{id:row}/approve", operate(orders.approve_rollout), methods=["POST"]),
-                Route("/api/v1/rollouts/{id:row}/rollback", read(orders.preview_back), methods=["GET"]),
-                Route("/api/v1/rollouts/{id:row}/rollback", operate(orders.take_back), methods=["POST"]),
-                Route("/api/v1/limits", read(orders.show_limits), methods=["GET"]),
-                Route("/api/v1/limits", operate(orders.set_limits), methods=["POST"]),
-                Route("/api/v1/policies", read(orders.show_policies), methods=["GET"]),
-                Route("/api/v1/policies/lab", administer(orders.set_lab), methods=["POST"]),
-                Route("/api/v1/halt", operate(orders.halt), methods=["POST"]),
-                Route("/api/v1/unhalt", operate(orders.unhalt), methods=["POST"]),
-                Route("/api/v1/rollbacks", operate(orders.start_rollback), methods=["POST"]),
-                Route("/api/v1/preview", read(orders.preview_devices), methods=["GET"]),
-                Route("/api/v1/metrics", read(self.metrics), methods=["GET"]),
-                Route("/api/v1/audit", read(self.list_audit), methods=["GET"]),
+                Route(f"/api/v1/{one.path}", self._endpoint(one), methods=[one.method]) for one in OPERATIONS
             ],
             exception_handlers={
                 FotaError: _on_fota_error,
@@ -273,25 +169,28 @@ class OperatorPlane:
 
     # Who calls
 
-    def _needing(self, right: str) -> Callable[[Handler], Callable[[Request], Awaitable[Response]]]:
-        """Return what lets only tokens with ``right`` reach a handler, and only for what they are for."""
+    def _endpoint(self, operation: Operation) -> Callable[[Request], Awaitable[Response]]:
+        """Return what answers an operation: whoever has the right to it, for what their token is for."""
+        right = operation.right
+        part, _, name = operation.handler.__qualname__.partition(".")
+        handler = getattr(self._parts[part], name)
 
-        def guard(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-            async def endpoint(request: Request) -> Response:
-                operator = await self._operator(request)
-                if not operator.may(right):
-                    able = ", ".join(role for role, rights in tokens.ROLES.items() if right in rights)
-                    raise RoleTooLow(
-                        f"token {operator.name} is a {operator.role}'s: this takes one of {able}", "role"
-                    )
-                scope = scopes.meant(request, handler.__name__, operator)
-                if scope is not None:
-                    await self._database.read(scopes.require, operator, scope)
-                return await handler(request, operator)
+        async def endpoint(request: Request) -> Response:
+            operator = NOBODY if right is None else await self._operator(request)
+            if right is not None and not operator.may(right):
+                able = ", ".join(role for role, rights in tokens.ROLES.items() if right in rights)
+                raise RoleTooLow(
+                    f"token {operator.name} is a {operator.role}'s: this takes one of {able}", "role"
+                )
+            scope = scopes.meant(request, operation.name, operator)
+            if scope is not None:
+                await self._database.read(scopes.require, operator, scope)
+            operation.begin(request)
+            request.scope["fota.again"] = lambda: self._operator(request)
+            answer: Response = await handler(request, operator)
+            return answer
 
-            return endpoint
-
-        return guard
+        return endpoint
 
     async def _operator(self, request: Request) -> Operator:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -304,46 +203,3 @@ class OperatorPlane:
             raise Unauthorized("this token is unknown or revoked", "token")
         request.scope["extensions"]["fota.known"]["say"]()
         return operator
-
-    # Health
-
-    async def live(self, _request: Request) -> JSONResponse:
-        """GET health/live."""
-        return JSONResponse({"status": "ok"})
-
-    async def ready(self, _request: Request) -> JSONResponse:
-        """GET health/ready."""
-        await self._database.read(lambda connection: connection.execute(select(1)).scalar_one())
-        if not await asyncio.to_thread(self._artifacts.writable):
-            raise NotReady("the artifact folder cannot be written, or its disk is nearly full", "disk")
-        notices = self._tls_files().notices(utc_now())
-        failing = [notice.text for notice in notices if notice.failing]
-        if failing:
-            raise NotReady("; ".join(failing), "certificate")
-        return JSONResponse({"status": "ok", "warnings": [notice.text for notice in notices]})
-
-    async def metrics(self, _request: Request, _operator: Operator) -> Response:
-        """GET metrics: for Prometheus."""
-        return Response(await self._standing.page(), headers={"content-type": CONTENT_TYPE})
-
-    # Audit
-
-    async def list_audit(self, request: Request, _operator: Operator) -> JSONResponse:
-        """GET audit?after&limit&form, oldest first; ``form=lines``: as they are exported (host_audit)."""
-        form = query_text(request, "form")
-        if form not in (None, "lines"):
-            raise InputError("form has to be lines, or is left out", "query")
-        table = schema.audit
-        after, limit = number_of(request, "after", 1 << 62, default=0), number_of(request, "limit", 1000)
-        query = select(table).where(table.c.id > after).order_by(table.c.id).limit(limit)
-
-        def work(connection: Connection) -> tuple[Sequence[RowMapping], int]:
-            total = connection.execute(select(func.count()).select_from(table)).scalar_one()
-            return connection.execute(query).mappings().all(), total
-
-        rows, total = await self._database.read(work)
-        following = rows[-1]["id"] if rows and len(rows) == limit else None
-        if form == "lines":
-            return JSONResponse({"lines": [{"line": line_of(row)} for row in rows], "next": following})
-        entries = [dict(row) | {"detail": json.loads(row["detail"])} for row in rows]
-        return JSONResponse({"audit": entries, "total": total, "next": following})

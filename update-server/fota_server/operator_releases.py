@@ -132,7 +132,7 @@ class ReleaseHandlers:
 
     async def set_fits(self, request: Request, operator: Operator) -> JSONResponse:
         """POST releases/{version or digest}/hardware {"hardware": [...]}: what it fits; []: all."""
-        revisions = require_revisions((await read_json(request, {"hardware"})).get("hardware"))
+        revisions = require_revisions((await read_json(request)).get("hardware"))
         name = name_of(request, "version")
 
         def work(connection: Connection) -> dict[str, Any]:

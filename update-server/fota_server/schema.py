@@ -382,6 +382,46 @@ audit = Table(
     Column("hash", String(64)),  # over the hash of the row before and all of this row: see audit.py
 )
 
+changes = Table(  # what streams and webhooks tell (changes.py)
+    "changes",
+    metadata,
+    Column("id", _SERIAL, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("kind", String(40), nullable=False),
+    Column("subject", String(128), nullable=False),
+    Column("scope", String(80)),  # "group:NAME", "device:ID", "rollout:NUMBER"; null: the whole fleet
+    Column("detail", Text, nullable=False),  # JSON
+)
+
+webhooks = Table(  # who is told of changes (webhooks.py)
+    "webhooks",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("url", String(512), nullable=False),
+    Column("secret", LargeBinary, nullable=False),
+    Column("ca", Text),  # PEM; null: the system's authorities
+    Column("kinds", Text, nullable=False),  # JSON list of beginnings; []: all
+    Column("created_at", BigInteger, nullable=False),
+    Column("created_by", String(64), nullable=False),
+    Column("position", BigInteger, nullable=False),  # told up to this change
+    Column("attempts", Integer, nullable=False),  # that failed, since the last that did not
+    Column("next_at", BigInteger, nullable=False),  # nothing is sent before
+    Column("failing", String(256)),  # why the last attempt failed; null: it did not
+)
+
+dead_letters = Table(  # changes that a receiver refused for good
+    "dead_letters",
+    metadata,
+    Column("id", _SERIAL, primary_key=True),
+    Column("webhook", String(64), ForeignKey("webhooks.name"), nullable=False),
+    Column("change", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("error", String(256), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("due", Boolean, nullable=False),  # to be told again
+    Index("dead_letters_webhook", "webhook", "id"),
+)
+
 _SQLITE_TRIGGER = """
 CREATE TRIGGER {table}_no_{name} BEFORE {verb} ON {table}
 BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END

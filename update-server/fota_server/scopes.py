@@ -21,6 +21,7 @@ query names; its handler, by `require` or by what it lists.
 """
 MEANS = {
     **dict.fromkeys(("list_releases", "show_release", "list_roots", "show_limits", "show_policies"), ALWAYS),
+    **dict.fromkeys(("openapi",), ALWAYS),
     **dict.fromkeys(("show_device", "describe", "revoke_device", "admit_device", "retire_device"), DEVICE),
     **dict.fromkeys(("want_key", "certificate"), DEVICE),
     **dict.fromkeys(("remove_from_group", "want_group_key"), GROUP),
@@ -28,6 +29,7 @@ MEANS = {
     **dict.fromkeys(("pause_rollout", "resume_rollout", "cancel_rollout", "approve_rollout"), ROLLOUT),
     **dict.fromkeys(("list_devices", "preview_devices"), NAMED),
     **dict.fromkeys(("start_rollout", "start_rollback", "list_groups", "list_rollouts"), ITSELF),
+    **dict.fromkeys(("list_events", "stream"), ITSELF),
 }
 """By the names of handlers."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, func, insert, select
 
-from fota_server import device_plane, operator_plane, schema, tls
+from fota_server import changes, device_plane, operator_plane, schema, tls, webhooks
 from fota_server.artifacts import ArtifactStore
 from fota_server.catalog import Catalog
 from fota_server.certificates import TlsFiles, read_aside, read_tls_files, utc_now
@@ -28,6 +28,7 @@ from fota_server.ddi_plane import DdiPlane
 from fota_server.door import Room
 from fota_server.handshake import Patience
 from fota_server.listener import Listener, bind
+from fota_server.operator_events import EventHandlers
 from fota_server.planner import Planner
 from fota_server.quick import open_reader
 from fota_server.refusals import Refusals
@@ -36,6 +37,7 @@ from fota_server.root_check import server_dangers
 from fota_server.standing import Standing
 from fota_server.tokens import create_token
 from fota_server.trust import TrustChain
+from fota_server.webhook_work import Sender
 from fota_server.whole import checkpoint, mark_running, require_whole
 from fota_wire.errors import FotaError, InputError, StorageError, VerifyError
 from fota_wire.files import read_input, take_lock, write_atomic
@@ -223,6 +225,7 @@ class _Service:
         self._standing = Standing(
             database, config.data / "artifacts", lambda: self._tls_files, self._checkins.waiting
         )
+        self._events = EventHandlers(database)
         of_operators = operator_plane.OperatorPlane(
             database,
             artifacts,
@@ -233,6 +236,7 @@ class _Service:
             lambda: self._tls_files,
             self._planner,
             self._standing,
+            self._events,
             image_keys,
             config.interval_s,
         )
@@ -283,10 +287,13 @@ class _Service:
         path = sqlite_path(self._database.url)
         if path:
             await asyncio.to_thread(mark_running, path, running=True)
+            await self._database.write(webhooks.release)
         self._checkins.start()
         self._planner.start()
         aside = [
             asyncio.create_task(_keep_house(path)),
+            asyncio.create_task(self._forget_changes()),
+            asyncio.create_task(Sender(self._database, now).keep_sending()),
             asyncio.create_task(self._refusals.keep_flushing(self._database)),
             asyncio.create_task(self._watch_certificates()),
             asyncio.create_task(self._follow()),
@@ -303,6 +310,7 @@ class _Service:
         _publish_urls(self._config.data, running)
         on_ready(running)
         await stop.wait()
+        self._events.stop()
         await asyncio.gather(self._devices.stop(), self._operators.stop())
         await self._checkins.stop()
         await self._planner.stop()
@@ -358,6 +366,17 @@ class _Service:
             for device_id in retired:
                 self._retired.add(device_id)
             self._planner.wake()
+
+    async def _forget_changes(self) -> None:
+        """Every minute: take away the changes that nobody is to read any more, a page at a time."""
+        while True:
+            await asyncio.sleep(HOUSE_S)
+            before = now() - self._config.keep_changes_days * 86400
+            try:
+                while await self._database.write(changes.prune, before) == changes.PAGE:
+                    pass
+            except (DatabaseUnavailable, StorageError) as exc:
+                log.warning("%s", exc)
 
     async def _watch_certificates(self) -> None:
         while True:

@@ -39,6 +39,7 @@ class Facts:
     halted: bool
     trials: int | None
     on_trial: int
+    dead_letters: int
 
 
 def read_facts(connection: Connection) -> Facts:
@@ -60,6 +61,7 @@ def read_facts(connection: Connection) -> Facts:
         halted=limits["halted"] is not None,
         trials=limits["trials"],
         on_trial=limits["on_trial"],
+        dead_letters=_count(connection, schema.dead_letters),
     )
 
 
@@ -155,5 +157,6 @@ def _of_fleet(facts: Facts) -> Iterator[Metric]:
     yield targets
     yield _gauge("fota_halted", "1: everything is stopped (fota rollout halt).", facts.halted)
     yield _gauge("fota_devices_on_trial", "Devices given a release, without a verdict.", facts.on_trial)
+    yield _gauge("fota_webhook_dead_letters", "What receivers refused for good.", facts.dead_letters)
     if facts.trials is not None:  # no budget has no number
         yield _gauge("fota_trial_budget", "Devices that may be on trial at once.", facts.trials)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fota_wire.errors import VerifyError
-from fota_wire.host_options import BACKUP, FOLDER, JSON, SERVER, Command
+from fota_wire.host_options import BACKUP, FOLDER, JSON, SERVER, Command, OneOf
 
 if TYPE_CHECKING:
     from fota_server.backup import Summary
@@ -123,6 +123,30 @@ def check(data: Path, as_json: bool) -> None:
             click.echo(f"warning       {text}")
     if report.wrong:
         raise VerifyError("; ".join(report.wrong), "check")
+
+
+@click.command(cls=Command)
+@click.option(
+    "--plane", type=OneOf("operator", "device"), default="operator", show_default=True, help="Which one."
+)
+def openapi(plane: str) -> None:
+    """Print what a plane serves as an OpenAPI 3.1 document, made of the routes and shapes in this program.
+
+    \b
+    Example:
+      fota server openapi --plane operator
+    """
+    from starlette.routing import Mount
+
+    from fota_server import ddi_plane, device_plane
+    from fota_server.openapi import of_devices, of_operators
+
+    if plane == "operator":
+        document = of_operators()
+    else:
+        ddi = Mount(ddi_plane.PATH, routes=ddi_plane.routes(ddi_plane.DdiPlane))
+        document = of_devices([*device_plane.routes(device_plane.DevicePlane), ddi])
+    click.echo(json.dumps(document, indent=1))
 
 
 def _facts(done: "Summary") -> dict[str, object]:
