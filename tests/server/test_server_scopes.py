@@ -21,26 +21,12 @@ FLEETS = {  # closed to a token for groups, whatever they name; others are judge
     *(("GET", "orders"), ("POST", "groups"), ("DELETE", "groups/none"), ("POST", "groups/none/filter")),
     *(("POST", "groups/none/devices"), ("POST", "limits"), ("POST", "halt"), ("POST", "unhalt")),
     *(("GET", "preview"), ("GET", "audit"), ("GET", "metrics"), ("POST", "policies/lab")),
-<<<<<<< HEAD
     *((method, path) for method, path in ALLOWED if {"ddi", "webhooks"} & set(path.split("/"))),
 }
 OPEN = {
     *(("GET", "releases"), ("GET", "releases/9.9.9"), ("GET", "roots"), ("GET", "limits")),
     *(("GET", "groups"), ("GET", "rollouts"), ("GET", "policies"), ("GET", "openapi.json")),
     *(("GET", "events"), ("GET", "events/stream?after=x")),
-=======
-    ("POST", "policies/approval"),
-    *((method, path) for method, path in ALLOWED if "ddi" in path.split("/")),
-}
-OPEN = {
-    *(("GET", "releases"), ("GET", "releases/9.9.9"), ("GET", "roots"), ("GET", "limits")),
-    *(("GET", "groups"), ("GET", "rollouts"), ("GET", "policies")),
-    *(
-        ("GET", "approvals"),
-        ("GET", "approvals/1"),
-    ),  # judged by what the request is about: test_server_second
-    *(("POST", "approvals/1/give"), ("POST", "approvals/1/deny")),
->>>>>>> 0a79cd9 (approval: what takes a second person waits for one)
 }
 BODIES: dict[str, Any] = {
     "rollouts": {"version": "1.1.0"},
@@ -159,18 +145,4 @@ def test_token_for_groups_says_so_and_needs_groups_that_are_there(world: World, 
 
 @pytest.mark.sqlite
 def test_what_is_judged_is_named_as_the_handlers_are() -> None:
-<<<<<<< HEAD
     assert set(MEANS) <= {one.name for one in OPERATIONS}
-=======
-    from fota_server.operator_approvals import ApprovalHandlers
-    from fota_server.operator_devices import DeviceHandlers
-    from fota_server.operator_orders import OrderHandlers
-    from fota_server.operator_releases import ReleaseHandlers
-
-    names = {
-        name
-        for kind in (ApprovalHandlers, DeviceHandlers, OrderHandlers, ReleaseHandlers)
-        for name in vars(kind)
-    }
-    assert set(MEANS) <= names
->>>>>>> 0a79cd9 (approval: what takes a second person waits for one)
