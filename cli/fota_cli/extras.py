@@ -3,6 +3,7 @@
 EXTRAS = {
     "server": ("httptools", "sqlalchemy", "starlette", "uvicorn"),
     "postgresql": ("psycopg",),
+    "s3": ("obstore",),
     "vdev": ("unicorn",),
     "gateway": ("pkcs11",),
 }

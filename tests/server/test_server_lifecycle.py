@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import resource
 import signal
 import socket
@@ -29,10 +28,9 @@ from server_world import (
     new_key,
 )
 
-from fota_server.artifacts import ArtifactStore
 from fota_server.listener import bind
 from fota_wire import example_keys
-from fota_wire.errors import InputError, StorageError, VerifyError
+from fota_wire.errors import InputError
 
 
 @pytest.fixture
@@ -338,69 +336,6 @@ def test_database_that_cannot_grow_answers_and_recovers(own: Server) -> None:
     device.close()
     code, stderr = own.stop()
     assert (code, "Traceback" in stderr) == (0, False)
-
-
-# The artifact store by itself
-
-
-def store(tmp_path: Path, max_size: int = 1000) -> ArtifactStore:
-    artifacts = ArtifactStore(tmp_path / "artifacts", max_size)
-    artifacts.prepare()
-    return artifacts
-
-
-@pytest.mark.parametrize(("size", "accepted"), [(999, True), (1000, True), (1001, False)])
-def test_artifact_size_is_limited(tmp_path: Path, size: int, accepted: bool) -> None:
-    artifacts, data = store(tmp_path), os.urandom(size)
-    upload = artifacts.receive(hashlib.sha256(data).hexdigest())
-    if accepted:
-        upload.write(data)
-        upload.finish()
-    else:
-        with pytest.raises(InputError, match="larger than 1000 bytes"):
-            upload.write(data)
-    upload.discard()
-    assert artifacts.has(hashlib.sha256(data).hexdigest()) == accepted
-    assert list((tmp_path / "artifacts" / "tmp").iterdir()) == []
-
-
-def test_full_disk_is_a_storage_error(tmp_path: Path) -> None:
-    artifacts = store(tmp_path, 1 << 20)
-    upload = artifacts.receive("0" * 64)
-    upload._file.close()
-    upload._file = Path("/dev/full").open("wb")  # noqa: SIM115  the upload closes it
-    with pytest.raises(StorageError, match="disk full while storing the artifact"):
-        upload.write(bytes(100_000))
-    upload.discard()
-    assert list((tmp_path / "artifacts" / "tmp").iterdir()) == []
-
-
-def test_artifact_with_wrong_content_is_not_kept(tmp_path: Path) -> None:
-    artifacts = store(tmp_path)
-    upload = artifacts.receive("0" * 64)
-    upload.write(b"x")
-    with pytest.raises(VerifyError, match="uploaded content has SHA-256"):
-        upload.finish()
-    upload.discard()
-    assert not artifacts.has("0" * 64)
-
-
-@pytest.mark.parametrize("name", ["", "..", "../" * 20, "0" * 63, "0" * 65, "G" * 64, "0" * 63 + "/"])
-def test_artifact_path_takes_digests_only(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError):
-        store(tmp_path).path(name)
-
-
-def test_released_files_are_read_only_if_intact(tmp_path: Path) -> None:
-    artifacts, data = store(tmp_path), b"firmware"
-    digest = hashlib.sha256(data).hexdigest()
-    upload = artifacts.receive(digest)
-    upload.write(data)
-    upload.finish()
-    assert artifacts.read(digest) == data
-    artifacts.path(digest).write_bytes(b"firmwarf")
-    with pytest.raises(VerifyError, match="is damaged"):
-        artifacts.read(digest)
 
 
 def test_build_of_world_is_a_firmware_image(releases: dict[str, Built]) -> None:

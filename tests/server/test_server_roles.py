@@ -184,8 +184,8 @@ def test_disk_that_is_nearly_full_is_not_ready(own: Server, monkeypatch: pytest.
     assert artifacts.free_space(own.data)
     monkeypatch.setattr(artifacts, "FLOOR", 1 << 60)
     assert not artifacts.free_space(own.data)
-    store = artifacts.ArtifactStore(own.data / "artifacts", 1000)
-    assert not store.writable()
+    store = artifacts.FolderStore(own.data / "artifacts", 1000)
+    assert "nearly full" in str(store.why_not())
 
 
 def test_same_next_root_from_several_hands_at_once_is_added_once(own: Server, keys: Keys) -> None:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from fota_server.artifacts import ArtifactStore, sync_folder
+from fota_server.artifacts import ArtifactsAway, ArtifactStore, sync_folder
+from fota_server.bucket import open_artifacts
 from fota_server.config import SECRETS, load_config
 from fota_server.database import now, read_url, require_sqlite
 from fota_server.migrations import SCHEMA_VERSION
@@ -36,7 +37,7 @@ _COUNTS = ("devices", "retirements", "releases", "rollouts", "tokens", "audit")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a backup holds. ``outside``: files that config.json names elsewhere; ``missing``: artifacts."""
+    """What a backup holds. ``outside``: what config.json names elsewhere; ``missing``: lost artifacts."""
 
     made_at: int
     has_keys: bool
@@ -61,12 +62,17 @@ def back_up(data: Path, target: Path, *, with_keys: bool = True) -> Summary:
     with _new_folder(target) as folder:
         _copy_database(source, folder / "fota.db", str(target))
         rows, digests = _content(folder / "fota.db")
-        missing = _copy_artifacts(ArtifactStore(data / "artifacts", config.max_artifact), digests, folder)
+        artifacts = open_artifacts(config)
+        missing, left = (
+            _look_for(artifacts, digests)
+            if artifacts.shared
+            else (_copy_artifacts(artifacts, digests, folder), ())
+        )
         write_atomic(folder / "config.json", read_input(data / "config.json", 65536), 0o600)
         named = config.files | {f"image_keys[{number}]": key for number, key in enumerate(config.image_keys)}
         outside = _copy_keys(named, data, folder, with_keys)
         summary = Summary(
-            made_at=now(), has_keys=with_keys, rows=rows, outside=outside, missing=tuple(missing)
+            made_at=now(), has_keys=with_keys, rows=rows, outside=(*left, *outside), missing=tuple(missing)
         )
         files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
         listed = {name: _sha256(folder / name) for name in files}
@@ -160,6 +166,15 @@ def _content(path: Path) -> tuple[dict[str, int], list[str]]:
     except sqlite3.Error as exc:
         raise VerifyError(f"the database is damaged: {exc}", "damaged") from exc
     return rows, [digest for (digest,) in digests]
+
+
+def _look_for(store: ArtifactStore, digests: list[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Return which artifacts a bucket lacks, and what is said of the bucket: it is not copied."""
+    said = f"{len(digests)} artifacts of {store.where}"
+    try:
+        return [digest for digest in digests if not store.has(digest)], (said,)
+    except ArtifactsAway as exc:
+        return [], (f"{said}, which were not looked for: {exc}",)
 
 
 def _copy_artifacts(store: ArtifactStore, digests: list[str], folder: Path) -> list[str]:

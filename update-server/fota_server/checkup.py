@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from fota_server.artifacts import ArtifactStore, free_space
+from fota_server.artifacts import ArtifactsAway, ArtifactStore, free_space
+from fota_server.bucket import open_artifacts
 from fota_server.certificates import read_tls_files, utc_now
 from fota_server.config import load_config
 from fota_server.database import read_url, require_sqlite
@@ -43,7 +44,7 @@ def examine(data: Path) -> Report:
         connection.row_factory = sqlite3.Row
         _database(connection, report)
         _audit(connection, report)
-        _artifacts(connection, ArtifactStore(data / "artifacts", config.max_artifact), report)
+        _artifacts(connection, open_artifacts(config), report)
     try:
         notices = read_tls_files(config.files, allow_example_keys=config.allow_example_keys).notices(
             utc_now()
@@ -88,6 +89,9 @@ def _artifacts(connection: sqlite3.Connection, store: ArtifactStore, report: Rep
     for row in (*releases, *attached):
         try:
             store.read(row["file_digest"])
+        except ArtifactsAway as exc:
+            report.wrong.append(str(exc))
+            break
         except VerifyError as exc:
             report.wrong.append(f"release {row['version']}: {exc}")
-    report.facts["artifacts"] = f"{len(releases)} releases"
+    report.facts["artifacts"] = f"{len(releases)} releases, in {store.where}"

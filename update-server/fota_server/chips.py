@@ -1,16 +1,18 @@
 """Which chip the devices of a class have: what the images of its releases say, kept in a row of each."""
 
 import asyncio
-import contextlib
+import logging
 
 from sqlalchemy import Connection, exists, insert, select
 
 from fota_server import schema
-from fota_server.artifacts import ArtifactStore
+from fota_server.artifacts import ArtifactsAway, ArtifactStore, aside
 from fota_server.database import Database
 from fota_wire.errors import FotaError
 from fota_wire.host_chips import ESPRESSIF
 from fota_wire.image import parse_image
+
+log = logging.getLogger("fota.server")
 
 
 def chip_clash(new: str, old: str, version: str) -> str | None:
@@ -27,14 +29,20 @@ def chip_clash(new: str, old: str, version: str) -> str | None:
 
 async def learn_chips(database: Database, artifacts: ArtifactStore) -> None:
     """Read the chip of every release that was published before the server kept it. A file that is gone, or
-    damaged, says none: its release is passed over.
+    damaged, says none: its release is passed over. Nobody waits for a bucket that is away: the next start
+    learns the rest.
     """
     found = {}
     for release_id, digest in await database.read(_unknown):
-        with contextlib.suppress(FotaError):
-            image = await asyncio.to_thread(artifacts.read, digest)
+        try:
+            image = await aside(artifacts.read, digest)
             # An ESP32's image names its chip by its form.
             found[release_id] = (await asyncio.to_thread(parse_image, image, programs=True)).chip
+        except ArtifactsAway as exc:
+            log.warning("%s", exc)
+            break
+        except FotaError:
+            continue
     if found:
         await database.write(_keep, found)
 

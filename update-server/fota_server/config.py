@@ -3,7 +3,7 @@
 DIR/config.json  files and settings        DIR/fota.db         the database
 DIR/keys/        copies made by ``init``   DIR/artifacts/      image files by digest
 DIR/lock         held while running        DIR/operator.token  first token, mode 0600
-DIR/server.json  URLs while running
+DIR/server.json  URLs while running     DIR/cache/          of artifacts in a bucket
 """
 
 import ipaddress
@@ -31,6 +31,12 @@ _NAME = re.compile(r"(?=.*[A-Za-z][A-Za-z0-9-]*$)[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*
 
 _TENANT = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
+_BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+_ENDPOINT = re.compile(
+    r"https://[A-Za-z0-9.-]+(:\d{1,5})?|http://(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?"
+)
+_REGION = re.compile(r"[a-z0-9-]{0,40}")
+
 SECRETS = ("tls_key", "assign_key")
 """Those of them that are private keys."""
 
@@ -52,6 +58,9 @@ class ServerConfig:
     Connections that the device plane takes at a time, in all (``device_connections``), from clients that are
     not known yet (``newcomers``), of them from one address (``newcomers_per_address``): 0 is what the open
     files of this process allow. ``connections_per_device``: of one client certificate; the oldest goes.
+
+    ``artifacts``: ``s3://BUCKET/PREFIX`` in place of the folder; its credentials are never in here.
+    ``artifacts_cache``: MiB of this machine's disk for those in use.
     """
 
     data: Path
@@ -69,6 +78,10 @@ class ServerConfig:
     interval_s: int = 300
     max_artifact: int = 16 << 20
     database_url: str | None = None
+    artifacts: str = ""
+    artifacts_endpoint: str = ""
+    artifacts_region: str = ""
+    artifacts_cache: int = 1024
     allow_example_keys: bool = False
     device_connections: int = 0
     newcomers: int = 0
@@ -114,8 +127,25 @@ def load_config(data: Path, options: Mapping[str, Any]) -> ServerConfig:
     if config.ddi_tenant and not _TENANT.fullmatch(config.ddi_tenant):
         raise InputError("ddi_tenant has 1 to 40 letters, digits, - and _: DEFAULT is hawkBit's own")
     _check_limits(config)
+    _check_artifacts(config)
     _check_addresses(config)
     return config
+
+
+def _check_artifacts(config: ServerConfig) -> None:
+    place = config.data / "config.json"
+    if config.artifacts and not _BUCKET.fullmatch(config.artifacts):
+        raise InputError(
+            f"{place}: artifacts is s3://BUCKET or s3://BUCKET/PREFIX; credentials come from the environment"
+        )
+    if config.artifacts_endpoint and not _ENDPOINT.fullmatch(config.artifacts_endpoint):
+        raise InputError(
+            f"{place}: artifacts_endpoint is https://HOST or https://HOST:PORT; http:// on this machine only"
+        )
+    if not _REGION.fullmatch(config.artifacts_region):
+        raise InputError(f"{place}: artifacts_region has up to 40 small letters, digits and -")
+    if not config.artifacts and (config.artifacts_endpoint or config.artifacts_region):
+        raise InputError(f"{place}: artifacts_endpoint and artifacts_region are of a bucket: name it, too")
 
 
 def _check_addresses(config: ServerConfig) -> None:
@@ -144,6 +174,7 @@ def _check_limits(config: ServerConfig) -> None:
         ("newcomers_per_address", 0, config.newcomers or config.device_connections or MAX_CONNECTIONS),
         ("connections_per_device", 1, 1024),
         ("keep_changes_days", 1, 3650),
+        ("artifacts_cache", 1, 1 << 30),
     ):
         value = getattr(config, name)
         if not low <= value <= high:

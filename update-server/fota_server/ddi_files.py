@@ -6,27 +6,27 @@ release, and stays what it is once a device was given it.
 """
 
 import hashlib
+import os
 import re
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, delete, exists, insert, select
 
 from fota_server import schema
-from fota_server.artifacts import storage_error
+from fota_server.artifacts import ArtifactStore, open_artifact, storage_error
 from fota_server.catalog import find_release
 from fota_server.database import record_audit
 from fota_server.ddi_words import File
 from fota_server.decide import ON_TRIAL, TargetState
-from fota_wire.errors import InputError, VerifyError
+from fota_wire.errors import InputError, StorageError, VerifyError
 
 _files, _targets = schema.ddi_files, schema.targets
 _NAME = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9._+-]{1,128}")
 _CHUNK = 1 << 20
 
 
-def hash_file(path: Path) -> dict[str, Any]:
-    """Return ``digest`` (SHA-256), ``sha1``, ``md5`` in hex and ``size`` of a file. Blocks.
+def hash_artifact(artifacts: ArtifactStore, digest: str) -> dict[str, Any]:
+    """Return ``digest`` (SHA-256), ``sha1``, ``md5`` in hex and ``size`` of an artifact. Blocks.
 
     Raises:
         StorageError: it cannot be read.
@@ -34,13 +34,15 @@ def hash_file(path: Path) -> dict[str, Any]:
     hashes = hashlib.sha256(), hashlib.sha1(usedforsecurity=False), hashlib.md5(usedforsecurity=False)
     size = 0
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_artifact(artifacts, digest), "rb") as file:
             while data := file.read(_CHUNK):
                 size += len(data)
                 for each in hashes:
                     each.update(data)
     except OSError as exc:
-        raise storage_error(exc, f"reading artifact {path.name}") from exc
+        raise storage_error(exc, f"reading artifact {digest}") from exc
+    except VerifyError as exc:
+        raise StorageError(f"of the catalog: {exc}") from exc
     digest, sha1, md5 = (each.hexdigest() for each in hashes)
     return {"digest": digest, "sha1": sha1, "md5": md5, "size": size}
 

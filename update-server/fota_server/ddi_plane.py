@@ -29,7 +29,7 @@ from starlette.routing import Mount, Route
 
 from fota_server import ddi_devices, ddi_files, ddi_work, request_id
 from fota_server import ddi_words as words
-from fota_server.artifacts import ArtifactStore
+from fota_server.artifacts import ArtifactStore, aside
 from fota_server.catalog import Catalog
 from fota_server.database import Database, DatabaseUnavailable, now
 from fota_server.ddi_devices import ShutOut, Unauthorized
@@ -237,7 +237,7 @@ class DdiPlane:
         """Return the file of a release; of an image the hashes are made when the first device asks."""
         file = await self._database.read(ddi_files.file_of, release_id)
         if file is None:
-            hashed = await asyncio.to_thread(ddi_files.hash_file, self._artifacts.path(image.hex()))
+            hashed = await aside(ddi_files.hash_artifact, self._artifacts, image.hex())
             name = f"{version}.bin".replace("/", "-")
             await self._database.write(ddi_files.store_image, release_id, name, hashed)
             file = await self._database.read(ddi_files.file_of, release_id)
@@ -321,7 +321,7 @@ class DdiPlane:
         match = request.headers.get("if-match", etag)
         if match != "*" and etag not in [one.strip() for one in match.split(",")]:
             raise Changed("the file is another one", "changed")
-        return send_artifact(request, self._artifacts, file.sha256)
+        return await send_artifact(request, self._artifacts, file.sha256)
 
     async def _fetched(self, request: Request, cost: float) -> File:
         device_id, release_id = await self._device(request, cost), int(request.path_params["release"] or 0)

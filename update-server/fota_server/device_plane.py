@@ -42,6 +42,8 @@ BODY_S = 10.0
 TOO_OFTEN = "too-often", "asks more often than a device has to, and is slowed down"
 SLOWEST_RATE = 256  # bytes per second of the slowest link that is promised to work
 STALL_S = 30.0
+FETCH_S = 10.0
+"""How long a device waits for an artifact that is not on this machine yet; then it is told to come again."""
 CHUNK = 65536
 RETRY_AFTER_S = 30
 HEADERS = ((b"x-content-type-options", b"nosniff"),)
@@ -283,7 +285,7 @@ class DevicePlane:
         found = await self._reader.first(self._fetch, device_id=identity.device_id, file_digest=digest)
         if found is None:
             raise Forbidden(f"payload {digest[:16]} is not assigned to this device", "not-assigned")
-        return send_artifact(request, self._artifacts, digest)
+        return await send_artifact(request, self._artifacts, digest)
 
 
 def routes(plane: DevicePlane | type[DevicePlane]) -> list[Route]:
@@ -295,16 +297,14 @@ def routes(plane: DevicePlane | type[DevicePlane]) -> list[Route]:
     ]
 
 
-def send_artifact(request: Request, artifacts: ArtifactStore, digest: str) -> "PayloadResponse":
+async def send_artifact(request: Request, artifacts: ArtifactStore, digest: str) -> "PayloadResponse":
     """Answer with an artifact, or the part of it that ``request`` asks for; its digest is its ETag.
 
     Raises:
-        StorageError: it is in the catalog and not on the disk.
+        StorageError: it is in the catalog and not where artifacts are; or not here within `FETCH_S`, and is
+            on its way.
     """
-    try:
-        fd = os.open(artifacts.path(digest), os.O_RDONLY)
-    except (OSError, InputError) as exc:
-        raise StorageError(f"artifact {digest} is in the catalog and not on the disk") from exc
+    fd = await _opened(artifacts, digest)
     etag = f'"{digest}"'
     size = os.fstat(fd).st_size
     part = choose_part(request.headers.get("range"), request.headers.get("if-range"), etag, size)
@@ -318,6 +318,23 @@ def send_artifact(request: Request, artifacts: ArtifactStore, digest: str) -> "P
     if part.content_range:
         headers["content-range"] = part.content_range
     return PayloadResponse(fd, part, headers)
+
+
+async def _opened(artifacts: ArtifactStore, digest: str) -> int:
+    """Return the file, brought onto this machine if it is not here; who waits for that holds no thread."""
+    fd = artifacts.at_hand(digest)
+    if fd is None:
+        fetched = asyncio.wrap_future(artifacts.fetch(digest))
+        try:
+            await asyncio.wait_for(asyncio.shield(fetched), FETCH_S)
+        except TimeoutError as exc:
+            raise StorageError(f"artifact {digest} is still on its way from {artifacts.where}") from exc
+        except (InputError, VerifyError) as exc:
+            raise StorageError(f"of the catalog: {exc}") from exc
+        fd = artifacts.at_hand(digest)
+    if fd is None:
+        raise StorageError(f"artifact {digest} went as it came: the disk has no room for it")
+    return fd
 
 
 class PayloadResponse(Response):

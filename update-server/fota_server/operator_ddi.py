@@ -1,13 +1,11 @@
 """The operator plane's handlers of DDI devices: who is enrolled, their tokens, and which file they get."""
 
-import asyncio
-
 from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from fota_server import ddi_devices, ddi_files, devices
-from fota_server.artifacts import ArtifactStore, is_digest
+from fota_server.artifacts import ArtifactStore, aside, is_digest
 from fota_server.database import Database
 from fota_server.operator_input import device_of, flag_of, name_of, read_json, text_of
 from fota_server.tokens import Operator
@@ -50,9 +48,9 @@ class DdiHandlers:
         """POST releases/{version or digest}/ddi {"digest", "name"}: the file that DDI devices get."""
         version, body = name_of(request, "version"), await read_json(request)
         digest, name = text_of(body, "digest") or "", text_of(body, "name") or ""
-        if not is_digest(digest) or not await asyncio.to_thread(self._artifacts.has, digest):
+        if not is_digest(digest) or not await aside(self._artifacts.has, digest):
             raise InputError(f"no artifact {digest[:64]}: upload it first", "artifact-missing")
-        hashed = await asyncio.to_thread(ddi_files.hash_file, self._artifacts.path(digest))
+        hashed = await aside(ddi_files.hash_artifact, self._artifacts, digest)
         return JSONResponse(
             await self._database.write(ddi_files.attach, version, name, hashed, operator.name)
         )

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from fota_server import openapi, request_id, retirement, scopes, tokens
-from fota_server.artifacts import ArtifactStore
+from fota_server.artifacts import ArtifactsAway, ArtifactStore
 from fota_server.certificates import TlsFiles
 from fota_server.crypto import AssignSigner
 from fota_server.database import Database, DatabaseUnavailable
@@ -71,6 +71,7 @@ _STATUS: dict[type[FotaError], int] = {
     TooLarge: 413,
     VerifyError: 409,
     InputError: 400,
+    ArtifactsAway: 503,
     StorageError: 507,
     DatabaseUnavailable: 503,
     NotReady: 503,

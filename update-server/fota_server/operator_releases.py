@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
 from fota_server import schema
-from fota_server.artifacts import ArtifactStore
+from fota_server.artifacts import ArtifactStore, aside
 from fota_server.catalog import (
     check_release,
     find_release,
@@ -34,7 +34,7 @@ from fota_server.root_check import dangers
 from fota_server.tokens import Operator
 from fota_server.trust import TrustChain
 from fota_wire import root as roots
-from fota_wire.errors import FormatError, FotaError, InputError, VerifyError
+from fota_wire.errors import FormatError, FotaError, InputError, StorageError, VerifyError
 from fota_wire.host_ca import der_certificate, short_name
 from fota_wire.release import image_keys
 from fota_wire.suit import unsafe_read_manifest
@@ -72,12 +72,12 @@ class ReleaseHandlers:
     async def put_artifact(self, request: Request, operator: Operator) -> JSONResponse:
         """PUT artifacts/{sha256}: stream to a temporary file, check, rename."""
         digest = name_of(request, "digest")
-        if await asyncio.to_thread(self._artifacts.has, digest):
+        if await aside(self._artifacts.keep, digest):
             return JSONResponse({"digest": digest, "created": False})
         length = request.headers.get("content-length", "0")
         if length.isascii() and length.isdigit() and int(length[:18]) > self._artifacts.max_size:
             raise TooLarge(f"artifact is larger than {self._artifacts.max_size} bytes", "too-large")
-        upload = await asyncio.to_thread(self._artifacts.receive, digest)
+        upload = await aside(self._artifacts.receive, digest)
         stream = request.stream()
         try:
             while True:
@@ -85,14 +85,14 @@ class ReleaseHandlers:
                     chunk = await anext(stream, b"")
                 if not chunk:
                     break
-                await asyncio.to_thread(upload.write, chunk)
-            await asyncio.to_thread(upload.finish)
+                await aside(upload.write, chunk)
+            await aside(upload.finish)
         except TimeoutError as exc:
             raise TooSlow("the upload stalled", "too-slow") from exc
         except ClientDisconnect as exc:
             raise FormatError("the connection broke off within the upload", "broken-off") from exc
         finally:
-            await asyncio.to_thread(upload.discard)
+            await aside(upload.discard)
         log.info("artifact %s uploaded by %s", digest, operator.name)
         return JSONResponse({"digest": digest, "created": True}, 201)
 
@@ -110,7 +110,8 @@ class ReleaseHandlers:
                     _store_release, release, revisions, self._trust.current, operator.name
                 )
             except (InputError, VerifyError):
-                await self._clean(envelope)
+                with contextlib.suppress(StorageError):  # the next one that is refused cleans up
+                    await self._clean(envelope)
                 raise
         keys = image_keys(self._trust.current, self._image_keys)
         checked = {"created": created, "image_signature": "verified" if keys else "unchecked"}
@@ -119,16 +120,20 @@ class ReleaseHandlers:
     async def _checked(self, envelope: bytes) -> Release:
         root = self._trust.current
         manifest = open_release(envelope, root)
-        image = await asyncio.to_thread(self._artifacts.read, manifest.digest.hex())
+        image = await aside(self._artifacts.read, manifest.digest.hex())
         return check_release(manifest, envelope, image, root, image_keys(root, self._image_keys))
 
     async def _clean(self, envelope: bytes) -> None:
-        """Delete the upload of a refused release, unless another release has it, and forgotten ones."""
-        digests = set(await asyncio.to_thread(self._artifacts.forgotten))
+        """Delete the upload of a refused release, unless another release has it, and forgotten ones.
+
+        Where other servers store, too, one may be publishing the same file: it is left to be forgotten.
+        """
+        digests = set(await aside(self._artifacts.forgotten))
         with contextlib.suppress(FotaError):
-            digests.add(unsafe_read_manifest(envelope).digest.hex())
+            if not self._artifacts.shared:
+                digests.add(unsafe_read_manifest(envelope).digest.hex())
         free = await self._database.read(unreferenced, digests)
-        await asyncio.to_thread(self._artifacts.remove, free)
+        await aside(self._artifacts.remove, free)
 
     async def set_fits(self, request: Request, operator: Operator) -> JSONResponse:
         """POST releases/{version or digest}/hardware {"hardware": [...]}: what it fits; []: all."""

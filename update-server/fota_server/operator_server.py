@@ -1,6 +1,5 @@
 """The operator plane's handlers of the server itself: health, metrics, its routes, the audit trail."""
 
-import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from fota_server import schema
-from fota_server.artifacts import ArtifactStore
+from fota_server.artifacts import ArtifactStore, aside
 from fota_server.certificates import TlsFiles, utc_now
 from fota_server.database import Database
 from fota_server.operator_input import number_of, query_text
@@ -48,8 +47,8 @@ class ServerHandlers:
     async def ready(self, _request: Request, _operator: Operator) -> JSONResponse:
         """GET health/ready: database, artifact folder, disk and certificates are fine."""
         await self._database.read(lambda connection: connection.execute(select(1)).scalar_one())
-        if not await asyncio.to_thread(self._artifacts.writable):
-            raise NotReady("the artifact folder cannot be written, or its disk is nearly full", "disk")
+        if why := await aside(self._artifacts.why_not):
+            raise NotReady(why, "artifacts")
         notices = self._tls_files().notices(utc_now())
         failing = [notice.text for notice in notices if notice.failing]
         if failing:

@@ -15,7 +15,7 @@ from pathlib import Path
 from sqlalchemy import Connection, func, insert, select
 
 from fota_server import changes, device_plane, operator_plane, schema, tls, webhooks
-from fota_server.artifacts import ArtifactStore
+from fota_server.bucket import open_artifacts
 from fota_server.catalog import Catalog
 from fota_server.certificates import TlsFiles, read_aside, read_tls_files, utc_now
 from fota_server.checkins import CheckIns, Policy
@@ -198,7 +198,7 @@ class _Service:
         self._reading: asyncio.Task[None] | None = None
         auto = config.admission == "auto"
         policy = Policy(auto_admission=auto, interval_s=config.interval_s)
-        artifacts = self._artifacts = ArtifactStore(config.data / "artifacts", config.max_artifact)
+        artifacts = self._artifacts = open_artifacts(config)
         artifacts.prepare()
         self._retired, self._refusals = Retired(), Refusals()
         self._planner = Planner(database, trust)
@@ -222,9 +222,7 @@ class _Service:
                 config.interval_s,
                 wake,
             )
-        self._standing = Standing(
-            database, config.data / "artifacts", lambda: self._tls_files, self._checkins.waiting
-        )
+        self._standing = Standing(database, artifacts.folder, lambda: self._tls_files, self._checkins.waiting)
         self._events = EventHandlers(database)
         of_operators = operator_plane.OperatorPlane(
             database,

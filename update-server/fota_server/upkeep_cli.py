@@ -43,7 +43,7 @@ def backup(target: Path, data: Path, without_keys: bool, as_json: bool) -> None:
             click.echo(f"not in it, as it lies elsewhere: {name}")
     if done.missing:
         raise VerifyError(
-            f"the backup lacks {len(done.missing)} artifacts, missing or damaged on the server's disk: "
+            f"the backup lacks {len(done.missing)} artifacts, missing or damaged where they are kept: "
             + ", ".join(digest[:16] for digest in done.missing[:8]),
             "artifact-missing",
         )
