@@ -1,7 +1,8 @@
 """A server's data folder in one other folder, while the server runs, and back again.
 
 ``backup.json`` names every file with its SHA-256. The database is one file there, without a WAL, as of one
-moment; every artifact that its releases name is beside it. Private keys are in it, unless left out: such a
+moment; every artifact that its releases name is beside it. Of PostgreSQL the database is not in it: that is
+pg_dump's, and the backup names the command. Private keys are in it, unless left out: such a
 backup is as secret as the server. Tokens are in it as hashes only.
 """
 
@@ -9,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -19,11 +21,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from sqlalchemy import URL, Connection, text
+
 from fota_server.artifacts import ArtifactsAway, ArtifactStore, sync_folder
 from fota_server.bucket import open_artifacts
-from fota_server.config import SECRETS, load_config
-from fota_server.database import now, read_url, require_sqlite
-from fota_server.migrations import SCHEMA_VERSION
+from fota_server.config import SECRETS, database_url, load_config
+from fota_server.database import beside, now, read_url, sqlite_path
+from fota_server.migrations import SCHEMA_VERSION, require_current
 from fota_wire.errors import InputError, StorageError, VerifyError
 from fota_wire.files import alone_at, read_input, write_atomic
 from fota_wire.host_sqlite import sqlite_told
@@ -32,18 +36,23 @@ FORMAT = 1
 _NAMES = re.compile(
     r"config\.json|fota\.db|keys/[A-Za-z0-9][A-Za-z0-9._-]*|artifacts/[0-9a-f]{2}/[0-9a-f]{64}"
 )
+_DIGESTS = "SELECT file_digest FROM releases UNION SELECT digest FROM ddi_files"
 _COUNTS = ("devices", "retirements", "releases", "rollouts", "tokens", "audit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a backup holds. ``outside``: what config.json names elsewhere; ``missing``: lost artifacts."""
+    """What a backup holds. ``outside``: what config.json names elsewhere; ``missing``: lost artifacts;
+    ``dump``, ``load``: the commands that take a database of PostgreSQL along and back, else empty.
+    """
 
     made_at: int
     has_keys: bool
     rows: dict[str, int]
     outside: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    dump: str = ""
+    load: str = ""
 
 
 def back_up(data: Path, target: Path, *, with_keys: bool = True) -> Summary:
@@ -56,12 +65,17 @@ def back_up(data: Path, target: Path, *, with_keys: bool = True) -> Summary:
     if target.exists():
         raise InputError(f"{target} exists already: name a new folder")
     config = load_config(data, {})
-    source = require_sqlite(read_url(config.database_url, data), "a backup")
-    if not source.exists():
+    url = read_url(config.database_url, data)
+    source = sqlite_path(url)
+    if source is not None and not source.exists():
         raise InputError(f"{data}: no database there; has the server been started once?")
     with _new_folder(target) as folder:
-        _copy_database(source, folder / "fota.db", str(target))
-        rows, digests = _content(folder / "fota.db")
+        if source is not None:
+            _copy_database(source, folder / "fota.db", str(target))
+            rows, digests = _content(folder / "fota.db")
+        else:
+            with beside(url, data) as connection:
+                rows, digests = _look_up(connection)
         artifacts = open_artifacts(config)
         missing, left = (
             _look_for(artifacts, digests)
@@ -72,7 +86,13 @@ def back_up(data: Path, target: Path, *, with_keys: bool = True) -> Summary:
         named = config.files | {f"image_keys[{number}]": key for number, key in enumerate(config.image_keys)}
         outside = _copy_keys(named, data, folder, with_keys)
         summary = Summary(
-            made_at=now(), has_keys=with_keys, rows=rows, outside=(*left, *outside), missing=tuple(missing)
+            made_at=now(),
+            has_keys=with_keys,
+            rows=rows,
+            outside=(*left, *outside),
+            missing=tuple(missing),
+            dump="" if source else _dump(url),
+            load="" if source else _load(url),
         )
         files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
         listed = {name: _sha256(folder / name) for name in files}
@@ -83,6 +103,7 @@ def back_up(data: Path, target: Path, *, with_keys: bool = True) -> Summary:
             "keys": with_keys,
             "rows": rows,
             "files": listed,
+            "database": "sqlite" if source else "postgresql",
         }
         write_atomic(folder / "backup.json", json.dumps(about, indent=2).encode() + b"\n", 0o600)
     return summary
@@ -107,8 +128,12 @@ def restore(source: Path, data: Path) -> Summary:
                 raise VerifyError(f"{source / name} is not what was backed up: use another backup", "damaged")
             (folder / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _copy_file(source / name, folder / name)
-        rows, _ = _content(folder / "fota.db")
-    return Summary(made_at=about["made_at"], has_keys=about["keys"], rows=rows)
+        if about["database"] == "sqlite":
+            rows, _ = _content(folder / "fota.db")
+            load = ""
+        else:
+            rows, load = about["rows"], _load(read_url(database_url(folder), data))
+    return Summary(made_at=about["made_at"], has_keys=about["keys"], rows=rows, load=load)
 
 
 def _about(source: Path) -> dict[str, Any]:
@@ -119,7 +144,10 @@ def _about(source: Path) -> dict[str, Any]:
         about = json.loads(read_input(source / "backup.json", 64 << 20))
         form, files = about["format"], about["files"]
         schema, made_at, keys = about["schema"], about["made_at"], about["keys"]
+        database, rows = about.setdefault("database", "sqlite"), about["rows"]
         typed = [type(item) for item in (schema, made_at, keys, files)] == [int, int, bool, dict]
+        typed = typed and database in ("sqlite", "postgresql")
+        typed = typed and all(type(rows[name]) is int for name in _COUNTS)
         datetime.fromtimestamp(made_at, UTC)
     except (ValueError, TypeError, KeyError, OverflowError, OSError) as exc:
         raise _not_ours(source) from exc
@@ -127,9 +155,8 @@ def _about(source: Path) -> dict[str, Any]:
         raise _not_ours(source)
     if form != FORMAT or schema > SCHEMA_VERSION:
         raise InputError(f"{source} was made by a newer program: restore it with that one")
-    if not {"fota.db", "config.json"} <= files.keys() or any(
-        not _NAMES.fullmatch(str(name)) for name in files
-    ):
+    whole = {"config.json"} | ({"fota.db"} if database == "sqlite" else set())
+    if not whole <= files.keys() or any(not _NAMES.fullmatch(str(name)) for name in files):
         raise InputError(f"{source / 'backup.json'}: names a file that no backup has, or not all")
     return dict(about)
 
@@ -161,11 +188,34 @@ def _content(path: Path) -> tuple[dict[str, int], list[str]]:
                 name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0]  # noqa: S608 - ours
                 for name in _COUNTS
             }
-            query = "SELECT file_digest FROM releases UNION SELECT digest FROM ddi_files"
-            digests = connection.execute(query).fetchall()
+            digests = connection.execute(_DIGESTS).fetchall()
     except sqlite3.Error as exc:
         raise VerifyError(f"the database is damaged: {exc}", "damaged") from exc
     return rows, [digest for (digest,) in digests]
+
+
+def _look_up(connection: Connection) -> tuple[dict[str, int], list[str]]:
+    """As `_content`, of a database that is not copied."""
+    require_current(connection)
+    rows = {name: connection.execute(text(f"SELECT count(*) FROM {name}")).scalar_one() for name in _COUNTS}  # noqa: S608 - ours
+    return rows, list(connection.execute(text(_DIGESTS)).scalars())
+
+
+def _dump(url: URL) -> str:
+    return f"pg_dump --format=custom --file=fota.dump {shlex.quote(_plain(url))}"
+
+
+def _load(url: URL) -> str:
+    return f"pg_restore --no-owner --exit-on-error --dbname={shlex.quote(_plain(url))} fota.dump"
+
+
+def _plain(url: URL) -> str:
+    """Return a URL as PostgreSQL's programs take it, and without what nobody is to read on a screen."""
+    query = {name: value for name, value in url.query.items() if name != "password"}
+    plain = url.set(drivername="postgresql", query=query)
+    return URL.create(
+        plain.drivername, plain.username, None, plain.host, plain.port, plain.database, plain.query
+    ).render_as_string()
 
 
 def _look_for(store: ArtifactStore, digests: list[str]) -> tuple[list[str], tuple[str, ...]]:

@@ -1,21 +1,21 @@
 """Everything about a server that can be looked at from beside it."""
 
 import shutil
-import sqlite3
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
+
+from sqlalchemy import Connection, inspect, text
 
 from fota_server.artifacts import ArtifactsAway, ArtifactStore, free_space
 from fota_server.bucket import open_artifacts
 from fota_server.certificates import read_tls_files, utc_now
 from fota_server.config import load_config
-from fota_server.database import read_url, require_sqlite
+from fota_server.database import beside, read_url
 from fota_server.migrations import SCHEMA_VERSION
 from fota_wire.errors import FotaError, InputError, VerifyError
 from fota_wire.host_audit import verify_chain
-from fota_wire.host_sqlite import sqlite_told
+
+Named = tuple[str, str]
 
 
 @dataclass(slots=True)
@@ -32,19 +32,18 @@ def examine(data: Path) -> Report:
 
     Raises:
         InputError: there is none.
-        StorageError: its database cannot be read.
+        StorageError, DatabaseUnavailable: its database cannot be read.
     """
     config = load_config(data, {})
-    path = require_sqlite(read_url(config.database_url, data), "'fota server check'")
-    if not path.exists():
-        raise InputError(f"{data}: no database there; has the server been started once?")
+    url = read_url(config.database_url, data)
     report = Report()
-    place = f"file:{quote(str(path.resolve()))}?mode=ro"
-    with sqlite_told(path), closing(sqlite3.connect(place, uri=True, timeout=10)) as connection:
-        connection.row_factory = sqlite3.Row
+    with beside(url, data) as connection:
         _database(connection, report)
         _audit(connection, report)
-        _artifacts(connection, open_artifacts(config), report)
+        releases, attached = _named(connection)
+    _artifacts(
+        releases, attached, open_artifacts(config), report
+    )  # by now, no transaction waits for a bucket
     try:
         notices = read_tls_files(config.files, allow_example_keys=config.allow_example_keys).notices(
             utc_now()
@@ -59,39 +58,55 @@ def examine(data: Path) -> Report:
     return report
 
 
-def _database(connection: sqlite3.Connection, report: Report) -> None:
-    (word,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    found = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
-    report.facts["database"] = f"schema {found[0] if found else 'none'}, {word}"
-    if word != "ok":
-        report.wrong.append(f"the database is damaged: {word}")
-    if found is None or found[0] != str(SCHEMA_VERSION):
+def _database(connection: Connection, report: Report) -> None:
+    if connection.dialect.name == "sqlite":
+        word = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+        if word != "ok":
+            report.wrong.append(f"the database is damaged: {word}")
+    else:  # whose pages are looked over by its own pg_amcheck
+        word = "PostgreSQL " + connection.exec_driver_sql("SHOW server_version").scalar_one()
+    if not inspect(connection).has_table("meta"):
+        raise InputError("the database has no tables: has the server been started once?")
+    found = _meta(connection, "schema")
+    report.facts["database"] = f"schema {found or 'none'}, {word}"
+    if found != str(SCHEMA_VERSION):
         report.warnings.append(f"this program's schema is {SCHEMA_VERSION}: a start of the server changes it")
 
 
-def _audit(connection: sqlite3.Connection, report: Report) -> None:
+def _meta(connection: Connection, key: str) -> str | None:
+    return connection.execute(text("SELECT value FROM meta WHERE key = :key"), {"key": key}).scalar()
+
+
+def _audit(connection: Connection, report: Report) -> None:
+    if "hash" not in {column["name"] for column in inspect(connection).get_columns("audit")}:
+        report.warnings.append("the audit trail is not chained yet: start the server once")
+        return
     try:
-        rows = connection.execute("SELECT * FROM audit ORDER BY id")
-        head = connection.execute("SELECT value FROM meta WHERE key = 'audit_head'").fetchone()
-        report.facts["audit trail"] = "whole, head " + verify_chain(rows, head[0] if head else None)
+        query = text("SELECT * FROM audit ORDER BY id").execution_options(yield_per=1000)
+        rows = connection.execute(query).mappings()
+        report.facts["audit trail"] = "whole, head " + verify_chain(rows, _meta(connection, "audit_head"))
     except VerifyError as exc:
         report.wrong.append(str(exc))
-    except (IndexError, sqlite3.OperationalError):
-        report.warnings.append("the audit trail is not chained yet: start the server once")
 
 
-def _artifacts(connection: sqlite3.Connection, store: ArtifactStore, report: Report) -> None:
-    releases = connection.execute("SELECT version, file_digest FROM releases ORDER BY id").fetchall()
-    attached = connection.execute(
-        "SELECT version, digest AS file_digest FROM ddi_files JOIN releases ON releases.id = release_id"
+def _named(connection: Connection) -> tuple[list[Named], list[Named]]:
+    """Return version and digest of the file of each release, and of each attached one for DDI devices."""
+    releases = "SELECT version, file_digest FROM releases ORDER BY id"
+    attached = (
+        "SELECT version, digest FROM ddi_files JOIN releases ON releases.id = release_id"
         " WHERE attached_by IS NOT NULL ORDER BY releases.id"
-    ).fetchall()
-    for row in (*releases, *attached):
+    )
+    first, second = ([(a, b) for a, b in connection.execute(text(sql))] for sql in (releases, attached))
+    return first, second
+
+
+def _artifacts(releases: list[Named], attached: list[Named], store: ArtifactStore, report: Report) -> None:
+    for version, digest in (*releases, *attached):
         try:
-            store.read(row["file_digest"])
+            store.read(digest)
         except ArtifactsAway as exc:
             report.wrong.append(str(exc))
             break
         except VerifyError as exc:
-            report.wrong.append(f"release {row['version']}: {exc}")
+            report.wrong.append(f"release {version}: {exc}")
     report.facts["artifacts"] = f"{len(releases)} releases, in {store.where}"

@@ -6,13 +6,14 @@ on the database. A coroutine has it run whole on a worker thread and waits once 
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Concatenate, ParamSpec, TypeVar
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
@@ -88,18 +89,32 @@ def sqlite_path(url: URL) -> Path | None:
     return Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
 
 
-def require_sqlite(url: URL, what: str) -> Path:
-    """Return the file of a SQLite database.
+@contextmanager
+def beside(url: URL, data: Path) -> Iterator[Connection]:
+    """Give a transaction that sees one moment of a server's database, and writes nothing.
 
     Raises:
-        InputError: it is another one; ``what`` does not know those.
+        InputError: there is none.
+        StorageError, DatabaseUnavailable: it cannot be read.
     """
     path = sqlite_path(url)
-    if path is None:
-        raise InputError(
-            f"{what} is for a server with a SQLite file; of PostgreSQL use its own tools (pg_dump)"
-        )
-    return path
+    if path is not None and not path.exists():
+        raise InputError(f"{data}: no database there; has the server been started once?")
+    engine = open_engine(url) if path is None else _read_only(path)
+    try:
+        with engine.execution_options(**{READ_ONLY: True}).begin() as connection:
+            yield connection
+    except DBAPIError as exc:
+        if path is not None and isinstance(exc.orig, sqlite3.Error):
+            raise of_sqlite(exc.orig, path) from exc
+        raise unavailable(exc, url) from exc
+    finally:
+        engine.dispose()
+
+
+def _read_only(path: Path) -> Engine:
+    place = f"file:{quote(str(path.resolve()))}?mode=ro"
+    return create_engine("sqlite://", creator=lambda: sqlite3.connect(place, uri=True, timeout=10))
 
 
 def _sqlite_connect(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own type

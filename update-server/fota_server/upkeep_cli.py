@@ -30,6 +30,8 @@ def backup(target: Path, data: Path, without_keys: bool, as_json: bool) -> None:
 
     In it: database, artifacts, config.json, certificates, and the private keys of TLS and ASSIGN, unless left
     out. Tokens are in it as hashes only. Whoever has it with its keys can speak as this server.
+
+    A database in PostgreSQL is not in it (its pg_dump is named), nor are artifacts in a bucket.
     """
     from fota_server.backup import back_up
 
@@ -41,6 +43,8 @@ def backup(target: Path, data: Path, without_keys: bool, as_json: bool) -> None:
         click.echo(f"{target} holds {_rows(done)}, {keys}")
         for name in done.outside:
             click.echo(f"not in it, as it lies elsewhere: {name}")
+        if done.dump:
+            click.echo(f"not in it: the database; a dump belongs to it that is made before it: {done.dump}")
     if done.missing:
         raise VerifyError(
             f"the backup lacks {len(done.missing)} artifacts, missing or damaged where they are kept: "
@@ -68,6 +72,10 @@ def restore(source: Path, data: Path, as_json: bool) -> None:
         return
     made = f"{datetime.fromtimestamp(done.made_at, UTC):%Y-%m-%d %H:%M}Z"
     click.echo(f"{data} is as the server was on {made}: {_rows(done)}")
+    if done.load:
+        click.echo(
+            f"its database comes from a dump, into an empty one, before the server starts: {done.load}"
+        )
     click.echo("what was retired, revoked, published or ordered after that is not in it: do it again")
     if not done.has_keys:
         click.echo(f"the backup was made without private keys: put them into {data / 'keys'} first")
@@ -156,6 +164,8 @@ def _facts(done: "Summary") -> dict[str, object]:
         "rows": done.rows,
         "outside": list(done.outside),
         "missing": list(done.missing),
+        "dump": done.dump or None,
+        "load": done.load or None,
     }
 
 
