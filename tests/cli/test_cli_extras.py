@@ -69,7 +69,7 @@ def test_table_of_libraries_is_that_of_the_project(extra: str) -> None:
     assert requirements(extra)
     named = {re.split(r"[^A-Za-z0-9_-]", line)[0].lower() for line in PROJECT["optional-dependencies"][extra]}
     brings = importlib.metadata.packages_distributions()
-    known = {name.lower() for module in EXTRAS[extra] for name in brings[module]}
+    known = {name.lower().replace("_", "-") for module in EXTRAS[extra] for name in brings[module]}
     assert named <= known
 
 

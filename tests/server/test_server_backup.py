@@ -84,7 +84,8 @@ def test_backup_holds_secrets_and_says_so_and_nobody_else_may_read_it(own: Serve
 def test_damaged_backup_is_not_restored(own: Server, tmp_path: Path, what: str) -> None:
     fota("server", "backup", str(tmp_path / "copy"), "--data", str(own.data))
     path = tmp_path / "copy" / what
-    path.write_bytes(path.read_bytes()[:-1] + b"!" if what != "backup.json" else b"{}")
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if what != "backup.json" else b"{}")
     done = fota("server", "restore", str(tmp_path / "copy"), "--data", str(tmp_path / "new"))
     assert done.returncode in (1, 3)
     assert done.stderr.count("\n") == 1
@@ -196,7 +197,7 @@ def test_server_that_died_starts_again_also_after_a_command_beside_it(own: Serve
         ("nonsense", "is no URL"),
         ("postgresql+asyncpg://db/fota", "which is not served: use sqlite:////PATH or postgresql://"),
         ("sqlite://", "which is not served"),
-        ("postgresql://db", "which is not served"),
+        ("postgresql://db", "names no database"),
         ("nosuch+driver:///x", "which is not served"),
         ("sqlite:////nowhere/at/all/fota.db", "unable to open database file"),
         ("sqlite+aiosqlite:////nowhere/at/all/fota.db", "unable to open database file"),
