@@ -414,14 +414,27 @@ def test_how_a_trial_ended_is_not_lost_and_what_was_is_told_once_with_its_number
     engine = world.engine(talker.state)
     engine.queue(("t", 0, "1"))
     assert engine.state.telemetry == []
-    ask(engine)
-    engine.response(10, world.answer(NONCE, None))
-    (lost,) = [detail for code, detail in engine.state.events if code == LOST]
+    told = get_over(world, engine)
+    assert [code for code, _ in told] == kinds
     waited = MAX_EVENTS - 1 + telemetry.MAX_VALUES
     published = 2 * STARVED * 2 * telemetry.MAX_VALUES
-    assert waited < int(lost.split()[0]) <= waited + published
+    assert waited < int(told[1][1].split()[0]) <= waited + published
+    assert engine.state.events == [(LOST, "1 events and values, for want of memory")]
     engine.queue(("t", 0, "2"))
     assert engine.state.telemetry == [("t", 0, "2")]
+
+
+def get_over(world, engine):
+    """Have check-ins with a report succeed until nothing is left to say; return the events that they told."""
+    told = []
+    for _ in range(8):
+        engine.state.nonce = bytes(16)
+        engine.timer(10**6)
+        told += engine.nonce(10**6, NONCE).claims.events
+        engine.response(10**6, world.answer(NONCE, None, report_status="accepted"))
+        if engine.settled:
+            return told
+    raise AssertionError("it does not settle")
 
 
 def test_what_is_published_while_an_update_waits_for_consent_is_kept_but_over_no_fresh_start(world):
@@ -452,6 +465,21 @@ def test_want_of_memory_that_is_got_over_counts_no_more(world):
     for _ in range(3 * STARVED):
         ask(engine)
         assert engine.failed(1, starving).kind == actions.IDLE
+        get_over(world, engine)
+
+
+def test_check_in_without_a_report_does_not_count_as_got_over_want_of_memory(world):
+    """After a failure there is no nonce of the server for a report; and without one it offers nothing."""
+    engine = world.engine()
+    starving = DeviceError("MemoryError: 480 bytes", NO_MEMORY)
+    for number in range(1, STARVED + 1):
+        engine.queue(("t", 0, "1"))
+        engine.state.nonce = bytes(16)
+        ask(engine)
+        action = engine.failed(1, starving)
+        assert (action.kind == actions.REBOOT) == (number == STARVED)
+        if number >= LOSING:
+            assert engine.state.telemetry == []
         ask(engine)
         engine.response(2, world.answer(NONCE, None))
 

@@ -284,14 +284,12 @@ class Engine:
         if self.phase == FETCH:
             bad = isinstance(error, DeviceError)  # the page may be half written: RESUME erases it
             if offset > self._offset and not bad:
-                self.failures = 1
+                self.failures, self._starved = 1, 0
             self._offset = 0 if bad else offset
             self._fetching = not bad and self.failures < REPORTED_FAILURES
         elif self.phase == REQUEST:
             self.state.pending = None
             self.state.must_save()
-        if self.failures == 1:  # something went well since the last one
-            self._starved = 0
         if error.code == NO_MEMORY:
             self._starved += 1
             self._exchange.lighten()
@@ -367,8 +365,10 @@ class Engine:
         """Nothing to install. Come back at once while the server lacks a report of it, else later."""
         self.failures, self.error = 0, None
         self.wanted = None
-        self._exchange.open()
         self.settled = self._exchange.is_reported(self.trial)
+        if self.settled:  # one without a report proves little: the server offers nothing for it
+            self._starved = 0
+            self._exchange.open()
         if not (self.settled and not self.state.telemetry) and self._follow_ups < FOLLOW_UPS:
             self._follow_ups += 1
             return self._wait(max(now, self._not_before) if self.settled else now)
