@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Send a device, a group or a rollout's devices back to an earlier release.",
     ),
     "policy": ("fota_cli.policy:policy", "Show and set what holds for every order."),
+    "approval": ("fota_cli.approvals:approval", "Show, give and deny what takes a second person."),
     "device": ("fota_cli.operator:device", "List, show and revoke devices."),
     "ddi": ("fota_cli.ddi:ddi", "Serve devices that speak hawkBit's device API."),
     "group": ("fota_cli.groups:group", "Make groups of devices."),

@@ -6,6 +6,7 @@ import click
 
 from fota_cli.client import OperatorClient
 from fota_cli.options import connected
+from fota_cli.waves import Duration, duration
 from fota_wire.host_options import Group, Whole
 from fota_wire.host_print import print_result
 from fota_wire.host_values import UsageError
@@ -45,6 +46,29 @@ def set_lab(
     _tell(client.post("policies/lab", body, shown_by="fota policy show"), as_json)
 
 
+@policy.command("approval")
+@click.option("--share", metavar="SHARE", help="Beyond this share of the fleet a release takes two: 20%.")
+@click.option("--hours", type=Whole(), help="What is reached within so many hours counts [4].")
+@click.option("--releases-back", type=Whole(), help="Going back more than so many releases takes two.")
+@click.option("--unhalt", is_flag=True, help="'fota rollout unhalt' takes two.")
+@click.option("--expires", type=Duration(), help="A request waits so long: 4h [1d].")
+@click.option("--none", is_flag=True, help="One person is enough for everything.")
+@connected
+def set_approval(client: OperatorClient, none: bool, as_json: bool, **options: Any) -> None:  # noqa: ANN401
+    """Say what takes a second person: 'fota approval list' shows what waits for one.
+
+    Halting, pausing and cancelling are one person's at any time. While this is set, changing it or the lab
+    takes two, too. Tokens have to say whose they are: 'fota server token create --person'.
+
+    Example: fota policy approval --share 20% --releases-back 2 --unhalt
+    """
+    told = {"expires_s" if name == "expires" else name: value for name, value in options.items() if value}
+    if none == bool(told):
+        raise UsageError("what takes two? pass --share, --releases-back or --unhalt; or --none")
+    body: dict[str, object] = {"policy": None if none else told}
+    _tell(client.post("policies/approval", body, shown_by="fota policy show"), as_json)
+
+
 def _tell(answer: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_result(answer, True)
@@ -57,3 +81,15 @@ def _tell(answer: dict[str, Any], as_json: bool) -> None:
             f"lab: {lab['devices']} device(s) of group {lab['group']} confirm each release first; "
             f"{lab['in_force']} are in force"
         )
+    found = answer["approval"]
+    if found is None:
+        click.echo("approval: one person is enough for everything")
+        return
+    rules = []
+    if found["share"] is not None:
+        rules.append(f"a release to more than {found['share']} of the fleet within {found['hours']} h")
+    if found["releases_back"] is not None:
+        rules.append(f"going back more than {found['releases_back']} release(s)")
+    if found["unhalt"]:
+        rules.append("lifting a halt")
+    click.echo(f"approval: two persons for {', '.join(rules)}; requests wait {duration(found['expires_s'])}")

@@ -23,6 +23,7 @@ from fota_cli.waves import (
     tell_lab,
     tell_left_out,
     tell_plan,
+    tell_second,
     tell_waves,
     unhalt,
 )
@@ -214,6 +215,7 @@ def _tell_moves(expected: dict[str, Any], *, to_stderr: bool = False) -> None:
         click.echo(line, err=to_stderr)
     tell_left_out(expected["left_out"], to_stderr=to_stderr)
     tell_lab(expected["lab"], to_stderr=to_stderr)
+    tell_second(expected, to_stderr=to_stderr)
 
 
 def _tell_started(answer: dict[str, Any]) -> None:

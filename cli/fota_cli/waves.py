@@ -170,6 +170,7 @@ def plan(
         return
     tell_left_out(found["left_out"])
     tell_lab(found["lab"])
+    tell_second(found)
     tell_plan(found, price)
     if output is not None:
         click.echo(f"written: {output}; start it with 'fota rollout start --plan {output}'", err=True)
@@ -186,6 +187,12 @@ def tell_lab(waiting: list[dict[str, Any]], *, to_stderr: bool = False) -> None:
     """Print which devices of an order wait for the lab."""
     for item in waiting:
         click.echo(f"{item['version']} for {item['devices']} device(s) {item['reason']}", err=to_stderr)
+
+
+def tell_second(expected: dict[str, Any], *, to_stderr: bool = False) -> None:
+    """Print why an order would take a second person, if it would."""
+    if expected["second_person"]:
+        click.echo(f"takes a second person: {expected['second_person']}", err=to_stderr)
 
 
 def tell_plan(found: dict[str, Any], price: float | None = None) -> None:

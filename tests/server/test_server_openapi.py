@@ -11,6 +11,7 @@ from lifeline import until
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from server_world import Built, Device, Keys, Refused, Server, fota
 from starlette.routing import Route
+from test_server_roles import make_token
 
 from fota_server import ddi_plane, device_plane, openapi
 from fota_server.operator_events import EventHandlers
@@ -206,8 +207,22 @@ def test_every_answer_has_the_shape_that_it_is_said_to_have(
     ask("POST", f"devices/{ids[3]}/retire", {"reason": "x"})
     ask("GET", f"devices/{ids[3]}")
     ask("POST", "roots", raw=keys.root_document(2))
+    persons = [make_token(own, who, "--role", "admin", "--person", who) for who in ("alice", "bob")]
+    approvals(ask, *persons)
     assert {one.name for one in OPERATIONS} - set(ask.seen) == set(UNTRIED)
     assert all((Path(__file__).parent / test).exists() for test in UNTRIED.values())
+
+
+def approvals(ask: Asker, alice: str, bob: str) -> None:
+    rules = {"share": "50%", "releases_back": 1, "unhalt": True}
+    assert ask("POST", "policies/approval", {"policy": rules}, token=alice)["approval"]["hours"] == 4
+    ask("POST", "halt", {"reason": "drill"})
+    for decide, body in (("deny", {"reason": "too soon"}), ("give", None)):
+        assert ask.server.api("POST", "unhalt", token=alice)[0] == 409
+        (waiting,) = ask("GET", "approvals?state=pending")["approvals"]
+        ask("GET", f"approvals/{waiting['id']}")
+        ask("POST", f"approvals/{waiting['id']}/{decide}", body, token=bob)
+    assert [one["state"] for one in ask("GET", "approvals?limit=2")["approvals"]] == ["given", "denied"]
 
 
 @pytest.mark.parametrize(

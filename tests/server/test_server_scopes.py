@@ -21,12 +21,16 @@ FLEETS = {  # closed to a token for groups, whatever they name; others are judge
     *(("GET", "orders"), ("POST", "groups"), ("DELETE", "groups/none"), ("POST", "groups/none/filter")),
     *(("POST", "groups/none/devices"), ("POST", "limits"), ("POST", "halt"), ("POST", "unhalt")),
     *(("GET", "preview"), ("GET", "audit"), ("GET", "metrics"), ("POST", "policies/lab")),
+    ("POST", "policies/approval"),
     *((method, path) for method, path in ALLOWED if {"ddi", "webhooks"} & set(path.split("/"))),
 }
 OPEN = {
     *(("GET", "releases"), ("GET", "releases/9.9.9"), ("GET", "roots"), ("GET", "limits")),
     *(("GET", "groups"), ("GET", "rollouts"), ("GET", "policies"), ("GET", "openapi.json")),
     *(("GET", "events"), ("GET", "events/stream?after=x")),
+    # judged by what the request is about: test_server_second
+    *(("GET", "approvals"), ("GET", "approvals/1")),
+    *(("POST", "approvals/1/give"), ("POST", "approvals/1/deny")),
 }
 BODIES: dict[str, Any] = {
     "rollouts": {"version": "1.1.0"},

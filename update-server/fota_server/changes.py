@@ -48,7 +48,7 @@ def scope_of(action: str, subject: str) -> str | None:
         return f"device:{subject}"
     if kind == "rollout" and subject.isdigit():
         return f"rollout:{subject}"
-    if kind == "rollout" and subject.partition(":")[0] in ("device", "group", "rollout"):
+    if kind in ("rollout", "approval") and subject.partition(":")[0] in ("device", "group", "rollout"):
         return subject
     return f"group:{subject}" if kind == "group" else None
 

@@ -253,10 +253,19 @@ def token() -> None:
     multiple=True,
     help="A group that it is for; repeat [all].",
 )
+@click.option("--person", metavar="NAME", help="Who holds it: one of two, where a policy wants two.")
 @click.option(
     "-o", "--output", type=FILE, required=True, help="File for the token, mode 0600; it is never printed."
 )
-def create(name: str, data: Path, role: str, days: int | None, groups: tuple[str, ...], output: Path) -> None:
+def create(
+    name: str,
+    data: Path,
+    role: str,
+    days: int | None,
+    groups: tuple[str, ...],
+    person: str | None,
+    output: Path,
+) -> None:
     """Make a token and write it to a file."""
     from fota_server import tokens
     from fota_server.clock import now
@@ -268,7 +277,9 @@ def create(name: str, data: Path, role: str, days: int | None, groups: tuple[str
     def work(connection: "Connection") -> None:
         nonlocal written
         ends = now() + days * 86400 if days else None
-        secret = tokens.create_token(connection, name, role, "server-cli", expires_at=ends, groups=groups)
+        secret = tokens.create_token(
+            connection, name, role, "server-cli", expires_at=ends, groups=groups, person=person
+        )
         write_output(output, secret.encode() + b"\n", secret=True)
         written = True
 
@@ -295,7 +306,8 @@ def list_(data: Path, as_json: bool) -> None:
         return
     for row in rows:
         groups = f", for group {', '.join(row['groups'])}" if row["groups"] else ""
-        click.echo(f"{row['name']:<32} {row['role']:<10} {_in_force(row)}{groups}")
+        person = f", {row['person']}'s" if row["person"] else ""
+        click.echo(f"{row['name']:<32} {row['role']:<10} {_in_force(row)}{groups}{person}")
 
 
 @token.command("revoke")

@@ -120,6 +120,11 @@ def _scoped_tokens(connection: Connection) -> None:
     add_column(connection, schema.tokens.c.groups)
 
 
+def _persons(connection: Connection) -> None:
+    """A token may say whose it is; of those that there are nobody has said. Approvals are a new table."""
+    add_column(connection, schema.tokens.c.person)
+
+
 def _create_indices(connection: Connection, *names: str) -> None:
     for index in (*schema.rollouts.indexes, *schema.targets.indexes):
         if index.name in names:
@@ -130,6 +135,7 @@ STEPS: tuple[Step, ...] = (
     *(_tokens_expire, _new_tables, _roles, _audit_chain, _orders_end, _waves, _filters),
     *(_forgiven, _new_tables, _new_tables, _scoped_tokens),
     *(_new_tables, _new_tables),  # changes; webhooks
+    _persons,
 )
 """Append only."""
 

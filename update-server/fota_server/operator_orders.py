@@ -6,10 +6,11 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from fota_server import dynamic, groups, hand_out, holdback, lab, orders, rollouts, scopes
+from fota_server import dynamic, groups, hand_out, holdback, orders, rollouts, scopes, second
 from fota_server.database import Database, now
 from fota_server.decide import RolloutState
 from fota_server.filters import MAX_FILTER
+from fota_server.operator_approvals import UNHALT, ask, require_one_is_enough
 from fota_server.operator_input import (
     after_of,
     device_ids_of,
@@ -25,7 +26,7 @@ from fota_server.operator_input import (
     waves_asked,
     waves_of,
 )
-from fota_server.plan import ROLLBACK, UPDATE
+from fota_server.plan import ROLLBACK, UPDATE, Order
 from fota_server.planner import Planner
 from fota_server.tokens import Operator
 from fota_server.trust import TrustChain
@@ -121,15 +122,22 @@ class OrderHandlers:
             raise InputError(f"{field} is missing", "json")
         order = await self._database.read(orders.order_for, kind, version, scope, waves)
         if flag_of(body, "dry_run"):
-            if waves is None:
-                return JSONResponse(await self._database.read(orders.preview, order, root))
-            plan = await self._database.read(orders.preview_waves, order, root, self._interval_s)
-            return JSONResponse(plan)
-        shown = await orders.place(self._database, order, version, root, operator.name)
+            return JSONResponse(await self._database.read(self._preview, order))
+        weight = await require_one_is_enough(self._database, operator, order, version, root)
+        shown = await orders.place(self._database, order, version, root, operator.name, weight)
         planning = shown["state"] == RolloutState.PLANNING
         if planning or waves:
             self._planner.wake()
         return JSONResponse(shown, 202 if planning else 201)
+
+    def _preview(self, connection: Connection, order: Order) -> dict[str, Any]:
+        """Return what an order would do, and why it takes a second person, if it does."""
+        root = self._trust.current
+        if order.policy is None:
+            seen = orders.preview(connection, order, root)
+        else:
+            seen = orders.preview_waves(connection, order, root, self._interval_s)
+        return seen | {"second_person": second.why(connection, order, second.weigh(connection, order, root))}
 
     async def preview_devices(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET preview?kind&version&device|group&policy&seed&after&limit: device by device."""
@@ -198,13 +206,18 @@ class OrderHandlers:
     async def preview_back(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET rollouts/{id}/rollback: what a POST would do, in numbers."""
         number = request.path_params["id"]
-        return JSONResponse(await self._database.read(orders.preview_back, number, self._trust.current))
+        order = await self._database.read(orders.way_back, number)
+        await self._database.read(orders.preview_back, number, self._trust.current)
+        return JSONResponse(await self._database.read(self._preview, order))
 
     async def take_back(self, request: Request, operator: Operator) -> JSONResponse:
         """POST rollouts/{id}/rollback: cancelled, and each device back to what it had confirmed; 202."""
         number = request.path_params["id"]
-        await self._database.read(orders.preview_back, number, self._trust.current)
-        rollback = await self._database.write(orders.take_back, number, operator.name)
+        root = self._trust.current
+        await self._database.read(orders.preview_back, number, root)
+        order = await self._database.read(orders.way_back, number)
+        weight = await require_one_is_enough(self._database, operator, order, None, root)
+        rollback = await self._database.write(orders.take_back, number, operator.name, weight)
         self._planner.wake()
         return JSONResponse(await self._database.read(rollouts.show, rollback), 202)
 
@@ -229,24 +242,18 @@ class OrderHandlers:
         return JSONResponse(await self._database.read(hand_out.limits))
 
     async def unhalt(self, _request: Request, operator: Operator) -> JSONResponse:
-        """POST unhalt."""
-        await self._database.write(hand_out.unhalt, operator.name)
+        """POST unhalt; it may take a second person."""
+
+        def work(connection: Connection) -> bool:
+            policy = second.find(connection)
+            if policy is not None and policy.unhalt and hand_out.is_halted(connection):
+                return False
+            hand_out.unhalt(connection, operator.name)
+            return True
+
+        if not await self._database.write(work):
+            await ask(self._database, operator, UNHALT, "all", "lifting a halt takes a second person", {})
         return JSONResponse(await self._database.read(hand_out.limits))
-
-    async def show_policies(self, _request: Request, _operator: Operator) -> JSONResponse:
-        """GET policies: what has to hold for every order, whoever gives it."""
-        return JSONResponse({"lab": await self._database.read(lab.shown)})
-
-    async def set_lab(self, request: Request, operator: Operator) -> JSONResponse:
-        """POST policies/lab {"group": name or null, ? "devices"}: who confirms each release first."""
-        body = await read_json(request)
-        if "group" not in body:
-            raise InputError("group is missing; null: no lab", "json")
-        group, devices = text_of(body, "group"), body.get("devices")
-        if devices is not None and (not isinstance(devices, int) or isinstance(devices, bool)):
-            raise InputError("devices has to be a number, or null", "json")
-        await self._database.write(lab.set_lab, group, devices, operator.name)
-        return JSONResponse({"lab": await self._database.read(lab.shown)})
 
     async def cancel_rollout(self, request: Request, operator: Operator) -> JSONResponse:
         """POST rollouts/{id}/cancel; 202: targets are still being closed."""

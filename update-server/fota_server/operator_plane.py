@@ -24,6 +24,7 @@ from fota_server.database import Database, DatabaseUnavailable
 from fota_server.device_plane import TooLarge, TooSlow
 from fota_server.metrics import count_refusal
 from fota_server.operation import Operation
+from fota_server.operator_approvals import ApprovalHandlers
 from fota_server.operator_ddi import DdiHandlers
 from fota_server.operator_devices import DeviceHandlers
 from fota_server.operator_events import EventHandlers, TooManyStreams
@@ -146,6 +147,7 @@ class OperatorPlane:
             DeviceHandlers(database, retired, refusals, lambda: tls_files().device_cas),
             DdiHandlers(database, artifacts),
             OrderHandlers(database, trust, planner, interval_s),
+            ApprovalHandlers(database, trust, planner),
             ReleaseHandlers(database, artifacts, trust, signer, tls_files, planner, image_keys),
             events,
             WebhookHandlers(database),

@@ -6,6 +6,7 @@ at once, 202 while devices are still being planned; with ``dry_run`` they only s
 
 from fota_server import shapes as shape
 from fota_server.operation import BYTES, Operation, Schema
+from fota_server.operator_approvals import ApprovalHandlers
 from fota_server.operator_ddi import DdiHandlers
 from fota_server.operator_devices import DeviceHandlers
 from fota_server.operator_events import EventHandlers
@@ -31,7 +32,7 @@ _ORDER: dict[str, Schema] = {
 _MADE, _PLANNED = (200, 201), (200, 201, 202)
 _CERTIFICATE, _CBOR = "application/pkix-cert", "application/cbor"
 _O, _R, _D, _S, _H = OrderHandlers, ReleaseHandlers, DeviceHandlers, ServerHandlers, DdiHandlers
-_E, _W = EventHandlers, WebhookHandlers
+_A, _E, _W = ApprovalHandlers, EventHandlers, WebhookHandlers
 
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -293,15 +294,38 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("POST", "rollouts/{id:row}/rollback", OPERATE, _O.take_back, shape.ROLLOUT, statuses=(202,)),
     Operation("GET", "limits", SEE, _O.show_limits, shape.LIMITS),
     Operation("POST", "limits", OPERATE, _O.set_limits, shape.LIMITS, body={"trials": shape.maybe(_NUMBER)}),
-    Operation("GET", "policies", SEE, _O.show_policies, shape.POLICIES),
+    Operation("GET", "policies", SEE, _A.show_policies, shape.POLICIES),
     Operation(
         "POST",
         "policies/lab",
         ADMINISTER,
-        _O.set_lab,
+        _A.set_lab,
         shape.POLICIES,
         body={"group": shape.maybe(_TEXT), "devices": shape.maybe(_NUMBER)},
         needed=("group",),
+    ),
+    Operation(
+        "POST",
+        "policies/approval",
+        ADMINISTER,
+        _A.set_approval,
+        shape.POLICIES,
+        body={"policy": shape.maybe(shape.SECOND)},
+        needed=("policy",),
+    ),
+    # What takes a second person
+    Operation(
+        "GET",
+        "approvals",
+        SEE,
+        _A.list_approvals,
+        shape.page_of("approvals", shape.APPROVAL, _NUMBER),
+        query={**_BY_NUMBER, "state": shape.one_of("pending")},
+    ),
+    Operation("GET", "approvals/{id:row}", SEE, _A.show_approval, shape.APPROVAL),
+    Operation("POST", "approvals/{id:row}/give", OPERATE, _A.give_approval, shape.APPROVAL),
+    Operation(
+        "POST", "approvals/{id:row}/deny", OPERATE, _A.deny_approval, shape.APPROVAL, body={"reason": _TEXT}
     ),
     Operation("POST", "halt", OPERATE, _O.halt, shape.LIMITS, body={"reason": _TEXT}),
     Operation("POST", "unhalt", OPERATE, _O.unhalt, shape.LIMITS),

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, case, func, insert, literal, select, update
 
-from fota_server import dynamic, lab, schema, wave_work
+from fota_server import dynamic, lab, schema, second, second_policy, wave_work
 from fota_server.catalog import barred_releases, find_release
 from fota_server.database import Database, now, record_audit
 from fota_server.decide import OPEN, UNDER_WAY, WORKED_ON, RolloutState, TargetState
@@ -143,22 +143,39 @@ def preview_waves(connection: Connection, order: Order, root: Root, interval_s: 
 
 
 async def place(
-    database: Database, order: Order, named: str | None, root: Root, actor: str
+    database: Database,
+    order: Order,
+    named: str | None,
+    root: Root,
+    actor: str,
+    weight: second_policy.Weight | None = None,
 ) -> dict[str, Any]:
     """Store an order and return it as ``show`` does; a short one, with nothing before it, is planned, too.
 
-    ``named``: the version as the operator said it, for the audit trail.
+    ``named``: the version as the operator said it, for the audit trail. ``weight``: by `second.weigh`.
 
     Raises:
         InputError: the scope is gone meanwhile, or empty.
         VerifyError: it would do nothing; the first reason, and how many devices are left out. Or the very
             same order is still being planned.
     """
-    await database.read(_require_effect, order, root)
-    return await database.write(_place, order, named, root, actor)
+    await database.read(require_effect, order, root)
+    return await database.write(place_now, order, named, root, actor, weight)
 
 
-def _require_effect(connection: Connection, order: Order, root: Root) -> None:
+def promised(connection: Connection, order: Order, root: Root) -> dict[str, Any]:
+    """Return what of an order is held to until somebody else has looked at it: how many devices it reaches,
+    and in waves its plan.
+    """
+    seen = {"total": preview(connection, order, root)["total"], "policy": None, "seed": None, "digest": None}
+    if order.policy is None:
+        return seen
+    digest = forecast(connection, order, barred_releases(connection, root), 0)["digest"]
+    return seen | {"policy": order.policy.to_json(), "seed": order.seed, "digest": digest}
+
+
+def require_effect(connection: Connection, order: Order, root: Root) -> None:
+    """Return if an order reaches any device, and is as its plan promised; raises as `place`."""
     if order.digest is not None:
         going = select(_rollouts.c.id).where(_rollouts.c.digest == order.digest, _rollouts.c.state.in_(OPEN))
         same = connection.execute(going).scalars().first()
@@ -175,7 +192,18 @@ def _require_effect(connection: Connection, order: Order, root: Root) -> None:
         _require_promise(order.digest, found["digest"])
 
 
-def _place(connection: Connection, order: Order, named: str | None, root: Root, actor: str) -> dict[str, Any]:
+def place_now(
+    connection: Connection,
+    order: Order,
+    named: str | None,
+    root: Root,
+    actor: str,
+    weight: second_policy.Weight | None = None,
+    approved: bool = False,
+) -> dict[str, Any]:
+    """Store an order, as `place` does. ``approved``: a second person has given it."""
+    if not approved:
+        second.require_alone(connection, order, weight)
     _require_scope(connection, order.scope)
     waiting = connection.execute(_PLANNING).all()
     for other in waiting:
@@ -328,18 +356,19 @@ def _after_failure(connection: Connection, rollout_id: int) -> None:
     row = connection.execute(query).one()
     if policy_of(row.policy).on_failure is OnFailure.ROLLBACK and row.kind == UPDATE:
         with suppress(VerifyError):  # nothing was given, or it is under way: then it stays paused
-            take_back(connection, rollout_id, "server")
+            take_back(connection, rollout_id, "server", approved=True)  # by the policy it was started with
 
 
 def preview_back(connection: Connection, rollout_id: int, root: Root) -> dict[str, Any]:
     """Return what `take_back` would do, as `preview`; raises as it does, and if it would do nothing."""
-    order = _require_way_back(connection, rollout_id)
+    order = way_back(connection, rollout_id)
     seen = preview(connection, order, root)
     _require_something(seen["total"], seen["left_out"])
     return seen
 
 
-def _require_way_back(connection: Connection, rollout_id: int) -> Order:
+def way_back(connection: Connection, rollout_id: int) -> Order:
+    """Return the order that `take_back` of a rollout is; raises as that does."""
     query = select(_rollouts.c.kind).where(_rollouts.c.id == rollout_id)
     if connection.execute(query).scalar_one_or_none() not in (None, UPDATE):
         raise VerifyError(f"{rollout_id} is a rollback: there is nothing of it to take back", "refused")
@@ -353,15 +382,24 @@ def _require_way_back(connection: Connection, rollout_id: int) -> Order:
     return Order(kind=ROLLBACK, scope=scope, release_id=None)
 
 
-def take_back(connection: Connection, rollout_id: int, actor: str) -> int:
+def take_back(
+    connection: Connection,
+    rollout_id: int,
+    actor: str,
+    weight: second_policy.Weight | None = None,
+    approved: bool = False,
+) -> int:
     """Cancel a rollout and send each device that was given its release back to what it had confirmed; return
-    the number of the rollback, which is still to be planned.
+    the number of the rollback, which is still to be planned. ``weight``, ``approved``: as for `place_now`.
 
     Raises:
         InputError: no such rollout.
         VerifyError: it is a rollback itself, no device was given it, or a rollback of it is under way.
     """
-    scope = _require_way_back(connection, rollout_id).scope
+    order = way_back(connection, rollout_id)
+    if not approved:
+        second.require_alone(connection, order, weight)
+    scope = order.scope
     query = select(_rollouts.c.state).where(_rollouts.c.id == rollout_id)
     if connection.execute(query).scalar_one() in OPEN:
         change = {"state": RolloutState.CANCELLING, "paused": False}

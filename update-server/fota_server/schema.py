@@ -368,6 +368,28 @@ tokens = Table(
     Column("revoked_at", BigInteger),
     Column("expires_at", BigInteger),  # null: never
     Column("groups", Text),  # JSON list of the groups that it is for; null: the whole fleet
+    Column("person", String(64)),  # who holds it; null: nobody has said
+)
+
+approvals = Table(  # what took a second person, and who gave it (second.py)
+    "approvals",
+    metadata,
+    Column("id", _SERIAL, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("subject", String(128), nullable=False),  # as the audit trail says it; of orders: plan.Scope
+    Column("reason", Text, nullable=False),  # why it takes two
+    Column("body", Text, nullable=False),  # JSON: what was asked for
+    Column("asked_at", BigInteger, nullable=False),
+    Column("asked_by", String(64), nullable=False),  # the token's name
+    Column("person", String(64), nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("decided_at", BigInteger),
+    Column("decided_by", String(64)),
+    Column("note", String(256)),  # what who denied it said
+    Column("rollout", BigInteger),  # what came of it
+    Index("approvals_rollout", "rollout"),
+    Index("approvals_state", "state", "expires_at"),
 )
 
 audit = Table(

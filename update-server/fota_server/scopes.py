@@ -30,6 +30,7 @@ MEANS = {
     **dict.fromkeys(("list_devices", "preview_devices"), NAMED),
     **dict.fromkeys(("start_rollout", "start_rollback", "list_groups", "list_rollouts"), ITSELF),
     **dict.fromkeys(("list_events", "stream"), ITSELF),
+    **dict.fromkeys(("list_approvals", "show_approval", "give_approval", "deny_approval"), ITSELF),
 }
 """By the names of handlers."""
 
@@ -70,6 +71,19 @@ def require(connection: Connection, operator: Operator, scope: Scope) -> None:
     if operator.groups is None or _is_inside(connection, operator.groups, scope):
         return
     raise _out(operator, f"{scope} is not in {'its groups' if len(operator.groups) > 1 else 'its group'}")
+
+
+def is_inside(connection: Connection, operator: Operator, scope: Scope | None) -> bool:
+    """Tell whether a token is for these devices; None: for the whole fleet."""
+    return operator.groups is None or (scope is not None and _is_inside(connection, operator.groups, scope))
+
+
+def require_inside(connection: Connection, operator: Operator, scope: Scope | None) -> None:
+    """As `require`, of what may be about the whole fleet."""
+    if scope is not None:
+        require(connection, operator, scope)
+    elif operator.groups is not None:
+        raise _out(operator, "this is about the whole fleet")
 
 
 def _is_inside(connection: Connection, groups: frozenset[str], scope: Scope) -> bool:

@@ -269,6 +269,7 @@ _PREVIEW: dict[str, Any] = {
     "moves": many(_MOVE),
     "left_out": _LEFT_OUT,
     "lab": _WAITING,
+    "second_person": {"type": ["string", "null"], "description": "why it takes one; null: it does not"},
 }
 PREVIEW = record(_PREVIEW)
 _PLANNED_WAVE = record(
@@ -325,8 +326,37 @@ LIMITS = record(
     }
 )
 
+_RULES: dict[str, Any] = {
+    "share": maybe(SHARE),
+    "hours": NUMBER,
+    "releases_back": maybe(NUMBER),
+    "unhalt": FLAG,
+    "expires_s": SECONDS,
+}
+SECOND = record(_RULES, *_RULES)
 POLICIES = record(
-    {"lab": maybe(record({"group": TEXT, "devices": NUMBER, "in_force": NUMBER}))},
+    {
+        "lab": maybe(record({"group": TEXT, "devices": NUMBER, "in_force": NUMBER})),
+        "approval": maybe(record(_RULES)),
+    },
+)
+APPROVAL = record(
+    {
+        "id": NUMBER,
+        "kind": one_of("order", "take-back", "unhalt", "lab", "approval"),
+        "subject": TEXT,
+        "reason": TEXT,
+        "body": {"type": "object"},
+        "asked_at": MOMENT,
+        "asked_by": TEXT,
+        "person": TEXT,
+        "expires_at": MOMENT,
+        "state": one_of("pending", "given", "denied", "expired"),
+        "decided_at": maybe(MOMENT),
+        "decided_by": maybe(TEXT),
+        "note": maybe(TEXT),
+        "rollout": maybe(NUMBER),
+    }
 )
 
 EVENT = record(

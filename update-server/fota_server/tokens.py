@@ -32,11 +32,15 @@ no way back (retiring a device, the next ROOT) is an admin's.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operator:
-    """Who calls the operator plane: the token's name, what it may do, and for which groups; None: all."""
+    """Who calls the operator plane: the token's name, what it may do, and for which groups; None: all.
+
+    ``person``: who holds it, for what takes two (`second_policy.py`); None: nobody has said.
+    """
 
     name: str
     role: str
     groups: frozenset[str] | None = None
+    person: str | None = None
 
     def may(self, right: str) -> bool:
         """Return whether this operator has one of the rights above; a role of a newer server has none."""
@@ -51,10 +55,11 @@ def create_token(
     *,
     expires_at: int | None = None,
     groups: Collection[str] = (),
+    person: str | None = None,
 ) -> str:
     """Return a new token; this is the only time that it can be seen. ``expires_at`` None: it does not end.
 
-    ``groups``: those that it is for (`scopes.py`); none: the whole fleet.
+    ``groups``: those that it is for (`scopes.py`); none: the whole fleet. ``person``: who holds it.
 
     Raises:
         InputError: name, role or groups are not usable.
@@ -64,6 +69,10 @@ def create_token(
     _require_groups(connection, role, groups)
     if not 1 <= len(name) <= 64 or not name.isprintable():
         raise InputError("a token's name has 1 to 64 printable characters", "token-name")
+    if person is not None and not (
+        1 <= len(person) <= 64 and person.isprintable() and person == person.strip()
+    ):
+        raise InputError("a person's name has 1 to 64 printable characters, no blank at an end", "person")
     table = schema.tokens
     if connection.execute(select(table.c.id).where(table.c.name == name)).first():
         raise InputError(f"there is a token named {name} already: choose another name", "token-name")
@@ -76,9 +85,11 @@ def create_token(
         "created_at": now(),
         "expires_at": expires_at,
         "groups": json.dumps(sorted(set(groups))) if groups else None,
+        "person": person,
     }
     connection.execute(insert(table).values(**row))
-    of = {"groups": sorted(set(groups))} if groups else {}
+    of: dict[str, object] = {"groups": sorted(set(groups))} if groups else {}
+    of |= {"person": person} if person else {}
     record_audit(connection, actor, "token.create", name, role=role, expires_at=expires_at, **of)
     return f"fota_{token_id}_{secret}"
 
@@ -107,13 +118,13 @@ def find_operator(connection: Connection, token: str) -> Operator | None:
     if row.expires_at is not None and row.expires_at <= now():
         return None
     groups = None if row.groups is None else frozenset(json.loads(row.groups))
-    return Operator(name=row.name, role=row.role, groups=groups)
+    return Operator(name=row.name, role=row.role, groups=groups, person=row.person)
 
 
 def list_tokens(connection: Connection) -> list[dict[str, Any]]:
     """Return all tokens, without their secrets."""
     table = schema.tokens
-    names = ("name", "role", "created_at", "revoked_at", "expires_at", "groups")
+    names = ("name", "role", "created_at", "revoked_at", "expires_at", "groups", "person")
     shown = [table.c[name] for name in names]
     query = select(*shown).order_by(table.c.created_at)
     rows = connection.execute(query).mappings()
