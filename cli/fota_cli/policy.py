@@ -1,5 +1,6 @@
 """``fota policy``: what has to hold for every order, whoever gives it and however."""
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -21,7 +22,7 @@ def policy() -> None:
 @connected
 def show(client: OperatorClient, as_json: bool) -> None:
     """Show what holds for the whole fleet."""
-    _tell(client.get("policies"), as_json)
+    _tell(client.get("policies"), as_json, _lab, _approval)
 
 
 @policy.command("lab")
@@ -43,7 +44,7 @@ def set_lab(
     if none == (group is not None) or (none and devices is not None):
         raise UsageError("which GROUP? or --none")
     body: dict[str, object] = {"group": group, "devices": devices}
-    _tell(client.post("policies/lab", body, shown_by="fota policy show"), as_json)
+    _tell(client.post("policies/lab", body, shown_by="fota policy show"), as_json, _lab)
 
 
 @policy.command("approval")
@@ -62,29 +63,34 @@ def set_approval(client: OperatorClient, none: bool, as_json: bool, **options: A
 
     Example: fota policy approval --share 20% --releases-back 2 --unhalt
     """
-    told = {"expires_s" if name == "expires" else name: value for name, value in options.items() if value}
+    said = {name: value for name, value in options.items() if value is not None and value is not False}
+    told = {"expires_s" if name == "expires" else name: value for name, value in said.items()}
     if none == bool(told):
         raise UsageError("what takes two? pass --share, --releases-back or --unhalt; or --none")
     body: dict[str, object] = {"policy": None if none else told}
-    _tell(client.post("policies/approval", body, shown_by="fota policy show"), as_json)
+    _tell(client.post("policies/approval", body, shown_by="fota policy show"), as_json, _approval)
 
 
-def _tell(answer: dict[str, Any], as_json: bool) -> None:
+def _tell(answer: dict[str, Any], as_json: bool, *lines: Callable[[dict[str, Any]], str]) -> None:
     if as_json:
         print_result(answer, True)
         return
+    for line in lines:
+        click.echo(line(answer))
+
+
+def _lab(answer: dict[str, Any]) -> str:
     lab = answer["lab"]
     if lab is None:
-        click.echo("lab: none, releases go to any device")
-    else:
-        click.echo(
-            f"lab: {lab['devices']} device(s) of group {lab['group']} confirm each release first; "
-            f"{lab['in_force']} are in force"
-        )
+        return "lab: none, releases go to any device"
+    told = f"{lab['devices']} device(s) of group {lab['group']} confirm each release first"
+    return f"lab: {told}; {lab['in_force']} are in force"
+
+
+def _approval(answer: dict[str, Any]) -> str:
     found = answer["approval"]
     if found is None:
-        click.echo("approval: one person is enough for everything")
-        return
+        return "approval: one person is enough for everything"
     rules = []
     if found["share"] is not None:
         rules.append(f"a release to more than {found['share']} of the fleet within {found['hours']} h")
@@ -92,4 +98,4 @@ def _tell(answer: dict[str, Any], as_json: bool) -> None:
         rules.append(f"going back more than {found['releases_back']} release(s)")
     if found["unhalt"]:
         rules.append("lifting a halt")
-    click.echo(f"approval: two persons for {', '.join(rules)}; requests wait {duration(found['expires_s'])}")
+    return f"approval: two persons for {', '.join(rules)}; requests wait {duration(found['expires_s'])}"

@@ -3,8 +3,8 @@
     campaign_rollouts.py              ten scenarios; writes build/reports/rollouts.json
     campaign_rollouts.py --replay 7   one of them again, with every deviation
 
-Four of them have a lab, five a budget of devices on trial, six are halted now and then; the server is killed
-in one step of fifty, between a check-in and its answer. About seven minutes of processor time.
+Four of them have a lab, five a budget of devices on trial, six are halted now and then. About seven minutes
+of processor time.
 
 Ends with 1 if anything did not go as planned.
 """
@@ -32,7 +32,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--replay", type=int, metavar="SEED")
     only = parser.parse_args().replay
-    found: dict[str, int] = {"device_days": 0, "check_ins": 0, "kills": 0, "given": 0, "deviations": 0}
+    found: dict[str, int] = {"device_days": 0, "check_ins": 0, "given": 0, "deviations": 0}
     began = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         keys = Keys(Path(folder))
@@ -42,7 +42,6 @@ def main() -> int:
             witness = asyncio.run(simulation.run())
             found["device_days"] += DEVICES * DAYS
             found["check_ins"] += simulation.calls
-            found["kills"] += simulation.kills
             found["given"] += len(witness.given)
             found["deviations"] += len(witness.found)
             for line in witness.found[: 5 if only is None else None]:

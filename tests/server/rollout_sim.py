@@ -22,7 +22,7 @@ from sqlalchemy import select
 
 from fota_server import hand_out, lab, orders, rollouts, schema, wave_work
 from fota_server.catalog import Catalog
-from fota_server.checkins import Busy, CheckIns, Policy
+from fota_server.checkins import CheckIns, Policy
 from fota_server.crypto import AssignSigner
 from fota_server.identity import Identity
 from fota_server.orders import InWaves
@@ -122,7 +122,6 @@ class Witness:
         self.opened: dict[int, int] = {}
         self.reached: dict[int, int] = {}
         self.on_trial: set[str] = set()
-        self.unsure: set[str] = set()  # their verdict was sent, and the server killed: it may have it
         self.minute: Counter[int] = Counter()
         self.day: Counter[int] = Counter()
         self.stopped = False
@@ -149,9 +148,8 @@ class Witness:
         if self.policy.window and not self.policy.window.is_open(now):
             self.says(now, f"{device.id} was given it outside the window")
         self.on_trial.add(device.id)
-        on_trial = len(self.on_trial - self.unsure)
-        if self.budget is not None and on_trial > self.budget:
-            self.says(now, f"{on_trial} devices on trial, {self.budget} may be")
+        if self.budget is not None and len(self.on_trial) > self.budget:
+            self.says(now, f"{len(self.on_trial)} devices on trial, {self.budget} may be")
         self.minute[now // 60] += 1
         self.day[now // DAY_S] += 1000
         if self.policy.per_minute is not None and self.minute[now // 60] > self.policy.per_minute:
@@ -213,8 +211,7 @@ class Simulation:
         self.sign = host_crypto.signer(self.key)
         self.devices: dict[str, SimDevice] = {}
         self.queue: list[tuple[int, str]] = []
-        self.calls = self.kills = 0
-        self.unanswered: list[SimDevice] = []
+        self.calls = 0
         self.manifest = {v: release(v, n)["manifest_digest"] for v, n in ((OLD, 2), (NEW, 3))}
 
     async def run(self) -> Witness:
@@ -281,15 +278,10 @@ class Simulation:
             due = []
             while self.queue and self.queue[0][0] <= self.now:
                 due.append(heapq.heappop(self.queue)[1])
-            calls = [asyncio.ensure_future(self.call(checkins, self.devices[one])) for one in due]
-            if self.chance.random() < 0.02:
-                for _ in range(self.chance.randrange(1, 9)):  # killed at any moment, once all of them wait
-                    await asyncio.sleep(0)
+            await asyncio.gather(*(self.call(checkins, self.devices[one]) for one in due))
+            if self.chance.random() < 0.002:
                 await checkins.stop()
                 checkins = self.new_life()
-                self.kills += 1
-            await asyncio.gather(*calls)
-            await self.call_again(checkins)
             if self.scenario.halts and self.chance.random() < 0.01:
                 change = hand_out.unhalt if halted else hand_out.halt
                 await self.fleet.database.write(change, *(("sim",) if halted else ("drill", "sim")))
@@ -305,11 +297,6 @@ class Simulation:
                 await self.fleet.database.write(rollouts.approve, number, "sim")
                 self.witness.delayed = True
         await checkins.stop()
-
-    async def call_again(self, checkins: CheckIns) -> None:
-        """Those who got no answer ask at once; what they said may have been stored, or not."""
-        while self.unanswered:
-            await asyncio.gather(*(self.call(checkins, self.unanswered.pop()) for _ in self.unanswered[:]))
 
     async def go_on(self) -> None:
         """Give the planner its turn."""
@@ -342,19 +329,8 @@ class Simulation:
         told = device.verdict_told()
         nonce = self.chance.randbytes(16)
         request = checkin.Request(nonce, self.fleet.trust.current.version, None, self.report(device))
-        try:
-            answer = checkin.parse_response(await checkins.answer(identity, request))
-        except Busy:
-            self.unanswered.append(device)
-            if told:
-                self.witness.unsure.add(device.id)
-            return
-        if answer.report_status.startswith("refused") and device.id in self.witness.unsure:
-            self.unanswered.append(device)  # with the nonce of before: once more
-            device.nonce = answer.nonce
-            return
+        answer = checkin.parse_response(await checkins.answer(identity, request))
         if answer.report_status == "accepted":
-            self.witness.unsure.discard(device.id)
             device.events = []
             if told:
                 device.verdict = told

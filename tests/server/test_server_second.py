@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Iterator
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 from databases import BOTH, beside
-from server_world import Built, Device, Keys, Server
+from server_world import Built, Device, Keys, Server, fota
 from test_server_in_waves import end, fleet, given
 from test_server_roles import make_token
 
@@ -141,6 +142,8 @@ def world(
     found = World(server, releases)
     assert found.call("alice", "POST", "policies/approval", {"policy": POLICY})[0] == 200
     yield found
+    for device in found.devices:
+        device.close()
     assert server.stop()[0] == 0
 
 
@@ -256,6 +259,35 @@ def test_what_binds_everybody_is_not_lifted_by_one(world: World) -> None:
     assert world.call("bob", "POST", "policies/approval", {"policy": POLICY})[0] == 200
 
 
+@pytest.mark.sqlite
+def test_command_line_asks_shows_gives_and_denies(world: World) -> None:
+    def cli(who: str, *args: str) -> CompletedProcess[str]:
+        known = {"FOTA_SERVER": world.server.operator_url, "FOTA_CA": str(world.server.keys.server_ca)}
+        return fota(*args, env=known | {"FOTA_TOKEN": world.tokens[who]})
+
+    set_it = cli("alice", "policy", "approval", "--share", "50%", "--unhalt", "--expires", "1h")
+    assert (set_it.returncode, set_it.stdout, set_it.stderr.count("\n")) == (1, "", 1), (
+        "changing it takes two"
+    )
+    number = re.findall(r"'fota approval give (\d+)'", set_it.stderr)[0]
+    listed = cli("bob", "approval", "list").stdout
+    assert "changed by two while two are wanted" in listed
+    assert cli("alice", "approval", "give", number).returncode == 1
+    given_it = cli("bob", "approval", "give", number)
+    assert (given_it.returncode, "by token bob" in given_it.stdout) == (0, True), given_it.stderr
+    shown = cli("alice", "policy", "show").stdout
+    assert shown.endswith(
+        "two persons for a release to more than 50% of the fleet within 4 h, lifting a halt; "
+        "requests wait 1 h\n"
+    )
+    again = cli("alice", "policy", "approval", "--none")
+    number = re.findall(r"'fota approval give (\d+)'", again.stderr)[0]
+    denied = cli("alice", "approval", "deny", number, "--reason", "a slip")
+    assert "denied" in denied.stdout
+    assert "a slip" in denied.stdout
+    assert cli("alice", "policy", "approval").returncode == 2
+
+
 def test_token_for_groups_asks_and_gives_within_them(world: World) -> None:
     mine, other = world.sub("mine", world.devices), world.sub("other", world.devices[:1])
     for name, group in (("eve", mine), ("mallory", other)):
@@ -268,3 +300,8 @@ def test_token_for_groups_asks_and_gives_within_them(world: World) -> None:
         assert (status, answer["error"]["code"]) == (403, "scope")
     assert [row["id"] for row in world.call("eve", "GET", "approvals")[1]["approvals"]] == [number]
     assert world.call("bob", "POST", f"approvals/{number}/give")[0] == 200
+    kinds = {
+        who: [one["kind"] for one in world.call(who, "GET", "events?kind=approval.")[1]["events"]]
+        for who in ("eve", "mallory")
+    }
+    assert kinds == {"eve": ["approval.ask.order", "approval.give.order"], "mallory": []}

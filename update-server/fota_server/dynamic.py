@@ -62,13 +62,16 @@ def preview(connection: Connection, text: str) -> dict[str, Any]:
 
 
 def require_filled(connection: Connection, name: str) -> None:
-    """Return if it is known who is in a group.
+    """Return if there is a group of this name, and it is known who is in it.
 
     Raises:
+        InputError: there is none.
         VerifyError: its filter has not been asked of all devices yet.
     """
-    query = select(_groups.c.filled_to).where(_groups.c.name == name, _groups.c.filled_to.is_not(None))
-    if connection.execute(query).first():
+    row = connection.execute(select(_groups.c.filled_to).where(_groups.c.name == name)).first()
+    if row is None:
+        raise InputError(f"no group {name}: see 'fota group list'", "unknown-group")
+    if row.filled_to is not None:
         raise VerifyError(f"group {name} is still being filled: try again in some seconds", "planning")
 
 

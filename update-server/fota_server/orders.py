@@ -20,7 +20,7 @@ from fota_server.forecast import forecast, plan_devices
 from fota_server.hand_out import policy_of
 from fota_server.plan import ROLLBACK, UPDATE, Order, Scope, classes, members, page_end, planned
 from fota_server.promise import BROKEN, head
-from fota_server.rollouts import PAGE, cancel_page, close_page, settle, show
+from fota_server.rollouts import PAGE, cancel_page, close_page, settle, show, tally
 from fota_server.wave_policy import Kind, OnFailure, Policy
 from fota_server.wave_work import policy_text
 from fota_wire.errors import InputError, VerifyError
@@ -82,9 +82,6 @@ def _require_scope(connection: Connection, scope: Scope) -> None:
         return
     if scope.device and not found:
         raise InputError(f"no device {scope.device}: see 'fota device list'", "unknown-device")
-    group = select(schema.groups).where(schema.groups.c.name == scope.group)
-    if scope.group and not connection.execute(group).first():
-        raise InputError(f"no group {scope.group}: see 'fota group list'", "unknown-group")
     if scope.group:
         dynamic.require_filled(connection, scope.group)
     if not found:
@@ -304,7 +301,7 @@ def plan_page(connection: Connection, rollout_id: int, root: Root) -> None:
     changes = {"planned_to": last or row.planned_to, "state": state}
     connection.execute(update(_rollouts).where(_rollouts.c.id == rollout_id).values(**changes))
     if done:
-        shown = show(connection, rollout_id)
+        shown = tally(connection, rollout_id)
         record_audit(
             connection,
             "server",

@@ -150,29 +150,43 @@ def _require_open(connection: Connection, rollout_id: int, verb: str) -> Any:  #
 # -- showing -------------------------------------------------------------------------------------------------
 
 
+def tally(connection: Connection, rollout_id: int) -> dict[str, Any]:
+    """Return one rollout in numbers: progress, and who was left out and why.
+
+    Raises:
+        InputError: no such rollout.
+    """
+    return _tally(connection, _rollout(connection, rollout_id))
+
+
+def _tally(connection: Connection, row: Any) -> dict[str, Any]:  # noqa: ANN401 - a driver's row
+    (shown,) = _summaries(connection, [row])
+    left = (
+        select(_left.c.reason, func.count().label("devices"), func.min(_left.c.device_id).label("first"))
+        .where(_left.c.rollout_id == row["id"])
+        .group_by(_left.c.reason)
+        .order_by(func.count().desc(), _left.c.reason)
+    )
+    return shown | {"left_out": [dict(item) for item in connection.execute(left).mappings()]}
+
+
 def show(connection: Connection, rollout_id: int) -> dict[str, Any]:
-    """Return one rollout: progress, who was left out and why, and how many of its group it does not cover.
+    """Return `tally`, how its waves stand, who waits for the lab, how many of its group it does not cover.
+
+    These look at every device of it, so no transaction that writes asks for them of a large one.
 
     Raises:
         InputError: no such rollout.
     """
     row = _rollout(connection, rollout_id)
-    (shown,) = _summaries(connection, [row])
-    left = (
-        select(_left.c.reason, func.count().label("devices"), func.min(_left.c.device_id).label("first"))
-        .where(_left.c.rollout_id == rollout_id)
-        .group_by(_left.c.reason)
-        .order_by(func.count().desc(), _left.c.reason)
-    )
-    left_out = [dict(item) for item in connection.execute(left).mappings()]
+    shown = _tally(connection, row)
     if row["policy"] is not None:
         policy = policy_of(row["policy"])
         waves = wave_work.shown(connection, rollout_id, policy, now())
         shown |= {"policy": policy.to_json(), "digest": row["chain"], "waves": waves}
     mine = _targets.c.rollout_id == rollout_id, _targets.c.state == TargetState.PENDING
     wanted = select(_targets.c.device_id, _targets.c.release_id).where(*mine).subquery()
-    rest = {"not_covered": _not_covered(connection, row), "lab": lab.waiting(connection, wanted)}
-    return shown | {"left_out": left_out} | rest
+    return shown | {"not_covered": _not_covered(connection, row), "lab": lab.waiting(connection, wanted)}
 
 
 def _not_covered(connection: Connection, row: Any) -> int:  # noqa: ANN401 - a driver's row
@@ -270,6 +284,17 @@ def of_group(connection: Connection, name: str, *, planning: bool = False) -> li
     return list(connection.execute(query.order_by(_rollouts.c.id)).scalars())
 
 
+def _asking(connection: Connection, in_waves: Collection[int]) -> dict[int, int]:
+    """Return those of these rollouts whose wave waits for approval, and which."""
+    if not in_waves:
+        return {}
+    waves = schema.waves
+    query = select(waves.c.rollout_id, waves.c.number).where(
+        waves.c.rollout_id.in_(in_waves), waves.c.phase == Phase.APPROVAL
+    )
+    return {row.rollout_id: row.number for row in connection.execute(query)}
+
+
 def _summaries(connection: Connection, rows: Iterable[Any]) -> list[dict[str, Any]]:
     rows = list(rows)
     counts = (
@@ -287,10 +312,7 @@ def _summaries(connection: Connection, rows: Iterable[Any]) -> list[dict[str, An
     table = schema.releases
     named = select(table.c.id, table.c.version).where(table.c.id.in_(set().union(*releases.values())))
     versions = {row.id: row.version for row in connection.execute(named)}
-    asking = select(schema.waves.c.rollout_id, schema.waves.c.number).where(
-        schema.waves.c.rollout_id.in_(list(progress)), schema.waves.c.phase == Phase.APPROVAL
-    )
-    waiting = {row.rollout_id: row.number for row in connection.execute(asking)}
+    waiting = _asking(connection, [row["id"] for row in rows if row["policy"] is not None])
     halted = is_halted(connection)
     return [
         {
