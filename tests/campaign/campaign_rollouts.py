@@ -20,7 +20,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))
 
-from rollout_sim import Scenario, Simulation
+from rollout_sim import Simulation
+from rollout_witness import Scenario
 from server_world import Keys
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +33,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--replay", type=int, metavar="SEED")
     only = parser.parse_args().replay
-    found: dict[str, int] = {"device_days": 0, "check_ins": 0, "given": 0, "deviations": 0}
+    found: dict[str, int] = {"device_days": 0, "check_ins": 0, "kills": 0, "given": 0, "deviations": 0}
     began = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         keys = Keys(Path(folder))
@@ -42,6 +43,7 @@ def main() -> int:
             witness = asyncio.run(simulation.run())
             found["device_days"] += DEVICES * DAYS
             found["check_ins"] += simulation.calls
+            found["kills"] += simulation.kills
             found["given"] += len(witness.given)
             found["deviations"] += len(witness.found)
             for line in witness.found[: 5 if only is None else None]:

@@ -1,202 +1,39 @@
 """A fleet in virtual time before the very code that serves it: is the rollout that was planned what happens?
 
 Devices call when the server told them to, sign reports, take what an ASSIGNMENT names, and confirm it, go
-back, or fall silent by a seeded chance. Beside them stands a witness that knows the plan and what devices
-were told, and nothing of the server's tables but when a wave opened; what it finds is a deviation.
+back, or fall silent by a seeded chance. The server is killed now and then, before a batch of check-ins is
+stored, or after, with answers that nobody gets. Beside them stands a witness that knows the plan and what
+devices were told, and nothing of the server's tables but when a wave opened; what it finds is a deviation.
+All of it follows from the seed.
 """
 
 import asyncio
 import heapq
 import random
-from bisect import bisect_left
-from collections import Counter
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from fleet_world import GROUP, Fleet, device_id, hash_of, release
+from rollout_witness import DAY_S, NEW, OLD, STEP_S, Scenario, SimDevice, Witness
 from server_world import Keys, new_key
 from sqlalchemy import select
 
+from fota_server import checkins as server
 from fota_server import hand_out, lab, orders, rollouts, schema, wave_work
 from fota_server.catalog import Catalog
-from fota_server.checkins import CheckIns, Policy
+from fota_server.checkins import Busy, CheckIns, Policy
 from fota_server.crypto import AssignSigner
 from fota_server.identity import Identity
 from fota_server.orders import InWaves
-from fota_server.wave_policy import WHOLE, parse_policy
+from fota_server.wave_policy import parse_policy
 from fota_wire import assignment, checkin, cose, host_crypto, report
 
-OLD, NEW = "1.1.0", "1.2.0"
-STEP_S, DAY_S = 900, 86400
 INTERVAL_S = 4 * 3600
-
-
-@dataclass
-class SimDevice:
-    """What a device is, and what will become of it if it is given the new release."""
-
-    id: str
-    fate: str
-    nonce: bytes | None = None
-    runs: str = OLD
-    state: str = "confirmed"
-    installed: str | None = None
-    events: list[tuple[str, str]] = field(default_factory=list)
-    given_at: int | None = None
-    verdict: str | None = None  # as the server took it
-    silent: bool = False
-
-    def verdict_told(self) -> str | None:
-        """What a report of now says of the new release: how it ended, or None."""
-        if self.given_at is None:
-            return None
-        if self.runs == NEW and self.state == "confirmed":
-            return "confirmed"
-        return "reverted" if self.events else None
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """One run: its policy, and what goes wrong. Shares in per cent."""
-
-    policy: dict[str, Any]
-    devices: int
-    days: int
-    bad: int = 2
-    silent: int = 1
-    budget: int | None = None
-    halts: bool = False
-    lab: int = 0  # so many devices of the lab confirm the release first; 0: none
-
-    @classmethod
-    def of(cls, seed: int, devices: int, days: int) -> "Scenario":
-        """A scenario that follows from the seed alone."""
-        chance = random.Random(seed)
-        policy: dict[str, Any] = {
-            "waves": chance.choice(
-                [["5", "rest"], ["2%", "10%", "rest"], ["group:lab", "20%", "rest"], ["rest"]]
-            ),
-            "confirmed": chance.choice(["90%", "80%"]),
-            "errors": "10%",
-            "soak_s": chance.choice([0, 3600, 20_000]),
-            "silence_s": DAY_S,
-            "holdback": chance.choice(["0%", "5%"]),
-            "approval": chance.random() < 0.2,
-        }
-        if chance.random() < 0.5:
-            own = {"confirmed": "100%", "errors": "0%", "soak_s": 40_000, "approval": chance.random() < 0.5}
-            policy["waves"][0] = {"size": policy["waves"][0], **own}
-        if chance.random() < 0.3:
-            policy["per_minute"] = chance.choice([1, 20])
-        if chance.random() < 0.3:
-            policy["bytes_per_day"] = 1000 * max(devices // 3, 6)
-        if chance.random() < 0.3:
-            week = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-            policy["window"] = {"days": week, "from": "20:00", "to": "10:00", "zone": "Europe/Berlin"}
-        in_lab = "group:lab" in str(policy["waves"][0])
-        return cls(
-            lab=3 if in_lab and chance.random() < 0.7 else 0,
-            policy=policy,
-            devices=devices,
-            days=days,
-            bad=chance.choice([0, 2, 2, 40]),
-            silent=chance.choice([0, 1]),
-            budget=chance.choice([None, None, max(devices // 20, 3)]),
-            halts=chance.random() < 0.3,
-        )
-
-
-class Witness:
-    """Knows the plan; is told what happens; keeps a list of what was not as promised."""
-
-    def __init__(self, plan: dict[str, Any], ranks: dict[str, int], scenario: Scenario) -> None:
-        self.policy = parse_policy(scenario.policy)
-        self.budget = scenario.budget
-        last = [wave["last_rank"] for wave in plan["waves"]]
-        self.plan = plan
-        self.wave = {one: bisect_left(last, place) + 1 for one, place in ranks.items()}
-        self.size = Counter(self.wave.values())
-        self.opened: dict[int, int] = {}
-        self.reached: dict[int, int] = {}
-        self.on_trial: set[str] = set()
-        self.minute: Counter[int] = Counter()
-        self.day: Counter[int] = Counter()
-        self.stopped = False
-        self.forgiven = False
-        self.lab, self.proved = scenario.lab, 0
-        self.delayed = bool(scenario.halts or scenario.lab) or scenario.budget is not None
-        self.found: list[str] = []
-        self.given: dict[str, int] = {}
-
-    def says(self, now: int, what: str) -> None:
-        self.found.append(f"at {now}: {what}")
-
-    def gives(self, device: SimDevice, now: int) -> None:
-        """A device was told to take the new release for the first time."""
-        wave = self.wave.get(device.id)
-        if wave is None:
-            return self.says(now, f"{device.id} was given it, and no wave of the plan has it")
-        if wave not in self.opened:
-            self.says(now, f"{device.id} of wave {wave} was given it before that opened")
-        if self.stopped:
-            self.says(now, f"{device.id} was given it while the rollout was held")
-        if self.proved < self.lab and wave != 1:
-            self.says(now, f"{device.id} was given it, and {self.proved} of {self.lab} of the lab confirmed")
-        if self.policy.window and not self.policy.window.is_open(now):
-            self.says(now, f"{device.id} was given it outside the window")
-        self.on_trial.add(device.id)
-        if self.budget is not None and len(self.on_trial) > self.budget:
-            self.says(now, f"{len(self.on_trial)} devices on trial, {self.budget} may be")
-        self.minute[now // 60] += 1
-        self.day[now // DAY_S] += 1000
-        if self.policy.per_minute is not None and self.minute[now // 60] > self.policy.per_minute:
-            self.says(now, "more than per_minute")
-        if self.policy.bytes_per_day is not None and self.day[now // DAY_S] > self.policy.bytes_per_day:
-            self.says(now, "more than bytes_per_day")
-        promised = self.plan["waves"][wave - 1]["longest_s"] + STEP_S
-        if (
-            not self.delayed
-            and not self.forgiven
-            and wave in self.opened
-            and now - self.opened[wave] > promised
-        ):
-            self.says(now, f"{device.id} was given it later than promised")
-        self.given[device.id] = now
-        return None
-
-    def failed(self, devices: dict[str, SimDevice], device: SimDevice) -> None:
-        """The server took it that a device went back: if these are too many, nobody is given more."""
-        wave = self.wave[device.id]
-        _, failed = self.shares(devices, wave)
-        if failed * WHOLE > self.policy.terms(wave).errors * self.size[wave] and not self.forgiven:
-            self.stopped = True
-
-    def shares(self, devices: dict[str, SimDevice], wave: int) -> tuple[int, int]:
-        """Devices of a wave that confirmed, and that failed, as the server was told."""
-        words = Counter(devices[one].verdict for one, number in self.wave.items() if number == wave)
-        return words["confirmed"], words["reverted"]
-
-    def looks(self, devices: dict[str, SimDevice], waves: list[Any], held: bool, now: int) -> None:
-        """See how the server's waves stand after its planner has had its turn."""
-        for row in waves:
-            confirmed, failed = self.shares(devices, row.number)
-            if confirmed * WHOLE >= self.policy.terms(row.number).confirmed * self.size[row.number]:
-                self.reached.setdefault(row.number, now)
-            if row.phase == "waiting" or row.number in self.opened:
-                too_many = failed * WHOLE > self.policy.terms(row.number).errors * self.size[row.number]
-                if row.phase != "waiting" and too_many and not held and not self.forgiven:
-                    self.says(now, f"wave {row.number} has {failed} failures and goes on")
-                continue
-            self.opened[row.number] = now
-            before = row.number - 1
-            if before and not self.forgiven:
-                if before not in self.reached:
-                    self.says(now, f"wave {row.number} opened before wave {before} had confirmed")
-                elif now - self.reached[before] < self.policy.terms(before).soak_s:
-                    self.says(now, f"wave {row.number} opened before wave {before} had soaked")
 
 
 class Simulation:
@@ -204,22 +41,25 @@ class Simulation:
 
     def __init__(self, path: Path, keys: Keys, scenario: Scenario, seed: int) -> None:
         self.fleet, self.keys, self.scenario = Fleet(path, keys), keys, scenario
-        self.chance = random.Random(seed)
+        self.chance, self.dice = random.Random(seed), random.Random(seed)
         self.now = 1_795_000_000
         self.key = new_key()
         self.kid = cose.kid_of(host_crypto.public_xy(self.key))
         self.sign = host_crypto.signer(self.key)
         self.devices: dict[str, SimDevice] = {}
         self.queue: list[tuple[int, str]] = []
-        self.calls = 0
+        self.calls = self.kills = 0
+        self.lost = 0.0  # share of the answers that leave and nobody gets
+        self.unanswered: list[SimDevice] = []
         self.manifest = {v: release(v, n)["manifest_digest"] for v, n in ((OLD, 2), (NEW, 3))}
 
     async def run(self) -> Witness:
         """Plan, start, and let the days go by."""
         scenario, fleet = self.scenario, self.fleet
         fleet.fill(scenario.devices)
-        members = [device_id(number) for number in range(0, scenario.devices, max(scenario.devices // 4, 1))]
-        fleet.database.transact(_lab, members)
+        apart = max(scenario.devices // 4, 1)
+        self.members = [device_id(number) for number in range(0, scenario.devices, apart)]
+        fleet.database.transact(_lab, self.members)
         for number in range(scenario.devices):
             one = device_id(number)
             percent = self.chance.randrange(100)
@@ -239,11 +79,13 @@ class Simulation:
 
     @contextmanager
     def clocks(self) -> Iterator[None]:
-        """Have the server's own clock be the simulation's."""
-        places = ((orders, "now"), (rollouts, "now"), (wave_work, "clock"))
+        """Have the server's own clock and dice be the simulation's."""
+        places = ((orders, "now"), (rollouts, "now"), (wave_work, "clock"), (server, "secrets"))
         kept = [getattr(module, name) for module, name in places]
-        for module, name in places:
+        for module, name in places[:-1]:
             setattr(module, name, lambda: self.now)
+        dice = SimpleNamespace(randbelow=self.dice.randrange, token_bytes=secrets.token_bytes)
+        setattr(*places[-1], dice)
         try:
             yield
         finally:
@@ -261,7 +103,7 @@ class Simulation:
         while rows := await database.read(orders.preview_devices, order, root, after, 1000):
             ranks |= {row["device_id"]: row["rank"] for row in rows if row["reason"] is None}
             after = rows[-1]["device_id"]
-        self.witness = Witness(plan, ranks, self.scenario)
+        self.witness = Witness(plan, ranks, self.scenario, self.members)
         promised = replace(order, digest=plan["digest"])
         placed = await orders.place(database, promised, NEW, root, "sim")
         return int(placed["id"])
@@ -278,17 +120,21 @@ class Simulation:
             due = []
             while self.queue and self.queue[0][0] <= self.now:
                 due.append(heapq.heappop(self.queue)[1])
-            await asyncio.gather(*(self.call(checkins, self.devices[one]) for one in due))
-            if self.chance.random() < 0.002:
-                await checkins.stop()
+            if self.chance.random() < 0.05:
+                await self.kill(checkins, due)
                 checkins = self.new_life()
+            else:
+                await self.all_call(checkins, due)
+            while self.unanswered:
+                again, self.unanswered = [one.id for one in self.unanswered], []
+                await self.all_call(checkins, again)
             if self.scenario.halts and self.chance.random() < 0.01:
                 change = hand_out.unhalt if halted else hand_out.halt
                 await self.fleet.database.write(change, *(("sim",) if halted else ("drill", "sim")))
                 halted = not halted
             if row.held is not None and row.state == "running" and self.chance.random() < 0.02:
                 self.witness.forgiven = True
-                await self.fleet.database.write(rollouts.set_paused, number, False, "sim")
+                await self.fleet.database.write(orders.resume, number, "sim")
             if (
                 any(wave.phase == "approval" for wave in waves)
                 and not row.paused
@@ -297,6 +143,22 @@ class Simulation:
                 await self.fleet.database.write(rollouts.approve, number, "sim")
                 self.witness.delayed = True
         await checkins.stop()
+
+    async def all_call(self, checkins: CheckIns, ids: list[str]) -> None:
+        await asyncio.gather(*(self.call(checkins, self.devices[one]) for one in ids))
+
+    async def kill(self, checkins: CheckIns, ids: list[str]) -> None:
+        """Have the server be killed while these call: as they wait, or when it has stored what they said."""
+        self.kills += 1
+        self.lost = self.chance.choice([0, 0.5, 1])
+        calls = asyncio.ensure_future(self.all_call(checkins, ids))
+        if self.lost:
+            await calls
+        else:
+            await asyncio.sleep(0)
+        await checkins.stop()
+        await calls
+        self.lost = 0
 
     async def go_on(self) -> None:
         """Give the planner its turn."""
@@ -316,7 +178,7 @@ class Simulation:
     async def call(self, checkins: CheckIns, device: SimDevice) -> None:
         """One check-in, and what the device makes of the answer."""
         if device.silent:
-            return
+            return None
         self.calls += 1
         identity = Identity(
             device_id=device.id,
@@ -329,15 +191,22 @@ class Simulation:
         told = device.verdict_told()
         nonce = self.chance.randbytes(16)
         request = checkin.Request(nonce, self.fleet.trust.current.version, None, self.report(device))
-        answer = checkin.parse_response(await checkins.answer(identity, request))
+        try:
+            answer = checkin.parse_response(await checkins.answer(identity, request))
+        except Busy:
+            return self.unheard(device, told)
+        if self.chance.random() < self.lost:
+            return self.unheard(device, told)
+        if device.id in self.witness.unsure and answer.report_status.startswith("refused"):
+            device.nonce = answer.nonce  # what it said was stored, and its nonce used up: once more
+            self.unanswered.append(device)
+            return None
+        self.witness.unsure.pop(device.id, None)
         if answer.report_status == "accepted":
             device.events = []
             if told:
                 device.verdict = told
-                self.witness.proved += told == "confirmed" and self.witness.wave[device.id] == 1
-                self.witness.on_trial.discard(device.id)
-                if told == "reverted":
-                    self.witness.failed(self.devices, device)
+                self.witness.heard(self.devices, device)
         device.nonce = answer.nonce
         heapq.heappush(self.queue, (self.now + answer.interval, device.id))
         signed = assignment.open_assignment(
@@ -348,6 +217,14 @@ class Simulation:
                 device.given_at = self.now
                 self.witness.gives(device, self.now)
             self.advance(device)
+        return None
+
+    def unheard(self, device: SimDevice, told: str | None) -> None:
+        """A device got no answer: it asks again at once, and says the same."""
+        self.unanswered.append(device)
+        self.witness.unsure[device.id] = told
+        if device.given_at is None:
+            self.witness.late.add(device.id)
 
     def advance(self, device: SimDevice) -> None:
         """Download, boot, prove itself: a step for each call; sometimes none."""

@@ -77,7 +77,8 @@ def forecast(connection: Connection, order: Order, barred: dict[int, str], inter
 
 def longest_s(policy: Policy, number: int, devices: int, size: int, interval_s: int) -> int:
     """Return the seconds after which the last device of wave ``number`` has been given the release at the
-    latest, and the soak: if all call as often as they are told to. Installing and confirming is not in it.
+    latest, and the soak: if all call as often as they are told to, and with ``per_minute`` spread over the
+    time between two calls: who finds a minute full asks again then. Installing and confirming is not in it.
     """
     found = interval_s
     if policy.per_minute is not None:

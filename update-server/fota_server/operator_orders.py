@@ -186,15 +186,15 @@ class OrderHandlers:
 
     async def pause_rollout(self, request: Request, operator: Operator) -> JSONResponse:
         """POST rollouts/{id}/pause."""
-        return await self._set_paused(request, operator, True)
+        number = request.path_params["id"]
+        await self._database.write(rollouts.set_paused, number, True, operator.name)
+        return JSONResponse(await self._database.read(rollouts.show, number))
 
     async def resume_rollout(self, request: Request, operator: Operator) -> JSONResponse:
         """POST rollouts/{id}/resume."""
-        return await self._set_paused(request, operator, False)
-
-    async def _set_paused(self, request: Request, operator: Operator, paused: bool) -> JSONResponse:
         number = request.path_params["id"]
-        await self._database.write(rollouts.set_paused, number, paused, operator.name)
+        await self._database.write(orders.resume, number, operator.name)
+        self._planner.wake()
         return JSONResponse(await self._database.read(rollouts.show, number))
 
     async def approve_rollout(self, request: Request, operator: Operator) -> JSONResponse:

@@ -20,7 +20,7 @@ from fota_server.forecast import forecast, plan_devices
 from fota_server.hand_out import policy_of
 from fota_server.plan import ROLLBACK, UPDATE, Order, Scope, classes, members, page_end, planned
 from fota_server.promise import BROKEN, head
-from fota_server.rollouts import PAGE, cancel_page, close_page, settle, show, tally
+from fota_server.rollouts import PAGE, cancel_page, close_page, set_paused, settle, show, tally
 from fota_server.wave_policy import Kind, OnFailure, Policy
 from fota_server.wave_work import policy_text
 from fota_wire.errors import InputError, VerifyError
@@ -346,6 +346,16 @@ def stop_failed(connection: Connection, rollout_id: int, at: int) -> bool:
     if stopped:
         _after_failure(connection, rollout_id)
     return stopped
+
+
+def resume(connection: Connection, rollout_id: int, actor: str) -> None:
+    """Let a paused rollout go on. What failed while an operator had it paused has it pause itself at once.
+
+    Raises:
+        InputError, VerifyError: as ``rollouts.set_paused``.
+    """
+    set_paused(connection, rollout_id, False, actor)
+    stop_failed(connection, rollout_id, now())
 
 
 def _after_failure(connection: Connection, rollout_id: int) -> None:

@@ -240,9 +240,11 @@ def shown(connection: Connection, rollout_id: int, policy: Policy, now: int) -> 
 # -- going on ------------------------------------------------------------------------------------------------
 
 
-def in_waves(connection: Connection) -> list[int]:
-    """Return the rollouts whose waves are still to be watched; none while everything is halted."""
-    if is_halted(connection):
+def in_waves(connection: Connection, *, halted: bool = False) -> list[int]:
+    """Return the rollouts whose waves are still to be watched; while everything is halted, none that is to go
+    on, and (``halted``) those that may fail.
+    """
+    if not halted and is_halted(connection):
         return []
     going = (RolloutState.RUNNING, RolloutState.DONE, RolloutState.SAID, RolloutState.FAILED)
     left = select(_waves.c.rollout_id).where(_waves.c.phase != Phase.PASSED)
@@ -282,9 +284,10 @@ def go_on(connection: Connection, rollout_id: int, now: int) -> Pause | None:
 def stop_failed(connection: Connection, rollout_id: int, now: int) -> Pause | None:
     """Have a rollout pause itself if devices that failed are above its limit already; return that pause.
 
-    Who has fallen silent is not counted: `go_on` does.
+    Also while everything is halted: it goes on from the moment in which that is lifted. Who has fallen silent
+    is not counted: `go_on` does.
     """
-    if rollout_id not in in_waves(connection):
+    if rollout_id not in in_waves(connection, halted=True):
         return None
     policy = _policy(connection, rollout_id)
     waves = [wave for _, wave in standings(connection, rollout_id, policy, now, ended=True)]
