@@ -67,8 +67,8 @@ AGENT_VERSIONS := 1.0.0 1.1.0 1.2.0-fail
 agent-firmware: agent-toolchain
 	@for chip in stm32l4 stm32u5 esp32c3; do for version in $(AGENT_VERSIONS); do \
 	  $(MAKE) --no-print-directory -C agent/firmware CHIP=$$chip VERSION=$$version || exit 1; done; done
-	@$(MAKE) --no-print-directory -C agent/firmware TLS12=1
-	@$(MAKE) --no-print-directory -C agent/firmware unix
+	@$(MAKE) --no-print-directory -C agent/firmware CHIP=stm32l4 TLS12=1
+	@$(MAKE) --no-print-directory -C agent/firmware CHIP=stm32l4 unix
 
 # The same, but no error where the sources cannot be had: whoever needs them says so and goes on.
 agent-firmware-if-any: toolchain

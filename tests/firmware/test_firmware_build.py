@@ -7,6 +7,8 @@ from pathlib import Path
 import chip_world
 import pytest
 
+from fota_wire.host_chips import CHIPS
+
 REPO = Path(__file__).parents[2]
 TEXT, IMAGE, RAM = 202 * 1024, 256 * 1024, 96 * 1024
 
@@ -49,6 +51,17 @@ def test_image_cannot_sign_with_a_private_key_in_software(symbols):
 def test_image_has_no_compiler_and_no_prompt(symbols):
     assert not {"mp_parse", "mp_compile", "mp_compile_to_raw_code", "readline"} & symbols
     assert not {name for name in symbols if name.startswith(("pyexec_", "mp_lexer_next"))}
+
+
+@pytest.mark.parametrize("name", CHIPS)
+def test_chip_that_the_demo_is_told_is_not_taken_for_a_port(elf, name):
+    """`make demo CHIP=...` hands its variable down to every make below it."""
+    command = ["make", "-n", "agent-firmware", f"CHIP={name}"]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "agent-firmware/obj-tls12" in done.stdout
+    assert "/unix" in done.stdout
+    assert not re.search(r"agent-firmware/\w+/(obj-tls12|unix)", done.stdout)
 
 
 @pytest.mark.parametrize("tls12", ["0", "1"])
