@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -127,7 +128,7 @@ def test_machine_without_room_for_long_ends_when_told_or_the_trial_does(tmp_path
 
     def popen(*_words, **_options):
         if how != "time":
-            os.kill(os.getpid(), how)
+            signal.pthread_kill(threading.get_ident(), how)  # where it is blocked: workers have other threads
         raise BlockingIOError(errno.EAGAIN, "no room")
 
     monkeypatch.setattr(launcher.subprocess, "Popen", popen)
