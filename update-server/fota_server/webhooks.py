@@ -25,7 +25,8 @@ WAITS_S = (5, 15, 60, 300, 900, 3600, *(3 * 3600,) * 12)
 """Before each new attempt: a day and a half in all; who has not been reached by then is told nothing more
 until somebody says 'redeliver'."""
 REFUSALS = 5
-"""Answers of 4xx to one event after which it is a dead letter, and the next one is told."""
+"""From so many attempts of one event on, whatever the others failed by, an answer of 4xx makes it a dead
+letter, and the next one is told."""
 LETTERS = 10_000
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _hooks, _dead = schema.webhooks, schema.dead_letters
