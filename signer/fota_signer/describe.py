@@ -4,7 +4,7 @@ inside images.
 
 from pathlib import Path
 
-from fota_wire import assignment, cbor, cose, image, report, suit
+from fota_wire import assignment, cbor, image, report, suit
 from fota_wire import root as roots
 from fota_wire.errors import FormatError, InputError, VerifyError
 from fota_wire.host_values import uuid_text
@@ -29,7 +29,7 @@ def describe(path: Path, data: bytes) -> Table:
         return explain(data)
     if data[:2] == b"\xd8\x6b":
         return _envelope(data)
-    if data[:1] == b"\xd2":
+    if data[:1] == b"\xd2" or _is_shared(data):
         return _signed_message(data)
     if data[:1] and 0x80 <= data[0] <= 0x81 + roots.MAX_SIGNATURES:  # a CBOR array
         return _root(data)
@@ -174,16 +174,24 @@ def _server_ca(raw: bytes) -> str:
     return f"{name}, until {end:%Y-%m-%d}, SHA-256 {fingerprint}"
 
 
+def _is_shared(data: bytes) -> bool:
+    """Tell whether these are an ASSIGNMENT's parts, whose second one is a number, and not a ROOT's."""
+    if data[:1] != b"\x85":
+        return False
+    parts = cbor.decode(data)
+    return isinstance(parts, list) and isinstance(parts[1], int)
+
+
 def _signed_message(data: bytes) -> Table:
-    signed = cose.parse_sign1(data)
-    payload = cbor.decode(signed.payload or b"")
+    signed, raw, _, _ = assignment.unsafe_open(data)
+    payload = cbor.decode(raw)
     table: Table = {"kind": "assignment", "signed_by": (signed.kid or b"").hex()}
     message: assignment.Assignment | report.Report
     if isinstance(payload, dict) and 13 in payload:
         table["kind"] = "report"
-        message = report.unsafe_read_payload(signed.payload or b"")
+        message = report.unsafe_read_payload(raw)
     elif isinstance(payload, dict):
-        message = assignment.unsafe_read_payload(signed.payload or b"")
+        message = assignment.unsafe_read_payload(raw)
     else:
         raise FormatError("signed message is neither an assignment nor a report")
     for name, value in vars(message).items():

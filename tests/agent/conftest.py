@@ -113,6 +113,12 @@ class World:
         key = key or self.assign
         return assignment.build(**fields, kid=key.kid, sign=key.sign)
 
+    def shared_order(self, place, size, *args, **changes):
+        """As `order`, answered together with ``size`` - 1 other devices."""
+        payloads = [bytes([number]) for number in range(size)]
+        payloads[place] = cose.parse_sign1(self.order(*args, **changes)).payload
+        return assignment.share(payloads, self.assign.kid, self.assign.sign)[place]
+
     def answer(self, nonce, release=None, *, envelope=..., roots=(), order=None, **changes):
         """Return the body of a check-in response."""
         interval = changes.pop("interval", 60)

@@ -15,9 +15,11 @@ from fota_agent.engine.clock import Clock
 from fota_agent.engine.state import State, decode
 from fota_agent.schedule import Schedule, parse_window
 from fota_agent.transport.folder import Folder
-from fota_wire import p256
+from fota_wire import assignment, p256
+from fota_wire import root as roots
 from fota_wire.errors import FotaError
 
+DEVICE = bytes.fromhex("0123aabbccddeeff01")
 known = {}
 
 
@@ -89,6 +91,20 @@ def schedules():
     return "" if ask.may_download(Wanted) else "consent"
 
 
+def orders(cases, genesis):
+    root = roots.unsafe_read_root(bytes.fromhex(genesis))
+    for case in cases:
+        raw = memoryview(bytes.fromhex(case["hex"]))
+        try:
+            assignment.open_assignment(raw, root, bytes(range(16)), DEVICE, verify)
+            code = None
+        except FotaError as exc:
+            code = exc.code
+        if code != case["error"]:
+            return case["name"] + ": " + str(code)
+    return ""
+
+
 def cards(path):
     if not refuses(Folder("/nowhere").envelope):
         return "no card"
@@ -112,6 +128,7 @@ def main():
         ("publishing", publishing),
         ("limits", limits),
         ("schedules", schedules),
+        ("orders", lambda: orders(table["orders"], table["genesis"])),
         ("cards", lambda: cards(table["card"])),
         ("lies", lambda: "; ".join([str(item) for item in lies.run(table["lies"], verify)])),
     ]

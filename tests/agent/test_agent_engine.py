@@ -10,7 +10,7 @@ from fota_agent.engine.exchange import LOST, NONCE_LIFE_MS
 from fota_agent.engine.state import MAX_EVENTS, State
 from fota_agent.engine.state import decode as decode_state
 from fota_agent.engine.trial import TRIAL_MS
-from fota_wire import journal, layout, status
+from fota_wire import cbor, journal, layout, status
 from fota_wire import root as roots
 from fota_wire.checkin import LEAST_ANSWER
 from fota_wire.chips import stm32l476
@@ -192,6 +192,21 @@ def test_revoked_manifest_is_refused_although_its_root_step_is_kept(world):
     engine = refused(world, world.answer(NONCE, world.v2, roots=[step], root_version=2), "revoked")
     assert engine.state.new_roots == [step]
     assert engine.state.dirty
+
+
+@pytest.mark.parametrize(("place", "size"), [(0, 1), (2, 3), (100, 256)])
+def test_order_that_shares_its_signature_is_as_good(world, place, size):
+    engine = world.engine()
+    assert ask(engine).request.shares
+    order = world.shared_order(place, size, NONCE, world.v2)
+    assert engine.response(10, world.answer(NONCE, world.v2, order=order)).kind == actions.COMPARE_RUNNING
+
+
+@pytest.mark.parametrize(("nonce", "place", "word"), [(OTHER, 1, "replayed"), (NONCE, 0, "signature")])
+def test_shared_signature_makes_no_other_order_good(world, nonce, place, word):
+    parts = cbor.decode(world.shared_order(1, 3, nonce, world.v2))
+    parts[1] = place
+    refused(world, world.answer(NONCE, world.v2, order=cbor.encode(parts)), word)
 
 
 def test_freeze_by_an_assignment_of_an_older_root_is_refused(world):

@@ -41,7 +41,11 @@ def test_suite_without_pytest(interpreter, tmp_path):
     (tmp_path / "payload").mkdir()
     (tmp_path / "payload/x").write_bytes(b"abcdef")
     lies = json.loads((REPO / "tests/vectors/lies.json").read_text())
+    orders, genesis = (
+        json.loads((REPO / f"tests/vectors/{n}.json").read_text()) for n in ("assignment", "root")
+    )
     table = {"signatures": signatures(), "lies": lies, "card": str(tmp_path)}
+    table |= {"orders": orders, "genesis": genesis[0]["hex"]}
     (tmp_path / "cases.json").write_text(json.dumps(table))
     command = [program, REPO / "tests/agent/micropython_suite.py", REPO, tmp_path / "cases.json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG_S)

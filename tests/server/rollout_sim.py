@@ -191,6 +191,7 @@ class Simulation:
         told = device.verdict_told()
         nonce = self.chance.randbytes(16)
         request = checkin.Request(nonce, self.fleet.trust.current.version, None, self.report(device))
+        request.shares = self.chance.random() < 0.8  # the others are agents of before
         try:
             answer = checkin.parse_response(await checkins.answer(identity, request))
         except Busy:

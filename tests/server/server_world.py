@@ -315,6 +315,7 @@ class Device:
         ALL_DEVICES.append(self)
         self.root = roots.open_genesis(self.keys.genesis, host_crypto.verify)
         self.server_nonce: bytes | None = None
+        self.shares = True  # the signature of an ASSIGNMENT
         self.held: bytes | None = None
         self.running: image.Image = image.parse_image(make_image((1, 0, 0, 0), 1))
         self.state = "confirmed"
@@ -379,6 +380,7 @@ class Device:
         if raw_report is None and with_report and self.server_nonce is not None:
             raw_report = self.report()
         request = checkin.Request(nonce, self.root.version, self.held, raw_report)
+        request.shares = self.shares
         status, data = self.post(checkin.encode_request(request))
         if status != 200:
             raise Refused(status, *checkin.parse_error(data))

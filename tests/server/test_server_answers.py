@@ -41,7 +41,16 @@ def test_an_assignment_is_what_wire_would_have_built(
         kid=SIGNER.kid,
         sign=SIGNER.sign,
     )
-    assert WRITER.assignment(nonce, device, time, sequence, digest, root, no, valid) == built
+    payload = answers.payload(nonce, device, time, sequence, digest, root, no, valid)
+    assert WRITER.alone(payload) == built
+
+
+@given(st.lists(st.binary(max_size=120), min_size=2, max_size=256))
+def test_shared_assignments_are_what_wire_would_have_built(payloads: list[bytes]) -> None:
+    """Signatures of one key over the same are the same (RFC 6979), or this would say nothing of them."""
+    assert WRITER.sign(payloads, [True] * len(payloads)) == assignment.share(
+        payloads, SIGNER.kid, SIGNER.sign
+    )
 
 
 BLOB = st.binary(max_size=600)

@@ -13,7 +13,7 @@ import pytest
 from lifeline import HANG_S
 
 from fota_signer.examples import example_files
-from fota_wire import cbor, cose, example_keys, host_crypto, image, report, suit
+from fota_wire import assignment, cbor, cose, example_keys, host_crypto, image, report, suit
 from fota_wire import root as roots
 
 MODEL = ("--vendor-domain", "example.com", "--model", "demo")
@@ -339,10 +339,18 @@ def test_inspect_names_what_it_sees(release, root_file, fota, key_dir, tmp_path,
     release("release-1")
     fields = {1: 1, 2: bytes(16), 3: bytes(9), 4: 1, 5: 7, 6: None, 7: 1, 8: 0, 9: 60}
     (tmp_path / "assignment").write_bytes(signed(fields, b"fota/assign/1"))
+    shared = assignment.share([cbor.encode(fields), b""], bytes(8), lambda _: b"\1" * 64)[0]
+    (tmp_path / "shared").write_bytes(shared)
     fields = {1: 1, 2: bytes(16), 3: bytes(9), 4: "A", 5: bytes(32), 6: "1.0.0", 7: 3, 8: 2, 9: 1}
     fields |= {10: "trial", 11: None, 12: [], 13: 4}
     (tmp_path / "report").write_bytes(signed(fields, report.AAD))
-    kinds = {"app.img": "image", "m": "manifest", "root.cbor": "root", "assignment": "assignment"}
+    kinds = {
+        "app.img": "image",
+        "m": "manifest",
+        "root.cbor": "root",
+        "assignment": "assignment",
+        "shared": "assignment",
+    }
     kinds |= {"report": "report", key_dir / "image-a.pem": "key", key_dir / "server.crt": "certificate"}
     for name, kind in kinds.items():
         result = fota("inspect", name, *["--json"] * as_json)

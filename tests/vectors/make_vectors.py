@@ -12,7 +12,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fota_signer.examples import example_key
-from fota_wire import assignment, cbor, cose, der, host_crypto, image, journal, layout, report, status, suit
+from fota_wire import (
+    assignment,
+    cbor,
+    cose,
+    der,
+    host_crypto,
+    image,
+    journal,
+    layout,
+    merkle,
+    report,
+    status,
+    suit,
+)
 from fota_wire import root as roots
 from fota_wire.chips import stm32l476
 
@@ -20,6 +33,7 @@ Vector = dict[str, object]
 VENDOR, CLASS = b"vendor-uuid-0001", b"class-uuid-00001"
 NONCE, DEVICE = bytes(range(16)), bytes.fromhex("0123aabbccddeeff01")
 TEXT = suit.build_text("example.com", "demo", "1.1.0")
+SHARED = ((0, 1), (0, 2), (1, 2), (2, 3), (2, 7), (6, 7), (4, 5), (255, 256), (128, 129), (128, 255))
 IMAGE_DIGEST = bytes(range(32))
 
 
@@ -363,7 +377,43 @@ def assignment_vectors() -> list[Vector]:
     def made(name: str = "assign", aad: bytes = assignment.AAD, **changes: object) -> bytes:
         return sealed({**base, **{int(key[1:]): value for key, value in changes.items()}}, name, aad)
 
+    def shared(place: int, size: int, name: str = "assign", **changes: object) -> list[object]:
+        """The parts of an ASSIGNMENT whose signature answers ``size`` devices: 0 payload, 1 place, 2 size,
+        3 path, 4 signature.
+        """
+        others = [cbor.encode(base | {2: bytes([n]) * 16, 3: bytes([n]) * 9}) for n in range(size)]
+        others[place] = cbor.encode(base | {int(key[1:]): value for key, value in changes.items()})
+        parts = cbor.decode(assignment.share(others, kid(name), signer(name))[place])
+        assert isinstance(parts, list)
+        return parts
+
+    def bent(place: int, size: int, part: int, value: object) -> bytes:
+        parts = shared(place, size)
+        parts[part] = value
+        return cbor.encode(parts)
+
+    lone = cose.parse_sign1(made()).payload or b""
+    top, _ = merkle.grow([lone, lone])
+    as_lone = cose.sign1(cbor.encode([2, top]), kid("assign"), signer("assign"), assignment.AAD, True)
     return [
+        *(vector(f"shared-{n}-of-{of}", cbor.encode(shared(n, of))) for n, of in SHARED),
+        vector("shared-another-place", bent(2, 7, 1, 3), "signature"),
+        vector("shared-place-outside", bent(2, 7, 1, 7), "path"),
+        vector("shared-another-size", bent(2, 7, 2, 8), "signature"),
+        vector("shared-no-size", bent(0, 1, 2, 0), "path"),
+        vector("shared-257", bent(0, 2, 2, 257), "field"),
+        vector("shared-longer-path", bent(2, 7, 3, bytes(128)), "path"),
+        vector("shared-uneven-path", bent(2, 7, 3, bytes(95)), "path"),
+        vector("shared-payload-of-another", bent(2, 7, 0, cbor.encode(base | {4: 0})), "signature"),
+        vector("shared-signature-of-another", bent(2, 7, 4, shared(2, 6)[4]), "signature"),
+        vector(
+            "shared-signed-as-lone", cbor.encode([lone, 0, 2, merkle.grow([lone])[0], as_lone]), "signature"
+        ),
+        vector("shared-release-key", cbor.encode(shared(1, 2, "release-1")), "assign-key"),
+        vector("shared-another-nonce", cbor.encode(shared(1, 3, _2=bytes(16))), "nonce"),
+        vector("shared-another-device", cbor.encode(shared(1, 3, _3=bytes(9))), "device"),
+        vector("shared-six-parts", cbor.encode([*shared(1, 3), 0]), "limit"),
+        vector("lone-signed-as-shared", made(aad=assignment.SHARED_AAD), "signature"),
         vector("wanted", made()),
         vector("nothing-wanted", made(_6=None)),
         vector("another-nonce", made(_2=bytes(16)), "nonce"),

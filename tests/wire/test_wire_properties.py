@@ -27,6 +27,13 @@ items = st.recursive(
 )
 
 
+def test_longest_shared_assignment_keeps_the_limit():
+    most = (1 << 63) - 1
+    payload = {1: 1, 2: NONCE, 3: DEVICE, 4: most, 5: most, 6: bytes(32), 7: most, 8: most, 9: 0xFFFFFFFF}
+    made = assignment.share([cbor.encode(payload)] * 256, kid("assign"), KEYS["assign"][1])
+    assert max(map(len, made)) == 466 <= assignment.MAX_ASSIGNMENT
+
+
 def xy(name):
     return KEYS[name][0]
 
@@ -70,6 +77,13 @@ def make_assignment():
     )
 
 
+def make_shared(place=4, size=7):
+    """An ASSIGNMENT whose signature answers others as well."""
+    payloads = [cbor.encode({1: 1, 2: bytes([n]) * 16}) for n in range(size)]
+    payloads[place] = cose.parse_sign1(make_assignment()).payload
+    return assignment.share(payloads, kid("assign"), KEYS["assign"][1])[place]
+
+
 def make_report(events=()):
     return report.build(
         nonce=NONCE,
@@ -90,6 +104,13 @@ def make_report(events=()):
 
 
 ROOT = make_root()
+
+
+def open_order(raw):
+    root = roots.open_genesis(ROOT, host_crypto.verify)
+    return assignment.open_assignment(raw, root, NONCE, DEVICE, host_crypto.verify)
+
+
 OPENERS = {
     "envelope": (
         make_envelope(),
@@ -100,10 +121,9 @@ OPENERS = {
     "root": (ROOT, lambda raw: roots.open_genesis(raw, host_crypto.verify)),
     "assignment": (
         make_assignment(),
-        lambda raw: assignment.open_assignment(
-            raw, roots.open_genesis(ROOT, host_crypto.verify), NONCE, DEVICE, host_crypto.verify
-        ),
+        lambda raw: open_order(raw),
     ),
+    "shared-assignment": (make_shared(), lambda raw: open_order(raw)),
     "report": (
         make_report([("AP1", "self-test")]),
         lambda raw: report.open_report(raw, xy("image-b"), NONCE, DEVICE, host_crypto.verify),

@@ -212,8 +212,11 @@ class CheckIns:
         BATCH.observe(len(batch))
         for outcome, count in Counter(map(_outcome, found)).items():
             CHECKINS.labels(outcome).inc(count)
+        judged = _judged(found)
+        payloads = [self._payload(item, now) for item in judged]
+        signed = iter(self._writer.sign(payloads, [item.request.shares for item in judged]))
         return [
-            (waiting, item if isinstance(item, FotaError) else self._respond(item, now))
+            (waiting, item if isinstance(item, FotaError) else self._respond(item, next(signed)))
             for waiting, item in zip(batch.values(), found, strict=True)
         ]
 
@@ -299,20 +302,23 @@ class CheckIns:
             key_order=key_order(row, identity, left.now),
         )
 
-    def _respond(self, item: Judged, now: int) -> bytes:
+    def _payload(self, item: Judged, now: int) -> bytes:
         request, wanted, root = item.request, item.verdict.wanted, self._trust.current
-        # What does not fit beside ROOT steps comes with the next answer: the device asks for that at once.
-        steps, longest = self._steps(request), request.longest_answer
-        signed = self._writer.assignment(
+        return answers.payload(
             request.nonce,
             bytes.fromhex(item.twin.device_id),
             now,
             wanted.sequence if wanted else root.min_sequence,
             wanted.manifest_digest if wanted else None,
-            min(root.version, request.root_version + (len(steps) or MAX_ROOT_STEPS)),
+            min(root.version, request.root_version + (len(self._steps(request)) or MAX_ROOT_STEPS)),
             item.twin.target.rollout_id if wanted and item.twin.target else 0,
             self._policy.assignment_valid_s,
         )
+
+    def _respond(self, item: Judged, signed: bytes) -> bytes:
+        request, wanted = item.request, item.verdict.wanted
+        # What does not fit beside ROOT steps comes with the next answer: the device asks for that at once.
+        steps, longest = self._steps(request), request.longest_answer
         return answers.response(
             signed,
             steps,

@@ -1,6 +1,8 @@
-"""ASSIGNMENT (SPEC 5.3): the server's nonce-bound answer to one device: "the newest for you is this"."""
+"""ASSIGNMENT (SPEC 5.3): the server's nonce-bound answer to one device: "the newest for you is this". Its
+signature is its own, or one over a tree of those that were answered at the same moment.
+"""
 
-from fota_wire import cbor, check, cose
+from fota_wire import cbor, check, cose, merkle
 from fota_wire import root as roots
 from fota_wire.errors import FormatError, VerifyError
 
@@ -9,6 +11,8 @@ if TYPE_CHECKING:
     from fota_wire.seams import Sign, Verify
 
 AAD = b"fota/assign/1"
+SHARED_AAD = b"fota/assign-shared/1"
+MAX_SHARING = 256  # devices that one signature answers
 NONCE_SIZE = 16
 DEVICE_ID_SIZE = 9
 MAX_ASSIGNMENT = 512
@@ -50,6 +54,14 @@ def build(
     return cose.sign1(cbor.encode(payload), kid, sign, AAD)
 
 
+def share(payloads: "list[bytes]", kid: bytes, sign: "Sign") -> "list[bytes]":
+    """Return the ASSIGNMENTs of 1 to MAX_SHARING encoded payloads, all under one signature."""
+    root, paths = merkle.grow(payloads)
+    size = len(payloads)
+    signature = cose.sign1(cbor.encode([size, root]), kid, sign, SHARED_AAD, detached=True)
+    return [cbor.encode([payloads[at], at, size, paths[at], signature]) for at in range(size)]
+
+
 def open_assignment(
     raw: "bytes | memoryview", root: "roots.Root", nonce: bytes, device_id: bytes, verify: "Verify"
 ) -> Assignment:
@@ -63,12 +75,12 @@ def open_assignment(
     """
     if len(raw) > MAX_ASSIGNMENT:
         raise FormatError(f"ASSIGNMENT is longer than {MAX_ASSIGNMENT} bytes", "limit")
-    signed = cose.parse_sign1(raw)
+    signed, payload, aad, covered = unsafe_open(raw)
     keys = root.role_keys(roots.ASSIGN)
-    if signed.kid not in keys or signed.payload is None:
+    if signed.kid not in keys:
         raise VerifyError(f"ROOT {root.version} does not know the ASSIGNMENT's key", "assign-key")
-    signed.check(keys[signed.kid], AAD, signed.payload, verify)
-    assignment = unsafe_read_payload(signed.payload)
+    signed.check(keys[signed.kid], aad, covered, verify)
+    assignment = unsafe_read_payload(payload)
     if assignment.nonce != nonce:
         raise VerifyError("ASSIGNMENT answers another nonce: replayed?", "nonce")
     if assignment.device_id != device_id:
@@ -78,6 +90,26 @@ def open_assignment(
             f"ASSIGNMENT refers to ROOT {assignment.root_version}, here is {root.version}", "root-missing"
         )
     return assignment
+
+
+def unsafe_open(raw: "bytes | memoryview") -> "tuple[cose.Sign1, bytes, bytes, bytes]":
+    """Return (COSE_Sign1, payload, external_aad, what it signs) of an ASSIGNMENT: the payload itself, or a
+    tree's size and root, in which the payload is a leaf; **no signature checked** here.
+
+    Raises:
+        FormatError: malformed.
+    """
+    if raw[:1] == b"\xd2":  # tag 18: it has a signature of its own
+        signed = cose.parse_sign1(raw)
+        payload = signed.payload or b""
+        return signed, payload, AAD, payload
+    parts = check.array(cbor.decode(raw), "ASSIGNMENT", 5, 5)
+    payload = check.bstr(parts[0], "ASSIGNMENT's payload")
+    size = check.uint(parts[2], "size of the tree", MAX_SHARING)
+    path = check.bstr(parts[3], "path", None, 8 * merkle.HASH_SIZE)
+    top = merkle.climb(payload, check.uint(parts[1], "place in the tree"), size, path)
+    signed = cose.parse_sign1(check.bstr(parts[4], "signature of the tree"), detached=True)
+    return signed, payload, SHARED_AAD, cbor.encode([size, top])
 
 
 def unsafe_read_payload(raw: bytes) -> Assignment:

@@ -16,7 +16,7 @@ MAX_ROOT_STEPS = 4
 LEAST_ANSWER = 5120  # bytes of an answer that every device takes: one ROOT, or one manifest, and ANSWER_FRAME
 ANSWER_FRAME = 1024  # bytes of an answer beside ROOT steps and manifest, at most
 FIRST_EXTENSION = 16
-KEY_ORDER, ATTESTATION, REFUSED_VALUES, LONGEST_ANSWER = 16, 17, 18, 19
+KEY_ORDER, ATTESTATION, REFUSED_VALUES, LONGEST_ANSWER, SHARES = 16, 17, 18, 19, 20
 MAX_TELEMETRY = 16
 MAX_TOPIC = 32
 MAX_VALUE = 256
@@ -37,6 +37,7 @@ class Request:
         self.report = report
         self.attestation: bytes | None = None  # SPEC 5.7
         self.longest_answer = MAX_RESPONSE  # bytes that the device can take
+        self.shares = False  # an ASSIGNMENT whose signature is shared is good for the device
         self.telemetry: list[tuple[str, int, str]] = []
         self.refused_values: list[int] = []
 
@@ -77,6 +78,8 @@ def encode_request(request: Request) -> bytes:
         body[ATTESTATION] = request.attestation
     if request.longest_answer != MAX_RESPONSE:
         body[LONGEST_ANSWER] = request.longest_answer
+    if request.shares:
+        body[SHARES] = 1
     return cbor.encode(body)
 
 
@@ -86,7 +89,7 @@ def parse_request(raw: bytes) -> Request:
     Raises:
         FormatError: malformed, or longer than 8 KiB. Not for a published value: one bad value costs itself.
     """
-    body = _body(raw, MAX_REQUEST, "check-in", (1, 2, 3, 4), (5, 6, ATTESTATION, LONGEST_ANSWER))
+    body = _body(raw, MAX_REQUEST, "check-in", (1, 2, 3, 4), (5, 6, ATTESTATION, LONGEST_ANSWER, SHARES))
     digest, report = body[4], body.get(5)
     request = Request(
         check.bstr(body[2], "nonce", 16),
@@ -99,6 +102,7 @@ def parse_request(raw: bytes) -> Request:
     request.longest_answer = check.uint(
         body.get(LONGEST_ANSWER, MAX_RESPONSE), "longest answer", MAX_RESPONSE
     )
+    request.shares = check.uint(body.get(SHARES, 0), "shared ASSIGNMENT") > 0
     if request.longest_answer < LEAST_ANSWER:
         raise FormatError(f"longest answer: less than {LEAST_ANSWER} bytes", "limit")
     if 6 in body:

@@ -1,0 +1,47 @@
+"""Hash trees (RFC 9162, 2.1): one signature over the root stands for every leaf."""
+
+import hashlib
+
+from fota_wire.errors import FormatError
+
+HASH_SIZE = 32
+
+
+def grow(leaves: "list[bytes]") -> "tuple[bytes, list[bytes]]":
+    """Return the root over one leaf or more, and for each leaf its path: the hashes beside it, from its own
+    to the root's, joined.
+    """
+    if len(leaves) == 1:
+        return _hash(b"\0", leaves[0]), [b""]
+    left = 1 << (len(leaves) - 1).bit_length() - 1  # the largest power of 2 below their number
+    root, paths = grow(leaves[:left])
+    other, others = grow(leaves[left:])
+    return _hash(b"\1", root, other), [path + other for path in paths] + [path + root for path in others]
+
+
+def climb(leaf: bytes, index: int, size: int, path: "bytes | memoryview") -> bytes:
+    """Return the root of the tree with ``size`` leaves whose leaf ``index`` this is, by its ``path``: it says
+    so if that root is the one that was signed (2.1.3.2).
+
+    Raises:
+        FormatError: there is no such path in a tree of this size; code ``path``.
+    """
+    last, value, pos = size - 1, _hash(b"\0", leaf), 0
+    if index > last:
+        raise FormatError("hash tree: no such leaf", "path")
+    while last:
+        if index & 1 or index < last:  # else it has nobody beside it, and goes up as it is
+            beside = path[pos : pos + HASH_SIZE]
+            value = _hash(b"\1", beside, value) if index & 1 else _hash(b"\1", value, beside)
+            pos += HASH_SIZE
+        index, last = index >> 1, last >> 1
+    if pos != len(path):
+        raise FormatError("hash tree: the path is of another length", "path")
+    return value
+
+
+def _hash(head: bytes, *parts: "bytes | memoryview") -> bytes:
+    sha = hashlib.sha256(head)
+    for part in parts:
+        sha.update(part)
+    return sha.digest()
