@@ -32,6 +32,7 @@ EXAMPLES = {
     "server openapi": "server openapi --plane operator",
     "server restore": "server restore /backup/fota-1 --data /srv/fota",
     "server run": "server run --data /srv/fota",
+    "server signer": "server signer --assign-key assign.pem --socket /run/fota-signer/socket",
     "server token create": "server token create ci --data /srv/fota --role publisher -o ci.token",
     "server token list": "server token list --data /srv/fota",
     "server token revoke": "server token revoke ci --data /srv/fota",

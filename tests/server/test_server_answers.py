@@ -9,7 +9,6 @@ from fota_server.crypto import AssignSigner
 from fota_wire import assignment, checkin
 
 SIGNER = AssignSigner(new_key())
-WRITER = answers.Writer(SIGNER)
 EDGES = st.sampled_from([0, 23, 24, 0xFF, 0x100, 0xFFFF, 0x10000, 0xFFFFFFFF, 1 << 32, (1 << 64) - 1])
 NUMBER = st.integers(0, (1 << 64) - 1) | EDGES
 
@@ -42,13 +41,13 @@ def test_an_assignment_is_what_wire_would_have_built(
         sign=SIGNER.sign,
     )
     payload = answers.payload(nonce, device, time, sequence, digest, root, no, valid)
-    assert WRITER.alone(payload) == built
+    assert SIGNER.alone(payload) == built
 
 
 @given(st.lists(st.binary(max_size=120), min_size=2, max_size=256))
 def test_shared_assignments_are_what_wire_would_have_built(payloads: list[bytes]) -> None:
     """Signatures of one key over the same are the same (RFC 6979), or this would say nothing of them."""
-    assert WRITER.sign(payloads, [True] * len(payloads)) == assignment.share(
+    assert SIGNER.sign_all(payloads, [True] * len(payloads)) == assignment.share(
         payloads, SIGNER.kid, SIGNER.sign
     )
 

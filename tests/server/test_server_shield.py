@@ -14,6 +14,7 @@ from server_world import Built, Device, Keys, Server
 
 DOCS = Path(__file__).parents[2] / "docs"
 UNIT = DOCS / "fota-server.service"
+SIGNER = DOCS / "fota-signer.service"
 DOOR = DOCS / "fota-server.nft"
 MOST_EXPOSED = 2.0
 ROOTS_ONLY = {"fchown"} if os.geteuid() == 0 else set()
@@ -41,17 +42,17 @@ def strace(tmp_path: Path) -> tuple[list[str], Path]:
     return ["strace", "-f", "-qq", "-o", str(tmp_path / "calls")], tmp_path / "calls"
 
 
-def exposure(folder: Path, text: str) -> float:
+def exposure(unit: Path, text: str) -> float:
     """What systemd makes of a unit: 0 (nothing it could do) to 10."""
-    (folder / UNIT.name).write_text(text)
-    done = run("systemd-analyze", "security", "--offline=yes", "--no-pager", folder / UNIT.name)
-    score = re.search(rf"Overall exposure level for {re.escape(UNIT.name)}: (\d+\.\d+)", done.stdout)
+    unit.write_text(text)
+    done = run("systemd-analyze", "security", "--offline=yes", "--no-pager", unit)
+    score = re.search(rf"Overall exposure level for {re.escape(unit.name)}: (\d+\.\d+)", done.stdout)
     assert score, done.stdout + done.stderr
     return float(score[1])
 
 
-def settings(name: str) -> list[str]:
-    return re.findall(rf"^{name}=(.*)$", UNIT.read_text(), re.MULTILINE)
+def settings(name: str, unit: Path = UNIT) -> list[str]:
+    return re.findall(rf"^{name}=(.*)$", unit.read_text(), re.MULTILINE)
 
 
 def members(name: str) -> set[str]:
@@ -72,13 +73,21 @@ def allowed_calls() -> set[str]:
 
 
 @pytest.mark.usefixtures("systemd")
-def test_unit_is_what_systemd_takes_and_finds_little_exposed(tmp_path: Path) -> None:
-    assert exposure(tmp_path, BARE) > 9
-    assert exposure(tmp_path, UNIT.read_text()) < MOST_EXPOSED
+@pytest.mark.parametrize("unit", [UNIT, SIGNER], ids=lambda unit: unit.stem)
+def test_unit_is_what_systemd_takes_and_finds_little_exposed(tmp_path: Path, unit: Path) -> None:
+    copy = tmp_path / unit.name
+    assert exposure(copy, BARE) > 9
+    assert exposure(copy, unit.read_text()) < MOST_EXPOSED
     here = str(shutil.which("true"))
-    (tmp_path / UNIT.name).write_text(UNIT.read_text().replace("/opt/fota/bin/fota", here))
-    verified = run("systemd-analyze", "verify", tmp_path / UNIT.name)
-    assert UNIT.name not in verified.stderr, verified.stderr
+    copy.write_text(unit.read_text().replace("/opt/fota/bin/fota", here))
+    verified = run("systemd-analyze", "verify", copy)
+    assert unit.name not in verified.stderr, verified.stderr
+
+
+def test_both_units_deny_the_same_calls_and_the_signer_any_network() -> None:
+    assert settings("SystemCallFilter", SIGNER) == settings("SystemCallFilter")
+    assert settings("RestrictAddressFamilies", SIGNER) == ["AF_UNIX"]
+    assert settings("PrivateNetwork", SIGNER) == ["yes"]
 
 
 @pytest.mark.usefixtures("systemd")
@@ -144,7 +153,6 @@ def test_door_is_what_nftables_takes_and_has_the_servers_ports(tmp_path: Path) -
     assert run(nft, "-c", "-f", broken).returncode != 0
 
 
-def test_page_names_both() -> None:
+def test_page_names_all() -> None:
     page = (DOCS / "operations.md").read_text()
-    assert f"]({UNIT.name})" in page
-    assert f"]({DOOR.name})" in page
+    assert all(f"]({one.name})" in page for one in (UNIT, SIGNER, DOOR))

@@ -19,7 +19,7 @@ from fota_server import answers, hand_out, orders, request_id, schema
 from fota_server.admission import KEY_COLUMNS, Forbidden, key_order, refuse
 from fota_server.allowance import Allowance
 from fota_server.catalog import Catalog
-from fota_server.crypto import AssignSigner
+from fota_server.crypto import Assigner
 from fota_server.database import Database
 from fota_server.decide import GIVEN_UP, ON_TRIAL, RolloutState, Target, TargetState, Twin, judge
 from fota_server.facts import Judged, store
@@ -105,7 +105,7 @@ class CheckIns:
         database: Database,
         catalog: Catalog,
         trust: TrustChain,
-        signer: AssignSigner,
+        signer: Assigner,
         policy: Policy,
         clock: Callable[[], int],
         on_failure: Callable[[], None] = lambda: None,
@@ -113,7 +113,7 @@ class CheckIns:
         self._database = database
         self._catalog = catalog
         self._trust = trust
-        self._writer = answers.Writer(signer)
+        self._signer = signer
         self._policy = policy
         self._clock = clock
         self._on_failure = on_failure
@@ -144,6 +144,7 @@ class CheckIns:
             Forbidden: the device may not check in.
             Busy: too many wait.
             DatabaseUnavailable, StorageError: nothing was stored; the device asks again.
+            SignerUnavailable: its facts are stored, and its answer is as one that got lost on its way.
         """
         if len(self._queue) >= MAX_WAITING:
             CHECKINS.labels("busy").inc()
@@ -214,7 +215,8 @@ class CheckIns:
             CHECKINS.labels(outcome).inc(count)
         judged = _judged(found)
         payloads = [self._payload(item, now) for item in judged]
-        signed = iter(self._writer.sign(payloads, [item.request.shares for item in judged]))
+        sharing = [item.request.shares for item in judged]
+        signed = iter(await self._signer.assignments(payloads, sharing))
         return [
             (waiting, item if isinstance(item, FotaError) else self._respond(item, next(signed)))
             for waiting, item in zip(batch.values(), found, strict=True)

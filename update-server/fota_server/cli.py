@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fota_server.config import FILES, database_url, find_sources, has_password, init_data, load_config
+from fota_server.signer_cli import signer
 from fota_server.upkeep_cli import backup, check, migrate, openapi, restore
 from fota_wire.errors import InputError, StorageError
 from fota_wire.files import STREAM, check_output, write_output
@@ -47,7 +48,11 @@ def _file_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of click's
         help="Public IMAGE key (PEM) that images are checked by, if ROOT names none; repeat.",
     )(command)
     for name, kind, text in (
-        ("--assign-key", PRIVATE_KEY, "Private key (PEM) that signs ASSIGNMENTs."),
+        (
+            "--assign-key",
+            PRIVATE_KEY,
+            "Private key (PEM) that signs ASSIGNMENTs, or the socket of 'fota server signer'.",
+        ),
         ("--root", ROOT, "Genesis ROOT document."),
         ("--device-ca", CERTIFICATE, "Certificate (PEM) of the CA that signs device certificates."),
         ("--tls-key", PRIVATE_KEY, "Private key (PEM) of the server certificate."),
@@ -178,6 +183,7 @@ def init(data: Path, keys: Path | None, **options: Any) -> None:  # noqa: ANN401
 
     The password of an encrypted ASSIGN key comes from FOTA_ASSIGN_PASSWORD, here and when the server runs.
     """
+    from fota_server.assign_socket import AssignSocket
     from fota_server.crypto import load_assign_signer
     from fota_server.service import load_image_keys, require_usable
 
@@ -185,8 +191,11 @@ def init(data: Path, keys: Path | None, **options: Any) -> None:  # noqa: ANN401
     image_keys = options.pop("image_keys")
     sources = find_sources(keys, {name: path for name, path in named.items() if path})
     allow = bool(options["allow_example_keys"])
-    password = os.environ.get("FOTA_ASSIGN_PASSWORD")
-    load_assign_signer(sources["assign_key"], password=password, allow_example_keys=allow, new=True)
+    if sources["assign_key"].is_socket():
+        AssignSocket(sources["assign_key"])
+    else:
+        password = os.environ.get("FOTA_ASSIGN_PASSWORD")
+        load_assign_signer(sources["assign_key"], password=password, allow_example_keys=allow, new=True)
     require_usable(sources, allow_example_keys=allow)
     load_image_keys(image_keys, allow)
     init_data(data, sources, options, image_keys)
@@ -358,5 +367,5 @@ def _in_database(data: Path, work: Any) -> Any:  # noqa: ANN401 - passes through
         database.close()
 
 
-for _command in (backup, restore, migrate, check, openapi):
+for _command in (backup, restore, migrate, check, openapi, signer):
     server.add_command(_command)

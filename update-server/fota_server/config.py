@@ -53,6 +53,7 @@ KEY_FOLDER = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
     """Settings of one server. Ports: 0 takes a free one. ``interval_s``: mean time between check-ins.
+    ``assign_key``: or the socket of the process that holds it.
     ``image_keys``: public keys that images are checked by for as long as ROOT names none.
 
     Connections that the device plane takes at a time, in all (``device_connections``), from clients that are
@@ -262,6 +263,9 @@ def init_data(
     _check_addresses(ServerConfig(data=data, **dict[str, Any](sources), **values))
     files: dict[Path, tuple[bytes, int]] = {}
     for name in FILES:
+        if sources[name].is_socket():  # the key is held by the process behind it
+            values[name] = str(sources[name].absolute())
+            continue
         secret = name in SECRETS
         target = folder / f"{name.replace('_', '-')}{sources[name].suffix}"
         files[target] = read_input(sources[name], 65536), 0o600 if secret else 0o644

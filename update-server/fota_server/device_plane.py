@@ -24,6 +24,7 @@ from fota_server.admission import KEY_COLUMNS, Forbidden, refuse
 from fota_server.artifacts import ArtifactStore, is_digest
 from fota_server.checkins import Busy, CheckIns
 from fota_server.connection import Gate, OnUnread
+from fota_server.crypto import SignerUnavailable
 from fota_server.database import Database, DatabaseUnavailable
 from fota_server.devices import may_fetch
 from fota_server.identity import Identity, IdentityError, claimed_name, identify
@@ -73,6 +74,7 @@ _STATUS: dict[type[FotaError], int] = {
     VerifyError: 403,
     Busy: 503,
     DatabaseUnavailable: 503,
+    SignerUnavailable: 503,
     StorageError: 503,
 }
 

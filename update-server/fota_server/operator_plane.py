@@ -19,7 +19,7 @@ from starlette.routing import Route
 from fota_server import openapi, request_id, retirement, scopes, tokens
 from fota_server.artifacts import ArtifactsAway, ArtifactStore
 from fota_server.certificates import TlsFiles
-from fota_server.crypto import AssignSigner
+from fota_server.crypto import Assigner
 from fota_server.database import Database, DatabaseUnavailable
 from fota_server.device_plane import TooLarge, TooSlow
 from fota_server.metrics import count_refusal
@@ -132,7 +132,7 @@ class OperatorPlane:
         database: Database,
         artifacts: ArtifactStore,
         trust: TrustChain,
-        signer: AssignSigner,
+        signer: Assigner,
         retired: retirement.Retired,
         refusals: Refusals,
         tls_files: Callable[[], TlsFiles],

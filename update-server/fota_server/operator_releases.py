@@ -23,7 +23,7 @@ from fota_server.catalog import (
     unreferenced,
 )
 from fota_server.certificates import TlsFiles
-from fota_server.crypto import AssignSigner
+from fota_server.crypto import Assigner
 from fota_server.database import Database, now, record_audit
 from fota_server.decide import Release
 from fota_server.device_plane import TooLarge, TooSlow, read_body
@@ -55,7 +55,7 @@ class ReleaseHandlers:
         database: Database,
         artifacts: ArtifactStore,
         trust: TrustChain,
-        signer: AssignSigner,
+        signer: Assigner,
         tls_files: Callable[[], TlsFiles],
         planner: Planner,
         image_keys: tuple[bytes, ...],

@@ -15,6 +15,7 @@ from pathlib import Path
 from sqlalchemy import Connection, func, insert, select
 
 from fota_server import changes, device_plane, operator_plane, schema, tls, webhooks
+from fota_server.assign_socket import AssignSocket
 from fota_server.bucket import open_artifacts
 from fota_server.catalog import Catalog
 from fota_server.certificates import TlsFiles, read_aside, read_tls_files, utc_now
@@ -22,7 +23,7 @@ from fota_server.checkins import CheckIns, Policy
 from fota_server.chips import learn_chips
 from fota_server.config import ServerConfig
 from fota_server.connection import Limits
-from fota_server.crypto import AssignSigner, load_assign_signer
+from fota_server.crypto import Assigner, load_assign_signer
 from fota_server.database import Database, DatabaseUnavailable, now, open_engine, read_url, sqlite_path
 from fota_server.ddi_plane import DdiPlane
 from fota_server.door import Room
@@ -111,12 +112,15 @@ def _begin(connection: Connection, config: ServerConfig, genesis: bytes) -> Trus
     return trust
 
 
-def load_signer(config: ServerConfig) -> AssignSigner:
-    """Return the ASSIGN signer, its password from the environment.
+def load_signer(config: ServerConfig) -> Assigner:
+    """Return the ASSIGN signer: a key's, its password from the environment, or the one behind a socket.
 
     Raises:
         InputError, VerifyError: the key is missing, not usable, or a published example.
+        SignerUnavailable: nobody holds a key behind the socket.
     """
+    if config.assign_key.is_socket():
+        return AssignSocket(config.assign_key)
     password = os.environ.get("FOTA_ASSIGN_PASSWORD")
     return load_assign_signer(
         config.assign_key, password=password, allow_example_keys=config.allow_example_keys
@@ -186,7 +190,7 @@ class _Service:
         config: ServerConfig,
         database: Database,
         trust: TrustChain,
-        signer: AssignSigner,
+        signer: Assigner,
         tls_files: TlsFiles,
         image_keys: tuple[bytes, ...],
         limits: Limits | None,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fota_server.crypto import AssignSigner
+from fota_server.crypto import Assigner
 from fota_wire import root as roots
 from fota_wire.checkin import ANSWER_FRAME, MAX_RESPONSE, MAX_ROOT_STEPS
 from fota_wire.errors import InputError, VerifyError
@@ -60,7 +60,7 @@ class TrustChain:
             steps.pop()
         return steps
 
-    def require_assign_key(self, signer: AssignSigner) -> None:
+    def require_assign_key(self, signer: Assigner) -> None:
         """Return if devices will accept what ``signer`` signs.
 
         Raises:

@@ -104,11 +104,10 @@ def unsafe_open(raw: "bytes | memoryview") -> "tuple[cose.Sign1, bytes, bytes, b
         payload = signed.payload or b""
         return signed, payload, AAD, payload
     parts = check.array(cbor.decode(raw), "ASSIGNMENT", 5, 5)
-    payload = check.bstr(parts[0], "ASSIGNMENT's payload")
-    size = check.uint(parts[2], "size of the tree", MAX_SHARING)
-    path = check.bstr(parts[3], "path", None, 8 * merkle.HASH_SIZE)
-    top = merkle.climb(payload, check.uint(parts[1], "place in the tree"), size, path)
-    signed = cose.parse_sign1(check.bstr(parts[4], "signature of the tree"), detached=True)
+    payload, path, signature = [check.bstr(parts[at], "ASSIGNMENT") for at in (0, 3, 4)]
+    place, size = [check.uint(part, "place", MAX_SHARING) for part in parts[1:3]]
+    top = merkle.climb(payload, place, size, path)
+    signed = cose.parse_sign1(signature, True)
     return signed, payload, SHARED_AAD, cbor.encode([size, top])
 
 

@@ -26,17 +26,15 @@ def climb(leaf: bytes, index: int, size: int, path: "bytes | memoryview") -> byt
     Raises:
         FormatError: there is no such path in a tree of this size; code ``path``.
     """
-    last, value, pos = size - 1, _hash(b"\0", leaf), 0
-    if index > last:
-        raise FormatError("hash tree: no such leaf", "path")
-    while last:
-        if index & 1 or index < last:  # else it has nobody beside it, and goes up as it is
+    at, last, value, pos = index, size - 1, _hash(b"\0", leaf), 0
+    while last > 0:
+        if at & 1 or at < last:  # else it has nobody beside it, and goes up as it is
             beside = path[pos : pos + HASH_SIZE]
-            value = _hash(b"\1", beside, value) if index & 1 else _hash(b"\1", value, beside)
+            value = _hash(b"\1", beside, value) if at & 1 else _hash(b"\1", value, beside)
             pos += HASH_SIZE
-        index, last = index >> 1, last >> 1
-    if pos != len(path):
-        raise FormatError("hash tree: the path is of another length", "path")
+        at, last = at >> 1, last >> 1
+    if index >= size or pos != len(path):
+        raise FormatError("hash tree: no such path", "path")
     return value
 
 
