@@ -3,6 +3,7 @@
 #   make check   format, lint, types, import directions    make size   flash, RAM and stack of the bootloader
 #   make bench   instructions and times, beside imgtool    make campaign  every power cut, glitch and bus attack
 #   make fuzz    every parser, SECONDS=60 for each         make prove  parsers by CBMC, up to stated bounds
+#   make audit   what is known against the server's pinned requirements, where that can be asked
 #   make agent-firmware   the agent as the chip's own firmware: MicroPython, mbedTLS, frozen Python
 #   make clean   forget everything built
 
@@ -11,7 +12,7 @@ BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 C_SOURCES = $(shell git ls-files 'bootloader/*.c' 'bootloader/*.h' 'agent/firmware/*.c' 'agent/firmware/*.h')
 
-.PHONY: demo test check format size bench bench-server campaign fuzz prove firmware agent-firmware agent-firmware-if-any agent-toolchain toolchain oracles clean
+.PHONY: demo test check format size bench bench-server campaign fuzz prove audit requirements firmware agent-firmware agent-firmware-if-any agent-toolchain toolchain oracles clean
 
 demo:
 	@command -v python3 >/dev/null || { echo "make: needs Python 3.11 or newer" >&2; exit 1; }
@@ -50,6 +51,22 @@ fuzz: $(READY) toolchain
 
 prove: $(READY)
 	$(MAKE) --no-print-directory -C tests/fuzz prove PYTHON=$(CURDIR)/$(BIN)/python
+
+# The server's requirements by hash, and what is known against them; their tools have a place of their own.
+SERVER_PINS := update-server/requirements.txt
+requirements: build/audit/.ready
+	@sed '/^[^#]/,$$d' $(SERVER_PINS) > build/audit/pins
+	@build/audit/bin/pip-compile -q --generate-hashes --strip-extras --no-emit-find-links --no-emit-index-url \
+	  --no-emit-trusted-host --no-annotate --no-header --extra server --extra postgresql --extra s3 \
+	  -c constraints.txt -o - pyproject.toml 2>build/audit/said >>build/audit/pins || { cat build/audit/said; exit 1; }
+	@mv build/audit/pins $(SERVER_PINS)
+
+audit: $(READY) build/audit/.ready
+	@$(BIN)/python tests/supply/audit.py build/audit/bin/pip-audit
+
+build/audit/.ready: Makefile
+	@python3 -m venv build/audit && build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1 pip-tools==7.6.2
+	@touch $@
 
 # The bootloader, and the releases of the sample application that demo, tests and benchmark use.
 firmware: toolchain $(READY)
@@ -121,6 +138,7 @@ oracles:
 	  apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb . && install usr/bin/promtool /usr/local/bin/promtool; \
 	  found=$$?; [ -z "$$folder" ] || rm -r "$$folder"; [ $$found = 0 ]; \
 	} || echo "make: without promtool (of Debian's package prometheus) metrics and alerts are not held against it"
+	@$(MAKE) --no-print-directory build/audit/.ready || echo "make: without pip-audit nothing is asked of known vulnerabilities"
 
 $(READY): pyproject.toml constraints.txt
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: needs Python 3.11 or newer" >&2; exit 1; }

@@ -120,15 +120,16 @@ class World:
             "root", "new", *three, "--assign-key", self.keys / "assign.pem", *signers, "-o", self.root
         )
 
-    def start_server(self, port: int = 0) -> None:
-        """Set up and start the server on the loopback, for devices at ``port``, 0: any that is free.
+    def start_server(self, port: int = 0, *options: object) -> None:
+        """Set up and start the server on the loopback, for devices at ``port``, 0: any that is free; as
+        ``options`` of `fota server init` say.
 
         Raises:
             StepFailed: it is not ready in 20 s.
         """
         data = self.folder / "server"
         self.fota("server", "init", "--data", data, "--keys", self.keys, "--root", self.root, "--port", port,
-                  "--operator-port", 0, "--interval", 1)  # fmt: skip
+                  "--operator-port", 0, "--interval", 1, *options)  # fmt: skip
         self.run_server()
 
     def run_server(self, *options: object) -> None:

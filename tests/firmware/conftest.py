@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "demo"))
 
 import chip_world
+from crowd import Crowd
 
 from fota_wire.host_chips import DEFAULT
 
@@ -51,15 +52,17 @@ def each_chip(request, elf, tmp_path_factory):
 @contextmanager
 def switched_on(folder, name):
     world = chip_world.ChipWorld(folder, name)
-    try:
-        world.make_keys()
-        world.start_server()
-        world.provision(world.sign("1.0.0", 2, elf=chip_world.firmware("1.0.0", name)))
-        world.release_chip("1.0.0", 1)
-        world.switch_on()
-        world.paint_stack()
-        yield world
-        world.switch_off()
-    finally:
-        world.stop()
-        world._lock.close()
+    world.make_keys()
+    with Crowd(world.keys / "assign.pem") as crowd:
+        try:
+            world.start_server(0, "--assign-key", crowd.path)
+            world.provision(world.sign("1.0.0", 2, elf=chip_world.firmware("1.0.0", name)))
+            world.release_chip("1.0.0", 1)
+            world.switch_on()
+            world.paint_stack()
+            yield world
+            assert crowd.shared, "every ASSIGNMENT was the longest that there is"
+            world.switch_off()
+        finally:
+            world.stop()
+            world._lock.close()
