@@ -116,6 +116,8 @@ toolchain:
 XTENSA := gcc-xtensa-lx106 qemu-system-misc
 # HAWKBIT: a client of hawkBit's device API; as a program alone, the services of its package stay off.
 HAWKBIT := swupdate curl
+# FRONT: what may stand before the server; as a program alone, its service stays off.
+FRONT := nginx-light
 ORACLES := softhsm2 strace clang cmake systemd nftables postgresql-15 $(if $(filter x86_64,$(shell uname -m)),gcc-multilib)
 oracles:
 	@command -v softhsm2-util >/dev/null && command -v strace >/dev/null && command -v clang >/dev/null && \
@@ -133,6 +135,11 @@ oracles:
 	    ln -sfn /dev/null /etc/systemd/system/$$unit || exit 1; done && \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(HAWKBIT); \
 	} || echo "make: without Debian's packages $(HAWKBIT) no client of hawkBit's is tried"
+	@command -v nginx >/dev/null || ls /usr/sbin/nginx >/dev/null 2>&1 || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && mkdir -p /etc/systemd/system && \
+	  ln -sfn /dev/null /etc/systemd/system/nginx.service && \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(FRONT); \
+	} || echo "make: without Debian's package $(FRONT) no server is tried behind nginx"
 	@command -v promtool >/dev/null || { \
 	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && folder=$$(mktemp -d) && cd $$folder && \
 	  apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb . && install usr/bin/promtool /usr/local/bin/promtool; \

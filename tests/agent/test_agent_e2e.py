@@ -46,6 +46,7 @@ class Factory:
         self.data = folder / "server"
         fota("server", "init", "--data", self.data, "--keys", KEYS, "--root", self.root, "--port", 0,
              "--operator-port", 0, "--interval", 1, "--allow-example-keys")  # fmt: skip
+        self.configure()
         self.server = subprocess.Popen(
             [*FOTA, "server", "run", "--data", str(self.data)], stdout=subprocess.PIPE, text=True
         )
@@ -57,6 +58,9 @@ class Factory:
             "FOTA_CA": str(KEYS / "server-ca.crt"),
             "FOTA_TOKEN": (self.data / "operator.token").read_text().strip(),
         }
+
+    def configure(self):
+        """For who wants the server otherwise than it was set up."""
 
     def operate(self, *args, code=0):
         return fota(*args, code=code, env=self.operator)

@@ -7,6 +7,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import databases
+import fronts
 from server_world import ALL_DEVICES, Built, Device, Keys, Server, build_release
 
 
@@ -60,6 +61,29 @@ def server(
     code, stderr = running.stop()
     assert code == 0, stderr
     assert "Traceback" not in stderr, stderr
+
+
+@pytest.fixture(scope="session")
+def big(keys: Keys) -> Built:
+    return build_release(keys, "2.0.0", 9, 9, size=fronts.BIG)
+
+
+@pytest.fixture(scope="session")
+def fronted(
+    keys: Keys,
+    releases: dict[str, Built],
+    big: Built,
+    tmp_path_factory: pytest.TempPathFactory,
+    database_kind: str,
+) -> Iterator[fronts.Fronted]:
+    """A server behind nginx, with all releases published; DDI is served, too."""
+    if fronts.NGINX is None:
+        pytest.skip("no nginx: 'make oracles' brings it, or install nginx-light")
+    made = fronts.Fronted(keys, tmp_path_factory.mktemp("front"), ddi_tenant="DEFAULT")
+    for built in (*releases.values(), big):
+        assert made.server.publish(built)[0] == 201
+    yield made
+    made.stop()
 
 
 @pytest.fixture

@@ -284,7 +284,7 @@ def test_what_counts_as_one_address(one: str, other: str, same: bool) -> None:
 def test_rooms_fit_into_the_open_files(files: int) -> None:
     script = (
         f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({min(files, 64)}, {files}))\n"
-        "from fota_server.service import rooms; d, o = rooms()\n"
+        "from fota_server.service import rooms; d, o, _ = rooms()\n"
         "print(d.connections, o.connections, d.newcomers, d.newcomers_per_address, o.newcomers)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -188,7 +188,7 @@ def signer_says(*words: str) -> tuple[int, str]:
 def test_place_that_is_taken_is_refused_and_one_that_was_left_is_not(signer: Signer, tmp_path: Path) -> None:
     words = ("--assign-key", str(signer.key), "--socket")
     code, said = signer_says(*words, str(signer.path))
-    assert (code, "another process holds a key there" in said) == (5, True)
+    assert (code, "another process listens there" in said) == (5, True)
     (tmp_path / "file").write_text("mine")
     code, said = signer_says(*words, str(tmp_path / "file"))
     assert (code, "is no socket" in said, (tmp_path / "file").read_text()) == (3, True, "mine")

@@ -125,12 +125,15 @@ def open_artifact(store: ArtifactStore, digest: str) -> int:
 
 
 class FolderStore:
-    """Content-addressed files below one folder."""
+    """Content-addressed files below one folder. ``shown``: others on this machine may read them, if they get
+    there: a front does, and the folder above lets nobody else in.
+    """
 
     shared = False
 
-    def __init__(self, folder: Path, max_size: int) -> None:
+    def __init__(self, folder: Path, max_size: int, *, shown: bool = False) -> None:
         self.folder = folder
+        self._shown = shown
         self.where = str(folder)
         self._tmp = folder / "tmp"
         self.max_size = max_size
@@ -141,6 +144,10 @@ class FolderStore:
             self._tmp.mkdir(parents=True, exist_ok=True)
             for leftover in self._tmp.iterdir():
                 leftover.unlink()
+            if self._shown:
+                self._tmp.chmod(0o700)
+                for path in (self.folder, *self.folder.glob("??"), *self.folder.glob("??/*")):
+                    show(path)
         except OSError as exc:
             raise storage_error(exc, f"preparing {self.folder}") from exc
 
@@ -201,7 +208,7 @@ class FolderStore:
     def receive_for(self, digest: str, beforehand: Callable[[Path], None] | None) -> "Upload":
         """As ``receive``; ``beforehand`` gets the verified file before it has its name, and may raise."""
         tmp, final = self._tmp / f"{digest}.{secrets.token_hex(8)}", self.path(digest)
-        return Upload(tmp, final, digest, self.max_size, beforehand)
+        return Upload(tmp, final, digest, self.max_size, beforehand, shown=self._shown)
 
     def ages(self) -> list[tuple[float, str, int]]:
         """Return when each file came (seconds since 1970), its digest and its size, the oldest first."""
@@ -241,6 +248,11 @@ def place(digest: str) -> str:
     return f"{digest[:2]}/{digest}"
 
 
+def show(path: Path) -> None:
+    """Let others read a file, or pass through a folder, whatever the mask of this process is."""
+    path.chmod(0o755 if path.is_dir() else 0o644)
+
+
 def missing(digest: str) -> VerifyError:
     """Return the error that says that an artifact is not there."""
     return VerifyError(f"no artifact {digest}: upload it first", "artifact-missing")
@@ -250,9 +262,17 @@ class Upload:
     """One file on its way in; it gets its name only when it is complete, correct and on the disk."""
 
     def __init__(
-        self, tmp: Path, final: Path, digest: str, max_size: int, beforehand: Callable[[Path], None] | None
+        self,
+        tmp: Path,
+        final: Path,
+        digest: str,
+        max_size: int,
+        beforehand: Callable[[Path], None] | None,
+        *,
+        shown: bool = False,
     ) -> None:
         self._tmp = tmp
+        self._shown = shown
         self._beforehand = beforehand
         self._final = final
         self._digest = digest
@@ -297,6 +317,9 @@ class Upload:
             if self._beforehand:
                 self._beforehand(self._tmp)
             self._final.parent.mkdir(exist_ok=True)
+            if self._shown:
+                show(self._final.parent)
+                show(self._tmp)
             self._tmp.replace(self._final)
             for folder in (self._final.parent, self._final.parent.parent):
                 sync_folder(folder)

@@ -11,21 +11,20 @@ import asyncio
 import logging
 import os
 import socket
-import stat
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from fota_server.crypto import AssignSigner, SignerUnavailable
+from fota_server.sockets import WAIT_S, make_way
 from fota_wire import assignment, cbor, check
-from fota_wire.errors import FormatError, FotaError, InputError, StorageError, VerifyError
+from fota_wire.errors import FormatError, FotaError, StorageError, VerifyError
 
 log = logging.getLogger("fota.server")
 
 LENGTH = 4
 MAX_MESSAGE = 1 << 18  # 256 ASSIGNMENTs of 512 bytes, and their frame
 CLOCK_S = 300  # that two processes of one machine may differ by; one may have been stopped for a while
-WAIT_S = 20.0
 
 
 # -- who holds the key -------------------------------------------------------------------------------------
@@ -43,7 +42,7 @@ async def hold(
     Raises:
         InputError: something else is there. StorageError: another process holds it, or it cannot be made.
     """
-    _make_way(path)
+    make_way(path)
     old = os.umask(0o117)
     try:
         served = await asyncio.start_unix_server(
@@ -59,25 +58,6 @@ async def hold(
     finally:
         served.close()
         await asyncio.to_thread(path.unlink, missing_ok=True)
-
-
-def _make_way(path: Path) -> None:
-    """Take away a socket that a process left when it was killed."""
-    try:
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise InputError(f"{path} is there, and is no socket: choose another name")
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX) as beside:
-        beside.settimeout(WAIT_S)
-        try:
-            beside.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return
-        except OSError as exc:
-            raise StorageError(f"cannot use {path}: {exc.strerror or exc}") from exc
-    raise StorageError(f"{path} is in use: another process holds a key there")
 
 
 async def _serve(

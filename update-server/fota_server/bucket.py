@@ -56,8 +56,8 @@ _NOWHERE = "no-artifact-has-this-name"
 def open_artifacts(config: ServerConfig) -> ArtifactStore:
     """Return the home of the artifacts of a server: its folder, or the bucket that config.json names."""
     if not config.artifacts:
-        return FolderStore(config.data / "artifacts", config.max_artifact)
-    cache = FolderStore(config.data / "cache", config.max_artifact)
+        return FolderStore(config.data / "artifacts", config.max_artifact, shown=bool(config.front_files))
+    cache = FolderStore(config.data / "cache", config.max_artifact, shown=bool(config.front_files))
     return BucketStore(
         config.artifacts,
         cache,

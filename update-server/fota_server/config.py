@@ -35,6 +35,7 @@ _BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_-][A-Za
 _ENDPOINT = re.compile(
     r"https://[A-Za-z0-9.-]+(:\d{1,5})?|http://(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?"
 )
+_LOCATION = re.compile(r"(/[A-Za-z0-9_-]+)+")
 _REGION = re.compile(r"[a-z0-9-]{0,40}")
 
 SECRETS = ("tls_key", "assign_key")
@@ -62,6 +63,9 @@ class ServerConfig:
 
     ``artifacts``: ``s3://BUCKET/PREFIX`` in place of the folder; its credentials are never in here.
     ``artifacts_cache``: MiB of this machine's disk for those in use.
+
+    ``front``: UNIX socket at which an nginx of this machine is heard that ends the devices' TLS, if it is
+    ``front_user``'s; empty: nobody is. ``front_files``: what it calls the artifacts; empty: it has none.
     """
 
     data: Path
@@ -91,6 +95,9 @@ class ServerConfig:
     keep_changes_days: int = 30  # what streams and webhooks tell (changes.py)
     log: str = "text"  # or "json"
     ddi_tenant: str = ""  # what hawkBit's clients call it; empty: their API is not served
+    front: str = ""
+    front_user: str = ""
+    front_files: str = ""
 
     @property
     def files(self) -> dict[str, Path]:
@@ -128,9 +135,20 @@ def load_config(data: Path, options: Mapping[str, Any]) -> ServerConfig:
     if config.ddi_tenant and not _TENANT.fullmatch(config.ddi_tenant):
         raise InputError("ddi_tenant has 1 to 40 letters, digits, - and _: DEFAULT is hawkBit's own")
     _check_limits(config)
+    _check_front(config)
     _check_artifacts(config)
     _check_addresses(config)
     return config
+
+
+def _check_front(config: ServerConfig) -> None:
+    place = config.data / "config.json"
+    if bool(config.front) != bool(config.front_user):
+        raise InputError(f"{place}: front is a socket and front_user who may use it: name both, or neither")
+    if config.front_files and not (config.front and _LOCATION.fullmatch(config.front_files)):
+        raise InputError(
+            f"{place}: front_files is a location of a front's, like /fota-artifacts: and only with front"
+        )
 
 
 def _check_artifacts(config: ServerConfig) -> None:

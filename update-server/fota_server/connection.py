@@ -31,6 +31,10 @@ OnUnread = Callable[[Mapping[object, object], str, str, str], None]
 """(ASGI TLS extension, address, code, message): what a client sent could not be taken for a request."""
 
 
+FRONTS = b"x-fota-device-"
+"""How the names of header fields begin that a front alone may send (front.py)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What one connection may take. Times in seconds, sizes in bytes. ``per_client``: connections of one
@@ -59,6 +63,7 @@ class PlaneProtocol(HttpToolsProtocol):
     on_unread: OnUnread
     door: Door
     visit: Visit
+    _tls: dict[object, object]
     clients: "defaultdict[str, list[PlaneProtocol]]"
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -84,6 +89,11 @@ class PlaneProtocol(HttpToolsProtocol):
                 self.clients[self._client].pop(0).hang_up()
         if not self.refuse_at_gate():
             self._arm()
+
+    @property
+    def most_bytes(self) -> int:
+        """Bytes of a header with all that may be in it."""
+        return self.limits.header_bytes
 
     def vouch(self) -> None:
         """Its client is known: no newcomer any more."""
@@ -138,7 +148,7 @@ class PlaneProtocol(HttpToolsProtocol):
         # One that came whole is counted field by field.
         if self.transport.is_closing():
             return  # it was refused already
-        if in_header_before and self._in_header and self._header_size > self.limits.header_bytes:
+        if in_header_before and self._in_header and self._header_size > self.most_bytes:
             self._object(*self._too_long())
             self.send_400_response("")
 
@@ -157,12 +167,23 @@ class PlaneProtocol(HttpToolsProtocol):
         """Collect a header field; one behind a body would be collected without an end.
 
         Raises:
-            ValueError: a trailer field, or the header is too long.
+            ValueError: a trailer field, one that a front alone may send, or the header is too long.
         """
         if not self._in_header:
             raise ValueError("trailer fields are not taken")
+        if name[: len(FRONTS)].lower() == FRONTS:
+            self.on_front_header(name.lower(), value)
+            return
         self._count(len(name) + len(value) + 4)
         super().on_header(name, value)
+
+    def on_front_header(self, name: bytes, value: bytes) -> None:
+        """Refuse what would say in somebody else's name who is at the other end.
+
+        Raises:
+            ValueError: always, here.
+        """
+        raise self._object(400, "front-header", f"{name[:64].decode('latin-1')} is no client's to send")
 
     def _count(self, size: int) -> None:
         self._parsed_size += size

@@ -187,9 +187,10 @@ def admit(row: Any, authorization: str, scope: Mapping[str, Any]) -> None:  # no
 
 
 def certificate_name(scope: Mapping[str, Any]) -> str | None:
-    """Return the CN of the client's certificate, which the handshake has verified, if it is valid now."""
-    chain = scope.get("extensions", {}).get("tls", {}).get("client_cert_chain", [])
-    if not chain:
+    """Return the CN of the client's certificate, if it was verified and is valid now."""
+    tls = scope.get("extensions", {}).get("tls", {})
+    chain = tls.get("client_cert_chain", [])
+    if not chain or tls.get("client_cert_error"):
         return None
     try:
         certificate = x509.load_pem_x509_certificate(chain[0].encode())

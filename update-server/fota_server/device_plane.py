@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fota_server import renewals, request_id, schema, telemetry
 from fota_server.admission import KEY_COLUMNS, Forbidden, refuse
-from fota_server.artifacts import ArtifactStore, is_digest
+from fota_server.artifacts import ArtifactStore, is_digest, place
 from fota_server.checkins import Busy, CheckIns
 from fota_server.connection import Gate, OnUnread
 from fota_server.crypto import SignerUnavailable
@@ -32,7 +33,7 @@ from fota_server.metrics import PAYLOAD_BYTES
 from fota_server.pace import CHECK_IN, HANDSHAKE, RANGE, Pace
 from fota_server.quick import Reader, Statement
 from fota_server.ranges import Part, choose_part
-from fota_server.refusals import Refusals
+from fota_server.refusals import Refusals, described
 from fota_server.retirement import Retired
 from fota_wire import certify, checkin
 from fota_wire.errors import FormatError, FotaError, InputError, StorageError, VerifyError
@@ -224,6 +225,8 @@ class DevicePlane:
         try:
             identity = identify(scope)
         except IdentityError:
+            chain = scope["extensions"]["tls"].get("client_cert_chain") or [""]
+            why = "; ".join(filter(None, (why, described(chain[0]))))
             self._refusals.note(claimed_name(scope), code, address, why, proved=False)
             return
         digest = hashlib.sha256(identity.certificate).hexdigest()[:16]
@@ -299,8 +302,9 @@ def routes(plane: DevicePlane | type[DevicePlane]) -> list[Route]:
     ]
 
 
-async def send_artifact(request: Request, artifacts: ArtifactStore, digest: str) -> "PayloadResponse":
-    """Answer with an artifact, or the part of it that ``request`` asks for; its digest is its ETag.
+async def send_artifact(request: Request, artifacts: ArtifactStore, digest: str) -> Response:
+    """Answer with an artifact, or the part of it that ``request`` asks for; its digest is its ETag. A front
+    that has the files sends them itself, where it would send the same.
 
     Raises:
         StorageError: it is in the catalog and not where artifacts are; or not here within `FETCH_S`, and is
@@ -317,9 +321,28 @@ async def send_artifact(request: Request, artifacts: ArtifactStore, digest: str)
         "etag": etag,
         "cache-control": "private, max-age=31536000, immutable",
     }
+    files = request.scope["extensions"].get("fota.files", {}).get("at")
+    if files and _plainly_asked(request.headers, part, etag):
+        os.close(fd)
+        PAYLOAD_BYTES.inc(part.end - part.start if request.method == "GET" else 0)
+        del headers["content-length"]
+        return Response(None, 200, headers | {"x-accel-redirect": f"{files}/{place(digest)}"})
     if part.content_range:
         headers["content-range"] = part.content_range
     return PayloadResponse(fd, part, headers)
+
+
+_PLAIN_RANGE = re.compile(r"bytes=(\d+-\d*|-\d+)")
+_CONDITIONS = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
+
+
+def _plainly_asked(headers: Mapping[str, str], part: Part, etag: str) -> bool:
+    """Tell whether nginx answers this as we do: the whole file, or one range that is there."""
+    asked = headers.get("range")
+    if any(name in headers for name in _CONDITIONS):
+        return False
+    other = headers.get("if-range", etag) != etag
+    return asked is None or bool(_PLAIN_RANGE.fullmatch(asked) and (part.status == 206 or other))
 
 
 async def _opened(artifacts: ArtifactStore, digest: str) -> int:

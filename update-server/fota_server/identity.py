@@ -50,7 +50,11 @@ def identify(scope: Mapping[str, Any]) -> Identity:
     Raises:
         IdentityError: no certificate, or none that is usable.
     """
-    chain = scope.get("extensions", {}).get("tls", {}).get("client_cert_chain", [])
+    tls = scope.get("extensions", {}).get("tls", {})
+    chain = tls.get("client_cert_chain", [])
+    if error := tls.get("client_cert_error"):  # a front has shaken hands with whoever came
+        code, _, why = error.partition(": ")
+        raise IdentityError(f"the device certificate is refused: {why}", code)
     if not chain:
         raise IdentityError(
             "present the device's certificate: this port speaks to devices only", "no-certificate"

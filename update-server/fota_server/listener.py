@@ -1,4 +1,4 @@
-"""A TLS listener: a bound socket, who comes in by it, and the application that they speak to."""
+"""A listener: a bound socket, who comes in by it, and the application that they speak to; by TLS, mostly."""
 
 import asyncio
 import errno
@@ -6,7 +6,7 @@ import logging
 import socket
 import ssl
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -24,32 +24,30 @@ log = logging.getLogger("fota.server")
 
 
 class Listener:
-    """One plane: a bound socket, its TLS context, its application; ``name`` is what messages call it.
-
-    ``on_unknown(reason, certificate in DER or None, address)`` is called for each handshake that fails.
+    """A bound socket and its application; ``name`` is what messages call it. Whoever comes is let in by
+    `_take`.
     """
 
     ACCEPTS = 64  # at one go, so that a flood leaves the loop to others in between
     PAUSE_S = 0.5
+    speaks: type[PlaneProtocol] = PlaneProtocol
 
     def __init__(
         self,
         name: str,
         app: ASGIApp,
         sock: socket.socket,
-        context: ssl.SSLContext,
         error_body: ErrorBody,
         limits: Limits,
         always: tuple[tuple[bytes, bytes], ...] = (),
         gate: Gate = lambda tls, address: None,
-        on_unknown: Callable[[ssl.SSLError, bytes | None, str], None] = lambda *what: None,
         on_visit: OnVisit = lambda tls, address: None,
         on_unread: OnUnread = lambda *what: None,
     ) -> None:
         self._name = name
         self._config = Config(
             _logged(app, name),
-            http=PlaneProtocol,
+            http=self.speaks,
             ws="none",
             interface="asgi3",
             lifespan="off",
@@ -61,9 +59,9 @@ class Listener:
         self._config.load()
         self.door = Door(limits.room)
         # A class of its own per plane: what one connection needs of its plane is not kept in each.
-        self._protocol = type(
+        self._protocol: Any = type(
             "Protocol",
-            (PlaneProtocol,),
+            (self.speaks,),
             {
                 "limits": limits,
                 "error_body": staticmethod(error_body),
@@ -78,9 +76,7 @@ class Listener:
         )
         self._state = ServerState()
         self._sock = sock
-        self.context = context  # another one may be put here: connections keep what they began with
         self._limits = limits
-        self._on_unknown = on_unknown
         self._welcomes: set[asyncio.Task[None]] = set()
         self._silent: set[Callable[[], None]] = set()
         self._listening = False
@@ -108,68 +104,32 @@ class Listener:
                 self._loop.remove_reader(self._sock)
                 self._loop.call_later(self.PAUSE_S, self._listen)
                 return
-            visit = self.door.enter(peer[0])
-            if visit is None:
-                sock.close()
-                TURNED_AWAY.labels(self._name).inc()
-                log.warning("%s plane: too many connections, closed one from %s", self._name, peer[0])
-                continue
-            self._await_first_byte(sock, peer[0], visit)
+            self._take(sock, peer)
 
-    def _await_first_byte(self, sock: socket.socket, address: str, visit: Visit) -> None:
-        """Have TLS begin once there is something to read: who says nothing costs a socket, and no memory."""
-        sock.setblocking(False)
+    def _take(self, sock: socket.socket, peer: Any) -> None:  # noqa: ANN401 - as the socket's family has it
+        """Let a connection in, or close it."""
+        raise NotImplementedError
 
-        def said_something() -> None:
-            try:
-                if not sock.recv(1, socket.MSG_PEEK):
-                    give_up()  # it has hung up
-                    return
-            except OSError:
-                give_up()
-                return
-            timer.cancel()
-            self._loop.remove_reader(sock)
-            self._silent.discard(give_up)
-            task = self._loop.create_task(self._welcome(sock, address, visit))
-            self._welcomes.add(task)
-            task.add_done_callback(self._welcomes.discard)
-
-        def give_up() -> None:
-            timer.cancel()
-            self._loop.remove_reader(sock)
-            self._silent.discard(give_up)
+    def _enter(self, sock: socket.socket, place: str) -> Visit | None:
+        """Return the visit of a connection, or None: there is no room, and it is closed."""
+        visit = self.door.enter(place)
+        if visit is None:
             sock.close()
-            self.door.leave(visit)
+            TURNED_AWAY.labels(self._name).inc()
+            log.warning("%s plane: too many connections, closed one from %s", self._name, place)
+        return visit
 
-        timer = self._loop.call_later(self._limits.header_s, give_up)
-        self._silent.add(give_up)
-        self._loop.add_reader(sock, said_something)
-
-    async def _welcome(self, sock: socket.socket, address: str, visit: Visit) -> None:
-        protocol = self._protocol(
+    def _new_protocol(self, visit: Visit) -> PlaneProtocol:
+        protocol: PlaneProtocol = self._protocol(
             config=self._config, server_state=self._state, app_state={}, _loop=self._loop
         )
         protocol.visit = visit
-        try:
-            tls = TlsProtocol(
-                self._loop,
-                protocol,
-                self.context,
-                handshake_s=self._limits.handshake_s,
-                patience=self._limits.patience,
-                on_failure=lambda reason, shown: self._on_failure(reason, shown, address),
-                may_linger=lambda: self.door.doubt(visit),
-                on_lost=lambda: self.door.leave(visit),
-            )
-            await self._loop.connect_accepted_socket(lambda: tls, sock)
-        except OSError:
-            sock.close()
-            self.door.leave(visit)
+        return protocol
 
-    def _on_failure(self, reason: ssl.SSLError, shown: bytes | None, address: str) -> None:
-        HANDSHAKES.labels(self._name, "failed").inc()
-        self._on_unknown(reason, shown, address)
+    def _greet(self, welcome: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(welcome)
+        self._welcomes.add(task)
+        task.add_done_callback(self._welcomes.discard)
 
     def close_gate(self) -> None:
         """Hold every open connection against the gate, which has changed; an answer under way breaks off."""
@@ -197,6 +157,85 @@ class Listener:
         for connection in list(self._state.connections):
             if isinstance(connection, PlaneProtocol):
                 connection.hang_up()
+
+
+class TlsListener(Listener):
+    """One plane: who comes shakes hands by ``context``.
+
+    ``on_unknown(reason, certificate in DER or None, address)`` is called for each handshake that fails.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        app: ASGIApp,
+        sock: socket.socket,
+        context: ssl.SSLContext,
+        error_body: ErrorBody,
+        limits: Limits,
+        always: tuple[tuple[bytes, bytes], ...] = (),
+        gate: Gate = lambda tls, address: None,
+        on_unknown: Callable[[ssl.SSLError, bytes | None, str], None] = lambda *what: None,
+        on_visit: OnVisit = lambda tls, address: None,
+        on_unread: OnUnread = lambda *what: None,
+    ) -> None:
+        super().__init__(name, app, sock, error_body, limits, always, gate, on_visit, on_unread)
+        self.context = context  # another one may be put here: connections keep what they began with
+        self._on_unknown = on_unknown
+
+    def _take(self, sock: socket.socket, peer: Any) -> None:  # noqa: ANN401 - as the socket's family has it
+        visit = self._enter(sock, peer[0])
+        if visit is not None:
+            self._await_first_byte(sock, peer[0], visit)
+
+    def _await_first_byte(self, sock: socket.socket, address: str, visit: Visit) -> None:
+        """Have TLS begin once there is something to read: who says nothing costs a socket, and no memory."""
+        sock.setblocking(False)
+
+        def said_something() -> None:
+            try:
+                if not sock.recv(1, socket.MSG_PEEK):
+                    give_up()  # it has hung up
+                    return
+            except OSError:
+                give_up()
+                return
+            timer.cancel()
+            self._loop.remove_reader(sock)
+            self._silent.discard(give_up)
+            self._greet(self._welcome(sock, address, visit))
+
+        def give_up() -> None:
+            timer.cancel()
+            self._loop.remove_reader(sock)
+            self._silent.discard(give_up)
+            sock.close()
+            self.door.leave(visit)
+
+        timer = self._loop.call_later(self._limits.header_s, give_up)
+        self._silent.add(give_up)
+        self._loop.add_reader(sock, said_something)
+
+    async def _welcome(self, sock: socket.socket, address: str, visit: Visit) -> None:
+        try:
+            tls = TlsProtocol(
+                self._loop,
+                self._new_protocol(visit),
+                self.context,
+                handshake_s=self._limits.handshake_s,
+                patience=self._limits.patience,
+                on_failure=lambda reason, shown: self._on_failure(reason, shown, address),
+                may_linger=lambda: self.door.doubt(visit),
+                on_lost=lambda: self.door.leave(visit),
+            )
+            await self._loop.connect_accepted_socket(lambda: tls, sock)
+        except OSError:
+            sock.close()
+            self.door.leave(visit)
+
+    def _on_failure(self, reason: ssl.SSLError, shown: bytes | None, address: str) -> None:
+        HANDSHAKES.labels(self._name, "failed").inc()
+        self._on_unknown(reason, shown, address)
 
 
 def _logged(app: ASGIApp, name: str) -> ASGIApp:

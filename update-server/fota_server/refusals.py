@@ -152,11 +152,23 @@ def _named(presented: bytes, code: str, address: str, why: str) -> tuple[str, st
         certificate = x509.load_der_x509_certificate(presented)
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         who = str(names[0].value) if names else ""
-        detail = (
-            f"{why}; serial {certificate.serial_number:x}, issuer {certificate.issuer.rfc4514_string()}, "
-            f"until {certificate.not_valid_after_utc:%Y-%m-%d %H:%M}Z, "
-            f"SHA-256 {certificate.fingerprint(SHA256()).hex()[:16]}"
-        )
+        detail = f"{why}; {_marks(certificate)}"
     except ValueError:
         return "", code, address, f"{why}; not readable as a certificate"
     return who, code, address, detail
+
+
+def described(pem: str) -> str:
+    """Return what tells a certificate from others, for a trace of one that was refused; "" if unreadable."""
+    try:
+        return _marks(x509.load_pem_x509_certificate(pem.encode()))
+    except ValueError:
+        return ""
+
+
+def _marks(certificate: x509.Certificate) -> str:
+    return (
+        f"serial {certificate.serial_number:x}, issuer {certificate.issuer.rfc4514_string()}, "
+        f"until {certificate.not_valid_after_utc:%Y-%m-%d %H:%M}Z, "
+        f"SHA-256 {certificate.fingerprint(SHA256()).hex()[:16]}"
+    )

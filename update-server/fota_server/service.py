@@ -27,10 +27,12 @@ from fota_server.crypto import Assigner, load_assign_signer
 from fota_server.database import Database, DatabaseUnavailable, now, open_engine, read_url, sqlite_path
 from fota_server.ddi_plane import DdiPlane
 from fota_server.door import Room
+from fota_server.front import Front, bind_front
 from fota_server.handshake import Patience
-from fota_server.listener import Listener, bind
+from fota_server.listener import TlsListener, bind
 from fota_server.operator_events import EventHandlers
 from fota_server.planner import Planner
+from fota_server.presented import Presented
 from fota_server.quick import open_reader
 from fota_server.refusals import Refusals
 from fota_server.retirement import Retired, ids_beside
@@ -242,17 +244,21 @@ class _Service:
             image_keys,
             config.interval_s,
         )
-        device_room, operator_room = rooms(
-            config.device_connections, config.newcomers, config.newcomers_per_address
+        device_app = of_devices.app(*([self._ddi.mount()] if self._ddi else []))
+        device_room, operator_room, front_room = rooms(
+            config.device_connections,
+            config.newcomers,
+            config.newcomers_per_address,
+            front=bool(config.front),
         )
         limits = limits or Limits(per_client=config.connections_per_device)
         self._sockets = (
             bind(config.host, config.port),
             bind(config.operator_host, config.operator_port),
         )
-        self._devices = Listener(
+        self._devices = TlsListener(
             "device",
-            of_devices.app(*([self._ddi.mount()] if self._ddi else [])),
+            device_app,
             self._sockets[0],
             tls_files.device,
             device_plane.error_body,
@@ -263,7 +269,22 @@ class _Service:
             of_devices.visited,
             device_plane.note_unread(self._refusals),
         )
-        self._operators = Listener(
+        self._front: Front | None = None
+        self._presented = Presented(tls_files.device_cas)
+        if config.front:
+            self._front = Front(
+                device_app,
+                bind_front(config.data / config.front),
+                config.front_user,
+                config.front_files,
+                lambda: self._presented,
+                device_plane.error_body,
+                replace(limits, room=front_room),
+                device_plane.HEADERS,
+                device_plane.gate(self._retired, self._refusals),
+                device_plane.note_unread(self._refusals),
+            )
+        self._operators = TlsListener(
             "operator",
             of_operators.app(),
             self._sockets[1],
@@ -277,7 +298,14 @@ class _Service:
             operator_plane.HEADERS,
         )
         self._standing.doors = {"device": self._devices.door, "operator": self._operators.door}
-        self._retired.on_retire.append(lambda _device_id: self._devices.close_gate())
+        self._retired.on_retire.append(self._close_gates)
+        if self._front:
+            self._standing.doors["front"] = self._front.door
+
+    def _close_gates(self, _device_id: str) -> None:
+        for listener in (self._devices, self._front):
+            if listener:
+                listener.close_gate()
 
     async def run(self, on_ready: Callable[[Running], None]) -> None:
         """Accept connections until a signal says to stop."""
@@ -304,6 +332,8 @@ class _Service:
         await learn_chips(self._database, self._artifacts)
         self._devices.start()
         self._operators.start()
+        if self._front:
+            self._front.start()
         running = Running(
             device_url=_url(self._config.host, self._sockets[0].getsockname()[1]),
             operator_url=_url(self._config.operator_host, self._sockets[1].getsockname()[1]),
@@ -313,7 +343,8 @@ class _Service:
         on_ready(running)
         await stop.wait()
         self._events.stop()
-        await asyncio.gather(self._devices.stop(), self._operators.stop())
+        fronts = [self._front.stop()] if self._front else []
+        await asyncio.gather(self._devices.stop(), self._operators.stop(), *fronts)
         await self._checkins.stop()
         await self._planner.stop()
         for task in aside:
@@ -344,6 +375,7 @@ class _Service:
             return
         self._tls_files = found
         self._devices.context, self._operators.context = found.device, found.operator
+        self._presented = Presented(found.device_cas)
         log.warning("SIGHUP: certificates, key and device CAs are read again and in use")
         self._tell_notices()
 
@@ -410,8 +442,11 @@ async def _keep_house(path: Path | None) -> None:
             await asyncio.to_thread(trim, 0)
 
 
-def rooms(connections: int = 0, newcomers: int = 0, per_address: int = 0) -> tuple[Room, Room]:
-    """Take all the open files that this process may have; return how many connections each plane has of them.
+def rooms(
+    connections: int = 0, newcomers: int = 0, per_address: int = 0, *, front: bool = False
+) -> tuple[Room, Room, Room]:
+    """Take all the open files that this process may have; return how many connections devices, operators and
+    a front have of them.
 
     A connection may hold an artifact open. The operators' part is set aside: no device can take it.
     ``connections`` and the others: what the configuration says for devices; 0: what the files allow.
@@ -424,13 +459,15 @@ def rooms(connections: int = 0, newcomers: int = 0, per_address: int = 0) -> tup
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
     total = max(8, (files - OWN_FILES) // 2)
     operators = min(512, total // 4)
-    devices = total - operators
+    fronts = min(4096, (total - operators) // 2) if front else 0
+    devices = total - operators - fronts
     if connections > devices:
         raise InputError(
             f"device_connections is {connections}, and the {files} files that this process may"
             f" open are enough for {devices}: raise LimitNOFILE (ulimit -n)"
         )
-    return _room(connections or devices, newcomers, per_address), _room(operators)
+    of_front = Room(connections=fronts, newcomers=fronts, newcomers_per_address=fronts)
+    return _room(connections or devices, newcomers, per_address), _room(operators), of_front
 
 
 def _room(connections: int, newcomers: int = 0, per_address: int = 0) -> Room:
