@@ -39,7 +39,7 @@ size: $(READY) toolchain
 bench: $(READY) firmware agent-firmware-if-any oracles
 	$(BIN)/python tests/bench/bench.py
 
-bench-server: $(READY)
+bench-server: $(READY) oracles
 	$(BIN)/python tests/bench/bench_server.py
 
 campaign: $(READY) firmware agent-firmware-if-any oracles

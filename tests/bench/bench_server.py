@@ -27,6 +27,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))
 
+import bench_front
 import bench_growth
 import bench_orders
 import databases
@@ -236,6 +237,7 @@ def main() -> None:
     databases.kind = databases.SQLITE
     if args.fleet:
         found |= orders(args.fleet)
+    found |= bench_front.measure(rounds=args.rounds)
     if args.many:
         found |= {"growth_1m_x": bench_growth.measure(args.many)["growth_1m_x"]}
     REPORT.parent.mkdir(parents=True, exist_ok=True)

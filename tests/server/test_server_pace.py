@@ -13,8 +13,7 @@ from test_server_devices import assigned
 from fota_server import device_plane, schema
 from fota_server.connection import Limits, PlaneProtocol
 from fota_server.database import Database, open_engine, sqlite_url
-from fota_server.device_plane import admitted_device
-from fota_server.devices import may_fetch
+from fota_server.device_plane import admitted_device, payload_asked
 from fota_server.pace import BURST, CHECK_IN, MAX_KNOWN, MAX_WAIT_S, PER_SECOND, RANGE, Pace
 from fota_server.quick import Statement, open_reader
 from fota_wire import checkin
@@ -150,7 +149,8 @@ def test_statement_is_what_sqlalchemy_would_have_asked(server: Server, device: D
         assert row.retired_at is None
         assert first(admitted_device(), device_id="0" * 18) is None
         assert first(admitted_device()) is None, "without a name nobody is found"
-        assert first(may_fetch(), device_id=device.id, file_digest="0" * 64) is None
+        asked = first(payload_asked(), device_id=device.id, file_digest="0" * 64)
+        assert (asked[:-1], asked.may_fetch) == (tuple(row), 0)
         assert first(select(schema.devices.c.id))
     finally:
         reader.close()

@@ -8,8 +8,7 @@ from server_world import Keys
 from sqlalchemy import Connection
 
 from fota_server import checkins, facts, hand_out
-from fota_server.device_plane import admitted_device
-from fota_server.devices import may_fetch
+from fota_server.device_plane import payload_asked
 from fota_server.quick import Statement
 
 HOT = {
@@ -19,8 +18,7 @@ HOT = {
     "how far they are": facts._MOVED,
     "the stop for everything": hand_out._SETTINGS,
     "open waves": hand_out._GATES,
-    "one device": Statement(admitted_device()),
-    "its payload": Statement(may_fetch()),
+    "a device and its payload": Statement(payload_asked()),
 }
 
 

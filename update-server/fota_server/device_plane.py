@@ -47,6 +47,7 @@ STALL_S = 30.0
 FETCH_S = 10.0
 """How long a device waits for an artifact that is not on this machine yet; then it is told to come again."""
 CHUNK = 65536
+PAYLOAD = "/v1/payload/"
 RETRY_AFTER_S = 30
 HEADERS = ((b"x-content-type-options", b"nosniff"),)
 """Of every answer. No browser has a device's certificate, and slow links wait for each byte."""
@@ -143,6 +144,11 @@ def admitted_device() -> Select[Any]:
     )
 
 
+def payload_asked() -> Select[Any]:
+    """Return `admitted_device`, and ``may_fetch``: whether it may have ``file_digest``."""
+    return admitted_device().add_columns(may_fetch().exists().label("may_fetch"))
+
+
 class DevicePlane:
     """Handlers of the device plane, over what they need."""
 
@@ -161,16 +167,20 @@ class DevicePlane:
         self._refusals = refusals
         self._reader = reader
         self._pace = Pace()
-        self._device, self._fetch = Statement(admitted_device()), Statement(may_fetch())
+        self._fetch = Statement(payload_asked())
         self._auto_admission = auto_admission
 
     def app(self, *more: BaseRoute) -> ASGIApp:
-        """Return the ASGI application: check-ins go straight to their handler, as they are nearly all there
-        is; what else there is, and every refusal, goes by the framework. ``more``: served on this plane, too.
+        """Return the ASGI application: check-ins and payloads go straight to their handlers, as they are
+        nearly all there is; what else there is, and every refusal, goes by the framework. ``more``: served on
+        this plane, too.
         """
         others = self._others(more)
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["method"] == "GET" and scope["path"].startswith(PAYLOAD):
+                await self._send_payload(scope, receive, send)
+                return
             if scope["path"] != "/v1/checkin" or scope["method"] != "POST":
                 await others(scope, receive, send)
                 return
@@ -278,17 +288,28 @@ class DevicePlane:
         if refusal:
             raise refusal
 
+    async def _send_payload(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        try:
+            answer = await self.payload(request)
+        except FotaError as exc:
+            answer = await self._on_fota_error(request, exc)
+        except Exception as exc:
+            await (await _on_mistake(request, exc))(scope, receive, send)
+            raise
+        await answer(scope, receive, send)
+
     async def payload(self, request: Request) -> Response:
         """GET /v1/payload/<sha256 hex>: one read of the database, no write, however small the range."""
-        identity = identify(request.scope)
-        await self._keep_pace(request.scope, identity, RANGE)
-        digest = request.path_params["digest"]
+        scope = request.scope
+        identity, digest = identify(scope), scope["path"][len(PAYLOAD) :]
+        await self._keep_pace(scope, identity, RANGE)
         if not is_digest(digest):
             raise NotFound("a payload is named by 64 lower-case hex digits", "not-found")
-        row = await self._reader.first(self._device, device_id=identity.device_id)
+        asked = {"device_id": identity.device_id, "file_digest": digest}
+        row = await self._reader.first(self._fetch, **asked)
         self._require_admitted(row, identity)
-        found = await self._reader.first(self._fetch, device_id=identity.device_id, file_digest=digest)
-        if found is None:
+        if row is None or not row.may_fetch:
             raise Forbidden(f"payload {digest[:16]} is not assigned to this device", "not-assigned")
         return await send_artifact(request, self._artifacts, digest)
 
@@ -298,7 +319,7 @@ def routes(plane: DevicePlane | type[DevicePlane]) -> list[Route]:
     return [
         Route("/v1/checkin", _nothing, methods=["POST"]),
         Route("/v1/certificate", plane.certificate, methods=["POST"]),
-        Route("/v1/payload/{digest}", plane.payload, methods=["GET"]),
+        Route(PAYLOAD + "{digest}", plane.payload, methods=["GET"]),
     ]
 
 
