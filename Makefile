@@ -57,12 +57,17 @@ SERVER_PINS := update-server/requirements.txt
 requirements: build/audit/.ready
 	@sed '/^[^#]/,$$d' $(SERVER_PINS) > build/audit/pins
 	@build/audit/bin/pip-compile -q --generate-hashes --strip-extras --no-emit-find-links --no-emit-index-url \
-	  --no-emit-trusted-host --no-annotate --no-header --extra server --extra postgresql --extra s3 \
+	  --no-emit-trusted-host --no-annotate --no-header --extra server --extra postgresql --extra s3 --extra oidc \
 	  -c constraints.txt -o - pyproject.toml 2>build/audit/said >>build/audit/pins || { cat build/audit/said; exit 1; }
 	@mv build/audit/pins $(SERVER_PINS)
 
 audit: $(READY) build/audit/.ready
 	@$(BIN)/python tests/supply/audit.py build/audit/bin/pip-audit
+
+# A certified OpenID Connect provider, for tests/server/test_server_login.py.
+build/oidc/.ready: tests/server/oidc/package-lock.json
+	@mkdir -p build/oidc && cp tests/server/oidc/package.json tests/server/oidc/package-lock.json build/oidc/ && \
+	  cd build/oidc && npm ci --silent --no-audit --no-fund && touch .ready
 
 build/audit/.ready: Makefile
 	@python3 -m venv build/audit && build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1 pip-tools==7.6.2
@@ -145,13 +150,14 @@ oracles:
 	  apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb . && install usr/bin/promtool /usr/local/bin/promtool; \
 	  found=$$?; [ -z "$$folder" ] || rm -r "$$folder"; [ $$found = 0 ]; \
 	} || echo "make: without promtool (of Debian's package prometheus) metrics and alerts are not held against it"
+	@command -v npm >/dev/null && $(MAKE) --no-print-directory build/oidc/.ready || echo "make: without Node.js no OpenID provider is tried"
 	@$(MAKE) --no-print-directory build/audit/.ready || echo "make: without pip-audit nothing is asked of known vulnerabilities"
 
 $(READY): pyproject.toml constraints.txt
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: needs Python 3.11 or newer" >&2; exit 1; }
 	@test -x $(BIN)/pip || python3 -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "make: needs Debian's package python3-venv: apt-get install it as root" >&2; exit 1; }
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,postgresql,s3,vdev,gateway,test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,postgresql,s3,oidc,vdev,gateway,test]'
 	@touch $@
 
 clean:

@@ -24,6 +24,7 @@ EXAMPLES = {
     "manifest new": f"manifest new app.img -o app.suit0 --sequence 2 {_MODEL}",
     "manifest sign": "manifest sign app.suit0 --key alice.pem -o app.suit",
     "manifest verify": "manifest verify app.suit --root root.cbor --image app.img",
+    "login": "login --server https://updates.example.com:8444 -o my.token",
     "server audit": "server audit --data /srv/fota",
     "server backup": "server backup /backup/fota-1 --data /srv/fota",
     "server check": "server check --data /srv/fota",

@@ -4,6 +4,7 @@ EXTRAS = {
     "server": ("httptools", "prometheus_client", "sqlalchemy", "starlette", "uvicorn"),
     "postgresql": ("psycopg",),
     "s3": ("obstore",),
+    "oidc": ("jwt",),
     "vdev": ("unicorn",),
     "gateway": ("pkcs11",),
 }

@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -65,6 +66,8 @@ def test_blocks_of_other_languages_are_at_least_whole(page: str) -> None:
             tomllib.loads(text)
         elif language == "ini":  # systemd's units; tests/gateway has systemd read them
             configparser.ConfigParser(interpolation=None).read_string(text)
+        elif language == "json":
+            json.loads(text)
         elif language == "":
             assert not COMMAND.search(text), f"{page}: a block of commands says that it is one: ```sh"
         else:

@@ -41,6 +41,7 @@ HOST_ONLY = {
     "fota_wire/host_pem.py": "certificates by OpenSSL",
     "fota_wire/host_print.py": "the command-line library",
     "fota_wire/host_sqlite.py": "SQLite",
+    "fota_wire/host_fetch.py": "HTTPS of the standard library",
     "fota_wire/host_values.py": "regular expressions that MicroPython lacks",
     "fota_wire/host_root.py": "certificates by OpenSSL",
     "fota_wire/host_x509.py": "certificates by OpenSSL",

@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PINS = ROOT / "update-server/requirements.txt"
 PIP_AUDIT = ROOT / "build/audit/bin/pip-audit"
-EXTRAS = ("server", "postgresql", "s3")
+EXTRAS = ("server", "postgresql", "s3", "oidc")
 
 
 def pinned(path: Path) -> dict[str, str]:

@@ -94,6 +94,7 @@ class ServerConfig:
     connections_per_device: int = 8
     keep_changes_days: int = 30  # what streams and webhooks tell (changes.py)
     log: str = "text"  # or "json"
+    oidc: str = ""  # file of whom an identity provider's word makes (oidc.py); empty: nobody
     ddi_tenant: str = ""  # what hawkBit's clients call it; empty: their API is not served
     front: str = ""
     front_user: str = ""

@@ -125,6 +125,11 @@ def _persons(connection: Connection) -> None:
     add_column(connection, schema.tokens.c.person)
 
 
+def _logins(connection: Connection) -> None:
+    """Tokens may be made by signing in; those that there are were made here."""
+    add_column(connection, schema.tokens.c.login)
+
+
 def _create_indices(connection: Connection, *names: str) -> None:
     for index in (*schema.rollouts.indexes, *schema.targets.indexes):
         if index.name in names:
@@ -135,7 +140,7 @@ STEPS: tuple[Step, ...] = (
     *(_tokens_expire, _new_tables, _roles, _audit_chain, _orders_end, _waves, _filters),
     *(_forgiven, _new_tables, _new_tables, _scoped_tokens),
     *(_new_tables, _new_tables),  # changes; webhooks
-    _persons,
+    *(_persons, _logins),
 )
 """Append only."""
 

@@ -23,11 +23,13 @@ from fota_server.crypto import Assigner
 from fota_server.database import Database, DatabaseUnavailable
 from fota_server.device_plane import TooLarge, TooSlow
 from fota_server.metrics import count_refusal
+from fota_server.oidc import NoRole, NotSignedIn, Provider, ProviderAway
 from fota_server.operation import Operation
 from fota_server.operator_approvals import ApprovalHandlers
 from fota_server.operator_ddi import DdiHandlers
 from fota_server.operator_devices import DeviceHandlers
 from fota_server.operator_events import EventHandlers, TooManyStreams
+from fota_server.operator_login import LoginHandlers
 from fota_server.operator_orders import OrderHandlers
 from fota_server.operator_releases import ReleaseHandlers
 from fota_server.operator_routes import OPERATIONS
@@ -66,7 +68,9 @@ NOBODY = Operator(name="nobody", role="none")
 
 _STATUS: dict[type[FotaError], int] = {
     Unauthorized: 401,
+    NotSignedIn: 401,
     RoleTooLow: 403,
+    NoRole: 403,
     scopes.OutOfScope: 403,
     TooSlow: 408,
     TooLarge: 413,
@@ -77,6 +81,7 @@ _STATUS: dict[type[FotaError], int] = {
     DatabaseUnavailable: 503,
     NotReady: 503,
     TooManyStreams: 503,
+    ProviderAway: 503,
 }
 
 
@@ -141,6 +146,7 @@ class OperatorPlane:
         events: EventHandlers,
         image_keys: tuple[bytes, ...] = (),
         interval_s: int = 300,
+        provider: Provider | None = None,
     ) -> None:
         self._database = database
         parts = (
@@ -150,6 +156,7 @@ class OperatorPlane:
             ApprovalHandlers(database, trust, planner),
             ReleaseHandlers(database, artifacts, trust, signer, tls_files, planner, image_keys),
             events,
+            LoginHandlers(database, provider),
             WebhookHandlers(database),
             ServerHandlers(database, artifacts, tls_files, standing, openapi.of_operators),
         )

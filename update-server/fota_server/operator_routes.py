@@ -10,6 +10,7 @@ from fota_server.operator_approvals import ApprovalHandlers
 from fota_server.operator_ddi import DdiHandlers
 from fota_server.operator_devices import DeviceHandlers
 from fota_server.operator_events import EventHandlers
+from fota_server.operator_login import LoginHandlers
 from fota_server.operator_orders import OrderHandlers
 from fota_server.operator_releases import ReleaseHandlers
 from fota_server.operator_server import ServerHandlers
@@ -38,6 +39,17 @@ _A, _E, _W = ApprovalHandlers, EventHandlers, WebhookHandlers
 OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "health/live", None, _S.live, shape.LIVE),
     Operation("GET", "health/ready", None, _S.ready, shape.READY),
+    Operation("GET", "login", None, LoginHandlers.how_to_sign_in, shape.PROVIDER),
+    Operation(
+        "POST",
+        "login",
+        None,
+        LoginHandlers.sign_in,
+        shape.SIGNED_IN,
+        body={"id_token": _TEXT},
+        needed=("id_token",),
+        statuses=(201,),
+    ),
     Operation("GET", "metrics", SEE, _S.metrics, _TEXT, media="text/plain"),
     Operation("GET", "openapi.json", SEE_RELEASES, _S.openapi, {"type": "object"}),
     Operation(

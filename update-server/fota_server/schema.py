@@ -369,6 +369,7 @@ tokens = Table(
     Column("expires_at", BigInteger),  # null: never
     Column("groups", Text),  # JSON list of the groups that it is for; null: the whole fleet
     Column("person", String(64)),  # who holds it; null: nobody has said
+    Column("login", String(64)),  # SHA-256 of the ID token that it was made by; null: it was made here
 )
 
 approvals = Table(  # what took a second person, and who gave it (second.py)

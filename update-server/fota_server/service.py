@@ -30,6 +30,7 @@ from fota_server.door import Room
 from fota_server.front import Front, bind_front
 from fota_server.handshake import Patience
 from fota_server.listener import TlsListener, bind
+from fota_server.oidc import Provider, read_settings
 from fota_server.operator_events import EventHandlers
 from fota_server.planner import Planner
 from fota_server.presented import Presented
@@ -243,6 +244,7 @@ class _Service:
             self._events,
             image_keys,
             config.interval_s,
+            Provider(read_settings(config.data / config.oidc)) if config.oidc else None,
         )
         device_app = of_devices.app(*([self._ddi.mount()] if self._ddi else []))
         device_room, operator_room, front_room = rooms(

@@ -388,6 +388,10 @@ REDELIVERED = record({"name": TEXT, "letters": NUMBER})
 
 LIVE = record({"status": TEXT})
 READY = record({"status": TEXT, "warnings": many(TEXT)})
+PROVIDER = record({"issuer": TEXT, "client_id": TEXT})
+SIGNED_IN = record(
+    {"token": TEXT, "person": TEXT, "role": TEXT, "expires_at": MOMENT, "groups": maybe(many(TEXT))}
+)
 _ENTRY = record(
     {
         "id": NUMBER,

@@ -11,13 +11,15 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from fota_server import schema
 from fota_server.database import now, record_audit
 from fota_wire.errors import InputError
 
 SEE, SEE_RELEASES, PUBLISH, OPERATE, ADMINISTER = "see", "see releases", "publish", "operate", "administer"
+
+FORGET_LOGINS_S = 30 * 86400
 
 ROLES = {
     "viewer": frozenset((SEE, SEE_RELEASES)),
@@ -56,10 +58,12 @@ def create_token(
     expires_at: int | None = None,
     groups: Collection[str] = (),
     person: str | None = None,
+    login: str | None = None,
 ) -> str:
     """Return a new token; this is the only time that it can be seen. ``expires_at`` None: it does not end.
 
     ``groups``: those that it is for (`scopes.py`); none: the whole fleet. ``person``: who holds it.
+    ``login``: of the sign-in that it was made by.
 
     Raises:
         InputError: name, role or groups are not usable.
@@ -86,12 +90,28 @@ def create_token(
         "expires_at": expires_at,
         "groups": json.dumps(sorted(set(groups))) if groups else None,
         "person": person,
+        "login": login,
     }
     connection.execute(insert(table).values(**row))
     of: dict[str, object] = {"groups": sorted(set(groups))} if groups else {}
     of |= {"person": person} if person else {}
+    of |= {"login": True} if login else {}
     record_audit(connection, actor, "token.create", name, role=role, expires_at=expires_at, **of)
     return f"fota_{token_id}_{secret}"
+
+
+def signed_in_before(connection: Connection, login: str) -> bool:
+    """Tell whether a token was made by this sign-in."""
+    table = schema.tokens
+    return connection.execute(select(table.c.id).where(table.c.login == login)).first() is not None
+
+
+def forget_logins(connection: Connection) -> None:
+    """Take away tokens of sign-ins that ended long ago: a CI makes one for each of its runs."""
+    table = schema.tokens
+    connection.execute(
+        delete(table).where(table.c.login.is_not(None), table.c.expires_at < now() - FORGET_LOGINS_S)
+    )
 
 
 def _require_groups(connection: Connection, role: str, groups: Collection[str]) -> None:
