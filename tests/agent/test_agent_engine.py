@@ -4,17 +4,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fota_agent.engine import actions, telemetry, trust
+from fota_agent.engine import actions, telemetry
 from fota_agent.engine.engine import LOSING, STARVED
-from fota_agent.engine.exchange import LOST, NONCE_LIFE_MS
-from fota_agent.engine.state import MAX_EVENTS, State
+from fota_agent.engine.exchange import NONCE_LIFE_MS
+from fota_agent.engine.state import LOST, MAX_EVENTS, State
 from fota_agent.engine.state import decode as decode_state
 from fota_agent.engine.trial import TRIAL_MS
 from fota_wire import cbor, journal, layout, status
 from fota_wire import root as roots
 from fota_wire.checkin import LEAST_ANSWER
 from fota_wire.chips import stm32l476
-from fota_wire.errors import NO_MEMORY, DeviceError, TransportError
+from fota_wire.errors import NO_MEMORY, DeviceError, TransportError, VerifyError
 
 NONCE = bytes(range(100, 116))
 OTHER = bytes(16)
@@ -278,34 +278,41 @@ def test_root_that_no_memory_was_left_to_read_is_taken_later_and_the_stored_ones
     assert engine.root.version == 3
 
 
-def test_manifest_that_no_memory_was_left_to_keep_is_not_held(world, monkeypatch):
+def test_manifest_lies_in_the_answer_until_it_is_saved_and_its_text_is_read_from_where_it_lies(world):
     engine = world.engine()
     ask(engine)
-
-    def no_memory(raw):
-        raise MemoryError
-
-    monkeypatch.setattr(trust, "bytes", no_memory, raising=False)
-    assert engine.response(10, world.answer(NONCE, world.v2)).kind == actions.COMPARE_RUNNING
-    assert engine.state.lent
-    engine.trust.forget_envelope()  # as the runner does where it was not saved from the answer
-    assert engine.trust.held is None, "so the server sends it again"
-    assert engine.state.envelope is None
-
-
-def test_manifest_that_no_memory_was_left_to_keep_is_saved_from_the_answer(world, monkeypatch):
-    engine = world.engine()
-    ask(engine)
-
-    def no_memory(raw):
-        raise MemoryError
-
-    monkeypatch.setattr(trust, "bytes", no_memory, raising=False)
-    engine.response(10, world.answer(NONCE, world.v2))
+    buffer = bytearray(world.answer(NONCE, world.v2))
+    assert engine.response(10, memoryview(buffer)).kind == actions.COMPARE_RUNNING
+    assert engine.state.lent, "no copy of it: a small device has no room for one"
     engine.state.rest_in(memoryview(b"".join(engine.state.parts(100_000))))
+    buffer[:] = bytes(len(buffer))
     assert not engine.state.lent
     assert engine.trust.held is not None
     assert bytes(engine.state.envelope) == world.v2.envelope
+    assert engine.wanted.text["version"] == "1.1.0"
+
+
+def test_manifest_that_the_store_has_no_room_for_is_not_held_and_its_update_goes_on(world):
+    engine = world.engine()
+    ask(engine)
+    engine.response(10, memoryview(world.answer(NONCE, world.v2)))
+    engine.state.rest_in(memoryview(b"".join(engine.state.parts(300))))
+    assert engine.trust.held is None, "so the server sends it again"
+    assert engine.wanted.text is None
+    assert engine.hashed(11, bytes(32)).kind == actions.COMPARE_INACTIVE
+
+
+def test_text_is_believed_only_where_it_is_the_one_that_was_signed(world):
+    engine = world.engine()
+    ask(engine)
+    engine.response(10, memoryview(world.answer(NONCE, world.v2)))
+    wanted, good = engine.wanted, engine.state.envelope
+    engine.state.envelope = world.v1.envelope
+    assert wanted.text is None, "another manifest's"
+    place = bytes(good).index(b"1.1.0")
+    engine.state.envelope = bytes(good[:place]) + b"9" + bytes(good[place + 1 :])
+    with pytest.raises(VerifyError, match="member 23 is not the one that was signed"):
+        wanted.text  # noqa: B018
 
 
 def test_want_of_memory_again_and_again_ends_in_a_fresh_start(world):

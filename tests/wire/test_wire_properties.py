@@ -118,6 +118,16 @@ OPENERS = {
             raw, {kid(f"release-{n}"): xy(f"release-{n}") for n in (1, 2, 3)}, 2, host_crypto.verify
         ),
     ),
+    "envelope as devices read it": (
+        make_envelope(),
+        lambda raw: suit.open_envelope(
+            memoryview(raw),
+            {kid(f"release-{n}"): xy(f"release-{n}") for n in (1, 2, 3)},
+            2,
+            host_crypto.verify,
+            brief=True,
+        ),
+    ),
     "root": (ROOT, lambda raw: roots.open_genesis(raw, host_crypto.verify)),
     "assignment": (
         make_assignment(),
@@ -129,6 +139,24 @@ OPENERS = {
         lambda raw: report.open_report(raw, xy("image-b"), NONCE, DEVICE, host_crypto.verify),
     ),
 }
+
+
+@given(items)
+def test_parts_are_the_encoding_and_few(item):
+    parts = cbor.encode_parts(item)
+    assert b"".join(parts) == cbor.encode(item)
+    assert all(len(one) + len(two) > cbor.SHORT for one, two in zip(parts, parts[1:], strict=False))
+
+
+@given(
+    st.dictionaries(
+        integers, st.one_of(st.lists(items, max_size=4), st.dictionaries(keys, items, max_size=4))
+    )
+)
+def test_what_is_only_counted_is_passed_over_and_the_rest_read(fields):
+    left_out = tuple(list(fields)[::2])
+    expected = {key: len(value) if key in left_out else value for key, value in fields.items()}
+    assert dict(cbor.pairs(cbor.encode(fields), left_out)) == expected
 
 
 @given(items)

@@ -58,7 +58,7 @@ def test_own_bank_envelope_is_inside_the_profile():
     content = suit_profile.parse_manifest(envelope.manifest, envelope.members)
     assert content.sequence == 7
     assert content.size == 200000
-    assert content.text["version"] == "1.4.2"
+    assert suit_profile.parse_text(content.text)["version"] == "1.4.2"
 
 
 @pytest.mark.parametrize("name", [name for name in names() if not name.startswith("own-bank")])

@@ -10,9 +10,10 @@ import hashlib
 from fota_wire.errors import FormatError
 
 MAX_DEPTH = 8
+SHORT = 64  # bytes of a part that is put together from shorter ones, at most
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _SHORTEST = (24, 0x100, 0x10000, 0x100000000)
 _SIMPLE = {20: False, 21: True, 22: None}
@@ -45,48 +46,60 @@ def encode(obj: object) -> bytes:
         TypeError: another type, a caller's mistake.
         ValueError: an integer beyond 64 bits.
     """
-    return b"".join([part if isinstance(part, bytes) else bytes(part) for part in encode_parts(obj)])
+    parts: list[bytes | memoryview] = []
+    _put(obj, parts.append)
+    return b"".join([part if isinstance(part, bytes) else bytes(part) for part in parts])
 
 
 def encode_parts(obj: object) -> "list[bytes | memoryview]":
-    """Return what :func:`encode` does, in parts: byte strings as they are, where there is no room for a copy.
+    """Return what :func:`encode` does, in parts: byte strings as they are, where there is no room for a copy,
+    and few parts, for a long list of them may find no room either.
 
     Raises:
         TypeError, ValueError: as :func:`encode`.
     """
     parts: list[bytes | memoryview] = []
-    _put(obj, parts)
+
+    def add(raw: "bytes | memoryview") -> None:
+        if parts and len(parts[-1]) + len(raw) <= SHORT:
+            parts[-1] = bytes(parts[-1]) + bytes(raw)
+        else:
+            parts.append(raw)
+
+    _put(obj, add)
     return parts
 
 
-def _put(obj: object, parts: "list[bytes | memoryview]") -> None:
+def _put(obj: object, add: "Callable[[bytes | memoryview], None]") -> None:
     if obj is None:
-        parts.append(b"\xf6")
+        add(b"\xf6")
     elif obj is True:
-        parts.append(b"\xf5")
+        add(b"\xf5")
     elif obj is False:
-        parts.append(b"\xf4")
+        add(b"\xf4")
     elif isinstance(obj, int):
-        parts.append(_head(0, obj) if obj >= 0 else _head(1, -1 - obj))
+        add(_head(0, obj) if obj >= 0 else _head(1, -1 - obj))
     elif isinstance(obj, (bytes, memoryview)):
-        parts += [_head(2, len(obj)), obj]
+        add(_head(2, len(obj)))
+        add(obj)
     elif isinstance(obj, bytearray):
-        parts += [_head(2, len(obj)), bytes(obj)]
+        _put(bytes(obj), add)
     elif isinstance(obj, str):
         raw = obj.encode()
-        parts += [_head(3, len(raw)), raw]
+        add(_head(3, len(raw)))
+        add(raw)
     elif isinstance(obj, (list, tuple)):
-        parts.append(_head(4, len(obj)))
+        add(_head(4, len(obj)))
         for item in obj:
-            _put(item, parts)
+            _put(item, add)
     elif isinstance(obj, dict):
-        parts.append(_head(5, len(obj)))
+        add(_head(5, len(obj)))
         for raw, key in sorted([(encode(key), key) for key in obj]):
-            parts.append(raw)
-            _put(obj[key], parts)
+            add(raw)
+            _put(obj[key], add)
     elif isinstance(obj, Tag):
-        parts.append(_head(6, obj.tag))
-        _put(obj.value, parts)
+        add(_head(6, obj.tag))
+        _put(obj.value, add)
     else:
         raise TypeError(f"CBOR cannot encode {type(obj)}")
 
@@ -110,9 +123,10 @@ def decode(data: "bytes | memoryview", max_depth: int = MAX_DEPTH, tags: "tuple[
     return item
 
 
-def pairs(data: "bytes | memoryview") -> "Iterator[tuple[object, object]]":
+def pairs(data: "bytes | memoryview", counted: "tuple[int, ...]" = ()) -> "Iterator[tuple[object, object]]":
     """Yield key and value of the map in ``data`` one after the other, as :func:`decode` would return them:
-    where there is no room for all at once.
+    where there is no room for all at once. ``counted``: keys whose values, maps or arrays, are not looked
+    into; how many items each has is yielded in its place.
 
     Raises:
         FormatError: as :func:`decode`, but only where it is come to; ``field``: not a map.
@@ -122,14 +136,28 @@ def pairs(data: "bytes | memoryview") -> "Iterator[tuple[object, object]]":
         raise FormatError("CBOR: not a map", "field")
     last = b""
     for _ in range(count):
-        start = pos
-        one, pos = _map(data, start, 1, MAX_DEPTH - 1, (), last)
+        key, start = _item(data, pos, MAX_DEPTH - 1, ()) if counted else (None, 0)
+        if key in counted:
+            yield key, _read_head(data, start)[1]
+            pos = _end(data, start)
+            continue
+        one, pos = _map(data, pos, 1, MAX_DEPTH - 1, (), last)
         for key, value in one.items():
             last = encode(key)
             yield key, value
         del one, value  # before the next is read
     if pos != len(data):
         raise FormatError(f"CBOR: {len(data) - pos} bytes after the end", "cbor-trailing")
+
+
+def _end(data: "bytes | memoryview", pos: int) -> int:
+    """Return where the item at ``pos`` ends."""
+    major, value, pos = _read_head(data, pos)
+    if major in (2, 3):
+        return pos + value
+    for _ in range(value * (major - 3) if major in (4, 5) else 0):
+        pos = _end(data, pos)
+    return pos
 
 
 def hash_bstr(data: "bytes | memoryview", before: bytes = b"") -> bytes:

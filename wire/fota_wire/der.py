@@ -49,7 +49,7 @@ def require_sequence(raw: "bytes | memoryview", what: str) -> None:
     raise FormatError(f"{what} is not in DER", "der")
 
 
-def split(raw: bytes) -> "Iterator[bytes]":
+def split(raw: "bytes | memoryview") -> "Iterator[bytes | memoryview]":
     """Yield the certificates that lie one behind the other in ``raw``, content unseen; what has no such head
     comes as it is, for whoever reads certificates to refuse.
     """

@@ -59,14 +59,14 @@ class Root:
                 raise FormatError(f"ROOT has an unknown field {field}", "field-unknown")
             found |= 1 << field
             if field < 7:
-                self._take(field, value)
+                self._take(field, value, brief)
             else:
                 self._take_optional(field, value, brief, known)
         for field in range(1, 7):
             if not found >> field & 1:
                 raise FormatError(f"ROOT has no field {field}", "field-missing")
 
-    def _take(self, field: int, value: object) -> None:
+    def _take(self, field: int, value: object, brief: bool) -> None:
         if field == 1 and value != 1:
             raise FormatError("ROOT: format is not 1", "root-format")
         if field == 2:
@@ -77,6 +77,9 @@ class Root:
             self._keys = _keys(value)
         elif field == 4:
             self._roles = _roles(value, self._keys)
+            if brief:
+                self._keys = list(self.role_keys(ROOT).values())
+                self._roles = {ROOT: (self.threshold(ROOT), bytes(range(len(self._keys))))}
         elif field == 5:
             self.min_sequence = check.uint(value, "ROOT minimum manifest sequence")
         elif field == 6:
@@ -181,11 +184,11 @@ def add_signature(raw: bytes, kid: bytes, sign: "Sign") -> bytes:
         VerifyError: this key has signed already; code ``duplicate-signer``. FormatError: no device takes so
             many signatures, or bytes; code ``limit``.
     """
-    payload, signatures, blocks = _parse(raw)
-    for signature in signatures:
+    payload, blocks = _parse(raw)
+    for signature in _each(blocks):
         if signature.kid == kid:
             raise VerifyError(f"key {kid.hex()} has signed this ROOT already", "duplicate-signer")
-    signed = cbor.encode([payload] + blocks + [cose.sign1(payload, kid, sign, AAD, True)])
+    signed = cbor.encode([payload, *blocks, cose.sign1(payload, kid, sign, AAD, True)])
     _parse(signed)
     return signed
 
@@ -197,11 +200,11 @@ def merge(first: bytes, second: bytes) -> bytes:
         FormatError: malformed. VerifyError: two different documents (``root-version``), one key signed
             differently in both (``duplicate-signer``), or too many (``limit``, as of too many bytes).
     """
-    payload, _, blocks = _parse(first)
-    other, _, more = _parse(second)
+    payload, blocks = _parse(first)
+    other, more = _parse(second)
     if payload != other:
         raise VerifyError("these are two different ROOT documents", "root-version")
-    merged = cbor.encode([payload] + suit.merge_blocks(blocks, more, MAX_SIGNATURES))
+    merged = cbor.encode([payload, *suit.merge_blocks(blocks, more, MAX_SIGNATURES)])
     _parse(merged)
     return merged
 
@@ -287,21 +290,29 @@ def unsafe_read_servers(raw: "bytes | memoryview") -> "tuple[int, list[str], lis
 
 def signers_of(raw: bytes) -> "list[bytes]":
     """Return the kids of the signature blocks, unverified."""
-    return [signature.kid or b"" for signature in _parse(raw)[1]]
+    return [signature.kid or b"" for signature in _each(_parse(raw)[1])]
 
 
 def _read(raw: "bytes | memoryview", brief: bool, known: "Sequence[bytes]" = ()) -> Root:
     return Root(cbor.pairs(_parse(raw)[0]), brief, known)
 
 
-def _parse(raw: "bytes | memoryview") -> "tuple[bytes | memoryview, list[cose.Sign1], list[bytes]]":
-    """Return payload, signatures and their encodings: the payload, which is long, lies in ``raw``."""
+def _parse(raw: "bytes | memoryview") -> "tuple[bytes | memoryview, list[bytes | memoryview]]":
+    """Return payload and the encodings of signatures, all of which lie in ``raw``."""
     if len(raw) > MAX_ROOT:
         raise FormatError(f"ROOT of {len(raw)} bytes is longer than {MAX_ROOT}", "limit")
     parts = check.array(cbor.decode(memoryview(raw)), "ROOT", 1, 1 + MAX_SIGNATURES)
     payload = check.blob(parts[0], "ROOT payload", MAX_ROOT)
-    blocks = [check.bstr(part, "ROOT signature", None, 256) for part in parts[1:]]
-    return payload, [cose.parse_sign1(block, True) for block in blocks], blocks
+    blocks = [check.blob(part, "ROOT signature", 256) for part in parts[1:]]
+    for _ in _each(blocks):
+        pass  # all of them can be read
+    return payload, blocks
+
+
+def _each(blocks: "list[bytes | memoryview]") -> "Iterator[cose.Sign1]":
+    """Yield signatures one after the other: a small device has no room for all at once."""
+    for block in blocks:
+        yield cose.parse_sign1(block, True)
 
 
 def _revoked(value: object) -> "Iterator[bytearray]":
@@ -357,8 +368,8 @@ def _distinct(items: "list[Item]", what: str) -> "list[Item]":
 
 
 def _check(root: Root, raw: "bytes | memoryview", verify: "Verify") -> None:
-    payload, signatures, _ = _parse(raw)
-    suit.check_signatures(signatures, payload, AAD, root.role_keys(ROOT), root.threshold(ROOT), verify)
+    payload, blocks = _parse(raw)
+    suit.check_signatures(_each(blocks), payload, AAD, root.role_keys(ROOT), root.threshold(ROOT), verify)
 
 
 def _keys(value: object) -> "list[bytes]":

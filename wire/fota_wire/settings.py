@@ -123,16 +123,16 @@ class TrustStore:
         self,
         *,
         genesis_root: "bytes | memoryview",
-        server_ca: bytes,
-        device_cert: bytes,
+        server_ca: "bytes | memoryview",
+        device_cert: "bytes | memoryview",
         server_url: str,
         vendor_id: bytes,
         class_id: bytes,
         chip: str = "",
     ) -> None:
         self.genesis_root = check.blob(genesis_root, "genesis ROOT", 4096)
-        self.server_ca = check.bstr(server_ca, "server CA certificate", None, 2048)
-        self.device_cert = check.bstr(device_cert, "device certificate", None, 2048)
+        self.server_ca = check.blob(server_ca, "server CA certificate", 2048)
+        self.device_cert = check.blob(device_cert, "device certificate", 2048)
         self.server_url = check.tstr(server_url, "server URL")
         self.vendor_id = check.bstr(vendor_id, "vendor id", 16)
         self.class_id = check.bstr(class_id, "class id", 16)
@@ -166,8 +166,8 @@ def pack_trust_store(store: TrustStore, room: int = stm32l476.TRUST_STORE_SIZE) 
 
 
 def unpack_trust_store(raw: "bytes | memoryview") -> TrustStore:
-    """Return the trust store at the start of ``raw`` (flash behind it is not looked at). Of a view, the ROOT
-    in it is one too.
+    """Return the trust store at the start of ``raw`` (flash behind it is not looked at). Of a view, ROOT
+    and certificates in it are views, too.
 
     Raises:
         FormatError: missing or damaged.

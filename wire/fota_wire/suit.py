@@ -10,6 +10,8 @@ from fota_wire.suit_profile import SHA256, build_manifest, build_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
     from fota_wire.seams import Sign, Verify
 
 __all__ = [
@@ -36,44 +38,79 @@ class Manifest:
     """What a manifest says. Only :func:`open_envelope` returns a verified one.
 
     ``vendor_id``, ``class_id`` 16 bytes; ``digest`` 32 bytes and ``size`` in bytes of the whole image file;
-    ``uri`` relative to the server's ``/v1/``; ``sequence``; ``manifest_digest`` 32 bytes;
-    ``text`` {"vendor", "model", "version", ? "description"} or None when it was severed.
+    ``uri`` relative to the server's ``/v1/``; ``sequence``; ``manifest_digest`` 32 bytes. ``envelope``
+    returns the envelope where it lies now, or None if it is gone.
     """
 
-    def __init__(self, content: "suit_profile.Content", manifest_digest: bytes) -> None:
+    def __init__(
+        self,
+        content: "suit_profile.Content",
+        manifest_digest: bytes,
+        envelope: "Callable[[], bytes | memoryview | None]",
+    ) -> None:
         self.vendor_id = content.vendor_id
         self.class_id = content.class_id
         self.digest = content.digest
         self.size = content.size
         self.uri = content.uri
         self.sequence = content.sequence
-        self.text = content.text
         self.manifest_digest = manifest_digest
+        self.envelope = envelope
+
+    @property
+    def text(self) -> "dict[str, str] | None":
+        """{"vendor", "model", "version", ? "description"}, or None when it was severed or is gone. Read from
+        the envelope, and checked, at each look: a small device has no room for both. FormatError.
+        """
+        raw = self.envelope()
+        envelope = None if raw is None else parse_envelope(raw)
+        if envelope is None or envelope.manifest_digest != self.manifest_digest:
+            return None
+        text = suit_profile.parse_manifest(envelope.manifest, envelope.members).text
+        return None if text is None else suit_profile.parse_text(text)
 
 
 class Envelope:
     """A parsed and **unverified** envelope.
 
-    ``signed`` is D (what signatures cover), ``manifest_digest`` the digest in it, ``signatures`` [Sign1],
-    ``blocks`` their encodings, ``manifest`` the content of the manifest bstr, ``members`` {label: content}
-    of the rest.
+    ``signed`` is D (what signatures cover), ``manifest_digest`` the digest in it, ``blocks`` the encodings
+    of signatures, ``manifest`` the content of the manifest bstr, ``members`` {label: content} of the rest.
+    All but ``manifest_digest`` are views if that was parsed from a view.
     """
 
-    def __init__(self, signed: bytes, blocks: "list[bytes]", unsafe_draft: bool) -> None:
+    def __init__(
+        self, signed: "bytes | memoryview", blocks: "list[bytes | memoryview]", unsafe_draft: bool
+    ) -> None:
         self.signed = signed
         self.manifest_digest = suit_profile.digest_of(cbor.decode(signed), "authentication wrapper")
         self.blocks = blocks
-        self.signatures = [cose.parse_sign1(block, True, unsafe_draft) for block in blocks]
-        self.manifest = b""
-        self.members: dict[int, bytes] = {}
+        self._unsafe_draft = unsafe_draft
+        for _ in self.each_signature():
+            pass  # all of them can be read
+        self.manifest: bytes | memoryview = b""
+        self.members: dict[int, bytes | memoryview] = {}
+
+    @property
+    def signatures(self) -> "list[cose.Sign1]":
+        """The signatures, unverified."""
+        return list(self.each_signature())
+
+    def each_signature(self) -> "Iterator[cose.Sign1]":
+        """Yield them one after the other: a small device has no room for all at once."""
+        for block in self.blocks:
+            yield cose.parse_sign1(block, True, self._unsafe_draft)
 
 
-def manifest_digest(manifest: bytes) -> bytes:
+def manifest_digest(manifest: "bytes | memoryview") -> bytes:
     """Return SHA-256 over the encoded bstr of a manifest (its head included), 32 bytes."""
     return cbor.hash_bstr(manifest)
 
 
-def build_envelope(manifest: bytes, signatures: "list[bytes]", text: bytes | None = None) -> bytes:
+def build_envelope(
+    manifest: "bytes | memoryview",
+    signatures: "Sequence[bytes | memoryview]",
+    text: "bytes | memoryview | None" = None,
+) -> bytes:
     """Return an envelope around ``manifest``; ``signatures`` are encoded COSE_Sign1, none at first."""
     wrapper: list[object] = [_signed_part(manifest)]
     wrapper.extend(signatures)
@@ -91,7 +128,7 @@ def add_signature(raw: bytes, kid: bytes, sign: "Sign") -> bytes:
         VerifyError: this key has signed already; code ``duplicate-signer``.
     """
     envelope = parse_envelope(raw)
-    _read(envelope)
+    _read(envelope, raw)
     for signature in envelope.signatures:
         if signature.kid == kid:
             raise VerifyError(f"key {kid.hex()} has signed this envelope already", "duplicate-signer")
@@ -110,8 +147,8 @@ def merge(first: bytes, second: bytes) -> bytes:
             (``duplicate-signer``), or too many (``limit``).
     """
     envelope, other = parse_envelope(first), parse_envelope(second)
-    for part in (envelope, other):
-        _read(part)
+    _read(envelope, first)
+    _read(other, second)
     if envelope.signed != other.signed:
         raise VerifyError("these are two different manifests", "manifest-digest")
     blocks = merge_blocks(envelope.blocks, other.blocks, MAX_SIGNATURES)
@@ -119,7 +156,9 @@ def merge(first: bytes, second: bytes) -> bytes:
     return build_envelope(envelope.manifest, blocks, text)
 
 
-def merge_blocks(one: "list[bytes]", two: "list[bytes]", limit: int) -> "list[bytes]":
+def merge_blocks(
+    one: "Sequence[bytes | memoryview]", two: "Sequence[bytes | memoryview]", limit: int
+) -> "list[bytes | memoryview]":
     """Return the signature blocks of both, those of ``one`` first, each key's once.
 
     Raises:
@@ -153,32 +192,36 @@ def parse_envelope(raw: "bytes | memoryview", unsafe_draft: bool = False) -> Env
     """
     if len(raw) > MAX_ENVELOPE:
         raise FormatError(f"envelope is longer than {MAX_ENVELOPE} bytes", "limit")
-    tagged = cbor.decode(memoryview(raw), tags=(TAG_ENVELOPE,))
+    tagged = cbor.decode(raw, tags=(TAG_ENVELOPE,))
     if not isinstance(tagged, cbor.Tag):
         raise FormatError("not a SUIT envelope: tag 107 is missing", "suit-shape")
     optional = (16, 20, 23) if unsafe_draft else (suit_profile.TEXT,)
     members = check.fields(tagged.value, "envelope", (AUTHENTICATION, MANIFEST), optional)
-    wrapper = cbor.decode(check.bstr(members[AUTHENTICATION], "authentication wrapper", None, MAX_ENVELOPE))
+    wrapper = cbor.decode(check.blob(members[AUTHENTICATION], "authentication wrapper", MAX_ENVELOPE))
     parts = check.array(wrapper, "authentication wrapper", 1, 1 + MAX_SIGNATURES)
-    blobs = [check.bstr(part, "authentication block", None, 256) for part in parts]
+    blobs = [check.blob(part, "authentication block", 256) for part in parts]
     envelope = Envelope(blobs[0], blobs[1:], unsafe_draft)
-    envelope.manifest = check.bstr(members[MANIFEST], "manifest", None, MAX_ENVELOPE)
+    envelope.manifest = check.blob(members[MANIFEST], "manifest", MAX_ENVELOPE)
     for label, value in members.items():
         if isinstance(label, int) and label not in (AUTHENTICATION, MANIFEST):
-            envelope.members[label] = check.bstr(value, f"envelope member {label}", None, MAX_ENVELOPE)
+            envelope.members[label] = check.blob(value, f"envelope member {label}", MAX_ENVELOPE)
     if manifest_digest(envelope.manifest) != envelope.manifest_digest:
         raise VerifyError("manifest does not match the digest that was signed", "manifest-digest")
     return envelope
 
 
 def open_envelope(
-    raw: "bytes | memoryview", keys: "dict[bytes, bytes]", threshold: int, verify: "Verify"
+    raw: "bytes | memoryview",
+    keys: "dict[bytes, bytes]",
+    threshold: int,
+    verify: "Verify",
+    brief: bool = False,
 ) -> Manifest:
     """Return the manifest if at least ``threshold`` of ``keys`` {kid: x||y} signed it; the only way to get
     one.
 
     Blocks by keys outside ``keys`` do not count (a ROOT may have retired them); a wrong signature by a key of
-    ``keys`` refuses the whole envelope.
+    ``keys`` refuses the whole envelope. ``brief``: the text is held against its digest and not looked into.
 
     Raises:
         FormatError: malformed, or outside the profile.
@@ -188,13 +231,13 @@ def open_envelope(
     # (1) shape, limits, manifest digest
     envelope = parse_envelope(raw)
     # (2) k distinct signers
-    check_signatures(envelope.signatures, envelope.signed, b"", keys, threshold, verify)
+    check_signatures(envelope.each_signature(), envelope.signed, b"", keys, threshold, verify)
     # (3) only now look at what was signed
-    return _read(envelope)
+    return _read(envelope, raw, brief)
 
 
 def check_signatures(
-    signatures: "list[cose.Sign1]",
+    signatures: "Iterable[cose.Sign1]",
     payload: "bytes | memoryview",
     aad: bytes,
     keys: "dict[bytes, bytes]",
@@ -228,15 +271,17 @@ def unsafe_read_manifest(raw: bytes) -> Manifest:
         FormatError: malformed, or outside the profile.
         VerifyError: a digest inside does not match.
     """
-    return _read(parse_envelope(raw))
+    return _read(parse_envelope(raw), raw)
 
 
-def _read(envelope: Envelope) -> Manifest:
+def _read(envelope: Envelope, raw: "bytes | memoryview", brief: bool = False) -> Manifest:
     content = suit_profile.parse_manifest(envelope.manifest, envelope.members)
     if content.uri != "payload/" + content.digest.hex():
         raise FormatError("manifest: uri is not payload/<digest of the image>", "suit-uri")
-    return Manifest(content, envelope.manifest_digest)
+    if content.text is not None and not brief:
+        suit_profile.parse_text(content.text)
+    return Manifest(content, envelope.manifest_digest, lambda: raw)
 
 
-def _signed_part(manifest: bytes) -> bytes:
+def _signed_part(manifest: "bytes | memoryview") -> bytes:
     return cbor.encode([SHA256, manifest_digest(manifest)])

@@ -26,7 +26,9 @@ MAX_TEXT = 1024  # bytes of the text member: a small device reads it, too, in on
 
 
 class Content:
-    """Fields of a manifest, as in :class:`fota_wire.suit.Manifest` (which see for units)."""
+    """Fields of a manifest, as in :class:`fota_wire.suit.Manifest` (which see for units); ``text`` is what
+    :func:`parse_text` reads.
+    """
 
     def __init__(self, sequence: int) -> None:
         self.sequence = sequence
@@ -35,7 +37,7 @@ class Content:
         self.digest = b""
         self.size = 0
         self.uri = ""
-        self.text: dict[str, str] | None = None
+        self.text: bytes | memoryview | None = None
 
 
 def build_text(vendor: str, model: str, version: str, description: str | None = None) -> bytes:
@@ -69,7 +71,7 @@ def build_manifest(
     return cbor.encode(manifest)
 
 
-def member_digest(content: bytes) -> bytes:
+def member_digest(content: "bytes | memoryview") -> bytes:
     """Return SHA-256 over the encoded bstr of a severable member, 32 bytes."""
     return cbor.hash_bstr(content)
 
@@ -82,7 +84,7 @@ def digest_of(value: object, what: str) -> bytes:
     return check.bstr(parts[1], f"digest of {what}", 32)
 
 
-def check_severed(manifest: "dict[object, object]", members: "dict[int, bytes]") -> None:
+def check_severed(manifest: "dict[object, object]", members: "dict[int, bytes | memoryview]") -> None:
     """Return if every member beside the manifest matches the digest that the manifest holds for it.
 
     Raises:
@@ -95,8 +97,9 @@ def check_severed(manifest: "dict[object, object]", members: "dict[int, bytes]")
             raise VerifyError(f"envelope member {label} is not the one that was signed", "severed")
 
 
-def parse_manifest(raw: bytes, members: "dict[int, bytes]") -> Content:
-    """Return the fields of a manifest (content of its bstr) and of the envelope's other members.
+def parse_manifest(raw: "bytes | memoryview", members: "dict[int, bytes | memoryview]") -> Content:
+    """Return the fields of a manifest (content of its bstr), and the text of the envelope's other members:
+    held against its digest, not looked into.
 
     Raises:
         FormatError: anything outside the profile (``suit-...``).
@@ -119,7 +122,7 @@ def parse_manifest(raw: bytes, members: "dict[int, bytes]") -> Content:
     if TEXT in members:
         if len(members[TEXT]) > MAX_TEXT:
             raise FormatError(f"text of {len(members[TEXT])} bytes is longer than {MAX_TEXT}", "limit")
-        content.text = _text(members[TEXT])
+        content.text = members[TEXT]
     return content
 
 
@@ -158,10 +161,11 @@ def _sequence(value: object, what: str, expected: "tuple[int, ...]") -> "list[ob
 
 
 def _embedded(value: object, what: str) -> object:
-    return cbor.decode(check.bstr(value, what, None, 4096))
+    return cbor.decode(check.blob(value, what, 4096))
 
 
-def _text(raw: bytes) -> "dict[str, str]":
+def parse_text(raw: "bytes | memoryview") -> "dict[str, str]":
+    """Return {"vendor", "model", "version", ? "description"} of a text member. FormatError if malformed."""
     languages = check.fields(cbor.decode(raw), "text", ("en",))
     english = check.fields(languages["en"], "text", (COMPONENT,), (UPDATE_DESCRIPTION,))
     labels = check.fields(english[COMPONENT], "text of the component", (1, 2, 6))

@@ -11,6 +11,8 @@ import machine
 from fota_wire.errors import DeviceError
 from fota_wire.status import FL1
 
+SHORT = 64  # bytes
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -30,6 +32,12 @@ def view(self: "Flash", address: int, length: int) -> "memoryview":
     return seen
 
 
+def still(_self: "Flash", seen: "memoryview") -> bytes:
+    """Return what lies there as bytes, and yet no copy: good as long as nobody writes there."""
+    lies: bytes = flash.still(seen)
+    return lies
+
+
 def is_blank(self: "Flash", address: int) -> bool:
     """Return True if the page at the mapped ``address`` is wholly erased."""
     return bool(flash.is_blank(address, self.ROW.PAGE_SIZE))
@@ -45,12 +53,12 @@ def program(self: "Flash", address: int, data: "bytes | bytearray | memoryview")
 
 
 def read_page(self: "BankSlot", offset: int, length: int) -> bytes:
-    """Return ``length`` bytes at ``offset``; of a whole page a view, good until it is erased: a copy of each
-    would cost more than its hash.
+    """Return ``length`` bytes at ``offset``; of more than SHORT a view, good until they are erased: a copy of
+    each page would cost more than its hash, and the last of an image may find no memory.
     """
     self._inside(offset, length)
     page: bytes = flash.view(self._address + offset, length)
-    return page if length >= self.ROW.PAGE_SIZE else bytes(page)
+    return page if length > SHORT else bytes(page)
 
 
 def parts(i2c: "type[I2c]") -> "tuple[Any, ...]":

@@ -11,6 +11,7 @@ class ChipFlash(FlashU5):
 
     take_fault = chip_stm32.take_fault
     view = chip_stm32.view
+    still = chip_stm32.still
     is_blank = chip_stm32.is_blank
     program = chip_stm32.program
 

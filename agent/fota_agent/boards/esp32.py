@@ -107,8 +107,8 @@ class Esp32Board:
             raise DeviceError(f"factory data: {exc}", SE1) from exc
         self.vendor_id, self.class_id = trust.vendor_id, trust.class_id
         self.genesis_root, self.server_url = trust.genesis_root, trust.server_url
-        self.server_cas = list(der.split(trust.server_ca))
-        self.certificate = trust.device_cert
+        self.server_cas = [bytes(ca) for ca in der.split(trust.server_ca)]
+        self.certificate = bytes(trust.device_cert)
         self._running = esp32.Partition(esp32.Partition.RUNNING)
         self._slot = layout.SLOT_B if self._running.info()[1] == OTA_1 else layout.SLOT_A
         self._other = self._find(TYPE_APP, OTA_0 if self._slot == layout.SLOT_B else OTA_1, "the other slot")

@@ -101,8 +101,9 @@ class FlashBoard:
             raise DeviceError(f"factory data: {exc}", SE1) from exc
         self.vendor_id, self.class_id = trust.vendor_id, paired.class_id
         self.genesis_root, self.server_url = trust.genesis_root, trust.server_url
-        self.server_cas = list(der.split(trust.server_ca))
-        self.certificate = trust.device_cert
+        still = getattr(self._flash, "still", bytes)  # nobody writes there, so that no copy is needed
+        self.server_cas = [still(ca) for ca in der.split(trust.server_ca)]
+        self.certificate = still(trust.device_cert)
         self.max_counter_step, self.root_b = paired.max_step, paired.root_b
         self.store_size = self.ROW.AGENT_STORE_SIZE // COPIES - store.HEADER_SIZE
         running, other = self.slots()

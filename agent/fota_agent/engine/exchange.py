@@ -2,6 +2,7 @@
 
 from fota_agent.engine import telemetry
 from fota_agent.engine.actions import Claims
+from fota_agent.engine.state import LOST, lost_text
 from fota_wire import checkin
 from fota_wire.errors import VerifyError
 
@@ -11,7 +12,6 @@ if TYPE_CHECKING:
     from fota_agent.engine.trust import Trust
 
 NONCE_LIFE_MS = 300_000  # a handshake and the longest answer, on the slowest line
-LOST = "lost"  # code of an event; a boot that finds it keeps nothing that is published before ``open``
 TRIAL_ENDS = ("reverted", "rejected")  # codes of events that a rollout waits for
 INTERVAL_MAX_S = 7 * 86_400
 
@@ -101,7 +101,7 @@ class Exchange:
         for event in [event for event in state.events if event[0] == LOST]:
             self._lost += int(event[1].split()[0])
             state.events.remove(event)
-        state.add_event(LOST, f"{self._lost} events and values, for want of memory")
+        state.add_event(LOST, lost_text(self._lost))
         self._lost = 0
 
     def accept(self, answer: "checkin.Response") -> None:

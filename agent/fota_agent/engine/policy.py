@@ -75,7 +75,7 @@ def open_manifest(
     """
     # (1) k distinct RELEASE keys signed it
     keys, threshold = root.role_keys(roots.RELEASE), root.threshold(roots.RELEASE)
-    manifest = suit.open_envelope(envelope, keys, threshold, verify)
+    manifest = suit.open_envelope(envelope, keys, threshold, verify, True)
     # (2) it is the one assigned
     if order and (manifest.manifest_digest, manifest.sequence) != (order.manifest_digest, order.sequence):
         raise VerifyError("manifest is not the one that was assigned", "mix-and-match")

@@ -15,9 +15,10 @@ MAGIC = 0x53474146  # "FAGS"
 HEADER = "<IIII"  # magic | sequence | length of the data | CRC-32 of the first three and the data
 HEADER_SIZE = 16
 MAX_DATA = 8192
-BLOCK = 256
+BLOCK = 64  # bytes at once: a heap in pieces may have no more
 MAX_EVENTS = 16
 MAX_DETAIL = 64
+LOST = "lost"  # code of an event; a boot that finds it keeps nothing that is published before `Exchange.open`
 KEYS = 20  # the field of ``keys``
 
 
@@ -26,7 +27,7 @@ class State:
 
     ``roots``: the ROOT steps after the genesis ROOT, in order; ``envelope``: the newest verified manifest
     envelope, or None; both may be views of where the store lies; ``lent``: the envelope is one of the answer
-    that brought it, until it is saved;
+    that brought it, until it is saved from there or copied;
     ``new_roots``: the steps that the last answer brought, as they lie in it, until they are saved;
     ``installed``: manifest digest of the last image that was completely written, or None;
     ``writing``: (manifest digest, slot) of an image whose pages are being written into an erased slot, or
@@ -105,25 +106,26 @@ class State:
 
     def rest_in(self, raw: memoryview) -> None:
         """Let go of the copies in memory of what lies in ``raw`` now: it was saved there, and stays there
-        until something else was saved elsewhere.
+        until something else was saved elsewhere. An envelope that there was no room for comes again.
         """
-        stored = decode(raw)
-        self.roots, self.new_roots = stored.roots, []
-        if stored.envelope is not None:
-            self.envelope, self.lent = stored.envelope, False
+        for field, value in cbor.pairs(raw):  # all of it, decoded at once, may find no memory
+            if field == 2:
+                self.roots, self.new_roots = _roots(value), []
+            elif field == 3:
+                self.envelope, self.lent = _envelope(value), False
+                return
 
 
-def decode(raw: "bytes | memoryview") -> State:
-    """Return the state of ``State.parts``. FormatError if malformed."""
-    body = check.fields(
-        cbor.decode(raw), "agent state", (1, 2, 3, 4, 5, 6, 7, 8, 9), (10, 11, 12, 13, 14, KEYS)
-    )
+def decode(raw: "bytes | memoryview", brief: bool = False) -> State:
+    """Return the state of ``State.parts``. ``brief``: without what waits for the server, but one event that
+    says how much that was: for want of memory. FormatError if malformed.
+    """
+    body = dict(cbor.pairs(raw, (9, 10) if brief else ()))
+    check.fields(body, "agent state", (1, 2, 3, 4, 5, 6, 7, 8, 9), (10, 11, 12, 13, 14, KEYS))
     if body[1] != 1:
         raise FormatError("agent state: format is not 1", "state-format")
     state = State()
-    state.roots = [check.blob(item, "ROOT", 4096) for item in check.array(body[2], "ROOT steps", 0, 64)]
-    if body[3] is not None:
-        state.envelope = check.blob(body[3], "envelope", 4096)
+    state.roots, state.envelope = _roots(body[2]), _envelope(body[3])
     state.installed = _optional(body[4], "installed", 32)
     state.writing = _mark(body[5], "writing")
     state.failed = _mark(body[7], "failed")
@@ -133,17 +135,31 @@ def decode(raw: "bytes | memoryview") -> State:
         state.pending = (digest, slot, check.uint(pending[2], "campaign"))
     state.keys = _optional(body.get(KEYS), "keys", None)
     state.nonce = _optional(body[8], "nonce", 16)
+    if brief:
+        state.add_event(
+            LOST, lost_text(check.uint(body[9], "events") + check.uint(body.get(10, 0), "values"))
+        )
+    else:
+        _waiting(body, state)
+    state.time = check.uint(body.get(11, 0), "time")
+    state.haste = check.uint(body.get(12, 0), "haste", 255)
+    state.sequence = check.uint(body.get(13, 0), "sequence")
+    state.server = check.uint(body.get(14, 0), "server")
+    return state
+
+
+def _waiting(body: "dict[object, object]", state: State) -> None:
     for item in check.array(body[9], "events", 0, MAX_EVENTS):
         pair = check.array(item, "event", 2, 2)
         state.events.append((check.tstr(pair[0], "event code", 32), check.tstr(pair[1], "event detail")))
     values = check.array(body.get(10, []), "telemetry", 0, MAX_DATA)
     state.telemetry = telemetry.sound(values)[-telemetry.MAX_VALUES :]
     state.lost = len(values) - len(state.telemetry)
-    state.time = check.uint(body.get(11, 0), "time")
-    state.haste = check.uint(body.get(12, 0), "haste", 255)
-    state.sequence = check.uint(body.get(13, 0), "sequence")
-    state.server = check.uint(body.get(14, 0), "server")
-    return state
+
+
+def lost_text(count: int) -> str:
+    """Return the detail of an event LOST."""
+    return f"{count} events and values, for want of memory"
 
 
 def size_of(parts: "list[bytes | memoryview]") -> int:
@@ -207,6 +223,14 @@ def _clip(detail: str) -> str:
     while len(detail.encode()) > MAX_DETAIL:
         detail = detail[: len(detail) - 1]
     return detail
+
+
+def _roots(value: object) -> "list[bytes | memoryview]":
+    return [check.blob(item, "ROOT", 4096) for item in check.array(value, "ROOT steps", 0, 64)]
+
+
+def _envelope(value: object) -> "bytes | memoryview | None":
+    return None if value is None else check.blob(value, "envelope", 4096)
 
 
 def _optional(value: object, what: str, size: "int | None") -> "bytes | None":

@@ -21,7 +21,7 @@ STORE = 65_536  # bytes of memory, where the device does not say
 
 
 class Trust:
-    """The newest ROOT, ``root``, and ``held``: the manifest digest of the stored envelope, or None.
+    """The newest ROOT, ``root``, and ``held``: the manifest digest of the stored envelope.
 
     What proves good is kept in ``state``.
 
@@ -36,7 +36,12 @@ class Trust:
         self._genesis = roots.unsafe_read_root(identity.genesis_root).version
         self._root: roots.Root | None = None
         self.root  # noqa: B018  a genesis ROOT that is none ends it here
-        self.held = policy.held_digest(state.envelope)
+        self._held = policy.held_digest(state.envelope)
+
+    @property
+    def held(self) -> "bytes | None":
+        """The manifest digest of the stored envelope; None if there is none, or it is no good."""
+        return None if self._state.envelope is None else self._held
 
     @property
     def root(self) -> "roots.Root":
@@ -103,9 +108,9 @@ class Trust:
         try:
             manifest = policy.open_manifest(envelope or b"", self.root, self._identity, self._verify, order)
         except FotaError:
-            self.held = None  # ROOT may have moved on: let the server send it anew
+            self._held = None  # ROOT may have moved on: let the server send it anew
             raise
-        self._keep(envelope or b"", manifest.manifest_digest)
+        self._keep(envelope or b"", manifest)
         return manifest
 
     def open_offered(self, envelope: "bytes | memoryview") -> "suit.Manifest":
@@ -119,21 +124,13 @@ class Trust:
                 f"sequence {manifest.sequence} is not above {self._state.sequence}, installed last",
                 "rollback",
             )
-        self._keep(envelope, manifest.manifest_digest)
+        self._keep(envelope, manifest)
         return manifest
 
-    def _keep(self, envelope: "bytes | memoryview", manifest_digest: bytes) -> None:
+    def _keep(self, envelope: "bytes | memoryview", manifest: "suit.Manifest") -> None:
         state = self._state
         if state.envelope != envelope:
-            state.envelope = None  # makes room
-            try:
-                state.envelope = bytes(envelope)
-            except MemoryError:
-                state.envelope, state.lent = envelope, True
-            state.dirty = True
-        self.held = manifest_digest
-
-    def forget_envelope(self) -> None:
-        """The stored envelope goes: the server is to send it again."""
-        self._state.envelope = self.held = None
-        self._state.lent = False
+            state.envelope, state.lent = envelope, isinstance(envelope, memoryview)
+            state.dirty = state.dirty or not state.lent
+        manifest.envelope = lambda: state.envelope
+        self._held = manifest.manifest_digest

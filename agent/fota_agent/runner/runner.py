@@ -1,7 +1,7 @@
 """Carries out what the engine decides: network, flash, crypto element, journal. No decision is made here."""
 
 from fota_agent.engine import actions
-from fota_agent.engine.engine import Engine
+from fota_agent.engine.engine import STARVED, Engine
 from fota_agent.engine.state import State
 from fota_agent.engine.state import decode as decode_state
 from fota_agent.runner import epoch
@@ -29,6 +29,7 @@ LONGEST_SLEEP_MS = 200  # so that ``check_in`` and ``publish`` from elsewhere ar
 
 
 KEEP_MS = 60_000  # a connection that nobody needs for longer is closed
+GASP_MS = 1_000  # until the next try of a step that had no memory for its failure either
 UNSAVED_TRIES = 3  # a trial is not asked for while the store cannot be written, this many times
 SAVE_MS = 1_800_000  # between two writes of the store that nothing depends on: flash wears; boards may differ
 
@@ -76,6 +77,8 @@ class Runner:
         self._untaken: list[tuple[str, int, str]] = []
         self._asked = False
         self._unsaved = 0
+        self._crowded = False  # the store had no room for the manifest that the answer brought
+        self._cramped = hasattr(board, "longest_answer")  # nor has memory, for a copy of anything in it
         self._saved_at = board.ticks_ms()
         self._save_ms = getattr(board, "save_ms", SAVE_MS)
         self._epoch_done = False  # tried in this boot
@@ -100,6 +103,8 @@ class Runner:
             actions.REQUEST: self._request,
             actions.REBOOT: self._reboot,
         }
+        self._last_resort = actions.Action(actions.REBOOT)  # made while there is memory
+        self._gasps = 0
         self._action = self.engine.start(board.ticks_ms())
         if self.engine.outcome:
             hooks.log(self.engine.outcome)
@@ -124,6 +129,24 @@ class Runner:
         """Do one thing, of a download at most one page; return the milliseconds until there is something to
         do again, 0 for at once.
         """
+        try:
+            wait_ms = self._step()
+            self._gasps = 0
+        except MemoryError:  # for dealing with a failure, too
+            wait_ms = self._gasp()
+        return wait_ms
+
+    def _gasp(self) -> int:
+        """Try the same step again; some times, and then begin anew, in the end without telling anybody."""
+        self._gasps += 1
+        if self._gasps == STARVED:
+            self._action = self._last_resort
+        elif self._gasps > STARVED:
+            self.rebooting = True
+            self._board.reset()
+        return GASP_MS
+
+    def _step(self) -> int:
         outcome, wait_ms = self.engine.outcome, 0
         try:
             self._save_if_due()
@@ -192,30 +215,37 @@ class Runner:
         """Save what has changed since the last time, urgent or not. False if that is not possible now."""
         self._take()
         state = self.engine.state
-        if state.dirty:
+        if state.dirty or state.lent:
             state.dirty = state.urgent = False
             self._saved_at = self._now()
             try:
                 lies = self._board.save_store(state.parts(self._board.store_size))
                 if lies is not None:
+                    lent = state.lent
                     state.rest_in(lies)
+                    self._crowded = lent and state.envelope is None
             except Exception as exc:
                 state.dirty = True  # the disk may have room later
                 self._say_once(f"agent store not written: {exc}")
         return not state.dirty
 
     def _let_go(self) -> None:
-        """Keep nothing in the answer, whose place is needed. New ROOT steps that were not saved from there
-        are copied, if there is room; a manifest that there was no room for comes again.
+        """Keep nothing in the answer, whose place is needed. What was not saved from there is copied, if
+        there is room, or comes again: the manifest at once, ROOT steps after the next boot.
         """
         state = self.engine.state
         new, state.new_roots = state.new_roots, []
+        lent = state.envelope if state.lent else None
+        if state.lent:
+            state.envelope, state.lent = None, False
+        if self._cramped:
+            return
         try:
             state.roots += [bytes(step) for step in new]
+            if lent is not None and not self._crowded:
+                state.envelope = bytes(lent)
         except MemoryError:
-            self._say_once("no memory for ROOT steps: they come again after the next boot")
-        if state.lent:
-            self.engine.trust.forget_envelope()
+            self._say_once("no memory for what the server sent: it comes again")
 
     def rest_for(self, wait_ms: int) -> None:
         """Sleep for at most that long, between two steps."""
@@ -238,7 +268,8 @@ class Runner:
 
     def _take(self) -> None:
         while self._untaken:
-            self.engine.queue(self._untaken.pop(0))
+            self.engine.queue(self._untaken[0])
+            self._untaken.pop(0)
 
     def _say_once(self, line: str) -> None:
         if line != self._said:
@@ -445,7 +476,12 @@ class Runner:
     def _load(self) -> State:
         try:
             raw = self._board.load_store()
-            state = State() if raw is None else decode_state(raw)
+            try:
+                state = State() if raw is None else decode_state(raw)
+            except MemoryError:
+                state = decode_state(raw or b"", True)
+        except MemoryError:
+            raise  # a boot that knows nothing of its keys and its trial would write that over them
         except Exception as exc:
             self._hooks.log(f"agent store ignored: {exc}")
             return State()
@@ -472,7 +508,7 @@ class Runner:
         self._take()
         state = self.engine.state
         due = state.dirty and self._now() - self._saved_at >= self._save_ms
-        if state.urgent or state.new_roots or due:
+        if state.urgent or state.new_roots or due or (state.lent and not self._crowded):
             self.save()
         self._let_go()
 

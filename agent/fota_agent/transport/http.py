@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 MAX_HEAD = 8192
 HEAD_DEADLINE_MS = 150_000  # it may be in one TLS record with all that follows (`transport.patience`)
-PIECE = 512
+PIECE = 128  # bytes of a head at once
 
 
 class HttpTransport:

@@ -186,10 +186,10 @@ class _View:
             parse_url(store.server_url)
             self._chip.read_url(store.server_url)
         with self._finding("the server's CA"):
-            for certificate in der_certificates(store.server_ca, "its certificate"):
+            for certificate in der_certificates(bytes(store.server_ca), "its certificate"):
                 require_ca(certificate, SERVER_CA, certificate.subject.rfc4514_string(), self._at)
         with self._finding("the device's certificate"):
-            self._look_at_certificate(store.device_cert)
+            self._look_at_certificate(bytes(store.device_cert))
         with self._finding("the genesis ROOT"):
             self._look_at_root(roots.open_genesis(store.genesis_root, verify), page)
         if page is not None and store.class_id != page.class_id:

@@ -32,6 +32,18 @@ static mp_obj_t flash_view(mp_obj_t address_in, mp_obj_t length_in) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(flash_view_obj, flash_view);
 
+/* still(view) -> bytes of what view() shows, where it lies: TLS takes certificates as bytes only. */
+static mp_obj_t flash_still(mp_obj_t view_in) {
+  mp_buffer_info_t seen;
+  mp_get_buffer_raise(view_in, &seen, MP_BUFFER_READ);
+  mp_obj_str_t *lies = mp_obj_malloc(mp_obj_str_t, &mp_type_bytes);
+  lies->data = seen.buf;
+  lies->len = seen.len;
+  lies->hash = qstr_compute_hash(lies->data, lies->len);
+  return MP_OBJ_FROM_PTR(lies);
+}
+static MP_DEFINE_CONST_FUN_OBJ_1(flash_still_obj, flash_still);
+
 /* read(address, length) -> bytes of flash or RAM. A torn unit shows in ecc_fault(). */
 static mp_obj_t flash_read(mp_obj_t address_in, mp_obj_t length_in) {
   const uint32_t address = (uint32_t)mp_obj_get_int_truncated(address_in);
@@ -97,6 +109,7 @@ static const mp_rom_map_elem_t table[] = {
     {MP_ROM_QSTR(MP_QSTR___name__), MP_ROM_QSTR(MP_QSTR_flash)},
     {MP_ROM_QSTR(MP_QSTR_read), MP_ROM_PTR(&flash_read_obj)},
     {MP_ROM_QSTR(MP_QSTR_view), MP_ROM_PTR(&flash_view_obj)},
+    {MP_ROM_QSTR(MP_QSTR_still), MP_ROM_PTR(&flash_still_obj)},
     {MP_ROM_QSTR(MP_QSTR_is_blank), MP_ROM_PTR(&flash_is_blank_obj)},
     {MP_ROM_QSTR(MP_QSTR_ecc_fault), MP_ROM_PTR(&flash_ecc_fault_obj)},
     {MP_ROM_QSTR(MP_QSTR_program), MP_ROM_PTR(&flash_program_obj)},

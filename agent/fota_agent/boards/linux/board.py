@@ -42,8 +42,8 @@ class LinuxBoard:
         self.device_id = gateway.device_id
         self.vendor_id, self.class_id = trust.vendor_id, trust.class_id
         self.genesis_root, self.server_url = trust.genesis_root, trust.server_url
-        self.server_cas = list(der.split(trust.server_ca))
-        self.certificate = trust.device_cert
+        self.server_cas = [bytes(ca) for ca in der.split(trust.server_ca)]
+        self.certificate = bytes(trust.device_cert)
         self.max_counter_step = gateway.max_step
         self.slot_size = gateway.slot_size
         self.proxy = gateway.updates.get("proxy")
