@@ -135,7 +135,7 @@ def test_longest_address_and_certificate_hold_and_a_full_queue_keeps_no_update_a
 def publish_root(world, before):
     """Publish the longest ROOT after ``before``, by eight of eight; return it."""
     cas = four_cas(world, 1)  # there is no room for longer names
-    raw = longest_root(world, before, cas, signers=EIGHT, releasers=RELEASERS, k=(8, 4))
+    raw = longest_root(world, before, cas, signers=EIGHT, releasers=RELEASERS, k=(8, 2))
     raw = signed(world, raw, EIGHT)
     assert len(raw) == roots.MAX_ROOT
     file = world.folder / f"root-{before.version + 1}.cbor"
