@@ -12,7 +12,7 @@ from fota_agent.engine.state import decode as decode_state
 from fota_agent.engine.trial import TRIAL_MS
 from fota_wire import cbor, journal, layout, status
 from fota_wire import root as roots
-from fota_wire.checkin import LEAST_ANSWER
+from fota_wire.checkin import LEAST_ANSWER, MAX_RESPONSE
 from fota_wire.chips import stm32l476
 from fota_wire.errors import NO_MEMORY, DeviceError, TransportError, VerifyError
 
@@ -147,6 +147,13 @@ def test_size_of_the_whole_slot_fits_and_one_byte_more_does_not(world):
         ask(engine)
         action = engine.response(10, world.answer(NONCE, release))
         assert (action.kind == actions.COMPARE_RUNNING) is fits
+
+
+def test_nonce_outlives_a_handshake_and_the_longest_answer_at_256_bytes_per_second(world):
+    engine = world.engine()
+    ask(engine)
+    arrived_ms = (6 * 1024 + MAX_RESPONSE) * 1000 // 256
+    assert engine.response(arrived_ms, world.answer(NONCE, world.v2)).kind == actions.COMPARE_RUNNING
 
 
 def test_answer_counts_once_and_not_after_its_nonce_expired(world):
