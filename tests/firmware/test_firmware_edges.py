@@ -10,9 +10,9 @@ import sqlite3
 
 import chip_world
 import pytest
+from crowd import Crowd
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from crowd import Crowd
 from longest import (
     EIGHT,
     LOOPBACK,
@@ -45,8 +45,8 @@ GOT_OVER = {DEFAULT: 1, "stm32u585": 0}  # by the next try: how the heap is brok
 
 @pytest.fixture(scope="module", params=[DEFAULT, "stm32u585"])
 def world(request, elf, tmp_path_factory):
-    """A chip that finds its server by the longest address, shows the longest certificate, and gets the longest
-    ASSIGNMENTs.
+    """A chip that finds its server by the longest address, shows the longest certificate, and gets the
+    longest ASSIGNMENTs.
     """
     world = chip_world.ChipWorld(tmp_path_factory.mktemp("edges"), request.param)
     world.make_keys()
