@@ -188,7 +188,7 @@ def add_signature(raw: bytes, kid: bytes, sign: "Sign") -> bytes:
     for signature in _each(blocks):
         if signature.kid == kid:
             raise VerifyError(f"key {kid.hex()} has signed this ROOT already", "duplicate-signer")
-    signed = cbor.encode([payload, *blocks, cose.sign1(payload, kid, sign, AAD, True)])
+    signed = cbor.encode([payload] + blocks + [cose.sign1(payload, kid, sign, AAD, True)])
     _parse(signed)
     return signed
 
@@ -204,7 +204,7 @@ def merge(first: bytes, second: bytes) -> bytes:
     other, more = _parse(second)
     if payload != other:
         raise VerifyError("these are two different ROOT documents", "root-version")
-    merged = cbor.encode([payload, *suit.merge_blocks(blocks, more, MAX_SIGNATURES)])
+    merged = cbor.encode([payload] + suit.merge_blocks(blocks, more, MAX_SIGNATURES))
     _parse(merged)
     return merged
 
