@@ -32,7 +32,8 @@ static mp_obj_t flash_view(mp_obj_t address_in, mp_obj_t length_in) {
 }
 static MP_DEFINE_CONST_FUN_OBJ_2(flash_view_obj, flash_view);
 
-/* still(view) -> bytes of what view() shows, where it lies: TLS takes certificates as bytes only. */
+/* still(view) -> bytes of what view() shows, where it lies: TLS takes certificates as bytes only.
+ */
 static mp_obj_t flash_still(mp_obj_t view_in) {
   mp_buffer_info_t seen;
   mp_get_buffer_raise(view_in, &seen, MP_BUFFER_READ);
