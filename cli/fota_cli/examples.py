@@ -31,6 +31,7 @@ EXAMPLES = {
     "server init": "server init --data /srv/fota --keys keys --root root.cbor",
     "server migrate": "server migrate --data /srv/fota",
     "server openapi": "server openapi --plane operator",
+    "server prune": "server prune --data /srv/fota --withdrawn-for 90 --dry-run",
     "server restore": "server restore /backup/fota-1 --data /srv/fota",
     "server run": "server run --data /srv/fota",
     "server signer": "server signer --assign-key assign.pem --socket /run/fota-signer/socket",

@@ -36,7 +36,11 @@ FORMAT = 1
 _NAMES = re.compile(
     r"config\.json|fota\.db|keys/[A-Za-z0-9][A-Za-z0-9._-]*|artifacts/[0-9a-f]{2}/[0-9a-f]{64}"
 )
-_DIGESTS = "SELECT file_digest FROM releases UNION SELECT digest FROM ddi_files"
+_DIGESTS = (
+    "SELECT file_digest FROM releases WHERE pruned_at IS NULL UNION SELECT digest FROM ddi_files"
+    " WHERE release_id IN (SELECT id FROM releases WHERE pruned_at IS NULL)"
+)
+_DIGESTS_OF_BEFORE = "SELECT file_digest FROM releases UNION SELECT digest FROM ddi_files"
 _COUNTS = ("devices", "retirements", "releases", "rollouts", "tokens", "audit")
 
 
@@ -188,7 +192,9 @@ def _content(path: Path) -> tuple[dict[str, int], list[str]]:
                 name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0]  # noqa: S608 - ours
                 for name in _COUNTS
             }
-            digests = connection.execute(_DIGESTS).fetchall()
+            columns = [row[1] for row in connection.execute("PRAGMA table_info(releases)")]
+            query = _DIGESTS if "pruned_at" in columns else _DIGESTS_OF_BEFORE
+            digests = connection.execute(query).fetchall()
     except sqlite3.Error as exc:
         raise VerifyError(f"the database is damaged: {exc}", "damaged") from exc
     return rows, [digest for (digest,) in digests]

@@ -105,6 +105,8 @@ def check_release(
 def store_release(connection: Connection, release: Release, root: roots.Root, actor: str) -> bool:
     """Insert a checked release; return False if this very manifest is published already.
 
+    One whose file was pruned is published by that again, and withdrawn no more.
+
     A version is published once in its class, under a sequence above all before it, and a class is for one
     chip. A release that no device may get any more, and none has taken, does not count: it can be replaced.
 
@@ -115,8 +117,9 @@ def store_release(connection: Connection, release: Release, root: roots.Root, ac
     table = schema.releases
     query = RELEASES.where(table.c.class_id == release.class_id.hex())
     rows = connection.execute(query).mappings().all()
-    if any(row["manifest_digest"] == release.manifest_digest.hex() for row in rows):
-        return False
+    for row in rows:
+        if row["manifest_digest"] == release.manifest_digest.hex():
+            return row["pruned_at"] is not None and _bring_back(connection, release, actor)
     _require_same_chip(connection, rows, release, root)
     newest = max((row["sequence"] for row in rows), default=-1)
     for row in rows:
@@ -152,6 +155,15 @@ def store_release(connection: Connection, release: Release, root: roots.Root, ac
     record_audit(
         connection, actor, "release.publish", release.version, manifest_digest=release.manifest_digest.hex()
     )
+    return True
+
+
+def _bring_back(connection: Connection, release: Release, actor: str) -> bool:
+    _require_vacant(connection, release)
+    table, digest = schema.releases, release.manifest_digest.hex()
+    back = {"pruned_at": None, "withdrawn_at": None, "withdrawn_by": None}
+    connection.execute(update(table).where(table.c.manifest_digest == digest).values(**back))
+    record_audit(connection, actor, "release.publish", release.version, manifest_digest=digest, again=True)
     return True
 
 
@@ -218,14 +230,17 @@ def set_withdrawn(connection: Connection, name: str, withdrawn: bool, actor: str
 
     Raises:
         InputError: as for ``find_release``.
-        VerifyError: it is so already, or its version was published anew meanwhile.
+        VerifyError: it is so already, its version was published anew meanwhile, or its file was pruned.
     """
     release, table = find_release(connection, name), schema.releases
-    query = select(table.c.withdrawn_at).where(table.c.id == release.id)
-    if (connection.execute(query).scalar_one() is not None) == withdrawn:
+    query = select(table.c.withdrawn_at, table.c.pruned_at).where(table.c.id == release.id)
+    row = connection.execute(query).one()
+    if (row.withdrawn_at is not None) == withdrawn:
         state = "withdrawn already" if withdrawn else "not withdrawn"
         raise VerifyError(f"release {release.version} is {state}", "withdrawn")
     if not withdrawn:
+        if row.pruned_at is not None:
+            raise VerifyError(f"the file of release {release.version} was pruned: publish it again", "pruned")
         _require_vacant(connection, release)
     change = {"withdrawn_at": now() if withdrawn else None, "withdrawn_by": actor if withdrawn else None}
     connection.execute(update(table).where(table.c.id == release.id).values(**change))
@@ -249,12 +264,17 @@ def _require_vacant(connection: Connection, release: Release) -> None:
 
 
 def unreferenced(connection: Connection, digests: Collection[str]) -> set[str]:
-    """Return those of these file digests that no release needs; none at all if nothing is published."""
-    table, free = schema.releases, set(digests)
+    """Return those of these file digests that no release needs; none at all if nothing is published.
+
+    A pruned release needs none: neither its own file, nor what was attached to it for DDI devices.
+    """
+    table, of_ddi, free = schema.releases, schema.ddi_files, set(digests)
     if not connection.execute(select(func.count()).select_from(table)).scalar_one():
         return set()
-    free -= set(connection.execute(select(schema.ddi_files.c.digest)).scalars())
-    return free - set(connection.execute(select(table.c.file_digest)).scalars())
+    kept = table.c.pruned_at.is_(None)
+    attached = select(of_ddi.c.digest).join(table, table.c.id == of_ddi.c.release_id).where(kept)
+    free -= set(connection.execute(attached).scalars())
+    return free - set(connection.execute(select(table.c.file_digest).where(kept)).scalars())
 
 
 def list_releases(connection: Connection, root: roots.Root, after: int, limit: int) -> list[dict[str, Any]]:

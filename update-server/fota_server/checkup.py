@@ -90,13 +90,16 @@ def _audit(connection: Connection, report: Report) -> None:
 
 
 def _named(connection: Connection) -> tuple[list[Named], list[Named]]:
-    """Return version and digest of the file of each release, and of each attached one for DDI devices."""
-    releases = "SELECT version, file_digest FROM releases ORDER BY id"
+    """Return version and digest of each release's file that is kept, and of each attached for DDI devices."""
+    columns = {column["name"] for column in inspect(connection).get_columns("releases")}
+    kept = "pruned_at IS NULL" if "pruned_at" in columns else "1 = 1"  # a database of before has none
+    releases = "SELECT version, file_digest FROM releases WHERE {} ORDER BY id"
     attached = (
         "SELECT version, digest FROM ddi_files JOIN releases ON releases.id = release_id"
-        " WHERE attached_by IS NOT NULL ORDER BY releases.id"
+        " WHERE attached_by IS NOT NULL AND {} ORDER BY releases.id"
     )
-    first, second = ([(a, b) for a, b in connection.execute(text(sql))] for sql in (releases, attached))
+    queries = (text(sql.format(kept)) for sql in (releases, attached))
+    first, second = ([(a, b) for a, b in connection.execute(query)] for query in queries)
     return first, second
 
 

@@ -130,6 +130,11 @@ def _logins(connection: Connection) -> None:
     add_column(connection, schema.tokens.c.login)
 
 
+def _pruned(connection: Connection) -> None:
+    """The file of a withdrawn release may go; of those that there are none has."""
+    add_column(connection, schema.releases.c.pruned_at)
+
+
 def _create_indices(connection: Connection, *names: str) -> None:
     for index in (*schema.rollouts.indexes, *schema.targets.indexes):
         if index.name in names:
@@ -140,7 +145,7 @@ STEPS: tuple[Step, ...] = (
     *(_tokens_expire, _new_tables, _roles, _audit_chain, _orders_end, _waves, _filters),
     *(_forgiven, _new_tables, _new_tables, _scoped_tokens),
     *(_new_tables, _new_tables),  # changes; webhooks
-    *(_persons, _logins),
+    *(_persons, _logins, _pruned),
 )
 """Append only."""
 

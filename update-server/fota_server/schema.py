@@ -64,6 +64,7 @@ releases = Table(
     Column("published_by", String(64), nullable=False),
     Column("withdrawn_at", BigInteger),  # null: devices can be given it
     Column("withdrawn_by", String(64)),
+    Column("pruned_at", BigInteger),  # null: its file is kept; of withdrawn ones alone
     Index("releases_image", "image_hash"),
     Index("releases_version", "class_id", "version"),
 )

@@ -74,6 +74,7 @@ _RELEASE: dict[str, Any] = {
     "published_by": TEXT,
     "withdrawn_at": maybe(MOMENT),
     "withdrawn_by": maybe(TEXT),
+    "pruned_at": maybe(MOMENT),
     "chip": maybe(TEXT),
     "barred": maybe(TEXT),
     "hardware": many(TEXT),

@@ -1,6 +1,7 @@
 """``fota server backup | restore | migrate | check``: what keeps a server alive beyond its machine."""
 
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fota_wire.errors import VerifyError
-from fota_wire.host_options import BACKUP, FOLDER, JSON, SERVER, Command, OneOf
+from fota_wire.host_options import BACKUP, FOLDER, JSON, SERVER, Command, OneOf, Whole
 
 if TYPE_CHECKING:
     from fota_server.backup import Summary
@@ -109,6 +110,52 @@ def migrate(data: Path) -> None:
         finally:
             database.close()
     click.echo(f"the database of {data} has schema {SCHEMA_VERSION}")
+
+
+@click.command(cls=Command)
+@_data
+@click.option(
+    "--withdrawn-for",
+    "days",
+    metavar="DAYS",
+    type=Whole(1, 3650),
+    default=30,
+    show_default=True,
+    help="How long a release has to have been withdrawn.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would go, and leave it.")
+@JSON
+def prune(data: Path, days: int, dry_run: bool, as_json: bool) -> None:
+    """Delete the files of releases that were withdrawn long ago: no device can be given them.
+
+    A server may be running. The releases stay, in lists and in what devices confirmed; 'fota release publish'
+    brings a file back.
+    """
+    from fota_server.bucket import open_artifacts
+    from fota_server.config import load_config
+    from fota_server.migrations import require_current
+    from fota_server.prune import candidates
+    from fota_server.prune import prune as take
+    from fota_server.service import open_database
+
+    config = load_config(data, {})
+    database = open_database(config.database_url, data)
+    try:
+        database.transact(require_current)
+        if dry_run:
+            gone = database.transact(candidates, days)
+        else:
+            gone = take(database, open_artifacts(config), days, "server-cli")
+    finally:
+        database.close()
+    if as_json:
+        click.echo(json.dumps({"pruned": [asdict(one) for one in gone], "dry_run": dry_run}))
+        return
+    for one in gone:
+        at = datetime.fromtimestamp(one.withdrawn_at, UTC)
+        click.echo(f"{one.version:<20} withdrawn {at:%Y-%m-%d}  {one.size} bytes")
+    size = sum(one.size for one in gone)
+    click.echo(f"{len(gone)} releases, {size} bytes: " + ("nothing was deleted" if dry_run else "deleted"))
 
 
 @click.command(cls=Command)
