@@ -7,14 +7,17 @@ from fleet_world import Fleet, device_id
 from server_world import Keys
 from sqlalchemy import Connection
 
-from fota_server import checkins, facts, hand_out
+from fota_server import facts, hand_out, heard, judging
 from fota_server.device_plane import payload_asked
 from fota_server.quick import Statement
 
 HOT = {
-    "what is known of devices": checkins._TWINS,
+    "what is known of devices": judging.TWINS,
     "what was heard of them": facts._CONTACT,
     "what they reported": facts._FACTS,
+    "that they were heard": heard._SEEN,
+    "that they said the same": heard._REPORTED,
+    "and attested it": heard._ATTESTED,
     "how far they are": facts._MOVED,
     "the stop for everything": hand_out._SETTINGS,
     "open waves": hand_out._GATES,
@@ -48,5 +51,5 @@ def test_no_statement_of_a_check_in_or_a_range_reads_a_whole_table(fleet: Fleet,
 @pytest.mark.parametrize("number", [1, 2, 3, 5, 8, 33])
 def test_a_list_of_any_length_finds_each_of_its_rows_once(fleet: Fleet, number: int) -> None:
     wanted = [device_id(n) for n in range(number)]
-    rows = fleet.database.transact(lambda c: checkins._TWINS.rows(c, ids=[*wanted, "nobody"]))
+    rows = fleet.database.transact(lambda c: judging.TWINS.rows(c, ids=[*wanted, "nobody"]))
     assert sorted(row.id for row in rows) == wanted

@@ -42,6 +42,10 @@ class Catalog:
                 self._by_id[row["id"]] = release_of(row)
         return {release_id: self._by_id[release_id] for release_id in wanted}
 
+    def known(self, release_id: int) -> Release | None:
+        """Return a release that was asked for before."""
+        return self._by_id.get(release_id)
+
 
 def release_of(row: RowMapping) -> Release:
     """Return the release in a row of `RELEASES`."""

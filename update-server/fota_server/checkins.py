@@ -1,72 +1,36 @@
-"""Check-ins against the database: all that wait at one moment share one transaction.
+"""Check-ins against the database: all that wait at one moment are a batch.
 
-One read, one decision each, a few bulk writes and one commit serve a whole batch, so the disk's sync time
-limits how long an answer takes, and not how many are given. An answer leaves only after its facts are on the
-disk.
+Who says nothing new is answered by what one read has found. For the others one more read, one decision each,
+a few bulk writes and one commit serve the whole batch, so the disk's sync time limits how long an answer
+takes, and not how many are given: it leaves only after its facts are on the disk.
 """
 
 import asyncio
 import logging
 import secrets
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, select
-
-from fota_server import answers, hand_out, orders, request_id, schema
-from fota_server.admission import KEY_COLUMNS, Forbidden, key_order, refuse
-from fota_server.allowance import Allowance
+from fota_server import answers, request_id
+from fota_server.admission import Forbidden
 from fota_server.catalog import Catalog
 from fota_server.crypto import Assigner
-from fota_server.database import Database
-from fota_server.decide import GIVEN_UP, ON_TRIAL, RolloutState, Target, TargetState, Twin, judge
-from fota_server.facts import Judged, store
+from fota_server.database import Database, DatabaseUnavailable
+from fota_server.facts import Judged
+from fota_server.heard import FLUSH_S, MAX_KEPT, Heard
 from fota_server.identity import Identity
+from fota_server.judging import MAX_BATCH, TWINS, Judging, Question, failed_rollouts
 from fota_server.metrics import BATCH, CHECKINS
-from fota_server.quick import Statement
+from fota_server.quick import open_reader
 from fota_server.trust import TrustChain, fits
 from fota_wire.checkin import MAX_ROOT_STEPS, Request
-from fota_wire.errors import FotaError
-from fota_wire.host_crypto import verify
+from fota_wire.errors import FotaError, StorageError
 
 log = logging.getLogger("fota.server")
 
-MAX_BATCH = 256
+AT_ONE_GO = 32  # that are judged before others have a turn of the event loop
 MAX_WAITING = 8192
-
-
-_devices, _targets, _rollouts = schema.devices, schema.targets, schema.rollouts
-_TWINS = Statement(
-    select(
-        _devices.c.id,
-        _devices.c.public_key,
-        _devices.c.revoked,
-        schema.retirements.c.at.label("retired_at"),
-        *KEY_COLUMNS,
-        _devices.c.report_nonce,
-        _devices.c.confirmed_hash,
-        _devices.c.running_hash,
-        _devices.c.settled_digest,
-        _targets.c.id.label("target_id"),
-        _targets.c.rollout_id,
-        _targets.c.release_id,
-        _targets.c.state,
-        _targets.c.reason,
-        _targets.c.rank,
-        _rollouts.c.paused,
-        _rollouts.c.state.label("rollout_state"),
-        schema.releases.c.withdrawn_at,
-    )
-    .outerjoin(schema.retirements, schema.retirements.c.device_id == _devices.c.id)
-    .outerjoin(schema.device_keys, schema.device_keys.c.device_id == _devices.c.id)
-    .outerjoin(_targets, _devices.c.target_id == _targets.c.id)
-    .outerjoin(_rollouts, _targets.c.rollout_id == _rollouts.c.id)
-    .outerjoin(schema.releases, _targets.c.release_id == schema.releases.c.id)
-    .where(_devices.c.id.in_(bindparam("ids", expanding=True)))
-)
-"""All that the decision over the devices ``ids`` looks at."""
 
 
 class Busy(FotaError):
@@ -79,17 +43,18 @@ class Mistake(FotaError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What the operator of the server chose. Times in seconds."""
+    """What the operator of the server chose. Times in seconds. ``flush_s``: how long what is not new stays
+    unwritten.
+    """
 
     auto_admission: bool = True
     interval_s: int = 300
     assignment_valid_s: int = 3600
+    flush_s: float = FLUSH_S
 
 
 @dataclass(slots=True)
-class _Waiting:
-    identity: Identity
-    request: Request
+class _Waiting(Question):
     answer: asyncio.Future[bytes]
     asked_as: str  # the id of its request
 
@@ -111,12 +76,16 @@ class CheckIns:
         on_failure: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
-        self._catalog = catalog
         self._trust = trust
         self._signer = signer
         self._policy = policy
         self._clock = clock
         self._on_failure = on_failure
+        self._reader = open_reader(database)
+        self._heard = Heard()
+        self._judging = Judging(catalog, trust, policy.auto_admission, self._heard)
+        self._flush: asyncio.TimerHandle | None = None
+        self._flush_due = False
         self._queue: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -130,6 +99,10 @@ class CheckIns:
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+            await self._write_heard()
+        if self._flush:
+            self._flush.cancel()
+        self._reader.close()
         while self._queue:
             _fail(self._queue.popleft(), Busy("the server is stopping; try again"))
 
@@ -138,7 +111,7 @@ class CheckIns:
         return len(self._queue)
 
     async def answer(self, identity: Identity, request: Request) -> bytes:
-        """Return the response body to one check-in, its facts stored.
+        """Return the response body to one check-in, what was new in it stored.
 
         Raises:
             Forbidden: the device may not check in.
@@ -159,14 +132,12 @@ class CheckIns:
         while True:
             await self._wake.wait()
             await self._serve_batch(self._next_batch())
+            if self._flush_due or len(self._heard) >= MAX_KEPT:
+                await self._write_heard()
 
     async def _serve_batch(self, batch: dict[str, _Waiting]) -> None:
         try:
-            for waiting, answer in await self._process(batch):
-                if isinstance(answer, FotaError):
-                    _fail(waiting, answer)
-                elif not waiting.answer.done():
-                    waiting.answer.set_result(answer)
+            await self._process(batch)
         except FotaError as exc:
             for waiting in batch.values():
                 _fail(waiting, exc)
@@ -174,7 +145,8 @@ class CheckIns:
             # A mistake of ours over what one device said: the others of its batch do not pay for it.
             if len(batch) > 1:
                 for device_id, waiting in batch.items():
-                    await self._serve_batch({device_id: waiting})
+                    if not waiting.answer.done():
+                        await self._serve_batch({device_id: waiting})
                 return
             for waiting in batch.values():
                 with request_id.about(waiting.asked_as):
@@ -203,106 +175,59 @@ class CheckIns:
             self._wake.clear()
         return batch
 
-    async def _process(self, batch: dict[str, _Waiting]) -> list[tuple[_Waiting, bytes | FotaError]]:
+    async def _process(self, batch: dict[str, _Waiting]) -> None:
+        """Answer who says nothing new, then the others, once it is on the disk."""
         if not batch:
-            return []
+            return
         now = self._clock()
-        found = await self._database.write(self._judge_all, list(batch.values()), now)
-        if _failed(found):
+        old: dict[str, Judged | Forbidden] = {}
+        rows = await self._reader.rows(TWINS, ids=list(batch))
+        for start in range(0, len(rows), AT_ONE_GO):
+            if start:
+                await asyncio.sleep(0)
+            old |= self._judging.look(rows[start : start + AT_ONE_GO], batch, now)
+        if len(self._heard) and self._flush is None:
+            self._flush = asyncio.get_running_loop().call_later(self._policy.flush_s, self._have_flushed)
+        await self._answer(batch, old, now)
+        news = {device_id: waiting for device_id, waiting in batch.items() if device_id not in old}
+        if not news:
+            return
+        found = await self._database.write(self._judging.decide, news, now)
+        self._heard.forget(found)
+        BATCH.observe(len(news))
+        if failed_rollouts(found.values()):
             self._on_failure()
-        BATCH.observe(len(batch))
-        for outcome, count in Counter(map(_outcome, found)).items():
+        await self._answer(batch, found, now)
+
+    async def _answer(
+        self, batch: Mapping[str, _Waiting], found: Mapping[str, Judged | Forbidden], now: int
+    ) -> None:
+        for outcome, count in Counter(map(_outcome, found.values())).items():
             CHECKINS.labels(outcome).inc(count)
-        judged = _judged(found)
-        payloads = [self._payload(item, now) for item in judged]
-        sharing = [item.request.shares for item in judged]
-        signed = iter(await self._signer.assignments(payloads, sharing))
-        return [
-            (waiting, item if isinstance(item, FotaError) else self._respond(item, next(signed)))
-            for waiting, item in zip(batch.values(), found, strict=True)
-        ]
+        judged = [(batch[key], item) for key, item in found.items() if isinstance(item, Judged)]
+        for key, item in found.items():
+            if isinstance(item, Forbidden):
+                _fail(batch[key], item)
+        payloads = [self._payload(item, now) for _, item in judged]
+        sharing = [item.request.shares for _, item in judged]
+        signed = await self._signer.assignments(payloads, sharing) if judged else []
+        for (waiting, item), assignment in zip(judged, signed, strict=True):
+            if not waiting.answer.done():
+                waiting.answer.set_result(self._respond(item, assignment))
 
-    def _judge_all(self, connection: Connection, batch: list[_Waiting], now: int) -> list[Judged | Forbidden]:
-        """Store the facts of a batch, and return what was made of each check-in."""
-        rows = _TWINS.rows(connection, ids=[one.identity.device_id for one in batch])
-        releases = self._catalog.get(connection, {row.release_id for row in rows if row.target_id})
-        twins = {row.id: (row, _target(row, releases) if row.target_id else None) for row in rows}
-        going = {target.rollout_id for _, target in twins.values() if target and _may_be_given(target)}
-        # Who was given something speaks first: if that pauses a rollout, nobody else is given it now.
-        pending = {
-            key: target.release.id
-            for key, (_, target) in twins.items()
-            if target and target.state is TargetState.PENDING
-        }
-        left = hand_out.allowance(connection, going, pending.items(), now)
-        left.zones = hand_out.zones(connection, left, twins)
-        of = {one.identity.device_id: one for one in batch}
-        found = {
-            key: self._judge(one.identity, one.request, twins, left)
-            for key, one in of.items()
-            if key not in pending
-        }
-        failed = _failed(found.values())
-        if failed:
-            store(connection, _judged(found.values()), now)
-            left.stopped |= {
-                number for number in sorted(failed) if orders.stop_failed(connection, number, now)
-            }
-        given = {
-            key: self._judge(one.identity, one.request, twins, left)
-            for key, one in of.items()
-            if key in pending
-        }
-        everybody = found | given
-        store(connection, _judged((given if failed else everybody).values()), now)
-        hand_out.store(connection, left)
-        return [everybody[key] for key in of]
+    def _have_flushed(self) -> None:
+        self._flush, self._flush_due = None, True
+        self._wake.set()
 
-    def _judge(
-        self,
-        identity: Identity,
-        request: Request,
-        twins: Mapping[str, tuple[Any, Target | None]],
-        left: Allowance,
-    ) -> Judged | Forbidden:
-        row, target = twins.get(identity.device_id, (None, None))
-        refusal = refuse(row, identity, self._policy.auto_admission)
-        if refusal:
-            return refusal
-        if target:
-            zone = left.zones.get(identity.device_id)
-            who = identity.device_id, target.release.id
-            held = left.why_not(who, target.rollout_id, row.rank, target.release.file_size, zone)
-            target = replace(target, held=held, paused=target.paused or left.halted)
-        twin = Twin(
-            device_id=identity.device_id,
-            report_nonce=row.report_nonce if row else None,
-            confirmed_hash=_digest(row.confirmed_hash) if row else None,
-            target=target,
-            running_hash=_digest(row.running_hash) if row else None,
-            settled=_digest(row.settled_digest) if row else None,
-        )
-        verdict = judge(
-            twin,
-            request,
-            identity.public_key,
-            self._trust.current,
-            verify,
-            identity.attestation,
-            len(self._steps(request)) or MAX_ROOT_STEPS,
-        )
-        if target and _was_given(target.state, verdict.target_state):
-            left.take(target.rollout_id, target.release.file_size)
-        return Judged(
-            identity=identity,
-            request=request,
-            twin=twin,
-            verdict=verdict,
-            is_new=row is None,
-            nonce=secrets.token_bytes(16),
-            pinned=row.public_key if row and row.public_key else identity.public_key,
-            key_order=key_order(row, identity, left.now),
-        )
+    async def _write_heard(self) -> None:
+        """Write what was heard; what cannot be written now is tried again with the next."""
+        self._flush_due = False
+        if not len(self._heard):
+            return
+        try:
+            self._heard.forget(await self._database.write(self._heard.store))
+        except (DatabaseUnavailable, StorageError) as exc:
+            log.warning("when devices were heard is not written yet: %s", exc)
 
     def _payload(self, item: Judged, now: int) -> bytes:
         request, wanted, root = item.request, item.verdict.wanted, self._trust.current
@@ -345,34 +270,6 @@ class CheckIns:
         return base - spread + secrets.randbelow(2 * spread + 1)
 
 
-def _target(row: Any, releases: dict[int, Any]) -> Target:  # noqa: ANN401 - a driver's row
-    return Target(
-        id=row.target_id,
-        rollout_id=row.rollout_id,
-        release=releases[row.release_id],
-        state=TargetState(row.state),
-        reason=row.reason,
-        paused=bool(row.paused),
-        withdrawn=row.withdrawn_at is not None,
-        cancelling=row.rollout_state == RolloutState.CANCELLING,
-    )
-
-
-def _judged(items: Iterable[Judged | Forbidden]) -> list[Judged]:
-    return [item for item in items if isinstance(item, Judged)]
-
-
-def _failed(items: Iterable[Judged | Forbidden]) -> set[int]:
-    """Return the rollouts of which a device has just failed."""
-    return {
-        target.rollout_id
-        for item in _judged(items)
-        if (target := item.twin.target)
-        and item.verdict.target_state in GIVEN_UP
-        and target.state not in GIVEN_UP
-    }
-
-
 def _outcome(item: Judged | Forbidden) -> str:
     """Return what `metrics.CHECKINS` calls it."""
     if isinstance(item, Forbidden):
@@ -380,19 +277,6 @@ def _outcome(item: Judged | Forbidden) -> str:
     if item.request.report is None:
         return "quiet"
     return "report-refused" if item.verdict.report is None else "accepted"
-
-
-def _may_be_given(target: Target) -> bool:
-    """A check-in may put the device on trial, which it is not yet: pending, or back from a confirmed run."""
-    return target.state in (TargetState.PENDING, TargetState.CONFIRMED)
-
-
-def _was_given(before: TargetState, after: TargetState | None) -> bool:
-    return before not in ON_TRIAL and after is TargetState.OFFERED
-
-
-def _digest(text: str | None) -> bytes | None:
-    return bytes.fromhex(text) if text else None
 
 
 def _fail(waiting: _Waiting, exc: FotaError) -> None:

@@ -102,6 +102,14 @@ def _setting_options(command: Any) -> Any:  # noqa: ANN401 - a decorator of clic
             },
         ),
         (
+            ("--workers",),
+            {
+                "metavar": "N",
+                "type": Whole(1, 64),
+                "help": "Processes that serve devices on the one port; the first serves operators, too [1].",
+            },
+        ),
+        (
             ("--log",),
             {"type": OneOf("text", "json"), "help": "Lines of the log: words, or an object each [text]."},
         ),

@@ -4,6 +4,7 @@ DIR/config.json  files and settings        DIR/fota.db         the database
 DIR/keys/        copies made by ``init``   DIR/artifacts/      image files by digest
 DIR/lock         held while running        DIR/operator.token  first token, mode 0600
 DIR/server.json  URLs while running     DIR/cache/          of artifacts in a bucket
+DIR/turn         held by whichever of several processes writes
 """
 
 import ipaddress
@@ -11,7 +12,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -25,6 +26,8 @@ FILES = ("tls_cert", "tls_key", "device_ca", "root", "assign_key")
 
 MAX_CONNECTIONS = 500_000
 """As many as a configuration may ask for; the open files of the process may allow less."""
+
+MAX_WORKERS = 64
 
 EVERYWHERE = frozenset(("0.0.0.0", "::"))  # noqa: S104 - compared, not listened on
 _NAME = re.compile(r"(?=.*[A-Za-z][A-Za-z0-9-]*$)[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
@@ -95,6 +98,7 @@ class ServerConfig:
     keep_changes_days: int = 30  # what streams and webhooks tell (changes.py)
     log: str = "text"  # or "json"
     oidc: str = ""  # file of whom an identity provider's word makes (oidc.py); empty: nobody
+    workers: int = 1  # processes that serve devices on one port
     ddi_tenant: str = ""  # what hawkBit's clients call it; empty: their API is not served
     front: str = ""
     front_user: str = ""
@@ -194,12 +198,29 @@ def _check_limits(config: ServerConfig) -> None:
         ("newcomers_per_address", 0, config.newcomers or config.device_connections or MAX_CONNECTIONS),
         ("connections_per_device", 1, 1024),
         ("keep_changes_days", 1, 3650),
+        ("workers", 1, MAX_WORKERS),
         ("artifacts_cache", 1, 1 << 30),
     ):
         value = getattr(config, name)
         if not low <= value <= high:
             place = config.data / "config.json"
             raise InputError(f"{place}: {name} is {value}; it has to be {low} to {high}")
+
+
+def settings_of(config: ServerConfig) -> dict[str, Any]:
+    """Return ``config`` as JSON has it, for a process of ours."""
+    values = asdict(config) | {"image_keys": list(map(str, config.image_keys))}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+
+def config_of(settings: Mapping[str, Any]) -> ServerConfig:
+    """Return what `settings_of` was made of."""
+    types: dict[str, object] = {field.name: field.type for field in fields(ServerConfig)}
+    values: dict[str, Any] = {
+        name: Path(value) if types[name] is Path else value for name, value in settings.items()
+    }
+    values["image_keys"] = tuple(map(Path, settings["image_keys"]))
+    return ServerConfig(**values)
 
 
 def database_url(data: Path) -> str | None:

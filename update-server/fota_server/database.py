@@ -5,6 +5,8 @@ on the database. A coroutine has it run whole on a worker thread and waits once 
 """
 
 import asyncio
+import fcntl
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -137,16 +139,34 @@ def _sqlite_begin(connection: Any) -> None:  # noqa: ANN401 - sqlalchemy's event
     pooled.execute("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
+@contextmanager
+def _turn(path: Path | None) -> Iterator[None]:
+    if path is None:
+        yield
+        return
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    except OSError as exc:
+        raise StorageError(f"{path}: {exc.strerror}") from exc
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
 class Database:
     """Transactions over an engine; every driver error leaves as ``DatabaseUnavailable``.
 
     Writes have a thread of their own, which takes them first come, first served: who plans for many keeps
     nobody waiting longer than for a page. Reads go on beside it. On PostgreSQL the servers that share a
-    database take turns, too.
+    database take turns, too; processes that share a SQLite file by the lock on the file ``turn``: SQLite's
+    own waiting is to look again, later and later, and who comes often comes first.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, turn: Path | None = None) -> None:
+        self.engine = engine
+        self._turn = turn
         self.url = engine.url
         self._reader = engine.execution_options(**{READ_ONLY: True})
         self._writers = ThreadPoolExecutor(1, "writer")
@@ -180,7 +200,8 @@ class Database:
         """As ``write``, here and now: for whoever has no event loop."""
         begun = perf_counter()
         try:
-            return self._transact(self._engine, work, *args, **kwargs)
+            with _turn(self._turn):
+                return self._transact(self.engine, work, *args, **kwargs)
         finally:
             WRITE_SECONDS.observe(perf_counter() - begun)
 
@@ -215,7 +236,7 @@ class Database:
         """Wait for the transactions under way, and close all connections."""
         self._writers.shutdown()
         self._readers.shutdown()
-        self._engine.dispose()
+        self.engine.dispose()
 
 
 def unavailable(exc: Exception, url: URL) -> FotaError:

@@ -28,6 +28,10 @@ _OF_REPORT = (
     *("report_at", "installed_digest", "settled_digest", "running_hash", "running_version", "running_slot"),
     *("state", "sec_cnt", "floor", "reset_cause", "confirmed_hash"),
 )
+_MOMENTS = {"device", "last_seen", "report_at", "report_nonce"}
+"""What each check-in changes that says nothing new."""
+KNOWN = tuple(schema.devices.c[name] for name in (*_OF_CONTACT, *_OF_REPORT) if name not in _MOMENTS)
+"""What `is_news` compares."""
 _CONTACT = Statement(_change(schema.devices, "device", *_OF_CONTACT))
 _FACTS = Statement(_change(schema.devices, "device", *_OF_CONTACT, *_OF_REPORT))
 _MOVED = Statement(
@@ -53,6 +57,23 @@ class Judged:
     nonce: bytes
     pinned: bytes
     key_order: int
+
+
+def is_news(item: Judged, row: Any, now: int) -> bool:  # noqa: ANN401 - a driver's row
+    """Tell whether a check-in leaves more than when it was and the nonce of the next report; ``row``: what is
+    known of the device (`KNOWN`), None: nothing.
+    """
+    verdict, report = item.verdict, item.verdict.report
+    if row is None or row.report_nonce is None or item.request.telemetry or _target_change(item, now):
+        return True
+    if item.request.report is not None and report is None:
+        return True
+    if report and (report.events or verdict.newly_confirmed):
+        return True
+    if verdict.attested and verdict.attested.counter != row.attested_counter:
+        return True
+    found = _facts(item, report, now) if report else _contact(item, now)
+    return any(value != getattr(row, name) for name, value in found.items() if name not in _MOMENTS)
 
 
 def store(connection: Connection, judged: list[Judged], now: int) -> None:

@@ -126,6 +126,8 @@ _GATES = Statement(
     .outerjoin(_spent, _spent.c.rollout_id == _rollouts.c.id)
     .where(_rollouts.c.id.in_(bindparam("ids", expanding=True)), _rollouts.c.policy.is_not(None))
 )
+HALTED = select(_meta.c.value).where(_meta.c.key == HALT).scalar_subquery()
+"""Null: nothing is halted."""
 _COUNT = select(func.count()).select_from(_targets).where(text(schema.ON_TRIAL))
 
 

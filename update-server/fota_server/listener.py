@@ -253,8 +253,8 @@ def _logged(app: ASGIApp, name: str) -> ASGIApp:
     return logged
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Return a listening TCP socket; port 0 takes a free one.
+def bind(host: str, port: int, *, share: bool = False) -> socket.socket:
+    """Return a listening TCP socket; port 0 takes a free one. ``share``: it is one of several on the port.
 
     Raises:
         InputError: ``host`` is no address of this machine. StorageError: the port cannot be had.
@@ -265,6 +265,8 @@ def bind(host: str, port: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(address)
         sock.setblocking(False)
     except OSError as exc:

@@ -1,9 +1,9 @@
 """How often one device may ask: a stolen one, with its key, is slowed down to what an honest one needs. Pure.
 
-A check-in costs the server ten times what a range of a payload costs, so they count 10 and 1; a handshake
-counts 5, though whose it was is known when it is over: what is asked next waits for it. A device may ask for
-1,200 at once (a release in ranges of 4 KiB, many check-ins of a person at work on it), and for 20 a second
-after that. It is not refused: its answers come later.
+A check-in that is written costs the server many times what a range of a payload costs, so they count 10 and
+1, whatever the check-in says; a handshake counts 5, though whose it was is known when it is over: what is
+asked next waits for it. A device may ask for 1,200 at once (a release in ranges of 4 KiB, many check-ins of a
+person at work on it), and for 20 a second after that. It is not refused: its answers come later.
 """
 
 from dataclasses import dataclass, field

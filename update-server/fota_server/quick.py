@@ -4,20 +4,25 @@ SQLAlchemy describes a statement and knows how each database spells it; to run i
 check-in more than the database does. Nor is a thread in between where none is needed: a range of 4 KiB asks
 the database whether this device may have it, each time anew, so that a revocation counts at once. SQLite
 answers in 0.02 ms, from the event loop: the answer stands in pages that are in memory, and in WAL mode no
-reader waits for a writer. PostgreSQL is asked as for any other read.
+reader waits for a writer. PostgreSQL is asked by threads that each keep a connection: one way there and back.
 """
 
+import asyncio
 import sqlite3
+import threading
 from collections import namedtuple
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Dialect, Select, Update
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.exc import SQLAlchemyError
 
-from fota_server.database import Database, sqlite_path, sqlite_url, unavailable
+from fota_server.database import READERS, Database, sqlite_path, sqlite_url, unavailable
 
 _SQLITE = sqlite.dialect(paramstyle="named")
 
@@ -89,6 +94,13 @@ class Reader(Protocol):
             DatabaseUnavailable: the database failed.
         """
 
+    async def rows(self, statement: Statement, **parameters: object) -> list[Any]:
+        """Return all rows.
+
+        Raises:
+            DatabaseUnavailable: the database failed.
+        """
+
     def close(self) -> None:
         """Read no more."""
 
@@ -96,19 +108,48 @@ class Reader(Protocol):
 def open_reader(database: Database) -> Reader:
     """Return the quickest reader of a database."""
     path = sqlite_path(database.url)
-    return _Pooled(database) if path is None else _OnTheLoop(path)
+    return _Aside(database) if path is None else _OnTheLoop(path)
 
 
-class _Pooled:
+class _Aside:
+    """Each thread has a connection of its own, on which a statement is prepared once and is a transaction."""
+
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self._engine = database.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._url = database.url
+        self._threads = ThreadPoolExecutor(READERS, "quick")
+        self._mine = threading.local()
+        self._all: list[Connection] = []
 
     async def first(self, statement: Statement, **parameters: object) -> Any:  # noqa: ANN401 - as it was asked for
-        rows = await self._database.read(lambda c: statement.rows(c, **parameters))
+        rows = await self.rows(statement, **parameters)
         return rows[0] if rows else None
 
+    async def rows(self, statement: Statement, **parameters: object) -> list[Any]:
+        job = partial(self._rows, statement, parameters)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, job)
+
+    def _rows(self, statement: Statement, parameters: dict[str, object]) -> list[Any]:
+        old: Connection | None = getattr(self._mine, "connection", None)
+        try:
+            if old is not None:
+                try:
+                    return statement.rows(old, **parameters)
+                except self._engine.dialect.loaded_dbapi.Error:
+                    old.invalidate()  # it may have died while it was idle: once more, by a new one
+                    old.close()
+                    self._all.remove(old)
+                    self._mine.connection = None
+            new = self._mine.connection = self._engine.connect()
+            self._all.append(new)
+            return statement.rows(new, **parameters)
+        except (SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error) as exc:
+            raise unavailable(exc, self._url) from exc
+
     def close(self) -> None:
-        pass
+        self._threads.shutdown()
+        for connection in self._all:
+            connection.close()
 
 
 class _OnTheLoop:
@@ -121,12 +162,17 @@ class _OnTheLoop:
             raise unavailable(exc, self._url) from exc
 
     async def first(self, statement: Statement, **parameters: object) -> Any:  # noqa: ANN401 - as it was asked for
+        rows = await self.rows(statement, **parameters)
+        return rows[0] if rows else None
+
+    async def rows(self, statement: Statement, **parameters: object) -> list[Any]:
+        values, sizes = _spread(parameters)
+        text, constants = statement.spelled(_SQLITE, **sizes)
         try:
-            text, constants = statement.spelled(_SQLITE)
-            found = self._connection.execute(text, constants | parameters).fetchone()
+            found = self._connection.execute(text, constants | values).fetchall()
         except sqlite3.Error as exc:
             raise unavailable(exc, self._url) from exc
-        return None if found is None else statement.row(*found)
+        return [statement.row(*row) for row in found]
 
     def close(self) -> None:
         self._connection.close()

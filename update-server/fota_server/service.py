@@ -11,21 +11,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from socket import socket
 
 from sqlalchemy import Connection, func, insert, select
 
 from fota_server import changes, device_plane, operator_plane, schema, tls, webhooks
 from fota_server.assign_socket import AssignSocket
 from fota_server.bucket import open_artifacts
-from fota_server.catalog import Catalog
 from fota_server.certificates import TlsFiles, read_aside, read_tls_files, utc_now
-from fota_server.checkins import CheckIns, Policy
 from fota_server.chips import learn_chips
 from fota_server.config import ServerConfig
 from fota_server.connection import Limits
 from fota_server.crypto import Assigner, load_assign_signer
 from fota_server.database import Database, DatabaseUnavailable, now, open_engine, read_url, sqlite_path
-from fota_server.ddi_plane import DdiPlane
+from fota_server.device_side import DeviceSide
 from fota_server.door import Room
 from fota_server.front import Front, bind_front
 from fota_server.handshake import Patience
@@ -34,15 +33,13 @@ from fota_server.oidc import Provider, read_settings
 from fota_server.operator_events import EventHandlers
 from fota_server.planner import Planner
 from fota_server.presented import Presented
-from fota_server.quick import open_reader
-from fota_server.refusals import Refusals
-from fota_server.retirement import Retired, ids_beside
 from fota_server.root_check import server_dangers
 from fota_server.standing import Standing
 from fota_server.tokens import create_token
 from fota_server.trust import TrustChain
 from fota_server.webhook_work import Sender
 from fota_server.whole import checkpoint, mark_running, require_whole
+from fota_server.workers import Workers
 from fota_wire.errors import FotaError, InputError, StorageError, VerifyError
 from fota_wire.files import read_input, take_lock, write_atomic
 from fota_wire.host_crypto import load_public_key, refuse_example_key
@@ -52,7 +49,6 @@ log = logging.getLogger("fota.server")
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared, not listened on
 MAX_FILES, OWN_FILES = 65536, 128
 HOUSE_S = 60
-FOLLOW_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +80,18 @@ def data_lock(data: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def open_database(config_url: str | None, data: Path) -> Database:
-    """Return the database of a data folder, or the one that the configuration names."""
-    return Database(open_engine(read_url(config_url, data)))
+def open_database(config_url: str | None, data: Path, *, shared: bool = False) -> Database:
+    """Return the database of a data folder, or the one that the configuration names. ``shared``: several
+    processes of this machine write to it.
+    """
+    url = read_url(config_url, data)
+    return Database(open_engine(url), data / "turn" if shared and sqlite_path(url) else None)
+
+
+def load_trust(connection: Connection) -> TrustChain:
+    """Return the chain of ROOT documents of a database that was begun."""
+    query = select(schema.roots.c.raw).order_by(schema.roots.c.version)
+    return TrustChain(list(connection.execute(query).scalars()))
 
 
 def prepare(config: ServerConfig, database: Database, genesis: bytes) -> TrustChain:
@@ -174,7 +179,7 @@ async def serve(
     path = sqlite_path(read_url(config.database_url, config.data))
     if path:
         require_whole(path, config.data, accept_loss=accept_loss)
-    database = open_database(config.database_url, config.data)
+    database = open_database(config.database_url, config.data, shared=config.workers > 1)
     try:
         trust = prepare(config, database, read_input(config.root, 4096))
         trust.require_assign_key(signer)
@@ -203,41 +208,44 @@ class _Service:
         self._trust = trust
         self._tls_files = tls_files
         self._reading: asyncio.Task[None] | None = None
-        auto = config.admission == "auto"
-        policy = Policy(auto_admission=auto, interval_s=config.interval_s)
         artifacts = self._artifacts = open_artifacts(config)
         artifacts.prepare()
-        self._retired, self._refusals = Retired(), Refusals()
         self._planner = Planner(database, trust)
-        wake = self._planner.wake
-        catalog = Catalog()
-        self._checkins = CheckIns(database, catalog, trust, signer, policy, now, wake)
-        self._reader = open_reader(database)
-        of_devices = device_plane.DevicePlane(
-            database, self._checkins, artifacts, self._refusals, self._reader, auto
+        self._sockets = (
+            *device_sockets(config),
+            bind(config.operator_host, config.operator_port),
         )
-        self._ddi: DdiPlane | None = None
-        if config.ddi_tenant:
-            self._ddi = DdiPlane(
-                config.ddi_tenant,
-                database,
-                catalog,
-                artifacts,
-                self._refusals,
-                self._reader,
-                lambda: trust.current,
-                config.interval_s,
-                wake,
-            )
-        self._standing = Standing(database, artifacts.folder, lambda: self._tls_files, self._checkins.waiting)
+        device_room, operator_room, front_room = rooms(
+            config.device_connections,
+            config.newcomers,
+            config.newcomers_per_address,
+            front=bool(config.front),
+        )
+        limits = limits or Limits(per_client=config.connections_per_device)
+        wake = self._planner.wake
+        side = self._side = DeviceSide(
+            config,
+            database,
+            trust,
+            signer,
+            artifacts,
+            tls_files,
+            self._sockets[0],
+            replace(limits, room=device_room),
+            wake,
+        )
+        self._workers = Workers(config, self._sockets[1:-1], wake)
+        self._standing = Standing(
+            database, artifacts.folder, lambda: self._tls_files, side.checkins.waiting, self._workers.counted
+        )
         self._events = EventHandlers(database)
         of_operators = operator_plane.OperatorPlane(
             database,
             artifacts,
             trust,
             signer,
-            self._retired,
-            self._refusals,
+            side.retired,
+            side.refusals,
             lambda: self._tls_files,
             self._planner,
             self._standing,
@@ -246,36 +254,11 @@ class _Service:
             config.interval_s,
             Provider(read_settings(config.data / config.oidc)) if config.oidc else None,
         )
-        device_app = of_devices.app(*([self._ddi.mount()] if self._ddi else []))
-        device_room, operator_room, front_room = rooms(
-            config.device_connections,
-            config.newcomers,
-            config.newcomers_per_address,
-            front=bool(config.front),
-        )
-        limits = limits or Limits(per_client=config.connections_per_device)
-        self._sockets = (
-            bind(config.host, config.port),
-            bind(config.operator_host, config.operator_port),
-        )
-        self._devices = TlsListener(
-            "device",
-            device_app,
-            self._sockets[0],
-            tls_files.device,
-            device_plane.error_body,
-            replace(limits, room=device_room),
-            device_plane.HEADERS,
-            device_plane.gate(self._retired, self._refusals),
-            self._refusals.note_handshake,
-            of_devices.visited,
-            device_plane.note_unread(self._refusals),
-        )
         self._front: Front | None = None
         self._presented = Presented(tls_files.device_cas)
         if config.front:
             self._front = Front(
-                device_app,
+                side.app,
                 bind_front(config.data / config.front),
                 config.front_user,
                 config.front_files,
@@ -283,13 +266,13 @@ class _Service:
                 device_plane.error_body,
                 replace(limits, room=front_room),
                 device_plane.HEADERS,
-                device_plane.gate(self._retired, self._refusals),
-                device_plane.note_unread(self._refusals),
+                device_plane.gate(side.retired, side.refusals),
+                device_plane.note_unread(side.refusals),
             )
         self._operators = TlsListener(
             "operator",
             of_operators.app(),
-            self._sockets[1],
+            self._sockets[-1],
             tls_files.operator,
             operator_plane.error_body,
             # Who uploads does not read until all is sent, however long that takes at 1 KiB/s or more: twice
@@ -299,19 +282,18 @@ class _Service:
             ),
             operator_plane.HEADERS,
         )
-        self._standing.doors = {"device": self._devices.door, "operator": self._operators.door}
-        self._retired.on_retire.append(self._close_gates)
+        self._standing.doors = {"device": side.listener.door, "operator": self._operators.door}
+        side.retired.on_retire.append(self._close_gates)
         if self._front:
             self._standing.doors["front"] = self._front.door
 
     def _close_gates(self, _device_id: str) -> None:
-        for listener in (self._devices, self._front):
-            if listener:
-                listener.close_gate()
+        if self._front:
+            self._front.close_gate()
+        self._workers.tell("follow")
 
     async def run(self, on_ready: Callable[[Running], None]) -> None:
         """Accept connections until a signal says to stop."""
-        await self._database.read(self._retired.load)
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
         for sig in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sig, stop.set)
@@ -320,25 +302,25 @@ class _Service:
         if path:
             await asyncio.to_thread(mark_running, path, running=True)
             await self._database.write(webhooks.release)
-        self._checkins.start()
+        await self._side.begin()
         self._planner.start()
         aside = [
-            asyncio.create_task(_keep_house(path)),
+            *([asyncio.create_task(_keep_checkpoints(path))] if path else []),
+            asyncio.create_task(malloc_trimmed()),
             asyncio.create_task(self._forget_changes()),
             asyncio.create_task(Sender(self._database, now).keep_sending()),
-            asyncio.create_task(self._refusals.keep_flushing(self._database)),
             asyncio.create_task(self._watch_certificates()),
-            asyncio.create_task(self._follow()),
-            *([asyncio.create_task(self._ddi.keep_flushing())] if self._ddi else []),
+            *([] if path else [asyncio.create_task(self._side.keep_following(self._planner.wake))]),
         ]
         await learn_chips(self._database, self._artifacts)
-        self._devices.start()
+        await self._workers.start()
+        self._side.listener.start()
         self._operators.start()
         if self._front:
             self._front.start()
         running = Running(
             device_url=_url(self._config.host, self._sockets[0].getsockname()[1]),
-            operator_url=_url(self._config.operator_host, self._sockets[1].getsockname()[1]),
+            operator_url=_url(self._config.operator_host, self._sockets[-1].getsockname()[1]),
             everywhere=self._config.host if self._config.host in ANYWHERE else "",
         )
         _publish_urls(self._config.data, running)
@@ -346,16 +328,13 @@ class _Service:
         await stop.wait()
         self._events.stop()
         fronts = [self._front.stop()] if self._front else []
-        await asyncio.gather(self._devices.stop(), self._operators.stop(), *fronts)
-        await self._checkins.stop()
+        listeners = self._side.listener.stop(), self._operators.stop(), *fronts
+        await asyncio.gather(*listeners, self._workers.stop())
+        await self._side.finish()
         await self._planner.stop()
         for task in aside:
             task.cancel()
         await asyncio.gather(*aside, return_exceptions=True)
-        await self._refusals.flush(self._database)
-        if self._ddi:
-            await self._ddi.flush()
-        self._reader.close()
         (self._config.data / "server.json").unlink(missing_ok=True)
 
     def _reload(self) -> None:
@@ -376,8 +355,9 @@ class _Service:
             log.warning("SIGHUP: the server goes on with the certificates that it has: %s", exc)
             return
         self._tls_files = found
-        self._devices.context, self._operators.context = found.device, found.operator
+        self._side.listener.context, self._operators.context = found.device, found.operator
         self._presented = Presented(found.device_cas)
+        self._workers.tell("reload")
         log.warning("SIGHUP: certificates, key and device CAs are read again and in use")
         self._tell_notices()
 
@@ -386,22 +366,6 @@ class _Service:
             log.log(logging.ERROR if notice.failing else logging.WARNING, "%s", notice.text)
         for danger in server_dangers(self._trust.current, self._tls_files):
             log.error("devices that go by ROOT %s: %s", self._trust.current.version, danger)
-
-    async def _follow(self) -> None:
-        """Learn what others on the same database did: ROOT steps, retirements, orders of one that died."""
-        while sqlite_path(self._database.url) is None:
-            await asyncio.sleep(FOLLOW_S)
-            try:
-                steps = await self._database.read(_steps_after, self._trust.current.version)
-                retired = await self._database.read(ids_beside, len(self._retired))
-            except (DatabaseUnavailable, StorageError) as exc:
-                log.warning("%s", exc)
-                continue
-            for raw in steps:
-                self._trust.append(raw)
-            for device_id in retired:
-                self._retired.add(device_id)
-            self._planner.wake()
 
     async def _forget_changes(self) -> None:
         """Every minute: take away the changes that nobody is to read any more, a page at a time."""
@@ -420,28 +384,31 @@ class _Service:
             await asyncio.sleep(86400)
 
 
-def _steps_after(connection: Connection, version: int) -> list[bytes]:
-    roots = schema.roots
-    query = select(roots.c.raw).where(roots.c.version > version).order_by(roots.c.version)
-    return list(connection.execute(query).scalars())
-
-
-async def _keep_house(path: Path | None) -> None:
-    """Every minute: bring the WAL of a SQLite file into it (a copy that lacks it shall not lack more), give
-    memory back.
-
-    What a crowd of handshakes took is free after it, and the C library keeps it unless asked.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+async def _keep_checkpoints(path: Path) -> None:
+    """Every minute: bring the WAL of a SQLite file into it; a copy that lacks it shall not lack more."""
     while True:
         await asyncio.sleep(HOUSE_S)
         try:
-            if path:
-                await asyncio.to_thread(checkpoint, path)
+            await asyncio.to_thread(checkpoint, path)
         except StorageError as exc:
             log.warning("%s", exc)
-        if trim is not None:
-            await asyncio.to_thread(trim, 0)
+
+
+async def malloc_trimmed() -> None:
+    """Every minute: give memory back. What a crowd of handshakes took is free after it, and the C library
+    keeps it unless asked.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    while trim is not None:
+        await asyncio.sleep(HOUSE_S)
+        await asyncio.to_thread(trim, 0)
+
+
+def device_sockets(config: ServerConfig) -> list[socket]:
+    """Return a socket for each process that serves devices, all on one port."""
+    first = bind(config.host, config.port, share=config.workers > 1)
+    port = first.getsockname()[1]
+    return [first, *(bind(config.host, port, share=True) for _ in range(config.workers - 1))]
 
 
 def rooms(

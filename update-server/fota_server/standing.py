@@ -6,7 +6,7 @@ rollouts and their devices, not the fleet. Every server of a database says the s
 
 import asyncio
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -14,6 +14,7 @@ from time import monotonic
 from cryptography import x509
 from prometheus_client import generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Connection, Table, func, select
 
 from fota_server import hand_out, schema
@@ -78,7 +79,9 @@ class Standing:
         folder: Path,
         tls_files: Callable[[], TlsFiles],
         waiting: Callable[[], int],
+        workers: Callable[[], Awaitable[list[str]]],
     ) -> None:
+        self._workers = workers
         self._database = database
         self._folder = folder
         self._tls_files = tls_files
@@ -97,24 +100,13 @@ class Standing:
             if self._facts is None or monotonic() - self._facts[0] > REUSE_S:
                 self._facts = monotonic(), await self._database.read(read_facts)
         free = await asyncio.to_thread(lambda: shutil.disk_usage(self._folder).free)
-        families = [*REGISTRY.collect(), *self._of_server(free), *_of_fleet(self._facts[1])]
+        here = [*REGISTRY.collect(), *of_process(self._waiting(), self.doors)]
+        elsewhere = [list(text_string_to_metric_families(text)) for text in await self._workers()]
+        families = [*_summed([here, *elsewhere]), *self._of_server(free), *_of_fleet(self._facts[1])]
         return generate_latest(_Listed(families))
 
     def _of_server(self, free: int) -> Iterator[Metric]:
-        yield _gauge(
-            "fota_checkins_waiting", "Check-ins that wait for the next transaction.", self._waiting()
-        )
         yield _gauge("fota_disk_free_bytes", "Bytes free where artifacts are stored.", free)
-        open_ = GaugeMetricFamily("fota_open_connections", "Connections by plane.", labels=["plane"])
-        new = GaugeMetricFamily(
-            "fota_newcomers", "Of them, of clients that are not known yet or are over.", labels=["plane"]
-        )
-        room = GaugeMetricFamily("fota_connection_room", "Connections that a plane takes.", labels=["plane"])
-        for plane, door in self.doors.items():
-            open_.add_metric([plane], len(door.inside))
-            new.add_metric([plane], door.newcomers)
-            room.add_metric([plane], door.room.connections)
-        yield from (open_, new, room)
         ends = GaugeMetricFamily(
             "fota_certificate_not_after_seconds",
             "When the first certificate of its kind ends, seconds since 1970.",
@@ -124,6 +116,40 @@ class Standing:
         for name, certificates in (("server", files.server_chain), ("device_ca", files.device_cas)):
             ends.add_metric([name], min(_end(item) for item in certificates))
         yield ends
+
+
+def of_process(waiting: int, doors: Mapping[str, Door]) -> Iterator[Metric]:
+    """Give what each process that serves devices has of its own."""
+    yield _gauge("fota_checkins_waiting", "Check-ins that wait for the next transaction.", waiting)
+    open_ = GaugeMetricFamily("fota_open_connections", "Connections by plane.", labels=["plane"])
+    new = GaugeMetricFamily(
+        "fota_newcomers", "Of them, of clients that are not known yet or are over.", labels=["plane"]
+    )
+    room = GaugeMetricFamily("fota_connection_room", "Connections that a plane takes.", labels=["plane"])
+    for plane, door in doors.items():
+        open_.add_metric([plane], len(door.inside))
+        new.add_metric([plane], door.newcomers)
+        room.add_metric([plane], door.room.connections)
+    yield from (open_, new, room)
+
+
+def counted_here(waiting: int, doors: Mapping[str, Door]) -> str:
+    """Return what a worker has counted and has now, for `Standing.page` of the main process."""
+    return generate_latest(_Listed([*REGISTRY.collect(), *of_process(waiting, doors)])).decode()
+
+
+def _summed(processes: list[list[Metric]]) -> list[Metric]:
+    """Return the families of all processes as of one: each sample is the sum of theirs."""
+    found: dict[str, Metric] = {}
+    values: dict[tuple[str, str, tuple[tuple[str, str], ...]], float] = {}
+    for family in (family for families in processes for family in families):
+        found.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+        for sample in family.samples:
+            key = family.name, sample.name, tuple(sample.labels.items())
+            values[key] = values.get(key, 0.0) + sample.value
+    for (family_name, name, labels), value in values.items():
+        found[family_name].add_sample(name, dict(labels), value)
+    return list(found.values())
 
 
 class _Listed:
