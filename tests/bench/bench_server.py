@@ -8,6 +8,9 @@ ask in larger bursts, and either would cost less. A round measures one after the
 ratios counts; on SQLite, then on PostgreSQL, whose own processes are not counted. Each round has devices of
 its own, as one that asks more than 120 times at once is slowed down. The machine may be loaded: processor
 time is compared, not the clock. Writes build/reports/server.json; what ends in ``_x`` is such a ratio.
+``rate_share`` and ``p99_ms`` go by the clock, and so have the machine's load in them: requests a second of
+two processes (``--workers 2``), of those of the trivial application, which is one; and how long a check-in
+with a report takes from when it was due, when half as many are due as one process has just served.
 """
 
 import argparse
@@ -37,6 +40,8 @@ from server_world import ALL_DEVICES, Device, Keys, Server, build_release
 from fota_wire import checkin
 
 REPORT = Path(__file__).resolve().parents[2] / "build" / "reports" / "server.json"
+BY_DATABASE = ("checkin_report_x", "rate_share")
+"""Rows that each database has; the others are SQLite's, and those of another stand beside them."""
 EACH = 100  # check-ins of one device, below what it is slowed down at
 IDLE = 6  # connections of one device, below the 8 that it may have
 TRIVIAL = """
@@ -60,8 +65,9 @@ Server(config).run()
 
 
 def cpu_s(pid: int) -> float:
-    """Return the processor time of a process: of all threads that it has."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
+    """Return the processor time of a process: of all threads that it has, and of its children's."""
+    pids = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+    tasks = [task for one in pids for task in Path(f"/proc/{one}/task").iterdir()]
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
@@ -120,6 +126,25 @@ async def drive(loads: list[Load], each: int, pid: int) -> Cost:
     return Cost(spent[0] / number * 1e6, spent[1] / number * 1e6, number / took)
 
 
+async def half_load(loads: list[Load], per_s: float, each: int) -> float:
+    """Return the 99th percentile of the milliseconds from when a check-in is due to its answer."""
+    await asyncio.gather(*(load.connect() for load in loads))
+    await asyncio.gather(*(load.check_in() for load in loads))
+    apart_s, begun, took = len(loads) / (per_s / 2), time.perf_counter(), []
+
+    async def one(load: Load, offset: float) -> None:
+        for count in range(each):
+            due = begun + offset + count * apart_s
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            await load.check_in()
+            took.append(time.perf_counter() - due)
+
+    await asyncio.gather(*(one(load, place * apart_s / len(loads)) for place, load in enumerate(loads)))
+    for load in loads:
+        load.writer.close()
+    return sorted(took)[len(took) * 99 // 100] * 1000
+
+
 async def idle_kib(loads: list[Load], pid: int) -> float:
     """Return the server's memory for one connection that has checked in once and is kept."""
     before = rss_kib(pid)
@@ -135,12 +160,14 @@ async def idle_kib(loads: list[Load], pid: int) -> float:
 class Bench:
     """A server whose devices run what is wanted of them, and a trivial application with the same keys."""
 
-    def __init__(self, keys: Keys, data: Path) -> None:
+    def __init__(self, keys: Keys, data: Path, workers: int = 1) -> None:
         command = [sys.executable, "-c", TRIVIAL, str(keys.folder)]
         self.trivial = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.trivial.stdout
         self.trivial_port = int(self.trivial.stdout.readline())
-        self.server = Server(keys, data).init().start()
+        self.server = Server(keys, data).init()
+        self.server.options = ["--workers", str(workers)]
+        self.server.start()
         assert self.server.process
         self.pid = self.server.process.pid
         self.built = build_release(keys, "1.1.0", 2, 2)
@@ -190,7 +217,13 @@ def measure(keys: Keys, data: Path, devices: int, rounds: int) -> dict[str, floa
                 "checkin_report_x": report.server_us / base.server_us,
                 "checkin_quiet_x": quiet.server_us / base.server_us,
                 "checkin_alone_ms": alone.server_us / 1000,
-                "rate_share": report.per_s / base.per_s,
+                "p99_ms": asyncio.run(
+                    half_load(
+                        [Load(device, bench.built) for device in bench.devices(devices)],
+                        report.per_s,
+                        EACH,
+                    )
+                ),
                 "checkin_us": report.server_us,
                 "trivial_us": base.server_us,
                 "client_us": report.client_us,
@@ -202,6 +235,22 @@ def measure(keys: Keys, data: Path, devices: int, rounds: int) -> dict[str, floa
     finally:
         bench.stop()
     return {name: statistics.median(values) for name, values in seen.items()} | memory
+
+
+def share(keys: Keys, data: Path, devices: int, rounds: int) -> float:
+    """Return the check-ins a second of two processes, of the trivial application's requests."""
+    bench = Bench(keys, data, workers=2)
+    seen = []
+    try:
+        for _ in range(rounds):
+            fleet = bench.devices(devices)
+            base = bench.run(Plain, fleet)
+            for device in fleet:
+                device.server_nonce = None
+            seen.append(bench.run(Load, fleet).per_s / base.per_s)
+    finally:
+        bench.stop()
+    return statistics.median(seen)
 
 
 def orders(fleet: int) -> dict[str, float]:
@@ -219,25 +268,30 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--fleet", type=int, default=100_000, help="devices of the order; 0: no order")
     parser.add_argument("--many", type=int, default=1_000_000, help="devices of growth_1m_x; 0: not measured")
+    parser.add_argument("--no-front", dest="front", action="store_false", help="nothing beside nginx")
     args = parser.parse_args()
     found: dict[str, object] = {}
+    of: dict[str, dict[str, float]] = {}
     for kind in databases.BOTH:
         databases.kind = kind
         if kind == databases.POSTGRESQL and (why := databases.why_no_postgresql()):
             print(f"left out: {why}", file=sys.stderr)
             continue
         with tempfile.TemporaryDirectory() as folder:
-            row = measure(Keys(Path(folder) / "keys"), Path(folder) / "data", args.devices, args.rounds)
-        for name, value in row.items():
-            per_kind = found.setdefault(name, {})
-            assert isinstance(per_kind, dict)
-            per_kind[kind] = round(value, 0 if name.endswith("_us") else 2)
-        print(kind, json.dumps(row), flush=True)
+            keys = Keys(Path(folder) / "keys")
+            row = measure(keys, Path(folder) / "data", args.devices, args.rounds)
+            row["rate_share"] = share(keys, Path(folder) / "two", args.devices, args.rounds)
+        of[kind] = {name: round(value, 2) for name, value in row.items()}
+        print(kind, json.dumps(of[kind]), flush=True)
+    for name, value in of[databases.SQLITE].items():
+        found[name] = {kind: row[name] for kind, row in of.items()} if name in BY_DATABASE else value
+    found["beside"] = {kind: row for kind, row in of.items() if kind != databases.SQLITE}
     databases.end_postgres()
     databases.kind = databases.SQLITE
     if args.fleet:
         found |= orders(args.fleet)
-    found |= bench_front.measure(rounds=args.rounds)
+    if args.front:
+        found |= bench_front.measure(rounds=args.rounds)
     if args.many:
         found |= {"growth_1m_x": bench_growth.measure(args.many)["growth_1m_x"]}
     REPORT.parent.mkdir(parents=True, exist_ok=True)

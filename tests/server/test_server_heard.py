@@ -4,22 +4,24 @@ import itertools
 import secrets
 import signal
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from databases import BOTH
-from fleet_world import Fleet, counted, device_id, hash_of, in_fleet
+from fleet_world import GROUP, Fleet, counted, device_id, hash_of, in_fleet
 from server_world import Device, Keys, Server, new_key
 from sqlalchemy import select, update
 
-from fota_server import facts, hand_out, heard, schema
+from fota_server import facts, hand_out, heard, orders, schema
 from fota_server.admission import Forbidden
 from fota_server.catalog import Catalog
 from fota_server.checkins import CheckIns, Policy
 from fota_server.crypto import AssignSigner
 from fota_server.database import Database, DatabaseUnavailable
 from fota_server.identity import Identity
+from fota_server.wave_policy import parse_policy
 from fota_wire import checkin, cose, host_crypto, report
 
 DATABASES = BOTH
@@ -293,3 +295,36 @@ def test_everything_that_a_check_in_writes_is_compared_or_a_moment() -> None:
     written = {*facts._OF_CONTACT, *facts._OF_REPORT}
     assert {column.name for column in facts.KNOWN} | (facts._MOMENTS - {"device"}) == written
     assert heard.FLUSH_S <= 2
+
+
+def test_who_waits_for_its_wave_costs_no_transaction_until_it_is_open(tmp_path: Path, keys: Keys) -> None:
+    async def run(fleet: Fleet) -> None:
+        policy = parse_policy({"waves": ["1", "rest"], "approval": True})
+        waves = orders.InWaves(policy=policy, seed="1")
+        order = await fleet.database.read(orders.order_for, "update", "1.2.0", GROUP, waves)
+        root = fleet.trust.current
+        plan = await fleet.database.read(orders.preview_waves, order, root, 300)
+        promised = replace(order, digest=plan["digest"])
+        number = (await orders.place(fleet.database, promised, "1.2.0", root, "sim"))["id"]
+        while await fleet.planner.step():
+            pass
+        await fleet.planner.look(next(CLOCK))  # the first wave is open
+        server = server_of(fleet, keys)
+        everybody = [Visitor(number) for number in range(4)]
+        for visitor in everybody:
+            await visitor.settle(server)
+        rank = select(schema.targets.c.device_id).where(schema.targets.c.state == "pending")
+        waiting = set(await fleet.database.read(lambda c: c.execute(rank).scalars().all()))
+        assert len(waiting) == 3
+        held = [visitor for visitor in everybody if visitor.id in waiting]
+        with counted(fleet.engine) as done:
+            for visitor in held:
+                assert (await visitor.visit(server, visitor.report())).manifest is None
+        assert done.statements == []
+        change = update(schema.rollouts).where(schema.rollouts.c.id == number).values(open_rank=1 << 62)
+        await fleet.database.write(lambda connection: connection.execute(change) and None)
+        for visitor in held:
+            assert (await visitor.visit(server, visitor.report())).manifest is not None
+        await server.stop()
+
+    in_fleet(tmp_path / "fota.db", keys, 4, run)

@@ -42,6 +42,8 @@ TWINS = Statement(
         _targets.c.reason,
         _targets.c.rank,
         _rollouts.c.paused,
+        _rollouts.c.policy.is_not(None).label("in_waves"),
+        _rollouts.c.open_rank,
         _rollouts.c.state.label("rollout_state"),
         schema.releases.c.withdrawn_at,
         hand_out.HALTED.label("halted"),
@@ -85,10 +87,12 @@ class Judging:
         heard: list[tuple[Judged, Any]] = []
         for row in rows:
             release = self._catalog.known(row.release_id) if row.target_id else None
-            if (row.target_id and release is None) or row.target_state == TargetState.PENDING:
+            target = _target(row, release) if release else None
+            if target and target.state is TargetState.PENDING:
+                target = replace(target, held=_shut(row))
+            if (row.target_id and not target) or (target and _may_be_offered(target)):
                 continue
             one = of[row.id]
-            target = _target(row, release) if release else None
             item = self._judge(one.identity, one.request, row, target, self._heard.nonce(row), now)
             if isinstance(item, Judged):
                 if is_news(item, row, now):
@@ -206,6 +210,21 @@ def _target(row: Any, release: Release) -> Target:  # noqa: ANN401 - a driver's 
         withdrawn=row.withdrawn_at is not None,
         cancelling=row.rollout_state == RolloutState.CANCELLING,
     )
+
+
+def _shut(row: Any) -> str | None:  # noqa: ANN401 - a driver's row
+    """Return why no device of this rank is given its release now, as far as its row says; `Allowance.why_not`
+    knows more, and never says otherwise.
+    """
+    if row.halted is not None or row.paused:
+        return "it is paused, or all is"
+    if row.in_waves and (row.rank is None or row.rank > row.open_rank):
+        return "its wave is not open yet"
+    return None
+
+
+def _may_be_offered(target: Target) -> bool:
+    return target.state is TargetState.PENDING and target.held is None
 
 
 def _judged(items: Iterable[Judged | Forbidden]) -> list[Judged]:
