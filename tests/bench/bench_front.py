@@ -34,7 +34,7 @@ HANDSHAKES, FILES, RANGES, RANGE = (
     150,
     4096,
 )  # of one device in a round, below what it is slowed down at
-ALONE = """location /v1/payload/ {{
+ALONE = """location ^~ /v1/payload/ {{
             alias {files}/;
         }}"""
 

@@ -28,6 +28,14 @@ def end_with_us() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
+def is_worker(pid: str) -> bool:
+    """Tell whether a child of nginx's serves; others look after its cache."""
+    try:
+        return b"worker process" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has ended
+        return False
+
+
 class Nginx:
     """One nginx at a port of the kernel's choice, in the foreground; `port` is where devices reach it."""
 
@@ -52,11 +60,12 @@ class Nginx:
             ("/etc/nginx/fota/server.crt", f"{keys.folder}/server.crt"),
             ("/etc/nginx/fota/server.pem", f"{keys.folder}/server.pem"),
             ("/etc/nginx/fota/device-ca.crt", f"{keys.folder}/device-ca.crt"),
-            ("/srv/fota/artifacts/", f"{files}/"),
+            ("/var/cache/nginx/fota", f"{folder}/grants"),
             *(changes or {}).items(),
         ):
             assert text.count(old) == 1, old
             text = text.replace(old, new)
+        text = text.replace("/srv/fota/artifacts/", f"{files}/")
         temporary = "".join(
             f"    {kind}_temp_path {folder}/{kind};\n"
             for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -88,7 +97,7 @@ class Nginx:
     def workers(self) -> set[int]:
         assert self.process
         found = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return set(map(int, found.split()))
+        return {int(pid) for pid in found.split() if is_worker(pid)}
 
     def reload(self) -> None:
         """Have it read its configuration again; return once there are new workers."""

@@ -93,6 +93,7 @@ def test_header_smuggled_in_from_outside_is_dropped(fronted: Fronted) -> None:
         "X-Fota-Device-Certificate": shown,
         "x_fota_device_certificate": shown,
         "X-Fota-Device-Address": "192.0.2.1",
+        "X-Fota-Device-Grant": "1",
         "X-Accel-Redirect": f"{FILES}/x",
     }
     assert liar.request("POST", "/v1/checkin", b"\xff", smuggled)[0] == 400

@@ -20,7 +20,6 @@ from test_server_devices import (  # noqa: F401
     test_no_certificate_is_answered_401,
     test_payload_in_ranges_adds_up_and_writes_no_row,
     test_payload_is_for_assigned_and_running_devices_only,
-    test_range_behind_the_end_is_416,
     test_range_of_another_file_restarts_from_the_beginning,
     test_resumed_session_keeps_its_identity,
     test_revoked_device_gets_nothing_on_its_open_connection,

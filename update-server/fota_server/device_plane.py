@@ -230,7 +230,9 @@ class DevicePlane:
         return _error(status, code, why)
 
     def _note(self, scope: Scope, code: str, why: str) -> None:
-        """Leave a trace of a refusal."""
+        """Leave a trace of a refusal; a front that was refused a grant asks once more, for the device."""
+        if "fota.grant" in scope["extensions"]:
+            return
         address = scope["client"][0] if scope.get("client") else ""
         try:
             identity = identify(scope)

@@ -1,9 +1,10 @@
 """Devices behind an nginx of this machine, which ends their TLS and sends their files (ADR 72).
 
 It comes by a UNIX socket, and the kernel says whose process has opened the other end: nobody but the user
-that config.json names is heard. Of two header fields that it alone may send, one says where a device's
-connection comes from, the other has the device's certificate, which is verified here again. A connection of a
-front's is many devices', so each request says anew whose it is.
+that config.json names is heard. Of the header fields that it alone may send, one says where a device's
+connection comes from, one has the device's certificate, which is verified here again, and one says that the
+front asks for itself, whether it may send a file (ADR 73). A connection of a front's is many devices', so
+each request says anew whose it is.
 """
 
 import ipaddress
@@ -27,7 +28,7 @@ from fota_wire.errors import InputError, StorageError
 
 log = logging.getLogger("fota.server")
 
-CERTIFICATE, ADDRESS = FRONTS + b"certificate", FRONTS + b"address"
+CERTIFICATE, ADDRESS, GRANT = FRONTS + b"certificate", FRONTS + b"address", FRONTS + b"grant"
 _CREDENTIALS = struct.Struct("iII")  # pid, uid, gid: unix(7), SO_PEERCRED
 _OVERFLOW = Path("/proc/sys/kernel/overflowuid")
 
@@ -65,7 +66,7 @@ class FrontProtocol(PlaneProtocol):
         Raises:
             ValueError: twice, too long, or nothing that we know: who else could have put it there?
         """
-        if name in self._said or name not in (CERTIFICATE, ADDRESS) or len(value) > MAX_ESCAPED:
+        if name in self._said or name not in (CERTIFICATE, ADDRESS, GRANT) or len(value) > MAX_ESCAPED:
             super().on_front_header(name, value)
         self._said[name] = value
 
@@ -81,6 +82,8 @@ class FrontProtocol(PlaneProtocol):
         self.client = self.scope["client"] = (address, 0)
         self._tls = self.presented().tls(self._said.get(CERTIFICATE))
         self.scope["extensions"]["tls"] = self._tls
+        if GRANT in self._said:
+            self.scope["extensions"]["fota.grant"] = {}
         if self.files:
             self.scope["extensions"]["fota.files"] = {"at": self.files}
         super().on_headers_complete()
