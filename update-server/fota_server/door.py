@@ -2,13 +2,15 @@
 
 A connection is a *newcomer* until its client is known: on the device plane by a certificate of the device CA,
 on the operator plane by a token in force. Newcomers are bounded in all and per address, so that no number of
-them can take the room of those who are known, and no address the room of the others. Many devices behind one
-address are not hindered: each is a newcomer for the time of its handshake only, and one that finds the door
-full comes again.
+them can take the room of those who are known, and no address the room of the others. Where few addresses
+have taken all places together, one that has fewer of them takes its place from the oldest newcomer of the
+address that has most. Many devices behind one address are not hindered: each is a newcomer for the time of
+its handshake only, and one that finds the door full comes again.
 """
 
 import ipaddress
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
@@ -23,36 +25,38 @@ class Room:
 
 @dataclass(slots=True, eq=False)
 class Visit:
-    """One connection: from where, and whether its client is known."""
+    """One connection: from where, whether its client is known, and what closes it at once."""
 
     place: str
     known: bool = False
+    close: Callable[[], None] = lambda: None
 
 
 @dataclass(slots=True)
 class Door:
-    """Who is inside; ``enter`` and ``leave`` come in pairs."""
+    """Who is inside; ``enter`` and ``leave`` come in pairs, also for one that was closed to make room."""
 
     room: Room
     inside: set[Visit] = field(default_factory=set)
     newcomers: int = 0
-    newcomers_at: Counter[str] = field(default_factory=Counter)
+    newcomers_at: dict[str, dict[Visit, None]] = field(default_factory=dict)  # the oldest first
+    _places_by_size: defaultdict[int, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))
+    _most: int = 0  # newcomers of the address that has most: what is asked at a flood takes one step
 
     def enter(self, address: str) -> Visit | None:
         """Let a connection in, or return None: it is to be closed, unanswered."""
-        place = place_of(address)
-        if len(self.inside) >= self.room.connections or not self._has_place(place):
+        visit = Visit(place_of(address))
+        if not self._make_place(visit.place, full=len(self.inside) >= self.room.connections):
             return None
-        visit = Visit(place)
         self.inside.add(visit)
-        self._one_newcomer_more(place)
+        self._one_newcomer_more(visit)
         return visit
 
     def vouch(self, visit: Visit) -> None:
         """Its client is known from now on; once is enough."""
         if visit in self.inside and not visit.known:
             visit.known = True
-            self._one_newcomer_less(visit.place)
+            self._one_newcomer_less(visit)
 
     def doubt(self, visit: Visit) -> bool:
         """It is over for us, and its client is heard out until it closes: a newcomer again, so that nobody
@@ -61,10 +65,10 @@ class Door:
         if visit not in self.inside:
             return False
         if visit.known:
-            if not self._has_place(visit.place):
+            if not self._make_place(visit.place, full=False):
                 return False
             visit.known = False
-            self._one_newcomer_more(visit.place)
+            self._one_newcomer_more(visit)
         return True
 
     def leave(self, visit: Visit) -> None:
@@ -72,21 +76,44 @@ class Door:
         if visit in self.inside:
             self.inside.remove(visit)
             if not visit.known:
-                self._one_newcomer_less(visit.place)
+                self._one_newcomer_less(visit)
 
-    def _has_place(self, place: str) -> bool:
-        at_place = self.newcomers_at.get(place, 0)
-        return self.newcomers < self.room.newcomers and at_place < self.room.newcomers_per_address
+    def _make_place(self, place: str, *, full: bool) -> bool:
+        """Tell whether this address may have one newcomer more, if need be in the place of another's."""
+        its_own = len(self.newcomers_at.get(place, ()))
+        if its_own >= self.room.newcomers_per_address:
+            return False
+        if not full and self.newcomers < self.room.newcomers:
+            return True
+        if self._most <= its_own:
+            return False
+        crowded = next(iter(self._places_by_size[self._most]))
+        oldest = next(iter(self.newcomers_at[crowded]))
+        self.leave(oldest)
+        oldest.close()
+        return True
 
-    def _one_newcomer_more(self, place: str) -> None:
+    def _one_newcomer_more(self, visit: Visit) -> None:
         self.newcomers += 1
-        self.newcomers_at[place] += 1
+        at_place = self.newcomers_at.setdefault(visit.place, {})
+        at_place[visit] = None
+        self._sort_in(visit.place, len(at_place) - 1, len(at_place))
 
-    def _one_newcomer_less(self, place: str) -> None:
+    def _one_newcomer_less(self, visit: Visit) -> None:
         self.newcomers -= 1
-        self.newcomers_at[place] -= 1
-        if not self.newcomers_at[place]:
-            del self.newcomers_at[place]
+        at_place = self.newcomers_at[visit.place]
+        del at_place[visit]
+        self._sort_in(visit.place, len(at_place) + 1, len(at_place))
+        if not at_place:
+            del self.newcomers_at[visit.place]
+
+    def _sort_in(self, place: str, before: int, after: int) -> None:
+        """Keep an address, whose newcomers are one more or less now, among those that have as many."""
+        self._places_by_size[before].pop(place, None)
+        if after:
+            self._places_by_size[after][place] = None
+        if after > self._most or not self._places_by_size[self._most]:
+            self._most = after
 
 
 def place_of(address: str) -> str:

@@ -7,6 +7,8 @@ import socket
 import ssl
 from collections import defaultdict
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -114,10 +116,18 @@ class Listener:
         """Return the visit of a connection, or None: there is no room, and it is closed."""
         visit = self.door.enter(place)
         if visit is None:
+            self._turn_away(sock, place)
             sock.close()
-            TURNED_AWAY.labels(self._name).inc()
-            log.warning("%s plane: too many connections, closed one from %s", self._name, place)
+        else:
+            visit.close = partial(self._turn_away, sock, place)
         return visit
+
+    def _turn_away(self, sock: socket.socket, place: str) -> None:
+        """End a connection that there is no place for; whoever reads from it closes it."""
+        TURNED_AWAY.labels(self._name).inc()
+        log.warning("%s plane: too many connections, closed one from %s", self._name, place)
+        with suppress(OSError):  # its client was first
+            sock.shutdown(socket.SHUT_RDWR)
 
     def _new_protocol(self, visit: Visit) -> PlaneProtocol:
         protocol: PlaneProtocol = self._protocol(
