@@ -16,6 +16,7 @@ from fota_agent.agent import Agent
 from fota_agent.boards.atecc608 import Atecc608
 from fota_agent.boards.linux.board import LinuxBoard, open_element
 from fota_agent.boards.linux.gateway import Gateway
+from fota_agent.boards.linux.late import LateElement
 from fota_agent.boards.linux.launcher import Launcher
 from fota_agent.boards.linux.pkcs11 import Pkcs11Element
 from fota_agent.transport import tls_cpython
@@ -260,6 +261,71 @@ def test_agent_that_cannot_begin_says_one_clear_line(world, first, change, optio
         settings_file.write_text(before)
     assert said.count("fota: ") == 1
     assert word in said
+
+
+class Found:
+    """What looks for an element, by a list of what comes of it: an error, or an element."""
+
+    def __init__(self, *outcomes):
+        self.outcomes, self.tries = list(outcomes), 0
+
+    def __call__(self):
+        self.tries += 1
+        outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+GONE, LOCKED = DeviceError("gone", status.CE1), DeviceError("wrong PIN", status.CE5)
+
+
+def test_element_that_comes_late_acts_by_the_slot_that_was_chosen_before(token):
+    second = token.generate_key(2)
+    find = Found(GONE, GONE, token)
+    late = LateElement(find, SERIAL, token.public_key(0))
+    late.key_slot = 2
+    try:
+        assert (late.serial_number(), late.public_key(0)) == (SERIAL, token.public_key(0))
+        assert find.tries == 1, "known from the factory's certificate"
+        with pytest.raises(DeviceError, match="gone"):
+            late.sign(bytes(32))
+        assert host_crypto.verify(second, bytes(32), late.sign(bytes(32)))
+        assert late.public_key() == second
+        late.key_slot = 0
+        assert host_crypto.verify(token.public_key(0), bytes(32), late.sign(bytes(32)))
+        assert len(late.random()) == 32
+        assert find.tries == 3
+    finally:
+        token.key_slot = 0
+
+
+def test_pin_that_was_refused_is_not_tried_again(token):
+    find = Found(LOCKED)
+    late = LateElement(find, SERIAL, token.public_key(0))
+    for _ in range(3):
+        with pytest.raises(DeviceError, match="wrong PIN"):
+            late.random()
+    assert find.tries == 1
+
+
+@pytest.mark.parametrize(
+    ("serial", "public_xy", "word"),
+    [
+        (bytes(9), None, "not the one of this gateway"),
+        (SERIAL, bytes(64), "key is not the one of the device"),
+    ],
+)
+def test_element_of_another_device_is_used_for_nothing(token, serial, public_xy, word):
+    late = LateElement(Found(token), serial, public_xy or token.public_key(0))
+    for ask in (late.random, lambda: late.sign(bytes(32)), lambda: late.generate_key(2)):
+        with pytest.raises(DeviceError, match=word):
+            ask()
+
+
+def test_settings_that_name_no_element_are_told_at_once(token):
+    with pytest.raises(InputError):
+        LateElement(Found(InputError("no PIN file")), SERIAL, bytes(64))
 
 
 def test_absent_i2c_bus_is_one_clear_line(world, first):

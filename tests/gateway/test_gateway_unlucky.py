@@ -266,6 +266,50 @@ def test_program_that_holds_the_agent_runs_on_a_bad_disk_and_the_server_hears_of
     assert version in world.fota("device", "show", Gateway(path).device_id.hex(), "--json")
 
 
+GOES_ON = """#!{python}
+from fota_agent import board, Agent, Hooks
+class Say(Hooks):
+    def log(self, line):
+        print(line, flush=True)
+agent = Agent(board.detect(), hooks=Say())
+agent.start()
+print("begins", flush=True)
+agent.publish("climate", {{"t": 21.5}})
+print("works, {version}:", agent.sync(1e6), flush=True)
+"""
+
+
+def test_program_that_holds_the_agent_goes_on_without_its_token_until_that_is_there(world, hsm, tmp_path):
+    path = world.gateway("late-token", world.program("31.1.0", name="late-token", template=GOES_ON))
+    tokens = tmp_path / "tokens"
+    tokens.mkdir()
+    (tmp_path / "softhsm2.conf").write_text(f"directories.tokendir = {tokens}\nlog.level = ERROR\n")
+    process = subprocess.Popen(
+        [*FOTA, "gateway", "launch", path],
+        env={
+            **world.environment,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "SOFTHSM2_CONF": str(tmp_path / "softhsm2.conf"),
+        },
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    said = []
+    try:
+        for line in process.stdout:
+            said.append(line)
+            if "no token fota" in line:
+                shutil.copytree(hsm.pin_file.parent / "tokens", tokens, dirs_exist_ok=True)
+            if line.startswith(("works, ", "Traceback ")):
+                break
+    finally:
+        process.terminate()
+        process.communicate(timeout=HANG_S)
+    assert said[-1] == "works, 31.1.0: True\n", said
+    assert said.count("begins\n") == 1, "it was not started anew"
+    assert sum("no token fota" in line for line in said) == 1
+    assert "31.1.0" in world.fota("device", "show", Gateway(path).device_id.hex(), "--json")
+
+
 def test_report_that_could_not_be_written_comes_when_the_disk_is_back(disk, key, monkeypatch):
     gateway = make(disk, key)
     gateway.slots[A].write_bytes(signed(key, b"#!/bin/sh\nexec sleep 1000000\n"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fota_agent.boards.linux import storage
 from fota_agent.boards.linux.gateway import Gateway
+from fota_agent.boards.linux.late import LateElement
 from fota_wire import bootreport, der, journal, layout
 from fota_wire.errors import DeviceError, InputError, StorageError
 from fota_wire.files import read_input
@@ -175,5 +176,23 @@ def open_element(gateway: Gateway) -> "Element":
 
 
 def detect() -> LinuxBoard:
-    """Return the gateway in the folder that FOTA_GATEWAY names, else /var/lib/fota; to its own program."""
-    return LinuxBoard(Gateway(Path(os.environ.get("FOTA_GATEWAY", DEFAULT_FOLDER))))
+    """Return the gateway in the folder that FOTA_GATEWAY names, else /var/lib/fota; to its own program.
+
+    An element that is missing, or does not answer, ends no program: it is looked for again (``LateElement``).
+    """
+    gateway = Gateway(Path(os.environ.get("FOTA_GATEWAY", DEFAULT_FOLDER)))
+    element = LateElement(lambda: open_element(gateway), gateway.device_id, _factory_key(gateway))
+    return LinuxBoard(gateway, element)
+
+
+def _factory_key(gateway: Gateway) -> bytes:
+    """Return x || y of the key that the factory's certificate names. InputError: it names none."""
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
+    from fota_wire import host_ca, host_crypto
+
+    where = f"{gateway.folder}/trust.cbor: the device certificate"
+    key = host_ca.der_certificate(gateway.trust.device_cert, where).public_key()
+    if not isinstance(key, EllipticCurvePublicKey):
+        raise InputError(f"{where}: its key is not on P-256")
+    return host_crypto.public_xy(key)

@@ -142,15 +142,7 @@ def _open(module: str, token: str, pin: str) -> Any:  # noqa: ANN401
         why = _reason(exc).rpartition(f"{module}: ")[2]
         raise DeviceError(f"PKCS#11: {module} is no module that can be loaded: {why}", CE1) from exc
     try:
-        try:
-            found = library.get_token(token_label=token)
-        except pkcs11.exceptions.NoSuchToken:
-            raise
-        except pkcs11.exceptions.PKCS11Error:  # finalized by somebody else in this process
-            with suppress(pkcs11.exceptions.PKCS11Error):
-                library.finalize()
-            library.initialize()
-            found = library.get_token(token_label=token)
+        found = _find_token(library, token)
         try:
             return found.open(user_pin=pin, rw=True)
         except pkcs11.exceptions.UserAlreadyLoggedIn:  # by another session of this process
@@ -161,6 +153,28 @@ def _open(module: str, token: str, pin: str) -> Any:  # noqa: ANN401
         raise DeviceError(f"PKCS#11: no token {token} in {module}: {_reason(exc)}", CE1) from exc
     finally:
         _forget_openssl_errors()
+
+
+def _find_token(library: Any, label: str) -> Any:  # noqa: ANN401
+    """Return the token of that name. PKCS11Error: there is none.
+
+    Some modules (SoftHSM2) look for tokens when they are initialized, and never again: where they know of no
+    token at all, so that nobody in this process can have a session, they are made to look again.
+    """
+    from pkcs11.constants import TokenFlag
+    from pkcs11.exceptions import NoSuchToken, PKCS11Error
+
+    try:
+        return library.get_token(token_label=label)
+    except NoSuchToken:
+        if any(token.flags & TokenFlag.TOKEN_INITIALIZED for token in library.get_tokens()):
+            raise
+    except PKCS11Error:  # finalized by somebody else in this process
+        pass
+    with suppress(PKCS11Error):
+        library.finalize()
+    library.initialize()
+    return library.get_token(token_label=label)
 
 
 def _forget_openssl_errors() -> None:
