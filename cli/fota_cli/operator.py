@@ -67,6 +67,8 @@ def publish(
             " name the keys in ROOT (fota root new --image-key)",
             err=True,
         )
+    for warning in answer.get("warnings", ()):
+        click.echo(f"fota: warning: {warning}", err=True)
 
 
 @release.command("fits")

@@ -349,16 +349,26 @@ def unhalt(client: OperatorClient, as_json: bool) -> None:
 @click.command("limits", cls=Command)
 @click.option("--trials", type=Whole(), help="So many devices may be on trial at once, over all rollouts.")
 @click.option("--no-trials", is_flag=True, help="Any number may.")
+@click.option(
+    "--counter-step",
+    type=Whole(),
+    help="Devices take a security counter of up to so much above their floor: what factories have set [255].",
+)
 @connected
-def limits(client: OperatorClient, trials: int | None, no_trials: bool, as_json: bool) -> None:
-    """Show, or set, what holds for all rollouts: the stop, and the budget of devices on trial.
+def limits(
+    client: OperatorClient, trials: int | None, no_trials: bool, counter_step: int | None, as_json: bool
+) -> None:
+    """Show, or set, what holds for all rollouts: the stop, the budget of devices on trial, and how far above
+    a device's floor the security counter of a release may be.
 
     On trial is a device that was given a release and of which no verdict is known yet.
     """
     if trials is not None and no_trials:
         raise UsageError("either --trials or --no-trials")
-    set_it = trials is not None or no_trials
-    answer = client.post("limits", {"trials": trials}) if set_it else client.get("limits")
+    wanted: dict[str, object] = {"trials": trials} if trials is not None or no_trials else {}
+    if counter_step is not None:
+        wanted["counter_step"] = counter_step
+    answer = client.post("limits", wanted) if wanted else client.get("limits")
     if as_json:
         print_result(answer, True)
         return
@@ -367,3 +377,4 @@ def limits(client: OperatorClient, trials: int | None, no_trials: bool, as_json:
         click.echo(f"halted {date(halted['at'])} by {halted['by']}: {halted['reason']}")
     most = "any number" if answer["trials"] is None else f"at most {answer['trials']}"
     click.echo(f"on trial: {answer['on_trial']} device(s), {most} at once")
+    click.echo(f"security counters: up to {answer['counter_step']} above a device's floor")

@@ -54,6 +54,7 @@ HOST_ONLY = {
     "fota_agent/boards/linux/board.py": "processes and files",
     "fota_agent/boards/linux/gateway.py": "TOML",
     "fota_agent/boards/linux/i2c.py": "ioctl",
+    "fota_agent/boards/linux/late.py": "contextlib, of what is in this folder",
     "fota_agent/boards/linux/launcher.py": "processes and signals",
     "fota_agent/boards/linux/pkcs11.py": "python-pkcs11",
     "fota_agent/boards/linux/policy.py": "named tuples",

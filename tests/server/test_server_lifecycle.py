@@ -82,6 +82,27 @@ def test_second_server_on_the_same_folder_is_one_clear_error(own: Server) -> Non
     assert own.api("GET", "health/ready")[0] == 200
 
 
+@pytest.mark.parametrize("by", ["name", "link"])
+def test_second_folder_that_names_the_same_database_is_refused(own: Server, tmp_path: Path, by: str) -> None:
+    own.start()
+    place = own.data / "fota.db"
+    if by == "link":
+        place = tmp_path / "linked.db"
+        place.symlink_to(own.data / "fota.db")
+    other = Server(own.keys, tmp_path / "other").init("--database-url", f"sqlite:///{place}")
+    assert own.process
+    holder = f"in use by another server (process {own.process.pid})"
+    busy = f"fota: error: {own.data / 'fota.db'} is {holder}: each needs a database"
+    for command in (("run", "--port", "0"), ("migrate",)):
+        done = fota("server", *command, "--data", str(other.data))
+        assert (done.returncode, done.stderr) == (5, busy + " of its own\n")
+    assert fota("server", "token", "list", "--data", str(other.data)).returncode == 0
+    assert own.rows("SELECT value FROM meta WHERE key = 'running'"), "a look does not take the mark away"
+    assert own.api("GET", "health/ready")[0] == 200
+    assert own.stop()[0] == 0
+    assert fota("server", "migrate", "--data", str(other.data)).returncode == 0
+
+
 def test_port_that_is_taken_is_one_clear_error(own: Server) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

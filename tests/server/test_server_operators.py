@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import re
 import secrets
 import sqlite3
 from typing import Any
@@ -21,6 +22,8 @@ from server_world import (
     make_image,
     new_key,
 )
+
+from fota_server.operator_routes import OPERATIONS
 
 
 def audit_of(server: Server, action: str) -> list[dict[str, Any]]:
@@ -531,9 +534,25 @@ def test_body_that_is_not_json_is_400(server: Server, raw: bytes) -> None:
     assert server.api("POST", "groups", raw=raw)[0] == 400
 
 
-@pytest.mark.parametrize("query", ["limit=x", "limit=-1", "limit=1001", "limit=" + "9" * 30, "limit=0"])
-def test_page_size_is_checked(server: Server, query: str) -> None:
-    assert server.api("GET", f"devices?{query}")[0] == (200 if query == "limit=0" else 400)
+LISTS = [one.path for one in OPERATIONS if "limit" in one.query]
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "1000000", "9" * 30, "x", "", "1.5", "%C2%B2"])
+def test_page_of_no_length_is_refused_by_every_list(server: Server, limit: str) -> None:
+    assert len(LISTS) >= 12
+    for path in LISTS:
+        status, answer = server.api("GET", f"{re.sub('{[^}]+}', '1', path)}?limit={limit}")
+        assert status == 400, path
+        assert re.fullmatch(r"limit has to be a number of 1 to [1-9][0-9]+", answer["error"]["message"]), path
+
+
+@pytest.mark.parametrize("path", sorted({*LISTS} - {"preview"}))  # that is of an order
+def test_page_is_as_long_as_it_was_asked_for(server: Server, path: str) -> None:
+    status, answer = server.api("GET", f"{re.sub('{[^}]+}', '1', path)}?limit=1")
+    assert status in (200, 404), answer
+    if status == 200:
+        (name,) = set(answer) & {"lines", "next", "total"} ^ set(answer)
+        assert len(answer[name]) <= 1
 
 
 def test_devices_come_in_pages(server: Server) -> None:

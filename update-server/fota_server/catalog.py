@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, exists, func, insert, or_, select, update
 
-from fota_server import schema
+from fota_server import reach, schema
 from fota_server.chips import chip_clash
 from fota_server.database import now, record_audit
 from fota_server.decide import TAKEN, Release, why_not
@@ -116,7 +116,7 @@ def store_release(connection: Connection, release: Release, root: roots.Root, ac
 
     Raises:
         VerifyError: its version is taken (``version-taken``), or its sequence (``sequence``); says which is
-            free. Its class is for another chip (``chip``).
+            free. Its class is for another chip (``chip``). No device could take it (``PO2``).
     """
     table = schema.releases
     query = RELEASES.where(table.c.class_id == release.class_id.hex())
@@ -135,6 +135,8 @@ def store_release(connection: Connection, release: Release, root: roots.Root, ac
             f"the next free one is {max(newest + 1, root.min_sequence)}",
             "sequence",
         )
+    counters = [row["sec_cnt"] for row in rows if not _is_barred(row, root)]
+    reach.require_reachable(connection, release.class_id.hex(), release.sec_cnt, counters)
     stored = connection.execute(
         insert(table).values(
             version=release.version,

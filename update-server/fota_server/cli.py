@@ -155,8 +155,9 @@ def run(data: Path, accept_loss: bool, **options: Any) -> None:  # noqa: ANN401 
     import asyncio
     import signal
 
+    from fota_server.locks import data_lock
     from fota_server.logs import log_to_stderr
-    from fota_server.service import data_lock, serve
+    from fota_server.service import serve
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # one that comes before it is listened for ends nothing
 
@@ -166,7 +167,7 @@ def run(data: Path, accept_loss: bool, **options: Any) -> None:  # noqa: ANN401 
     options["image_keys"] = tuple(path.absolute() for path in options["image_keys"])
     config = load_config(data, options)
     os.umask(0o077)  # the database tells who has what; it is nobody else's business
-    with data_lock(data):
+    with data_lock(data, config.database_url):
         log = log_to_stderr(config.log)
         try:
             asyncio.run(serve(config, _say_ready, accept_loss=accept_loss))
@@ -352,15 +353,16 @@ def _in_force(row: dict[str, Any]) -> str:
 
 def _in_database(data: Path, work: Any) -> Any:  # noqa: ANN401 - passes through whatever ``work`` returns
     from fota_server.database import read_url, sqlite_path
+    from fota_server.locks import data_lock
     from fota_server.migrations import require_current
-    from fota_server.service import data_lock, open_database
+    from fota_server.service import open_database
     from fota_server.whole import require_whole
 
     url = database_url(data)
     path = sqlite_path(read_url(url, data))
     if path and not path.exists():
         raise InputError(f"{data}: no database there; has the server been started once?")
-    with suppress(StorageError), data_lock(data):  # a server that runs has it, and its database is whole
+    with suppress(StorageError), data_lock(data, url):  # a server that runs has it, and its database is whole
         if path:
             require_whole(path, data)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, text
 
-from fota_server import lab, schema
+from fota_server import lab, reach, schema
 from fota_server.allowance import Allowance, Gate, Spent
 from fota_server.attributes import ZONE
 from fota_server.database import now, record_audit
@@ -67,12 +67,15 @@ def store(connection: Connection, used: Allowance) -> None:
 
 
 def limits(connection: Connection) -> dict[str, Any]:
-    """Return the stop (who, when, why; None: none), the budget (None: none) and how many are on trial."""
+    """Return the stop (who, when, why; None: none), the budget (None: none), how many are on trial, and how
+    far a security counter may go up at once.
+    """
     found = _settings(connection)
     return {
         "halted": json.loads(found[HALT]) if HALT in found else None,
         "trials": int(found[TRIALS]) if TRIALS in found else None,
         "on_trial": _on_trial(connection),
+        "counter_step": reach.step(connection),
     }
 
 

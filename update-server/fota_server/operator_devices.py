@@ -20,7 +20,6 @@ from fota_server.operator_input import (
     flag_of,
     limit_of,
     name_of,
-    number_of,
     page,
     query_text,
     read_json,
@@ -91,7 +90,7 @@ class DeviceHandlers:
 
     async def list_refused(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET refusals?limit: who was turned away on the device plane, the latest first."""
-        limit = number_of(request, "limit", SHOWN)
+        limit = limit_of(request, SHOWN)
         await self._refusals.flush(self._database)
         return JSONResponse({"refusals": await self._database.read(list_refusals, limit=limit)})
 

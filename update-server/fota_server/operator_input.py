@@ -195,23 +195,23 @@ def query_text(request: Request, name: str, limit: int = MAX_TEXT) -> str | None
     return text
 
 
-def number_of(request: Request, name: str, limit: int, default: int | None = None) -> int:
-    """Return the number in a query parameter, or ``default``, or else ``limit``.
+def number_of(request: Request, name: str, most: int, default: int, least: int = 0) -> int:
+    """Return the number in a query parameter, or ``default``.
 
     Raises:
-        InputError: not a number of 0..``limit``.
+        InputError: not a number of ``least``..``most``.
     """
     text = query_text(request, name)
     if text is None:
-        return limit if default is None else default
-    if not (text.isascii() and text.isdigit()) or len(text) > 18 or int(text) > limit:
-        raise InputError(f"{name} has to be a number up to {limit}", "query")
+        return default
+    if not (text.isascii() and text.isdigit()) or len(text) > 18 or not least <= int(text) <= most:
+        raise InputError(f"{name} has to be a number of {least} to {most}", "query")
     return int(text)
 
 
 def limit_of(request: Request, most: int = MAX_PAGE) -> int:
-    """Return how long a page may be: the parameter ``limit``, 1 to ``most``, or ``most``."""
-    return max(number_of(request, "limit", most), 1)
+    """Return how long a page may be: the parameter ``limit``, or ``most``. InputError: not 1..``most``."""
+    return number_of(request, "limit", most, default=most, least=1)
 
 
 def page(name: str, rows: list[dict[str, Any]], limit: int, key: str) -> JSONResponse:

@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from fota_server import dynamic, groups, hand_out, holdback, orders, rollouts, scopes, second
+from fota_server import dynamic, groups, hand_out, holdback, orders, reach, rollouts, scopes, second
 from fota_server.database import Database, now
 from fota_server.decide import RolloutState
 from fota_server.filters import MAX_FILTER
@@ -228,11 +228,23 @@ class OrderHandlers:
         return JSONResponse(await self._database.read(hand_out.limits))
 
     async def set_limits(self, request: Request, operator: Operator) -> JSONResponse:
-        """POST limits {"trials": number or null}: how many devices may be on trial at once."""
-        most = (await read_json(request)).get("trials", 0)
-        if most is not None and (not isinstance(most, int) or isinstance(most, bool)):
-            raise InputError("trials has to be a number, or null", "json")
-        await self._database.write(hand_out.set_trials, most, operator.name)
+        """POST limits {"trials", "counter_step"}, numbers or null: how many devices may be on trial at once,
+        how far a security counter may be above a device's floor. What is not named stays.
+        """
+        body = await read_json(request)
+        if not body:
+            raise InputError("name what to set: trials, counter_step", "json")
+        for name, most in body.items():
+            if most is not None and (not isinstance(most, int) or isinstance(most, bool)):
+                raise InputError(f"{name} has to be a number, or null", "json")
+
+        def work(connection: Connection) -> None:
+            if "trials" in body:
+                hand_out.set_trials(connection, body["trials"], operator.name)
+            if "counter_step" in body:
+                reach.set_step(connection, body["counter_step"], operator.name)
+
+        await self._database.write(work)
         return JSONResponse(await self._database.read(hand_out.limits))
 
     async def halt(self, request: Request, operator: Operator) -> JSONResponse:

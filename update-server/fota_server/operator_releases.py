@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, insert, select
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
-from fota_server import schema
+from fota_server import reach, schema
 from fota_server.artifacts import ArtifactStore, aside
 from fota_server.catalog import (
     check_release,
@@ -259,7 +259,8 @@ def _store_release(
             f"release {release.version} is published already, for {fits}: 'fota release fits' changes that",
             "hardware",
         )
-    return created, _show(connection, release, root)
+    told = {"warnings": reach.warnings(connection, release.class_id.hex(), release.sec_cnt)}
+    return created, _show(connection, release, root) | told
 
 
 def _show(connection: Connection, release: Release, root: roots.Root) -> dict[str, Any]:

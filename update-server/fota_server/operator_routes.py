@@ -18,8 +18,9 @@ from fota_server.operator_webhooks import WebhookHandlers
 from fota_server.tokens import ADMINISTER, OPERATE, PUBLISH, SEE, SEE_RELEASES
 
 _TEXT, _NUMBER, _FLAG = shape.TEXT, shape.NUMBER, shape.FLAG
-_PAGE: dict[str, Schema] = {"after": _TEXT, "limit": _NUMBER}
-_BY_NUMBER: dict[str, Schema] = {"after": _NUMBER, "limit": _NUMBER}
+_LIMIT: Schema = {"type": "integer", "minimum": 1}
+_PAGE: dict[str, Schema] = {"after": _TEXT, "limit": _LIMIT}
+_BY_NUMBER: dict[str, Schema] = {"after": _NUMBER, "limit": _LIMIT}
 _IDS: dict[str, Schema] = {"devices": shape.many(_TEXT)}
 _KIND: dict[str, Schema] = {"kind": shape.one_of("renew", "rotate")}
 _ORDER: dict[str, Schema] = {
@@ -187,7 +188,7 @@ OPERATIONS: tuple[Operation, ...] = (
         SEE,
         _D.list_refused,
         shape.record({"refusals": shape.many(shape.REFUSAL)}),
-        query={"limit": _NUMBER},
+        query={"limit": _LIMIT},
     ),
     # Devices that speak hawkBit's DDI
     Operation(
@@ -305,7 +306,14 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "rollouts/{id:row}/rollback", SEE, _O.preview_back, shape.PREVIEW),
     Operation("POST", "rollouts/{id:row}/rollback", OPERATE, _O.take_back, shape.ROLLOUT, statuses=(202,)),
     Operation("GET", "limits", SEE, _O.show_limits, shape.LIMITS),
-    Operation("POST", "limits", OPERATE, _O.set_limits, shape.LIMITS, body={"trials": shape.maybe(_NUMBER)}),
+    Operation(
+        "POST",
+        "limits",
+        OPERATE,
+        _O.set_limits,
+        shape.LIMITS,
+        body={"trials": shape.maybe(_NUMBER), "counter_step": shape.maybe(_NUMBER)},
+    ),
     Operation("GET", "policies", SEE, _A.show_policies, shape.POLICIES),
     Operation(
         "POST",

@@ -12,7 +12,7 @@ from fota_server import schema
 from fota_server.artifacts import ArtifactStore, aside
 from fota_server.certificates import TlsFiles, utc_now
 from fota_server.database import Database
-from fota_server.operator_input import number_of, query_text
+from fota_server.operator_input import limit_of, number_of, query_text
 from fota_server.standing import CONTENT_TYPE, Standing
 from fota_server.tokens import Operator
 from fota_wire.errors import FotaError, InputError
@@ -69,7 +69,7 @@ class ServerHandlers:
         if form not in (None, "lines"):
             raise InputError("form has to be lines, or is left out", "query")
         table = schema.audit
-        after, limit = number_of(request, "after", 1 << 62, default=0), number_of(request, "limit", 1000)
+        limit, after = limit_of(request), number_of(request, "after", 1 << 62, default=0)
         query = select(table).where(table.c.id > after).order_by(table.c.id).limit(limit)
 
         def work(connection: Connection) -> tuple[Sequence[RowMapping], int]:
@@ -77,7 +77,7 @@ class ServerHandlers:
             return connection.execute(query).mappings().all(), total
 
         rows, total = await self._database.read(work)
-        following = rows[-1]["id"] if rows and len(rows) == limit else None
+        following = rows[-1]["id"] if len(rows) == limit else None
         if form == "lines":
             return JSONResponse({"lines": [{"line": line_of(row)} for row in rows], "next": following})
         entries = [dict(row) | {"detail": json.loads(row["detail"])} for row in rows]

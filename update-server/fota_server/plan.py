@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.selectable import NamedFromClause
 
-from fota_server import fits, schema
+from fota_server import fits, reach, schema
 from fota_server.decide import HELD, OPEN, UNDER_WAY, TargetState
 from fota_server.wave_policy import Policy
 
@@ -248,9 +248,7 @@ def _reason(
         reasons.append((_is_before(goal, order.at_least), come_first))
     if barred:
         reasons.append((goal.c.id.in_(barred), case(barred, value=goal.c.id)))
-    low = literal("PO1 rollback: security counter ") + cast(goal.c.sec_cnt, String)
-    low = low + " is below the device's floor " + cast(_devices.c.floor, String)
-    reasons.append((goal.c.sec_cnt < _devices.c.floor, low))
+    reasons += reach.reasons(goal)
     return case(
         *((when, literal(why) if isinstance(why, str) else why) for when, why in reasons), else_=null()
     )

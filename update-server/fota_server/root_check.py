@@ -4,7 +4,7 @@ import ssl
 
 from sqlalchemy import Connection, func, select
 
-from fota_server import schema
+from fota_server import reach, schema
 from fota_server.catalog import RELEASES, open_release, release_of
 from fota_server.certificates import TlsFiles
 from fota_server.decide import Release
@@ -13,7 +13,6 @@ from fota_wire.address import parse_address
 from fota_wire.errors import FotaError
 from fota_wire.host_ca import certificate_der
 from fota_wire.root import Root
-from fota_wire.settings import DEFAULT_MAX_STEP
 
 SHOWN = 5
 
@@ -66,7 +65,8 @@ def release_dangers(releases: list[Release], new: Root, current: Root) -> list[s
 
 def _device_dangers(connection: Connection, new: Root) -> list[str]:
     table, out = schema.devices, schema.retirements
-    beyond = table.c.floor < new.min_secver - DEFAULT_MAX_STEP
+    up = reach.step(connection)
+    beyond = table.c.floor < new.min_secver - up
     alive = ~table.c.revoked & ~select(out.c.device_id).where(out.c.device_id == table.c.id).exists()
     count = select(func.count()).select_from(table).where(beyond, alive)
     number = connection.execute(count).scalar_one()
@@ -76,7 +76,7 @@ def _device_dangers(connection: Connection, new: Root) -> list[str]:
     names = ", ".join(connection.execute(first).scalars())
     return [
         f"{number} devices could never install anything again, since its minimum security counter"
-        f" {new.min_secver} is more than {DEFAULT_MAX_STEP} above their floor ({names})"
+        f" {new.min_secver} is more than {up} above their floor ({names})"
     ]
 
 

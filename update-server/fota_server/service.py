@@ -7,8 +7,7 @@ import logging
 import os
 import resource
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from socket import socket
@@ -41,7 +40,7 @@ from fota_server.webhook_work import Sender
 from fota_server.whole import checkpoint, mark_running, require_whole
 from fota_server.workers import Workers
 from fota_wire.errors import FotaError, InputError, StorageError, VerifyError
-from fota_wire.files import read_input, take_lock, write_atomic
+from fota_wire.files import read_input, write_atomic
 from fota_wire.host_crypto import load_public_key, refuse_example_key
 
 log = logging.getLogger("fota.server")
@@ -60,24 +59,6 @@ class Running:
     device_url: str
     operator_url: str
     everywhere: str
-
-
-@contextmanager
-def data_lock(data: Path) -> Iterator[None]:
-    """Hold the data folder for this process.
-
-    Raises:
-        StorageError: another server has it, or it cannot be written.
-    """
-    try:
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as exc:
-        raise StorageError(f"cannot use {data}: {exc.strerror}") from exc
-    fd = take_lock(data / "lock", data, "is in use by another server (process {pid}): stop it first")
-    try:
-        yield
-    finally:
-        os.close(fd)
 
 
 def open_database(config_url: str | None, data: Path, *, shared: bool = False) -> Database:

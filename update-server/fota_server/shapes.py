@@ -80,7 +80,14 @@ _RELEASE: dict[str, Any] = {
     "hardware": many(TEXT),
 }
 RELEASE = record(_RELEASE)
-PUBLISHED = record({**_RELEASE, "created": FLAG, "image_signature": one_of("verified", "unchecked")})
+PUBLISHED = record(
+    {
+        **_RELEASE,
+        "created": FLAG,
+        "image_signature": one_of("verified", "unchecked"),
+        "warnings": many(TEXT),
+    }
+)
 ARTIFACT = record({"digest": DIGEST, "created": FLAG})
 ROOT = record(
     {
@@ -324,6 +331,7 @@ LIMITS = record(
         "halted": maybe(record({"at": MOMENT, "by": TEXT, "reason": TEXT})),
         "trials": maybe(NUMBER),
         "on_trial": NUMBER,
+        "counter_step": NUMBER,
     }
 )
 

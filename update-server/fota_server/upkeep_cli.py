@@ -95,12 +95,13 @@ def migrate(data: Path) -> None:
     """
     from fota_server.config import load_config
     from fota_server.database import read_url, sqlite_path
+    from fota_server.locks import data_lock
     from fota_server.migrations import SCHEMA_VERSION
-    from fota_server.service import data_lock, open_database
+    from fota_server.service import open_database
     from fota_server.whole import require_whole
 
     config = load_config(data, {})
-    with data_lock(data):
+    with data_lock(data, config.database_url):
         path = sqlite_path(read_url(config.database_url, data))
         if path:
             require_whole(path, data)
