@@ -116,6 +116,7 @@ def read(data: bytes, name: str, leave_out: Sequence[str] = (), machine: int = A
             something in it would be left out.
     """
     file = _parse(data, name, machine)
+    _refuse_what_debuggers_read(file)
     _refuse_unloaded_sections(file, leave_out)
     _refuse_unclaimed_bytes(file)
     chunks = [_chunk(file, segment) for segment in file.segments if segment.kind == _PT_LOAD]
@@ -188,6 +189,16 @@ def _table(
     return struct.iter_unpack(layout, data[offset : offset + count * size])
 
 
+def _refuse_what_debuggers_read(file: _File) -> None:
+    """Return if there is a program in the file, and not only its names and places."""
+    loaded = [section for _, section in file.sections if section.flags & _SHF_ALLOC and section.size]
+    if loaded and not any(section.content for section in loaded):
+        raise InputError(
+            f"{file.name}: it holds what debuggers read of a program, and not the program"
+            " (objcopy --only-keep-debug): sign the file that it was made from"
+        )
+
+
 def _refuse_unloaded_sections(file: _File, leave_out: Sequence[str]) -> None:
     names = [name for name, _ in file.sections]
     for name in leave_out:
@@ -241,15 +252,16 @@ def _refuse_unclaimed_bytes(file: _File) -> None:
 
 def _chunk(file: _File, segment: _Segment) -> Chunk:
     """Return what a segment loads. Linkers let the first one begin with the headers of the file itself, which
-    are no firmware: it begins with its first section then.
+    are no firmware: it begins with its first section then, or behind them where sections were stripped.
     """
     skip = 0
+    end = segment.offset + segment.filesz
     headers_end = max(file.header.ehsize, file.header.phoff + file.header.phnum * file.header.phentsize)
     if segment.offset < headers_end and segment.filesz:
         inside = [
             section.offset for _, section in file.sections if section.content and section.lies_in(segment)
         ]
-        begin = min(inside, default=segment.offset + segment.filesz)
+        begin = min(inside, default=end if file.sections else min(headers_end, end))
         if not file.data[headers_end:begin].strip(b"\0") and (inside or begin <= headers_end):
             skip = begin - segment.offset
     content = file.data[segment.offset + skip : segment.offset + segment.filesz]

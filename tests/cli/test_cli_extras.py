@@ -1,5 +1,6 @@
 """The plain install: every command that lacks a library says which, in one line that helps."""
 
+import ast
 import importlib.metadata
 import os
 import re
@@ -18,7 +19,7 @@ WITHOUT = f"""
 import sys
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {sum(EXTRAS.values(), ())!r}:
+        if name.partition(".")[0] in {("cryptoauthlib", *sum(EXTRAS.values(), ()))!r}:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Missing())
 from fota_cli.entry import main
@@ -35,6 +36,8 @@ main()
         ("vdev status x.vdev", "unicorn"),
         ("agent run --vdev x.vdev", "unicorn"),
         ("provision look x.vdev", "unicorn"),
+        ("provision look --kit", "cryptoauthlib"),
+        ("provision look --i2c 1", "cryptoauthlib"),
         ("gateway init gw --image i --image-key k --root r --server https://h --server-ca c "
          "--vendor-domain d --model m --module m --token t --pin-file p --ca-key k --ca-cert c",
          ""),
@@ -49,11 +52,29 @@ def test_command_without_its_library_says_which_one_and_how_to_get_it(
     assert done.stderr.count("\n") == 1, done.stderr
     assert done.returncode in ((5,) if library else (3,)), done.stderr
     if library:
-        assert "this needs the Python library" in done.stderr
+        assert re.search("needs (the Python|Microchip's) library", done.stderr)
         assert library in done.stderr
-        assert "pip install '" in done.stderr
+        assert "pip install " in done.stderr
     assert "fota[" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_library_that_is_missing_is_this_machine_s_fault_wherever_it_is_found_out() -> None:
+    """Exit code 5: whoever catches a failed import raises StorageError, or nothing."""
+    kinds = {"ImportError", "ModuleNotFoundError"}
+    found = 0
+    for package in ("agent", "cli", "signer", "update-server", "virtual-device", "wire"):
+        for path in sorted((ROOT / package).glob("fota_*/**/*.py")):
+            for handler in ast.walk(ast.parse(path.read_text())):
+                if not isinstance(handler, ast.ExceptHandler) or not handler.type:
+                    continue
+                if not kinds & {name.id for name in ast.walk(handler.type) if isinstance(name, ast.Name)}:
+                    continue
+                for raised in (node.exc for node in ast.walk(handler) if isinstance(node, ast.Raise)):
+                    found += 1
+                    assert isinstance(raised, ast.Call), path
+                    assert ast.unparse(raised.func) == "StorageError", f"{path}:{raised.lineno}"
+    assert found >= 2
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from lifeline import HANG_S
 
 from fota_signer.factory.cal import CalTransport
-from fota_wire.errors import InputError
+from fota_wire.errors import StorageError
 
 needs_library = pytest.mark.skipif(
     importlib.util.find_spec("cryptoauthlib") is None,
@@ -47,5 +47,5 @@ def test_cryptoauthlib_carries_a_blank_chip_to_the_end(scenario, tmp_path):
 
 def test_missing_library_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "cryptoauthlib", None)
-    with pytest.raises(InputError, match="pip install cryptoauthlib"):
+    with pytest.raises(StorageError, match="pip install cryptoauthlib"):
         CalTransport(None)

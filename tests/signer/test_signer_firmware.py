@@ -210,13 +210,28 @@ def test_elf_bytes_of_a_segment_that_is_not_loaded_are_refused(kind):
     refused(bytes(elf), "in no segment that is loaded")
 
 
-def test_elf_headers_at_the_begin_of_a_segment_are_no_firmware():
-    """GNU ld begins the first segment with the headers of the file if page sizes allow it."""
-    elf = bytearray(Elf(sections=[Section(".text", CODE, segment=0, addr=START)]).build())
+@pytest.mark.parametrize("sections", [[Section(".text", CODE, segment=0, addr=START)], []])
+def test_elf_headers_at_the_begin_of_a_segment_are_no_firmware(sections):
+    """GNU ld begins the first segment with the headers of the file if page sizes allow it; without sections
+    they are what is left to tell by (llvm-objcopy --strip-sections).
+    """
+    elf = bytearray(Elf(sections=sections).build())
     offset = struct.unpack_from("<I", elf, 52 + 4)[0]
     fields = (0, START - offset, START - offset, offset + len(CODE), offset + len(CODE))
     struct.pack_into("<5I", elf, 52 + 4, *fields)
     assert load_firmware(bytes(elf), "app") == CODE
+
+
+def test_elf_for_debuggers_alone_is_told_what_it_is():
+    """objcopy --only-keep-debug leaves the sections of a program where they were, without their content."""
+    sections = [
+        Section(".text", kind=NOBITS, size=len(CODE), addr=START),
+        Section(".debug_info", b"names", flags=0),
+    ]
+    refused(Elf(segments=[], sections=sections).build(), "without program headers")
+    refused(Elf(segments=[(START, b"")], sections=sections).build(), "--only-keep-debug")
+    sections.append(Section(".rodata", CODE, segment=0, addr=START))
+    assert load_firmware(Elf(sections=sections).build(), "app") == CODE
 
 
 def link(tmp_path, layout, *, source="", objcopy=()):

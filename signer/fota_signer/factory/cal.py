@@ -8,7 +8,7 @@ import ctypes
 from typing import TYPE_CHECKING, Any
 
 from fota_signer.factory.packets import ADDRESSES
-from fota_wire.errors import DeviceError, InputError
+from fota_wire.errors import DeviceError, StorageError
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -37,7 +37,7 @@ def _load() -> "tuple[ModuleType, Any]":
         import cryptoauthlib
         from cryptoauthlib.library import get_cryptoauthlib
     except ImportError as exc:
-        raise InputError("real hardware needs Microchip's library: pip install cryptoauthlib") from exc
+        raise StorageError("real hardware needs Microchip's library: pip install cryptoauthlib") from exc
     cryptoauthlib.load_cryptoauthlib()
     return cryptoauthlib, get_cryptoauthlib()
 
@@ -46,7 +46,7 @@ class CalTransport:
     """A `Transport` over CryptoAuthLib. ``bus`` is the number of /dev/i2c-N; None takes the USB kit.
 
     Raises:
-        InputError: the library is not installed.
+        StorageError: the library is not installed.
         DeviceError: it finds no such bus or kit.
     """
 

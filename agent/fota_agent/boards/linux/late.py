@@ -22,7 +22,7 @@ class LateElement:
     and are known without it.
 
     Raises:
-        InputError: from ``find``, at once: what nobody but a person mends.
+        InputError, StorageError: from ``find``, at once: what nobody but a person mends.
     """
 
     def __init__(self, find: "Callable[[], Element]", serial: bytes, public_xy: bytes) -> None:

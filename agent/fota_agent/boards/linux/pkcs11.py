@@ -7,7 +7,7 @@ import ctypes
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from fota_wire.errors import DeviceError, InputError
+from fota_wire.errors import DeviceError, StorageError
 from fota_wire.status import CE1, CE5
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Pkcs11Element:
     that was lost (token pulled, daemon restarted, module finalized by somebody else) is opened again.
 
     Raises:
-        InputError: python-pkcs11 is not installed.
+        StorageError: python-pkcs11 is not installed.
         DeviceError: CE1, no such module or token; CE5, the PIN is wrong.
     """
 
@@ -135,7 +135,9 @@ def _open(module: str, token: str, pin: str) -> Any:  # noqa: ANN401
     try:
         import pkcs11
     except ModuleNotFoundError as exc:
-        raise InputError("PKCS#11 needs the Python library of that name: pip install python-pkcs11") from exc
+        raise StorageError(
+            "PKCS#11 needs the Python library of that name: pip install python-pkcs11"
+        ) from exc
     try:
         library = pkcs11.lib(module)
     except (pkcs11.exceptions.PKCS11Error, RuntimeError) as exc:
