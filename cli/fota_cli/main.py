@@ -45,6 +45,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "vdev": ("fota_cli.vdev:vdev", "Create, provision and run virtual devices."),
 }
 
+SHOWN = 3
+_ROOT_ONLY = ("-v", "--verbose", "-q", "--quiet")
+
 
 class LazyRoot(click.Group):
     """A command group whose members are imported when they are called, and not before."""
@@ -106,8 +109,7 @@ def command() -> int:
         return exc.exit_code
     except click.UsageError as exc:
         where = exc.ctx.command_path if exc.ctx else "fota"
-        said = exc.format_message().rstrip(".") + _meant(exc)
-        return _refuse(f"{said} (see '{where} --help')", exc.exit_code)
+        return _refuse(f"{_said(exc)} (see '{where} --help')", exc.exit_code)
     except click.ClickException as exc:
         return _refuse(exc.format_message(), exc.exit_code)
     except click.Abort as exc:
@@ -121,15 +123,28 @@ def _refuse(message: str, code: int) -> int:
     return code
 
 
-def _meant(exc: click.UsageError) -> str:
-    """Return a question about the command that was perhaps meant, where there is no such command."""
-    typed = re.match("No such command '(.*)'", exc.format_message())
-    if typed is None or exc.ctx is None or "Did you mean" in exc.format_message():
-        return ""
-    group = exc.ctx.command
-    names = group.list_commands(exc.ctx) if isinstance(group, click.Group) else []
-    found = difflib.get_close_matches(typed[1], names, 1, 0.5)
-    return f". Did you mean '{found[0]}'?" if found else ""
+def _said(exc: click.UsageError) -> str:
+    """Return what is wrong with a command line, and what was perhaps meant."""
+    said, ctx = exc.format_message().rstrip("."), exc.ctx
+    found = re.match("No such (command|option) '(.*?)'", said)
+    if found is None or ctx is None:
+        return said
+    kind, word = found.groups()
+    if kind == "option" and ctx.parent and word in _ROOT_ONLY:
+        return f"{found[0]} here: it stands before the command, fota {word} ..."
+    if kind == "option" or "Did you mean" in said:
+        return said
+    meant = _elsewhere(word) if ctx.parent is None else []
+    if not meant and isinstance(ctx.command, click.Group):
+        meant = difflib.get_close_matches(word, ctx.command.list_commands(ctx), 1, 0.5)
+    return f"{said}. Did you mean {' or '.join(map(repr, meant))}?" if meant else said
+
+
+def _elsewhere(word: str) -> list[str]:
+    """Return what a word of ours is that is no command of the root: an option, or commands of groups."""
+    if word in ("help", "version"):
+        return [f"fota --{word}"]
+    return [f"fota {path}" for path in EXAMPLES if path.split()[-1] == word][:SHOWN]
 
 
 def main() -> None:

@@ -99,6 +99,30 @@ def test_mistyped_word_is_answered_with_the_one_that_was_meant(typed: list[str],
     assert meant in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("publish", "No such command 'publish'. Did you mean 'fota release publish'? (see 'fota --help')"),
+        ("version", "No such command 'version'. Did you mean 'fota --version'? (see 'fota --help')"),
+        ("help", "No such command 'help'. Did you mean 'fota --help'? (see 'fota --help')"),
+        ("devices", "No such command 'devices'. Did you mean 'device'? (see 'fota --help')"),
+        ("xyzzy", "No such command 'xyzzy' (see 'fota --help')"),
+        *(
+            (
+                f"{command} {option}",
+                f"No such option '{option}' here: it stands before the command, fota {option} ..."
+                f" (see 'fota {command} --help')",
+            )
+            for command in ("device list", "device", "sign", "server token list")
+            for option in ("-v", "-q", "--verbose", "--quiet")
+        ),
+    ],
+)
+def test_word_in_the_wrong_place_is_told_where_it_belongs(words: str, said: str) -> None:
+    done = subprocess.run([*FOTA, *words.split()], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"fota: error: {said}\n")
+
+
 def test_verbose_shows_where_an_error_comes_from_and_quiet_shows_errors_alone() -> None:
     assert "Traceback" in run("-v", "inspect", "none").stderr
     quiet = run("-q", "inspect", "none")

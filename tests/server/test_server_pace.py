@@ -2,18 +2,24 @@
 
 import asyncio
 import os
+import socket
+import ssl
 from pathlib import Path
 from typing import Any
 
 import pytest
-from server_world import Built, Device, Keys, Server
+from lifeline import HANG_S, until
+from server_world import Built, Device, Keys, Server, client_context
 from sqlalchemy import select
 from test_server_devices import assigned
 
-from fota_server import device_plane, schema
+from fota_server import device_plane, operator_plane, schema
+from fota_server.certificates import read_tls_files
+from fota_server.config import load_config
 from fota_server.connection import Limits, PlaneProtocol
 from fota_server.database import Database, open_engine, sqlite_url
 from fota_server.device_plane import admitted_device, payload_asked
+from fota_server.listener import TlsListener, bind
 from fota_server.pace import BURST, CHECK_IN, MAX_KNOWN, MAX_WAIT_S, PER_SECOND, RANGE, Pace
 from fota_server.quick import Statement, open_reader
 from fota_wire import checkin
@@ -116,6 +122,55 @@ def test_device_that_shakes_hands_too_often_is_told_of(server: Server, device: D
             device.connect().close()
         shown = server.api("GET", f"devices/{device.id}")[1]["refusals"]
         told = [(item["code"], item["proved"]) for item in shown] == [("too-often", True)]
+
+
+def test_address_that_only_shakes_hands_is_closed_before_the_next_one(
+    keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "fota_server.pace.PER_SECOND", 1e-9
+    )  # nothing comes back meanwhile, however slow we are
+    own = Server(keys, tmp_path / "data").init()
+    tls = read_tls_files(load_config(own.data, {}).files, allow_example_keys=True)
+    client = client_context(keys.server_ca, None)
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    def shake(address: str, port: int, ask: bytes = b"") -> bytes:
+        with socket.socket() as plain:
+            plain.settimeout(HANG_S)
+            plain.bind((address, 0))
+            plain.connect(("127.0.0.1", port))
+            with client.wrap_socket(plain, server_hostname="127.0.0.1") as secured:
+                secured.sendall(ask)
+                return secured.recv(12) if ask else b""
+
+    async def live() -> None:
+        sock = bind("127.0.0.1", 0)
+        listener = TlsListener("operator", app, sock, tls.operator, operator_plane.error_body, Limits())
+        listener._bare.left["127.0.0.2"] = (2.5, asyncio.get_running_loop().time())
+        listener.start()
+        port = sock.getsockname()[1]
+        ask = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+        try:
+            for _ in range(6):
+                assert await asyncio.to_thread(shake, "127.0.0.2", port, ask) == b"HTTP/1.1 200"
+            for shaken in range(1, 4):
+                await asyncio.to_thread(shake, "127.0.0.2", port)
+                await asyncio.to_thread(until, lambda: not listener.door.inside)
+                left = listener._bare.left["127.0.0.2"][0]
+                assert left == pytest.approx(max(2.5 - shaken, 0), abs=1e-6)
+            for words in (b"", ask):
+                with pytest.raises((OSError, ssl.SSLError)):
+                    await asyncio.to_thread(shake, "127.0.0.2", port, words)
+            assert await asyncio.to_thread(shake, "127.0.0.3", port, ask) == b"HTTP/1.1 200"
+            assert set(listener._bare.left) == {"127.0.0.2"}
+        finally:
+            await listener.stop()
+
+    asyncio.run(live())
 
 
 def test_client_that_goes_before_its_answers_come_is_no_mistake_of_ours(keys: Keys, tmp_path: Path) -> None:

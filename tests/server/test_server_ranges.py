@@ -1,7 +1,16 @@
 """HTTP ranges, every limit at -1, 0, +1."""
 
-import pytest
+import asyncio
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
 
+import pytest
+from starlette.requests import Request
+
+from fota_server.artifacts import FolderStore
+from fota_server.device_plane import send_artifact
 from fota_server.ranges import choose_part
 
 ETAG = '"abc"'
@@ -50,3 +59,42 @@ def test_content_range_names_part_and_size() -> None:
     assert choose_part("bytes=10-19", None, ETAG, 100).content_range == "bytes 10-19/100"
     assert choose_part("bytes=100-", None, ETAG, 100).content_range == "bytes */100"
     assert choose_part(None, None, ETAG, 100).content_range is None
+
+
+def bytes_read() -> int:
+    """Return how many bytes this process has read so far, from wherever."""
+    (count,) = re.findall(r"^rchar: (\d+)$", Path("/proc/self/io").read_text(), re.MULTILINE)
+    return int(count)
+
+
+def test_range_reads_no_more_of_the_file_than_it_sends(tmp_path: Path) -> None:
+    content = bytes(range(256)) * (64 << 10)
+    digest = hashlib.sha256(content).hexdigest()
+    store = FolderStore(tmp_path, len(content))
+    store.prepare()
+    store.path(digest).parent.mkdir(parents=True, exist_ok=True)
+    store.path(digest).write_bytes(content)
+    sent = bytearray()
+
+    async def send(message: Any) -> None:
+        sent.extend(message.get("body", b""))
+
+    async def ask(start: int) -> None:
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "headers": [(b"range", b"bytes=%d-%d" % (start, start + 4095))],
+        }
+        await (await send_artifact(Request(scope), store, digest))(scope, None, send)  # type: ignore[arg-type]
+
+    async def ask_all() -> int:
+        await ask(0)
+        sent.clear()
+        before = bytes_read()
+        for start in range(8 << 20, (8 << 20) + 64 * 4096, 4096):
+            await ask(start)
+        return bytes_read() - before
+
+    read = asyncio.run(ask_all())
+    assert bytes(sent) == content[8 << 20 : (8 << 20) + 64 * 4096]
+    assert read < 2 * len(sent), "16 MiB lie there"

@@ -215,6 +215,7 @@ class PlaneProtocol(HttpToolsProtocol):
             raise self._object(400, "host", f"the request has {hosts} Host fields: send one")
         self._in_header = False
         self._disarm()
+        self.visit.asked = True
         self.scope["extensions"]["fota.request"] = {"id": self._request}
         super().on_headers_complete()
         # Its task has not begun: whatever writes the head of the answer writes this, too.

@@ -25,10 +25,11 @@ class Room:
 
 @dataclass(slots=True, eq=False)
 class Visit:
-    """One connection: from where, whether its client is known, and what closes it at once."""
+    """One connection: from where, whether its client is known, has asked anything, what closes it at once."""
 
     place: str
     known: bool = False
+    asked: bool = False
     close: Callable[[], None] = lambda: None
 
 

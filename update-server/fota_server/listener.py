@@ -17,9 +17,10 @@ from uvicorn.server import ServerState
 
 from fota_server import request_id
 from fota_server.connection import ErrorBody, Gate, Limits, OnUnread, OnVisit, PlaneProtocol
-from fota_server.door import Door, Visit
+from fota_server.door import Door, Visit, place_of
 from fota_server.handshake import TlsProtocol
 from fota_server.metrics import HANDSHAKES, MISTAKES, TURNED_AWAY
+from fota_server.pace import BARE, Pace
 from fota_wire.errors import InputError, StorageError
 
 log = logging.getLogger("fota.server")
@@ -192,8 +193,13 @@ class TlsListener(Listener):
         super().__init__(name, app, sock, error_body, limits, always, gate, on_visit, on_unread)
         self.context = context  # another one may be put here: connections keep what they began with
         self._on_unknown = on_unknown
+        self._bare = Pace()
 
     def _take(self, sock: socket.socket, peer: Any) -> None:  # noqa: ANN401 - as the socket's family has it
+        if self._bare.is_late(place_of(peer[0]), self._loop.time()):
+            self._turn_away(sock, peer[0])
+            sock.close()
+            return
         visit = self._enter(sock, peer[0])
         if visit is not None:
             self._await_first_byte(sock, peer[0], visit)
@@ -236,12 +242,18 @@ class TlsListener(Listener):
                 patience=self._limits.patience,
                 on_failure=lambda reason, shown: self._on_failure(reason, shown, address),
                 may_linger=lambda: self.door.doubt(visit),
-                on_lost=lambda: self.door.leave(visit),
+                on_lost=lambda: self._leave(visit),
             )
             await self._loop.connect_accepted_socket(lambda: tls, sock)
         except OSError:
             sock.close()
             self.door.leave(visit)
+
+    def _leave(self, visit: Visit) -> None:
+        """A connection is over on which TLS had begun; one that asked nothing is counted."""
+        self.door.leave(visit)
+        if not visit.asked:
+            self._bare.wait(visit.place, BARE, self._loop.time())
 
     def _on_failure(self, reason: ssl.SSLError, shown: bytes | None, address: str) -> None:
         HANDSHAKES.labels(self._name, "failed").inc()

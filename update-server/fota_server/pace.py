@@ -4,11 +4,14 @@ A check-in that is written costs the server many times what a range of a payload
 1, whatever the check-in says; a handshake counts 5, though whose it was is known when it is over: what is
 asked next waits for it. A device may ask for 1,200 at once (a release in ranges of 4 KiB, many check-ins of a
 person at work on it), and for 20 a second after that. It is not refused: its answers come later.
+
+An address has as many connections on which TLS began and nothing was asked: beyond that it is closed before
+the next handshake costs anything, for whose it would be is not known yet.
 """
 
 from dataclasses import dataclass, field
 
-CHECK_IN, HANDSHAKE, RANGE = 10.0, 5.0, 1.0
+CHECK_IN, HANDSHAKE, RANGE, BARE = 10.0, 5.0, 1.0, 1.0
 BURST = 1200.0
 PER_SECOND = 20.0
 MAX_WAIT_S = 20.0
@@ -17,7 +20,7 @@ MAX_KNOWN = 65536
 
 @dataclass(slots=True)
 class Pace:
-    """What each device has left, and when that was."""
+    """What each device has left, and when that was; or each address (`listener.py`)."""
 
     left: dict[str, tuple[float, float]] = field(default_factory=dict)
 
@@ -30,6 +33,11 @@ class Pace:
             self._forget(now)
         self.left[device_id] = left, now
         return max(0.0, -left / PER_SECOND)
+
+    def is_late(self, device_id: str, now: float) -> bool:
+        """Tell whether it would have to wait, and count nothing."""
+        left, then = self.left.get(device_id, (BURST, now))
+        return left + (now - then) * PER_SECOND < 0
 
     def _forget(self, now: float) -> None:
         """Drop the devices that have all of it again; if there are none, the one longest known."""

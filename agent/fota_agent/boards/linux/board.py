@@ -192,7 +192,7 @@ def _factory_key(gateway: Gateway) -> bytes:
     from fota_wire import host_ca, host_crypto
 
     where = f"{gateway.folder}/trust.cbor: the device certificate"
-    key = host_ca.der_certificate(gateway.trust.device_cert, where).public_key()
+    key = host_ca.der_certificate(bytes(gateway.trust.device_cert), where).public_key()
     if not isinstance(key, EllipticCurvePublicKey):
         raise InputError(f"{where}: its key is not on P-256")
     return host_crypto.public_xy(key)
