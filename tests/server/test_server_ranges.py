@@ -82,6 +82,7 @@ def test_range_reads_no_more_of_the_file_than_it_sends(tmp_path: Path) -> None:
     async def ask(start: int) -> None:
         scope = {
             "type": "http",
+            "extensions": {},
             "method": "GET",
             "headers": [(b"range", b"bytes=%d-%d" % (start, start + 4095))],
         }
