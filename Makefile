@@ -69,6 +69,11 @@ build/oidc/.ready: tests/server/oidc/package-lock.json
 	@mkdir -p build/oidc && cp tests/server/oidc/package.json tests/server/oidc/package-lock.json build/oidc/ && \
 	  cd build/oidc && npm ci --silent --no-audit --no-fund && touch .ready
 
+# Asks what the operator plane's OpenAPI document allows, for tests/server/test_server_openapi.py.
+build/schemathesis/.ready: Makefile
+	@python3 -m venv build/schemathesis && build/schemathesis/bin/pip install --quiet --disable-pip-version-check schemathesis==4.32.5
+	@touch $@
+
 build/audit/.ready: Makefile
 	@python3 -m venv build/audit && build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1 pip-tools==7.6.2
 	@touch $@
@@ -151,6 +156,7 @@ oracles:
 	  found=$$?; [ -z "$$folder" ] || rm -r "$$folder"; [ $$found = 0 ]; \
 	} || echo "make: without promtool (of Debian's package prometheus) metrics and alerts are not held against it"
 	@command -v npm >/dev/null && $(MAKE) --no-print-directory build/oidc/.ready || echo "make: without Node.js no OpenID provider is tried"
+	@$(MAKE) --no-print-directory build/schemathesis/.ready || echo "make: without schemathesis no stranger reads the OpenAPI document"
 	@$(MAKE) --no-print-directory build/audit/.ready || echo "make: without pip-audit nothing is asked of known vulnerabilities"
 
 $(READY): pyproject.toml constraints.txt

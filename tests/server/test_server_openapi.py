@@ -1,15 +1,18 @@
 """The OpenAPI documents: valid, made of what is served, and true of what is answered."""
 
+import http.client
 import json
+import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from lifeline import until
+from lifeline import HANG_S, until
 from openapi_spec_validator import OpenAPIV31SpecValidator
-from server_world import Built, Device, Keys, Refused, Server, fota
+from server_world import Built, Device, Keys, Refused, Server, client_context, fota
 from starlette.routing import Route
 from test_server_roles import make_token
 
@@ -213,6 +216,41 @@ def test_every_answer_has_the_shape_that_it_is_said_to_have(
     approvals(ask, *persons)
     assert {one.name for one in OPERATIONS} - set(ask.seen) == set(UNTRIED)
     assert all((Path(__file__).parent / test).exists() for test in UNTRIED.values())
+
+
+def test_method_that_a_path_has_not_is_answered_with_those_that_it_has(server: Server) -> None:
+    connection = http.client.HTTPSConnection(
+        "127.0.0.1", server.operator_port, context=client_context(server.keys.server_ca, None), timeout=HANG_S
+    )
+    for path in {one.path for one in OPERATIONS}:
+        connection.request("TRACE", "/api/v1/" + re.sub(r"{\w+(:\w+)?}", "1", path))
+        answer = connection.getresponse()
+        answer.read()
+        methods = {one.method for one in OPERATIONS if one.path == path}
+        methods |= {"HEAD"} if "GET" in methods else set()
+        assert (answer.status, set(answer.headers["allow"].split(", "))) == (405, methods), path
+    connection.close()
+
+
+def test_schemathesis_finds_nothing_but_what_a_shape_cannot_say(server: Server, tmp_path: Path) -> None:
+    """It asks what the document allows, and what it does not: no mistake of ours, no answer of another shape.
+    Left out is its check that whatever fits the shapes is accepted: no shape says which group there is.
+    """
+    program = Path(__file__).parents[2] / "build/schemathesis/bin/st"
+    if not program.exists():
+        pytest.skip("no schemathesis: make oracles")
+    (tmp_path / "api.json").write_text(json.dumps(server.api("GET", "openapi.json")[1]))
+    done = subprocess.run(
+        [program, "run", "api.json", "--url", server.operator_url, "--tls-verify", server.keys.server_ca,
+         "--header", f"Authorization: Bearer {server.token}", "--seed", "1", "--phases", "coverage",
+         "--exclude-path-regex", "stream", "--checks", "all", "--exclude-checks", "positive_data_acceptance",
+         "--no-color"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=HANG_S,
+    )  # fmt: skip
+    tested = re.search(r"Tested: (\d+)", done.stdout)
+    assert tested, done.stdout + done.stderr
+    assert int(tested[1]) >= len(OPERATIONS) - 1 - 3, "the stream, and three bodies that are no JSON"
+    assert "❌ ST" not in done.stdout, done.stdout
 
 
 def approvals(ask: Asker, alice: str, bob: str) -> None:

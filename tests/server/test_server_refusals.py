@@ -75,6 +75,17 @@ def test_device_that_talks_nonsense_leaves_a_trace(
     assert [(item["code"], item["count"], item["proved"]) for item in shown] == [(code, 1, True)]
 
 
+@pytest.mark.parametrize(
+    ("path", "methods"), [("/v1/checkin", "POST"), ("/v1/payload/" + "0" * 64, "GET, HEAD")]
+)
+def test_method_that_a_path_has_not_is_answered_with_those_that_it_has(
+    server: Server, path: str, methods: str
+) -> None:
+    device = Device(server)
+    status, headers, _ = device.request("PUT", path)
+    assert (status, headers["allow"]) == (405, methods)
+
+
 def test_device_that_nobody_admitted_knocks(keys: Keys, tmp_path: Path) -> None:
     own = Server(keys, tmp_path / "data", "--admission", "known").init().start()
     try:

@@ -36,6 +36,7 @@ from fota_server.ddi_devices import ShutOut, Unauthorized
 from fota_server.ddi_words import File
 from fota_server.decide import TargetState
 from fota_server.device_plane import BODY_S, TooLarge, TooSlow, read_body, send_artifact
+from fota_server.methods import allow
 from fota_server.pace import CHECK_IN, RANGE, Pace
 from fota_server.quick import Reader, Statement
 from fota_server.refusals import Refusals
@@ -186,7 +187,9 @@ class DdiPlane:
         status = exc.status_code if isinstance(exc, HTTPException) else 500
         code, why = {404: "not-found", 405: "method"}.get(status, "http"), "there is nothing here"
         self._note(request, code, why)
-        return _error(status, code, why)
+        answer = _error(status, code, why)
+        answer.headers.update(allow(request, status))
+        return answer
 
     async def keep_flushing(self) -> None:
         """Store when devices were last heard of every ``FLUSH_S`` seconds, until cancelled."""

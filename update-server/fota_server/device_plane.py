@@ -29,6 +29,7 @@ from fota_server.crypto import SignerUnavailable
 from fota_server.database import Database, DatabaseUnavailable
 from fota_server.devices import may_fetch
 from fota_server.identity import Identity, IdentityError, claimed_name, identify
+from fota_server.methods import allow
 from fota_server.metrics import PAYLOAD_BYTES
 from fota_server.pace import CHECK_IN, HANDSHAKE, RANGE, Pace
 from fota_server.quick import Reader, Statement
@@ -227,7 +228,9 @@ class DevicePlane:
         with contextlib.suppress(IdentityError):
             await self._keep_pace(request.scope, identify(request.scope), CHECK_IN)
         self._note(request.scope, code, why)
-        return _error(status, code, why)
+        answer = _error(status, code, why)
+        answer.headers.update(allow(request, status))
+        return answer
 
     def _note(self, scope: Scope, code: str, why: str) -> None:
         """Leave a trace of a refusal; a front that was refused a grant asks once more, for the device."""

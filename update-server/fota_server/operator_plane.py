@@ -22,6 +22,7 @@ from fota_server.certificates import TlsFiles
 from fota_server.crypto import Assigner
 from fota_server.database import Database, DatabaseUnavailable
 from fota_server.device_plane import TooLarge, TooSlow
+from fota_server.methods import allow
 from fota_server.metrics import count_refusal
 from fota_server.oidc import NoRole, NotSignedIn, Provider, ProviderAway
 from fota_server.operation import Operation
@@ -119,11 +120,13 @@ async def _on_mistake(_request: Request, _exc: Exception) -> JSONResponse:
     return _error(500, "internal", request_id.mistake())  # the listener logs it
 
 
-async def _on_http_error(_request: Request, exc: Exception) -> JSONResponse:
+async def _on_http_error(request: Request, exc: Exception) -> JSONResponse:
     status = exc.status_code if isinstance(exc, HTTPException) else 500
     name = {404: "not-found", 405: "method"}.get(status, "http")
     count_refusal("operator", name)
-    return _error(status, name, "there is nothing here")
+    answer = _error(status, name, "there is nothing here")
+    answer.headers.update(allow(request, status))
+    return answer
 
 
 class OperatorPlane:

@@ -345,9 +345,14 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "approvals/{id:row}", SEE, _A.show_approval, shape.APPROVAL),
     Operation("POST", "approvals/{id:row}/give", OPERATE, _A.give_approval, shape.APPROVAL),
     Operation(
-        "POST", "approvals/{id:row}/deny", OPERATE, _A.deny_approval, shape.APPROVAL, body={"reason": _TEXT}
+        "POST",
+        "approvals/{id:row}/deny",
+        OPERATE,
+        _A.deny_approval,
+        shape.APPROVAL,
+        body={"reason": shape.maybe(_TEXT)},
     ),
-    Operation("POST", "halt", OPERATE, _O.halt, shape.LIMITS, body={"reason": _TEXT}),
+    Operation("POST", "halt", OPERATE, _O.halt, shape.LIMITS, body={"reason": shape.maybe(_TEXT)}),
     Operation("POST", "unhalt", OPERATE, _O.unhalt, shape.LIMITS),
     Operation(
         "POST",
