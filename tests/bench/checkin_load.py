@@ -49,7 +49,9 @@ class Load:
     async def check_in(self) -> checkin.Response:
         device = self.device
         raw = device.report() if device.server_nonce else None
-        body = checkin.encode_request(checkin.Request(secrets.token_bytes(16), 1, self.held, raw))
+        request = checkin.Request(secrets.token_bytes(16), 1, self.held, raw)
+        request.shares = True  # as the agent
+        body = checkin.encode_request(request)
         head = b"POST /v1/checkin HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: %d\r\n\r\n" % len(body)
         self.writer.write(head + body)
         answer = await self.reader.readuntil(b"\r\n\r\n")
