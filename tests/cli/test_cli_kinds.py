@@ -21,7 +21,7 @@ from fota_wire.host_kinds import ALSO, kind_of, what_is
 from fota_wire.host_options import FileName
 
 ANY = {("inspect", "file"), ("vdev flash-image", "image")}  # these take whatever there is
-WRITTEN = {("vdev create", "file")}
+WRITTEN = {("vdev create", "file"), ("server signer", "socket")}
 FILES = example_files()
 
 
