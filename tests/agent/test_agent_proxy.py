@@ -195,8 +195,9 @@ def test_name_that_nobody_resolves_is_given_up_in_time(pki, server, monkeypatch)
 
 
 STUCK = """
-import socket, sys, threading
+import signal, socket, sys, threading
 from fota_agent.transport import proxy
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
 real = socket.getaddrinfo
 def stuck(*args, **more):
     print("asking", flush=True)
