@@ -176,7 +176,7 @@ def test_confirmation_is_said_once_though_the_agent_wrote_it(gateway, keys, monk
         return None if len(looks) < 4 else signal.SIGTERM
 
     monkeypatch.setattr(launcher.Launcher, "_wait", wait)
-    monkeypatch.setattr(launcher.Launcher, "_spawn", lambda *_: subprocess.Popen(["sleep", "60"]))
+    monkeypatch.setattr(launcher.Launcher, "_spawn", lambda *_: subprocess.Popen(["sleep", "3"]))
     with launcher.Launcher(gateway, [], said.append, stop_s=1) as run:
         assert run.run() == 0
     assert said.count("launch: slot B is confirmed") == 1
