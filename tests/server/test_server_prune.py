@@ -86,7 +86,12 @@ def test_pruned_release_comes_back_by_being_published_again(
     assert file_of("1.1.0").exists()
     device = Device(server)
     device.check_in()
-    assert server.api("POST", "rollouts", {"version": "1.1.0", "device": device.id})[0] in (200, 201)
+    order = {"version": "1.1.0", "device": device.id}
+    assert server.api("POST", "rollouts", order)[0] == 409, (
+        "whoever publishes does not take a withdrawal back"
+    )
+    assert server.api("POST", "releases/1.1.0/restore")[0] == 200
+    assert server.api("POST", "rollouts", order)[0] in (200, 201)
     assert device.check_in().wanted == releases["1.1.0"].manifest_digest
     status, _, body = device.request("GET", f"/v1/payload/{releases['1.1.0'].digest}")
     assert (status, body) == (200, releases["1.1.0"].file)

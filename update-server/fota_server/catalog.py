@@ -109,7 +109,8 @@ def check_release(
 def store_release(connection: Connection, release: Release, root: roots.Root, actor: str) -> bool:
     """Insert a checked release; return False if this very manifest is published already.
 
-    One whose file was pruned is published by that again, and withdrawn no more.
+    One whose file was pruned has it again, and stays withdrawn: restoring it is an operator's to do, and
+    publishing may be a CI's.
 
     A version is published once in its class, under a sequence above all before it, and a class is for one
     chip. A release that no device may get any more, and none has taken, does not count: it can be replaced.
@@ -165,10 +166,8 @@ def store_release(connection: Connection, release: Release, root: roots.Root, ac
 
 
 def _bring_back(connection: Connection, release: Release, actor: str) -> bool:
-    _require_vacant(connection, release)
     table, digest = schema.releases, release.manifest_digest.hex()
-    back = {"pruned_at": None, "withdrawn_at": None, "withdrawn_by": None}
-    connection.execute(update(table).where(table.c.manifest_digest == digest).values(**back))
+    connection.execute(update(table).where(table.c.manifest_digest == digest).values(pruned_at=None))
     record_audit(connection, actor, "release.publish", release.version, manifest_digest=digest, again=True)
     return True
 
@@ -246,7 +245,9 @@ def set_withdrawn(connection: Connection, name: str, withdrawn: bool, actor: str
         raise VerifyError(f"release {release.version} is {state}", "withdrawn")
     if not withdrawn:
         if row.pruned_at is not None:
-            raise VerifyError(f"the file of release {release.version} was pruned: publish it again", "pruned")
+            raise VerifyError(
+                f"the file of release {release.version} was pruned: publish it again first", "pruned"
+            )
         _require_vacant(connection, release)
     change = {"withdrawn_at": now() if withdrawn else None, "withdrawn_by": actor if withdrawn else None}
     connection.execute(update(table).where(table.c.id == release.id).values(**change))
