@@ -266,16 +266,19 @@ def test_program_that_holds_the_agent_runs_on_a_bad_disk_and_the_server_hears_of
     assert version in world.fota("device", "show", Gateway(path).device_id.hex(), "--json")
 
 
+# One write per line: print() writes the line and its end by themselves, and the agent's thread speaks, too.
 GOES_ON = """#!{python}
 from fota_agent import board, Agent, Hooks
+def say(line):
+    print(line + "\\n", end="", flush=True)
 class Say(Hooks):
     def log(self, line):
-        print(line, flush=True)
+        say(line)
 agent = Agent(board.detect(), hooks=Say())
 agent.start()
-print("begins", flush=True)
+say("begins")
 agent.publish("climate", {{"t": 21.5}})
-print("works, {version}:", agent.sync(1e6), flush=True)
+say("works, {version}: " + str(agent.sync(1e6)))
 """
 
 
