@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from databases import BOTH
+from databases import BOTH, url_of
 from lifeline import HANG_S, until
 from server_world import FOTA, Built, Device, Keys, Server, fota
 from test_server_roles import make_token
 
 from fota_server import changes, operator_events
-from fota_server.database import Database, open_engine, sqlite_url
+from fota_server.database import Database, open_engine, read_url
 
 DATABASES = BOTH
 
@@ -147,7 +147,6 @@ def test_only_what_is_asked_for_is_told(own: Server) -> None:
     assert len(kinds(own, limit="1")) == 1
 
 
-@pytest.mark.sqlite
 def test_streams_are_bounded_and_end_with_their_clients(own: Server) -> None:
     streams = [Stream(own) for _ in range(operator_events.MAX_STREAMS)]
     refused = Stream(own)
@@ -168,7 +167,6 @@ def test_streams_are_bounded_and_end_with_their_clients(own: Server) -> None:
     last.close()
 
 
-@pytest.mark.sqlite
 def test_what_is_no_id_of_an_event_is_refused(server: Server) -> None:
     for query in ("?after=-1", "?after=x", "?until=3"):
         assert Stream(server, query=query).status == 400
@@ -180,7 +178,6 @@ def test_what_is_no_id_of_an_event_is_refused(server: Server) -> None:
     connection.close()
 
 
-@pytest.mark.sqlite
 def test_command_prints_and_follows(own: Server) -> None:
     own.api("POST", "groups", {"name": "before"})
     env = {"FOTA_SERVER": own.operator_url, "FOTA_TOKEN": own.token, "FOTA_CA": str(own.keys.server_ca)}
@@ -201,11 +198,10 @@ def test_command_prints_and_follows(own: Server) -> None:
     assert fota("events", env=env | {"FOTA_TOKEN": "fota_x_y"}).returncode == 1
 
 
-@pytest.mark.sqlite
 def test_old_changes_are_forgotten_and_numbers_never_come_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = Database(open_engine(sqlite_url(tmp_path / "fota.db")))
+    database = Database(open_engine(read_url(url_of(tmp_path / "fota.db"), tmp_path)))
     database.bring_up_to_date()
     monkeypatch.setattr(changes, "PAGE", 10)
     try:

@@ -16,9 +16,12 @@ from databases import POSTGRESQL, postgres
 from lifeline import until
 from server_world import Built, Device, Keys, Refused, Server, fota
 from sqlalchemy import Connection, select
+from test_server_webhooks import Receiver
 
-from fota_server import backup, rollouts, schema, tokens
-from fota_server.database import Database, DatabaseUnavailable, open_engine, read_url
+from fota_server import backup, changes, rollouts, schema, tokens, webhooks
+from fota_server.database import Database, DatabaseUnavailable, now, open_engine, read_url
+from fota_server.postgresql import WEBHOOK_LOCK
+from fota_server.webhook_work import Sender
 
 DATABASES = (POSTGRESQL,)
 
@@ -234,6 +237,43 @@ def test_server_that_begins_beside_another_finds_the_tables_made(database: Datab
     again = Database(open_engine(database.url))
     assert again.bring_up_to_date() is False
     again.close()
+
+
+def test_one_server_of_a_database_tells_webhooks_and_another_once_its_connection_is_gone(
+    database: Database, tmp_path: Path
+) -> None:
+    receiver = Receiver()
+    first, second = (Sender(one, now) for one in (database, Database(open_engine(database.url))))
+    database.transact(webhooks.add, "x", receiver.url, ["a."], None, "admin")
+
+    async def round_of(sender: Sender, subject: str) -> int:
+        await database.write(changes.note, "a.b", subject, None)
+        begun = await sender.begin()
+        await asyncio.gather(*begun)
+        return len(begun)
+
+    async def work() -> None:
+        assert [await round_of(one, "1") for one in (first, second)] == [1, 0]
+        assert [await round_of(one, "2") for one in (second, first)] == [0, 1]
+        with postgres().connect("postgres") as connection:  # as PostgreSQL finds it when a process is killed
+            holder = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = %s AND granted"
+            (pid,) = connection.execute(holder, (WEBHOOK_LOCK,)).fetchone()
+            connection.execute("SELECT pg_terminate_backend(%s, 10000)", (pid,))
+        assert await round_of(second, "3") == 1
+        with pytest.raises(DatabaseUnavailable):
+            await first.begin()
+        assert [await round_of(one, "4") for one in (first, second)] == [0, 1]
+        second.stop()
+        assert await round_of(first, "5") == 1
+
+    try:
+        asyncio.run(work())
+    finally:
+        for sender in (first, second):
+            sender.stop()
+        second._database.close()
+        receiver.close()
+    assert "".join(receiver.subjects()) == "11223445", "each once, in order"
 
 
 # -- a database that goes ------------------------------------------------------------------------------------

@@ -96,7 +96,6 @@ def as_cli(server: Server, *args: str) -> Any:
     return fota("webhook", *args, env=env)
 
 
-@pytest.mark.sqlite
 def test_library_of_others_takes_what_is_sent_by_https(own: Server, keys: Keys, tmp_path: Path) -> None:
     receiver = Receiver(keys)
     try:
@@ -180,7 +179,12 @@ class World:
 
     def round(self, wait_s: int = 0) -> int:
         self.now += wait_s
-        return asyncio.run(self.sender.send_due())
+        return asyncio.run(self.sent())
+
+    async def sent(self) -> int:
+        begun = await self.sender.begin()
+        await asyncio.gather(*begun)
+        return len(begun)
 
     def hook(self) -> dict[str, Any]:
         return self.database.transact(webhooks.show, "x")
@@ -190,7 +194,7 @@ class World:
 def world(tmp_path: Path, database_kind: str) -> Iterator[World]:
     made = World(tmp_path / "fota.db")
     yield made
-    made.sender._threads.shutdown()
+    made.sender.stop()
     made.database.close()
 
 
@@ -238,14 +242,44 @@ def test_event_that_is_refused_becomes_a_dead_letter_and_can_be_told_again(
     assert receiver.came[-1][1] == receiver.came[1][1], "word for word"
 
 
-def test_two_servers_of_one_database_tell_it_once(world: World, receiver: Receiver) -> None:
+def test_who_was_taken_for_dead_turns_nothing_back(world: World, receiver: Receiver) -> None:
     world.add(receiver.url, "a.")
     world.change(*map(str, range(2 * webhooks.AT_ONCE)))
-    first = world.database.transact(webhooks.claim, world.now)
-    assert [len(one.messages) for one in first] == [webhooks.AT_ONCE]
-    assert world.round() == 0, "another has it"
-    assert world.round(webhooks.LEASE_S) == 1, "which is gone: it is taken up again"
-    assert len(receiver.came) == webhooks.AT_ONCE
+    (late,) = world.database.transact(webhooks.due_rounds, world.now, ())
+    assert world.round() == 1, "as another server that has taken over"
+    before = world.hook()
+    for told, error in ((0, "no answer"), (3, "no answer"), (webhooks.AT_ONCE, None)):
+        world.database.transact(webhooks.taken, late, told, error, 0, world.now)
+        assert world.hook() == before
+    assert world.round() == 1
+    assert receiver.subjects() == [str(number) for number in range(2 * webhooks.AT_ONCE)]
+
+
+def test_slow_receiver_keeps_no_other_waiting(world: World, receiver: Receiver) -> None:
+    slow, gate = Receiver(), threading.Event()
+    slow.at_request = lambda: gate.wait(HANG_S) and None
+    try:
+        world.add(receiver.url, "a.")
+        world.database.transact(webhooks.add, "slow", slow.url, ["a."], None, "admin")
+
+        async def work() -> None:
+            world.change("1")
+            under_way = await world.sender.begin()
+            assert len(under_way) == 2
+            world.change("2")
+            while len(receiver.came) < 2:
+                under_way += await world.sender.begin()
+                await asyncio.sleep(0.01)
+            assert len(slow.came) <= 1
+            gate.set()
+            await asyncio.gather(*under_way)
+
+        asyncio.run(work())
+        assert world.round() == 1
+        assert slow.subjects() == receiver.subjects() == ["1", "2"]
+    finally:
+        gate.set()
+        slow.close()
 
 
 def test_what_is_not_for_it_moves_it_on(world: World) -> None:
@@ -330,7 +364,6 @@ def test_url_that_is_none_is_refused(url: str) -> None:
         webhook_send.require_url(url)
 
 
-@pytest.mark.sqlite
 def test_nobody_but_an_admin_adds_one(own: Server) -> None:
     body = {"name": "x", "url": "https://hooks.example.com/"}
     token = make_token(own, "op", "--role", "operator")

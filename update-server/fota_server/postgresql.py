@@ -15,6 +15,7 @@ READ_ONLY = "fota_read_only"
 """Execution option of connections whose transactions only read."""
 
 WRITE_LOCK = 0x464F5441
+WEBHOOK_LOCK = WRITE_LOCK + 1  # of who sends them (alone.py)
 CONNECT_S = 5
 _OPTIONS = {
     "lock_timeout": "5s",

@@ -14,7 +14,7 @@ from socket import socket
 
 from sqlalchemy import Connection, func, insert, select
 
-from fota_server import changes, device_plane, operator_plane, schema, tls, webhooks
+from fota_server import changes, device_plane, operator_plane, schema, tls
 from fota_server.assign_socket import AssignSocket
 from fota_server.bucket import open_artifacts
 from fota_server.certificates import TlsFiles, read_aside, read_tls_files, utc_now
@@ -282,7 +282,6 @@ class _Service:
         path = sqlite_path(self._database.url)
         if path:
             await asyncio.to_thread(mark_running, path, running=True)
-            await self._database.write(webhooks.release)
         await self._side.begin()
         self._planner.start()
         aside = [

@@ -1,4 +1,4 @@
-"""Who sends webhooks: a task of each server, which takes up what no other has."""
+"""Who sends webhooks: a task of each server, and of those that share a database the one that is alone."""
 
 import asyncio
 import logging
@@ -7,8 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from fota_server import webhooks
+from fota_server.alone import Alone
 from fota_server.database import Database, DatabaseUnavailable
 from fota_server.metrics import WEBHOOKS
+from fota_server.postgresql import WEBHOOK_LOCK
 from fota_server.webhook_send import Undelivered, deliver
 from fota_wire.errors import StorageError
 
@@ -23,6 +25,8 @@ class Sender:
     def __init__(self, database: Database, clock: Callable[[], int]) -> None:
         self._database = database
         self._clock = clock
+        self._alone = Alone(database, WEBHOOK_LOCK)
+        self._under_way: dict[str, asyncio.Task[None]] = {}
         self._threads = ThreadPoolExecutor(webhooks.MOST, "webhook")
 
     async def keep_sending(self) -> None:
@@ -30,20 +34,34 @@ class Sender:
         try:
             while True:
                 try:
-                    await self.send_due()
+                    await self.begin()
                 except (DatabaseUnavailable, StorageError) as exc:
                     log.warning("webhooks: %s", exc)
+                except Exception:
+                    log.exception("webhooks failed")
                 await asyncio.sleep(POLL_S)
         finally:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+            self.stop()
 
-    async def send_due(self) -> int:
-        """Send what is due now; return how many receivers that was."""
-        if not await self._database.read(webhooks.is_any):
-            return 0
-        rounds = await self._database.write(webhooks.claim, self._clock())
-        await asyncio.gather(*map(self._send, rounds))
-        return len(rounds)
+    def stop(self) -> None:
+        """Leave it to another server."""
+        for task in self._under_way.values():
+            task.cancel()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._alone.give_up()
+
+    async def begin(self) -> list[asyncio.Task[None]]:
+        """Begin to send what is due now, if it is this server that sends; return a task for each receiver."""
+        if not await self._database.read(webhooks.is_any) or not await self._alone.is_ours():
+            return []
+        rounds = await self._database.write(webhooks.due_rounds, self._clock(), tuple(self._under_way))
+        for one in rounds:
+            task = self._under_way[one.name] = asyncio.create_task(self._send(one))
+            task.add_done_callback(partial(self._over, one.name))
+        return [self._under_way[one.name] for one in rounds]
+
+    def _over(self, name: str, _task: object) -> None:
+        del self._under_way[name]
 
     async def _send(self, one: webhooks.Round) -> None:
         loop, told = asyncio.get_running_loop(), 0
@@ -59,4 +77,7 @@ class Sender:
                 break
             told += 1
             WEBHOOKS.labels("taken").inc()
-        await self._database.write(webhooks.taken, one, told, error, status, self._clock())
+        try:
+            await self._database.write(webhooks.taken, one, told, error, status, self._clock())
+        except (DatabaseUnavailable, StorageError) as exc:
+            log.warning("webhook %s: what was taken will be told again: %s", one.name, exc)

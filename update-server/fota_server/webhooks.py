@@ -2,12 +2,13 @@
 
 The changes themselves are the outbox (`changes.py`): a webhook is a place in them, which moves on when the
 receiver has taken what is there. So what a transaction has changed is told, whatever is killed, in order, at
-least once. Whichever server finds a webhook that has something to send takes it for `LEASE_S`.
+least once. One server of all that share a database sends (`webhook_work.py`).
 """
 
 import json
 import re
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +16,11 @@ from sqlalchemy import Connection, and_, delete, exists, func, insert, or_, sele
 
 from fota_server import changes, schema
 from fota_server.database import now, record_audit
-from fota_server.webhook_send import SECRET_SIZE, SEND_S, Receiver, payload, require_url, shown_secret
+from fota_server.webhook_send import SECRET_SIZE, Receiver, payload, require_url, shown_secret
 from fota_wire.errors import InputError, VerifyError
 
 MOST = 16
 AT_ONCE = 20
-LEASE_S = int(AT_ONCE * SEND_S) + 60
 WAITS_S = (5, 15, 60, 300, 900, 3600, *(3 * 3600,) * 12)
 """Before each new attempt: a day and a half in all; who has not been reached by then is told nothing more
 until somebody says 'redeliver'."""
@@ -48,11 +48,14 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """What a server has taken up: messages to one receiver, in order. ``upto``: told, if all of them are."""
+    """What is to be sent to one receiver, in order. ``after``: it was told up to here; ``upto``: to here, if
+    it takes all of them.
+    """
 
     name: str
     receiver: Receiver
     attempts: int
+    after: int
     messages: tuple[Message, ...]
     upto: int
 
@@ -167,21 +170,19 @@ def is_any(connection: Connection) -> bool:
     return connection.execute(select(_hooks.c.name).limit(1)).first() is not None
 
 
-def claim(connection: Connection, at: int) -> list[Round]:
-    """Take up what is to be sent now, so that nobody else does."""
-    due = exists().where(_dead.c.webhook == _hooks.c.name, _dead.c.due)
-    waiting = or_(_hooks.c.position < changes.newest(connection), due)
+def due_rounds(connection: Connection, at: int, under_way: Collection[str]) -> list[Round]:
+    """Return what is to be sent now, but to those receivers to which something is ``under_way``."""
+    letters = exists().where(_dead.c.webhook == _hooks.c.name, _dead.c.due)
+    waiting = or_(_hooks.c.position < changes.newest(connection), letters)
     ready = and_(_hooks.c.next_at <= at, _hooks.c.attempts <= len(WAITS_S), waiting)
-    taken = []
-    for row in connection.execute(select(_hooks).where(ready)).all():
+    found = []
+    for row in connection.execute(select(_hooks).where(ready, _hooks.c.name.not_in(under_way))).all():
         one = _round(connection, row)
         if one.messages:
-            change = {"next_at": at + LEASE_S}
-            connection.execute(update(_hooks).where(_hooks.c.name == row.name).values(**change))
-            taken.append(one)
+            found.append(one)
         else:  # nothing of what has changed is for it
             connection.execute(update(_hooks).where(_hooks.c.name == row.name).values(position=one.upto))
-    return taken
+    return found
 
 
 def _round(connection: Connection, row: Any) -> Round:  # noqa: ANN401 - a driver's row
@@ -195,11 +196,24 @@ def _round(connection: Connection, row: Any) -> Round:  # noqa: ANN401 - a drive
     if not messages:
         found, upto = changes.read_after(connection, row.position, AT_ONCE, kinds=json.loads(row.kinds))
         messages = tuple(Message(change=one["id"], body=payload(one)) for one in found)
-    return Round(name=row.name, receiver=receiver, attempts=row.attempts, messages=messages, upto=upto)
+    return Round(
+        name=row.name,
+        receiver=receiver,
+        attempts=row.attempts,
+        after=row.position,
+        messages=messages,
+        upto=upto,
+    )
 
 
 def taken(connection: Connection, done: Round, told: int, error: str | None, status: int, at: int) -> None:
-    """Store what came of a round: the first ``told`` messages were taken; the next, if any, was not."""
+    """Store what came of a round: the first ``told`` messages were taken; the next, if any, was not.
+
+    Nothing is stored if somebody else has told on meanwhile, who took us for dead.
+    """
+    mine = _hooks.c.name == done.name, _hooks.c.position == done.after
+    if connection.execute(select(_hooks.c.name).where(*mine)).first() is None:
+        return
     for message in done.messages[:told]:
         if message.letter is not None:
             connection.execute(delete(_dead).where(_dead.c.id == message.letter))
@@ -220,7 +234,7 @@ def taken(connection: Connection, done: Round, told: int, error: str | None, sta
     values: dict[str, Any] = {"attempts": attempts, "next_at": at + wait, "failing": error and error[:256]}
     if position is not None:
         values["position"] = position
-    connection.execute(update(_hooks).where(_hooks.c.name == done.name).values(**values))
+    connection.execute(update(_hooks).where(*mine).values(**values))
 
 
 def _bury(connection: Connection, name: str, message: Message, error: str, at: int) -> None:
@@ -230,8 +244,3 @@ def _bury(connection: Connection, name: str, message: Message, error: str, at: i
     oldest = select(_dead.c.id).where(_dead.c.webhook == name).order_by(_dead.c.id.desc())
     last = oldest.offset(LETTERS - 1).limit(1).scalar_subquery()
     connection.execute(delete(_dead).where(_dead.c.webhook == name, _dead.c.id < last))
-
-
-def release(connection: Connection) -> None:
-    """Give up what was taken up by a server that is gone: on SQLite, where there is one, at its start."""
-    connection.execute(update(_hooks).where(_hooks.c.attempts == 0).values(next_at=0))
