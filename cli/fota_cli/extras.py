@@ -1,7 +1,7 @@
 """Libraries that the plain install leaves out: what to say where one of them is missing."""
 
 EXTRAS = {
-    "server": ("httptools", "prometheus_client", "sqlalchemy", "starlette", "uvicorn"),
+    "server": ("alembic", "httptools", "prometheus_client", "sqlalchemy", "starlette", "uvicorn"),
     "postgresql": ("psycopg",),
     "s3": ("obstore",),
     "oidc": ("jwt",),

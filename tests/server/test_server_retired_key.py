@@ -47,7 +47,7 @@ def test_release_that_was_published_before_keys_were_noted_is_still_read(
     assert own.stop()[0] == 0
     with sqlite3.connect(own.data / "fota.db") as beside:
         beside.execute("DROP TABLE release_keys")
-        beside.execute("UPDATE meta SET value = '1' WHERE key = 'schema'")
+        beside.execute("UPDATE alembic_version SET version_num = '0001'")
     beside.close()
     own.start()
     device = Device(own)

@@ -141,7 +141,7 @@ def test_database_from_before_gets_the_table_at_the_next_start(keys: Keys, tmp_p
     server.stop()
     database = sqlite3.connect(tmp_path / "data" / "fota.db")
     database.execute("DROP TABLE telemetry")
-    database.execute("UPDATE meta SET value = '1' WHERE key = 'schema'")
+    database.execute("UPDATE alembic_version SET version_num = '0001'")
     database.commit()
     database.close()
     server.start()

@@ -11,7 +11,7 @@ from fota_server.bucket import open_artifacts
 from fota_server.certificates import read_tls_files, utc_now
 from fota_server.config import load_config
 from fota_server.database import beside, read_url
-from fota_server.migrations import SCHEMA_VERSION
+from fota_server.migrations import SCHEMA_VERSION, version_of
 from fota_wire.errors import FotaError, InputError, VerifyError
 from fota_wire.host_audit import verify_chain
 
@@ -67,9 +67,9 @@ def _database(connection: Connection, report: Report) -> None:
         word = "PostgreSQL " + connection.exec_driver_sql("SHOW server_version").scalar_one()
     if not inspect(connection).has_table("meta"):
         raise InputError("the database has no tables: has the server been started once?")
-    found = _meta(connection, "schema")
+    found = version_of(connection)
     report.facts["database"] = f"schema {found or 'none'}, {word}"
-    if found != str(SCHEMA_VERSION):
+    if found != SCHEMA_VERSION:
         report.warnings.append(f"this program's schema is {SCHEMA_VERSION}: a start of the server changes it")
 
 

@@ -2,7 +2,7 @@
 
 What a device *is* stands in ``devices`` and comes from verified reports only; what is *wanted* of it stands
 in ``targets``: one row per device and rollout, and ``devices.target_id`` names the one in force. ``audit`` is
-append-only. A change here needs a step in ``migrations.py``.
+append-only. A change here needs a revision in ``migrations/versions``.
 """
 
 from typing import Any
