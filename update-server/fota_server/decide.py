@@ -38,11 +38,12 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from fota_server.reports import read_report
 from fota_wire.attestation import Attestation, open_attestation
 from fota_wire.checkin import MAX_ROOT_STEPS, Request
 from fota_wire.errors import FotaError
 from fota_wire.release import root_refuses_image, root_refuses_manifest
-from fota_wire.report import Report, open_report
+from fota_wire.report import Report
 from fota_wire.root import Root
 from fota_wire.seams import Verify
 
@@ -238,7 +239,7 @@ def _read_report(
         return None, None, "refused: no report was asked for; use the nonce of this answer"
     try:
         device_id = bytes.fromhex(twin.device_id)
-        report = open_report(request.report, public_key, twin.report_nonce, device_id, verify)
+        report = read_report(request.report, public_key, twin.report_nonce, device_id, verify)
         if attestation_key is not None:
             raw = request.attestation or b""
             attested = open_attestation(raw, request.report, attestation_key, device_id, verify)

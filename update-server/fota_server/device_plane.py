@@ -35,6 +35,7 @@ from fota_server.pace import CHECK_IN, HANDSHAKE, RANGE, Pace
 from fota_server.quick import Reader, Statement
 from fota_server.ranges import Part, choose_part
 from fota_server.refusals import Refusals, described
+from fota_server.reports import read_request
 from fota_server.retirement import Retired
 from fota_wire import certify, checkin
 from fota_wire.errors import FormatError, FotaError, InputError, StorageError, VerifyError
@@ -269,7 +270,7 @@ class DevicePlane:
         await self._keep_pace(scope, identity, CHECK_IN)
         length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
         raw = await receive_body(receive, length.decode("latin-1"), checkin.MAX_REQUEST, BODY_S)
-        parsed = checkin.parse_request(raw)
+        parsed = read_request(raw)
         telemetry.sort_out(parsed)
         return await self._checkins.answer(identity, parsed)
 
