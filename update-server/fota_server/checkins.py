@@ -110,23 +110,23 @@ class CheckIns:
         """Return how many wait for the next transaction."""
         return len(self._queue)
 
-    async def answer(self, identity: Identity, request: Request) -> bytes:
-        """Return the response body to one check-in, what was new in it stored.
+    def answer(self, identity: Identity, request: Request) -> "asyncio.Future[bytes]":
+        """Return what will be the response body to one check-in, what was new in it stored.
 
         Raises:
+            Busy: too many wait. The others when it is awaited:
             Forbidden: the device may not check in.
-            Busy: too many wait.
             DatabaseUnavailable, StorageError: nothing was stored; the device asks again.
             SignerUnavailable: its facts are stored, and its answer is as one that got lost on its way.
         """
         if len(self._queue) >= MAX_WAITING:
             CHECKINS.labels("busy").inc()
             raise Busy("too many devices at once; try again later")
-        answer = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         waiting = _Waiting(identity, request, answer, request_id.current.get())
         self._queue.append(waiting)
         self._wake.set()
-        return await waiting.answer
+        return answer
 
     async def _serve(self) -> None:
         while True:

@@ -18,6 +18,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from fota_server import request_id
+from fota_server.alarm import Alarm
 from fota_server.door import Door, Room, Visit
 from fota_server.handshake import Patience
 
@@ -44,7 +45,7 @@ class Limits:
     header_bytes: int = 8192
     header_s: float = 10.0
     handshake_s: float = 30.0
-    keep_alive_s: int = 75
+    keep_alive_s: float = 75.0
     room: Room = field(default_factory=Room)
     per_client: int = 8
     drain_s: float = 5.0
@@ -74,7 +75,8 @@ class PlaneProtocol(HttpToolsProtocol):
         self._in_header = True
         self._first = True
         self._request = request_id.choose()
-        self._deadline: asyncio.TimerHandle | None = None
+        self._slow = Alarm(self.loop, self.limits.header_s, self._header_too_slow)
+        self._idle = Alarm(self.loop, self.limits.keep_alive_s, self.timeout_keep_alive_handler)
         self._tls = _tls_extension(transport)
         self._client = str(self._tls.get("client_cert_chain"))
         self._objection: tuple[int, str, str] | None = None
@@ -88,7 +90,7 @@ class PlaneProtocol(HttpToolsProtocol):
                 # that.
                 self.clients[self._client].pop(0).hang_up()
         if not self.refuse_at_gate():
-            self._arm()
+            self._slow.set()
 
     @property
     def most_bytes(self) -> int:
@@ -118,7 +120,8 @@ class PlaneProtocol(HttpToolsProtocol):
         """Forget the timer, one connection of this client, and what it asked for ahead: of several requests,
         uvicorn tells the last alone that nobody is there.
         """
-        self._disarm()
+        self._slow.close()
+        self._idle.close()
         self.pipeline.clear()
         if self._answered is not None:
             self._answered.disconnected = True
@@ -139,8 +142,8 @@ class PlaneProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._in_header:
-            if self._deadline is None:  # the first byte of a further request on this connection
-                self._arm()
+            if not self._slow.is_set():  # the first byte of a further request on this connection
+                self._slow.set()
             self._header_size += len(data)
         in_header_before = self._in_header
         super().data_received(data)
@@ -214,9 +217,13 @@ class PlaneProtocol(HttpToolsProtocol):
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() != "1.0"):
             raise self._object(400, "host", f"the request has {hosts} Host fields: send one")
         self._in_header = False
-        self._disarm()
+        self._slow.off()
         self.visit.asked = True
         self.scope["extensions"]["fota.request"] = {"id": self._request}
+        self.begin()
+
+    def begin(self) -> None:
+        """Have the application answer."""
         super().on_headers_complete()
         # Its task has not begun: whatever writes the head of the answer writes this, too.
         self.cycle.default_headers = self._headers()
@@ -227,30 +234,38 @@ class PlaneProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Begin to count the next header."""
         super().on_message_complete()
+        self.await_header()
+
+    def await_header(self) -> None:
+        """What comes now is a header."""
         self._in_header = True
         self._header_size = 0
 
     def on_response_complete(self) -> None:
-        """Go on with the next request; behind an answer to half a request there is none."""
+        """Go on with the next request, which is uvicorn's part of it, but for its timer; behind an answer to
+        half a request there is none.
+        """
         half = not self._in_header and not self.pipeline  # else it is a later one that is still to come
-        super().on_response_complete()
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
         if half:
             self.transport.close()
+        elif self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._idle.set()
+
+    def _unset_keepalive_if_required(self) -> None:
+        """Somebody speaks."""
+        self._idle.off()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, or not taken, in the words of this plane."""
         self._refuse_unread(*(self._objection or (400, "not-http", msg)))
 
-    def _arm(self) -> None:
-        self._deadline = self.loop.call_later(self.limits.header_s, self._header_too_slow)
-
-    def _disarm(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
     def _header_too_slow(self) -> None:
-        self._deadline = None
         if not self.transport.is_closing():
             self._refuse_unread(408, "too-slow", f"no complete request in {self.limits.header_s:g} s")
 
@@ -260,7 +275,7 @@ class PlaneProtocol(HttpToolsProtocol):
         self._refuse(status, code, message)
 
     def _refuse(self, status: int, code: str, message: str) -> None:
-        self._disarm()
+        self._slow.off()
         content_type, body = self.error_body(code, message)
         head = [
             STATUS_LINE[status],

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fota_server import renewals, request_id, schema, telemetry
 from fota_server.admission import KEY_COLUMNS, Forbidden, refuse
 from fota_server.artifacts import ArtifactStore, is_digest, place
+from fota_server.at_once import AtOnce
 from fota_server.checkins import Busy, CheckIns
 from fota_server.connection import Gate, OnUnread
 from fota_server.crypto import SignerUnavailable
@@ -50,6 +51,7 @@ FETCH_S = 10.0
 """How long a device waits for an artifact that is not on this machine yet; then it is told to come again."""
 CHUNK = 65536
 PAYLOAD = "/v1/payload/"
+CHECKIN = "/v1/checkin"
 RETRY_AFTER_S = 30
 HEADERS = ((b"x-content-type-options", b"nosniff"),)
 """Of every answer. No browser has a device's certificate, and slow links wait for each byte."""
@@ -183,7 +185,7 @@ class DevicePlane:
             if scope["method"] == "GET" and scope["path"].startswith(PAYLOAD):
                 await self._send_payload(scope, receive, send)
                 return
-            if scope["path"] != "/v1/checkin" or scope["method"] != "POST":
+            if scope["path"] != CHECKIN or scope["method"] != "POST":
                 await others(scope, receive, send)
                 return
             try:
@@ -213,13 +215,17 @@ class DevicePlane:
         return app
 
     async def _on_fota_error(self, request: Request, exc: Exception) -> Response:
+        return self.refused(request.scope, exc)
+
+    def refused(self, scope: Scope, exc: BaseException) -> Response:
+        """Return the answer to what was refused, and leave a trace of it."""
         status = next((code for kind, code in _STATUS.items() if isinstance(exc, kind)), 500)
         given = getattr(exc, "code", None)
         code = given if isinstance(given, str) else type(exc).__name__.lower()
         if status >= 500:
             log.error("device plane: %s", exc)
             return _error(status, "unavailable", "the server cannot answer now; try again later")
-        self._note(request.scope, code, str(exc))
+        self._note(scope, code, str(exc))
         return _error(status, code, str(exc))
 
     async def _on_http_error(self, request: Request, exc: Exception) -> Response:
@@ -274,6 +280,24 @@ class DevicePlane:
         telemetry.sort_out(parsed)
         return await self._checkins.answer(identity, parsed)
 
+    def ask(self, scope: Scope, body: bytes) -> "asyncio.Future[bytes]":
+        """As `checkin`, of one that came whole; what that would refuse, or have wait, is refused here."""
+        identity = identify(scope)
+        if len(body) > checkin.MAX_REQUEST:
+            raise TooLarge("longer than a check-in", "too-large")
+        now = asyncio.get_running_loop().time()
+        if self._pace.is_late(identity.device_id, now, CHECK_IN):
+            raise Busy("it has to wait")
+        parsed = read_request(body)
+        telemetry.sort_out(parsed)
+        answer = self._checkins.answer(identity, parsed)
+        self._pace.wait(identity.device_id, CHECK_IN, now)
+        return answer
+
+    def at_once(self) -> AtOnce:
+        """Return what of this plane is answered at once."""
+        return AtOnce(CHECKIN.encode(), _CBOR, self.ask, self.refused)
+
     async def certificate(self, request: Request) -> Response:
         """POST /v1/certificate (SPEC 5.6)."""
         identity = identify(request.scope)
@@ -323,7 +347,7 @@ class DevicePlane:
 def routes(plane: DevicePlane | type[DevicePlane]) -> list[Route]:
     """Return what the device plane serves; of the class: to be described."""
     return [
-        Route("/v1/checkin", _nothing, methods=["POST"]),
+        Route(CHECKIN, _nothing, methods=["POST"]),
         Route("/v1/certificate", plane.certificate, methods=["POST"]),
         Route(PAYLOAD + "{digest}", plane.payload, methods=["GET"]),
     ]

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, select
 
 from fota_server import device_plane, schema
 from fota_server.artifacts import ArtifactStore
+from fota_server.at_once import AtOnceListener
 from fota_server.catalog import Catalog
 from fota_server.certificates import TlsFiles
 from fota_server.checkins import CheckIns, Policy
@@ -17,7 +18,6 @@ from fota_server.connection import Limits
 from fota_server.crypto import Assigner
 from fota_server.database import Database, DatabaseUnavailable, now
 from fota_server.ddi_plane import DdiPlane
-from fota_server.listener import TlsListener
 from fota_server.quick import open_reader
 from fota_server.refusals import Refusals
 from fota_server.retirement import Retired, ids_beside
@@ -67,7 +67,7 @@ class DeviceSide:
                 on_failure,
             )
         self.app = plane.app(*([self._ddi.mount()] if self._ddi else []))
-        self.listener = TlsListener(
+        self.listener = AtOnceListener(
             "device",
             self.app,
             sock,
@@ -79,6 +79,7 @@ class DeviceSide:
             self.refusals.note_handshake,
             plane.visited,
             device_plane.note_unread(self.refusals),
+            at_once=plane.at_once(),
         )
         self.retired.on_retire.append(lambda _device_id: self.listener.close_gate())
         self._aside: list[asyncio.Task[None]] = []

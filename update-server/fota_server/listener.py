@@ -57,7 +57,6 @@ class Listener:
             log_config=None,
             access_log=False,
             proxy_headers=False,
-            timeout_keep_alive=limits.keep_alive_s,
         )
         self._config.load()
         self.door = Door(limits.room)

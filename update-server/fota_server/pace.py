@@ -34,10 +34,10 @@ class Pace:
         self.left[device_id] = left, now
         return max(0.0, -left / PER_SECOND)
 
-    def is_late(self, device_id: str, now: float) -> bool:
-        """Tell whether it would have to wait, and count nothing."""
+    def is_late(self, device_id: str, now: float, cost: float = 0.0) -> bool:
+        """Tell whether it would have to wait for this, and count nothing."""
         left, then = self.left.get(device_id, (BURST, now))
-        return left + (now - then) * PER_SECOND < 0
+        return left + (now - then) * PER_SECOND < cost
 
     def _forget(self, now: float) -> None:
         """Drop the devices that have all of it again; if there are none, the one longest known."""
