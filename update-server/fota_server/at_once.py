@@ -76,7 +76,6 @@ class AtOnceProtocol(PlaneProtocol):
             and self.parser.get_http_version() == "1.1"
             and self.parser.should_keep_alive()
             and not self.parser.should_upgrade()
-            and not self.expect_100_continue
             and (self.cycle is None or self.cycle.response_complete)
         ):
             self._held = bytearray()
