@@ -160,3 +160,13 @@ def test_who_hangs_up_before_the_answer_costs_nobody_anything(own: Server) -> No
         with Device(own).connect() as connection:
             connection.sendall(asked(secrets.token_bytes(16)))
     assert Device(own).check_in()
+
+
+def test_a_connection_carries_no_ticket_that_no_device_would_use(device: Device) -> None:
+    """1.2 KB, 5 s at 256 B/s; and a session that is taken up again is older than its certificate may be."""
+    with device.connect() as connection:
+        connection.sendall(asked(secrets.token_bytes(16)))
+        assert answer(connection)[0] == 200
+        assert connection.version() == "TLSv1.3"
+        session = connection.session
+        assert session is None or not session.has_ticket
