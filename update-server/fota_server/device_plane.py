@@ -182,7 +182,7 @@ class DevicePlane:
         others = self._others(more)
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["method"] == "GET" and scope["path"].startswith(PAYLOAD):
+            if scope["method"] in ("GET", "HEAD") and scope["path"].startswith(PAYLOAD):  # HEAD: a front
                 await self._send_payload(scope, receive, send)
                 return
             if scope["path"] != CHECKIN or scope["method"] != "POST":
