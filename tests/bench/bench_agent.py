@@ -72,7 +72,8 @@ def measure() -> dict[str, float]:
         Missing: there is no SoftHSM2.
     """
     sys.path.insert(0, str(Path(__file__).parents[1] / "gateway"))
-    from gateway_world import MODULES, Hsm, World
+    from gateway_world import World
+    from hsm import MODULES, Hsm
 
     if not any(Path(module).exists() for module in MODULES):
         raise Missing("no SoftHSM2 (Debian's package softhsm2)")

@@ -5,12 +5,13 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from gateway_world import Hsm, World
+from gateway_world import World
+from hsm import of_process
 
 
 @pytest.fixture(scope="session")
-def hsm(tmp_path_factory):
-    return Hsm(tmp_path_factory.mktemp("hsm"))
+def hsm():
+    return of_process()
 
 
 @pytest.fixture(scope="session")

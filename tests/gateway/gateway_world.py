@@ -3,21 +3,18 @@
 import itertools
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from hsm import Hsm
 from lifeline import HANG_S, until
 
 REPO = Path(__file__).parents[2]
 KEYS = REPO / "keys.example"
 VENDOR, MODEL = "example.com", "gateway"
 FOTA = [sys.executable, "-c", "from fota_cli.main import main; main()"]
-MODULES = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/softhsm/libsofthsm2.so")
-PIN = "493827"
 
 PROGRAM = """#!{python}
 import os, pathlib, signal, sys, time
@@ -28,32 +25,6 @@ with open(run.parent / "lives", "a") as lives:
 signal.pause()
 """
 HEALTHY = '(run / "health").write_text("good")'
-
-
-class Hsm:
-    """A SoftHSM2 of its own; ``environment`` leads to it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.module = next((path for path in MODULES if Path(path).exists()), None)
-        if self.module is None or shutil.which("softhsm2-util") is None:
-            pytest.skip("no SoftHSM2: install Debian's package softhsm2")
-        (folder / "tokens").mkdir(parents=True)
-        (folder / "softhsm2.conf").write_text(f"directories.tokendir = {folder}/tokens\nlog.level = ERROR\n")
-        self.environment = {"SOFTHSM2_CONF": str(folder / "softhsm2.conf")}
-        self.pin_file = folder / "pin"
-        self.pin_file.write_text(PIN + "\n")
-        command = [
-            "softhsm2-util",
-            "--init-token",
-            "--free",
-            "--label",
-            "fota",
-            "--pin",
-            PIN,
-            "--so-pin",
-            PIN,
-        ]
-        subprocess.run(command, check=True, capture_output=True, env={**os.environ, **self.environment})
 
 
 class World:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from gateway_world import KEYS, PIN
+from gateway_world import KEYS
+from hsm import PIN
 from lifeline import HANG_S, until
 
 from fota_agent.agent import Agent
@@ -24,13 +25,13 @@ from fota_cli import gateway_setup
 from fota_signer.factory import ca, request
 from fota_wire import host_crypto, pkcs10, settings, status
 from fota_wire.errors import DeviceError, InputError
+from fota_wire.host_pkcs11 import find
 
 SERIAL = bytes.fromhex("f0") * 9
 
 
 @pytest.fixture(scope="module")
 def token(hsm):
-    os.environ.update(hsm.environment)
     element = Pkcs11Element(hsm.module, "fota", "keys-test", PIN, SERIAL)
     element.generate_key(0)
     return element
@@ -67,8 +68,8 @@ def behind_its_back(hsm, call, *arguments):
 @pytest.mark.parametrize("act", ["sign", "random", "public_key", "generate_key"])
 def test_session_that_was_lost_is_opened_again(token, hsm, loss, act):
     before = token.public_key(0)
-    slot = ctypes.c_ulong(token._session.token.slot.slot_id)
-    session = ctypes.c_ulong(token._session.handle)
+    slot = ctypes.c_ulong(token.token.session.token.slot.slot_id)
+    session = ctypes.c_ulong(token.token.session.handle)
     arguments = {"C_CloseAllSessions": slot, "C_Finalize": None, "C_Logout": session}
     behind_its_back(hsm, loss, arguments[loss])
     if act == "sign":
@@ -87,7 +88,7 @@ def test_private_key_cannot_be_read_out(token):
     from pkcs11 import Attribute, ObjectClass
     from pkcs11.exceptions import PKCS11Error
 
-    key = token._find(token._session, ObjectClass.PRIVATE_KEY, 0)
+    key = find(token.token.session, ObjectClass.PRIVATE_KEY, "keys-test")
     assert key[Attribute.EXTRACTABLE] is False
     with pytest.raises(PKCS11Error):
         _ = key[Attribute.VALUE]

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -33,12 +33,23 @@ class Assigner(Protocol):
         """
 
 
-class AssignSigner:
-    """The ASSIGN key in memory. It says what is wanted of a device, and signs nothing that one would run."""
+class Held(NamedTuple):
+    """A key that signs where it is kept, as in a token."""
 
-    def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
-        self.kid = cose.kid_of(host_crypto.public_xy(key))
-        self.sign: Sign = host_crypto.signer(key)
+    public_key: bytes  # x||y
+    sign: Sign
+
+
+class AssignSigner:
+    """The ASSIGN key, in memory or in a token. It says what is wanted of a device, and signs nothing that one
+    would run.
+    """
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey | Held) -> None:
+        if not isinstance(key, Held):
+            key = Held(host_crypto.public_xy(key), host_crypto.signer(key))
+        self.kid = cose.kid_of(key.public_key)
+        self.sign = key.sign
         protected = cbor.encode({1: cose.ESP256, 4: self.kid})
         self._before = {  # what is hashed before the payload
             aad: hashlib.sha256(cbor.encode(["Signature1", protected, aad, b""])[:-1])
