@@ -38,10 +38,7 @@ async def check_in(fleet: Fleet, signer: AssignSigner, sharing: list[bool]) -> l
     requests = [Request(secrets.token_bytes(16), 1, None) for _ in sharing]
     for request, shares in zip(requests, sharing, strict=True):
         request.shares = shares
-    asked = [
-        asyncio.create_task(checkins.answer(identity_of(device_id(n)), request))
-        for n, request in enumerate(requests)
-    ]
+    asked = [checkins.answer(identity_of(device_id(n)), request) for n, request in enumerate(requests)]
     await asyncio.sleep(0)  # all of them wait
     checkins.start()
     answers = [parse_response(body).assignment for body in await asyncio.gather(*asked)]
