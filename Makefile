@@ -74,6 +74,11 @@ build/schemathesis/.ready: Makefile
 	@python3 -m venv build/schemathesis && build/schemathesis/bin/pip install --quiet --disable-pip-version-check schemathesis==4.32.5
 	@touch $@
 
+# Looks at who speaks TLS, for tests/server/test_server_sslyze.py.
+build/sslyze/.ready: Makefile
+	@python3 -m venv build/sslyze && build/sslyze/bin/pip install --quiet --disable-pip-version-check sslyze==6.3.1
+	@touch $@
+
 build/audit/.ready: Makefile
 	@python3 -m venv build/audit && build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1 pip-tools==7.6.2
 	@touch $@
@@ -157,6 +162,7 @@ oracles:
 	} || echo "make: without promtool (of Debian's package prometheus) metrics and alerts are not held against it"
 	@command -v npm >/dev/null && $(MAKE) --no-print-directory build/oidc/.ready || echo "make: without Node.js no OpenID provider is tried"
 	@$(MAKE) --no-print-directory build/schemathesis/.ready || echo "make: without schemathesis no stranger reads the OpenAPI document"
+	@$(MAKE) --no-print-directory build/sslyze/.ready || echo "make: without sslyze no stranger looks at TLS"
 	@$(MAKE) --no-print-directory build/audit/.ready || echo "make: without pip-audit nothing is asked of known vulnerabilities"
 
 $(READY): pyproject.toml constraints.txt

@@ -11,8 +11,9 @@ from fota_wire.host_ca import DEVICE_CA, pem_certificates, require_ca
 
 log = logging.getLogger("fota.server")
 
-# TLS 1.2 with forward secrecy and authenticated encryption only, as 1.3 always is. CCM is for small devices.
-_CIPHERS_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AESCCM"
+# TLS 1.2 with forward secrecy and authenticated encryption only, as 1.3 always is.
+_CIPHERS_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20"
+_FOR_SMALL_DEVICES = f"{_CIPHERS_1_2}:ECDHE+AESCCM:!AESCCM8"  # whose tags have 8 bytes of 16
 
 
 def operator_context(cert: Path, key: Path) -> ssl.SSLContext:
@@ -44,6 +45,7 @@ def device_context(cert: Path, key: Path, device_ca: Path) -> ssl.SSLContext:
     """
     require_device_ca(device_ca)
     context = operator_context(cert, key)
+    context.set_ciphers(_FOR_SMALL_DEVICES)
     show_presented_certificates(context)
     context.verify_mode = ssl.CERT_OPTIONAL
     # Devices do not take sessions up again (ADR 84): two tickets, each with the device's own certificate in
