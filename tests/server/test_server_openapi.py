@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -251,6 +252,48 @@ def test_schemathesis_finds_nothing_but_what_a_shape_cannot_say(server: Server, 
     assert tested, done.stdout + done.stderr
     assert int(tested[1]) >= len(OPERATIONS) - 1 - 3, "the stream, and three bodies that are no JSON"
     assert "❌ ST" not in done.stdout, done.stdout
+
+
+CBOR_FOR_IT = """
+import schemathesis
+from fota_wire import cbor
+from fota_wire.errors import FotaError
+
+@schemathesis.serializer("application/cbor")
+def as_cbor(context, value):
+    try:
+        return cbor.encode(value)
+    except (FotaError, TypeError, ValueError):  # a value that our profile of CBOR has not
+        return b"\\xff"
+"""
+
+
+def test_schemathesis_finds_no_mistake_on_the_device_plane(keys: Keys, tmp_path: Path) -> None:
+    """With a device's certificate, CBOR and hawkBit's JSON. It takes the methods of DDI's catch-all, which
+    answers 404 to any of them below a controller, for those of each path (ST205).
+    """
+    repo = Path(__file__).parents[2]
+    program = repo / "build/schemathesis/bin/st"
+    if not program.exists():
+        pytest.skip("no schemathesis: make oracles")
+    own = Server(keys, tmp_path / "data").init("--ddi-tenant", "DEFAULT").start()
+    device = Device(own)
+    (tmp_path / "api.json").write_text(json.dumps(document("device")))
+    (tmp_path / "cbor_hooks.py").write_text(CBOR_FOR_IT)
+    done = subprocess.run(
+        [program, "run", "api.json", "--url", f"https://127.0.0.1:{own.device_port}",
+         "--tls-verify", own.keys.server_ca, "--request-cert", device.pem, "--seed", "1",
+         "--phases", "coverage", "--checks", "all", "--exclude-checks", "positive_data_acceptance",
+         "--no-color"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=HANG_S,
+        env={**os.environ, "SCHEMATHESIS_HOOKS": "cbor_hooks", "PYTHONPATH": f"{tmp_path}:{repo / 'wire'}"},
+    )  # fmt: skip
+    tested = re.search(r"Tested: (\d+)", done.stdout)
+    assert tested, done.stdout + done.stderr
+    assert int(tested[1]) == sum(len(path) for path in document("device")["paths"].values())
+    assert set(re.findall(r"❌ (ST\d+)", done.stdout)) <= {"ST205"}, done.stdout
+    code, said = own.stop()
+    assert (code, "Traceback" in said) == (0, False), said
 
 
 def approvals(ask: Asker, alice: str, bob: str) -> None:
