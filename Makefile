@@ -45,6 +45,7 @@ bench-server: $(READY) oracles
 campaign: $(READY) firmware agent-firmware-if-any oracles
 	$(BIN)/python tests/campaign/run.py
 	$(BIN)/python tests/campaign/campaign_rollouts.py
+	$(BIN)/python tests/campaign/campaign_fleet.py
 
 fuzz: $(READY) toolchain
 	$(MAKE) --no-print-directory -C tests/fuzz fuzz SECONDS=$(or $(SECONDS),60)

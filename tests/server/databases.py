@@ -7,6 +7,7 @@ PostgreSQL it stands for a database of its own, which is made when it is asked f
 import hashlib
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import tempfile
@@ -78,6 +79,12 @@ class Postgres:
     def _answers(self) -> bool:
         command = [str(program("pg_isready")), "-q", "-h", str(self.folder), "-d", "postgres", "-U", "fota"]
         return subprocess.run(command, check=False).returncode == 0
+
+    def fail_over(self) -> None:
+        """Have it stop as `pg_ctl stop -m immediate` has it, and start again from what is on its disk."""
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait()
+        self.start()
 
     def stop(self) -> None:
         """End it at once, as a machine ends."""

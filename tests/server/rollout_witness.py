@@ -114,6 +114,7 @@ class Witness:
         self.forgiven = False
         self.lab, self.members = scenario.lab, members
         self.proved: set[str] = set()
+        self.verdicts: dict[int, Counter[str]] = {wave: Counter() for wave in self.size}
         self.delayed = bool(scenario.halts or scenario.lab) or scenario.budget is not None
         self.found: list[str] = []
         self.given: dict[str, int] = {}
@@ -133,14 +134,16 @@ class Witness:
             self.says(now, f"{device.id} of wave {wave} was given it before that opened")
         if self.stopped:
             self.says(now, f"{device.id} was given it while the rollout was held")
-        perhaps = {one for one, told in self.unsure.items() if told == "confirmed" and one in self.members}
-        proved = len(self.proved | perhaps)
-        if proved < self.lab and device.id not in self.members:
-            self.says(now, f"{device.id} was given it, and {proved} of {self.lab} of the lab confirmed")
+        if self.lab and device.id not in self.members:
+            perhaps = {one for one in self.members if self.unsure.get(one) == "confirmed"}
+            proved = len(self.proved | perhaps)
+            if proved < self.lab:
+                self.says(now, f"{device.id} was given it, and {proved} of {self.lab} of the lab confirmed")
         self.on_trial.add(device.id)
-        on_trial = sum(self.unsure.get(one) is None for one in self.on_trial)
-        if self.budget is not None and on_trial > self.budget:
-            self.says(now, f"{on_trial} devices on trial, {self.budget} may be")
+        if self.budget is not None:
+            on_trial = sum(self.unsure.get(one) is None for one in self.on_trial)
+            if on_trial > self.budget:
+                self.says(now, f"{on_trial} devices on trial, {self.budget} may be")
         self.given[device.id] = now
         if device.id not in self.late:
             self.in_time(device, wave, now)
@@ -168,30 +171,35 @@ class Witness:
         ):
             self.says(now, f"{device.id} was given it later than promised")
 
-    def heard(self, devices: dict[str, SimDevice], device: SimDevice) -> None:
+    def heard(self, device: SimDevice, verdict: str) -> None:
         """The server took a verdict: it says so in an answer that has arrived."""
+        wave = self.wave.get(device.id)
+        if wave is not None:
+            self.verdicts[wave][device.verdict or ""] -= 1
+            self.verdicts[wave][verdict] += 1
+        device.verdict = verdict
         self.on_trial.discard(device.id)
         if device.verdict == "reverted":
-            self.failed(devices, device)
+            self.failed(device)
         elif device.id in self.members:
             self.proved.add(device.id)
 
-    def failed(self, devices: dict[str, SimDevice], device: SimDevice) -> None:
+    def failed(self, device: SimDevice) -> None:
         """The server took it that a device went back: if these are too many, nobody is given more."""
         wave = self.wave[device.id]
-        _, failed = self.shares(devices, wave)
+        _, failed = self.shares(wave)
         if failed * WHOLE > self.policy.terms(wave).errors * self.size[wave] and not self.forgiven:
             self.stopped = True
 
-    def shares(self, devices: dict[str, SimDevice], wave: int) -> tuple[int, int]:
+    def shares(self, wave: int) -> tuple[int, int]:
         """Devices of a wave that confirmed, and that failed, as the server was told."""
-        words = Counter(devices[one].verdict for one, number in self.wave.items() if number == wave)
+        words = self.verdicts[wave]
         return words["confirmed"], words["reverted"]
 
-    def looks(self, devices: dict[str, SimDevice], waves: list[Any], held: bool, now: int) -> None:
+    def looks(self, waves: list[Any], held: bool, now: int) -> None:
         """See how the server's waves stand after its planner has had its turn."""
         for row in waves:
-            confirmed, failed = self.shares(devices, row.number)
+            confirmed, failed = self.shares(row.number)
             if confirmed * WHOLE >= self.policy.terms(row.number).confirmed * self.size[row.number]:
                 self.reached.setdefault(row.number, now)
             if row.phase == "waiting" or row.number in self.opened:

@@ -18,10 +18,11 @@ from server_world import Built, Device, Keys, Refused, Server, fota
 from sqlalchemy import Connection, select
 from test_server_webhooks import Receiver
 
-from fota_server import backup, changes, rollouts, schema, tokens, webhooks
+from fota_server import backup, changes, postgresql, rollouts, schema, tokens, webhooks
 from fota_server.database import Database, DatabaseUnavailable, now, open_engine, read_url
 from fota_server.postgresql import WEBHOOK_LOCK
 from fota_server.webhook_work import Sender
+from fota_wire.errors import StorageError
 
 DATABASES = (POSTGRESQL,)
 
@@ -231,6 +232,21 @@ def test_two_servers_write_in_turn(database: Database) -> None:
         lambda c: c.execute(select(schema.meta.c.value).where(schema.meta.c.key == "sum")).scalars().all()
     )
     assert total == "80"
+
+
+@pytest.mark.parametrize("apart", [-postgresql.CLOCK_S - 2, postgresql.CLOCK_S + 2])
+def test_server_whose_clock_is_wrong_writes_nothing_and_reads(
+    database: Database, monkeypatch: pytest.MonkeyPatch, apart: int
+) -> None:
+    database.transact(changes.note, "a.b", "before", None)
+    monkeypatch.setattr(postgresql, "now", lambda: now() + apart)
+    with pytest.raises(StorageError, match=r"s (ahead of|behind) the database's: nothing is written") as told:
+        database.transact(changes.note, "a.b", "wrong", None)
+    assert told.value.code == "clock"
+    assert asyncio.run(database.read(changes.newest)) == 1
+    monkeypatch.undo()
+    database.transact(changes.note, "a.b", "after", None)
+    assert asyncio.run(database.read(changes.newest)) == 2
 
 
 def test_server_that_begins_beside_another_finds_the_tables_made(database: Database) -> None:

@@ -2,7 +2,8 @@
 
 All servers that share a database write in turn, by one advisory lock that a transaction holds to its end, and
 that PostgreSQL gives in the order of asking. So a transaction that writes sees, as on SQLite, what all before
-it have left, and two of them never meet.
+it have left, and two of them never meet. They have to agree on what time it is, too: who does not, writes
+nothing (ADR 80).
 """
 
 from typing import Any
@@ -11,11 +12,16 @@ from sqlalchemy import URL, Engine, String, create_engine, event
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import TypeCompiler
 
+from fota_server.clock import now
+from fota_wire.errors import StorageError
+
 READ_ONLY = "fota_read_only"
 """Execution option of connections whose transactions only read."""
 
 WRITE_LOCK = 0x464F5441
 WEBHOOK_LOCK = WRITE_LOCK + 1  # of who sends them (alone.py)
+CLOCK_S = 30
+"""So far the clock of a server that writes may be from the database's."""
 CONNECT_S = 5
 _OPTIONS = {
     "lock_timeout": "5s",
@@ -53,7 +59,15 @@ def _begin(connection: Any) -> None:  # noqa: ANN401 - sqlalchemy's event signat
     if connection.get_execution_options().get(READ_ONLY, False):
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
     else:
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
+        # The first column is ready before the second is begun: the time is that of when our turn came.
+        asked = f"SELECT pg_advisory_xact_lock({WRITE_LOCK}), extract(epoch FROM clock_timestamp())"  # noqa: S608
+        apart = now() - int(connection.exec_driver_sql(asked).one()[1])
+        if abs(apart) > CLOCK_S:
+            raise StorageError(
+                f"the clock of this machine is {abs(apart)} s {'ahead of' if apart > 0 else 'behind'} the"
+                " database's: nothing is written until they agree; set it right (NTP)",
+                "clock",
+            )
 
 
 def is_full(exc: object) -> bool:

@@ -1,0 +1,69 @@
+"""How long a fleet in virtual time takes through a rollout in five waves.
+
+    python tests/bench/bench_simulated.py [--devices 100000]
+
+One process: the server's own planner and check-ins over SQLite on this disk, and devices that sign what they
+report (tests/server/rollout_sim.py); no network, no TLS. The server is killed now and then. Seconds by the
+clock, from the plan to the end of the rollout; what did not go as planned ends it with 1.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))
+
+from rollout_sim import Simulation
+from rollout_witness import Scenario
+from server_world import Keys
+
+SEED = 10
+WAVES = {
+    "waves": ["1%", "5%", "20%", "50%", "rest"],
+    "confirmed": "90%",
+    "errors": "5%",
+    "soak_s": 3600,
+    "silence_s": 2 * 86400,
+}
+
+
+def measure(devices: int) -> dict[str, float]:
+    """Return ``simulated_100k_s``, and what was done in that time.
+
+    Raises:
+        SystemExit: it did not go as planned.
+    """
+    scenario = Scenario(policy=WAVES, devices=devices, days=7, bad=1, silent=0)
+    with tempfile.TemporaryDirectory() as folder:
+        keys = Keys(Path(folder) / "keys")
+        simulation = Simulation(Path(folder) / "fota.db", keys, scenario, SEED)
+        simulation.until_over = True
+        began, spent = time.perf_counter(), time.process_time()
+        witness = asyncio.run(simulation.run())
+        took, cpu = time.perf_counter() - began, time.process_time() - spent
+    unlike = len(witness.found) + (len(witness.opened) != len(WAVES["waves"]))
+    if unlike:
+        raise SystemExit("\n".join([f"waves that opened: {sorted(witness.opened)}", *witness.found[:5]]))
+    return {
+        "simulated_100k_s": round(took, 1),
+        "cpu_s": round(cpu, 1),
+        "check_ins": simulation.calls,
+        "given": len(witness.given),
+        "kills": simulation.kills,
+        "days": round((simulation.now - 1_795_000_000) / 86400, 1),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--devices", type=int, default=100_000)
+    print(json.dumps(measure(parser.parse_args().devices)))
+
+
+if __name__ == "__main__":
+    main()
