@@ -27,7 +27,7 @@ EXAMPLES = {
     "login": "login --server https://updates.example.com:8444 -o my.token",
     "server audit": "server audit --data /srv/fota",
     "server backup": "server backup /backup/fota-1 --data /srv/fota",
-    "server check": "server check --data /srv/fota",
+    "server doctor": "server doctor --data /srv/fota",
     "server init": "server init --data /srv/fota --keys keys --root root.cbor",
     "server migrate": "server migrate --data /srv/fota",
     "server openapi": "server openapi --plane operator",

@@ -77,7 +77,7 @@ def test_what_the_server_knows_fits_the_terminal(server: Server, releases: dict[
         "FOTA_TOKEN": server.token,
         "FOTA_CA": str(server.keys.server_ca),
     }
-    of_server = [f"server {words} --data {server.data}" for words in ("audit", "token list", "check")]
+    of_server = [f"server {words} --data {server.data}" for words in ("audit", "token list", "doctor")]
     for words in ("release list", "device list", "rollout list", "group list", "device refused", *of_server):
         master, slave = pty.openpty()
         command = [sys.executable, "-m", "fota_cli", *words.split()]

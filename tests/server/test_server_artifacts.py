@@ -455,7 +455,7 @@ def test_check_names_what_the_bucket_lacks_and_backup_says_what_is_not_in_it(
     first, second, third = (build_release(keys, f"1.{n}.0", n, n) for n in (1, 2, 3))
     for built in (first, second, third):
         own.publish(built)
-    done = fota("server", "check", "--data", str(own.data))
+    done = fota("server", "doctor", "--data", str(own.data))
     assert (done.returncode, f"3 releases, in s3://{remote.name}/of/ours" in done.stdout) == (0, True)
     done = fota("server", "backup", str(tmp_path / "whole"), "--data", str(own.data))
     assert done.returncode == 0, done.stderr
@@ -463,7 +463,7 @@ def test_check_names_what_the_bucket_lacks_and_backup_says_what_is_not_in_it(
     assert not (tmp_path / "whole" / "artifacts").exists()
     remote.delete(second.digest)
     remote.overwrite(third.digest, third.file[:-1])
-    done = fota("server", "check", "--data", str(own.data))
+    done = fota("server", "doctor", "--data", str(own.data))
     assert done.returncode == 1
     assert f"release 1.2.0: no artifact {second.digest}" in done.stderr
     assert f"release 1.3.0: artifact {third.digest} is damaged in s3://" in done.stderr
@@ -471,7 +471,7 @@ def test_check_names_what_the_bucket_lacks_and_backup_says_what_is_not_in_it(
     done = fota("server", "backup", str(tmp_path / "lacks"), "--data", str(own.data))
     assert (done.returncode, second.digest[:16] in done.stderr) == (1, True)
     remote.mode = 403
-    done = fota("server", "check", "--data", str(own.data))
+    done = fota("server", "doctor", "--data", str(own.data))
     assert (done.returncode, done.stderr.count("\n"), done.stderr.count("access denied")) == (1, 1, 1)
     done = fota("server", "backup", str(tmp_path / "blind"), "--data", str(own.data))
     assert (done.returncode, "were not looked for" in done.stdout) == (0, True)

@@ -58,7 +58,7 @@ def test_backup_of_a_running_server_is_all_of_it(own: Server, keys: Keys, tmp_pa
         assert answer.wanted == built.manifest_digest
         assert device.request("GET", f"/v1/payload/{built.digest}")[2] == built.file
         assert len(again.api("GET", "devices")[1]["devices"]) == 2
-        assert fota("server", "check", "--data", str(again.data)).returncode == 0
+        assert fota("server", "doctor", "--data", str(again.data)).returncode == 0
     finally:
         device.close()
         again.stop()
@@ -121,7 +121,7 @@ def test_lost_artifact_is_named_by_backup_and_check(own: Server, keys: Keys, tmp
     done = fota("server", "backup", str(tmp_path / "copy"), "--data", str(own.data))
     assert (done.returncode, built.digest[:16] in done.stderr) == (1, True)
     assert (tmp_path / "copy" / "fota.db").exists(), "all the rest is in it"
-    done = fota("server", "check", "--data", str(own.data))
+    done = fota("server", "doctor", "--data", str(own.data))
     assert (done.returncode, "is damaged" in done.stderr) == (1, True)
 
 

@@ -486,7 +486,7 @@ def test_attached_file_is_kept_in_backups_and_missed_when_it_is_gone(
     assert (tmp_path / "backup/artifacts" / digest[:2] / digest).read_bytes() == file
     place = ddi_server.data / "artifacts" / digest[:2] / digest
     place.unlink()
-    done = fota("server", "check", "--data", str(ddi_server.data))
+    done = fota("server", "doctor", "--data", str(ddi_server.data))
     assert done.returncode == 1
     assert f"release {built.version}: " in done.stdout + done.stderr
     place.write_bytes(file)

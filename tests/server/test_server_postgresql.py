@@ -69,7 +69,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 def test_check_looks_over_a_database_that_it_cannot_copy(own: Server) -> None:
-    done = fota("server", "check", "--data", str(own.data))
+    done = fota("server", "doctor", "--data", str(own.data))
     assert done.returncode == 0, done.stderr
     assert ", PostgreSQL 1" in done.stdout
     assert "audit trail   whole, head 4 " in done.stdout
@@ -79,7 +79,7 @@ def test_check_looks_over_a_database_that_it_cannot_copy(own: Server) -> None:
         connection.execute("UPDATE audit SET actor = 'nobody' WHERE id = 2")
     lost = next(path for path in (own.data / "artifacts").glob("??/*") if path.is_file())
     lost.unlink()
-    done = fota("server", "check", "--data", str(own.data))
+    done = fota("server", "doctor", "--data", str(own.data))
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "row 2 was altered" in done.stderr
     assert f"no artifact {lost.name}" in done.stderr
@@ -121,7 +121,7 @@ def test_backup_and_the_dump_that_it_names_are_a_server_again(
     with pytest.raises(Refused):
         retired.check_in()
     assert device.check_in() is not None
-    assert fota("server", "check", "--data", str(own.data)).returncode == 0
+    assert fota("server", "doctor", "--data", str(own.data)).returncode == 0
     for built in releases.values():
         assert own.api("PUT", f"artifacts/{built.digest}", raw=built.file)[0] == 200
 

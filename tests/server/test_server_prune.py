@@ -70,7 +70,7 @@ def test_what_was_withdrawn_long_ago_goes_and_nothing_else(
     assert [
         row["subject"] for row in server.rows("SELECT subject FROM audit WHERE action = 'release.prune'")
     ] == ["1.0.0"]
-    assert look_over(server, "check") == 0
+    assert look_over(server, "doctor") == 0
     assert look_over(server, "backup", str(tmp_path / "backup")) == 0
 
 

@@ -150,7 +150,7 @@ def test_token_ends_when_it_was_said_to(own: Server) -> None:
 
 
 def check(server: Server) -> tuple[int, str]:
-    done = fota("server", "check", "--data", str(server.data))
+    done = fota("server", "doctor", "--data", str(server.data))
     return done.returncode, done.stdout + done.stderr
 
 

@@ -1,7 +1,7 @@
 """The audit trail: append-only, each row chained to the one before by a hash.
 
 The chain finds a row that was altered, taken out or put in by hand. Whoever can write the database can also
-make the whole chain anew: note its head elsewhere now and then (``fota server check`` prints it).
+make the whole chain anew: note its head elsewhere now and then (``fota server doctor`` prints it).
 """
 
 from typing import Any

@@ -11,7 +11,7 @@ import click
 
 from fota_server.config import FILES, database_url, find_sources, has_password, init_data, load_config
 from fota_server.signer_cli import signer
-from fota_server.upkeep_cli import backup, check, migrate, openapi, prune, restore
+from fota_server.upkeep_cli import backup, doctor, migrate, openapi, prune, restore
 from fota_wire.errors import InputError, StorageError
 from fota_wire.files import STREAM, check_output, write_output
 from fota_wire.host_options import (
@@ -377,5 +377,5 @@ def _in_database(data: Path, work: Any) -> Any:  # noqa: ANN401 - passes through
         database.close()
 
 
-for _command in (backup, restore, migrate, check, openapi, prune, signer):
+for _command in (backup, restore, migrate, doctor, openapi, prune, signer):
     server.add_command(_command)

@@ -1,4 +1,4 @@
-"""``fota server backup | restore | migrate | check``: what keeps a server alive beyond its machine."""
+"""``fota server backup | restore | migrate | doctor``: what keeps a server alive beyond its machine."""
 
 import json
 from dataclasses import asdict
@@ -162,7 +162,7 @@ def prune(data: Path, days: int, dry_run: bool, as_json: bool) -> None:
 @click.command(cls=Command)
 @_data
 @JSON
-def check(data: Path, as_json: bool) -> None:
+def doctor(data: Path, as_json: bool) -> None:
     """Look over a server that runs or not: database, audit trail, artifacts, certificates, disk.
 
     Ends with 1 if something is wrong; what ends within 30 days is a warning.
