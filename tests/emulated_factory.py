@@ -40,7 +40,7 @@ def genesis() -> bytes:
     names = ("root-1", "release-1", "assign")
     owners = [public_xy(example_key(name)) for name in names]
     made = root.build_root(1, {role: (1, [xy]) for role, xy in enumerate(owners)}, 0, 0, ())
-    return root.add_signature(made, kid_of(owners[0]), signer(example_key("root-1")))
+    return root.FORM.add_signature(made, kid_of(owners[0]), signer(example_key("root-1")))
 
 
 def example_certificate(name: str) -> Any:

@@ -242,7 +242,7 @@ class Element(Protocol):
 
 
 class Identity(Protocol):
-    """The constants of one device."""
+    """The constants of one device. ``group``: its own, of CAMPAIGNs, may be left out."""
 
     device_id: bytes
     vendor_id: bytes

@@ -5,6 +5,10 @@ _JOB = f"--image-key-a a.pub --image-key-b b.pub {_CA}"
 _MODEL = "--vendor-domain example.com --model sensor"
 
 EXAMPLES = {
+    "campaign merge": "campaign merge by-alice.campaign by-bob.campaign -o app.campaign",
+    "campaign new": "campaign new app.suit --wave '1% 2026-12-01T08:00 2027-01-01' -o app.campaign",
+    "campaign show": "campaign show app.campaign --root root.cbor",
+    "campaign sign": "campaign sign app.campaign --key dora.pem --root root.cbor -o app.campaign",
     "keys example": "keys example keys.example",
     "keys new": "keys new release/alice -o alice.pem",
     "keys public": "keys public alice.pem -o alice.pub",
@@ -38,6 +42,7 @@ EXAMPLES = {
     "server token create": "server token create ci --data /srv/fota --role publisher -o ci.token",
     "server token list": "server token list --data /srv/fota",
     "server token revoke": "server token revoke ci --data /srv/fota",
+    "release campaign": "release campaign 1.1.0 app.campaign",
     "release fits": "release fits 1.1.0 B C",
     "release list": "release list",
     "release publish": "release publish app.img app.suit",

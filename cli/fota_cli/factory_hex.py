@@ -11,6 +11,7 @@ from fota_wire.files import check_output, name_of, read_input, read_text, write_
 from fota_wire.host_chips import STM32
 from fota_wire.host_options import (
     BOOTLOADER,
+    CAMPAIGN_GROUP,
     CERTIFICATE,
     CHIP,
     FILE,
@@ -65,6 +66,7 @@ FIRMWARE = (
     click.option("--tries", type=Whole(1, 15), default=3, show_default=True, help="Boots of a trial."),
     click.option("--watchdog-s", type=Whole(1, 30), default=16, show_default=True, help="Watchdog, seconds."),
     click.option("--max-step", type=Whole(1), default=255, show_default=True, help="Largest step of floor."),
+    CAMPAIGN_GROUP,
     click.option("--watchdog-in-trials-only", is_flag=True, help="Else it is armed in every boot."),
     click.option("--allow-example-keys", is_flag=True, help="Accept the published throw-away keys."),
 )
@@ -186,6 +188,7 @@ def read_firmware(**given: Any) -> "Firmware":  # noqa: ANN401
         tries=given["tries"],
         watchdog_s=given["watchdog_s"],
         max_step=given["max_step"],
+        campaign_group=given["campaign_group"],
         watchdog_always=not given["watchdog_in_trials_only"],
         chip=chip,
         table=table,

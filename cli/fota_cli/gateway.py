@@ -10,6 +10,7 @@ from fota_wire.errors import InputError
 from fota_wire.host_options import (
     CA_CERT,
     CA_KEY,
+    CAMPAIGN_GROUP,
     GATEWAY,
     IMAGE,
     JSON,
@@ -48,6 +49,7 @@ def gateway() -> None:
     "--server", type=Address(path=True), required=True, help="Base URL of the update server, https://..."
 )
 @SERVER_CA
+@CAMPAIGN_GROUP
 @click.option("--vendor-domain", required=True, help="As for fota sign.")
 @click.option("--model", required=True, help="As for fota sign.")
 @click.option("--module", required=True, help="PKCS#11 module, e.g. /usr/lib/softhsm/libsofthsm2.so.")

@@ -43,6 +43,7 @@ class Options:
     ca_cert: Path
     password_file: Path | None
     allow_example_keys: bool
+    campaign_group: str = ""
 
 
 def make(folder: Path, options: Options) -> str:
@@ -72,6 +73,7 @@ def make(folder: Path, options: Options) -> str:
         server_url=server_url,
         vendor_id=identity.vendor_id,
         class_id=identity.class_id,
+        group=options.campaign_group,
     )
     with making_folder(folder):
         write_atomic(folder / "trust.cbor", settings.pack_trust_store(trust))

@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "inspect": ("fota_signer.cli:inspect", "Show what a file of ours contains."),
     "manifest": ("fota_signer.manifest_cli:manifest", "Make, sign and check the manifest of a release."),
     "server": ("fota_server.cli:server", "Run the update server."),
+    "campaign": ("fota_signer.campaign_cli:campaign", "Say which devices a release may reach, and when."),
     "login": ("fota_cli.login:login", "Sign in by an identity provider (OpenID Connect)."),
     "release": ("fota_cli.operator:release", "Publish, list and withdraw releases."),
     "rollout": (

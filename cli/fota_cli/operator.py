@@ -16,9 +16,10 @@ from fota_cli.client import OperatorClient
 from fota_cli.device_keys import attested_text, certify, key_text, renew, retire, rotate
 from fota_cli.options import connected, filter_option, yes_option
 from fota_cli.refused import refusal_text, refused
+from fota_wire.checkin import MAX_CAMPAIGN
 from fota_wire.errors import VerifyError
 from fota_wire.files import read_input
-from fota_wire.host_options import IMAGE, MANIFEST, ROOT, DeviceId, Group
+from fota_wire.host_options import CAMPAIGN, IMAGE, MANIFEST, ROOT, DeviceId, Group
 from fota_wire.host_print import ago, date, lines_of, print_result, table
 
 PROGRESS_FROM = 128 << 10
@@ -89,6 +90,22 @@ def set_fits(
     answer = client.post(path, {"hardware": list(revisions)}, shown_by="fota release list")
     fits = ", ".join(answer["hardware"]) or "all"
     print_result(answer, as_json, f"release {answer['version']} fits hardware {fits}")
+
+
+@release.command("campaign")
+@click.argument("version")
+@click.argument("file", type=CAMPAIGN)
+@connected
+def set_campaign(client: OperatorClient, version: str, file: Path, as_json: bool) -> None:
+    """Hand out FILE, of 'fota campaign', with release VERSION, in place of the one before.
+
+    Plans leave out whom it does not reach; devices whose ROOT names CAMPAIGN keys take nothing without one.
+    """
+    path = f"releases/{quote(version, safe='')}/campaign"
+    answer = client.post(path, read_input(file, MAX_CAMPAIGN), shown_by="fota release list")
+    print_result(
+        answer, as_json, f"release {answer['version']} has a CAMPAIGN of {len(answer['waves'])} wave(s)"
+    )
 
 
 @release.command("list")

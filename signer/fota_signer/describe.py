@@ -2,12 +2,15 @@
 inside images.
 """
 
+from datetime import UTC, datetime
 from pathlib import Path
 
-from fota_wire import assignment, cbor, image, report, suit
+from fota_wire import assignment, campaign, cbor, image, report, suit
 from fota_wire import root as roots
 from fota_wire.errors import FormatError, InputError, VerifyError
+from fota_wire.host_kinds import CAMPAIGN, HEAD, kind_of
 from fota_wire.host_values import uuid_text
+from fota_wire.signed import MAX_SIGNATURES
 from fota_wire.version import format_version
 
 Table = dict[str, object]
@@ -31,14 +34,13 @@ def describe(path: Path, data: bytes) -> Table:
         return _envelope(data)
     if data[:1] == b"\xd2" or _is_shared(data):
         return _signed_message(data)
-    if data[:1] and 0x80 <= data[0] <= 0x81 + roots.MAX_SIGNATURES:  # a CBOR array
-        return _root(data)
+    if data[:1] and 0x80 <= data[0] <= 0x81 + MAX_SIGNATURES:  # a CBOR array
+        return _campaign(data) if kind_of(data) == CAMPAIGN else _root(data)
     raise InputError(f"{path}: not an image, manifest, ROOT, assignment, report or PEM key{_what_else(data)}")
 
 
 def _what_else(data: bytes) -> str:
     from fota_signer.foreign import foreign_kind
-    from fota_wire.host_kinds import HEAD, kind_of
 
     kind = kind_of(data[:HEAD]) or foreign_kind(data)
     return f": it is {kind}" if kind else ""
@@ -132,8 +134,32 @@ def _envelope(data: bytes) -> Table:
 
 
 def _root(data: bytes) -> Table:
-    signers = [kid.hex() for kid in roots.signers_of(data)]
+    signers = [kid.hex() for kid in roots.FORM.signers_of(data)]
     return {**root_table(roots.unsafe_read_root(data)), "signed_by": signers, "size": len(data)}
+
+
+def _campaign(data: bytes) -> Table:
+    found = campaign.unsafe_read_campaign(data)
+    return {
+        "kind": "campaign",
+        "manifest_digest": found.manifest_digest.hex(),
+        "waves": [_wave(*wave) for wave in found.waves],
+        "signed_by": [kid.hex() for kid in campaign.FORM.signers_of(data)],
+        "size": len(data),
+    }
+
+
+def _wave(begin: int, end: int, share: int, group: str) -> str:
+    """Return a wave as it is typed."""
+    times = " ".join(_moment(seconds) for seconds in (begin, end))
+    return f"{share / 100:g}% {times} {group}".strip()
+
+
+def _moment(seconds: int) -> str:
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds} s"  # beyond what calendars have
 
 
 def root_table(root: roots.Root) -> Table:

@@ -21,7 +21,7 @@ from fota_wire import cose, host_crypto
 from fota_wire.errors import InputError
 from fota_wire.host_panic import panics_refused
 
-ROLES = ("root", "release", "image", "assign", "device-ca", "server-ca", "server")
+ROLES = ("root", "release", "image", "assign", "campaign", "device-ca", "server-ca", "server")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

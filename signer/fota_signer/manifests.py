@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fota_signer.identity import DeviceClass
-from fota_wire import cose, host_crypto, release, suit
+from fota_wire import cose, host_crypto, release, signed, suit
 from fota_wire import root as roots
 from fota_wire.errors import FotaError, InputError, VerifyError
 from fota_wire.files import read_input
@@ -93,7 +93,7 @@ def _require_signatures_hold(raw: bytes, keys: dict[bytes, bytes]) -> None:
     """Return if no key of ``keys`` signed the envelope wrongly, be they many, few or none."""
     envelope = suit.parse_envelope(raw)
     if any(signature.kid in keys for signature in envelope.signatures):
-        suit.check_signatures(envelope.signatures, envelope.signed, b"", keys, 1, host_crypto.verify)
+        signed.check_signatures(envelope.signatures, envelope.signed, b"", keys, 1, host_crypto.verify)
 
 
 def require_release_key(kid: bytes, known: Known) -> None:

@@ -50,8 +50,17 @@ def root() -> None:
 @click.option("--root-key", type=PUBLIC_KEY, multiple=True, help="Public key of role ROOT; repeat.")
 @click.option("--release-key", type=PUBLIC_KEY, multiple=True, help="Public key of role RELEASE; repeat.")
 @click.option("--assign-key", type=PUBLIC_KEY, multiple=True, help="Public key of role ASSIGN; repeat.")
+@click.option(
+    "--campaign-key",
+    type=PUBLIC_KEY,
+    multiple=True,
+    help="Public key of role CAMPAIGN; repeat. With it, devices install only what `fota campaign` lets reach"
+    " them.",
+)
+@click.option("--drop-campaigns", is_flag=True, help="Name no CAMPAIGN keys more: the server chooses alone.")
 @click.option("--root-threshold", type=Whole(1, 255), help="ROOT keys that have to sign.  [2]")
 @click.option("--release-threshold", type=Whole(1, 255), help="RELEASE keys that have to sign.  [2]")
+@click.option("--campaign-threshold", type=Whole(1, 255), help="CAMPAIGN keys that have to sign.  [2]")
 @click.option(
     "--root-version", type=Whole(1, 0xFFFFFFFF), help="Version of the ROOT.  [1, or one above --previous]"
 )
@@ -153,7 +162,7 @@ def root_sign(
     )
     with alone_at(output):
         if file != STREAM:
-            signed = roots.merge(read_input(file, MAX_DOCUMENT), signed)  # others may have signed by now
+            signed = roots.FORM.merge(read_input(file, MAX_DOCUMENT), signed)  # others may have signed by now
         write_output(output, signed, force=force, over=file)
     _say(output, signed, before, as_json, output=output)
 
@@ -175,7 +184,7 @@ def root_merge(
     for file in files:
         with about(file):
             one = read_input(file, MAX_DOCUMENT)
-            merged = roots.merge(merged, one)
+            merged = roots.FORM.merge(merged, one)
             root_command.require_signatures_hold(one, before)
     write_output(output, merged, force=force)
     _say(output, merged, before, as_json, output=output)

@@ -31,7 +31,7 @@ def new_root(options: Mapping[str, Any]) -> tuple[bytes, Root | None]:
     previous = read_previous(options["previous"])
     raw = roots.build_root(
         _version(options["root_version"], previous),
-        {role: _role(role, options, previous) for role in roots.ROLE_NAMES},
+        _roles(options, previous),
         _or_before(options["min_sequence"], previous.min_sequence if previous else 0),
         _or_before(options["min_security_counter"], previous.min_secver if previous else 0),
         _revoked(options, previous),
@@ -128,7 +128,7 @@ def sign_root(
         kid = cose.kid_of(host_crypto.public_xy(key))
         if kid not in known:
             raise InputError(f"{name_of(path)}: not one of the ROOT keys of this document, or the one before")
-        raw = roots.add_signature(raw, kid, host_crypto.signer(key))
+        raw = roots.FORM.add_signature(raw, kid, host_crypto.signer(key))
     return raw
 
 
@@ -165,6 +165,16 @@ def _version(given: int | None, previous: Root | None) -> int:
     return _or_before(given, previous.version + 1 if previous else 1)
 
 
+def _roles(options: Mapping[str, Any], previous: Root | None) -> dict[int, tuple[int, list[bytes]]]:
+    roles = {role: _role(role, options, previous) for role in (roots.ROOT, roots.RELEASE, roots.ASSIGN)}
+    named = options["campaign_key"] or options["campaign_threshold"]
+    if options["drop_campaigns"] and named:
+        raise UsageError("--drop-campaigns, and keys or threshold of role campaign: one or the other")
+    if named or (previous and previous.threshold(roots.CAMPAIGN) and not options["drop_campaigns"]):
+        roles[roots.CAMPAIGN] = _role(roots.CAMPAIGN, options, previous)
+    return roles
+
+
 def _role(role: int, options: Mapping[str, Any], previous: Root | None) -> tuple[int, list[bytes]]:
     """Return threshold and keys of a role: as the options say, else as before."""
     name = roots.ROLE_NAMES[role]
@@ -175,7 +185,8 @@ def _role(role: int, options: Mapping[str, Any], previous: Root | None) -> tuple
         raise UsageError(f"no key of role {name}: name them with --{name}-key, or --previous")
     if role == roots.ASSIGN:
         return 1, keys
-    return _or_before(options[f"{name}_threshold"], previous.threshold(role) if previous else THRESHOLD), keys
+    before = (previous and previous.threshold(role)) or THRESHOLD
+    return _or_before(options[f"{name}_threshold"], before), keys
 
 
 def _revoked(options: Mapping[str, Any], previous: Root | None) -> tuple[bytes, ...]:

@@ -91,7 +91,7 @@ class World:
         }
         raw = root.build_root(version, roles, **changes)
         for key in self.root_keys[:2] if signers is None else signers:
-            raw = root.add_signature(raw, key.kid, key.sign)
+            raw = root.FORM.add_signature(raw, key.kid, key.sign)
         return raw
 
     def release_of(self, *args, **changes):

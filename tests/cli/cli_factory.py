@@ -39,5 +39,5 @@ def genesis_root(signers=2, **more):
     xy = [host_crypto.public_xy(key) for key in keys]
     raw = roots.build_root(1, {0: (2, xy[:2]), 1: (2, xy[2:4]), 2: (1, xy[4:])}, **more)
     for key, public in zip(keys[:signers], xy, strict=False):
-        raw = roots.add_signature(raw, cose.kid_of(public), host_crypto.signer(key))
+        raw = roots.FORM.add_signature(raw, cose.kid_of(public), host_crypto.signer(key))
     return raw

@@ -482,7 +482,7 @@ def test_example_keys_of_the_repository_run_a_server_if_allowed(tmp_path: Path) 
     raw = roots.build_root(1, {role: (2 if len(keys) > 1 else 1, keys) for role, keys in publics.items()})
     for name in ("root-1", "root-2"):
         key = host_crypto.load_private_key(folder / f"{name}.pem", allow_example_keys=True)
-        raw = roots.add_signature(raw, cose.kid_of(host_crypto.public_xy(key)), host_crypto.signer(key))
+        raw = roots.FORM.add_signature(raw, cose.kid_of(host_crypto.public_xy(key)), host_crypto.signer(key))
     genesis.write_bytes(raw)
     options = ["--data", str(tmp_path / "data"), "--keys", str(folder), "--root", str(genesis)]
     refused = fota("server", "init", *options)

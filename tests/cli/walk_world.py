@@ -21,7 +21,7 @@ WORDS = {
     "device_id": "012300000000000001", "device_ids": "012300000000000001", "server_url": "https://h:1",
     "server": "https://127.0.0.1:1", "module": "/none.so", "token": "t", "slot": "A", "role": "read",
     "security_counter": "3", "sequence": "1", "number": "1", "count": "1", "at": "1", "bank": "1",
-    "class_id": "1" * 32, "vendor_id": "1" * 32, "duration": "0.1",
+    "waves": "5% 2026-12-01 2027-01-01", "class_id": "1" * 32, "vendor_id": "1" * 32, "duration": "0.1",
 }  # fmt: skip
 FILES = {
     "source": "app.bin", "image": "image.img", "image_file": "image.img", "envelope": "release.suit",
@@ -31,6 +31,7 @@ FILES = {
     "ca": "server-ca.crt", "certificate": "device-ca.crt", "root_key": "root-1.pub.pem",
     "release_key": "release-1.pub.pem", "assign_key": "assign.pub.pem", "key": "image-a.pem",
     "image_key": "image-a.pub.pem", "root_a": "image-a.pub.pem", "root_b": "image-b.pub.pem",
+    "campaign_key": "campaign.pub.pem", "manifest_file": "release.suit",
     "signing": "root-1.pem", "retire_image_key": "image-b.pub.pem", "password_file": "password",
     "ca_password_file": "password", "token_file": "password", "pin_file": "password", "folder": "gateway",
     "tls_cert": "server.crt", "tls_key": "server.pem", "device_ca": "device-ca.crt",
@@ -43,6 +44,8 @@ ONLY = {  # file -> what it is for this command alone
     ("inspect", "file"): "image.img", ("verify", "file"): "image.img", ("verify", "key"): "image-a.pub.pem",
     ("root sign", "file"): "root.cbor", ("root sign", "key"): "root-3.pem",
     ("root show", "file"): "root.cbor",
+    ("campaign sign", "file"): "app.campaign", ("campaign show", "file"): "app.campaign",
+    ("campaign sign", "key"): "campaign.pem",
     ("manifest sign", "file"): "release.suit", ("manifest sign", "key"): "release-3.pem",
     ("manifest verify", "file"): "release.suit", ("keys show", "file"): "image-a.pem",
     ("keys public", "file"): "image-a.pem", ("provision run-plan", "plan_file"): "record.json",
@@ -101,6 +104,11 @@ class World:
                 for word in (f"--{role}-key", f"{role}-{number}.pub.pem")]  # fmt: skip
         self.good("root", "new", *keys, "--assign-key", "assign.pub.pem", "-o", "root.cbor",
                   "--sign", "root-1.pem", "--sign", "root-2.pem")  # fmt: skip
+        self.good("keys", "new", "campaign/x", "-o", "campaign.pem")
+        self.good("keys", "public", "campaign.pem", "-o", "campaign.pub.pem")
+        self.good(
+            "campaign", "new", "release.suit", "--wave", "5% 2026-12-01 2027-01-01", "-o", "app.campaign"
+        )
         self.good("vdev", "create", "blank.vdev", "--seed", "1")
         self.files = self.snapshot()
 

@@ -22,12 +22,13 @@ from world import VENDOR
 from fota_wire import address, cose, host_crypto, suit, suit_profile
 from fota_wire import root as roots
 from fota_wire.errors import FormatError
+from fota_wire.signed import MAX_SIGNATURES
 
 LOOPBACK = "127.0.0.1"
 KEY_ID = 20  # bytes
 SIGNATURE = 86  # bytes that one takes in a ROOT
 THREE = ("root-1", "root-2", "root-3")
-EIGHT = tuple(f"root-{n + 1}" for n in range(roots.MAX_SIGNATURES))
+EIGHT = tuple(f"root-{n + 1}" for n in range(MAX_SIGNATURES))
 RELEASERS = tuple(f"release-{n + 1}" for n in range(suit.MAX_SIGNATURES))
 MEMORY = "MemoryError"  # its text is cut where there is no memory for that either
 
@@ -51,7 +52,7 @@ def signed(world, raw, names=THREE):
     for name in names:
         private = key(world, name)
         kid = cose.kid_of(host_crypto.public_xy(private))
-        raw = roots.add_signature(raw, kid, host_crypto.signer(private))
+        raw = roots.FORM.add_signature(raw, kid, host_crypto.signer(private))
     return raw
 
 

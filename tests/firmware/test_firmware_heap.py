@@ -20,7 +20,7 @@ def agent(chip, tmp_path_factory):
 def test_heap_that_is_too_small_ends_without_an_update(agent):
     done, said = agent.update(TOO_SMALL)
     assert not done
-    assert any(unix_agent.NO_MEMORY in line for line in said)
+    assert any(unix_agent.NO_MEMORY in line for line in said), said
     assert not any(line.startswith("phase request") for line in said)
 
 

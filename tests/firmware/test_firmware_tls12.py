@@ -9,7 +9,7 @@ import pytest
 from test_firmware_build import IMAGE, sections
 
 pytestmark = pytest.mark.slow
-TEXT12 = 208 * 1024
+TEXT12 = 210 * 1024
 OLD_SERVER = """openssl_conf = all
 [all]
 ssl_conf = modules

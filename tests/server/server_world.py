@@ -149,6 +149,7 @@ class Keys:
         signers: int = 2,
         retired: tuple[bytes, ...] = (),
         image_keys: tuple[bytes, ...] = (),
+        campaign: tuple[Any, ...] = (),
     ) -> bytes:
         publics = [[host_crypto.public_xy(key) for key in group] for group in (self.root, self.release)]
         assign_xy = host_crypto.public_xy(assign or self.assign)
@@ -157,11 +158,15 @@ class Keys:
             roots.RELEASE: (2, publics[1]),
             roots.ASSIGN: (1, [assign_xy]),
         }
+        if campaign:
+            roles[roots.CAMPAIGN] = (2, [host_crypto.public_xy(key) for key in campaign])
         raw = roots.build_root(
             version, roles, min_sequence, min_secver, revoked, retired=retired, image_keys=image_keys
         )
         for key in self.root[:signers]:
-            raw = roots.add_signature(raw, cose.kid_of(host_crypto.public_xy(key)), host_crypto.signer(key))
+            raw = roots.FORM.add_signature(
+                raw, cose.kid_of(host_crypto.public_xy(key)), host_crypto.signer(key)
+            )
         return raw
 
     def envelope(
@@ -315,6 +320,7 @@ class Device:
         ALL_DEVICES.append(self)
         self.root = roots.open_genesis(self.keys.genesis, host_crypto.verify)
         self.server_nonce: bytes | None = None
+        self.group: str | None = None  # of CAMPAIGNs; None: an agent of before
         self.shares = True  # the signature of an ASSIGNMENT
         self.held: bytes | None = None
         self.running: image.Image = image.parse_image(make_image((1, 0, 0, 0), 1))
@@ -381,6 +387,7 @@ class Device:
             raw_report = self.report()
         request = checkin.Request(nonce, self.root.version, self.held, raw_report)
         request.shares = self.shares
+        request.group = self.group
         status, data = self.post(checkin.encode_request(request))
         if status != 200:
             raise Refused(status, *checkin.parse_error(data))

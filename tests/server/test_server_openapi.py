@@ -24,6 +24,7 @@ from fota_server.operator_routes import OPERATIONS
 
 UNTRIED = {  # of which no answer of success is made here, and who else holds them
     "certificate": "test_server_renewal.py",
+    "set_campaign": "test_server_campaigns.py",
     "stream": "test_server_events.py",
     "approve_rollout": "test_server_in_waves.py",
     "how_to_sign_in": "test_server_login.py",

@@ -90,7 +90,7 @@ def next_root(keys: Keys, release: list[Any] | None = None, **more: Any) -> byte
     roles = {0: (2, xy[0]), 1: (2, xy[1]), 2: (1, [host_crypto.public_xy(keys.assign)])}
     raw = roots.build_root(2, roles, **more)
     for key in keys.root[:2]:
-        raw = roots.add_signature(raw, cose.kid_of(host_crypto.public_xy(key)), host_crypto.signer(key))
+        raw = roots.FORM.add_signature(raw, cose.kid_of(host_crypto.public_xy(key)), host_crypto.signer(key))
     return raw
 
 

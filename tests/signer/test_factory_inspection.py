@@ -44,7 +44,7 @@ def genesis(signers=2, **more):
     xy = [host_crypto.public_xy(key) for key in OWNERS]
     raw = roots.build_root(1, {0: (2, xy[:2]), 1: (2, xy[2:4]), 2: (1, xy[4:])}, **more)
     for key in OWNERS[:signers]:
-        raw = roots.add_signature(raw, cose.kid_of(host_crypto.public_xy(key)), host_crypto.signer(key))
+        raw = roots.FORM.add_signature(raw, cose.kid_of(host_crypto.public_xy(key)), host_crypto.signer(key))
     return raw
 
 

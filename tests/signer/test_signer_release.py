@@ -380,7 +380,7 @@ def test_root_is_signed_in_place_by_several_at_once_or_merged(root_file, fota, k
     roots.open_genesis((tmp_path / "both").read_bytes(), host_crypto.verify)
     lines = [("root", "sign", "r", "--key", key_dir / f"root-{n}.pem", "-o", "r") for n in (1, 2, 3)]
     assert processes(*lines, cwd=tmp_path) == [0, 0, 0]
-    assert len(roots.signers_of((tmp_path / "r").read_bytes())) == 3
+    assert len(roots.FORM.signers_of((tmp_path / "r").read_bytes())) == 3
 
 
 def test_two_different_roots_are_not_merged(root_file, refused):

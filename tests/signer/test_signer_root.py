@@ -60,7 +60,7 @@ def raw_root(version, roles, *signers, **more):
     """A ROOT as nobody's tool refuses to make it."""
     raw = roots.build_root(version, roles, **more)
     for name in signers:
-        raw = roots.add_signature(raw, cose.kid_of(XY[name]), host_crypto.signer(example_key(name)))
+        raw = roots.FORM.add_signature(raw, cose.kid_of(XY[name]), host_crypto.signer(example_key(name)))
     return raw
 
 

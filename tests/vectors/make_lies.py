@@ -36,7 +36,7 @@ def all_lies() -> str:
     }
     genesis = m.roots.build_root(1, roles)
     for name in ("root-1", "root-2"):
-        genesis = m.roots.add_signature(genesis, m.kid(name), m.signer(name))
+        genesis = m.roots.FORM.add_signature(genesis, m.kid(name), m.signer(name))
 
     def envelope(*signers: str, sequence: int = 2, **changes: Any) -> bytes:
         fields = {"vendor": m.VENDOR, "device_class": m.CLASS, "size": SIZE, **changes}

@@ -14,7 +14,9 @@ from pathlib import Path
 from fota_signer.examples import example_key
 from fota_wire import (
     assignment,
+    campaign,
     cbor,
+    checkin,
     cose,
     der,
     host_crypto,
@@ -317,7 +319,7 @@ def make_root(version: int, by: tuple[str, ...], **changes: object) -> bytes:
     roles.update(changes.pop("roles", {}))  # type: ignore[call-overload]
     raw = roots.build_root(version, roles, **changes)  # type: ignore[arg-type]
     for name in by:
-        raw = roots.add_signature(raw, kid(name), signer(name))
+        raw = roots.FORM.add_signature(raw, kid(name), signer(name))
     return raw
 
 
@@ -335,7 +337,7 @@ def root_vectors() -> list[Vector]:
         vector(
             "genesis-signed-twice-by-one",
             cbor.encode(
-                [payload, *[cose.sign1(payload, kid("root-1"), signer("root-1"), roots.AAD, True)] * 2]
+                [payload, *[cose.sign1(payload, kid("root-1"), signer("root-1"), roots.FORM.aad, True)] * 2]
             ),
             "duplicate-signer",
         ),
@@ -354,6 +356,72 @@ def root_vectors() -> list[Vector]:
         vector("step-skips-version", make_root(3, two, **floors), "root-version"),
         vector("step-lowers-floor", make_root(2, two, min_sequence=4, min_secver=2), "root-floor"),
         vector("step-lowers-counter", make_root(2, two, min_sequence=5, min_secver=1), "root-floor"),
+    ]
+
+
+CAMPAIGN_TIME = 1_800_000_000
+CAMPAIGN_GROUP = "canary"
+
+
+def campaign_root() -> bytes:
+    """ROOT of the CAMPAIGN vectors; devices take a key that has two roles, people do not."""
+    roles = {roots.CAMPAIGN: (2, [xy(f"release-{n}") for n in (1, 2, 3)])}
+    return make_root(1, ("root-1", "root-3"), roles=roles)
+
+
+def campaign_vectors() -> list[Vector]:
+    """Each is asked of DEVICE, of CAMPAIGN_GROUP, at CAMPAIGN_TIME, about the manifest IMAGE_DIGEST."""
+    at, two = CAMPAIGN_TIME, ("release-1", "release-3")
+    place = campaign.place_of(IMAGE_DIGEST, DEVICE)
+    whole = (at, at, campaign.WHOLE, "")
+
+    def sealed_by(names: tuple[str, ...], payload: object, aad: bytes = campaign.FORM.aad) -> bytes:
+        raw = cbor.encode(payload)
+        blocks = [cose.sign1(raw, kid(name), signer(name), aad, True) for name in names]
+        return cbor.encode([raw, *blocks])
+
+    def of(
+        *waves: tuple[int, int, int, str], digest: bytes = IMAGE_DIGEST, by: tuple[str, ...] = two
+    ) -> bytes:
+        raw = campaign.build_campaign(digest, list(waves))
+        for name in by:
+            raw = campaign.FORM.add_signature(raw, kid(name), signer(name))
+        return raw
+
+    def bent(payload: object) -> bytes:
+        return sealed_by(two, payload)
+
+    payload = {1: 1, 2: IMAGE_DIGEST, 3: [list(whole[:3])]}
+    return [
+        vector("whole", of(whole)),
+        vector("eight-waves", of(*[(0, 1, 1, "x" * 32)] * 7, whole)),
+        vector("last-second", of((0, at, campaign.WHOLE, ""))),
+        vector("first-second", of((at, 1 << 40, campaign.WHOLE, ""))),
+        vector("over", of((0, at - 1, campaign.WHOLE, "")), "campaign-time"),
+        vector("not-yet", of((at + 1, 1 << 40, campaign.WHOLE, "")), "campaign-time"),
+        vector("between-two", of((0, at - 1, 10000, ""), (at + 1, at + 2, 10000, "")), "campaign-time"),
+        vector("just-in-the-share", of((at, at, place + 1, ""))),
+        vector("just-outside-the-share", of((at, at, place, "")), "campaign-scope"),
+        vector("its-group", of((at, at, campaign.WHOLE, CAMPAIGN_GROUP))),
+        vector("another-group", of((at, at, campaign.WHOLE, "canar")), "campaign-scope"),
+        vector("its-group-and-not-in-the-share", of((at, at, place, CAMPAIGN_GROUP)), "campaign-scope"),
+        vector("another-manifest", of(whole, digest=bytes(32)), "campaign-manifest"),
+        vector("nobody-signed", of(whole, by=()), "threshold"),
+        vector("one-signature", of(whole, by=("release-2",)), "threshold"),
+        vector("root-keys", of(whole, by=("root-1", "root-2")), "threshold"),
+        vector("twice-by-one", sealed_by(("release-1",) * 2, payload), "duplicate-signer"),
+        vector("signed-as-root", sealed_by(two, payload, roots.FORM.aad), "signature"),
+        vector("signed-as-manifest", sealed_by(two, payload, b""), "signature"),
+        vector("format", bent({**payload, 1: 2}), "campaign-format"),
+        vector("unknown-field", bent({**payload, 4: 0}), "field-unknown"),
+        vector("no-wave", bent({**payload, 3: []}), "limit"),
+        vector("nine-waves", bent({**payload, 3: [list(whole[:3])] * 9}), "limit"),
+        vector("share-of-nobody", bent({**payload, 3: [[at, at, 0]]}), "campaign-wave"),
+        vector("share-above-all", bent({**payload, 3: [[at, at, 10001]]}), "field"),
+        vector("ends-before-it-begins", bent({**payload, 3: [[at, at - 1, 1]]}), "campaign-wave"),
+        vector("group-of-33", bent({**payload, 3: [[at, at, 1, "x" * 33]]}), "limit"),
+        vector("wave-of-five", bent({**payload, 3: [[at, at, 1, "x", 0]]}), "limit"),
+        vector("too-long", of(whole) + bytes(checkin.MAX_CAMPAIGN), "limit"),
     ]
 
 
@@ -596,6 +664,7 @@ def all_vectors() -> dict[str, str]:
         "cbor": cbor_vectors(),
         "suit": suit_vectors(),
         "root": root_vectors(),
+        "campaign": campaign_vectors(),
         "assignment": assignment_vectors(),
         "report": report_vectors(),
         "image": image_vectors(),

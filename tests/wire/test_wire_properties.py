@@ -59,7 +59,7 @@ def make_root():
     }
     raw = roots.build_root(1, roles, 3, 4, (b"r" * 32,))
     for name in ("root-1", "root-3"):
-        raw = roots.add_signature(raw, kid(name), KEYS[name][1])
+        raw = roots.FORM.add_signature(raw, kid(name), KEYS[name][1])
     return raw
 
 

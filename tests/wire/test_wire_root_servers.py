@@ -17,7 +17,7 @@ CA = bytes([0x30, 0x82, 0x01, 0x00]) + bytes(256)
 
 def signed(version=1, **more):
     raw = roots.build_root(version, ROLES, **more)
-    return roots.add_signature(raw, cose.kid_of(XY[0]), host_crypto.signer(KEYS[0]))
+    return roots.FORM.add_signature(raw, cose.kid_of(XY[0]), host_crypto.signer(KEYS[0]))
 
 
 def payload_with(**fields):
@@ -178,7 +178,7 @@ def root_of(size):
 
 
 def test_longest_root_is_signed_and_read():
-    full = roots.add_signature(root_of(roots.MAX_ROOT), cose.kid_of(XY[1]), host_crypto.signer(KEYS[1]))
+    full = roots.FORM.add_signature(root_of(roots.MAX_ROOT), cose.kid_of(XY[1]), host_crypto.signer(KEYS[1]))
     assert len(full) == roots.MAX_ROOT
     assert roots.open_genesis(full, host_crypto.verify).version == 1
 
@@ -186,10 +186,10 @@ def test_longest_root_is_signed_and_read():
 def test_signature_that_makes_a_root_longer_than_devices_take_is_not_made():
     raw = root_of(roots.MAX_ROOT + 1)
     other = roots.build_root(1, ROLES, server_cas=tuple(roots.unsafe_read_root(raw).server_cas))
-    other = roots.add_signature(other, cose.kid_of(XY[1]), host_crypto.signer(KEYS[1]))
+    other = roots.FORM.add_signature(other, cose.kid_of(XY[1]), host_crypto.signer(KEYS[1]))
     for make in (
-        lambda: roots.add_signature(raw, cose.kid_of(XY[1]), host_crypto.signer(KEYS[1])),
-        lambda: roots.merge(raw, other),
+        lambda: roots.FORM.add_signature(raw, cose.kid_of(XY[1]), host_crypto.signer(KEYS[1])),
+        lambda: roots.FORM.merge(raw, other),
     ):
         with pytest.raises(FormatError, match="4097 bytes is longer than 4096") as refused:
             make()

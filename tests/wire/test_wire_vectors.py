@@ -2,19 +2,20 @@
 
 import importlib.util
 import json
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
 
 from fota_signer.examples import example_key
 from fota_signer.images import Device, check_image
-from fota_wire import assignment, cbor, cose, host_crypto, journal, report, status, suit
+from fota_wire import assignment, campaign, cbor, cose, host_crypto, journal, report, status, suit
 from fota_wire import root as roots
 from fota_wire.errors import FotaError
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 NONCE, DEVICE = bytes(range(16)), bytes.fromhex("0123aabbccddeeff01")
-TABLES = ("cbor", "suit", "root", "assignment", "report", "image", "journal")
+TABLES = ("cbor", "suit", "root", "campaign", "assignment", "report", "image", "journal")
 
 
 def load(name):
@@ -33,6 +34,14 @@ def genesis():
     return roots.open_genesis(bytes.fromhex(load("root")[0]["hex"]), host_crypto.verify)
 
 
+@lru_cache
+def script():
+    spec = importlib.util.spec_from_file_location("make_vectors", VECTORS / "make_vectors.py")
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
 def open_vector(table, name, raw):
     if table == "cbor":
         assert cbor.encode(cbor.decode(raw)) == raw
@@ -43,6 +52,10 @@ def open_vector(table, name, raw):
         roots.step(genesis(), raw, host_crypto.verify)
     elif table == "root":
         roots.open_genesis(raw, host_crypto.verify)
+    elif table == "campaign":
+        known = roots.open_genesis(script().campaign_root(), host_crypto.verify)
+        found = campaign.open_campaign(raw, known, script().IMAGE_DIGEST, host_crypto.verify)
+        assert found.until(DEVICE, script().CAMPAIGN_GROUP, script().CAMPAIGN_TIME) >= script().CAMPAIGN_TIME
     elif table == "assignment":
         assignment.open_assignment(raw, genesis(), NONCE, DEVICE, host_crypto.verify)
     elif table == "report":
@@ -69,8 +82,5 @@ def test_vector_gives_its_verdict(table, vector):
 
 
 def test_committed_vectors_are_those_of_the_script():
-    spec = importlib.util.spec_from_file_location("make_vectors", VECTORS / "make_vectors.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    for name, text in script.all_vectors().items():
+    for name, text in script().all_vectors().items():
         assert (VECTORS / name).read_text() == text, f"{name}: run tests/vectors/make_vectors.py"

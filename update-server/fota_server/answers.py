@@ -6,7 +6,7 @@ tests/server holds both against each other for any values; who changes SPEC 5.3 
 
 from collections.abc import Sequence
 
-from fota_wire.checkin import KEY_ORDER, REFUSED_VALUES
+from fota_wire.checkin import CAMPAIGN, KEY_ORDER, REFUSED_VALUES
 
 NULL = b"\xf6"
 
@@ -43,10 +43,11 @@ def response(
     held: bool,
     key_order: int,
     refused_values: Sequence[int],
+    campaign: bytes | None = None,
 ) -> bytes:
     """Return the body; ``held``: the device has the manifest, which is left out. As `encode_response`."""
     told = status.encode()
-    parts = [bytes([0xA6 + (not held) + bool(key_order) + bool(refused_values)])]
+    parts = [bytes([0xA6 + (not held) + bool(key_order) + bool(refused_values) + (campaign is not None)])]
     parts += [b"\x01\x01\x02", bstr(signed), b"\x03", head(0x80, len(steps)), *map(bstr, steps)]
     if not held:
         parts += [b"\x04", NULL if manifest is None else bstr(manifest)]
@@ -55,6 +56,8 @@ def response(
         parts += [bytes([KEY_ORDER]), uint(key_order)]
     if refused_values:
         parts += [bytes([REFUSED_VALUES]), head(0x80, len(refused_values)), *map(uint, refused_values)]
+    if campaign is not None:
+        parts += [bytes([CAMPAIGN]), bstr(campaign)]
     return b"".join(parts)
 
 

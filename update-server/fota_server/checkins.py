@@ -246,16 +246,21 @@ class CheckIns:
         request, wanted = item.request, item.verdict.wanted
         # What does not fit beside ROOT steps comes with the next answer: the device asks for that at once.
         steps, longest = self._steps(request), request.longest_answer
+        held = wanted is not None and request.manifest_digest == wanted.manifest_digest
+        goods = [wanted.envelope] if wanted and not held else []
+        goods += [item.campaign] if item.campaign is not None else []
+        room = not steps or fits([*steps, *goods], longest)
         return answers.response(
             signed,
             steps,
-            wanted.envelope if wanted and (not steps or fits([*steps, wanted.envelope], longest)) else None,
+            wanted.envelope if wanted and room else None,
             self._interval(item.verdict.hurry),
             item.nonce,
             item.verdict.report_status[:256],
-            held=wanted is not None and request.manifest_digest == wanted.manifest_digest,
+            held=held,
             key_order=item.key_order,
             refused_values=request.refused_values,
+            campaign=item.campaign if room else None,
         )
 
     def _steps(self, request: Request) -> list[bytes]:

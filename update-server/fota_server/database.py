@@ -25,6 +25,7 @@ from fota_server.audit import record_audit as record_audit
 from fota_server.clock import now as now
 from fota_server.metrics import DATABASE_FAILURES, WRITE_SECONDS
 from fota_server.postgresql import READ_ONLY
+from fota_wire import campaign
 from fota_wire.errors import FotaError, InputError, StorageError
 from fota_wire.host_sqlite import DISK_FULL, of_sqlite
 
@@ -119,7 +120,13 @@ def _read_only(path: Path) -> Engine:
     return create_engine("sqlite://", creator=lambda: sqlite3.connect(place, uri=True, timeout=10))
 
 
+def _place(digest: str, device_id: str) -> int:
+    """Return `campaign.place_of`, of hex: plans ask for it in SQL (campaigns.py)."""
+    return campaign.place_of(bytes.fromhex(digest), bytes.fromhex(device_id))
+
+
 def _sqlite_connect(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own type
+    connection.create_function("fota_place", 2, _place, deterministic=True)
     connection.isolation_level = None  # transactions are ours, see _sqlite_begin
     cursor = connection.cursor()
     # FULL: what was acknowledged survives a power cut. Check-ins share commits, so it costs them little.

@@ -23,7 +23,7 @@ def _change(table: Table, key: str, *names: str, prefix: str = "") -> Update:
     return update(table).where(table.c.id == bindparam(key)).values(values)
 
 
-_OF_CONTACT = ("public_key", "last_seen", "root_version", "report_nonce", "refused_report")
+_OF_CONTACT = ("public_key", "last_seen", "root_version", "report_nonce", "refused_report", "campaign_group")
 _OF_REPORT = (
     *("report_at", "installed_digest", "settled_digest", "running_hash", "running_version", "running_slot"),
     *("state", "sec_cnt", "floor", "reset_cause", "confirmed_hash"),
@@ -47,6 +47,7 @@ class Judged:
     """One check-in and what was made of it.
 
     ``nonce``: of the next report. ``pinned``: x||y of the key that the device is known by from now on.
+    ``campaign``: goes with what is wanted of it.
     """
 
     identity: Identity
@@ -57,6 +58,7 @@ class Judged:
     nonce: bytes
     pinned: bytes
     key_order: int
+    campaign: bytes | None = None
 
 
 def is_news(item: Judged, row: Any, now: int) -> bool:  # noqa: ANN401 - a driver's row
@@ -174,6 +176,7 @@ def _contact(item: Judged, now: int) -> dict[str, object]:
         "root_version": item.request.root_version,
         "report_nonce": item.nonce,
         "refused_report": refused,
+        "campaign_group": item.request.group,
     }
 
 

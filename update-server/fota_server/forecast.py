@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from fota_server.campaigns import Bounds
 from fota_server.plan import HELD_BACK, Order, page_end, planned
 from fota_server.promise import head, link
 from fota_server.wave_policy import Kind, Policy
@@ -16,7 +17,7 @@ PAGE = 1000
 _WEEK_MIN = 7 * 1440
 
 
-def forecast(connection: Connection, order: Order, barred: dict[int, str], interval_s: int) -> dict[str, Any]:
+def forecast(connection: Connection, order: Order, limits: Bounds, interval_s: int) -> dict[str, Any]:
     """Return the plan of an order in numbers: its digest, its waves with bounds, devices, bytes and time.
 
     ``interval_s``: how often a device calls, at most (`checkins.Policy`, with its spread).
@@ -33,7 +34,7 @@ def forecast(connection: Connection, order: Order, barred: dict[int, str], inter
     sizes: dict[int, int] = {}
     after: str | None = None
     while True:
-        rows, after = _rows(connection, order, barred, after)
+        rows, after = _rows(connection, order, limits, after)
         if after is None:
             break
         placed = places(connection, policy, order.seed, [row.device_id for row in rows])
@@ -104,11 +105,11 @@ def _longest_closed(policy: Policy) -> int:
 
 
 def _rows(
-    connection: Connection, order: Order, barred: dict[int, str], after: str | None
+    connection: Connection, order: Order, limits: Bounds, after: str | None
 ) -> tuple[list[Any], str | None]:
     """Return a page of the devices that get something above ``after``, and where the next page begins."""
     last = connection.execute(page_end(order.scope, after, PAGE)).scalar_one()
-    plan = planned(order, barred, after, last)
+    plan = planned(order, limits, after, last)
     query = select(plan.c.device_id, plan.c.manifest_digest, plan.c.file_size).where(plan.c.reason.is_(None))
     rows = connection.execute(query.order_by(plan.c.device_id)).all() if last else []
     return list(rows), last

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
 
-from fota_server import hand_out, orders, schema
+from fota_server import campaigns, hand_out, orders, schema
 from fota_server.admission import KEY_COLUMNS, Forbidden, key_order, refuse
 from fota_server.allowance import Allowance
 from fota_server.catalog import Catalog
@@ -20,6 +20,7 @@ from fota_server.heard import Heard
 from fota_server.identity import Identity
 from fota_server.quick import Statement
 from fota_server.trust import TrustChain
+from fota_wire import root as roots
 from fota_wire.checkin import MAX_ROOT_STEPS, Request
 from fota_wire.host_crypto import verify
 
@@ -75,6 +76,7 @@ class Judging:
         self._trust = trust
         self._auto_admission = auto_admission
         self._heard = heard
+        self._campaigns: Mapping[int, campaigns.Document] | None = None  # of the batch under way
 
     def look(
         self, rows: Sequence[Any], of: Mapping[str, Question], now: int
@@ -90,7 +92,7 @@ class Judging:
             target = _target(row, release) if release else None
             if target and target.state is TargetState.PENDING:
                 target = replace(target, held=_shut(row))
-            if (row.target_id and not target) or (target and _may_be_offered(target)):
+            if (row.target_id and not target) or (target and self._may_be_given_more(target)):
                 continue
             one = of[row.id]
             item = self._judge(one.identity, one.request, row, target, self._heard.nonce(row), now)
@@ -122,6 +124,8 @@ class Judging:
         }
         left = hand_out.allowance(connection, going, pending.items(), now)
         left.zones = hand_out.zones(connection, left, twins)
+        wanted = {target.release.id for _, target in twins.values() if target}
+        self._campaigns = campaigns.in_force(connection, self._trust.current, wanted)
         found = {key: self._hand_out(one, twins, left) for key, one in of.items() if key not in pending}
         failed = failed_rollouts(found.values())
         if failed:
@@ -144,12 +148,28 @@ class Judging:
             zone = left.zones.get(one.identity.device_id)
             who = one.identity.device_id, target.release.id
             held = left.why_not(who, target.rollout_id, row.rank, target.release.file_size, zone)
-            target = replace(target, held=held)
+            barred = self._why_campaign(one, target, left.now)
+            target = replace(target, held=held or barred, paused=target.paused or barred is not None)
         nonce = row.report_nonce if row else None
         found = self._judge(one.identity, one.request, row, target, nonce, left.now)
         if target and isinstance(found, Judged) and _was_given(target.state, found.verdict.target_state):
             left.take(target.rollout_id, target.release.file_size)
+        if target and isinstance(found, Judged) and found.verdict.wanted and self._campaigns is not None:
+            document = self._campaigns.get(target.release.id)
+            return replace(found, campaign=document.raw if document else None)
         return found
+
+    def _may_be_given_more(self, target: Target) -> bool:
+        """A check-in may hand something out, or again, as the database has to say."""
+        by_campaign = self._trust.current.threshold(roots.CAMPAIGN) and target.state in ON_TRIAL
+        return _may_be_offered(target) or bool(by_campaign)
+
+    def _why_campaign(self, one: Question, target: Target, at: int) -> str | None:
+        """Return why the device would refuse what is wanted of it by its CAMPAIGN, or None."""
+        if self._campaigns is None:
+            return None
+        document = self._campaigns.get(target.release.id)
+        return campaigns.why_not(document, one.identity.device_id, one.request.group, at)
 
     def _judge(
         self,

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse
 
 from fota_server import reach, schema
 from fota_server.artifacts import ArtifactStore, aside
+from fota_server.campaigns import set_campaign
 from fota_server.catalog import (
     check_release,
     find_release,
@@ -34,6 +35,7 @@ from fota_server.root_check import dangers
 from fota_server.tokens import Operator
 from fota_server.trust import TrustChain
 from fota_wire import root as roots
+from fota_wire.checkin import MAX_CAMPAIGN
 from fota_wire.errors import FormatError, FotaError, InputError, StorageError, VerifyError
 from fota_wire.host_ca import der_certificate, short_name
 from fota_wire.release import image_keys
@@ -148,6 +150,12 @@ class ReleaseHandlers:
             return _show(connection, release, self._trust.current)
 
         return JSONResponse(await self._database.write(work))
+
+    async def set_campaign(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST releases/{version or digest}/campaign: body is its CAMPAIGN, in place of the one before."""
+        raw, name = await read_body(request, MAX_CAMPAIGN, BODY_S), name_of(request, "version")
+        root, actor = self._trust.current, operator.name
+        return JSONResponse(await self._database.write(set_campaign, name, raw, root, actor))
 
     async def withdraw(self, request: Request, operator: Operator) -> JSONResponse:
         """POST releases/{version or digest}/withdraw: offered to no device any more."""

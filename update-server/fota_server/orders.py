@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, case, func, insert, literal, select, update
 
 from fota_server import dynamic, lab, schema, second, second_policy, wave_work
+from fota_server.campaigns import bounds
 from fota_server.catalog import barred_releases, find_release
 from fota_server.database import Database, now, record_audit
 from fota_server.decide import OPEN, UNDER_WAY, WORKED_ON, RolloutState, TargetState
@@ -92,7 +93,7 @@ def preview(connection: Connection, order: Order, root: Root) -> dict[str, Any]:
     """Return what an order would do, in numbers: ``moves`` by release and release that runs, ``left_out`` by
     reason, ``lab`` by release that devices would wait for (`lab.waiting`); each with its number of devices.
     """
-    plan = planned(order, barred_releases(connection, root))
+    plan = planned(order, bounds(connection, root))
     numbers = func.count().label("devices"), func.min(plan.c.device_id).label("first")
     moves = (
         select(plan.c.version, plan.c.runs, *numbers)
@@ -122,7 +123,7 @@ def preview_devices(
 ) -> list[dict[str, Any]]:
     """Return up to ``limit`` devices of an order above ``after``: what runs, and what comes or why not."""
     last = _page_end(connection, order.scope, after, limit)
-    plan = planned(order, barred_releases(connection, root), after, last)
+    plan = planned(order, bounds(connection, root), after, last)
     columns = plan.c.device_id, plan.c.runs, plan.c.version, plan.c.manifest_digest, plan.c.reason
     rows = connection.execute(select(*columns).order_by(plan.c.device_id)).mappings()
     return plan_devices(connection, order, [dict(row) for row in rows])
@@ -136,7 +137,7 @@ def preview_waves(connection: Connection, order: Order, root: Root, interval_s: 
     """
     seen = preview(connection, order, root)
     _require_something(seen["total"], seen["left_out"])
-    return seen | forecast(connection, order, barred_releases(connection, root), interval_s)
+    return seen | forecast(connection, order, bounds(connection, root), interval_s)
 
 
 async def place(
@@ -167,7 +168,7 @@ def promised(connection: Connection, order: Order, root: Root) -> dict[str, Any]
     seen = {"total": preview(connection, order, root)["total"], "policy": None, "seed": None, "digest": None}
     if order.policy is None:
         return seen
-    digest = forecast(connection, order, barred_releases(connection, root), 0)["digest"]
+    digest = forecast(connection, order, bounds(connection, root), 0)["digest"]
     return seen | {"policy": order.policy.to_json(), "seed": order.seed, "digest": digest}
 
 
@@ -179,13 +180,13 @@ def require_effect(connection: Connection, order: Order, root: Root) -> None:
         if same:
             told = f"rollout {same} was started from this plan: see 'fota rollout show {same}'"
             raise VerifyError(told, "under-way")
-    plan = planned(order, barred_releases(connection, root))
+    plan = planned(order, bounds(connection, root))
     reached = select(plan.c.device_id).where(plan.c.reason.is_(None)).limit(1)
     if not connection.execute(reached).first():
         seen = preview(connection, order, root)
         _require_something(seen["total"], seen["left_out"])
     if order.policy:
-        found = forecast(connection, order, barred_releases(connection, root), 0)
+        found = forecast(connection, order, bounds(connection, root), 0)
         _require_promise(order.digest, found["digest"])
 
 
@@ -277,8 +278,7 @@ def plan_page(connection: Connection, rollout_id: int, root: Root) -> None:
     order = _stored(connection, row)
     last = _page_end(connection, order.scope, row.planned_to, PAGE)
     if last is not None:
-        barred = barred_releases(connection, root)
-        plan = planned(order, barred, row.planned_to, last)
+        plan = planned(order, bounds(connection, root), row.planned_to, last)
         refused = select(literal(rollout_id), plan.c.device_id, plan.c.reason).where(
             plan.c.reason.is_not(None)
         )

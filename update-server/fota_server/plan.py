@@ -4,7 +4,6 @@ A row is a device: the release that it gets, or the reason why it is left out. N
 one: previews count the rows, and a plan is inserted from them, a page of devices at a time.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import (
@@ -25,7 +24,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.selectable import NamedFromClause
 
-from fota_server import fits, reach, schema
+from fota_server import campaigns, fits, reach, schema
+from fota_server.campaigns import Bounds
 from fota_server.decide import HELD, OPEN, UNDER_WAY, TargetState
 from fota_server.wave_policy import Policy
 
@@ -102,11 +102,11 @@ def page_end(scope: Scope, after: str | None, size: int) -> Select[str]:
 
 
 def planned(
-    order: Order, barred: Mapping[int, str], after: str | None = None, last: str | None = None
+    order: Order, limits: Bounds, after: str | None = None, last: str | None = None
 ) -> NamedFromClause:
     """Return an order's rows: ``device_id, runs, release_id, version, file_size, manifest_digest, reason``.
 
-    ``barred``: releases that no device may get, by id, and why. ``after``, ``last``: as for `members`.
+    ``limits``: what holds of releases. ``after``, ``last``: as for `members`.
     """
     goal, back = _releases.alias("goal"), _way_back(order.scope)
     goal_id = literal(order.release_id) if order.release_id is not None else _release_before(back)
@@ -118,7 +118,7 @@ def planned(
             goal.c.version,
             goal.c.file_size,
             goal.c.manifest_digest,
-            _reason(order, goal, barred, back).label("reason"),
+            _reason(order, goal, limits, back).label("reason"),
         )
         .select_from(_devices)
         .outerjoin(schema.retirements, schema.retirements.c.device_id == _devices.c.id)
@@ -215,9 +215,7 @@ def _first_confirmed(back: _WayBack) -> ScalarSelect[int]:
     )
 
 
-def _reason(
-    order: Order, goal: NamedFromClause, barred: Mapping[int, str], back: _WayBack
-) -> ColumnElement[str | None]:
+def _reason(order: Order, goal: NamedFromClause, limits: Bounds, back: _WayBack) -> ColumnElement[str | None]:
     """Return why a device is left out, or null."""
     rollout = literal("rollout ") + cast(_rollouts.c.id, String)
     reasons: list[tuple[ColumnElement[bool], ColumnElement[str] | str]] = [
@@ -246,9 +244,10 @@ def _reason(
             f"it has not confirmed {order.policy.at_least} or a later release, which has to come first"
         )
         reasons.append((_is_before(goal, order.at_least), come_first))
-    if barred:
-        reasons.append((goal.c.id.in_(barred), case(barred, value=goal.c.id)))
+    if limits.barred:
+        reasons.append((goal.c.id.in_(limits.barred), case(limits.barred, value=goal.c.id)))
     reasons += reach.reasons(goal)
+    reasons += campaigns.reasons(goal, limits)
     return case(
         *((when, literal(why) if isinstance(why, str) else why) for when, why in reasons), else_=null()
     )

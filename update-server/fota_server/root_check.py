@@ -4,7 +4,7 @@ import ssl
 
 from sqlalchemy import Connection, func, select
 
-from fota_server import reach, schema
+from fota_server import campaigns, reach, schema
 from fota_server.catalog import RELEASES, open_release, release_of
 from fota_server.certificates import TlsFiles
 from fota_server.decide import Release
@@ -30,6 +30,7 @@ def dangers(connection: Connection, new: Root, current: Root, served: TlsFiles) 
         *server_dangers(new, served),
         *release_dangers([release_of(row) for row in rows], new, current),
         *_device_dangers(connection, new),
+        *campaigns.root_dangers(connection, new, current, SHOWN),
     ]
 
 

@@ -90,6 +90,15 @@ release_hardware = Table(  # revisions that a release fits (fits.py); no row: al
     Column("hardware", String(128), primary_key=True),
 )
 
+campaigns = Table(  # whom a release may reach, signed by people (campaigns.py); no row: nobody has said
+    "campaigns",
+    metadata,
+    Column("release_id", BigInteger, ForeignKey("releases.id"), primary_key=True, autoincrement=False),
+    Column("document", LargeBinary, nullable=False),
+    Column("added_at", BigInteger, nullable=False),
+    Column("added_by", String(64), nullable=False),
+)
+
 devices = Table(
     "devices",
     metadata,
@@ -120,6 +129,8 @@ devices = Table(
     Column("reset_cause", BigInteger),
     # The last report that was refused, and why; cleared by the next accepted one:
     Column("refused_report", Text),
+    # Its group of CAMPAIGNs, "": none; null: its agent has not said that it takes them.
+    Column("campaign_group", String(32)),
     Index("devices_running", "running_hash"),
     Index("devices_target", "target_id"),
 )

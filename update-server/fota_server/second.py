@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, delete, exists, func, insert, not_, or_, select, update
 
 from fota_server import schema
-from fota_server.catalog import barred_releases
+from fota_server.campaigns import bounds
 from fota_server.database import now, record_audit
 from fota_server.forecast import forecast
 from fota_server.plan import ROLLBACK, UPDATE, Order, planned
@@ -66,7 +66,7 @@ def weigh(connection: Connection, order: Order, root: Root) -> Weight | None:
     second = find(connection)
     if second is None:
         return None
-    plan = planned(order, barred_releases(connection, root))
+    plan = planned(order, bounds(connection, root))
     goal, ran = _releases.alias("goal_of"), _releases.alias("ran_of")
     same = ran.c.image_hash == _devices.c.confirmed_hash, ran.c.class_id == goal.c.class_id
     from_sequence = select(func.max(ran.c.sequence)).where(*same).correlate(_devices, goal).scalar_subquery()
@@ -94,7 +94,7 @@ def weigh(connection: Connection, order: Order, root: Root) -> Weight | None:
         elif order.kind == ROLLBACK and not row.is_new:
             known = False
     if order.policy is not None and reached:
-        found = forecast(connection, order, barred_releases(connection, root), 0)
+        found = forecast(connection, order, bounds(connection, root), 0)
         reached = min(reached, within(order.policy, [wave["devices"] for wave in found["waves"]], second))
     return Weight(reached=reached, steps=max(steps) if known else None)
 

@@ -88,6 +88,13 @@ PUBLISHED = record(
         "warnings": many(TEXT),
     }
 )
+CAMPAIGN = record(
+    {
+        "version": TEXT,
+        "manifest_digest": DIGEST,
+        "waves": many(record({"not_before": NUMBER, "not_after": NUMBER, "share": NUMBER, "group": TEXT})),
+    }
+)
 ARTIFACT = record({"digest": DIGEST, "created": FLAG})
 ROOT = record(
     {

@@ -2,6 +2,7 @@
 
 from fota_wire.errors import FormatError
 
+MAX_GROUP = 32
 UINT_MAX = (1 << 63) - 1
 """Largest integer of any message: what SQL databases and signed 64-bit machines hold."""
 
@@ -42,6 +43,15 @@ def tstr(value: object, what: str, limit: int = 256) -> str:
     if len(value) > limit:
         raise FormatError(f"{what} is longer than {limit} characters", "limit")
     return value
+
+
+def campaign_group(value: object) -> str:
+    """Return a campaign group (SPEC 5.8): 1 to MAX_GROUP letters, digits, ``.``, ``_`` and ``-``."""
+    text = tstr(value, "campaign group", MAX_GROUP)
+    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+    if not text or not all(letter in letters for letter in text):
+        raise FormatError("campaign group is not 1 to 32 letters, digits, '.', '_' or '-'", "campaign-group")
+    return text
 
 
 def array(value: object, what: str, low: int, high: int) -> "list[object]":

@@ -16,7 +16,8 @@ MAX_ROOT_STEPS = 4
 LEAST_ANSWER = 5120  # bytes of an answer that every device takes: one ROOT, or one manifest, and ANSWER_FRAME
 ANSWER_FRAME = 1024  # bytes of an answer beside ROOT steps and manifest, at most
 FIRST_EXTENSION = 16
-KEY_ORDER, ATTESTATION, REFUSED_VALUES, LONGEST_ANSWER, SHARES = 16, 17, 18, 19, 20
+KEY_ORDER, ATTESTATION, REFUSED_VALUES, LONGEST_ANSWER, SHARES, GROUP, CAMPAIGN = 16, 17, 18, 19, 20, 21, 22
+MAX_CAMPAIGN = 1024  # bytes, signatures included
 MAX_TELEMETRY = 16
 MAX_TOPIC = 32
 MAX_VALUE = 256
@@ -38,6 +39,7 @@ class Request:
         self.attestation: bytes | None = None  # SPEC 5.7
         self.longest_answer = MAX_RESPONSE  # bytes that the device can take
         self.shares = False  # an ASSIGNMENT whose signature is shared is good for the device
+        self.group: str | None = None  # its own, of CAMPAIGNs, "" for none; None: it takes none of these
         self.telemetry: list[tuple[str, int, str]] = []
         self.refused_values: list[int] = []
 
@@ -45,7 +47,8 @@ class Request:
 class Response:
     """``assignment``; ``roots`` [ROOT]; ``manifest`` envelope, or None: nothing wanted, or the device holds
     it; ``interval`` in s until the next check-in; ``nonce`` 16 bytes for the next report; ``report_status``
-    text. The documents of a parsed one are views if that was parsed from a view.
+    text; ``campaign``: of what is wanted, or None. The documents of a parsed one are views if that was parsed
+    from a view.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Response:
         self.interval = interval
         self.nonce = nonce
         self.report_status = report_status
+        self.campaign: bytes | memoryview | None = None
         self.key_order = 0  # SPEC 5.6: 0 nothing, 1 renew, 2 rotate
         self.refused_values: list[int] = []  # places in the request's telemetry that were not stored
 
@@ -80,6 +84,8 @@ def encode_request(request: Request) -> bytes:
         body[LONGEST_ANSWER] = request.longest_answer
     if request.shares:
         body[SHARES] = 1
+    if request.group is not None:
+        body[GROUP] = request.group
     return cbor.encode(body)
 
 
@@ -89,7 +95,9 @@ def parse_request(raw: bytes) -> Request:
     Raises:
         FormatError: malformed, or longer than 8 KiB. Not for a published value: one bad value costs itself.
     """
-    body = _body(raw, MAX_REQUEST, "check-in", (1, 2, 3, 4), (5, 6, ATTESTATION, LONGEST_ANSWER, SHARES))
+    body = _body(
+        raw, MAX_REQUEST, "check-in", (1, 2, 3, 4), (5, 6, ATTESTATION, LONGEST_ANSWER, SHARES, GROUP)
+    )
     digest, report = body[4], body.get(5)
     request = Request(
         check.bstr(body[2], "nonce", 16),
@@ -103,6 +111,8 @@ def parse_request(raw: bytes) -> Request:
         body.get(LONGEST_ANSWER, MAX_RESPONSE), "longest answer", MAX_RESPONSE
     )
     request.shares = check.uint(body.get(SHARES, 0), "shared ASSIGNMENT") > 0
+    if GROUP in body:
+        request.group = "" if body[GROUP] == "" else check.campaign_group(body[GROUP])
     if request.longest_answer < LEAST_ANSWER:
         raise FormatError(f"longest answer: less than {LEAST_ANSWER} bytes", "limit")
     if 6 in body:
@@ -147,6 +157,8 @@ def encode_response(response: Response, manifest_held: bool = False) -> bytes:
         body[KEY_ORDER] = response.key_order
     if response.refused_values:
         body[REFUSED_VALUES] = response.refused_values
+    if response.campaign is not None:
+        body[CAMPAIGN] = response.campaign
     return cbor.encode(body)
 
 
@@ -156,7 +168,9 @@ def parse_response(raw: "bytes | memoryview") -> Response:
     Raises:
         FormatError: malformed, or longer than 32 KiB.
     """
-    body = _body(raw, MAX_RESPONSE, "check-in response", (1, 2, 3, 5, 6, 7), (4, KEY_ORDER, REFUSED_VALUES))
+    body = _body(
+        raw, MAX_RESPONSE, "check-in response", (1, 2, 3, 5, 6, 7), (4, KEY_ORDER, REFUSED_VALUES, CAMPAIGN)
+    )
     manifest, refused, wanted = body.get(4), body.get(REFUSED_VALUES), body.get(KEY_ORDER)
     steps = check.array(body[3], "ROOT steps", 0, MAX_ROOT_STEPS)
     response = Response(
@@ -168,6 +182,8 @@ def parse_response(raw: "bytes | memoryview") -> Response:
         check.tstr(body[7], "report status"),
     )
     response.refused_values = refused if isinstance(refused, list) else []
+    if CAMPAIGN in body:
+        response.campaign = check.blob(body[CAMPAIGN], "CAMPAIGN", MAX_CAMPAIGN)
     response.key_order = wanted if type(wanted) is int else 0
     return response
 

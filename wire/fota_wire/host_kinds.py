@@ -15,6 +15,7 @@ IMAGE = "a signed image"
 ESPRESSIF = "an Espressif image"
 MANIFEST = "a manifest"
 ROOT = "a ROOT"
+CAMPAIGN = "a CAMPAIGN"
 MESSAGE = "an ASSIGNMENT or REPORT"
 PRIVATE = "a private key"
 PUBLIC = "a public key"
@@ -83,6 +84,7 @@ _CONTENT = (
     (b"\xe9", rb"\xe9[\x01-\x10][\x00-\x05].{21}", ESPRESSIF),
     (b"\xd8", rb"\xd8\x6b[\xa0-\xbf]", MANIFEST),
     (bytes(range(0x81, 0x8A)), rb".(\x58.|\x59..)[\xa6-\xaf]\x01\x01", ROOT),
+    (bytes(range(0x81, 0x8A)), rb".(\x58.|\x59..)\xa3\x01\x01\x02\x58\x20", CAMPAIGN),
     (b"\xd2", rb"\xd2\x84\x43", MESSAGE),
     (b"\xaa", rb"\xaa\x50[\x00\x01\x40-\xfe]", PARTITIONS),
     (b"\x30", rb"\x30\x82..\x30\x82..\xa0\x03\x02\x01\x02\x02", DER_CERTIFICATE),

@@ -9,11 +9,12 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
+from fota_wire import check
 from fota_wire import host_kinds as kinds
 from fota_wire.errors import InputError
 from fota_wire.files import STREAM, stream_of
 from fota_wire.host_chips import CHIPS
-from fota_wire.host_values import device_id, one_of, seconds, uuid_bytes, whole
+from fota_wire.host_values import device_id, one_of, seconds, shown, uuid_bytes, whole
 
 
 def label_of(param: click.Parameter | None) -> str:
@@ -133,6 +134,19 @@ class Address(click.ParamType[str]):
         return str(value)
 
 
+class CampaignGroup(click.ParamType[str]):
+    """The group of a device in CAMPAIGNs (SPEC 5.8)."""
+
+    name = "group"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401
+        """Return the group, "" for none. InputError: it is none."""
+        try:
+            return check.campaign_group(value) if value else ""
+        except InputError as exc:
+            raise InputError(f"{label_of(param)}: {shown(value)}: {exc}") from exc
+
+
 class Uuid(click.ParamType[bytes]):
     """A UUID, 16 bytes in the program."""
 
@@ -213,6 +227,7 @@ FILE = FileName()
 IMAGE = FileName(kinds.IMAGE)
 MANIFEST = FileName(kinds.MANIFEST)
 ROOT = FileName(kinds.ROOT)
+CAMPAIGN = FileName(kinds.CAMPAIGN)
 FIRMWARE = FileName(kinds.FIRMWARE)
 FOREIGN = FileName(kinds.FOREIGN, stream=False)
 BOOTLOADER = FileName(kinds.ELF, kinds.ESPRESSIF)
@@ -246,6 +261,12 @@ GATEWAY = FileName(kinds.GATEWAY, name="folder", stream=False)
 CARD = FileName(kinds.CARD, name="folder", stream=False)
 UUID = Uuid()
 CHIP = OneOf(*CHIPS)
+CAMPAIGN_GROUP = click.option(
+    "--campaign-group",
+    type=CampaignGroup(),
+    default="",
+    help="Group of the device in CAMPAIGNs, for good. Agents older than this option do not start by it.",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 FORCE = click.option("--force", is_flag=True, help="Replace the output if it exists.")
 

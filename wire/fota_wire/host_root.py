@@ -77,8 +77,8 @@ def succession_faults(root: Root, previous: Root) -> list[str]:
 def remarks(root: Root, at: datetime | None = None) -> list[str]:
     """Return what is right and yet to be known by those who sign."""
     notes = []
-    for role in (roots.ROOT, roots.RELEASE):
-        threshold, kids = root.roles[role]
+    for role in (roots.ROOT, roots.RELEASE, roots.CAMPAIGN):
+        threshold, kids = root.roles.get(role, (0, []))
         if threshold == 1:
             notes.append(f"one stolen {roots.ROLE_NAMES[role]} key is enough: {threshold} of {len(kids)}")
     threshold, kids = root.roles[roots.ROOT]

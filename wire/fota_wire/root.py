@@ -3,25 +3,24 @@
 ``[payload bstr, + bstr COSE_Sign1 (payload nil)]``, external_aad "fota/root/1".
 """
 
-from fota_wire import cbor, check, cose, der, suit
+from fota_wire import cbor, check, cose, der
 from fota_wire.address import MAX_ADDRESS, parse_address
 from fota_wire.errors import FormatError, VerifyError
+from fota_wire.signed import Form
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import TypeVar
 
-    from fota_wire.seams import Sign, Verify
+    from fota_wire.seams import Verify
 
     Item = TypeVar("Item", str, "bytes | memoryview")
 
-AAD = b"fota/root/1"
-ROOT, RELEASE, ASSIGN = 0, 1, 2
-ROLE_NAMES = {ROOT: "root", RELEASE: "release", ASSIGN: "assign"}
+ROOT, RELEASE, ASSIGN, CAMPAIGN = 0, 1, 2, 3
+ROLE_NAMES = {ROOT: "root", RELEASE: "release", ASSIGN: "assign", CAMPAIGN: "campaign"}
 MAX_ROOT = 4096
 MAX_KEYS = 16
-MAX_SIGNATURES = 8
 MAX_REVOKED = 64
 MAX_EPOCH = 1
 MAX_RETIRED = 4
@@ -29,6 +28,7 @@ MAX_IMAGE_KEYS = 4
 MAX_SERVERS = 4
 MAX_SERVER_CAS = 4
 MAX_CA = 1024
+FORM = Form("ROOT", b"fota/root/1", MAX_ROOT)
 
 
 class Root:
@@ -127,12 +127,13 @@ class Root:
         )
 
     def role_keys(self, role: int) -> "dict[bytes, bytes]":
-        """Return {kid: x||y} of a role."""
-        return {cose.kid_of(self._keys[place]): self._keys[place] for place in self._roles[role][1]}
+        """Return {kid: x||y} of a role, {} of one that it does not name."""
+        places = self._roles.get(role, (0, b""))[1]
+        return {cose.kid_of(self._keys[place]): self._keys[place] for place in places}
 
     def threshold(self, role: int) -> int:
-        """Return how many distinct keys of a role have to sign."""
-        return self._roles[role][0]
+        """Return how many distinct keys of a role have to sign; 0: it names no such role."""
+        return self._roles.get(role, (0, b""))[0]
 
 
 def build_root(
@@ -175,38 +176,6 @@ def build_root(
     raw = cbor.encode([cbor.encode(payload)])
     unsafe_read_root(raw)
     return raw
-
-
-def add_signature(raw: bytes, kid: bytes, sign: "Sign") -> bytes:
-    """Return the ROOT ``raw`` with one more signature.
-
-    Raises:
-        VerifyError: this key has signed already; code ``duplicate-signer``. FormatError: no device takes so
-            many signatures, or bytes; code ``limit``.
-    """
-    payload, blocks = _parse(raw)
-    for signature in _each(blocks):
-        if signature.kid == kid:
-            raise VerifyError(f"key {kid.hex()} has signed this ROOT already", "duplicate-signer")
-    signed = cbor.encode([payload] + blocks + [cose.sign1(payload, kid, sign, AAD, True)])
-    _parse(signed)
-    return signed
-
-
-def merge(first: bytes, second: bytes) -> bytes:
-    """Return the ROOT ``first`` with the signatures of ``second`` too: of people who signed apart.
-
-    Raises:
-        FormatError: malformed. VerifyError: two different documents (``root-version``), one key signed
-            differently in both (``duplicate-signer``), or too many (``limit``, as of too many bytes).
-    """
-    payload, blocks = _parse(first)
-    other, more = _parse(second)
-    if payload != other:
-        raise VerifyError("these are two different ROOT documents", "root-version")
-    merged = cbor.encode([payload] + suit.merge_blocks(blocks, more, MAX_SIGNATURES))
-    _parse(merged)
-    return merged
 
 
 def open_genesis(raw: "bytes | memoryview", verify: "Verify") -> Root:
@@ -278,7 +247,7 @@ def unsafe_read_servers(raw: "bytes | memoryview") -> "tuple[int, list[str], lis
     version = 0
     servers: list[str] = []
     cas: list[bytes | memoryview] = []
-    for field, value in cbor.pairs(_parse(raw)[0]):
+    for field, value in cbor.pairs(FORM.parse(raw)[0]):
         if field == 2:
             version = check.uint(value, "ROOT version")
         elif field == 11:
@@ -288,31 +257,8 @@ def unsafe_read_servers(raw: "bytes | memoryview") -> "tuple[int, list[str], lis
     return version, servers, cas
 
 
-def signers_of(raw: bytes) -> "list[bytes]":
-    """Return the kids of the signature blocks, unverified."""
-    return [signature.kid or b"" for signature in _each(_parse(raw)[1])]
-
-
 def _read(raw: "bytes | memoryview", brief: bool, known: "Sequence[bytes]" = ()) -> Root:
-    return Root(cbor.pairs(_parse(raw)[0]), brief, known)
-
-
-def _parse(raw: "bytes | memoryview") -> "tuple[bytes | memoryview, list[bytes | memoryview]]":
-    """Return payload and the encodings of signatures, all of which lie in ``raw``."""
-    if len(raw) > MAX_ROOT:
-        raise FormatError(f"ROOT of {len(raw)} bytes is longer than {MAX_ROOT}", "limit")
-    parts = check.array(cbor.decode(memoryview(raw)), "ROOT", 1, 1 + MAX_SIGNATURES)
-    payload = check.blob(parts[0], "ROOT payload", MAX_ROOT)
-    blocks = [check.blob(part, "ROOT signature", 256) for part in parts[1:]]
-    for _ in _each(blocks):
-        pass  # all of them can be read
-    return payload, blocks
-
-
-def _each(blocks: "list[bytes | memoryview]") -> "Iterator[cose.Sign1]":
-    """Yield signatures one after the other: a small device has no room for all at once."""
-    for block in blocks:
-        yield cose.parse_sign1(block, True)
+    return Root(cbor.pairs(FORM.parse(raw)[0]), brief, known)
 
 
 def _revoked(value: object) -> "Iterator[bytearray]":
@@ -368,8 +314,7 @@ def _distinct(items: "list[Item]", what: str) -> "list[Item]":
 
 
 def _check(root: Root, raw: "bytes | memoryview", verify: "Verify") -> None:
-    payload, blocks = _parse(raw)
-    suit.check_signatures(_each(blocks), payload, AAD, root.role_keys(ROOT), root.threshold(ROOT), verify)
+    FORM.require(raw, root.role_keys(ROOT), root.threshold(ROOT), verify)
 
 
 def _keys(value: object) -> "list[bytes]":
@@ -386,10 +331,12 @@ def _keys(value: object) -> "list[bytes]":
 
 def _roles(value: object, keys: "list[bytes]") -> "dict[int, tuple[int, bytes]]":
     """Return {role: (threshold, places of its keys in ``keys``)}."""
-    table = check.fields(value, "ROOT roles", (ROOT, RELEASE, ASSIGN))
+    table = check.fields(value, "ROOT roles", (ROOT, RELEASE, ASSIGN), (CAMPAIGN,))
     roles = {}
     known = [cose.kid_of(xy) for xy in keys]
     for role, name in ROLE_NAMES.items():
+        if role not in table:
+            continue
         entry = check.array(table[role], f"role {name}", 2, 2)
         places: list[int] = []
         for value in check.array(entry[1], f"keys of {name}", 1, MAX_KEYS):

@@ -129,6 +129,7 @@ class TrustStore:
         vendor_id: bytes,
         class_id: bytes,
         chip: str = "",
+        group: str = "",
     ) -> None:
         self.genesis_root = check.blob(genesis_root, "genesis ROOT", 4096)
         self.server_ca = check.blob(server_ca, "server CA certificate", 2048)
@@ -137,6 +138,7 @@ class TrustStore:
         self.vendor_id = check.bstr(vendor_id, "vendor id", 16)
         self.class_id = check.bstr(class_id, "class id", 16)
         self.chip = check.tstr(chip, "chip")
+        self.group = check.tstr(group, "campaign group", check.MAX_GROUP)
 
 
 def pack_trust_store(store: TrustStore, room: int = stm32l476.TRUST_STORE_SIZE) -> bytes:
@@ -159,6 +161,8 @@ def pack_trust_store(store: TrustStore, room: int = stm32l476.TRUST_STORE_SIZE) 
     }
     if store.chip:
         fields[7] = store.chip
+    if store.group:
+        fields[8] = check.campaign_group(store.group)
     body = cbor.encode(fields)
     if len(body) + 8 > room:
         raise InputError(f"trust store has {len(body) + 8} bytes, room is for {room}")
@@ -176,7 +180,7 @@ def unpack_trust_store(raw: "bytes | memoryview") -> TrustStore:
     body = raw[8 : 8 + length]
     if not length or len(body) != length or binascii.crc32(body) != crc:
         raise FormatError("trust store: missing or damaged", "trust-store")
-    fields: dict[object, Any] = check.fields(cbor.decode(body), "trust store", (1, 2, 3, 4, 5, 6), (7,))
+    fields: dict[object, Any] = check.fields(cbor.decode(body), "trust store", (1, 2, 3, 4, 5, 6), (7, 8))
     return TrustStore(  # which checks them
         genesis_root=fields[1],
         server_ca=fields[2],
@@ -185,4 +189,5 @@ def unpack_trust_store(raw: "bytes | memoryview") -> TrustStore:
         vendor_id=fields[5],
         class_id=fields[6],
         chip=fields.get(7, ""),
+        group=fields.get(8, ""),
     )

@@ -4,13 +4,13 @@ The manifest's own profile is in :mod:`fota_wire.suit_profile`. What is signed: 
 wrapper element, ``[-16, digest]``; the digest is SHA-256 over the *encoded* manifest bstr, head included.
 """
 
-from fota_wire import cbor, check, cose, suit_profile
+from fota_wire import cbor, check, cose, signed, suit_profile
 from fota_wire.errors import FormatError, VerifyError
 from fota_wire.suit_profile import SHA256, build_manifest, build_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from fota_wire.seams import Sign, Verify
 
@@ -151,34 +151,9 @@ def merge(first: bytes, second: bytes) -> bytes:
     _read(other, second)
     if envelope.signed != other.signed:
         raise VerifyError("these are two different manifests", "manifest-digest")
-    blocks = merge_blocks(envelope.blocks, other.blocks, MAX_SIGNATURES)
+    blocks = signed.merge_blocks(envelope.blocks, other.blocks, MAX_SIGNATURES)
     text = envelope.members.get(suit_profile.TEXT, other.members.get(suit_profile.TEXT))
     return build_envelope(envelope.manifest, blocks, text)
-
-
-def merge_blocks(
-    one: "Sequence[bytes | memoryview]", two: "Sequence[bytes | memoryview]", limit: int
-) -> "list[bytes | memoryview]":
-    """Return the signature blocks of both, those of ``one`` first, each key's once.
-
-    Raises:
-        VerifyError: as :func:`merge`.
-    """
-    blocks = list(one)
-    known = {cose.parse_sign1(block, True).kid: block for block in one}
-    for block in two:
-        kid = cose.parse_sign1(block, True).kid
-        if known.get(kid, block) != block:
-            raise VerifyError(
-                f"key {(kid or b'').hex()} signed differently in both: one of them is wrong",
-                "duplicate-signer",
-            )
-        if kid not in known:
-            known[kid] = block
-            blocks.append(block)
-    if len(blocks) > limit:
-        raise VerifyError(f"{len(blocks)} signatures together, of {limit} at most", "limit")
-    return blocks
 
 
 def parse_envelope(raw: "bytes | memoryview", unsafe_draft: bool = False) -> Envelope:
@@ -231,37 +206,9 @@ def open_envelope(
     # (1) shape, limits, manifest digest
     envelope = parse_envelope(raw)
     # (2) k distinct signers
-    check_signatures(envelope.each_signature(), envelope.signed, b"", keys, threshold, verify)
+    signed.check_signatures(envelope.each_signature(), envelope.signed, b"", keys, threshold, verify)
     # (3) only now look at what was signed
     return _read(envelope, raw, brief)
-
-
-def check_signatures(
-    signatures: "Iterable[cose.Sign1]",
-    payload: "bytes | memoryview",
-    aad: bytes,
-    keys: "dict[bytes, bytes]",
-    threshold: int,
-    verify: "Verify",
-) -> None:
-    """Return if ``threshold`` distinct keys of ``keys`` signed ``payload``, and none of them wrongly.
-
-    Raises:
-        VerifyError: codes ``duplicate-signer``, ``signature``, ``threshold``.
-    """
-    if threshold < 1:
-        raise ValueError("a threshold is at least 1")
-    seen: list[bytes | None] = []
-    good = 0
-    for signature in signatures:
-        if signature.kid in seen:
-            raise VerifyError(f"key {(signature.kid or b'').hex()} signed twice", "duplicate-signer")
-        seen.append(signature.kid)
-        if signature.kid in keys:
-            signature.check(keys[signature.kid], aad, payload, verify)
-            good += 1
-    if good < threshold:
-        raise VerifyError(f"{good} of {threshold} necessary signatures", "threshold")
 
 
 def unsafe_read_manifest(raw: bytes) -> Manifest:

@@ -100,6 +100,7 @@ class FlashBoard:
         except FormatError as exc:
             raise DeviceError(f"factory data: {exc}", SE1) from exc
         self.vendor_id, self.class_id = trust.vendor_id, paired.class_id
+        self.group = trust.group
         self.genesis_root, self.server_url = trust.genesis_root, trust.server_url
         still = getattr(self._flash, "still", bytes)  # nobody writes there, so that no copy is needed
         self.server_cas = [still(ca) for ca in der.split(trust.server_ca)]

@@ -21,7 +21,7 @@ class Clock:
     def __init__(self, state: "State") -> None:
         self._state = state
         self._told: tuple[int, int] | None = None
-        self._sure = False
+        self._sure = (0, 0)  # the latest told that has passed for sure, and when it was
 
     def learn(self, now_ms: int, time_s: int, valid_until: int) -> None:
         """Take the server's time. ``valid_until``: end of the certificate over which it came, 0 = not known.
@@ -33,8 +33,11 @@ class Clock:
         if time_s > LAST_S:
             return
         self._told = (time_s, now_ms)
-        self._sure = time_s <= valid_until
-        if self._sure and self._state.time + DAY_S <= time_s:
+        if time_s > valid_until:
+            return
+        if time_s > self.passed(now_ms):
+            self._sure = (time_s, now_ms)
+        if self._state.time + DAY_S <= time_s:
             self._state.time = time_s
             self._state.dirty = True
 
@@ -47,8 +50,8 @@ class Clock:
 
     def passed(self, now_ms: int) -> int:
         """Return a time in s since 1970 that has passed for sure, 0 = none known."""
-        told = self.time(now_ms) if self._sure else None
-        return max(self._state.time, told or 0)
+        time_s, at_ms = self._sure
+        return max(self._state.time, time_s and time_s + (now_ms - at_ms) // 1000)
 
 
 class Dates:

@@ -100,6 +100,7 @@ class Engine:
         self._follow_ups = self.key_order = self.failures = self._starved = 0
         self.wanted: suit.Manifest | None = None
         self._campaign = 0
+        self._barred: FotaError | None = None  # what a CAMPAIGN has against it
         self._expires = self._poll_at = self._not_before = 0
         self._found: tuple[bytes, str] | None = None  # a manifest digest, and where its image was found
         self._fetching = False
@@ -176,13 +177,14 @@ class Engine:
             self.heard = True
             if order is None:
                 return self._wait(now)
+            time = max(order.time, self.clock.passed(now))
             self.clock.learn(now, order.time, valid_until)
             self._exchange.accept(answer)
             if self.trial:
                 return self._go(Action(CONFIRM))
             if answer.roots and self.trust.lacks(order, answer):
                 return self._wait(now)  # there was no room for more: ask again
-            return self._decide(now, order, answer)
+            return self._decide(now, order, answer, time)
         except FotaError as exc:
             return self._refuse(now, exc)
 
@@ -311,20 +313,26 @@ class Engine:
             raise VerifyError("an update is under way: offer it again later", JO2)
         self.trust.step_known_roots(steps)
         wanted = self.trust.open_offered(envelope)
+        self._barred = None  # whoever stands before the device is not the server
         self._pursue(wanted, policy.LOCAL, now + OFFER_MS, now + OFFER_MS)
         self.state.add_event("local", f"sequence {wanted.sequence} offered on the spot")
         return self._go(Action(COMPARE_RUNNING, size=wanted.size))
 
     # -- decisions ---------------------------------------------------------------------------------------
 
-    def _decide(self, now: int, order: "Assignment", answer: "checkin.Response") -> Action:
-        """Act on a verified ASSIGNMENT."""
+    def _decide(self, now: int, order: "Assignment", answer: "checkin.Response", time: int) -> Action:
+        """Act on a verified ASSIGNMENT. ``time``: s since 1970, as late as anybody has said with proof."""
         self._fetching = self.deferred = False
         if order.manifest_digest is None:
             self.wanted = None
             return self._settle(now)
         wanted = self.trust.open_assigned(order, answer.manifest)
-        expires = now + order.valid_for * 1000
+        self._barred, last = None, time
+        try:
+            last = self.trust.campaign_end(wanted.manifest_digest, answer.campaign, time)
+        except FotaError as exc:
+            self._barred = exc  # what runs already is none of its business
+        expires = now + min(order.valid_for, last - time + 1) * 1000
         self._pursue(wanted, order.campaign, expires, min(expires, now + self._exchange.interval_ms))
         if self.state.failed == (wanted.manifest_digest, order.campaign):
             return self._settle(now)
@@ -389,6 +397,8 @@ class Engine:
         return self._go(Action(FETCH, manifest=self._manifest(), offset=self._offset))
 
     def _ask(self, now: int, kind: str) -> Action:
+        if self._barred is not None:
+            return self._refuse(now, self._barred)
         if now >= self._expires:
             return self._stale(now)
         return self._go(Action(kind))

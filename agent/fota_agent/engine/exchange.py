@@ -40,6 +40,7 @@ class Exchange:
         self._claims = None if server_nonce is None else self._now_true(server_nonce, trial)
         request = checkin.Request(nonce, self._trust.root.version, self._trust.held)
         request.shares = True
+        request.group = self._trust.group
         request.telemetry = self._values = telemetry.batch(self._state, self._most)
         return request, self._claims
 

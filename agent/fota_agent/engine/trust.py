@@ -4,7 +4,7 @@ import gc
 
 from fota_agent.engine import policy
 from fota_agent.engine.state import size_of
-from fota_wire import assignment, checkin
+from fota_wire import assignment, campaign, checkin
 from fota_wire import root as roots
 from fota_wire.errors import FotaError, VerifyError
 
@@ -21,7 +21,8 @@ STORE = 65_536  # bytes of memory, where the device does not say
 
 
 class Trust:
-    """The newest ROOT, ``root``, and ``held``: the manifest digest of the stored envelope.
+    """The newest ROOT, ``root``, and ``held``: the manifest digest of the stored envelope; ``group``: the
+    device's own, of CAMPAIGNs, or "".
 
     What proves good is kept in ``state``.
 
@@ -33,6 +34,7 @@ class Trust:
         self._identity = identity
         self._state = state
         self._verify = verify
+        self.group: str = getattr(identity, "group", "")
         self._genesis = roots.unsafe_read_root(identity.genesis_root).version
         self._root: roots.Root | None = None
         self.root  # noqa: B018  a genesis ROOT that is none ends it here
@@ -91,10 +93,25 @@ class Trust:
         return order
 
     def lacks(self, order: "assignment.Assignment", answer: "checkin.Response") -> bool:
-        """Tell whether the answer brings nothing to act on: no manifest, nor the name of the one at hand."""
+        """Tell whether the answer brings nothing to act on: no manifest, nor the name of the one at hand; or
+        no CAMPAIGN where one is needed.
+        """
+        if self.root.threshold(roots.CAMPAIGN) and answer.campaign is None:
+            return True
         return answer.manifest is None and (
             order.manifest_digest is None or order.manifest_digest != self.held
         )
+
+    def campaign_end(self, wanted: bytes, raw: "bytes | memoryview | None", time: int) -> int:
+        """Return until when, in s since 1970, this device may be given the manifest ``wanted``, at ``time``.
+        FormatError, VerifyError: it may not, since the CAMPAIGN ``raw`` does not say so, and ROOT wants one.
+        """
+        if not self.root.threshold(roots.CAMPAIGN):
+            return campaign.NO_END
+        if raw is None:
+            raise VerifyError("no CAMPAIGN came with the ASSIGNMENT", "campaign-missing")
+        found = campaign.open_campaign(raw, self.root, wanted, self._verify)
+        return found.until(self._identity.device_id, self.group, time)
 
     def open_assigned(
         self, order: "assignment.Assignment", envelope: "bytes | memoryview | None"

@@ -30,7 +30,7 @@ ERASED = b"\xff"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Firmware:
     """What all devices of a batch have in flash; ``tries`` to ``watchdog_always`` as in SPEC 1.2. ``table``:
-    the partition table of an ESP32 (`esp_flash.table_image`).
+    the partition table of an ESP32 (`esp_flash.table_image`). ``campaign_group``: of SPEC 5.8, "" for none.
     """
 
     bootloader: bytes
@@ -48,6 +48,7 @@ class Firmware:
     watchdog_always: bool = True
     chip: Chip = stm32l476
     table: bytes = b""
+    campaign_group: str = ""
 
 
 def _rooms(chip: Stm32) -> tuple[tuple[int, int], ...]:
@@ -190,6 +191,7 @@ def _trust_store(firmware: Firmware, record: DeviceRecord) -> TrustStore:
         vendor_id=firmware.vendor_id,
         class_id=firmware.class_id,
         chip="" if name == DEFAULT else name,
+        group=firmware.campaign_group,
     )
 
 

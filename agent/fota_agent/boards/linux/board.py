@@ -42,6 +42,7 @@ class LinuxBoard:
         trust = gateway.trust
         self.device_id = gateway.device_id
         self.vendor_id, self.class_id = trust.vendor_id, trust.class_id
+        self.group = trust.group
         self.genesis_root, self.server_url = trust.genesis_root, trust.server_url
         self.server_cas = [bytes(ca) for ca in der.split(trust.server_ca)]
         self.certificate = bytes(trust.device_cert)
