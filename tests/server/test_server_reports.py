@@ -151,6 +151,7 @@ VALUES = st.lists(
     st.none() | st.binary(max_size=40),
     st.integers(checkin.LEAST_ANSWER, checkin.MAX_RESPONSE),
     st.booleans(),
+    st.none() | st.text("abc-", max_size=32),
     st.integers(0, 800),
     st.binary(max_size=2),
 )
@@ -163,12 +164,13 @@ def test_a_check_in_is_what_the_parser_reads(
     attestation: bytes | None,
     longest: int,
     shares: bool,
+    group: str | None,
     place: int,
     put: bytes,
 ) -> None:
     asked = checkin.Request(nonce, root, digest, raw)
     asked.telemetry, asked.attestation = values, attestation
-    asked.longest_answer, asked.shares = longest, shares
+    asked.longest_answer, asked.shares, asked.group = longest, shares, group
     body = checkin.encode_request(asked)
     assert isinstance(same_request(body), dict)
     place %= len(body)

@@ -21,11 +21,11 @@ _BEGIN, _DEVICE = b"\xad\x01\x01\x02\x50", b"\x03\x49"  # of 13: format 1, nonce
 _SAID = len(_BEGIN) + 16 + len(_DEVICE) + 9
 _SIGNATURE = b"\x58\x40"
 _REQUEST = re.compile(
-    rb"(?s)([\xa4-\xa8])\x01\x01\x02\x50(.{16})"  # so many fields, format 1, nonce
+    rb"(?s)([\xa4-\xa9])\x01\x01\x02\x50(.{16})"  # so many fields, format 1, nonce
     rb"(\x03(?:[\x00-\x17]|\x18.|\x19..)\x04(?:\xf6|\x58\x20.{32}))"  # ROOT version, manifest held
     rb"(?:\x05(?:\x58([\x18-\xff])|\x59([\x01-\xff].)))?"  # the size of a REPORT
 )
-_MOST_REST = 16  # bytes of what a device says of itself behind that: no published values, no ATTESTATION
+_MOST_REST = 64  # bytes of what a device says of itself behind that: no published values, no ATTESTATION
 _MOST_KEPT = 1024
 """Different things that devices say in a report, or in a check-in; none has more than 255 bytes."""
 
@@ -49,10 +49,10 @@ def _usual_request(raw: bytes) -> checkin.Request | None:
         said = _asked(count, known, raw[end:], size is not None)
     except FormatError:
         return None
-    request = checkin.Request(
-        nonce, said.root_version, said.manifest_digest, raw[begin:end] if size else None
-    )
-    request.longest_answer, request.shares = said.longest_answer, said.shares
+    request = checkin.Request.__new__(checkin.Request)
+    request.__dict__.update(said.__dict__)
+    request.nonce, request.report = nonce, raw[begin:end] if size else None
+    request.telemetry, request.refused_values = [], []
     return request
 
 
