@@ -3,6 +3,7 @@ ASSIGN key, and says whatever time it likes.
 """
 
 import pytest
+from conftest import Key
 from test_agent_engine import NONCE, ask
 
 from fota_agent.engine import actions
@@ -17,7 +18,6 @@ ALL = campaign.WHOLE
 @pytest.fixture
 def keys(world):
     """Three CAMPAIGN keys, of which two sign, and ROOT 1 that says so."""
-    from conftest import Key
 
     return [Key() for _ in range(3)]
 
@@ -201,7 +201,6 @@ def test_root_step_that_brings_the_role_holds_from_the_same_answer_on(world, key
 
 
 def test_key_that_root_has_replaced_counts_no_more(world, keys, genesis):
-    from conftest import Key
 
     engine = world.engine(genesis_root=genesis)
     two = root_with(world, [keys[0], Key(), Key()], 2)
