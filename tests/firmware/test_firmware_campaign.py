@@ -1,4 +1,4 @@
-"""Whom a release may reach is checked on the chip (SPEC 5.8, ADR 77): a server that has everything of its own,
+"""Whom a release may reach is checked on the chip (SPEC 5.8, ADR 77): a server with everything that is its own,
 the ASSIGN key too, cannot give it what people have not signed for it."""
 
 import textwrap
