@@ -1,5 +1,6 @@
-"""Whom a release may reach is checked on the chip (SPEC 5.8, ADR 77): a server with everything that is its own,
-the ASSIGN key too, cannot give it what people have not signed for it."""
+"""Whom a release may reach is checked on the chip (SPEC 5.8, ADR 77): a server that was taken over, with the
+ASSIGN key, cannot give it what people have not signed for it.
+"""
 
 import textwrap
 
