@@ -1,7 +1,7 @@
 """An address that is mistyped is told by its fault; and whatever devices refuse, has one."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fota_wire.address import parse_address, parse_url
@@ -57,6 +57,7 @@ def test_path_may_be_wrong_beside_a_wrong_port() -> None:
         require_address("https://h:84433/x", "--server", path=True)
 
 
+@example("https://a/@", True)
 @given(st.text("htps:/[]@?#.a1 0-_A\u00e4", max_size=24).map(lambda text: "https://" + text), st.booleans())
 def test_devices_and_words_agree(text: str, path: bool) -> None:
     try:

@@ -7,6 +7,7 @@ from fota_wire.errors import FormatError, InputError
 
 _SCHEME = "https://"
 _ODD = "?#@\\"
+_ODD_BEHIND = "?#\\"  # a path may have an @
 
 
 def require_address(text: str, what: str, *, path: bool = False) -> None:
@@ -34,9 +35,9 @@ def fault(text: str, *, path: bool = False) -> str:
     if text[: len(_SCHEME)] != _SCHEME:
         return f"it begins with {scheme}://, and has to begin with {_SCHEME}"
     authority = text[len(_SCHEME) :].partition("/")[0]
-    odd = next((letter for letter in text if letter in _ODD), "")
-    if odd == "@" and odd in authority:
+    if "@" in authority:
         return "there is a user in it, which nobody asks for: host and port alone"
+    odd = next((letter for letter in text if letter in (_ODD_BEHIND if path else _ODD)), "")
     if odd:
         return f"there is {odd!r} in it, which an address has not"
     if authority.count(":") > 1 and authority[0] != "[":
