@@ -127,6 +127,7 @@ def list_releases(client: OperatorClient, as_json: bool) -> None:
             date(item["published_at"]),
             item["published_by"],
             ", ".join(item["hardware"]) or None,
+            _campaign_of(item),
             item["barred"],
         )
         for item in listed
@@ -141,9 +142,16 @@ def list_releases(client: OperatorClient, as_json: bool) -> None:
         "PUBLISHED",
         "BY",
         "FITS",
+        "CAMPAIGN",
         "BARRED",
     )
     click.echo(table(headings, rows))
+
+
+def _campaign_of(item: dict[str, Any]) -> str | None:
+    """Return what the table says of a release's CAMPAIGN; None: ROOT asks for none."""
+    waves = item["campaign"]
+    return None if waves is None else f"{len(waves)} wave(s)" if waves else "missing"
 
 
 @release.command("withdraw")

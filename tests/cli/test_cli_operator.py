@@ -103,6 +103,7 @@ def test_releases_are_listed_as_table_and_json(cli: Run, published: None, releas
         "PUBLISHED",
         "BY",
         "FITS",
+        "CAMPAIGN",
         "BARRED",
     ]
     assert [line.split()[0] for line in lines[1:]] == ["1.0.0", "1.1.0", "1.2.0"]

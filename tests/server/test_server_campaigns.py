@@ -175,3 +175,21 @@ def test_document_has_room_beside_root_steps_or_comes_with_the_next_answer() -> 
     response.campaign = bytes(checkin.MAX_CAMPAIGN)
     assert len(checkin.encode_response(response)) <= checkin.LEAST_ANSWER
     assert roots.CAMPAIGN == 3
+
+
+def test_releases_are_shown_with_the_campaign_that_is_in_force_or_the_want_of_one(
+    own: Server, keys: Keys, built: Built
+) -> None:
+    def shown() -> list[Any]:
+        listed = own.api("GET", "releases")[1]["releases"]
+        assert own.api("GET", f"releases/{built.version}")[1] in listed
+        return [one["campaign"] for one in listed]
+
+    assert shown() == [None]
+    assert want_campaigns(own, keys)[0] == 201
+    assert shown() == [[]]
+    assert set_campaign(own, built, document(built, WHOLE))[0] == 200
+    assert shown() == [[dict(zip(("not_before", "not_after", "share", "group"), WHOLE, strict=True))]]
+    other = tuple(new_key() for _ in range(3))
+    assert own.api("POST", "roots", raw=keys.root_document(3, campaign=other))[0] == 201
+    assert shown() == [[]]

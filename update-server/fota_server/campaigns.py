@@ -4,7 +4,7 @@ The device checks it. Here it is kept, handed out with what it is for, and plann
 given what it would refuse, and a plan stays a promise. All of it holds only while ROOT names CAMPAIGN keys.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -169,12 +169,29 @@ def set_campaign(
     kept = {"document": raw, "added_at": now(), "added_by": actor}
     connection.execute(insert(_table).values(release_id=release.id, **kept))
     shown = {"version": release.version, "manifest_digest": release.manifest_digest.hex()}
-    waves = [
+    waves = _shown(says)
+    record_audit(connection, actor, "release.campaign", release.version, waves=waves)
+    return shown | {"waves": waves}
+
+
+def with_campaigns(
+    connection: Connection, views: Sequence[dict[str, Any]], root: roots.Root
+) -> list[dict[str, Any]]:
+    """Return what is shown of releases with ``campaign``: the waves of the one in force, [] where ROOT asks
+    for one that is missing, and null where it asks for none.
+    """
+    known = in_force(connection, root, [view["id"] for view in views])
+    if known is None:
+        return [view | {"campaign": None} for view in views]
+    waves = {release_id: _shown(document.says) for release_id, document in known.items()}
+    return [view | {"campaign": waves.get(view["id"], [])} for view in views]
+
+
+def _shown(says: Campaign) -> list[dict[str, Any]]:
+    return [
         {"not_before": begin, "not_after": end, "share": share, "group": group}
         for begin, end, share, group in says.waves
     ]
-    record_audit(connection, actor, "release.campaign", release.version, waves=waves)
-    return shown | {"waves": waves}
 
 
 def root_dangers(connection: Connection, new: roots.Root, current: roots.Root, most: int) -> list[str]:

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 
 from fota_server import reach, schema
 from fota_server.artifacts import ArtifactStore, aside
-from fota_server.campaigns import set_campaign
+from fota_server.campaigns import set_campaign, with_campaigns
 from fota_server.catalog import (
     check_release,
     find_release,
@@ -181,7 +181,8 @@ class ReleaseHandlers:
         limit, after = limit_of(request), number_of(request, "after", 1 << 62, default=0)
 
         def work(connection: Connection) -> list[dict[str, Any]]:
-            return with_revisions(connection, list_releases(connection, self._trust.current, after, limit))
+            root = self._trust.current
+            return _with_all(connection, list_releases(connection, root, after, limit), root)
 
         views = await self._database.read(work)
         return page("releases", views, limit, "id")
@@ -272,4 +273,9 @@ def _store_release(
 
 
 def _show(connection: Connection, release: Release, root: roots.Root) -> dict[str, Any]:
-    return with_revisions(connection, [show_release(connection, release, root)])[0]
+    return _with_all(connection, [show_release(connection, release, root)], root)[0]
+
+
+def _with_all(connection: Connection, views: list[dict[str, Any]], root: roots.Root) -> list[dict[str, Any]]:
+    """Return what is shown of releases with what others keep of them."""
+    return with_campaigns(connection, with_revisions(connection, views), root)

@@ -59,6 +59,7 @@ def one_of(*words: str) -> Schema:
 
 ERROR = record({"error": record({"code": TEXT, "message": TEXT})})
 
+_CAMPAIGN_WAVES = many(record({"not_before": NUMBER, "not_after": NUMBER, "share": NUMBER, "group": TEXT}))
 _RELEASE: dict[str, Any] = {
     "id": NUMBER,
     "version": TEXT,
@@ -78,6 +79,7 @@ _RELEASE: dict[str, Any] = {
     "chip": maybe(TEXT),
     "barred": maybe(TEXT),
     "hardware": many(TEXT),
+    "campaign": maybe(_CAMPAIGN_WAVES),
 }
 RELEASE = record(_RELEASE)
 PUBLISHED = record(
@@ -92,7 +94,7 @@ CAMPAIGN = record(
     {
         "version": TEXT,
         "manifest_digest": DIGEST,
-        "waves": many(record({"not_before": NUMBER, "not_after": NUMBER, "share": NUMBER, "group": TEXT})),
+        "waves": _CAMPAIGN_WAVES,
     }
 )
 ARTIFACT = record({"digest": DIGEST, "created": FLAG})
