@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm
 from lifeline import HANG_S
 
 from fota_wire.errors import DeviceError
@@ -20,15 +21,12 @@ pytestmark = pytest.mark.slow
 REPO = Path(__file__).parents[2]
 KEYS = REPO / "keys.example"
 VENDOR, MODEL = "example.com", "sensor"
-FOTA = [sys.executable, "-c", "from fota_cli.main import main; main()"]
 
 
 def fota(*args, code=0, env=None):
     """Run one command; return its standard output."""
     environment = {**os.environ, "FOTA_ALLOW_EXAMPLE_KEYS": "1", **(env or {})}
-    done = subprocess.run(
-        [*FOTA, *map(str, args)], capture_output=True, text=True, env=environment, check=False, timeout=HANG_S
-    )
+    done = warm.run(*map(str, args), env=environment, timeout=HANG_S)
     assert done.returncode == code, f"{args}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -47,9 +45,7 @@ class Factory:
         fota("server", "init", "--data", self.data, "--keys", KEYS, "--root", self.root, "--port", 0,
              "--operator-port", 0, "--interval", 1, "--allow-example-keys")  # fmt: skip
         self.configure()
-        self.server = subprocess.Popen(
-            [*FOTA, "server", "run", "--data", str(self.data)], stdout=subprocess.PIPE, text=True
-        )
+        self.server = warm.start("server", "run", "--data", str(self.data), stdout=warm.PIPE)
         assert "ready" in self.server.stdout.readline()
         urls = json.loads((self.data / "server.json").read_text())
         self.device_url = urls["device_url"]

@@ -1,9 +1,8 @@
 """The commands as a factory types them, each in its own process."""
 
 import os
-import subprocess
-import sys
 
+import warm
 from cryptography.hazmat.primitives.asymmetric import ec
 from lifeline import HANG_S
 
@@ -18,10 +17,7 @@ def fota(*words, code=0, password=PASSWORD, cwd=None):
     env = {name: value for name, value in os.environ.items() if not name.startswith("FOTA_")}
     if password:
         env["FOTA_KEY_PASSWORD"] = password
-    done = subprocess.run(
-        [sys.executable, "-m", "fota_cli", *map(str, words)],
-        capture_output=True, text=True, env=env, cwd=cwd, timeout=HANG_S, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    done = warm.run(*map(str, words), env=env, cwd=cwd, timeout=HANG_S)
     assert done.returncode == code, (words, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     return done.stdout, done.stderr

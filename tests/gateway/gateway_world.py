@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import warm
 from hsm import Hsm
 from lifeline import HANG_S, until
 
@@ -57,10 +58,7 @@ class World:
         }
 
     def fota(self, *args, code=0, timeout=HANG_S):
-        command = [*FOTA, *map(str, args)]
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=self.environment, check=False, timeout=timeout
-        )
+        done = warm.run(*map(str, args), env=self.environment, timeout=timeout)
         assert done.returncode == code, f"{args}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout if code == 0 else done.stderr
 

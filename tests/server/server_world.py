@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import databases
+import warm
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -227,11 +228,11 @@ class Server:
         self.keys = keys
         self.data = data
         self.options = options
-        self.process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[str] | warm.Process | None = None
 
     def init(self, *more: str) -> "Server":
-        command = [*FOTA, "server", "init", "--data", str(self.data), "--keys", str(self.keys.folder), *more]
-        subprocess.run(command, check=True, capture_output=True, timeout=HANG_S)
+        words = ["server", "init", "--data", str(self.data), "--keys", str(self.keys.folder), *more]
+        warm.run(*words, timeout=HANG_S).check_returncode()
         if databases.kind != databases.SQLITE:
             self.configure(database_url=databases.url_of(self.data / "fota.db"))
         return self
@@ -241,10 +242,13 @@ class Server:
         path.write_text(json.dumps(json.loads(path.read_text()) | settings))
 
     def start(self, **popen: Any) -> "Server":
-        command = [*FOTA, "server", "run", "--data", str(self.data), "--port", "0", "--host", "127.0.0.1"]
-        self.process = subprocess.Popen(
-            [*command, *self.options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **popen
-        )
+        words = ["server", "run", "--data", str(self.data), "--port", "0", "--host", "127.0.0.1"]
+        words += self.options
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        if popen:  # what only a process of its own from the start can have
+            self.process = subprocess.Popen([*FOTA, *words], **streams, text=True, **popen)
+        else:
+            self.process = warm.start(*words, **streams)
         assert self.process.stdout
         assert self.process.stderr
         self.ready_line = self.process.stdout.readline()
@@ -437,6 +441,4 @@ def fota(
 ) -> subprocess.CompletedProcess[str]:
     """Run the ``fota`` command in a process of its own."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FOTA_")}
-    return subprocess.run(
-        [*FOTA, *args], capture_output=True, text=True, timeout=timeout, env=clean | (env or {}), check=False
-    )
+    return warm.run(*args, timeout=timeout, env=clean | (env or {}))
