@@ -1,6 +1,7 @@
 """What a batch of check-ins leaves in the database: a handful of statements, however many devices."""
 
 from dataclasses import dataclass
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Table, Update, bindparam, case, delete, func, insert, select, update
@@ -30,8 +31,12 @@ _OF_REPORT = (
 )
 _MOMENTS = {"device", "last_seen", "report_at", "report_nonce"}
 """What each check-in changes that says nothing new."""
-KNOWN = tuple(schema.devices.c[name] for name in (*_OF_CONTACT, *_OF_REPORT) if name not in _MOMENTS)
+_LASTING = [name for name in _OF_CONTACT if name not in _MOMENTS]
+_PROVED = [*_LASTING, *(name for name in _OF_REPORT if name not in _MOMENTS)]
+KNOWN = tuple(schema.devices.c[name] for name in _PROVED)
 """What `is_news` compares."""
+_SAID, _KNOWN = itemgetter(*_LASTING), attrgetter(*_LASTING)
+_ALL_SAID, _ALL_KNOWN = itemgetter(*_PROVED), attrgetter(*_PROVED)
 _CONTACT = Statement(_change(schema.devices, "device", *_OF_CONTACT))
 _FACTS = Statement(_change(schema.devices, "device", *_OF_CONTACT, *_OF_REPORT))
 _MOVED = Statement(
@@ -74,8 +79,9 @@ def is_news(item: Judged, row: Any, now: int) -> bool:  # noqa: ANN401 - a drive
         return True
     if verdict.attested and verdict.attested.counter != row.attested_counter:
         return True
-    found = _facts(item, report, now) if report else _contact(item, now)
-    return any(value != getattr(row, name) for name, value in found.items() if name not in _MOMENTS)
+    if report:
+        return bool(_ALL_SAID(_facts(item, report, now)) != _ALL_KNOWN(row))
+    return bool(_SAID(_contact(item, now)) != _KNOWN(row))
 
 
 def store(connection: Connection, judged: list[Judged], now: int) -> None:
