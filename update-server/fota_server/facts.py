@@ -1,5 +1,6 @@
 """What a batch of check-ins leaves in the database: a handful of statements, however many devices."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import attrgetter, itemgetter
 from typing import Any
@@ -108,8 +109,9 @@ def store(connection: Connection, judged: list[Judged], now: int) -> None:
     ]
     if confirmed:
         connection.execute(insert(schema.confirmations), confirmed)
-        for row in confirmed:
-            prune(connection, schema.confirmations, str(row["device_id"]), CONFIRMATIONS_KEPT)
+        prune(
+            connection, schema.confirmations, [str(row["device_id"]) for row in confirmed], CONFIRMATIONS_KEPT
+        )
     for item in judged:
         if item.verdict.report and item.verdict.report.events:
             store_events(connection, item.twin.device_id, item.verdict.report.events, now)
@@ -223,16 +225,15 @@ def store_events(connection: Connection, device_id: str, reported: list[tuple[st
     table = schema.events
     rows = [{"device_id": device_id, "at": now, "code": code, "detail": detail} for code, detail in reported]
     connection.execute(insert(table), rows)
-    prune(connection, table, device_id, EVENTS_KEPT)
+    prune(connection, table, [device_id], EVENTS_KEPT)
 
 
-def prune(connection: Connection, table: Table, device_id: str, kept: int) -> None:
-    """Leave the newest ``kept`` rows of a device: whoever holds its key can make up as many as it likes."""
+def prune(connection: Connection, table: Table, device_ids: Iterable[str], kept: int) -> None:
+    """Leave the newest ``kept`` rows of each device: whoever holds a key can make up as many as it likes."""
+    mine = table.c.device_id == bindparam("device")
     oldest_kept = (
-        select(table.c.id)
-        .where(table.c.device_id == device_id)
-        .order_by(table.c.id.desc())
-        .offset(kept - 1)
-        .limit(1)
+        select(table.c.id).where(mine).order_by(table.c.id.desc()).offset(kept - 1).limit(1)
     ).scalar_subquery()
-    connection.execute(delete(table).where(table.c.device_id == device_id, table.c.id < oldest_kept))
+    connection.execute(
+        delete(table).where(mine, table.c.id < oldest_kept), [{"device": one} for one in device_ids]
+    )
