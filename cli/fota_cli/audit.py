@@ -7,6 +7,7 @@ import click
 
 from fota_cli.client import OperatorClient
 from fota_cli.options import connected
+from fota_wire.errors import InputError
 from fota_wire.files import name_of, read_input, write_output
 from fota_wire.host_audit import read_head, read_lines, verify_chain
 from fota_wire.host_options import FILE, FORCE, JSON, TRAIL, Group
@@ -63,5 +64,7 @@ def verify(file: Path, head: str | None, noted: tuple[str, ...], as_json: bool) 
     stream = io.BytesIO(read_input(file, MAX_TRAIL))
     found = verify_chain(read_lines(stream, name_of(file)), head, noted)
     rows = int(found.split()[0])
+    if not rows:
+        raise InputError(f"{name_of(file)}: no row of an audit trail is in it: that proves nothing")
     text = f"{name_of(file)}: {rows} row(s), none altered or missing; head: {found}"
     print_result({"rows": rows, "head": found}, as_json, text)

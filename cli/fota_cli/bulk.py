@@ -18,6 +18,7 @@ from fota_cli.client import OperatorClient
 from fota_cli.options import connected, filter_option
 from fota_wire.errors import FotaError, InputError
 from fota_wire.files import STREAM, name_of, read_input, write_output
+from fota_wire.host_json import read_json
 from fota_wire.host_options import DEVICES, FILE, FORCE, Command, OneOf
 from fota_wire.host_print import print_result
 from fota_wire.host_values import device_id
@@ -192,19 +193,10 @@ def _of_csv(line: bytes, names: list[str]) -> dict[str, Any]:
 
 
 def _of_json(line: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(_text(line), object_pairs_hook=_once)
-    except (ValueError, RecursionError) as exc:
-        raise InputError("no JSON") from exc
+    found = read_json(_text(line))
     if not isinstance(found, dict) or not all(isinstance(value, str | None) for value in found.values()):
         raise InputError("has to be an object of names and texts, or null")
     return found
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len({name for name, _ in pairs}) < len(pairs):
-        raise InputError("a name is there twice")
-    return dict(pairs)
 
 
 # Export

@@ -119,6 +119,8 @@ def rollback(
             raise click.UsageError("--rollout says all of the order: no devices, no --to")
         _take_back(client, number, options)
         return
+    if not device and not group:
+        raise click.UsageError("name --device, --group or --rollout")
     _order(client, "rollbacks", scope(device, group) | ({"to": version} if version else {}), **options)
 
 

@@ -14,6 +14,7 @@ from fota_cli.client import OperatorClient
 from fota_cli.options import connected, scope, scope_options
 from fota_wire.errors import InputError
 from fota_wire.files import read_text, write_output
+from fota_wire.host_json import read_json
 from fota_wire.host_options import FILE as ANY_FILE
 from fota_wire.host_options import FORCE, Command, OneOf, Whole, label_of
 from fota_wire.host_options import POLICY as POLICY_FILE
@@ -107,10 +108,7 @@ def policy_of(
 
 
 def _read_object(path: Path, what: str) -> dict[str, Any]:
-    try:
-        found = json.loads(read_text(path))
-    except (ValueError, RecursionError) as exc:
-        raise InputError(f"{path} is no JSON") from exc
+    found = read_json(read_text(path), str(path))
     if not isinstance(found, dict):
         raise InputError(f"{path} is not {what}: it has to be a JSON object")
     return found

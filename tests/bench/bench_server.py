@@ -1,6 +1,7 @@
 """What a check-in costs the server: its processor time beside that of a trivial application, by one client.
 
     python tests/bench/bench_server.py [--devices 32] [--rounds 3] [--fleet 100000] [--many 1000000]
+        [--simulated 100000]
 
 Both serve TLS 1.3 with client certificates on connections that are kept alive, each in a process of its own,
 and are asked the same by the same client, which signs a report for each request: a client that did less would
@@ -32,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))
 import bench_front
 import bench_growth
 import bench_orders
+import bench_simulated
 import databases
 from checkin_load import Load
 from server_world import ALL_DEVICES, Device, Keys, Server, build_release
@@ -268,6 +270,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--fleet", type=int, default=100_000, help="devices of the order; 0: no order")
     parser.add_argument("--many", type=int, default=1_000_000, help="devices of growth_1m_x; 0: not measured")
+    parser.add_argument("--simulated", type=int, default=100_000, help="devices in virtual time; 0: none")
     parser.add_argument("--no-front", dest="front", action="store_false", help="nothing beside nginx")
     args = parser.parse_args()
     found: dict[str, object] = {}
@@ -290,6 +293,8 @@ def main() -> None:
     databases.kind = databases.SQLITE
     if args.fleet:
         found |= orders(args.fleet)
+    if args.simulated:
+        found |= bench_simulated.row(args.simulated)
     if args.front:
         found |= bench_front.measure(rounds=args.rounds)
     if args.many:

@@ -145,12 +145,20 @@ def test_wave_that_fails_as_a_whole_says_why(
         (("--waves", "rest", "--soak", "soon"), 3, "is no time such as 90s, 30m, 4h or 2d"),
         (("--waves", "rest", "--policy", "none.json"), 3, "none.json"),
         (("--plan", "none.json"), 3, "none.json"),
+        (
+            ("--policy", '{"waves": ["rest"], "errors": "1%", "errors": "9%"}'),
+            3,
+            "p.json: says 'errors' twice",
+        ),
     ],
 )
 def test_waves_that_cannot_be_are_one_line(
-    cli: Run, group: list[Device], options: tuple[str, ...], code: int, words: str
+    cli: Run, group: list[Device], options: tuple[str, ...], code: int, words: str, tmp_path: Path
 ) -> None:
     del group
+    if options[1].startswith("{"):
+        (tmp_path / "p.json").write_text(options[1])
+        options = (options[0], str(tmp_path / "p.json"))
     order = () if "--plan" in options else ("1.1.0", "--group", NAME)
     done = cli("rollout", "start", *order, *options)
     assert (done.returncode, words in done.stderr) == (code, True), done.stderr

@@ -35,6 +35,7 @@ HOST_ONLY = {
     "fota_wire/host_ca.py": "certificates by OpenSSL",
     "fota_wire/host_chips.py": "protocols; a device carries its own row only",
     "fota_wire/host_crypto.py": "P-256 by OpenSSL",
+    "fota_wire/host_json.py": "hooks of a decoder that MicroPython lacks",
     "fota_wire/host_kinds.py": "regular expressions that MicroPython lacks",
     "fota_wire/host_options.py": "the command-line library",
     "fota_wire/host_panic.py": "file descriptors",

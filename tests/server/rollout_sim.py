@@ -14,12 +14,13 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from fleet_world import GROUP, Fleet, device_id, hash_of, release
+import sim_wire
+from fleet_world import GROUP, Fleet, device_id, identity_of, release
 from rollout_witness import DAY_S, NEW, OLD, STEP_S, Scenario, SimDevice, Witness
 from server_world import Keys, new_key
 from sqlalchemy import select
@@ -32,16 +33,10 @@ from fota_server.crypto import AssignSigner
 from fota_server.identity import Identity
 from fota_server.orders import InWaves
 from fota_server.wave_policy import parse_policy
-from fota_wire import assignment, checkin, cose, host_crypto, report
+from fota_wire import checkin, host_crypto
 
 INTERVAL_S = 4 * 3600
 AT_ONCE = 4096  # that the server is asked by; it has room for twice as many
-
-
-@lru_cache(maxsize=1024)
-def verify(public_xy: bytes, digest: bytes, signature: bytes) -> bool:
-    """As `host_crypto.verify`, once for all devices that were given one signature together."""
-    return host_crypto.verify(public_xy, digest, signature)
 
 
 class Simulation:
@@ -51,16 +46,16 @@ class Simulation:
         self.fleet, self.keys, self.scenario = Fleet(path, keys), keys, scenario
         self.chance, self.dice = random.Random(seed), random.Random(seed)
         self.now = 1_795_000_000
-        self.key = new_key()
-        self.kid = cose.kid_of(host_crypto.public_xy(self.key))
-        self.sign = host_crypto.signer(self.key)
+        key, self.root = new_key(), self.fleet.trust.current
+        self.speaker = sim_wire.Speaker(host_crypto.public_xy(key), host_crypto.signer(key))
+        self.identities: dict[str, Identity] = {}
         self.devices: dict[str, SimDevice] = {}
         self.queue: list[tuple[int, str]] = []
         self.calls = self.kills = 0
         self.until_over = False  # has it end with the rollout
         self.lost = 0.0  # share of the answers that leave and nobody gets
         self.unanswered: list[SimDevice] = []
-        self.manifest = {v: release(v, n)["manifest_digest"] for v, n in ((OLD, 2), (NEW, 3))}
+        self.manifest = {v: bytes.fromhex(release(v, n)["manifest_digest"]) for v, n in ((OLD, 2), (NEW, 3))}
 
     async def run(self) -> Witness:
         """Plan, start, and let the days go by."""
@@ -76,6 +71,7 @@ class Simulation:
                 "bad" if percent < scenario.bad else "silent" if percent >= 100 - scenario.silent else "good"
             )
             self.devices[one] = SimDevice(one, fate)
+            self.identities[one] = replace(identity_of(one), public_key=self.speaker.public_xy)
             heapq.heappush(self.queue, (self.now + self.chance.randrange(INTERVAL_S), one))
         if scenario.lab:
             fleet.database.transact(lab.set_lab, "lab", scenario.lab, "sim")
@@ -132,10 +128,9 @@ class Simulation:
             while self.queue and self.queue[0][0] <= self.now:
                 due.append(heapq.heappop(self.queue)[1])
             if self.chance.random() < 0.05:
-                await self.kill(checkins, due)
+                due = await self.kill(checkins, due)
                 checkins = self.new_life()
-            else:
-                await self.all_call(checkins, due)
+            await self.all_call(checkins, due)
             while self.unanswered:
                 again, self.unanswered = [one.id for one in self.unanswered], []
                 await self.all_call(checkins, again)
@@ -156,16 +151,17 @@ class Simulation:
         await checkins.stop()
 
     async def all_call(self, checkins: CheckIns, ids: list[str]) -> None:
+        """Have these check in at one moment, as many as the server has room for."""
         for first in range(0, len(ids), AT_ONCE):
-            await asyncio.gather(
-                *(self.call(checkins, self.devices[one]) for one in ids[first : first + AT_ONCE])
-            )
+            await self.call(checkins, [self.devices[one] for one in ids[first : first + AT_ONCE]])
 
-    async def kill(self, checkins: CheckIns, ids: list[str]) -> None:
-        """Have the server be killed while these call: as they wait, or when it has stored what they said."""
+    async def kill(self, checkins: CheckIns, ids: list[str]) -> list[str]:
+        """Have the server be killed while these call: as they wait, or when it has stored what they said.
+        Return who has not called yet.
+        """
         self.kills += 1
         self.lost = self.chance.choice([0, 0.5, 1])
-        calls = asyncio.ensure_future(self.all_call(checkins, ids))
+        calls = asyncio.ensure_future(self.all_call(checkins, ids[:AT_ONCE]))
         if self.lost:
             await calls
         else:
@@ -173,6 +169,7 @@ class Simulation:
         await checkins.stop()
         await calls
         self.lost = 0
+        return ids[AT_ONCE:]
 
     async def go_on(self) -> None:
         """Give the planner its turn."""
@@ -189,25 +186,32 @@ class Simulation:
         checkins.start()
         return checkins
 
-    async def call(self, checkins: CheckIns, device: SimDevice) -> None:
-        """One check-in, and what the device makes of the answer."""
-        if device.silent:
-            return None
-        self.calls += 1
-        identity = Identity(
-            device_id=device.id,
-            public_key=host_crypto.public_xy(self.key),
-            certificate=b"",
-            attestation=None,
-            not_before=0.0,
-            not_after=4e9,
-        )
-        told = device.verdict_told()
-        nonce = self.chance.randbytes(16)
-        request = checkin.Request(nonce, self.fleet.trust.current.version, None, self.report(device))
-        request.shares = self.chance.random() < 0.8  # the others are agents of before
+    async def call(self, checkins: CheckIns, devices: list[SimDevice]) -> None:
+        """A check-in of each, and what they make of the answers, in the order in which those come."""
+        came: list[tuple[SimDevice, checkin.Request, str | None, asyncio.Future[bytes]]] = []
+        waiting = []
+        for device in devices:
+            if device.silent:
+                continue
+            self.calls += 1
+            before = self.chance.randrange(100) < self.scenario.before
+            told = device.verdict_told()
+            lost = device.id in self.witness.unsure
+            raw = self.report(device) if before or lost or device.has_news(self.now) else None
+            request = checkin.Request(self.chance.randbytes(16), self.root.version, None, raw)
+            request.shares = not before
+            answer = checkins.answer(self.identities[device.id], request)
+            answer.add_done_callback(partial(_note, came, device, request, told))
+            waiting.append(answer)
+        await asyncio.gather(*waiting, return_exceptions=True)
+        for device, request, told, answer in came:
+            self.hear(device, request, told, answer)
+
+    def hear(
+        self, device: SimDevice, request: checkin.Request, told: str | None, body: "asyncio.Future[bytes]"
+    ) -> None:
         try:
-            answer = checkin.parse_response(await checkins.answer(identity, request))
+            answer = sim_wire.read_answer(body.result())
         except Busy:
             return self.unheard(device, told)
         if self.chance.random() < self.lost:
@@ -218,15 +222,15 @@ class Simulation:
             return None
         self.witness.unsure.pop(device.id, None)
         if answer.report_status == "accepted":
+            device.reported, device.reported_at = device.says(), self.now
             device.events = []
             if told:
                 self.witness.heard(device, told)
         device.nonce = answer.nonce
         heapq.heappush(self.queue, (self.now + answer.interval, device.id))
-        signed = assignment.open_assignment(
-            answer.assignment, self.fleet.trust.current, nonce, bytes.fromhex(device.id), verify
-        )
-        if signed.manifest_digest == bytes.fromhex(self.manifest[NEW]):
+        name = bytes.fromhex(device.id)
+        signed = sim_wire.open_assignment(bytes(answer.assignment), self.root, request.nonce, name)
+        if signed.manifest_digest == self.manifest[NEW]:
             if device.given_at is None:
                 device.given_at = self.now
                 self.witness.gives(device, self.now)
@@ -258,22 +262,12 @@ class Simulation:
     def report(self, device: SimDevice) -> bytes | None:
         if device.nonce is None:
             return None
-        return report.build(
-            nonce=device.nonce,
-            device_id=bytes.fromhex(device.id),
-            slot="A",
-            image_hash=bytes.fromhex(hash_of(device.runs)),
-            version=device.runs,
-            sec_cnt=1,
-            floor=0,
-            root_version=1,
-            state=device.state,
-            installed=bytes.fromhex(device.installed) if device.installed else None,
-            events=device.events,
-            reset_cause=4,
-            kid=self.kid,
-            sign=self.sign,
-        )
+        return self.speaker.report(device.nonce, bytes.fromhex(device.id), *device.says())
+
+
+def _note(came: list[Any], *call: Any) -> None:
+    """An answer has come."""
+    came.append(call)
 
 
 def _lab(connection: Any, ids: list[str]) -> None:

@@ -25,11 +25,24 @@ class SimDevice:
     nonce: bytes | None = None
     runs: str = OLD
     state: str = "confirmed"
-    installed: str | None = None
+    installed: bytes | None = None
     events: list[tuple[str, str]] = field(default_factory=list)
     given_at: int | None = None
     verdict: str | None = None  # as the server took it
     silent: bool = False
+    reported: tuple[object, ...] = ()  # what the server took last
+    reported_at: int = 0
+
+    def says(self) -> tuple[object, ...]:
+        """What a report says of now."""
+        return self.runs, self.state, self.installed, tuple(self.events)
+
+    def has_news(self, now: int) -> bool:
+        """It has something to report: other than what the server took last, or to be told again what it is
+        to take (SPEC 5.5), or nothing for a day.
+        """
+        waits = self.given_at is not None and self.verdict is None
+        return waits or self.says() != self.reported or now - self.reported_at >= DAY_S
 
     def verdict_told(self) -> str | None:
         """What a report of now says of the new release: how it ended, or None."""
@@ -51,6 +64,7 @@ class Scenario:
     silent: int = 1
     budget: int | None = None
     halts: bool = False
+    before: int = 20  # share of agents of before: no shared signatures, a report each time
     lab: int = 0  # so many devices of the lab confirm the release first; 0: none
 
     @classmethod

@@ -455,6 +455,10 @@ def test_server_that_dies_while_it_stores_leaves_nothing_in_the_bucket(own: Serv
 def test_check_names_what_the_bucket_lacks_and_backup_says_what_is_not_in_it(
     own: Server, keys: Keys, remote: Bucket, tmp_path: Path
 ) -> None:
+    remote.mode = 403
+    done = fota("server", "doctor", "--data", str(own.data))
+    assert (done.returncode, done.stderr.count("access denied")) == (1, 1), "and no release asks for it yet"
+    remote.mode = ""
     first, second, third = (build_release(keys, f"1.{n}.0", n, n) for n in (1, 2, 3))
     for built in (first, second, third):
         own.publish(built)

@@ -11,6 +11,7 @@ import pytest
 from lifeline import until
 from server_world import Built, Device, Keys, Server
 
+from fota_server.at_once import AtOnce
 from fota_wire import checkin
 
 PATH = b"POST /v1/checkin HTTP/1.1\r\n"
@@ -116,6 +117,69 @@ def test_the_last_of_a_connection_is_answered_and_says_that_it_ends(
         status, headers, body = answer(connection)
         assert (status, headers["connection"], nonce_of(body)) == (200, "close", nonce)
         assert connection.recv(1) == b""
+
+
+def test_one_whose_head_was_read_before_is_answered_by_an_id_of_its_own(device: Device) -> None:
+    nonces = [secrets.token_bytes(16) for _ in range(3)]
+    with device.connect() as connection:
+        found = []
+        for nonce in nonces:
+            connection.sendall(asked(nonce))
+            found.append(answer(connection))
+    assert [(status, nonce_of(body)) for status, _, body in found] == [(200, nonce) for nonce in nonces]
+    assert len({headers["x-request-id"] for _, headers, _ in found}) == 3
+
+
+def test_an_id_that_a_client_gives_is_in_each_answer(device: Device) -> None:
+    with device.connect() as connection:
+        for name in ("one", "two", "two"):
+            connection.sendall(asked(secrets.token_bytes(16), b"X-Request-ID: " + name.encode()))
+            assert answer(connection)[1]["x-request-id"] == name
+
+
+@pytest.mark.parametrize("more", [b"", b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"], ids=["in pieces", "ahead"])
+def test_a_head_that_was_read_before_is_none_before_its_body_is_here_and_nothing_else(
+    device: Device, more: bytes
+) -> None:
+    nonce = secrets.token_bytes(16)
+    with device.connect() as connection:
+        for _ in range(2):
+            connection.sendall(asked(secrets.token_bytes(16)))
+            assert answer(connection)[0] == 200
+        raw = asked(nonce) + more
+        places = [] if more else [raw.index(b"\r\n\r\n") + 4, len(raw) - 1]
+        for begin, end in zip([0, *places], [*places, len(raw)], strict=True):
+            connection.sendall(raw[begin:end])
+        assert nonce_of(answer(connection)[2]) == nonce
+        if more:
+            assert answer(connection)[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("came", "body"),
+    [
+        (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n", b"ab"),
+        (b"POST / HTTP/1.1\r\ncontent-length: 2\r\n\r\nabPOST / HTTP/1.1\r\n", b"ab"),
+        (b"POST / HTTP/1.1\r\nX-Request-Id: one\r\ncontent-length: 2\r\n\r\nab", b"ab"),
+        (b"POST / HTTP/1.1\r\nx: " + bytes(600) + b"\r\ncontent-length: 2\r\n\r\nab", b"ab"),
+        (b"", b"ab"),  # it came in pieces
+    ],
+    ids=["chunked", "another behind it", "an id of its own", "long", "in pieces"],
+)
+def test_the_head_of_what_did_not_come_alone_and_whole_is_not_kept(came: bytes, body: bytes) -> None:
+    kept = AtOnce(b"/", (), lambda *_: pytest.fail("asked"), lambda *_: pytest.fail("refused"))
+    kept.learn(came, body)
+    assert kept.body_of(came) is None
+
+
+def test_few_heads_are_kept() -> None:
+    kept = AtOnce(b"/", (), lambda *_: pytest.fail("asked"), lambda *_: pytest.fail("refused"))
+    heads = [b"POST / HTTP/1.1\r\nx: %d\r\ncontent-length: 2\r\n\r\n" % number for number in range(1000)]
+    for head in heads:
+        kept.learn(head + b"ab", b"ab")
+        assert kept.body_of(head + b"cd") == b"cd"
+        assert kept.body_of(head + b"c") is kept.body_of(head + b"cde") is None
+    assert sum(kept.body_of(head + b"cd") is not None for head in heads) <= 256
 
 
 def test_one_that_waits_for_leave_gets_it(device: Device) -> None:

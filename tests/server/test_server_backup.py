@@ -107,11 +107,30 @@ def test_nothing_is_overwritten(own: Server, tmp_path: Path) -> None:
     (tmp_path / "there" / "file").write_text("mine")
     done = fota("server", "backup", str(tmp_path / "there"), "--data", str(own.data))
     assert (done.returncode, "exists already" in done.stderr) == (3, True)
-    fota("server", "backup", str(tmp_path / "copy"), "--data", str(own.data))
+    assert fota("server", "backup", str(tmp_path / "copy"), "--data", str(own.data)).returncode == 0
     for target in (own.data, tmp_path / "there"):
         done = fota("server", "restore", str(tmp_path / "copy"), "--data", str(target))
         assert (done.returncode, "overwrites nothing" in done.stderr) == (1, True)
     assert [path.name for path in (tmp_path / "there").iterdir()] == ["file"]
+
+
+def test_backup_is_not_made_where_it_is_lost_with_its_server_or_on_a_disk_that_is_not_there(
+    own: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(own.data)
+    before = sorted(path.name for path in own.data.iterdir())
+    for target in (own.data / "copy", own.data / "keys" / "copy", tmp_path / "link" / "copy"):
+        done = fota("server", "backup", str(target), "--data", str(own.data))
+        assert (done.returncode, "would be lost with it" in done.stderr) == (3, True), done.stderr
+    assert sorted(path.name for path in own.data.iterdir()) == before
+    assert fota("server", "backup", str(tmp_path / "copy"), "--data", str(own.data)).returncode == 0
+    for words in (
+        ("backup", str(tmp_path / "unmounted" / "copy"), "--data", str(own.data)),
+        ("restore", str(tmp_path / "copy"), "--data", str(tmp_path / "unmounted" / "data")),
+    ):
+        done = fota("server", *words)
+        assert (done.returncode, "unmounted: no such folder" in done.stderr) == (3, True), done.stderr
+    assert not (tmp_path / "unmounted").exists()
 
 
 def test_lost_artifact_is_named_by_backup_and_check(own: Server, keys: Keys, tmp_path: Path) -> None:

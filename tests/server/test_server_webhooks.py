@@ -357,6 +357,12 @@ def test_redirect_is_not_followed(receiver: Receiver) -> None:
         *("http://hooks.example.com/", "ftp://x/", "https://", "https://u:p@x/", "https://x/#a", "//x/"),
         *("https://x:99999/", "https://x:0/", "https://x/ y", "https://x/" + "a" * 600, "https://[::1/", "x"),
         *("http://10.0.0.1/", "http://127.0.0.1.example.com/", "https://\u00e4/"),
+        *(
+            "https://169.254.169.254/",
+            "https://[fe80::1]/",
+            "https://0.0.0.0/",
+            "https://[::ffff:a9fe:a9fe]/",
+        ),
     ],
 )
 def test_url_that_is_none_is_refused(url: str) -> None:

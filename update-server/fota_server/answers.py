@@ -5,6 +5,7 @@ tests/server holds both against each other for any values; who changes SPEC 5.3 
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from fota_wire.checkin import CAMPAIGN, KEY_ORDER, REFUSED_VALUES
 
@@ -22,12 +23,20 @@ def payload(
     valid_for: int,
 ) -> bytes:
     """Return what an ASSIGNMENT says; the fields are those of `assignment.build`."""
+    wanted = _wanted(time, sequence, manifest_digest, root_version, campaign, valid_for)
+    return b"".join((b"\xa9\x01\x01\x02", bstr(nonce), b"\x03", bstr(device_id), wanted))
+
+
+@lru_cache(64)
+def _wanted(
+    time: int, sequence: int, manifest_digest: bytes | None, root_version: int, campaign: int, valid_for: int
+) -> bytes:
+    """Return what is the same for all of a second who are wanted to have the same."""
     digest = NULL if manifest_digest is None else bstr(manifest_digest)
     return b"".join(
         (
-            *(b"\xa9\x01\x01\x02", bstr(nonce), b"\x03", bstr(device_id), b"\x04", uint(time)),
-            *(b"\x05", uint(sequence), b"\x06", digest, b"\x07", uint(root_version)),
-            *(b"\x08", uint(campaign), b"\x09", uint(valid_for)),
+            *(b"\x04", uint(time), b"\x05", uint(sequence), b"\x06", digest),
+            *(b"\x07", uint(root_version), b"\x08", uint(campaign), b"\x09", uint(valid_for)),
         )
     )
 

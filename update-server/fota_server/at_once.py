@@ -18,6 +18,11 @@ from fota_server.connection import PlaneProtocol
 from fota_server.listener import TlsListener
 
 Headers = tuple[tuple[bytes, bytes], ...]
+_END = b"\r\n\r\n"
+_OWN_ID = request_id.HEADER + b":"
+_LONGEST_HEAD = 512
+_MOST_HEADS = 256
+"""Heads that are kept. A fleet has a few: by host name, and by the length of what it says."""
 
 
 class AtOnce:
@@ -25,7 +30,10 @@ class AtOnce:
 
     ``ask(scope, body)`` returns what the body of the answer will be, and raises what is to be said to this
     client otherwise; it is asked again then, and says so, as the application. ``refused(scope, reason)``: the
-    answer to what failed later.
+    answer to what failed later. Of the scope they may use ``client`` and ``extensions["tls"]``.
+
+    The heads of such requests are kept, each with the length of the body behind it, as the parser read it: a
+    fleet sends the same few again and again, and they need not be parsed each time (ADR 86).
     """
 
     def __init__(
@@ -39,6 +47,21 @@ class AtOnce:
         self.headers = headers
         self.ask = ask
         self.refused = refused
+        self._heads: dict[bytes, int] = {}
+
+    def learn(self, came: bytes, body: bytes) -> None:
+        """Keep the head of a request that was read, and asked, if it came alone and in one piece."""
+        head, end, rest = came.partition(_END)
+        if rest == body and len(head) < _LONGEST_HEAD and _OWN_ID not in head.lower():
+            if len(self._heads) >= _MOST_HEADS:
+                self._heads.clear()
+            self._heads[head + end] = len(body)
+
+    def body_of(self, came: bytes) -> bytes | None:
+        """Return the body of a request whose head has the very bytes of one that was read before, or None."""
+        end = came.find(_END) + len(_END)
+        size = self._heads.get(came[:end])
+        return came[end:] if size == len(came) - end else None
 
 
 class _Asked:
@@ -61,10 +84,16 @@ class AtOnceProtocol(PlaneProtocol):
 
     at_once: AtOnce
     _held: bytearray | None = None  # the body so far of a request that may be one
+    _came = b""  # what is being read, if a request begins with it
 
     def data_received(self, data: bytes) -> None:
         """What is not whole now waits as any other."""
+        begins = self._in_header and not self._header_size and not self.transport.is_closing()
+        if begins and self._is_free() and self._ask_unread(data):
+            return
+        self._came = data if begins else b""
         super().data_received(data)
+        self._came = b""
         if self._held is not None and not self.transport.is_closing():
             self._as_any_other()
 
@@ -76,7 +105,7 @@ class AtOnceProtocol(PlaneProtocol):
             and self.parser.get_http_version() == "1.1"
             and self.parser.should_keep_alive()
             and not self.parser.should_upgrade()
-            and (self.cycle is None or self.cycle.response_complete)
+            and self._is_free()
         ):
             self._held = bytearray()
         else:
@@ -91,13 +120,32 @@ class AtOnceProtocol(PlaneProtocol):
 
     def on_message_complete(self) -> None:
         """Ask, if it is whole."""
-        if self._held is not None and self._ask(bytes(self._held)):
+        if self._held is not None and self._ask(body := bytes(self._held)):
+            self.at_once.learn(self._came, body)
             self._held = None
             self.await_header()
             return
         if self._held is not None:
             self._as_any_other()
         super().on_message_complete()
+
+    def _is_free(self) -> bool:
+        """Nothing that was asked on this connection waits for its answer."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _ask_unread(self, data: bytes) -> bool:
+        """Ask what the parser need not read, as it has read the same head before; tell whether it was so."""
+        body = self.at_once.body_of(data)
+        if body is None:
+            return False
+        about: Any = {"client": self.client, "extensions": {"tls": self._tls}}
+        self.scope, self._request = about, request_id.choose()
+        if not self._ask(body):
+            return False
+        self._unset_keepalive_if_required()
+        self._slow.off()
+        self.visit.asked = True
+        return True
 
     def _ask(self, body: bytes) -> bool:
         """Ask, and tell whether there will be an answer."""

@@ -29,7 +29,7 @@ from fota_server.config import SECRETS, database_url, load_config
 from fota_server.database import beside, now, read_url, sqlite_path
 from fota_server.migrations import SCHEMA_VERSION, require_current
 from fota_wire.errors import InputError, StorageError, VerifyError
-from fota_wire.files import alone_at, read_input, write_atomic
+from fota_wire.files import alone_at, read_input, require_folder, write_atomic
 from fota_wire.host_sqlite import sqlite_told
 
 FORMAT = 1
@@ -63,12 +63,14 @@ def back_up(data: Path, target: Path, *, with_keys: bool = True) -> Summary:
     """Write a backup of ``data`` into the new folder ``target``, all of it or nothing.
 
     Raises:
-        InputError: ``target`` exists, or ``data`` is no server's.
+        InputError: ``target`` exists, is inside of ``data`` or of no folder, or ``data`` is no server's.
         StorageError: the disk refused.
     """
     if target.exists():
         raise InputError(f"{target} exists already: name a new folder")
     config = load_config(data, {})
+    if target.resolve().is_relative_to(data.resolve()):
+        raise InputError(f"{target} is in {data}, and would be lost with it: name a folder elsewhere")
     url = read_url(config.database_url, data)
     source = sqlite_path(url)
     if source is not None and not source.exists():
@@ -276,8 +278,8 @@ def _sha256(path: Path) -> str:
 def _new_folder(target: Path) -> Iterator[Path]:
     """Give a folder that becomes ``target`` at the end, or is gone; for one process at a time."""
     folder = target.with_name(f".{target.name}.unfinished")
+    require_folder(target.parent)  # never made here: it may be a disk that is not there today
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         with alone_at(target):
             shutil.rmtree(folder, ignore_errors=True)  # of one that was killed
             try:

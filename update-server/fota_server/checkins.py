@@ -131,9 +131,19 @@ class CheckIns:
     async def _serve(self) -> None:
         while True:
             await self._wake.wait()
+            await self._have_all_in()
             await self._serve_batch(self._next_batch())
             if self._flush_due or len(self._heard) >= MAX_KEPT:
                 await self._write_heard()
+
+    async def _have_all_in(self) -> None:
+        """Let the batch grow while each turn of the event loop brings more: a signature and a statement are
+        for all that are in it. Who is alone waits for one turn.
+        """
+        seen = 0
+        while seen < len(self._queue) < MAX_BATCH:
+            seen = len(self._queue)
+            await asyncio.sleep(0)
 
     async def _serve_batch(self, batch: dict[str, _Waiting]) -> None:
         try:

@@ -104,6 +104,11 @@ def _named(connection: Connection) -> tuple[list[Named], list[Named]]:
 
 
 def _artifacts(releases: list[Named], attached: list[Named], store: ArtifactStore, report: Report) -> None:
+    report.facts["artifacts"] = f"{len(releases)} releases, in {store.where}"
+    away = store.why_not() if store.shared else None  # before a first release, too
+    if away:
+        report.wrong.append(away)
+        return
     for version, digest in (*releases, *attached):
         try:
             store.read(digest)
@@ -112,4 +117,3 @@ def _artifacts(releases: list[Named], attached: list[Named], store: ArtifactStor
             break
         except VerifyError as exc:
             report.wrong.append(f"release {version}: {exc}")
-    report.facts["artifacts"] = f"{len(releases)} releases, in {store.where}"

@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from fota_wire.errors import InputError, StorageError
 from fota_wire.files import read_input, write_atomic
+from fota_wire.host_json import read_json
 from fota_wire.host_values import UsageError, shown
 
 FILES = ("tls_cert", "tls_key", "device_ca", "root", "assign_key")
@@ -230,10 +231,7 @@ def database_url(data: Path) -> str | None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(read_input(path, 65536))
-    except ValueError as exc:
-        raise InputError(f"{path}: not JSON") from exc
+    values = read_json(read_input(path, 65536), str(path))
     types: dict[str, object] = {field.name: field.type for field in fields(ServerConfig)}
     if not isinstance(values, dict):
         raise InputError(f"{path}: not an object")

@@ -291,7 +291,7 @@ def _note_said(connection: Connection, device_id: str, release_id: int, at: int)
     last = select(_said.c.release_id).where(mine).order_by(_said.c.id.desc()).limit(1)
     if connection.execute(last).scalar_one_or_none() != release_id:
         connection.execute(insert(_said).values(device_id=device_id, release_id=release_id, at=at))
-        prune(connection, _said, device_id, CONFIRMATIONS_KEPT)
+        prune(connection, _said, [device_id], CONFIRMATIONS_KEPT)
 
 
 def _move(

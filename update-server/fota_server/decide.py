@@ -37,6 +37,7 @@ or "halted" if all are.
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from fota_server.reports import read_report
 from fota_wire.attestation import Attestation, open_attestation
@@ -324,5 +325,13 @@ def why_not(release: Release, root: Root, *, withdrawn: bool = False) -> str | N
     """Return why no device may get ``release`` any more, or None. ``withdrawn``: by an operator."""
     if withdrawn:
         return f"release {release.version} was withdrawn"
-    refusal = root_refuses_manifest(root, release.manifest_digest, release.sequence)
-    return refusal or root_refuses_image(root, release.key_hash, release.sec_cnt)
+    return _refused(root, release.manifest_digest, release.sequence, release.key_hash, release.sec_cnt)
+
+
+@lru_cache(256)
+def _refused(
+    root: Root, manifest_digest: bytes, sequence: int, key_hash: bytes | None, sec_cnt: int
+) -> str | None:
+    """Return why ``root``, which nobody changes any more, refuses a release: asked at each check-in."""
+    refusal = root_refuses_manifest(root, manifest_digest, sequence)
+    return refusal or root_refuses_image(root, key_hash, sec_cnt)

@@ -1,6 +1,8 @@
 """What a batch of check-ins leaves in the database: a handful of statements, however many devices."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Table, Update, bindparam, case, delete, func, insert, select, update
@@ -30,8 +32,12 @@ _OF_REPORT = (
 )
 _MOMENTS = {"device", "last_seen", "report_at", "report_nonce"}
 """What each check-in changes that says nothing new."""
-KNOWN = tuple(schema.devices.c[name] for name in (*_OF_CONTACT, *_OF_REPORT) if name not in _MOMENTS)
+_LASTING = [name for name in _OF_CONTACT if name not in _MOMENTS]
+_PROVED = [*_LASTING, *(name for name in _OF_REPORT if name not in _MOMENTS)]
+KNOWN = tuple(schema.devices.c[name] for name in _PROVED)
 """What `is_news` compares."""
+_SAID, _KNOWN = itemgetter(*_LASTING), attrgetter(*_LASTING)
+_ALL_SAID, _ALL_KNOWN = itemgetter(*_PROVED), attrgetter(*_PROVED)
 _CONTACT = Statement(_change(schema.devices, "device", *_OF_CONTACT))
 _FACTS = Statement(_change(schema.devices, "device", *_OF_CONTACT, *_OF_REPORT))
 _MOVED = Statement(
@@ -74,8 +80,9 @@ def is_news(item: Judged, row: Any, now: int) -> bool:  # noqa: ANN401 - a drive
         return True
     if verdict.attested and verdict.attested.counter != row.attested_counter:
         return True
-    found = _facts(item, report, now) if report else _contact(item, now)
-    return any(value != getattr(row, name) for name, value in found.items() if name not in _MOMENTS)
+    if report:
+        return bool(_ALL_SAID(_facts(item, report, now)) != _ALL_KNOWN(row))
+    return bool(_SAID(_contact(item, now)) != _KNOWN(row))
 
 
 def store(connection: Connection, judged: list[Judged], now: int) -> None:
@@ -102,8 +109,9 @@ def store(connection: Connection, judged: list[Judged], now: int) -> None:
     ]
     if confirmed:
         connection.execute(insert(schema.confirmations), confirmed)
-        for row in confirmed:
-            prune(connection, schema.confirmations, str(row["device_id"]), CONFIRMATIONS_KEPT)
+        prune(
+            connection, schema.confirmations, [str(row["device_id"]) for row in confirmed], CONFIRMATIONS_KEPT
+        )
     for item in judged:
         if item.verdict.report and item.verdict.report.events:
             store_events(connection, item.twin.device_id, item.verdict.report.events, now)
@@ -217,16 +225,15 @@ def store_events(connection: Connection, device_id: str, reported: list[tuple[st
     table = schema.events
     rows = [{"device_id": device_id, "at": now, "code": code, "detail": detail} for code, detail in reported]
     connection.execute(insert(table), rows)
-    prune(connection, table, device_id, EVENTS_KEPT)
+    prune(connection, table, [device_id], EVENTS_KEPT)
 
 
-def prune(connection: Connection, table: Table, device_id: str, kept: int) -> None:
-    """Leave the newest ``kept`` rows of a device: whoever holds its key can make up as many as it likes."""
+def prune(connection: Connection, table: Table, device_ids: Iterable[str], kept: int) -> None:
+    """Leave the newest ``kept`` rows of each device: whoever holds a key can make up as many as it likes."""
+    mine = table.c.device_id == bindparam("device")
     oldest_kept = (
-        select(table.c.id)
-        .where(table.c.device_id == device_id)
-        .order_by(table.c.id.desc())
-        .offset(kept - 1)
-        .limit(1)
+        select(table.c.id).where(mine).order_by(table.c.id.desc()).offset(kept - 1).limit(1)
     ).scalar_subquery()
-    connection.execute(delete(table).where(table.c.device_id == device_id, table.c.id < oldest_kept))
+    connection.execute(
+        delete(table).where(mine, table.c.id < oldest_kept), [{"device": one} for one in device_ids]
+    )

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, exists, func, insert, literal, select
 
-from fota_server import dynamic, rollouts, schema
+from fota_server import dynamic, lab, rollouts, schema
 from fota_server.database import Database, now, record_audit
 from fota_server.filters import parse_filter
 from fota_wire.errors import InputError, VerifyError
@@ -149,7 +149,7 @@ async def delete_group(database: Database, name: str, actor: str) -> int:
 
     Raises:
         InputError: no such group.
-        VerifyError: an order to it is still being planned; says how many devices are out already.
+        VerifyError: it is the lab; or an order to it is still being planned: says how many are out already.
     """
     gone = 0
     while True:
@@ -166,6 +166,12 @@ def _delete_page(connection: Connection, name: str, gone: int, actor: str) -> in
     if planning:
         out = f", {gone} devices are out of it already" if gone else ""
         raise VerifyError(f"rollout {planning[0]} is being planned for group {name}: wait{out}", "planning")
+    found = lab.find(connection)
+    if found and found.group == name:
+        raise VerifyError(
+            f"group {name} is the lab, without which no release would reach any device:"
+            " see 'fota policy lab'", "lab",
+        )  # fmt: skip
     if not gone:
         record_audit(connection, actor, "group.delete", name)
     mine = _members.c.group_name == name

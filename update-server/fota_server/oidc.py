@@ -7,7 +7,6 @@ an ID token meets counts. What is made is a token as any other (`tokens.py`), wh
 """
 
 import hashlib
-import json
 import logging
 import threading
 import time
@@ -20,6 +19,7 @@ from fota_server.tokens import ROLES
 from fota_wire.errors import FotaError, InputError, TransportError
 from fota_wire.files import read_input
 from fota_wire.host_fetch import fetch, require_url
+from fota_wire.host_json import read_json
 
 log = logging.getLogger("fota.server")
 
@@ -82,10 +82,7 @@ def read_settings(path: Path) -> Settings:
     Raises:
         InputError: it is not there, or not what it should be; named.
     """
-    try:
-        values = json.loads(read_input(path, 65536))
-    except ValueError as exc:
-        raise InputError(f"{path}: not JSON") from exc
+    values = read_json(read_input(path, 65536), str(path))
     if not isinstance(values, dict) or not _SETTINGS >= values.keys() >= {"issuer", "client_id", "rules"}:
         raise InputError(f"{path}: has issuer, client_id, rules, and if wanted person and hours, no more")
     require_url(str(values["issuer"]), f"{path}: issuer")

@@ -1,6 +1,5 @@
 """Reading what operators send: JSON bodies and query parameters, checked field by field."""
 
-import json
 import re
 import secrets
 from typing import Any
@@ -14,6 +13,7 @@ from fota_server.operation import of
 from fota_server.orders import InWaves
 from fota_server.plan import Scope
 from fota_server.wave_policy import parse_policy
+from fota_wire import host_json
 from fota_wire.errors import InputError
 
 MAX_JSON = 1 << 20
@@ -39,19 +39,11 @@ async def read_json(request: Request, limit: int = MAX_JSON) -> dict[str, Any]:
 
 
 def _strictly(raw: bytes | str, what: str, code: str) -> Any:  # noqa: ANN401 - whatever JSON says
-    """Return what JSON says; a field that is there twice has no value."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            raise ValueError
-        return found
-
+    value = host_json.read_json(raw, what, code)
     try:
-        value = json.loads(raw, object_pairs_hook=once)
         raw_texts(value)
     except (ValueError, RecursionError) as exc:
-        raise InputError(f"{what} is not JSON, or says a field twice", code) from exc
+        raise InputError(f"{what}: half a character", code) from exc
     return value
 
 

@@ -191,9 +191,9 @@ class OperatorPlane:
         async def endpoint(request: Request) -> Response:
             operator = NOBODY if right is None else await self._operator(request)
             if right is not None and not operator.may(right):
-                able = ", ".join(role for role, rights in tokens.ROLES.items() if right in rights)
+                able = " or ".join(role for role, rights in tokens.ROLES.items() if right in rights)
                 raise RoleTooLow(
-                    f"token {operator.name} is a {operator.role}'s: this takes one of {able}", "role"
+                    f"token {operator.name} has the role {operator.role}: this takes {able}", "role"
                 )
             scope = scopes.meant(request, operation.name, operator)
             if scope is not None:

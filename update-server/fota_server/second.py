@@ -13,6 +13,7 @@ from sqlalchemy import Connection, and_, delete, exists, func, insert, not_, or_
 from fota_server import schema
 from fota_server.campaigns import bounds
 from fota_server.database import now, record_audit
+from fota_server.decide import CLOSED
 from fota_server.forecast import forecast
 from fota_server.plan import ROLLBACK, UPDATE, Order, planned
 from fota_server.second_policy import HOUR, Second, Weight, parse_second, why_not_decide, why_second, within
@@ -116,7 +117,9 @@ def why(connection: Connection, order: Order, weight: Weight | None) -> str | No
     approved = exists().where(_asked.c.rollout == _rollouts.c.id)
     joined = _targets.join(_rollouts, _rollouts.c.id == _targets.c.rollout_id)
     mine = and_(_targets.c.release_id == order.release_id, _rollouts.c.created_at > since, not_(approved))
-    recent = select(func.count()).select_from(joined).where(mine)
+    # A device counts once, and not where its order ended before it had been given anything.
+    reached = or_(_targets.c.given_at.is_not(None), _targets.c.state.not_in(CLOSED))
+    recent = select(func.count(_targets.c.device_id.distinct())).select_from(joined).where(mine, reached)
     retired = exists().where(schema.retirements.c.device_id == _devices.c.id)
     fleet = select(func.count()).select_from(_devices).where(_devices.c.revoked.is_(False), not_(retired))
     numbers = [int(connection.execute(query).scalar_one()) for query in (recent, fleet)]

@@ -66,6 +66,10 @@ def require_url(url: str) -> None:
         )
     if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname)):
         raise InputError("a webhook goes by https; by http to this machine only (127.0.0.1, [::1])", "url")
+    with suppress(ValueError):  # a name is looked at when it is looked up
+        wrong = why_not(ipaddress.ip_address(parts.hostname), parts.hostname)
+        if wrong:
+            raise InputError(f"no webhook goes to {parts.hostname}: {wrong}", "url")
 
 
 def _is_loopback(host: str) -> bool:

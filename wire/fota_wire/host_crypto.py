@@ -10,7 +10,7 @@ import stat
 from functools import lru_cache
 from pathlib import Path
 
-from fota_wire import example_keys
+from fota_wire import der, example_keys
 from fota_wire.cose import kid_of
 from fota_wire.errors import InputError, VerifyError
 from fota_wire.files import STREAM, name_of, read_input
@@ -49,7 +49,7 @@ def verify(public_xy: bytes, digest: bytes, signature: bytes) -> bool:
     if len(public_xy) != 64 or len(digest) != 32 or len(signature) != 64:
         return False
     try:
-        _public_key(public_xy).verify(_encode(signature), digest, _ecdsa())
+        _public_key(public_xy).verify(der.from_raw(signature), digest, _ecdsa())
     except (InvalidSignature, ValueError):
         return False
     return True
@@ -292,9 +292,3 @@ def _ecdsa(deterministic: bool = False) -> "ECDSA":
     from cryptography.hazmat.primitives.hashes import SHA256
 
     return ECDSA(Prehashed(SHA256()), deterministic_signing=deterministic)
-
-
-def _encode(signature: bytes) -> bytes:
-    from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-
-    return encode_dss_signature(int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big"))

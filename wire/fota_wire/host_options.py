@@ -71,8 +71,11 @@ def _take_stream(path: Path, param: click.Parameter | None, ctx: click.Context |
         raise InputError(f"{label}: {path} is taken already, by {holder}")
 
 
+LARGEST = (1 << 63) - 1
+
+
 class Whole(click.ParamType[int]):
-    """A whole number of ``low`` to ``high`` (None: no limit)."""
+    """A whole number of ``low`` to ``high`` (None: as large as a database counts)."""
 
     name = "n"
 
@@ -81,7 +84,10 @@ class Whole(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401
         """Return the number."""
-        return whole(str(value), label_of(param), self._low, self._high)
+        found = whole(str(value), label_of(param), self._low, self._high)
+        if found > LARGEST:
+            raise InputError(f"{label_of(param)}: {str(value)[:40]!r} is too large")
+        return found
 
 
 class Seconds(click.ParamType[float]):
