@@ -142,10 +142,12 @@ def _said(exc: click.UsageError) -> str:
 
 
 def _elsewhere(word: str) -> list[str]:
-    """Return what a word of ours is that is no command of the root: an option, or commands of groups."""
+    """Return what a word of ours is that is none of the root: an option, or commands and groups below it."""
     if word in ("help", "version"):
         return [f"fota --{word}"]
-    return [f"fota {path}" for path in EXAMPLES if path.split()[-1] == word][:SHOWN]
+    found = [path.split() for path in EXAMPLES]
+    meant = [" ".join(["fota", *path[: path.index(word) + 1]]) for path in found if word in path]
+    return list(dict.fromkeys(meant))[:SHOWN]
 
 
 def main() -> None:

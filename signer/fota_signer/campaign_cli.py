@@ -40,8 +40,9 @@ def campaign_new(
     """Make the unsigned CAMPAIGN of a release."""
     from fota_signer import campaign_command
 
+    read = [campaign_command.read_wave(wave) for wave in waves]
     with about(manifest_file):
-        raw = campaign_command.new_campaign(read_input(manifest_file, MAX_DOCUMENT), waves)
+        raw = campaign_command.new_campaign(read_input(manifest_file, MAX_DOCUMENT), read)
     write_output(output, raw, force=force)
     print_result(campaign_command.summary(output, raw, None), as_json, output=output)
 

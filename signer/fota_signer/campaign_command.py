@@ -19,14 +19,14 @@ _SHARE = re.compile(r"([0-9]{1,3})(?:\.([0-9]{1,2}))?%")
 _LAST = datetime(9999, 1, 1, tzinfo=UTC)
 
 
-def new_campaign(manifest: bytes, waves: Iterable[str]) -> bytes:
-    """Return the unsigned CAMPAIGN of a manifest envelope.
+def new_campaign(manifest: bytes, waves: Iterable[tuple[int, int, int, str]]) -> bytes:
+    """Return the unsigned CAMPAIGN of a manifest envelope, of waves of `read_wave`.
 
     Raises:
-        InputError: a wave is not as `read_wave` wants it, or there are too many.
+        InputError: it is no manifest, or there are too many waves.
     """
     digest = suit.unsafe_read_manifest(manifest).manifest_digest
-    return campaign.build_campaign(digest, [read_wave(wave) for wave in waves])
+    return campaign.build_campaign(digest, list(waves))
 
 
 def read_wave(text: str) -> tuple[int, int, int, str]:
@@ -70,12 +70,13 @@ def read_root(path: Path | None) -> Root | None:
     """
     if path is None:
         return None
+    raw, where = read_input(path, roots.MAX_ROOT), f"--root {name_of(path)}"
     try:
-        root = roots.open_genesis(read_input(path, roots.MAX_ROOT), host_crypto.verify)
+        root = roots.open_genesis(raw, host_crypto.verify)
     except (InputError, VerifyError) as exc:
-        raise type(exc)(f"{name_of(path)}: --root: {exc}", exc.code) from exc
+        raise type(exc)(f"{where}: {exc}", exc.code) from exc
     if not root.threshold(roots.CAMPAIGN):
-        raise InputError(f"{name_of(path)}: --root: ROOT {root.version} names no CAMPAIGN keys")
+        raise InputError(f"{where}: ROOT {root.version} names no CAMPAIGN keys")
     return root
 
 

@@ -186,7 +186,13 @@ def _role(role: int, options: Mapping[str, Any], previous: Root | None) -> tuple
     if role == roots.ASSIGN:
         return 1, keys
     before = (previous and previous.threshold(role)) or THRESHOLD
-    return _or_before(options[f"{name}_threshold"], before), keys
+    threshold = _or_before(options[f"{name}_threshold"], before)
+    if threshold > len(keys):
+        there = (
+            f"there is 1 key of role {name}" if len(keys) == 1 else f"there are {len(keys)} of role {name}"
+        )
+        raise InputError(f"--{name}-threshold: {threshold} have to sign, and {there}")
+    return threshold, keys
 
 
 def _revoked(options: Mapping[str, Any], previous: Root | None) -> tuple[bytes, ...]:

@@ -59,6 +59,8 @@ LINKED = f"{SIGN} {MODEL} --linked-for 0x08004200"
          " -o new", 1, "no ROOT could follow version 4294967295 for long"),
         ("device show 01230000000000000 --server https://h", 3, "is not the id of a device, 18 hex digits"),
         ("rollback --device x --server https://h", 3, "--device: 'x' is not the id of a device"),
+        ("rollout start 1.1.0 --device", 2,
+         "Option '--device' requires an argument (see 'fota rollout start --help')"),
         ("rollback --server https://h", 2, "name --device, --group or --rollout"),
         ("rollout show 9223372036854775808 --server https://h", 3, "'9223372036854775808' is too large"),
         ("audit verify none.jsonl", 3, "none.jsonl: No such file"),

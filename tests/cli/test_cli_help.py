@@ -106,6 +106,11 @@ def test_mistyped_word_is_answered_with_the_one_that_was_meant(typed: list[str],
         ("version", "No such command 'version'. Did you mean 'fota --version'? (see 'fota --help')"),
         ("help", "No such command 'help'. Did you mean 'fota --help'? (see 'fota --help')"),
         ("devices", "No such command 'devices'. Did you mean 'device'? (see 'fota --help')"),
+        (
+            "token",
+            "No such command 'token'. Did you mean 'fota server token' or 'fota ddi token'?"
+            " (see 'fota --help')",
+        ),
         ("xyzzy", "No such command 'xyzzy' (see 'fota --help')"),
         *(
             (

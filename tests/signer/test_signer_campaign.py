@@ -111,6 +111,23 @@ def test_wave_that_no_device_could_follow_is_refused_with_its_reason(wave, word)
     assert word in str(caught.value)
 
 
+def test_what_is_wrong_is_named_and_not_the_file_beside_it(refused, fota, release, key_dir):
+    del release
+    made(new(fota, "5% 2026-12-01 2026-12-08"))
+    refused(3, "campaign", "new", "r.suit", "--wave", "1%", "-o", "x", says="error: --wave: '1%' is not")
+    none = "campaign", "show", "0.campaign", "--root", "none.cbor"
+    refused(3, *none, says="error: none.cbor: No such file")
+    made(
+        fota(
+            "root", "new", "--previous", "root.cbor", "--drop-campaigns", *signing(key_dir), "-o", "old.cbor"
+        )
+    )
+    old = "campaign", "show", "0.campaign", "--root", "old.cbor"
+    refused(3, *old, says="error: --root old.cbor: ROOT 2 names no CAMPAIGN keys")
+    lone = "root", "new", "--previous", "old.cbor", "--campaign-key", "a.pub", "-o", "x"
+    refused(3, *lone, says="error: --campaign-threshold: 2 have to sign, and there is 1 key of role campaign")
+
+
 def test_shares_are_taken_to_the_hundredth_of_a_per_cent():
     found = [read_wave(f"{share}% 2026-12-01 2026-12-02")[2] for share in ("0.01", "2.5", "2.05", "100")]
     assert found == [1, 250, 205, 10_000]

@@ -161,7 +161,8 @@ def _check_artifacts(config: ServerConfig) -> None:
     place = config.data / "config.json"
     if config.artifacts and not _BUCKET.fullmatch(config.artifacts):
         raise InputError(
-            f"{place}: artifacts is s3://BUCKET or s3://BUCKET/PREFIX; credentials come from the environment"
+            f"{place}: artifacts is s3://BUCKET or s3://BUCKET/PREFIX, a bucket's name 3 to 63 small letters,"
+            " digits, '.', '-'; credentials come from the environment"
         )
     if config.artifacts_endpoint and not _ENDPOINT.fullmatch(config.artifacts_endpoint):
         raise InputError(

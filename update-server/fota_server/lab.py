@@ -79,7 +79,11 @@ def set_lab(connection: Connection, group: str | None, devices: int | None, acto
         inside = _count_in_force(connection, group)
         lab = Lab(group=group, devices=inside if devices is None else devices)
         if not 1 <= lab.devices <= min(inside, MAX_DEVICES):
-            told = f"{lab.devices} device(s) of group {group} cannot confirm anything: {inside} are in force"
+            told = (
+                f"devices: {lab.devices} is none of 1 to {inside}, which are in force in group {group}"
+                if inside
+                else f"group {group} has no device in force that could confirm a release"
+            )
             raise InputError(told, "lab")
     connection.execute(delete(_meta).where(_meta.c.key == LAB))
     if lab:

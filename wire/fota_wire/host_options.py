@@ -170,9 +170,13 @@ class Command(click.Command):
         """Parse what was typed.
 
         Raises:
-            click.UsageError: an option that takes one value was given twice.
+            click.UsageError: an option that takes one value was given twice, or without it.
         """
-        opts, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        try:
+            opts, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        except click.UsageError as exc:
+            exc.ctx = exc.ctx or ctx  # click's parser does not say whose option it is
+            raise
         if not ctx.resilient_parsing and not any(param.is_eager for param in given):  # completion; --help
             _refuse_twice(ctx, opts, given)
         return super().parse_args(ctx, args)
