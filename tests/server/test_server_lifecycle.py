@@ -42,6 +42,20 @@ def own(keys: Keys, tmp_path: Path) -> Any:
         server.stop(signal.SIGKILL)
 
 
+def test_no_collection_of_cycles_walks_over_what_a_server_has_loaded(
+    own: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import atexit, gc, sys\n"
+        "atexit.register(lambda: print(gc.get_freeze_count() > len(gc.get_objects()), file=sys.stderr))\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    own.start()
+    assert Device(own).check_in()
+    _, said = own.stop()
+    assert said.splitlines()[-1] == "True"
+
+
 def test_first_start_makes_everything_and_prints_no_secret(own: Server) -> None:
     own.start()
     assert own.ready_line == (

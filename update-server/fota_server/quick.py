@@ -4,18 +4,16 @@ SQLAlchemy describes a statement and knows how each database spells it; to run i
 check-in more than the database does. Nor is a thread in between where none is needed: a range of 4 KiB asks
 the database whether this device may have it, each time anew, so that a revocation counts at once. SQLite
 answers in 0.02 ms, from the event loop: the answer stands in pages that are in memory, and in WAL mode no
-reader waits for a writer. PostgreSQL is asked by threads that each keep a connection: one way there and back.
+reader waits for a writer. PostgreSQL is asked by connections that the loop watches: one way there and back.
 """
 
 import asyncio
 import sqlite3
-import threading
 from collections import namedtuple
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Dialect, Select, Update
@@ -23,6 +21,9 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from fota_server.database import READERS, Database, sqlite_path, sqlite_url, unavailable
+
+if TYPE_CHECKING:
+    from fota_server.watched import Watched
 
 _SQLITE = sqlite.dialect(paramstyle="named")
 
@@ -108,48 +109,63 @@ class Reader(Protocol):
 def open_reader(database: Database) -> Reader:
     """Return the quickest reader of a database."""
     path = sqlite_path(database.url)
-    return _Aside(database) if path is None else _OnTheLoop(path)
+    return _Watching(database) if path is None else _OnTheLoop(path)
 
 
-class _Aside:
-    """Each thread has a connection of its own, on which a statement is prepared once and is a transaction."""
+class _Watching:
+    """Some connections that the event loop watches; a thread opens them, and nothing else."""
 
     def __init__(self, database: Database) -> None:
         self._engine = database.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._url = database.url
-        self._threads = ThreadPoolExecutor(READERS, "quick")
-        self._mine = threading.local()
-        self._all: list[Connection] = []
+        self._openers = ThreadPoolExecutor(1, "quick")
+        self._places = asyncio.Semaphore(READERS)
+        self._free: list[Watched] = []
 
     async def first(self, statement: Statement, **parameters: object) -> Any:  # noqa: ANN401 - as it was asked for
         rows = await self.rows(statement, **parameters)
         return rows[0] if rows else None
 
     async def rows(self, statement: Statement, **parameters: object) -> list[Any]:
-        job = partial(self._rows, statement, parameters)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, job)
-
-    def _rows(self, statement: Statement, parameters: dict[str, object]) -> list[Any]:
-        old: Connection | None = getattr(self._mine, "connection", None)
+        values, sizes = _spread(parameters)
+        text, constants = statement.spelled(self._engine.dialect, **sizes)
+        failures = SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error
         try:
-            if old is not None:
+            async with self._places:
                 try:
-                    return statement.rows(old, **parameters)
-                except self._engine.dialect.loaded_dbapi.Error:
-                    old.invalidate()  # it may have died while it was idle: once more, by a new one
-                    old.close()
-                    self._all.remove(old)
-                    self._mine.connection = None
-            new = self._mine.connection = self._engine.connect()
-            self._all.append(new)
-            return statement.rows(new, **parameters)
-        except (SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error) as exc:
+                    found = await self._ask(text, constants | values)
+                except (
+                    failures
+                ):  # it may have died while it was idle, and so may others: once more, by a new one
+                    self._close_all()
+                    found = await self._ask(text, constants | values)
+        except failures as exc:
             raise unavailable(exc, self._url) from exc
+        return [statement.row(*row) for row in found]
+
+    async def _ask(self, text: str, values: dict[str, object]) -> list[tuple[Any, ...]]:
+        from fota_server.watched import Watched
+
+        if self._free:
+            one = self._free.pop()
+        else:
+            connect = asyncio.get_running_loop().run_in_executor(self._openers, self._engine.connect)
+            one = Watched(await connect)
+        try:
+            found = await one.rows(text, values)
+        except BaseException:
+            one.close()
+            raise
+        self._free.append(one)
+        return found
+
+    def _close_all(self) -> None:
+        while self._free:
+            self._free.pop().close()
 
     def close(self) -> None:
-        self._threads.shutdown()
-        for connection in self._all:
-            connection.close()
+        self._openers.shutdown()
+        self._close_all()
 
 
 class _OnTheLoop:
