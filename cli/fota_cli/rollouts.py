@@ -28,7 +28,7 @@ from fota_cli.waves import (
     unhalt,
 )
 from fota_wire.errors import VerifyError
-from fota_wire.host_options import ROLLOUT, Command, Group, Whole
+from fota_wire.host_options import ROLLOUT, Command, Group, Moment, Whole
 from fota_wire.host_print import ago, date, print_result, table
 
 HALTED = "nothing is given to any device until 'fota rollout unhalt': see 'fota rollout limits'"
@@ -93,6 +93,11 @@ def start(
     "--to", "version", metavar="VERSION", help="Release to go back to; else the one confirmed before."
 )
 @click.option("--rollout", "number", type=Whole(), help="End this rollout and take back what it gave.")
+@click.option(
+    "--since",
+    type=Moment(),
+    help="End all rollouts since this time, and take back what was given: 2026-12-01T08:00, UTC.",
+)
 @order_options
 @wait_options
 @connected
@@ -102,9 +107,11 @@ def rollback(
     group: str | None,
     version: str | None,
     number: int | None,
+    since: int | None,
     **options: Any,  # noqa: ANN401 - those of `_order`
 ) -> None:
-    """Send a device, a group, or all that a rollout reached, back to an earlier release.
+    """Send a device, a group, or all that a rollout or all rollouts since a time reached, back to an earlier
+    release.
 
     Without --to each device goes back to what it had confirmed before, once: one that a rollback is under way
     for, or has brought back already, is left out. On a terminal you are asked first if it is more than one.
@@ -112,16 +119,23 @@ def rollback(
     With --rollout that rollout is cancelled, and each device that was given its release goes back to what it
     had confirmed; whom it has not reached yet hears nothing of it.
 
+    With --since all rollouts that were started since then, or have given anything since, are cancelled, and
+    each device that was given something goes back to what it had confirmed at that time, however many
+    releases lie between (with --to: to that one).
+
     Example: fota rollback --group pilots --dry-run
     """
     if number is not None:
-        if device or group or version or options["devices"]:
-            raise click.UsageError("--rollout says all of the order: no devices, no --to")
+        if device or group or version or since is not None or options["devices"]:
+            raise click.UsageError("--rollout says all of the order: no devices, no --to, no --since")
         _take_back(client, number, options)
         return
-    if not device and not group:
-        raise click.UsageError("name --device, --group or --rollout")
-    _order(client, "rollbacks", scope(device, group) | ({"to": version} if version else {}), **options)
+    if since is not None and (device or group):
+        raise click.UsageError("--since is about all devices: no --device, no --group")
+    if since is None and not device and not group:
+        raise click.UsageError("name --device, --group, --rollout or --since")
+    devices = scope(device, group) if since is None else {"since": since}
+    _order(client, "rollbacks", devices | ({"to": version} if version else {}), **options)
 
 
 def _take_back(client: OperatorClient, number: int, options: dict[str, Any]) -> None:
@@ -160,7 +174,7 @@ def _order(
     if dry_run:
         _preview(client, path, body, devices, as_json)
         return
-    if not yes and sys.stdin.isatty() and "group" in body:
+    if not yes and sys.stdin.isatty() and "device" not in body:
         expected = client.post(path, body | {"dry_run": True})
         if expected["total"] > 1:
             _tell_moves(expected, to_stderr=True)

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,10 @@ from fota_wire import campaign, check, cose, host_crypto, suit
 from fota_wire import root as roots
 from fota_wire.errors import FormatError, InputError, VerifyError
 from fota_wire.files import name_of, read_input
-from fota_wire.host_values import shown
+from fota_wire.host_values import moment, shown
 from fota_wire.root import Root
 
 _SHARE = re.compile(r"([0-9]{1,3})(?:\.([0-9]{1,2}))?%")
-_LAST = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 def new_campaign(manifest: bytes, waves: Iterable[tuple[int, int, int, str]]) -> bytes:
@@ -42,24 +40,13 @@ def read_wave(text: str) -> tuple[int, int, int, str]:
     part = int(share[1]) * 100 + int((share[2] or "").ljust(2, "0")) if share else 0
     if not 1 <= part <= campaign.WHOLE:
         raise InputError(f"--wave: {shown(words[0])} is no share of 0.01% to 100% with at most two decimals")
-    begin, end = (_time(word) for word in words[1:3])
+    begin, end = (moment(word, "--wave") for word in words[1:3])
     if end < begin:
         raise InputError(f"--wave: {shown(text)} ends before it begins")
     try:
         return begin, end, part, check.campaign_group(words[3]) if len(words) == 4 else ""
     except FormatError as exc:
         raise InputError(f"--wave: {exc}") from exc
-
-
-def _time(text: str) -> int:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as exc:
-        raise InputError(f"--wave: {shown(text)} is no time such as 2026-12-01T08:00 (UTC)") from exc
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    if not datetime.fromtimestamp(0, UTC) <= moment < _LAST:
-        raise InputError(f"--wave: {shown(text)} is before 1970 or after 9998")
-    return int(moment.timestamp())
 
 
 def read_root(path: Path | None) -> Root | None:

@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.convertors import Convertor, register_url_convertor
@@ -11,7 +12,7 @@ from starlette.responses import JSONResponse
 from fota_server.device_plane import read_body
 from fota_server.operation import of
 from fota_server.orders import InWaves
-from fota_server.plan import Scope
+from fota_server.plan import ROLLBACK, UPDATE, Scope
 from fota_server.wave_policy import parse_policy
 from fota_wire import host_json
 from fota_wire.errors import InputError
@@ -64,7 +65,7 @@ def raw_texts(value: object) -> None:
             raw_texts(item)
 
 
-def text_of(body: dict[str, Any], name: str, limit: int = MAX_TEXT) -> str | None:
+def text_of(body: Mapping[str, Any], name: str, limit: int = MAX_TEXT) -> str | None:
     """Return the text in a field, or None if it is not there.
 
     Raises:
@@ -134,16 +135,24 @@ def device_ids_of(body: dict[str, Any], name: str) -> list[str]:
     return [item.lower() for item in value]
 
 
-def scope_of(body: dict[str, Any]) -> Scope:
-    """Return the device or the group that a body names.
+def scope_of(body: Mapping[str, Any], kind: str = UPDATE) -> Scope:
+    """Return the devices that a body names: one, those of a group, or, to a rollback, ``since``: all that
+    were given something since that time, in seconds since 1970; digits in a query.
 
     Raises:
-        InputError: it names both or neither.
+        InputError: it names none, or several; or it is no such time.
     """
     device, group = text_of(body, "device"), text_of(body, "group")
-    if (device is None) == (group is None):
-        raise InputError("name either a device or a group", "json")
-    return Scope(device=device.lower() if device else None, group=group)
+    since = body.get("since") if kind == ROLLBACK else None
+    if [device, group, since].count(None) != 2:
+        also = ", or since when to take back" if kind == ROLLBACK else ""
+        raise InputError(f"name either a device or a group{also}", "json")
+    if since is None:
+        return Scope(device=device.lower() if device else None, group=group)
+    text = str(since)
+    if isinstance(since, bool) or not (text.isascii() and text.isdigit()) or len(text) > 12:
+        raise InputError("since has to be a time in seconds since 1970", "json")
+    return Scope(device=None, group=None, since=int(text))
 
 
 def waves_of(body: dict[str, Any]) -> InWaves | None:

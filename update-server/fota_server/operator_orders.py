@@ -109,13 +109,16 @@ class OrderHandlers:
         return await self._order(request, operator, UPDATE, "version")
 
     async def start_rollback(self, request: Request, operator: Operator) -> JSONResponse:
-        """POST rollbacks {"device" | "group", ? "to", ? "dry_run"}."""
+        """POST rollbacks {"device" | "group" | "since", ? "to", ? "dry_run"}.
+
+        ``since``: all that any rollout gave something since that time; those that go on are cancelled.
+        """
         return await self._order(request, operator, ROLLBACK, "to")
 
     async def _order(self, request: Request, operator: Operator, kind: str, field: str) -> JSONResponse:
         """201: planned; 202: it has its number, and devices are still being planned."""
         body = await read_json(request)
-        version, scope, root = text_of(body, field), scope_of(body), self._trust.current
+        version, scope, root = text_of(body, field), scope_of(body, kind), self._trust.current
         await self._database.read(scopes.require, operator, scope)
         waves = waves_of(body)
         if version is None and kind == UPDATE:
@@ -126,7 +129,7 @@ class OrderHandlers:
         weight = await require_one_is_enough(self._database, operator, order, version, root)
         shown = await orders.place(self._database, order, version, root, operator.name, weight)
         planning = shown["state"] == RolloutState.PLANNING
-        if planning or waves:
+        if planning or waves or scope.since is not None:  # what it ended is still to be closed
             self._planner.wake()
         return JSONResponse(shown, 202 if planning else 201)
 
@@ -140,14 +143,14 @@ class OrderHandlers:
         return seen | {"second_person": second.why(connection, order, second.weigh(connection, order, root))}
 
     async def preview_devices(self, request: Request, _operator: Operator) -> JSONResponse:
-        """GET preview?kind&version&device|group&policy&seed&after&limit: device by device."""
+        """GET preview?kind&version&device|group|since&policy&seed&after&limit: device by device."""
         limit, kind = limit_of(request), query_text(request, "kind")
         if kind not in (UPDATE, ROLLBACK):
             raise InputError(f"kind has to be {UPDATE} or {ROLLBACK}", "query")
         version = query_text(request, "version")
         if version is None and kind == UPDATE:
             raise InputError("version is missing", "query")
-        scope, waves = scope_of(dict(request.query_params)), waves_asked(request)
+        scope, waves = scope_of(dict(request.query_params), kind), waves_asked(request)
         order = await self._database.read(orders.order_for, kind, version, scope, waves)
         rows = await self._database.read(
             orders.preview_devices, order, self._trust.current, after_of(request), limit

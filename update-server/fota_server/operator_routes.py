@@ -17,7 +17,7 @@ from fota_server.operator_server import ServerHandlers
 from fota_server.operator_webhooks import WebhookHandlers
 from fota_server.tokens import ADMINISTER, OPERATE, PUBLISH, SEE, SEE_RELEASES
 
-_TEXT, _NUMBER, _FLAG = shape.TEXT, shape.NUMBER, shape.FLAG
+_TEXT, _NUMBER, _FLAG, _TIME = shape.TEXT, shape.NUMBER, shape.FLAG, shape.MOMENT
 _LIMIT: Schema = {"type": "integer", "minimum": 1}
 _PAGE: dict[str, Schema] = {"after": _TEXT, "limit": _LIMIT}
 _BY_NUMBER: dict[str, Schema] = {"after": _NUMBER, "limit": _LIMIT}
@@ -368,7 +368,7 @@ OPERATIONS: tuple[Operation, ...] = (
         OPERATE,
         _O.start_rollback,
         shape.ORDERED,
-        body={**_ORDER, "to": _TEXT},
+        body={**_ORDER, "to": _TEXT, "since": _TIME},
         statuses=_PLANNED,
     ),
     Operation(
@@ -383,6 +383,7 @@ OPERATIONS: tuple[Operation, ...] = (
             "version": _TEXT,
             "device": _TEXT,
             "group": _TEXT,
+            "since": _TIME,
             "policy": {"type": "string", "description": "JSON"},
             "digest": _TEXT,
             "seed": _TEXT,

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, case, func, insert, literal, select, update
+from sqlalchemy import BigInteger, Connection, case, exists, func, insert, literal, or_, select, update
 
 from fota_server import dynamic, lab, schema, second, second_policy, wave_work
 from fota_server.campaigns import bounds
@@ -80,6 +80,12 @@ def _require_scope(connection: Connection, scope: Scope) -> None:
             raise InputError(f"no rollout {scope.rollout}: see 'fota rollout list'", "unknown-rollout")
         if not found:
             raise VerifyError(f"rollout {scope.rollout} was given to no device yet: cancel it", "refused")
+        return
+    if scope.since is not None:
+        if not found:
+            raise VerifyError(
+                "no device was given anything since then: there is nothing to take back", "refused"
+            )
         return
     if scope.device and not found:
         raise InputError(f"no device {scope.device}: see 'fota device list'", "unknown-device")
@@ -207,6 +213,8 @@ def place_now(
     for other in waiting:
         if (other.kind, other.scope, other.release_id) == (order.kind, str(order.scope), order.release_id):
             raise VerifyError(f"rollout {other.id} is the same, and still being planned", "planning")
+    if order.scope.since is not None:
+        _end_since(connection, order.scope.since, actor)
     row = {
         "kind": order.kind,
         "scope": str(order.scope),
@@ -409,14 +417,28 @@ def take_back(
     scope = order.scope
     query = select(_rollouts.c.state).where(_rollouts.c.id == rollout_id)
     if connection.execute(query).scalar_one() in OPEN:
-        change = {"state": RolloutState.CANCELLING, "paused": False}
-        connection.execute(update(_rollouts).where(_rollouts.c.id == rollout_id).values(**change))
-        record_audit(connection, actor, "rollout.cancel", str(rollout_id))
+        _end(connection, rollout_id, actor)
     new = {"kind": ROLLBACK, "scope": str(scope), "state": RolloutState.PLANNING, "paused": False}
     stored = insert(_rollouts).values(**new, created_at=now(), created_by=actor)
     number = int(connection.execute(stored).inserted_primary_key[0])  # type: ignore[index]
     record_audit(connection, actor, f"rollout.{ROLLBACK}", str(scope), rollout=number)
     return number
+
+
+def _end_since(connection: Connection, since: int, actor: str) -> None:
+    """Cancel what was ordered, or given to anybody, since then, and goes on: it would give it again."""
+    given = exists().where(_targets.c.rollout_id == _rollouts.c.id, _targets.c.given_at >= since)
+    query = select(_rollouts.c.id).where(
+        _rollouts.c.kind == UPDATE, _rollouts.c.state.in_(OPEN), or_(_rollouts.c.created_at >= since, given)
+    )
+    for number in connection.execute(query.order_by(_rollouts.c.id)).scalars().all():
+        _end(connection, number, actor)
+
+
+def _end(connection: Connection, rollout_id: int, actor: str) -> None:
+    change = {"state": RolloutState.CANCELLING, "paused": False}
+    connection.execute(update(_rollouts).where(_rollouts.c.id == rollout_id).values(**change))
+    record_audit(connection, actor, "rollout.cancel", str(rollout_id))
 
 
 def _page_end(connection: Connection, scope: Scope, after: str | None, size: int) -> str | None:

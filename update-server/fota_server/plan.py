@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import (
     ColumnElement,
-    ScalarSelect,
     Select,
     String,
     and_,
     case,
     cast,
     exists,
+    false,
     func,
     literal,
     not_,
@@ -39,14 +39,21 @@ _confirmed, _members = schema.confirmations, schema.members
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """Which devices an operator means: one of the three is set. ``rollout``: those that were given it."""
+    """Which devices an operator means: one of the four is set. ``rollout``: those that were given it.
+    ``since``: those that any rollout gave something at or after that time, in seconds since 1970.
+    """
 
     device: str | None
     group: str | None
     rollout: int | None = None
+    since: int | None = None
 
     def __str__(self) -> str:
-        """Return the form that the database holds, ``group:NAME``, ``device:ID`` or ``rollout:NUMBER``."""
+        """Return the form that the database holds, ``group:NAME``, ``device:ID``, ``rollout:NUMBER`` or
+        ``since:SECONDS``.
+        """
+        if self.since is not None:
+            return f"since:{self.since}"
         if self.rollout is not None:
             return f"rollout:{self.rollout}"
         return f"device:{self.device}" if self.device else f"group:{self.group}"
@@ -55,9 +62,9 @@ class Scope:
     def parse(cls, text: str) -> "Scope":
         """Return what ``str`` made ``text`` of."""
         kind, _, name = text.partition(":")
-        rollout = int(name) if kind == "rollout" else None
+        rollout, since = (int(name) if kind == word else None for word in ("rollout", "since"))
         device, group = (name if kind == word else None for word in ("device", "group"))
-        return cls(device=device, group=group, rollout=rollout)
+        return cls(device=device, group=group, rollout=rollout, since=since)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +86,12 @@ class Order:
 
 def members(scope: Scope, after: str | None = None, last: str | None = None) -> Select[str]:
     """Return the query of the device ids of a scope in order, of those above ``after`` up to ``last``."""
-    if scope.rollout is not None:
+    if scope.since is not None:
+        ids = _devices.c.id
+        got = _targets.join(_rollouts, _rollouts.c.id == _targets.c.rollout_id)
+        mine = _targets.c.device_id == ids, _targets.c.given_at >= scope.since, _rollouts.c.kind == UPDATE
+        query = select(ids).where(exists().select_from(got).where(*mine).correlate(_devices))
+    elif scope.rollout is not None:
         ids = _targets.c.device_id
         given = _targets.c.given_at.is_not(None)
         query = select(ids).where(_targets.c.rollout_id == scope.rollout, given)
@@ -133,32 +145,61 @@ def planned(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _WayBack:
-    """From what a device goes back: the release ``release_id``, a row of ``held``; that it has confirmed
-    ``image_hash``, unless it is ``unfinished``: then it has not confirmed what it shall leave.
+    """From what a device goes back: the release ``release_id``, a row of ``held``. ``unfinished``: it has not
+    confirmed what it shall leave. ``proved``, ``told``: which rows of ``confirmations`` and ``said`` are of
+    the time before it.
     """
 
     held: NamedFromClause
     release_id: ColumnElement[int]
-    image_hash: ColumnElement[str]
     unfinished: ColumnElement[bool]
+    proved: ColumnElement[bool]
+    told: ColumnElement[bool]
 
 
 def _way_back(scope: Scope) -> _WayBack:
-    """Of a rollout: from the release that it gave, whatever came after. Else from what a device has."""
+    """Of a rollout: from the release that it gave, whatever came after; since a time: to what was then. Else
+    from what a device has.
+    """
     held = _releases.alias("held")
-    if scope.rollout is None:
-        unfinished = and_(_rollouts.c.kind == UPDATE, held.c.image_hash != _devices.c.confirmed_hash)
+    if scope.since is not None:
         return _WayBack(
             held=held,
             release_id=_targets.c.release_id,
-            image_hash=_devices.c.confirmed_hash,
-            unfinished=unfinished,
+            unfinished=false(),
+            proved=_confirmed.c.at < scope.since,
+            told=schema.said.c.at < scope.since,
         )
-    given, ever = _targets.alias("given"), _confirmed.alias("ever")
-    mine = given.c.rollout_id == scope.rollout, given.c.device_id == _devices.c.id
-    release = select(given.c.release_id).where(*mine).correlate(_devices).scalar_subquery()
-    taken = exists().where(ever.c.device_id == _devices.c.id, ever.c.image_hash == held.c.image_hash)
-    return _WayBack(held=held, release_id=release, image_hash=held.c.image_hash, unfinished=not_(taken))
+    if scope.rollout is None:
+        release: ColumnElement[int] = _targets.c.release_id
+        image: ColumnElement[str] = _devices.c.confirmed_hash
+        unfinished: ColumnElement[bool] = and_(
+            _rollouts.c.kind == UPDATE, held.c.image_hash != _devices.c.confirmed_hash
+        )
+    else:
+        given, ever = _targets.alias("given"), _confirmed.alias("ever")
+        mine = given.c.rollout_id == scope.rollout, given.c.device_id == _devices.c.id
+        release = select(given.c.release_id).where(*mine).correlate(_devices).scalar_subquery()
+        image = held.c.image_hash
+        unfinished = not_(
+            exists().where(ever.c.device_id == _devices.c.id, ever.c.image_hash == held.c.image_hash)
+        )
+    first = _confirmed.alias("first")
+    confirmed = (
+        select(func.min(first.c.id))
+        .where(first.c.device_id == _devices.c.id, first.c.image_hash == image)
+        .correlate(_devices, held)
+    )
+    word = schema.said.alias("first_word")
+    said = select(func.min(word.c.id)).where(word.c.device_id == _devices.c.id, word.c.release_id == release)
+    begun = said.correlate(_devices, _targets).scalar_subquery()
+    return _WayBack(
+        held=held,
+        release_id=release,
+        unfinished=unfinished,
+        proved=_confirmed.c.id < confirmed.scalar_subquery(),
+        told=or_(begun.is_(None), schema.said.c.id < begun),
+    )
 
 
 def _release_before(back: _WayBack) -> ColumnElement[int]:
@@ -166,7 +207,8 @@ def _release_before(back: _WayBack) -> ColumnElement[int]:
 
     One that has not confirmed what it shall leave: to what it confirmed last. Any other: to the last
     published release that it had confirmed before it confirmed that for the first time, so that going back,
-    however often, never leads forward again.
+    however often, never leads forward again; or before the time that is meant. One that proves nothing: the
+    same by its own words.
     """
     last = (
         select(_releases.c.id)
@@ -177,42 +219,19 @@ def _release_before(back: _WayBack) -> ColumnElement[int]:
     before = (
         select(_releases.c.id)
         .select_from(_confirmed.join(_releases, _releases.c.image_hash == _confirmed.c.image_hash))
-        .where(_confirmed.c.device_id == _devices.c.id, _confirmed.c.id < _first_confirmed(back))
+        .where(_confirmed.c.device_id == _devices.c.id, back.proved)
         .order_by(_confirmed.c.id.desc(), _releases.c.sequence.desc())
         .limit(1)
     )
-    proved = case((back.unfinished, last.scalar_subquery()), else_=before.scalar_subquery())
-    return func.coalesce(proved, _said_before(back))
-
-
-def _said_before(back: _WayBack) -> ScalarSelect[int]:
-    """Return the same of a device that proves nothing, by its own words: what it said last, before it said
-    what it shall leave for the first time, if it ever did.
-    """
-    word, first = schema.said, schema.said.alias("first_word")
-    since = select(func.min(first.c.id)).where(
-        first.c.device_id == _devices.c.id, first.c.release_id == back.release_id
-    )
-    begun = since.correlate(_devices, _targets).scalar_subquery()
-    return (
-        select(word.c.release_id)
-        .where(word.c.device_id == _devices.c.id, or_(begun.is_(None), word.c.id < begun))
-        .order_by(word.c.id.desc())
+    said = (
+        select(schema.said.c.release_id)
+        .where(schema.said.c.device_id == _devices.c.id, back.told)
+        .order_by(schema.said.c.id.desc())
         .limit(1)
         .correlate(_devices, _targets)
-        .scalar_subquery()
     )
-
-
-def _first_confirmed(back: _WayBack) -> ScalarSelect[int]:
-    """Return the row of ``confirmations`` in which a device first confirmed what it shall leave."""
-    table = _confirmed.alias("first")
-    return (
-        select(func.min(table.c.id))
-        .where(table.c.device_id == _devices.c.id, table.c.image_hash == back.image_hash)
-        .correlate(_devices, back.held)
-        .scalar_subquery()
-    )
+    proved = case((back.unfinished, last.scalar_subquery()), else_=before.scalar_subquery())
+    return func.coalesce(proved, said.scalar_subquery())
 
 
 def _reason(order: Order, goal: NamedFromClause, limits: Bounds, back: _WayBack) -> ColumnElement[str | None]:
@@ -269,8 +288,15 @@ def _reasons_to_stay(
     """Return why a device cannot go back to where it was, beside all that holds for a named release, too."""
     went = _rollouts.c.kind == ROLLBACK
     number = literal("rollback ") + cast(_rollouts.c.id, String)
-    further = "" if order.scope.rollout is not None else ": name the version with --to to go back further"
+    of_many = order.scope.rollout is not None or order.scope.since is not None
+    further = "" if of_many else ": name the version with --to to go back further"
     nothing: list[tuple[ColumnElement[bool], ColumnElement[str] | str]] = []
+    if order.scope.since is not None:
+        has = and_(_targets.c.release_id == goal.c.id, _targets.c.state.in_(HELD))
+        nothing.append(
+            (and_(has, not_(went)), literal("rollout ") + cast(_rollouts.c.id, String) + " has it there")
+        )
+        went = and_(went, has)
     if order.scope.rollout is not None:
         moved_on = and_(_targets.c.rollout_id != order.scope.rollout, _targets.c.state.in_(HELD), not_(went))
         nothing.append((moved_on, literal("rollout ") + cast(_rollouts.c.id, String) + " has it by now"))
@@ -279,8 +305,7 @@ def _reasons_to_stay(
     unknown = literal("it runs an image that is not published, ") + func.substr(
         _devices.c.confirmed_hash, 1, 16
     )
-    earlier = _confirmed.alias("earlier")
-    unpublished = exists().where(earlier.c.device_id == _devices.c.id, earlier.c.id < _first_confirmed(back))
+    unpublished = exists().where(_confirmed.c.device_id == _devices.c.id, back.proved)
     return [
         *nothing,
         (

@@ -70,6 +70,8 @@ def require(connection: Connection, operator: Operator, scope: Scope) -> None:
     """
     if operator.groups is None or _is_inside(connection, operator.groups, scope):
         return
+    if scope.since is not None:
+        raise _out(operator, "this is about the whole fleet")
     raise _out(operator, f"{scope} is not in {'its groups' if len(operator.groups) > 1 else 'its group'}")
 
 
@@ -87,6 +89,8 @@ def require_inside(connection: Connection, operator: Operator, scope: Scope | No
 
 
 def _is_inside(connection: Connection, groups: frozenset[str], scope: Scope) -> bool:
+    if scope.since is not None:
+        return False
     if scope.group is not None:
         return scope.group in groups
     if scope.rollout is not None:

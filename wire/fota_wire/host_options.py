@@ -14,7 +14,7 @@ from fota_wire import host_kinds as kinds
 from fota_wire.errors import InputError
 from fota_wire.files import STREAM, stream_of
 from fota_wire.host_chips import CHIPS
-from fota_wire.host_values import device_id, one_of, seconds, shown, uuid_bytes, whole
+from fota_wire.host_values import device_id, moment, one_of, seconds, shown, uuid_bytes, whole
 
 
 def label_of(param: click.Parameter | None) -> str:
@@ -101,6 +101,16 @@ class Seconds(click.ParamType[float]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401
         """Return the number."""
         return seconds(str(value), label_of(param), self._low)
+
+
+class Moment(click.ParamType[int]):
+    """A time such as 2026-12-01T08:00, in seconds since 1970; UTC if no offset is said."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401
+        """Return the seconds."""
+        return moment(str(value), label_of(param))
 
 
 class OneOf(click.Choice[str]):

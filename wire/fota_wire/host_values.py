@@ -6,6 +6,7 @@ A value that is not usable is an `InputError` (exit code 3), whoever finds it; o
 
 import re
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 from fota_wire.errors import InputError
 
@@ -40,6 +41,7 @@ def _folded(text: str) -> str:
 
 
 _DIGITS = re.compile(r"-?[0-9]{1,30}|0[xX][0-9a-fA-F]{1,16}")
+_LAST = datetime(9999, 1, 1, tzinfo=UTC)
 _DECIMAL = re.compile(r"-?[0-9]{1,30}(\.[0-9]{0,30})?")
 _DEVICE_ID = re.compile("[0-9a-fA-F]{18}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-?)[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{12}")
@@ -70,6 +72,20 @@ def seconds(text: str, what: str, low: float = 0, high: float = 1e9) -> float:
     if number is None or not low <= number <= high:
         raise InputError(f"{what}: {shown(text)} is not a number of seconds, {low:g} to {high:.0f}")
     return number
+
+
+def moment(text: str, what: str) -> int:
+    """Return a time such as 2026-12-01T08:00 in seconds since 1970; UTC if no offset is said. InputError as
+    `whole`.
+    """
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError as exc:
+        raise InputError(f"{what}: {shown(text)} is no time such as 2026-12-01T08:00 (UTC)") from exc
+    read = read if read.tzinfo else read.replace(tzinfo=UTC)
+    if not datetime.fromtimestamp(0, UTC) <= read < _LAST:
+        raise InputError(f"{what}: {shown(text)} is before 1970 or after 9998")
+    return int(read.timestamp())
 
 
 def device_id(text: str, what: str) -> str:
