@@ -19,6 +19,7 @@ import sys
 import tempfile
 import urllib.parse
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class Run:
     """One run: a world, its devices, and the faults that are still to come."""
 
     def __init__(
-        self, folder: Path, kind: str, seed: int, devices: int, faults: int, only: str | None = None
+        self, folder: Path, kind: str, seed: int, devices: int, faults: int, only: Sequence[str] = ()
     ) -> None:
         self.chance = random.Random(seed)
         self.line = f"campaign_fleet.py --kind {kind} --seed {seed} --devices {devices} --faults {faults}"
@@ -63,8 +64,8 @@ class Run:
         self.old = build_release(keys, "1.0.0", 1, 1)
         self.new = build_release(keys, "1.1.0", 2, 2)
         self.devices = [FaultDevice(keys, number, "good", self.old) for number in range(devices)]
-        names = [only] if only else sorted(self.world.faults)
-        self.line += f" --only {only}" if only else ""
+        names = sorted(only or self.world.faults)
+        self.line += f" --only {' '.join(only)}" if only else ""
         self.faults = [
             name for _ in range(faults // len(names) + 1) for name in self.chance.sample(names, len(names))
         ]
@@ -162,6 +163,7 @@ class Run:
             await asyncio.to_thread(self.world.make_group)
             return restore
 
+        self.witness.may_halt = name == "opposite_halts"
         striking = asyncio.create_task(strike())
         await self.round()
         self.now.set()
@@ -173,6 +175,7 @@ class Run:
                 await self.round()
                 await asyncio.sleep(REST_S)
         await asyncio.to_thread(restore)
+        self.witness.may_halt = False
         self.done.append(name)
 
     async def halted_round(self) -> None:
@@ -186,6 +189,13 @@ class Run:
 
     async def run(self) -> None:
         """Run to the rollout's end, with all faults before it, and look at what is left."""
+        try:
+            await self.go()
+        finally:
+            for server in self.world.servers:
+                server.front.forget()
+
+    async def go(self) -> None:
         await self.begin()
         left, still, before = list(self.faults), 0, None
         while still < STILL:
@@ -221,7 +231,7 @@ class Run:
         return [*self.witness.found, *self.world.found]
 
 
-def run(folder: Path, kind: str, seed: int, devices: int, faults: int, only: str | None = None) -> Run:
+def run(folder: Path, kind: str, seed: int, devices: int, faults: int, only: Sequence[str] = ()) -> Run:
     """Do one run, and end all that it started."""
     made = Run(folder, kind, seed, devices, faults, only)
     try:
@@ -245,7 +255,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--devices", type=int)
     parser.add_argument("--faults", type=int)
-    parser.add_argument("--only", help="one kind of fault")
+    parser.add_argument("--only", nargs="+", default=(), help="these kinds of fault alone")
     args = parser.parse_args()
     found: dict[str, Any] = {}
     bad = 0

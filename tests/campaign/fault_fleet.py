@@ -58,14 +58,21 @@ class Front:
         async with self.room:
             try:
                 reader, writer = line = await self.line(device)
+            except OSError as exc:
+                raise Cut(str(exc)) from exc
+            good = False
+            try:
                 writer.write(head + self.who(device) + b"\r\n" + body)
                 said = await reader.readuntil(b"\r\n\r\n")
                 size = int(said.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
                 answer = await reader.readexactly(size)
+                good = said.startswith(b"HTTP/1.1 200 ")
             except (OSError, asyncio.IncompleteReadError, IndexError) as exc:
                 raise Cut(str(exc)) from exc
-            if not said.startswith(b"HTTP/1.1 200 "):
-                writer.close()
+            finally:
+                if not good:
+                    writer.close()
+            if not good:
                 raise Cut(f"{said[:40]!r} {checkin.parse_error(answer)}")
             self.keep(line)
             return answer
@@ -198,7 +205,8 @@ class FaultWitness:
     def __init__(self, wave_of: dict[str, int], sizes: dict[int, int], budget: int) -> None:
         self.wave_of, self.sizes, self.budget = wave_of, sizes, budget
         self.found: list[str] = []
-        self.halted = False
+        self.halted = False  # everybody says so
+        self.may_halt = False  # somebody may have halted all, for a moment or longer
         self.on_trial: set[str] = set()
         self.most = 0
         self.given: set[str] = set()
@@ -215,8 +223,11 @@ class FaultWitness:
                     self.found.append(f"{device.id} was given it, and no wave has it")
             if device.saying is None:
                 self.on_trial.add(device.id)
-        elif device.given and device.saying is None and (device.wanted or device.heard):
-            # None without a report that was taken is no order (SPEC 5.5); with one it takes the order back.
+        elif (
+            device.given and device.saying is None and (device.wanted or (device.heard and not self.may_halt))
+        ):
+            # None without a report that was taken is no order, nor while all is halted (SPEC 5.5); else it
+            # takes the order back.
             then = device.wanted.hex() if device.wanted else "nothing"
             self.found.append(f"{device.id}, {device.state}, was told to take it, and then {then}")
         self.count()

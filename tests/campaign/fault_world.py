@@ -391,7 +391,7 @@ class World:
 
         def restore() -> None:
             done = (
-                fota("server", "check", "--data", str(data)) if old.start() and old.stop()[0] == 0 else None
+                fota("server", "doctor", "--data", str(data)) if old.start() and old.stop()[0] == 0 else None
             )
             if done is None or done.returncode != 0:
                 self.says(f"a migration that was killed left {data}: {done and done.stderr}")
@@ -412,9 +412,9 @@ class World:
             for built in self.published:
                 if versions.count(built.version) != 1:
                     self.says(f"release {built.version} is there {versions.count(built.version)} times")
-            done = fota("server", "check", "--data", str(server.data), env=CREDENTIALS)
+            done = fota("server", "doctor", "--data", str(server.data), env=CREDENTIALS)
             if done.returncode != 0:
-                self.says(f"check: {done.stderr}")
+                self.says(f"doctor: {done.stderr}")
             if "Traceback" in server.log.read_text():
                 self.says(f"{server.log} has a traceback")
 

@@ -24,6 +24,9 @@ def test_witness_sees_what_must_not_be(tmp_path: Path) -> None:
     assert told(one, new.manifest_digest) == []
     assert "and then" in told(one, other.manifest_digest)[0]
     assert "and then nothing" in told(one, None)[0]
+    witness.may_halt = True  # SPEC 5.5: nothing is named while a rollout stands still
+    assert [told(one, None), len(told(one, other.manifest_digest))] == [[], 1]
+    witness.may_halt = False
     assert "2 devices on trial, 1 may be" in told(two, new.manifest_digest)[0]
     witness.says(two)
     witness.halted = True
