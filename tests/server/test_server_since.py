@@ -27,8 +27,8 @@ def own(keys: Keys, releases: dict[str, Built], tmp_path: Path) -> Any:
 
 def next_second() -> int:
     """Return a time that all before is before, and all after is not."""
-    now = int(time.time())
-    return until(lambda: int(time.time()) if time.time() >= now + 1 else 0, "the next second")
+    time.sleep(1)
+    return int(time.time())
 
 
 def at(server: Server, built: Built) -> Device:
@@ -98,11 +98,10 @@ def test_each_goes_to_what_it_had_confirmed_at_that_time(own: Server, releases: 
     assert (wanted(own, unmoved), wanted(own, newcomer)) == (None, "1.2.0")
     (row,) = own.rows("SELECT scope, release_id FROM rollouts WHERE id = ?", answer["id"])
     assert row == {"scope": f"since:{since}", "release_id": None}
-    said = own.rows("SELECT action, subject FROM audit ORDER BY id DESC LIMIT 2")
-    assert [(one["action"], one["subject"]) for one in said] == [
-        ("rollout.rollback", f"since:{since}"),
-        ("rollout.cancel", str(open_one)),
-    ]
+    said = own.rows(
+        "SELECT subject FROM audit WHERE action IN ('rollout.cancel', 'rollout.rollback') ORDER BY id"
+    )
+    assert [one["subject"] for one in said] == [str(open_one), f"since:{since}"]
     for device, built in ((early, second), (late, first)):
         device.take(built, state="confirmed")
         device.check_in()
@@ -110,8 +109,7 @@ def test_each_goes_to_what_it_had_confirmed_at_that_time(own: Server, releases: 
     assert (status, again["error"]["code"]) == (409, "refused"), again
     seen = back(own, since, dry_run=True)[1]
     assert {row["reason"].split(": ")[0]: row["devices"] for row in seen["left_out"]} == {
-        f"rollback {answer['id']} brought it back already": 2,
-        f"rollback {answer['id']} is under way for it": 1,
+        f"rollback {answer['id']} brought it back already": 3,
         "the device has confirmed no earlier release": 1,
     }
 
