@@ -98,6 +98,7 @@ def start(
     type=Moment(),
     help="End all rollouts since this time, and take back what was given: 2026-12-01T08:00, UTC.",
 )
+@policy_options
 @order_options
 @wait_options
 @connected
@@ -108,7 +109,7 @@ def rollback(
     version: str | None,
     number: int | None,
     since: int | None,
-    **options: Any,  # noqa: ANN401 - those of `_order`
+    **options: Any,  # noqa: ANN401 - those of `policy_of`, and those of `_order`
 ) -> None:
     """Send a device, a group, or all that a rollout or all rollouts since a time reached, back to an earlier
     release.
@@ -123,11 +124,14 @@ def rollback(
     each device that was given something goes back to what it had confirmed at that time, however many
     releases lie between (with --to: to that one).
 
+    It goes at once, or in waves as a rollout does; --rollout always at once.
+
     Example: fota rollback --group pilots --dry-run
     """
+    policy = policy_of(**{name: options.pop(name) for name in POLICY})
     if number is not None:
-        if device or group or version or since is not None or options["devices"]:
-            raise click.UsageError("--rollout says all of the order: no devices, no --to, no --since")
+        if device or group or version or since is not None or policy or options["devices"]:
+            raise click.UsageError("--rollout says all of the order: no devices, no --to, --since or waves")
         _take_back(client, number, options)
         return
     if since is not None and (device or group):
@@ -135,7 +139,9 @@ def rollback(
     if since is None and not device and not group:
         raise click.UsageError("name --device, --group, --rollout or --since")
     devices = scope(device, group) if since is None else {"since": since}
-    _order(client, "rollbacks", devices | ({"to": version} if version else {}), **options)
+    more = {"to": version, "policy": policy}
+    body = devices | {name: value for name, value in more.items() if value}
+    _order(client, "rollbacks", body, **options)
 
 
 def _take_back(client: OperatorClient, number: int, options: dict[str, Any]) -> None:

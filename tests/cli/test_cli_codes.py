@@ -63,6 +63,7 @@ LINKED = f"{SIGN} {MODEL} --linked-for 0x08004200"
          "Option '--device' requires an argument (see 'fota rollout start --help')"),
         ("rollback --server https://h", 2, "name --device, --group, --rollout or --since"),
         ("rollback --since noon --server https://h", 3, "--since: 'noon' is no time such as 2026-"),
+        ("rollback --rollout 1 --waves 1,rest --server https://h", 2, "no --to, --since or waves"),
         ("rollback --since 2026-12-01 --group g --server https://h", 2, "--since is about all devices"),
         ("rollout show 9223372036854775808 --server https://h", 3, "'9223372036854775808' is too large"),
         ("audit verify none.jsonl", 3, "none.jsonl: No such file"),

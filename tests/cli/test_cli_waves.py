@@ -165,6 +165,17 @@ def test_waves_that_cannot_be_are_one_line(
     assert "Traceback" not in done.stderr
 
 
+def test_rollback_in_waves_is_told_with_its_plan(
+    cli: Run, server: Server, releases: dict[str, Built], group: list[Device]
+) -> None:
+    done = cli("rollback", "--group", NAME, "--to", "1.0.0", "--waves", "1,rest", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    told = [line.split()[:3] for line in done.stdout.splitlines() if line[:1].isdigit()][:2]
+    assert (told[0], told[1][:2]) == (["1", "1", "1"], ["2", "rest"])
+    assert int(told[1][2]) >= 1
+    assert server.rows("SELECT * FROM rollouts WHERE kind = 'rollback' AND policy IS NOT NULL") == []
+
+
 def test_file_that_is_no_plan_is_not_started(cli: Run, tmp_path: Path) -> None:
     for text in (
         "[]",

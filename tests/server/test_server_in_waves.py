@@ -2,6 +2,7 @@
 
 import secrets
 import signal
+import time
 from typing import Any
 
 import pytest
@@ -107,6 +108,46 @@ def test_next_wave_opens_when_the_one_before_has_confirmed(
         "SELECT action, detail FROM audit WHERE subject = ? AND action = 'rollout.wave'", str(number)
     )
     assert len(rows) == 9, "each of three was opened, soaked and passed"
+
+
+@pytest.mark.parametrize("by", ["group", "since"])
+def test_rollback_goes_in_waves_each_device_to_its_own_and_a_wave_that_fails_pauses_it(
+    server: Server, releases: dict[str, Built], by: str
+) -> None:
+    old, new, newer = releases.values()
+    group, devices = fleet(server, releases, 4)
+    time.sleep(1)
+    since = int(time.time())
+    ids = [device.id for device in devices[:2]]
+    half = "h-" + secrets.token_hex(4)
+    assert server.api("POST", "groups", {"name": half})[0] == 201
+    assert server.api("POST", f"groups/{half}/devices", {"devices": ids})[0] == 200
+    orders = [(new, group, devices), (newer, half, devices[:2])]
+    for built, name, those in orders:
+        assert server.api("POST", "rollouts", {"version": built.version, "group": name})[0] == 201
+        end(given(server, those, built), built)
+    goal = {device: new if device in devices[:2] else old for device in devices}
+    scope: dict[str, Any] = {"group": group}
+    if by == "since":
+        goal, scope = dict.fromkeys(devices, old), {"since": since}
+    order = {**scope, "policy": {"waves": ["1", "rest"], "soak_s": 0}}
+    status, seen = server.api("POST", "rollbacks", {**order, "dry_run": True})
+    assert (status, [wave["devices"] for wave in seen["waves"]]) == (200, [1, 3]), seen
+    status, answer = server.api("POST", "rollbacks", order)
+    assert status in (201, 202), answer
+    number = int(answer["id"])
+    until(lambda: phases(server, number)[0] == "open")
+    first = [device for device in devices if device.check_in().wanted == goal[device].manifest_digest]
+    assert len(first) == 1
+    end(first, goal[first[0]])
+    until(lambda: phases(server, number)[1] == "open")
+    left = [device for device in devices if device not in first]
+    assert all(device.check_in().wanted == goal[device].manifest_digest for device in left)
+    runs = newer if left[0] in devices[:2] else new
+    fall_back(left[0], runs, goal[left[0]])
+    until(lambda: show(server, number)["held"] is not None)
+    assert show(server, number)["status"] == "paused"
+    assert server.api("POST", f"rollouts/{number}/cancel")[0] in (200, 202)
 
 
 def test_wave_that_fails_pauses_the_rollout_and_one_command_takes_it_back(
