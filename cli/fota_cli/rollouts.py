@@ -138,9 +138,9 @@ def rollback(
         raise click.UsageError("--since is about all devices: no --device, no --group")
     if since is None and not device and not group:
         raise click.UsageError("name --device, --group, --rollout or --since")
-    devices = scope(device, group) if since is None else {"since": since}
-    more = {"to": version, "policy": policy}
-    body = devices | {name: value for name, value in more.items() if value}
+    said: dict[str, object] = {"since": since, "to": version, "policy": policy}
+    devices = scope(device, group) if since is None else {}
+    body = devices | {name: value for name, value in said.items() if value is not None}
     _order(client, "rollbacks", body, **options)
 
 
