@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import resource
 import signal
 import socket
@@ -42,15 +43,12 @@ def own(keys: Keys, tmp_path: Path) -> Any:
         server.stop(signal.SIGKILL)
 
 
-def test_no_collection_of_cycles_walks_over_what_a_server_has_loaded(
-    own: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_collection_of_cycles_walks_over_what_a_server_has_loaded(own: Server, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import atexit, gc, sys\n"
         "atexit.register(lambda: print(gc.get_freeze_count() > len(gc.get_objects()), file=sys.stderr))\n"
     )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    own.start()
+    own.start(env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert Device(own).check_in()
     _, said = own.stop()
     assert said.splitlines()[-1] == "True"

@@ -247,7 +247,7 @@ def test_root_signed_by_a_key_of_another_role_refused(root_file, refused, key_di
 def test_root_with_threshold_above_its_keys_refused(root_file, tmp_path):
     result = root_file(more=("--release-threshold", 4))
     assert result.returncode == 3
-    assert "threshold of release" in result.stderr
+    assert "--release-threshold: 4 have to sign, and there are 3 of role release" in result.stderr
     assert not (tmp_path / "root.cbor").exists()
 
 
