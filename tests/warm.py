@@ -6,6 +6,7 @@ own variables) and what has to be done in the child before that (``preexec_fn``)
 """
 
 import array
+import atexit
 import contextlib
 import gc
 import importlib
@@ -38,6 +39,7 @@ class Mother:
 
     def __init__(self) -> None:
         self._line, theirs = socket.socketpair()
+        atexit.register(self._line.close)
         with theirs:
             end = theirs.fileno()
             words = [sys.executable, __file__, str(end)]
