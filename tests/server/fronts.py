@@ -57,6 +57,7 @@ class Nginx:
             ("/var/log/nginx/error.log", str(self.log)),
             ("unix:/run/fota/front.sock", f"unix:{front}"),
             ("listen 8443 ssl backlog=2048;", f"listen 127.0.0.1:{self.port} ssl backlog=2048 sndbuf=16k;"),
+            ("listen [::]:8443 ssl backlog=2048;  # not where the kernel has no IPv6\n", ""),
             ("/etc/nginx/fota/server.crt", f"{keys.folder}/server.crt"),
             ("/etc/nginx/fota/server.pem", f"{keys.folder}/server.pem"),
             ("/etc/nginx/fota/device-ca.crt", f"{keys.folder}/device-ca.crt"),

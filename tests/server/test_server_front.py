@@ -157,6 +157,15 @@ def test_nobody_but_the_user_of_the_front_is_heard(keys: Keys, tmp_path: Path) -
     assert f"front: closed a connection of user {os.getuid()}'s: config.json names another" in said
 
 
+@pytest.mark.parametrize("whose", ["ours", "another's"])
+def test_a_front_that_is_the_servers_own_user_is_warned_of(keys: Keys, tmp_path: Path, whose: str) -> None:
+    other = "daemon" if ME != "daemon" else "root"
+    own = Fronted(keys, tmp_path, front_user=ME if whose == "ours" else other)
+    said = own.stop()
+    warned = f"front_user: {ME} is our own user, too: who takes nginx over has our keys" in said
+    assert warned == (whose == "ours")
+
+
 OTHER = new_key()
 CLIENT, SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
 STRANGE = x509.UnrecognizedExtension(ObjectIdentifier("1.3.6.1.4.1.99999.1"), b"\x05\x00")

@@ -12,6 +12,7 @@ import ipaddress
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +118,7 @@ class Door:
             self._most = after
 
 
+@lru_cache(maxsize=4096)
 def place_of(address: str) -> str:
     """Return what counts as one address: IPv4 as it is, of IPv6 the network of 64 bits that one site has."""
     try:

@@ -127,6 +127,8 @@ class Front(Listener):
         self._protocol.presented, self._protocol.files = staticmethod(presented), files
         self._path = Path(sock.getsockname())
         self._uid = uid_of(user)
+        if self._uid == os.getuid():
+            log.warning("front_user: %s is our own user, too: who takes nginx over has our keys", user)
 
     def _take(self, sock: socket.socket, peer: Any) -> None:  # noqa: ANN401 - it has no name
         _, uid, _ = _CREDENTIALS.unpack(

@@ -206,30 +206,38 @@ class TlsListener(Listener):
     def _await_first_byte(self, sock: socket.socket, address: str, visit: Visit) -> None:
         """Have TLS begin once there is something to read: who says nothing costs a socket, and no memory."""
         sock.setblocking(False)
-
-        def said_something() -> None:
-            try:
-                if not sock.recv(1, socket.MSG_PEEK):
-                    give_up()  # it has hung up
-                    return
-            except OSError:
-                give_up()
-                return
-            timer.cancel()
-            self._loop.remove_reader(sock)
-            self._silent.discard(give_up)
+        number, spoken = sock.fileno(), _has_spoken(sock)
+        if spoken:  # mostly: who connects speaks first, and we come later
             self._greet(self._welcome(sock, address, visit))
+            return
+
+        def heard() -> None:
+            spoken = _has_spoken(sock)
+            if spoken is None:
+                return
+            stop_waiting()
+            if spoken:
+                self._greet(self._welcome(sock, address, visit))
+            else:
+                self._part(sock, visit)
 
         def give_up() -> None:
+            stop_waiting()
+            self._part(sock, visit)
+
+        def stop_waiting() -> None:
             timer.cancel()
-            self._loop.remove_reader(sock)
+            self._loop.remove_reader(number)
             self._silent.discard(give_up)
-            sock.close()
-            self.door.leave(visit)
 
         timer = self._loop.call_later(self._limits.header_s, give_up)
         self._silent.add(give_up)
-        self._loop.add_reader(sock, said_something)
+        self._loop.add_reader(number, heard)
+
+    def _part(self, sock: socket.socket, visit: Visit) -> None:
+        """Close a connection on which TLS has not begun."""
+        sock.close()
+        self.door.leave(visit)
 
     async def _welcome(self, sock: socket.socket, address: str, visit: Visit) -> None:
         try:
@@ -245,8 +253,7 @@ class TlsListener(Listener):
             )
             await self._loop.connect_accepted_socket(lambda: tls, sock)
         except OSError:
-            sock.close()
-            self.door.leave(visit)
+            self._part(sock, visit)
 
     def _leave(self, visit: Visit) -> None:
         """A connection is over on which TLS had begun; one that asked nothing is counted."""
@@ -257,6 +264,16 @@ class TlsListener(Listener):
     def _on_failure(self, reason: ssl.SSLError, shown: bytes | None, address: str) -> None:
         HANDSHAKES.labels(self._name, "failed").inc()
         self._on_unknown(reason, shown, address)
+
+
+def _has_spoken(sock: socket.socket) -> bool | None:
+    """Return whether there is something to read; None: not yet, False: it has hung up."""
+    try:
+        return bool(sock.recv(1, socket.MSG_PEEK))
+    except BlockingIOError:
+        return None
+    except OSError:
+        return False
 
 
 def _logged(app: ASGIApp, name: str) -> ASGIApp:
