@@ -299,6 +299,9 @@ _FORGIVEN = "forgiven IS NOT NULL"
 _TRIAL = "state IN ('offered', 'installed', 'trial')"
 ON_TRIAL = f"targets.{_TRIAL}"
 """decide.ON_TRIAL. A query has to say it word for word, or the index that is made of it is not used."""
+_OUT = "state IN ('reverted', 'rejected', 'failed', 'superseded', 'cancelled', 'withdrawn', 'gone')"
+OUT = f"targets.{_OUT}"
+"""decide.GIVEN_UP and CLOSED, in the same way."""
 
 targets = Table(
     "targets",
@@ -320,6 +323,11 @@ targets = Table(
         *("targets_forgiven", "rollout_id", "rank", "state"),
         sqlite_where=text(_FORGIVEN),
         postgresql_where=text(_FORGIVEN),
+    ),
+    Index(
+        *("targets_out", "rollout_id", "rank", "state"),
+        sqlite_where=text(_OUT),
+        postgresql_where=text(_OUT),
     ),
     Index("targets_count", "rollout_id", "state", "release_id"),
     Index("targets_release", "release_id", "state"),
