@@ -11,7 +11,7 @@ import asyncio
 import heapq
 import random
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -53,6 +53,7 @@ class Simulation:
         self.queue: list[tuple[int, str]] = []
         self.calls = self.kills = 0
         self.until_over = False  # has it end with the rollout
+        self.ready: Callable[[], None] = lambda: None  # called when the fleet is there
         self.lost = 0.0  # share of the answers that leave and nobody gets
         self.unanswered: list[SimDevice] = []
         self.manifest = {v: bytes.fromhex(release(v, n)["manifest_digest"]) for v, n in ((OLD, 2), (NEW, 3))}
@@ -77,6 +78,7 @@ class Simulation:
             fleet.database.transact(lab.set_lab, "lab", scenario.lab, "sim")
         if scenario.budget is not None:
             fleet.database.transact(hand_out.set_trials, scenario.budget, "sim")
+        self.ready()
         with self.clocks():
             await self.live(await self.order())
         fleet.database.close()
