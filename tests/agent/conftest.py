@@ -123,6 +123,7 @@ class World:
         """Return the body of a check-in response."""
         interval = changes.pop("interval", 60)
         report_status = changes.pop("report_status", "none")
+        next_nonce = changes.pop("next_nonce", bytes(16))
         if envelope is ...:
             envelope = release.envelope if release else None
         body = checkin.Response(
@@ -130,7 +131,7 @@ class World:
             list(roots),
             envelope,
             interval,
-            bytes(16),
+            next_nonce,
             report_status,
         )
         return checkin.encode_response(body)
@@ -241,7 +242,8 @@ class Network:
             )
             self.reports.append(opened)
             status = "accepted"
-        self.report_nonce = os.urandom(16)
+        if request.report is not None or self.report_nonce is None:
+            self.report_nonce = os.urandom(16)
         fields = {"device_id": SERIAL, "campaign": self.campaign, **self.order}
         order = self.world.order(request.nonce, self.wanted, **fields)
         held = self.wanted is None or request.manifest_digest == self.wanted.manifest_digest

@@ -228,10 +228,16 @@ class Simulation:
             device.events = []
             if told:
                 self.witness.heard(device, told)
+        asked = request.report is None and answer.nonce != device.nonce
         device.nonce = answer.nonce
-        heapq.heappush(self.queue, (self.now + answer.interval, device.id))
+        if asked:
+            self.unanswered.append(device)
+        else:
+            heapq.heappush(self.queue, (self.now + answer.interval, device.id))
         name = bytes.fromhex(device.id)
         signed = sim_wire.open_assignment(bytes(answer.assignment), self.root, request.nonce, name)
+        runs = device.state == "confirmed" and signed.manifest_digest == self.manifest.get(device.runs)
+        device.rests = not asked and (runs or signed.manifest_digest is None)
         if signed.manifest_digest == self.manifest[NEW]:
             if device.given_at is None:
                 device.given_at = self.now

@@ -30,6 +30,7 @@ class SimDevice:
     given_at: int | None = None
     verdict: str | None = None  # as the server took it
     silent: bool = False
+    rests: bool = False  # its last answer came, and left nothing to do
     reported: tuple[object, ...] = ()  # what the server took last
     reported_at: int = 0
 
@@ -38,11 +39,8 @@ class SimDevice:
         return self.runs, self.state, self.installed, tuple(self.events)
 
     def has_news(self, now: int) -> bool:
-        """It has something to report: other than what the server took last, or to be told again what it is
-        to take (SPEC 5.5), or nothing for a day.
-        """
-        waits = self.given_at is not None and self.verdict is None
-        return waits or self.says() != self.reported or now - self.reported_at >= DAY_S
+        """It has something to report, or something to do, or has reported nothing for a day (SPEC 5.5)."""
+        return not self.rests or self.says() != self.reported or now - self.reported_at >= DAY_S
 
     def verdict_told(self) -> str | None:
         """What a report of now says of the new release: how it ended, or None."""

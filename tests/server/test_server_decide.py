@@ -170,6 +170,9 @@ def test_check_in_without_report_is_offered_nothing_again(
     verdict = judged(root, device_key, target_of(releases["1.1.0"], TargetState(state)), None)
     assert verdict.wanted is None
     assert verdict.target_state == state
+    assert verdict.asks == (state != "confirmed")
+    paused = judged(root, device_key, target_of(releases["1.1.0"], TargetState(state), paused=True), None)
+    assert paused.asks == (state == "trial")
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,8 @@ def test_arms_are_counted_alike_and_kept_apart(tmp_path: Path, keys: Keys) -> No
         rows = {row["question"]: (row["updated"], row["held_back"]) for row in found["questions"]}
         updated, held = (rows["failed"][n]["devices"] for n in (0, 1))
         assert (updated, held) == await fleet.database.read(sizes, number)
+        quiet = (rows["watchdog"][n]["devices"] for n in (0, 1))
+        assert tuple(quiet) == (updated, held), "who reported nothing was not reset, and is counted so"
         assert {name: tuple(arm["cases"] for arm in both) for name, both in rows.items()} == {
             "failed": (3, 1),
             "silent": (2, 0),

@@ -375,6 +375,56 @@ def test_device_that_falls_silent_counts_as_an_error(own: Server, releases: dict
     assert "1 of 2 device(s) in error (1 silent)" in show(own, number)["held"]
 
 
+def test_device_that_calls_and_says_nothing_new_is_not_silent_and_has_confirmed_nothing(
+    own: Server, releases: dict[str, Built]
+) -> None:
+    """SPEC 5.5: silence counts check-ins; that it runs, and has confirmed, is what a report proves."""
+    new = releases["1.1.0"]
+    group, devices = fleet(own, releases, 2)
+    number = start(own, group, {"waves": ["rest"], "silence_s": 60, "errors": "50%", "confirmed": "50%"})
+    until(lambda: phases(own, number) == ["open"])
+    assert len(given(own, devices, new)) == 2
+    end(devices, new, "trial")
+    with beside(own.data / "fota.db") as connection:
+        for one in devices:
+            connection.execute("UPDATE devices SET report_at = report_at - 100 WHERE id = ?", (one.id,))
+            connection.execute("UPDATE targets SET given_at = given_at - 100 WHERE device_id = ?", (one.id,))
+    quiet, silent = devices
+    quiet.state = "confirmed"
+    silence(own, [silent])
+    for _ in range(2):
+        quiet.check_in(with_report=False)
+    until(lambda: show(own, number)["waves"][0]["silent"] == 1)
+    wave = show(own, number)["waves"][0]
+    assert (wave["on_trial"], wave["confirmed"]) == (2, 0)
+    twin = own.api("GET", f"devices/{quiet.id}")[1]
+    assert (twin["running"]["state"], twin["last_seen"] - twin["report_at"] >= 100) == ("trial", True)
+    quiet.check_in()
+    assert show(own, number)["waves"][0]["confirmed"] == 1
+    twin = own.api("GET", f"devices/{quiet.id}")[1]
+    assert (twin["running"]["state"], twin["last_seen"] - twin["report_at"]) == ("confirmed", 0)
+
+
+def test_device_at_rest_is_asked_for_a_report_where_nothing_goes_on_without(
+    own: Server, releases: dict[str, Built]
+) -> None:
+    new = releases["1.1.0"]
+    group, (device,) = fleet(own, releases, 1)
+    number = start(own, group, {"waves": ["rest"]})
+    until(lambda: phases(own, number) == ["open"])
+    assert given(own, [device], new)
+    assert own.api("POST", f"rollouts/{number}/pause")[0] == 200
+    assert device.check_in().wanted is None  # nothing is left to do, and the server knows all
+    held = device.server_nonce
+    assert device.check_in(with_report=False).response.nonce == held
+    assert own.api("POST", f"rollouts/{number}/resume")[0] == 200
+    asked = device.check_in(with_report=False)
+    assert (asked.wanted, asked.response.nonce == held) == (None, False)
+    restart(own, [device], signal.SIGKILL)
+    answer = device.check_in()
+    assert (answer.response.report_status, answer.wanted) == ("accepted", new.manifest_digest)
+
+
 def test_budget_of_devices_on_trial_holds_over_all_rollouts(own: Server, releases: dict[str, Built]) -> None:
     groups = [fleet(own, releases, 3) for _ in range(2)]
     others = own.api("GET", "limits")[1]["on_trial"]  # left by the tests before

@@ -119,7 +119,7 @@ def _look(
     target = _target(connection, device_id, row, state, catalog, left)
     if state is TargetState.SAID:
         return Standing(done=target.id, release=target.release), target, left
-    wanted = None if close(target, root) else offer(target, state, reported=True, root=root)
+    wanted = None if close(target, root) else offer(target, state, root=root)
     if state in ON_TRIAL:
         mode = FORCED if wanted else SKIP
         return Standing(action=target.id, mode=mode, release=target.release), target, left

@@ -167,7 +167,7 @@ class Twin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What to store, and what to answer."""
+    """What to store, and what to answer. ``asks``: nothing goes on without a report, and none came."""
 
     report: Report | None
     report_status: str
@@ -178,6 +178,7 @@ class Verdict:
     hurry: bool
     settled: bytes | None = None
     attested: Attestation | None = None
+    asks: bool = False
 
 
 def judge(
@@ -208,10 +209,12 @@ def judge(
         state, reason = close(target, root) or (state, reason)
     # (3) What to tell it.
     behind = root.version - request.root_version > root_steps
-    wanted = None
+    wanted, asks = None, False
     if target and state and not behind:
-        wanted = offer(target, state, reported=report is not None, root=root)
-        if wanted and state is TargetState.PENDING:
+        wanted = offer(target, state, root=root)
+        if wanted and report is None and state is not TargetState.PENDING:
+            wanted, asks = None, state in ON_TRIAL
+        elif wanted and state is TargetState.PENDING:
             state = TargetState.OFFERED
     confirmed = report.image_hash if report and report.state == "confirmed" else None
     return Verdict(
@@ -227,6 +230,7 @@ def judge(
         or bool(target and state in UNDER_WAY and not target.paused and not _waits(target, state)),
         settled=settled,
         attested=attested,
+        asks=asks,
     )
 
 
@@ -304,17 +308,17 @@ def _last_event(report: Report, codes: tuple[str, ...]) -> str | None:
     return details[-1] if details else None
 
 
-def offer(target: Target, state: TargetState, *, reported: bool, root: Root) -> Release | None:
-    """Return the release that an ASSIGNMENT may name now, or None: nothing is wanted."""
+def offer(target: Target, state: TargetState, *, root: Root) -> Release | None:
+    """Return the release that an ASSIGNMENT may name now, or None: nothing is wanted. Beyond PENDING it may
+    only where a report was verified in the same check-in.
+    """
     if state in GIVEN_UP or state in CLOSED:
         return None
     if target.paused and state not in (TargetState.TRIAL, TargetState.CONFIRMED):
         return None
     if why_not(target.release, root, withdrawn=target.withdrawn):
         return None
-    if _waits(target, state):
-        return None
-    return target.release if reported or state is TargetState.PENDING else None
+    return None if _waits(target, state) else target.release
 
 
 def _waits(target: Target, state: TargetState) -> bool:

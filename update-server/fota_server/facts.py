@@ -74,7 +74,7 @@ def is_news(item: Judged, row: Any, now: int) -> bool:  # noqa: ANN401 - a drive
     verdict, report = item.verdict, item.verdict.report
     if row is None or row.report_nonce is None or item.request.telemetry or _target_change(item, now):
         return True
-    if item.request.report is not None and report is None:
+    if verdict.asks or (item.request.report is not None and report is None):
         return True
     if report and (report.events or verdict.newly_confirmed):
         return True

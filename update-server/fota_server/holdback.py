@@ -2,8 +2,9 @@
 
 Of both arms the same is asked, since the rollout was ordered: *failed*: the device told of a fault (its
 bootloader or agent refused, failed or went back), or what the rollout wanted of it ended so; *silent*: it has
-called since, and then not for as long as the policy says (a day, where it says nothing); *watchdog*: the boot
-of its last report followed a watchdog's reset. Who has not called since the order is in no arm.
+called since, and then not for as long as the policy says (a day, where it says nothing); *watchdog*: it has
+reported since, and the boot of its last report followed a watchdog's reset. Who has not called since the
+order is in no arm; who has, and reported nothing, has not been reset (SPEC 5.5).
 """
 
 from typing import Any
@@ -53,7 +54,6 @@ def _count(
     told = exists().where(
         _events.c.device_id == _devices.c.id, _events.c.at >= since, _events.c.code.in_(FAULTS)
     )
-    reported = _devices.c.report_at >= since
     dogs = _devices.c.reset_cause.op("&")(WATCHDOGS) != 0
 
     def number(*when: ColumnElement[bool]) -> ColumnElement[int]:
@@ -63,12 +63,7 @@ def _count(
         func.count().label("devices"),
         number(or_(told, ended)).label("failed"),
         number(_devices.c.last_seen < quiet).label("silent"),
-        number(reported).label("reported"),
-        number(reported, dogs).label("watchdog"),
+        number(_devices.c.report_at >= since, dogs).label("watchdog"),
     ).where(_devices.c.id.in_(arm), _devices.c.last_seen >= since)
     found = connection.execute(query).one()
-    return {
-        "failed": Arm(cases=found.failed, devices=found.devices),
-        "silent": Arm(cases=found.silent, devices=found.devices),
-        "watchdog": Arm(cases=found.watchdog, devices=found.reported),
-    }
+    return {name: Arm(cases=getattr(found, name), devices=found.devices) for name in QUESTIONS}

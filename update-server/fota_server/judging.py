@@ -206,8 +206,8 @@ class Judging:
             twin=twin,
             verdict=verdict,
             is_new=row is None,
-            # One that no report was made with is as good as ever.
-            nonce=nonce if nonce and request.report is None else secrets.token_bytes(16),
+            # One that no report was made with is as good as ever; another one asks for a report.
+            nonce=nonce if nonce and request.report is None and not verdict.asks else secrets.token_bytes(16),
             pinned=row.public_key if row and row.public_key else identity.public_key,
             key_order=key_order(row, identity, now),
         )

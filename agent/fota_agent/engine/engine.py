@@ -157,7 +157,7 @@ class Engine:
         """The element has drawn 16 bytes: they stand for exactly one check-in."""
         self._in(NONCE)
         self._not_before = now + URGENT_MS
-        request, claims = self._exchange.begin(now, nonce, self.trial)
+        request, claims = self._exchange.begin(now, nonce, self.trial, self.settled)
         return self._go(Action(CHECKIN, request=request, claims=claims))
 
     def response(self, now: int, raw: "bytes | memoryview", valid_until: int = 0) -> Action:
@@ -167,7 +167,8 @@ class Engine:
         server's certificate, 0 = not known.
         """
         self._in(CHECKIN)
-        self.heard, self.key_order = False, 0
+        self.heard = self.settled = False
+        self.key_order = 0
         try:
             nonce = self._exchange.take_nonce(now)
             answer = checkin.parse_response(raw)

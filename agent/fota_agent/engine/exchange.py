@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fota_agent.engine.state import State
     from fota_agent.engine.trust import Trust
 
+REPORT_LIFE_MS = 86_400_000  # a report that was accepted says for so long what is unchanged
 NONCE_LIFE_MS = 300_000  # a handshake and the longest answer, on the slowest line
 TRIAL_ENDS = ("reverted", "rejected")  # codes of events that a rollout waits for
 INTERVAL_MAX_S = 7 * 86_400
@@ -30,14 +31,22 @@ class Exchange:
         self._lost = 0
         self._most = 0 if self._closed else checkin.MAX_TELEMETRY  # values, and events, in one check-in
         self._bare = False  # the last good check-in carried none
-        self._reported: tuple[object, ...] | None = None
+        self._reported: tuple[object, ...] | None = None  # by the last report, in this boot
+        self._reported_at = 0
         self._interval_s = 1
 
-    def begin(self, now: int, nonce: bytes, trial: bool) -> "tuple[checkin.Request, Claims | None]":
-        """Return the request, and what the report in it says: None without a nonce of the server for it."""
+    def begin(
+        self, now: int, nonce: bytes, trial: bool, settled: bool
+    ) -> "tuple[checkin.Request, Claims | None]":
+        """Return the request, and what the report in it says: None without a nonce of the server for it, or
+        where none is needed (SPEC 5.5). ``settled``: the last answer came, and left nothing to do.
+        """
         self._nonce, self._nonce_at = nonce, now
-        server_nonce, self._state.nonce = self._state.nonce, None
-        self._claims = None if server_nonce is None else self._now_true(server_nonce, trial)
+        self._claims = None
+        if not (settled and self.is_reported(trial) and now - self._reported_at < REPORT_LIFE_MS):
+            server_nonce, self._state.nonce = self._state.nonce, None
+            if server_nonce is not None:
+                self._claims = self._now_true(server_nonce, trial)
         request = checkin.Request(nonce, self._trust.root.version, self._trust.held)
         request.shares = True
         request.group = self._trust.group
@@ -113,7 +122,9 @@ class Exchange:
             if kept != self._state.events:
                 self._state.events = kept
                 self._state.dirty = True
-            self._reported = sent.content()
+            self._reported, self._reported_at = sent.content(), self._nonce_at
+        elif sent is not None or answer.nonce != self._state.nonce:
+            self._reported = None  # it was refused; or another nonce than the one at hand asks for one
         telemetry.delivered(self._state, self._values)
         self._state.nonce = answer.nonce
         self._interval_s = answer.interval
