@@ -74,6 +74,7 @@ def campaign_sign(
     with about(file):
         shown = lines_of(campaign_command.summary(file, raw, root))
         campaign_command.require_signatures_hold(raw, root)
+        campaign_command.require_ahead(raw)
     check_output(output, force, over=file)
     signed = campaign_command.sign_campaign(
         raw, root, key, password_file, allow_example_keys, lambda: click.echo(shown, err=True)

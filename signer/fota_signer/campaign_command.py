@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def read_wave(text: str) -> tuple[int, int, int, str]:
     """Return a wave that was typed, ``5% 2026-12-01T08:00 2026-12-08 canary``, as `campaign.Campaign` has it.
 
     Raises:
-        InputError: it is none.
+        InputError: it is none, or has ended by this machine's clock.
     """
     words = text.split()
     if not 3 <= len(words) <= 4:
@@ -43,6 +44,8 @@ def read_wave(text: str) -> tuple[int, int, int, str]:
     begin, end = (moment(word, "--wave") for word in words[1:3])
     if end < begin:
         raise InputError(f"--wave: {shown(text)} ends before it begins")
+    if end < _now():
+        raise InputError(f"--wave: {shown(text)} has ended: {_clock()}")
     try:
         return begin, end, part, check.campaign_group(words[3]) if len(words) == 4 else ""
     except FormatError as exc:
@@ -87,6 +90,32 @@ def _but_too_few() -> Iterator[None]:
             raise
 
 
+def require_ahead(raw: bytes) -> None:
+    """Return if not all waves of a CAMPAIGN have ended by this machine's clock.
+
+    Raises:
+        InputError: they have: no device would begin anything by it; code ``campaign-over``.
+    """
+    waves = campaign.unsafe_read_campaign(raw).waves
+    if len(_ended(waves)) == len(waves):
+        raise InputError(
+            f"all its waves have ended, so no device would begin anything by it: {_clock()}", "campaign-over"
+        )
+
+
+def _ended(waves: list[tuple[int, int, int, str]]) -> list[int]:
+    """Return the numbers, from 1, of those that have ended."""
+    return [number for number, (_, end, _, _) in enumerate(waves, start=1) if end < _now()]
+
+
+def _now() -> float:
+    return datetime.now(UTC).timestamp()
+
+
+def _clock() -> str:
+    return f"this machine's clock says {datetime.now(UTC):%Y-%m-%dT%H:%MZ}"
+
+
 def sign_campaign(
     raw: bytes,
     root: Root | None,
@@ -109,12 +138,15 @@ def sign_campaign(
 
 
 def summary(path: Path, raw: bytes, root: Root | None) -> dict[str, Any]:
-    """Return the fields of a CAMPAIGN; with ``root``, ``verified``: signed as its devices want it, and
-    ``missing``: what they would say.
+    """Return the fields of a CAMPAIGN; ``ended``: the numbers of the waves that have; with ``root``,
+    ``verified``: signed as its devices want it, and ``missing``: what they would say.
     """
     table = describe.describe(path, raw)
     if table["kind"] != "campaign":
         raise InputError(f"{name_of(path)}: not a CAMPAIGN")
+    ended = _ended(campaign.unsafe_read_campaign(raw).waves)
+    if ended:
+        table["ended"] = ended
     if root is None:
         return table
     try:

@@ -21,7 +21,7 @@ WORDS = {
     "device_id": "012300000000000001", "device_ids": "012300000000000001", "server_url": "https://h:1",
     "server": "https://127.0.0.1:1", "module": "/none.so", "token": "t", "slot": "A", "role": "read",
     "security_counter": "3", "sequence": "1", "number": "1", "count": "1", "at": "1", "bank": "1",
-    "waves": "5% 2026-12-01 2027-01-01", "class_id": "1" * 32, "vendor_id": "1" * 32, "duration": "0.1",
+    "waves": "5% 2096-12-01 2097-01-01", "class_id": "1" * 32, "vendor_id": "1" * 32, "duration": "0.1",
 }  # fmt: skip
 FILES = {
     "source": "app.bin", "image": "image.img", "image_file": "image.img", "envelope": "release.suit",
@@ -107,7 +107,7 @@ class World:
         self.good("keys", "new", "campaign/x", "-o", "campaign.pem")
         self.good("keys", "public", "campaign.pem", "-o", "campaign.pub.pem")
         self.good(
-            "campaign", "new", "release.suit", "--wave", "5% 2026-12-01 2027-01-01", "-o", "app.campaign"
+            "campaign", "new", "release.suit", "--wave", "5% 2096-12-01 2097-01-01", "-o", "app.campaign"
         )
         self.good("vdev", "create", "blank.vdev", "--seed", "1")
         self.files = self.snapshot()

@@ -13,6 +13,8 @@ from fota_wire.errors import InputError
 from fota_wire.host_chips import DEFAULT, ESPRESSIF, chip
 
 RELEASES = ("release-1", "release-2")
+CAMPAIGNS = ("campaign-1", "campaign-2", "campaign-3")
+ALWAYS = "2020-01-01 2099-01-01"
 PAINT = 0x5AC3A53C  # nobody's word
 LONGEST_S = 1800  # of the chip's own time, in which waits for the server count as long as they are
 
@@ -88,6 +90,33 @@ class ChipWorld(World):
         image = self.sign(version, 2, elf=elf)
         self.fota("release", "publish", image, self.manifest(image, sequence, RELEASES))
         return image
+
+    def ask_for_campaigns(self) -> None:
+        """Publish ROOT 2: two of three people say whom a release may reach. The device takes such a ROOT."""
+        self.environment["FOTA_KEY_PASSWORD"] = "correct horse battery"
+        words: list[Any] = []
+        for name in CAMPAIGNS:
+            pem, public = self.folder / f"{name}.pem", self.folder / f"{name}.pub"
+            self.fota("keys", "new", name.replace("-", "/"), "-o", pem)
+            self.fota("keys", "public", pem, "-o", public)
+            words += ["--campaign-key", public]
+        signers = [word for n in (1, 2) for word in ("--sign", self.keys / f"root-{n}.pem")]
+        self.fota("root", "new", "--previous", self.root, *words, *signers, "-o", self.campaign_root)
+        self.fota("release", "root", self.campaign_root)
+
+    @property
+    def campaign_root(self) -> Path:
+        """ROOT 2 of `ask_for_campaigns`."""
+        return self.folder / "root-2.cbor"
+
+    def let_reach(self, version: str, wave: str) -> None:
+        """Have two people sign for ``wave`` of a release, and the server told."""
+        file, manifest = self.folder / f"{version}.campaign", next(self.folder.glob(f"*{version}*.suit2"))
+        self.fota("campaign", "new", manifest, "--wave", wave, "-o", file, "--force")
+        for name in CAMPAIGNS[:2]:
+            by = "--key", self.folder / f"{name}.pem", "--root", self.campaign_root
+            self.fota("campaign", "sign", file, *by, "-o", file, "--force")
+        self.fota("release", "campaign", version, file)
 
     def set_interval(self, interval_s: int) -> None:
         """Start the server anew, at the same ports, with another time between check-ins (a fifth either way).

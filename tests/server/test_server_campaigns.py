@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from databases import BOTH
+from databases import BOTH, beside
 from server_world import Built, Device, Keys, Server, build_release, new_key
 
-from fota_server.campaigns import OUTSIDE
+from fota_server.campaigns import OUTSIDE, OVER
 from fota_wire import campaign, checkin, cose, host_crypto
 from fota_wire import root as roots
 
@@ -129,8 +129,25 @@ def test_document_that_ends_ends_what_is_handed_out(own: Server, keys: Keys, bui
     own.api("POST", "rollouts", {"version": built.version, "group": "all"})
     device.check_in()
     assert device.check_in().wanted == built.manifest_digest
-    assert set_campaign(own, built, document(built, (0, 1, campaign.WHOLE, "")))[0] == 200
+    over = document(built, (0, 1, campaign.WHOLE, ""))
+    status, answer = set_campaign(own, built, over)
+    assert (status, answer["error"]["code"]) == (400, "campaign-over")
+    assert device.check_in().wanted == built.manifest_digest, "what was there is in force still"
+    with beside(own.data / "fota.db") as connection:  # as if it had ended meanwhile
+        connection.execute("UPDATE campaigns SET document = ?", (over,))
     assert device.check_in().wanted is None
+    assert left_out(own, built) == {"rollout 1 wants this release of it already": 1, "": 0}
+    new = build_release(keys, "1.2.0", 2, 3)
+    assert own.publish(new)[0] == 201
+    assert set_campaign(own, new, document(new, (0, LONG, campaign.WHOLE, "")))[0] == 200
+    with beside(own.data / "fota.db") as connection:
+        ended = document(new, (0, 1, campaign.WHOLE, "")), new.manifest_digest.hex()
+        connection.execute(
+            "UPDATE campaigns SET document = ? WHERE release_id ="
+            " (SELECT id FROM releases WHERE manifest_digest = ?)",
+            ended,
+        )
+    assert left_out(own, new) == {OVER: 1, "": 0}
     assert set_campaign(own, built, document(built, WHOLE))[0] == 200
     assert device.check_in().wanted == built.manifest_digest
 
@@ -193,3 +210,17 @@ def test_releases_are_shown_with_the_campaign_that_is_in_force_or_the_want_of_on
     other = tuple(new_key() for _ in range(3))
     assert own.api("POST", "roots", raw=keys.root_document(3, campaign=other))[0] == 201
     assert shown() == [[]]
+
+
+def test_order_that_starts_when_its_campaign_has_ended_reaches_nobody_and_says_so(
+    own: Server, keys: Keys, built: Built
+) -> None:
+    devices(own, "")
+    assert want_campaigns(own, keys)[0] == 201
+    assert set_campaign(own, built, document(built, (0, 1 << 34, campaign.WHOLE, "")))[0] == 200
+    for start_at, seen in (((1 << 34) + 1, OVER), (1 << 34, None)):
+        policy = {"waves": ["rest"], "start_at": start_at}
+        order = {"version": built.version, "group": "all", "dry_run": True, "policy": policy}
+        found = own.api("POST", "rollouts", order)[1]
+        assert found.get("total") == (None if seen else 1)
+        assert (seen is None) or seen in found["error"]["message"]

@@ -492,6 +492,12 @@ def test_server_that_is_killed_goes_on_where_it_was(own: Server, releases: dict[
         ({"waves": ["50%", "2", "5", "rest"]}, "empty-wave", "wave 3 (5) would hold no device"),
         ({"waves": ["group:nobody", "rest"]}, "unknown-group", "no group nobody"),
         ({"waves": ["rest"], "confirmed": "96%"}, "policy", "errors: 96% have to confirm and 5% may fail"),
+        (
+            {"waves": ["rest"], "expedite_until": 1_700_000_000},
+            "policy",
+            "expedite_until: 2023-11-14 22:13Z is",
+        ),
+        ({"waves": ["rest"], "start_at": 1_700_000_000}, "policy", "start_at: 2023-11-14 22:13Z is over"),
         ({"waves": ["rest"], "at_least": "9.9.9"}, "unknown-release", "9.9.9"),
     ],
 )

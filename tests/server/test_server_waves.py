@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fota_server.allowance import DAY, MINUTE, Allowance, Gate, Spent
 from fota_server.decide import CLOSED, TargetState
-from fota_server.wave_policy import TERMS, WHOLE, Kind, Policy, Size, parse_policy, share_text
+from fota_server.wave_policy import LATE_S, TERMS, WHOLE, Kind, Policy, Size, parse_policy, share_text
 from fota_server.waves import (
     EVERYBODY,
     Counts,
@@ -463,6 +463,27 @@ def test_each_wave_is_judged_by_its_own_terms() -> None:
     passed, last = stands(Phase.PASSED, 1, confirmed=2), later[1]
     loose = [passed, stands(Phase.SOAKING, 2, confirmed=6, failed=4), last]
     assert next_step(policy, loose, 10) == Move(number=2, phase=Phase.PASSED), "its soak, and nobody is asked"
+
+
+@pytest.mark.parametrize(
+    ("name", "moment", "refused"),
+    [
+        ("expedite_until", 2_000_000, True),
+        ("expedite_until", 2_000_001, False),
+        ("start_at", 2_000_000 - LATE_S, True),
+        ("start_at", 2_000_000 - LATE_S + 1, False),  # a plan of yesterday evening
+    ],
+)
+def test_date_that_is_over_when_it_is_ordered_is_refused_and_named(
+    name: str, moment: int, refused: bool
+) -> None:
+    policy = parse_policy({**REST, name: moment})
+    if not refused:
+        return policy.require_ahead(2_000_000)
+    with pytest.raises(InputError, match=f"{name}: 1970-01-2[34] .* is over") as caught:
+        policy.require_ahead(2_000_000)
+    assert caught.value.code == "policy"
+    return None
 
 
 def test_start_is_not_before_its_time() -> None:

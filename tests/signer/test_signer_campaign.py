@@ -41,7 +41,7 @@ def new(fota, *waves, out="0.campaign"):
 
 
 def test_two_people_sign_in_turn_or_apart_and_a_device_takes_it(fota, release):
-    made(new(fota, "5% 2026-12-01T08:00 2026-12-08 canary", "100% 2026-12-08 2027-01-01T00:00+01:00"))
+    made(new(fota, "5% 2096-12-01T08:00 2096-12-08 canary", "100% 2096-12-08 2097-01-01T00:00+01:00"))
     root = roots.unsafe_read_root(Path("root.cbor").read_bytes())
     by = "--root", "root.cbor", "--key"
     made(fota("campaign", "sign", "0.campaign", *by, "a.pem", "-o", "a.campaign"))
@@ -51,12 +51,12 @@ def test_two_people_sign_in_turn_or_apart_and_a_device_takes_it(fota, release):
     for name in ("ab.campaign", "ac.campaign"):
         found = campaign.open_campaign(Path(name).read_bytes(), root, release, host_crypto.verify)
         assert found.waves == [
-            (1_796_112_000, 1_796_688_000, 500, "canary"),
-            (1_796_688_000, 1_798_758_000, 10_000, ""),
+            (4_005_187_200, 4_005_763_200, 500, "canary"),
+            (4_005_763_200, 4_007_833_200, 10_000, ""),
         ]
     shown = json.loads(fota("campaign", "show", "a.campaign", "--root", "root.cbor", "--json").stdout)
     assert (shown["verified"], shown["missing"]) == (False, "1 of 2 necessary signatures")
-    assert shown["waves"][0] == "5% 2026-12-01T08:00:00Z 2026-12-08T00:00:00Z canary"
+    assert shown["waves"][0] == "5% 2096-12-01T08:00:00Z 2096-12-08T00:00:00Z canary"
     assert shown["manifest_digest"] == release.hex()
     assert json.loads(fota("campaign", "show", "ab.campaign", "--root", "root.cbor", "--json").stdout)[
         "verified"
@@ -65,7 +65,7 @@ def test_two_people_sign_in_turn_or_apart_and_a_device_takes_it(fota, release):
 
 
 def test_key_of_another_role_or_of_none_of_root_does_not_sign(fota, refused, release, key_dir):
-    made(new(fota, "100% 2026-12-01 2026-12-02"))
+    made(new(fota, "100% 2096-12-01 2096-12-02"))
     made(fota("keys", "new", "campaign/stranger", "-o", "d.pem"))
     made(fota("keys", "new", "release/alice", "-o", "alice.pem"))
     sign = "campaign", "sign", "0.campaign", "--root", "root.cbor", "-o", "x", "--key"
@@ -75,14 +75,14 @@ def test_key_of_another_role_or_of_none_of_root_does_not_sign(fota, refused, rel
 
 
 def test_two_documents_are_not_one(fota, refused, release):
-    made(new(fota, "100% 2026-12-01 2026-12-02"))
-    made(new(fota, "100% 2026-12-01 2026-12-03", out="1.campaign"))
+    made(new(fota, "100% 2096-12-01 2096-12-02"))
+    made(new(fota, "100% 2096-12-01 2096-12-03", out="1.campaign"))
     both = "0.campaign", "1.campaign", "-o", "x"
     refused(1, "campaign", "merge", *both, says="two different CAMPAIGN documents")
 
 
 def test_signed_document_that_somebody_signed_wrongly_is_not_merged(fota, refused, release):
-    made(new(fota, "100% 2026-12-01 2026-12-02"))
+    made(new(fota, "100% 2096-12-01 2096-12-02"))
     made(fota("campaign", "sign", "0.campaign", "--key", "a.pem", "-o", "a.campaign"))
     raw = bytearray(Path("a.campaign").read_bytes())
     raw[-1] ^= 1
@@ -95,14 +95,15 @@ def test_signed_document_that_somebody_signed_wrongly_is_not_merged(fota, refuse
     ("wave", "word"),
     [
         ("100%", "is not 'SHARE FROM UNTIL [GROUP]'"),
-        ("0% 2026-12-01 2026-12-02", "no share of 0.01% to 100%"),
-        ("100.01% 2026-12-01 2026-12-02", "no share"),
-        ("5 2026-12-01 2026-12-02", "no share"),
-        ("5% soon 2026-12-02", "no time such as"),
-        ("5% 1969-12-01 2026-12-02", "before 1970"),
-        ("5% 2026-12-02 2026-12-01", "ends before it begins"),
-        ("5% 2026-12-01 2026-12-02 a/b", "campaign group is not"),
-        ("5% 2026-12-01 2026-12-02 a b", "is not 'SHARE FROM UNTIL [GROUP]'"),
+        ("0% 2096-12-01 2096-12-02", "no share of 0.01% to 100%"),
+        ("100.01% 2096-12-01 2096-12-02", "no share"),
+        ("5 2096-12-01 2096-12-02", "no share"),
+        ("5% soon 2096-12-02", "no time such as"),
+        ("5% 1969-12-01 2096-12-02", "before 1970"),
+        ("5% 2096-12-02 2096-12-01", "ends before it begins"),
+        ("5% 2020-12-01 2020-12-02", "has ended: this machine's clock says 20"),
+        ("5% 2096-12-01 2096-12-02 a/b", "campaign group is not"),
+        ("5% 2096-12-01 2096-12-02 a b", "is not 'SHARE FROM UNTIL [GROUP]'"),
     ],
 )
 def test_wave_that_no_device_could_follow_is_refused_with_its_reason(wave, word):
@@ -111,9 +112,27 @@ def test_wave_that_no_device_could_follow_is_refused_with_its_reason(wave, word)
     assert word in str(caught.value)
 
 
+def test_document_that_has_ended_is_not_signed_and_says_so_when_it_is_shown(fota, refused, release):
+    for name, waves in (
+        ("over", [(0, 9, 500, ""), (5, 1 << 30, 10_000, "")]),
+        ("half", [(0, 9, 500, "")] * 2),
+    ):
+        if name == "half":
+            waves[1] = (0, 1 << 40, 500, "")
+        Path(name).write_bytes(campaign.build_campaign(release, waves))
+    sign = "campaign", "sign", "over", "--root", "root.cbor", "--key", "a.pem", "-o", "x"
+    refused(
+        3, *sign, says="all its waves have ended, so no device would begin anything by it: this machine's"
+    )
+    assert not Path("x").exists()
+    assert json.loads(fota("campaign", "show", "over", "--json").stdout)["ended"] == [1, 2]
+    made(fota("campaign", "sign", "half", "--root", "root.cbor", "--key", "a.pem", "-o", "y"))
+    assert json.loads(fota("campaign", "show", "y", "--json").stdout)["ended"] == [1]
+
+
 def test_what_is_wrong_is_named_and_not_the_file_beside_it(refused, fota, release, key_dir):
     del release
-    made(new(fota, "5% 2026-12-01 2026-12-08"))
+    made(new(fota, "5% 2096-12-01 2096-12-08"))
     refused(3, "campaign", "new", "r.suit", "--wave", "1%", "-o", "x", says="error: --wave: '1%' is not")
     none = "campaign", "show", "0.campaign", "--root", "none.cbor"
     refused(3, *none, says="error: none.cbor: No such file")
@@ -129,7 +148,7 @@ def test_what_is_wrong_is_named_and_not_the_file_beside_it(refused, fota, releas
 
 
 def test_shares_are_taken_to_the_hundredth_of_a_per_cent():
-    found = [read_wave(f"{share}% 2026-12-01 2026-12-02")[2] for share in ("0.01", "2.5", "2.05", "100")]
+    found = [read_wave(f"{share}% 2096-12-01 2096-12-02")[2] for share in ("0.01", "2.5", "2.05", "100")]
     assert found == [1, 250, 205, 10_000]
 
 

@@ -28,6 +28,7 @@ _table, _devices = schema.campaigns, schema.devices
 UNKNOWN = "its agent has not said that it takes CAMPAIGNs, which ROOT asks for"
 MISSING = "ROOT asks for a CAMPAIGN, and the release has none in force: 'fota release campaign'"
 OUTSIDE = "the CAMPAIGN of the release does not reach it, now or later"
+OVER = "all waves of the release's CAMPAIGN have ended by then: 'fota campaign new', and have it signed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +100,27 @@ def why_not(document: Document | None, device_id: str, group: str | None, at: in
 
 
 def reasons(
-    goal: NamedFromClause, limits: Bounds
+    goal: NamedFromClause, limits: Bounds, at: int
 ) -> list[tuple[ColumnElement[bool], ColumnElement[str] | str]]:
-    """Return why devices are left out of the release ``goal``: its CAMPAIGN does not reach them any more."""
+    """Return why devices are left out of the release ``goal``: its CAMPAIGN does not reach them any more
+    ``at`` the time, in s since 1970, from which on they may be given it.
+    """
     if limits.campaigns is None:
         return []
     group = _devices.c.campaign_group
-    reached = [and_(goal.c.id == one, _reaches(doc.says, limits.at)) for one, doc in limits.campaigns.items()]
+    reached = [and_(goal.c.id == one, _reaches(doc.says, at)) for one, doc in limits.campaigns.items()]
+    over = [one for one, doc in limits.campaigns.items() if is_over(doc.says, at)]
     return [
         (group.is_(None), UNKNOWN),
         (goal.c.id.not_in(list(limits.campaigns)), MISSING),
+        (goal.c.id.in_(over), OVER),
         (not_(or_(*reached)) if reached else goal.c.id.is_not(None), OUTSIDE),
     ]
+
+
+def is_over(says: Campaign, at: int) -> bool:
+    """Tell whether all waves have ended: no device begins anything by it any more."""
+    return all(end < at for _, end, _, _ in says.waves)
 
 
 def _reaches(says: Campaign, at: int) -> ColumnElement[bool]:
@@ -154,7 +164,8 @@ def set_campaign(
 
     Raises:
         InputError: no such release; ROOT names no CAMPAIGN keys; it is malformed, or too long beside its
-            manifest. VerifyError: it is of another manifest, or not signed as ROOT wants it.
+            manifest, or all its waves have ended (``campaign-over``).
+        VerifyError: it is of another manifest, or not signed as ROOT wants it.
     """
     release = find_release(connection, name)
     if not root.threshold(roots.CAMPAIGN):
@@ -165,6 +176,12 @@ def set_campaign(
     room = LEAST_ANSWER - ANSWER_FRAME - len(release.envelope)
     if len(raw) > room:
         raise InputError(f"CAMPAIGN of {len(raw)} bytes: beside its manifest is room for {room}", "limit")
+    if is_over(says, now()):
+        raise InputError(
+            "all waves of the CAMPAIGN have ended, so no device would begin anything by it; if that is meant,"
+            " 'fota rollout pause' or 'fota release withdraw'",
+            "campaign-over",
+        )
     connection.execute(delete(_table).where(_table.c.release_id == release.id))
     kept = {"document": raw, "added_at": now(), "added_by": actor}
     connection.execute(insert(_table).values(release_id=release.id, **kept))

@@ -54,8 +54,11 @@ def order_for(
     """Return the order that an operator means.
 
     Raises:
-        InputError: release, device or group is not known, or the group is empty.
+        InputError: release, device or group is not known, or the group is empty; or a date of the policy
+            is over (``policy``).
     """
+    if waves is not None:
+        waves.policy.require_ahead(now())
     _require_scope(connection, scope)
     release_id, known = None, connection.execute(classes(scope)).scalars().all()
     if version is not None:

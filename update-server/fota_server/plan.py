@@ -266,7 +266,8 @@ def _reason(order: Order, goal: NamedFromClause, limits: Bounds, back: _WayBack)
     if limits.barred:
         reasons.append((goal.c.id.in_(limits.barred), case(limits.barred, value=goal.c.id)))
     reasons += reach.reasons(goal)
-    reasons += campaigns.reasons(goal, limits)
+    start = order.policy.start_at if order.policy else None
+    reasons += campaigns.reasons(goal, limits, max(limits.at, start or 0))
     return case(
         *((when, literal(why) if isinstance(why, str) else why) for when, why in reasons), else_=null()
     )

@@ -29,7 +29,7 @@ that is not known. Shares are texts with at most two decimals, and kept in hundr
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -42,6 +42,7 @@ MAX_WAVES = 100
 MAX_DEVICES = 100_000_000
 MAX_SECONDS = 366 * 86400
 MAX_TIME = 1 << 40
+LATE_S = 86400
 MAX_BYTES = 1 << 50
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -66,6 +67,14 @@ def parse_share(text: object, field: str) -> int:
     if share > WHOLE:
         raise _bad(field, f"{_shown(text)} is no share of 0% to 100% with at most two decimals")
     return share
+
+
+def date_text(moment: int) -> str:
+    """Return a moment, in s since 1970, for people."""
+    try:
+        return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%MZ}"
+    except (ValueError, OverflowError, OSError):  # beyond what calendars have
+        return f"{moment} s"
 
 
 def share_text(share: int) -> str:
@@ -287,6 +296,18 @@ class Policy:
     def terms(self, number: int) -> Terms:
         """Return by what the wave ``number`` (from 1) is judged: its own terms over the rollout's."""
         return Terms(**{name: getattr(self, name) for name in TERMS} | dict(self.waves[number - 1].own))
+
+    def require_ahead(self, now: int) -> None:
+        """Refuse what is over at ``now``, when it is ordered: it would change nothing, without a word. A plan
+        may be started up to a day after its ``start_at``.
+
+        Raises:
+            InputError: it is; the field is named.
+        """
+        for name, late in (("expedite_until", 0), ("start_at", LATE_S)):
+            moment = getattr(self, name)
+            if moment is not None and moment <= now - late:
+                raise _bad(name, f"{date_text(moment)} is over (now: {date_text(now)}): leave it out")
 
     def expedited(self, now: int) -> bool:
         """Return whether windows and rates do not count at ``now``."""
