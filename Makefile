@@ -171,7 +171,7 @@ $(READY): pyproject.toml constraints.txt
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: needs Python 3.11 or newer" >&2; exit 1; }
 	@test -x $(BIN)/pip || python3 -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "make: needs Debian's package python3-venv: apt-get install it as root" >&2; exit 1; }
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,postgresql,s3,oidc,vdev,gateway,test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,postgresql,s3,oidc,vdev,gateway,kms,pkcs11,test]'
 	@touch $@
 
 clean:

@@ -11,7 +11,7 @@ from random import Random
 from fota_signer import esp_pack
 from fota_signer.chunk import Chunk
 from fota_signer.examples import example_key
-from fota_wire import esp_image, esp_signature, host_crypto
+from fota_wire import esp_image, esp_signature, host_crypto, host_keys
 from fota_wire.chips import esp32c3
 
 VECTORS = Path(
@@ -50,7 +50,7 @@ def application(seed: int = 1, **head) -> bytes:
 
 
 def signed(plain: bytes | None = None, *, key: str = "image-a", sec_cnt: int = 3, **block) -> bytes:
-    private = example_key(key)
+    private = host_keys.in_memory(example_key(key))
     ours = esp_pack.block_for((1, 1, 0, 0), sec_cnt, CLASS_ID, private)
     for name, value in block.items():
         setattr(ours, name, value)

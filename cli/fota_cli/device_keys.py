@@ -17,6 +17,7 @@ from fota_wire.host_print import ago, date, print_result
 
 if TYPE_CHECKING:
     from fota_signer.factory.ca import DeviceCa
+    from fota_wire.host_keys import Place
 
 IDS = click.argument("device_ids", metavar="[ID...]", type=DeviceId(), nargs=-1)
 GROUP = click.option("--group", "-g", metavar="NAME", help="All devices of a group, retired ones left out.")
@@ -94,7 +95,7 @@ def _want_of_group(client: OperatorClient, group: str, kind: str, as_json: bool)
 @connected
 def certify(
     client: OperatorClient,
-    ca_key: Path,
+    ca_key: "Path | Place",
     ca_cert: Path,
     ca_password_file: Path | None,
     allow_example_keys: bool,

@@ -6,7 +6,9 @@ EXTRAS = {
     "s3": ("obstore",),
     "oidc": ("jwt",),
     "vdev": ("unicorn",),
+    "pkcs11": ("pkcs11",),
     "gateway": ("pkcs11",),
+    "kms": ("boto3", "botocore"),
 }
 """Extra -> the top-level modules that come with it; a test holds it against pyproject.toml."""
 

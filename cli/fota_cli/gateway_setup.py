@@ -6,6 +6,7 @@ import json
 import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fota_agent.boards.linux.gateway import Gateway
 from fota_agent.boards.linux.launcher import check_slot
@@ -20,6 +21,9 @@ from fota_wire.errors import FotaError, InputError, VerifyError
 from fota_wire.files import making_folder, name_of, read_input, read_line, write_atomic
 from fota_wire.host_ca import GATEWAYS_SERVER_CA, joined_cas
 from fota_wire.host_crypto import load_public_key, refuse_example_key, verify
+
+if TYPE_CHECKING:
+    from fota_wire.host_keys import Place
 
 SERIAL_HEAD = b"\xf0"  # crypto elements begin with 01: no gateway can take one's id
 
@@ -39,7 +43,7 @@ class Options:
     token: str
     pin_file: Path
     label: str
-    ca_key: Path
+    ca_key: "Path | Place"
     ca_cert: Path
     password_file: Path | None
     allow_example_keys: bool

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from fota_signer.factory.line import Job
     from fota_signer.factory.packets import Transport
     from fota_vdev.machine import Machine
+    from fota_wire.host_keys import Place
 
 Function = Callable[..., Any]
 
 
 def device_ca(
-    key: Path, certificate: Path, password_file: Path | None, allow_example_keys: bool
+    key: "Path | Place", certificate: Path, password_file: Path | None, allow_example_keys: bool
 ) -> "DeviceCa":
     """Return the device CA; one that ends soon is warned of. Raises as `fota_signer.factory.ca.load_ca`."""
     from fota_signer.factory import ca
@@ -177,7 +178,7 @@ def with_job(function: Function) -> Function:
         *args: Any,  # noqa: ANN401
         root_a: Path,
         root_b: Path,
-        ca_key: Path,
+        ca_key: "Path | Place",
         ca_cert: Path,
         ca_password_file: Path | None,
         allow_example_keys: bool,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fota_signer.factory.flash import Firmware
     from fota_signer.factory.line import Report
     from fota_vdev.machine import Machine
+    from fota_wire.host_keys import Place
     from fota_wire.image import Image
 
 
@@ -34,7 +35,7 @@ def provision(
     file: Path,
     as_json: bool,
     certificate_out: Path | None,
-    ca_key: Path,
+    ca_key: "Path | Place",
     ca_cert: Path,
     ca_password_file: Path | None,
     **given: Any,  # noqa: ANN401

@@ -1,14 +1,18 @@
 """Commands ``fota campaign``: make, sign, merge and show the document that says whom a release may reach."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from fota_signer.cli import MAX_DOCUMENT, about, example_option, output_option, password_option
+from fota_signer.cli import MAX_DOCUMENT, about, output_option, with_key
 from fota_wire.campaign import FORM
 from fota_wire.files import STREAM, alone_at, check_output, read_input, write_output
-from fota_wire.host_options import CAMPAIGN, FORCE, JSON, MANIFEST, PRIVATE_KEY, ROOT, Group
+from fota_wire.host_options import CAMPAIGN, FORCE, JSON, MANIFEST, ROOT, Group
 from fota_wire.host_print import lines_of, print_result
+
+if TYPE_CHECKING:
+    from fota_signer.signing import Door
 
 ROOT_OPTION = click.option(
     "--root", "root_file", type=ROOT, help="ROOT that names the CAMPAIGN keys: signatures are checked by it."
@@ -49,21 +53,17 @@ def campaign_new(
 
 @campaign.command("sign")
 @click.argument("file", type=CAMPAIGN)
-@click.option("--key", type=PRIVATE_KEY, required=True, help="CAMPAIGN key, PEM.")
+@with_key("CAMPAIGN key")
 @ROOT_OPTION
 @output_option
 @FORCE
-@password_option
-@example_option
 @JSON
 def campaign_sign(
     file: Path,
-    key: Path,
+    door: "Door",
     root_file: Path | None,
     output: Path,
     force: bool,
-    password_file: Path | None,
-    allow_example_keys: bool,
     as_json: bool,
 ) -> None:
     """Add one signature to a CAMPAIGN, in place or to a copy; what it says is shown first."""
@@ -76,9 +76,7 @@ def campaign_sign(
         campaign_command.require_signatures_hold(raw, root)
         campaign_command.require_ahead(raw)
     check_output(output, force, over=file)
-    signed = campaign_command.sign_campaign(
-        raw, root, key, password_file, allow_example_keys, lambda: click.echo(shown, err=True)
-    )
+    signed = campaign_command.sign_campaign(raw, root, door, lambda: click.echo(shown, err=True))
     with alone_at(output):
         if file != STREAM:
             signed = FORM.merge(read_input(file, MAX_DOCUMENT), signed)  # others may have signed by now

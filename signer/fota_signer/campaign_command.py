@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fota_signer import describe, passwords
-from fota_wire import campaign, check, cose, host_crypto, suit
+from fota_signer import describe
+from fota_signer.signing import Door
+from fota_wire import campaign, check, host_crypto, suit
 from fota_wire import root as roots
 from fota_wire.errors import FormatError, InputError, VerifyError
 from fota_wire.files import name_of, read_input
@@ -119,9 +120,7 @@ def _clock() -> str:
 def sign_campaign(
     raw: bytes,
     root: Root | None,
-    path: Path,
-    password_file: Path | None,
-    allow_example_keys: bool,
+    door: Door,
     before: Callable[[], None] = lambda: None,
 ) -> bytes:
     """Return the CAMPAIGN with one more signature; ``before`` a password is asked for, show it.
@@ -130,11 +129,10 @@ def sign_campaign(
         InputError: the key file is not usable, or of no CAMPAIGN key of ``root``.
         VerifyError: signed by it already, or an example key.
     """
-    key = passwords.open_key(path, password_file, allow_example_keys, role="campaign", before=before)
-    kid = cose.kid_of(host_crypto.public_xy(key))
-    if root is not None and kid not in root.role_keys(roots.CAMPAIGN):
-        raise InputError(f"{name_of(path)}: no CAMPAIGN key of ROOT {root.version}: it would not count")
-    return campaign.FORM.add_signature(raw, kid, host_crypto.signer(key))
+    key = door.open("campaign", before)
+    if root is not None and key.kid not in root.role_keys(roots.CAMPAIGN):
+        raise InputError(f"{key.name}: no CAMPAIGN key of ROOT {root.version}: it would not count")
+    return campaign.FORM.add_signature(raw, key.kid, key.sign)
 
 
 def summary(path: Path, raw: bytes, root: Root | None) -> dict[str, Any]:

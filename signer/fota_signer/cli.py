@@ -1,9 +1,10 @@
 """Commands ``fota keys | sign | verify | inspect``: options in, one call, a line or JSON out."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,7 +12,6 @@ from fota_signer import sign_command
 from fota_wire.errors import FotaError
 from fota_wire.files import STREAM, check_output, making_folder, name_of, read_input, write_output
 from fota_wire.host_options import (
-    ANY_KEY,
     CHIP,
     FILE,
     FIRMWARE,
@@ -19,16 +19,23 @@ from fota_wire.host_options import (
     FORCE,
     IMAGE,
     JSON,
-    PRIVATE_KEY,
+    KEY_OF_ANY_KIND,
     PUBLIC_KEY,
     ROOT,
     SECRET,
+    SIGNATURE,
+    SIGNING_OR_PUBLIC_KEY,
+    STORE,
     Command,
+    Decorator,
     Group,
     Whole,
 )
 from fota_wire.host_print import print_result
 from fota_wire.host_values import UsageError, uuid_text
+
+if TYPE_CHECKING:
+    from fota_wire.host_keys import Place
 
 MAX_DOCUMENT = 65536
 UINT32 = Whole(0, 0xFFFFFFFF)
@@ -36,7 +43,8 @@ output_option = click.option("-o", "--output", type=FILE, required=True, help="F
 password_option = click.option(
     "--password-file",
     type=SECRET,
-    help="File whose first line is the key's password (else FOTA_KEY_PASSWORD, else asked for).",
+    help="File whose first line is the key's password (else FOTA_KEY_PASSWORD, else asked for), or the PIN of"
+    " its token (else by pin-source, else asked for).",
 )
 example_option = click.option(
     "--allow-example-keys", is_flag=True, help="Accept the published throw-away keys."
@@ -44,6 +52,58 @@ example_option = click.option(
 vendor_option = click.option("--vendor-domain", help="Vendor's domain name, e.g. example.com.")
 class_option = click.option("--class", "class_uuid", help="Device class as a UUID.")
 model_option = click.option("--model", help="Model name; with --vendor-domain it gives the class.")
+
+
+def with_key(what: str) -> Decorator:
+    """Give a command that signs the options about its key, as its keyword ``door``. Where a digest was to be
+    prepared for a key elsewhere, the command ends with that.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @click.option(
+            "--key",
+            type=SIGNING_OR_PUBLIC_KEY,
+            required=True,
+            help=f"{what}: PEM, or where a store has it, pkcs11:, awskms: or exec: (docs/signing.md).",
+        )
+        @click.option(
+            "--prepare",
+            type=FILE,
+            help="Write the digest here that is to be signed, and nothing else; --key is the public half.",
+        )
+        @click.option(
+            "--attach",
+            type=SIGNATURE,
+            help="Take this signature over that digest, r||s or DER; all else as with --prepare.",
+        )
+        @password_option
+        @example_option
+        @wraps(function)
+        def command(
+            *args: Any,  # noqa: ANN401  handed on as they are
+            key: Any,  # noqa: ANN401
+            prepare: Path | None,
+            attach: Path | None,
+            password_file: Path | None,
+            allow_example_keys: bool,
+            **rest: Any,  # noqa: ANN401
+        ) -> Any:  # noqa: ANN401
+            from fota_signer.signing import Door, Prepared
+
+            door = Door(key, password_file, allow_example_keys, prepare, attach)
+            if prepare is not None:
+                check_output(prepare, rest["force"])
+            try:
+                return function(*args, door=door, **rest)
+            except Prepared as made:
+                write_output(made.file, made.digest, force=rest["force"])
+                table = {"prepared": str(made.file), "digest": made.digest.hex(), "kid": made.kid.hex()}
+                table["next"] = "have it signed, and give the signature to the same command: --attach FILE"
+                return print_result(table, rest["as_json"], output=made.file)
+
+        return command
+
+    return decorate
 
 
 @contextmanager
@@ -74,53 +134,77 @@ def keys() -> None:
 @keys.command("new")
 @click.argument("label", metavar="ROLE/NAME")
 @output_option
+@click.option(
+    "--store",
+    type=STORE,
+    help="Make it in a store, pkcs11:token=NAME or awskms:///, which it never leaves; FILE gets its public"
+    " half.",
+)
 @FORCE
 @password_option
 @JSON
-def keys_new(label: str, output: Path, force: bool, password_file: Path | None, as_json: bool) -> None:
-    """Make a P-256 key in an encrypted PEM file."""
+def keys_new(
+    label: str,
+    output: Path,
+    store: "Place | None",
+    force: bool,
+    password_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Make a P-256 key in an encrypted PEM file, or in a store."""
     from fota_signer import keys as key_files
     from fota_signer import passwords
 
     key_files.check_label(label)
     check_output(output, force)
-    pem, public = key_files.new_key_pem(label, passwords.new_password(password_file))
-    write_output(output, pem, force=force, secret=True)
-    print_result({"file": str(output), **key_table(public)}, as_json, output=output)
+    where = {"file": str(output)}
+    if store is None:
+        pem, public = key_files.new_key_pem(label, passwords.new_password(password_file))
+    else:
+        uri, xy = store.make(label, passwords.asker(password_file))
+        public, where = key_files.PublicKey(xy=xy), {"key": uri, **where}
+        pem = key_files.label_line(public, label) + public.pem()
+    write_output(output, pem, force=force, secret=store is None)
+    print_result({**where, **key_table(public)}, as_json, output=output)
 
 
-def _open_public(file: Path, password_file: Path | None) -> Any:  # noqa: ANN401  keys is imported lazily
+def _open_public(file: Any, password_file: Path | None) -> tuple[str, bytes, Any]:  # noqa: ANN401
+    """Return name, label line and public half of a key, in whatever file or store."""
     from fota_signer import keys as key_files
     from fota_signer import passwords
+    from fota_wire.host_crypto import label_of
+    from fota_wire.host_keys import role_of
 
-    password = None
-    if b"ENCRYPTED" in read_input(file, MAX_DOCUMENT):
+    if not isinstance(file, Path):
+        public = key_files.PublicKey(xy=file.open(passwords.asker(password_file)).public)
+        return file.name, key_files.label_line(public, file.label) if role_of(file.label) else b"", public
+    pem, password = read_input(file, MAX_DOCUMENT), None
+    if b"ENCRYPTED" in pem:
         password = passwords.given_password(password_file) or passwords.ask(f"Password of {file}: ")
-    return key_files.show(file, password)
+    return name_of(file), label_of(pem), key_files.show(file, password)
 
 
 @keys.command("show")
-@click.argument("file", type=ANY_KEY)
+@click.argument("file", type=KEY_OF_ANY_KIND)
 @password_option
 @JSON
-def keys_show(file: Path, password_file: Path | None, as_json: bool) -> None:
-    """Show the public half: key id, KEYHASH, x||y."""
-    print_result({"file": name_of(file), **key_table(_open_public(file, password_file))}, as_json)
+def keys_show(file: Any, password_file: Path | None, as_json: bool) -> None:  # noqa: ANN401
+    """Show the public half of a key in a file or store: key id, KEYHASH, x||y."""
+    name, _, public = _open_public(file, password_file)
+    print_result({"file": name, **key_table(public)}, as_json)
 
 
 @keys.command("public")
-@click.argument("file", type=ANY_KEY)
+@click.argument("file", type=KEY_OF_ANY_KIND)
 @click.option("-o", "--output", type=FILE, help="File to write; else standard output.")
 @FORCE
 @password_option
-def keys_public(file: Path, output: Path | None, force: bool, password_file: Path | None) -> None:
-    """Write the public half as PEM, with its label."""
-    from fota_wire.host_crypto import label_of
-
+def keys_public(file: Any, output: Path | None, force: bool, password_file: Path | None) -> None:  # noqa: ANN401
+    """Write the public half of a key in a file or store as PEM, with its label."""
     output = output or STREAM
     check_output(output, force)
-    pem = label_of(read_input(file, MAX_DOCUMENT)) + _open_public(file, password_file).pem()
-    write_output(output, pem, force=force)
+    _, label, public = _open_public(file, password_file)
+    write_output(output, label + public.pem(), force=force)
 
 
 @keys.command("example")
@@ -142,13 +226,11 @@ def keys_example(directory: Path, force: bool) -> None:
 @click.command(cls=Command)
 @click.argument("source", metavar="FIRMWARE", type=FIRMWARE)
 @click.option("-o", "--output", type=FILE, required=True, help="Image to write.")
-@click.option("--key", type=PRIVATE_KEY, required=True, help="IMAGE key, PEM.")
 @click.option("--version", required=True, help="Version for people, e.g. 1.1.0 or 1.1.0+7.")
 @click.option("--security-counter", type=Whole(1, 262143), required=True, help="Rollback counter, 1..262143.")
 @vendor_option
 @class_option
 @model_option
-@click.option("--password-file", type=SECRET, help="File whose first line is the key's password.")
 @click.option(
     "--chip", type=CHIP, help="Chip that it is for, e.g. esp32c3 for an ELF, or stm32u585.  [stm32l476]"
 )
@@ -161,13 +243,13 @@ def keys_example(directory: Path, force: bool) -> None:
     "--leave-out", multiple=True, metavar="SECTION", help="ELF section that is no firmware; repeat."
 )
 @FORCE
-@example_option
+@with_key("IMAGE key")
 @JSON
-def sign(**options: Any) -> None:  # noqa: ANN401  the names are those of SignOptions
+def sign(door: Any, **options: Any) -> None:  # noqa: ANN401  the names are those of SignOptions
     """Pack and sign a firmware image: ELF, Intel HEX or raw binary in; of an ESP32 the ELF, or the .bin of
     idf.py, PlatformIO, Arduino or MicroPython.
     """
-    said = sign_command.run(sign_command.SignOptions(**options))
+    said = sign_command.run(sign_command.SignOptions(**door._asdict(), **options))
     click.echo(said, err=options["output"] == STREAM)
 
 

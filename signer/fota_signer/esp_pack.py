@@ -9,14 +9,13 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from fota_signer.chunk import Chunk
-from fota_wire import cose, esp_image, esp_signature, host_crypto
+from fota_wire import cose, esp_image, esp_signature
 from fota_wire.errors import InputError
 from fota_wire.esp_chips import ROWS
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-
     from fota_wire.host_chips import Espressif
+    from fota_wire.host_keys import SigningKey
 
 DIO, SIZE_4MB_SPEED_80MHZ = 2, 0x2F
 NO_WP_PIN = 0xEE
@@ -134,7 +133,7 @@ def _merge(chunks: list[Chunk]) -> list[Part]:
     return [(address, bytes(content) + bytes(-len(content) % 4)) for address, content in merged]
 
 
-def sign(plain: bytes, block: esp_image.Block, key: "EllipticCurvePrivateKey") -> bytes:
+def sign(plain: bytes, block: esp_image.Block, key: "SigningKey") -> bytes:
     """Return the signed image of an image without our block: the block goes behind its segments, checksum and
     hash are made anew, and the signature sector follows the padding. The same input gives the same bytes.
 
@@ -145,9 +144,8 @@ def sign(plain: bytes, block: esp_image.Block, key: "EllipticCurvePrivateKey") -
     data = build(head_of(image.header), [*parts_of(plain, image), (0, block.pack())])
     padded = data + b"\xff" * (esp_image.padded_size(len(data)) - len(data))
     digest = hashlib.sha256(padded).digest()
-    xy = host_crypto.public_xy(key)
-    signature = host_crypto.signer(key)(digest)
-    return padded + esp_signature.build_sector([esp_signature.build_block(xy, signature, digest)])
+    signature = key.sign(digest)
+    return padded + esp_signature.build_sector([esp_signature.build_block(key.public, signature, digest)])
 
 
 def chip_of(data: bytes) -> str:
@@ -156,7 +154,7 @@ def chip_of(data: bytes) -> str:
 
 
 def block_for(
-    version: tuple[int, int, int, int], sec_cnt: int, class_id: bytes, key: "EllipticCurvePrivateKey"
+    version: tuple[int, int, int, int], sec_cnt: int, class_id: bytes, key: "SigningKey"
 ) -> esp_image.Block:
     """Return our block for an image that ``key`` signs."""
-    return esp_image.Block(version, sec_cnt, class_id, cose.key_hash(host_crypto.public_xy(key)))
+    return esp_image.Block(version, sec_cnt, class_id, cose.key_hash(key.public))

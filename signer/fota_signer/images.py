@@ -3,7 +3,7 @@
 import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fota_wire import cose, host_crypto, image, layout, status
+from fota_wire import cose, host_crypto, host_keys, image, layout, status
 from fota_wire.chips import stm32l476
 from fota_wire.errors import InputError, VerifyError
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from fota_signer.identity import DeviceClass
     from fota_wire.host_chips import Chip, Stm32
+    from fota_wire.host_keys import SigningKey
 
 
 class Device(NamedTuple):
@@ -29,20 +30,20 @@ class Device(NamedTuple):
     chip: "Chip | None" = None
 
 
-def sign_payload(payload: bytes, **of_image: Any) -> bytes:  # noqa: ANN401  handed on as they are
-    """Return the signed image of ``payload`` alone; as `signed_payload`."""
-    return signed_payload(payload, **of_image)[0]
+def sign_payload(payload: bytes, *, key: "EllipticCurvePrivateKey", **of_image: Any) -> bytes:  # noqa: ANN401  handed on as they are
+    """Return the signed image of ``payload`` alone, by a key in memory; as `signed_payload`."""
+    return signed_payload(payload, key=host_keys.in_memory(key), **of_image)[0]
 
 
-def sign_application(plain: bytes, **of_image: Any) -> bytes:  # noqa: ANN401
-    """Return the signed image of an application alone; as `signed_application`."""
-    return signed_application(plain, **of_image)[0]
+def sign_application(plain: bytes, *, key: "EllipticCurvePrivateKey", **of_image: Any) -> bytes:  # noqa: ANN401
+    """Return the signed image of an application alone, by a key in memory; as `signed_application`."""
+    return signed_application(plain, key=host_keys.in_memory(key), **of_image)[0]
 
 
 def signed_payload(
     payload: bytes,
     *,
-    key: "EllipticCurvePrivateKey",
+    key: "SigningKey",
     version: tuple[int, int, int, int],
     sec_cnt: int,
     device_class: "DeviceClass",
@@ -58,25 +59,24 @@ def signed_payload(
     """
     if not 1 <= sec_cnt <= layout.SEC_CNT_MAX:
         raise InputError(f"security counter {sec_cnt} is not in 1..{layout.SEC_CNT_MAX}")
-    xy = host_crypto.public_xy(key)
     said, row = ("", stm32l476) if chip is None else (chip.NAME, chip)
     protected = image.build_protected(sec_cnt, device_class.class_id, device_class.vendor_id, said)
     header = image.build_header(len(payload), len(protected), version, program=program, chip=row)
     signed = header + payload + protected
     digest = hashlib.sha256(signed).digest()
-    signature = host_crypto.signer(key)(digest)
-    data = signed + image.build_unprotected(digest, cose.key_hash(xy), signature)
+    signature = key.sign(digest)
+    data = signed + image.build_unprotected(digest, cose.key_hash(key.public), signature)
     limit = image.MAX_PROGRAM if program else row.SLOT_SIZE
     if len(data) > limit:
         raise InputError(f"image of {len(data)} bytes does not fit a slot of {limit}")
-    device = Device(roots=(xy,), class_id=device_class.class_id, program=program, chip=chip)
+    device = Device(roots=(key.public,), class_id=device_class.class_id, program=program, chip=chip)
     return data, check_image(data, device)  # never hand out what nobody boots
 
 
 def signed_application(
     plain: bytes,
     *,
-    key: "EllipticCurvePrivateKey",
+    key: "SigningKey",
     version: tuple[int, int, int, int],
     sec_cnt: int,
     device_class: "DeviceClass",
@@ -97,7 +97,7 @@ def signed_application(
     chip = CHIPS[esp_pack.chip_of(plain)]
     if len(data) > chip.SLOT_SIZE:
         raise InputError(f"image of {len(data)} bytes does not fit a slot of {chip.SLOT_SIZE}")
-    return data, check_image(data, Device((host_crypto.public_xy(key),), device_class.class_id))
+    return data, check_image(data, Device((key.public,), device_class.class_id))
 
 
 def _require_made_for(chip: "Stm32", parsed: image.Image, data: bytes) -> None:

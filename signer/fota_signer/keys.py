@@ -19,9 +19,8 @@ from cryptography.hazmat.primitives.serialization import PublicFormat as Public
 from fota_signer.pkcs8 import encrypted_pem
 from fota_wire import cose, host_crypto
 from fota_wire.errors import InputError
+from fota_wire.host_keys import ROLES
 from fota_wire.host_panic import panics_refused
-
-ROLES = ("root", "release", "image", "assign", "campaign", "device-ca", "server-ca", "server")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +74,13 @@ def labelled_pem(key: ec.EllipticCurvePrivateKey, label: str, password: bytes) -
     """
     if not password:
         raise InputError("a key file needs a password", "password")
-    kid = cose.kid_of(host_crypto.public_xy(key))
-    return f"# fota {label} {kid.hex()}\n".encode() + encrypted_pem(key, password)
+    public = PublicKey(xy=host_crypto.public_xy(key))
+    return label_line(public, label) + encrypted_pem(key, password)
+
+
+def label_line(public: PublicKey, label: str) -> bytes:
+    """Return the first line of a key file: what it is for, and which key it is."""
+    return f"# fota {label} {public.kid.hex()}\n".encode()
 
 
 def read_any(data: bytes, password: bytes | None, where: str) -> ec.EllipticCurvePrivateKey:

@@ -1,7 +1,7 @@
 """Commands ``fota manifest``: options in, one call, a line or JSON out."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -9,17 +9,19 @@ from fota_signer.cli import (
     MAX_DOCUMENT,
     about,
     class_option,
-    example_option,
     model_option,
     output_option,
-    password_option,
     vendor_option,
+    with_key,
 )
 from fota_wire.errors import InputError
 from fota_wire.files import STREAM, alone_at, check_output, name_of, read_input, write_output
-from fota_wire.host_options import FORCE, IMAGE, JSON, MANIFEST, PRIVATE_KEY, PUBLIC_KEY, ROOT, Group, Whole
+from fota_wire.host_options import FORCE, IMAGE, JSON, MANIFEST, PUBLIC_KEY, ROOT, Group, Whole
 from fota_wire.host_print import lines_of, print_result
 from fota_wire.release import MAX_SEQUENCE
+
+if TYPE_CHECKING:
+    from fota_signer.signing import Door
 
 
 @click.group(cls=Group)
@@ -92,33 +94,29 @@ def manifest_new(
 
 @manifest.command("sign")
 @click.argument("file", metavar="ENVELOPE", type=MANIFEST)
-@click.option("--key", type=PRIVATE_KEY, required=True, help="RELEASE key, PEM.")
+@with_key("RELEASE key")
 @output_option
 @click.option("--image", "image_file", type=IMAGE, help="Image file that it must be about.")
 @_knowing
 @FORCE
-@password_option
-@example_option
 @JSON
 def manifest_sign(
     file: Path,
-    key: Path,
+    door: "Door",
     output: Path,
     image_file: Path | None,
     root_file: Path | None,
     image_keys: tuple[Path, ...],
     force: bool,
-    password_file: Path | None,
-    allow_example_keys: bool,
     as_json: bool,
 ) -> None:
     """Add one signature, in place or to a copy; everybody signs apart, on their own machine.
 
     With --image, what is signed is checked against the image; with --root, against what devices will accept.
     """
-    from fota_signer import manifests, passwords
+    from fota_signer import manifests
     from fota_signer.describe import describe
-    from fota_wire import cose, host_crypto, suit
+    from fota_wire import suit
 
     raw = read_input(file, MAX_DOCUMENT)
     known = manifests.load_known(root_file, image_keys)
@@ -127,16 +125,9 @@ def manifest_sign(
         facts = manifests.image_facts(manifests.check_before_signing(raw, image, known), known)
         shown = {**describe(file, raw), **facts}
     check_output(output, force, over=file)
-    private = passwords.open_key(
-        key,
-        password_file,
-        allow_example_keys,
-        role="release",
-        before=lambda: click.echo(lines_of(shown), err=True),
-    )
-    kid = cose.kid_of(host_crypto.public_xy(private))
-    manifests.require_release_key(kid, known)
-    signed = suit.add_signature(raw, kid, host_crypto.signer(private))
+    key = door.open("release", lambda: click.echo(lines_of(shown), err=True))
+    manifests.require_release_key(key.kid, known)
+    signed = suit.add_signature(raw, key.kid, key.sign)
     with alone_at(output):
         if file != STREAM:
             signed = suit.merge(read_input(file, MAX_DOCUMENT), signed)  # others may have signed by now

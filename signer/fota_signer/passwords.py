@@ -1,24 +1,15 @@
-"""Passwords of key files: from a file, the environment or the terminal; never from the command line."""
+"""Passwords of key files and PINs of tokens: from a file, the environment or the terminal; never from the
+command line.
+"""
 
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fota_wire.errors import InputError
 from fota_wire.files import read_input, require_secret
-from fota_wire.host_crypto import (
-    label_of,
-    load_private_key,
-    public_xy,
-    require_own,
-    require_role,
-    without_role,
-)
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from fota_wire.host_keys import Pin, pin_of_file
 
 VARIABLE = "FOTA_KEY_PASSWORD"
 NEW_VARIABLE = "FOTA_NEW_KEY_PASSWORD"
@@ -114,31 +105,19 @@ def _typed_twice(variable: str = VARIABLE, option: str = "--password-file") -> b
     return value
 
 
-def open_key(
-    path: Path,
-    password_file: Path | None = None,
-    allow_example_keys: bool = False,
-    *,
-    role: str,
-    before: Callable[[], None] = lambda: None,
-) -> "EllipticCurvePrivateKey":
-    """Return the private key of a ``role`` in ``path``, asking for its password if it needs one; ``before``
-    that, show what it is to sign.
-
-    Raises:
-        InputError: no P-256 key in PEM, one of another role or of none, or the password is wrong; or others
-            on this machine can read the file.
-        VerifyError: a published example key, and these are not allowed.
+def asker(password_file: Path | None, before: Callable[[], None] = lambda: None) -> Callable[[str], Pin]:
+    """Return who gives a store its PIN: the file, else whoever is there. No variable does: a password that is
+    there for a key file would be tried on a token, which locks itself.
     """
-    pem = read_input(path, 65536)
-    require_role(pem, role, path)  # before anybody is asked for a password
-    encrypted, labelled = b"ENCRYPTED" in pem, bool(label_of(pem))
-    if encrypted and not labelled:
-        raise without_role(path, role)
-    password = given_password(password_file)
-    if password is None and encrypted:
+
+    def ask_pin(what: str) -> Pin:
+        if password_file is not None:
+            return pin_of_file(password_file)
+        if not sys.stdin.isatty():
+            raise InputError(
+                f"{what}: name its file by pin-source or --password-file, or be there to type it", "password"
+            )
         before()
-        password = ask(f"Password of {path}: ")
-    key = load_private_key(path, password, allow_example_keys, role=role)
-    require_own(pem, public_xy(key), path, role)
-    return key
+        return Pin(ask(f"{what}: ").decode(), typed=True)
+
+    return ask_pin

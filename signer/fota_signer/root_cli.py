@@ -1,11 +1,19 @@
 """Commands ``fota root``: make, sign, show and check the document that names all other keys."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from fota_signer.cli import MAX_DOCUMENT, UINT32, about, example_option, output_option, password_option
+from fota_signer.cli import (
+    MAX_DOCUMENT,
+    UINT32,
+    about,
+    example_option,
+    output_option,
+    password_option,
+    with_key,
+)
 from fota_wire import root as roots
 from fota_wire.errors import VerifyError
 from fota_wire.files import STREAM, alone_at, check_output, read_input, write_output
@@ -13,14 +21,17 @@ from fota_wire.host_options import (
     CERTIFICATE,
     FORCE,
     JSON,
-    PRIVATE_KEY,
     PUBLIC_KEY,
     ROOT,
+    SIGNING_KEY,
     Address,
     Group,
     Whole,
 )
 from fota_wire.host_print import lines_of, print_result
+
+if TYPE_CHECKING:
+    from fota_signer.signing import Door
 
 PREVIOUS = click.option(
     "--previous", type=ROOT, help="ROOT in force, which this one follows: needed from version 2 on."
@@ -105,7 +116,13 @@ def root() -> None:
 @click.option(
     "--drop-server-ca", type=CERTIFICATE, multiple=True, help="Name this CA of --previous no more; repeat."
 )
-@click.option("--sign", "signing", type=PRIVATE_KEY, multiple=True, help="Private key to sign with; repeat.")
+@click.option(
+    "--sign",
+    "signing",
+    type=SIGNING_KEY,
+    multiple=True,
+    help="ROOT key to sign with, PEM or where a store has it (docs/signing.md); repeat.",
+)
 @output_option
 @FORCE
 @DEVELOPMENT
@@ -126,25 +143,21 @@ def root_new(**options: Any) -> None:  # noqa: ANN401  handed on as they are
 
 @root.command("sign")
 @click.argument("file", type=ROOT)
-@click.option("--key", type=PRIVATE_KEY, required=True, help="Private key to sign with.")
+@with_key("ROOT key")
 @PREVIOUS
 @FLOOR
 @output_option
 @FORCE
 @DEVELOPMENT
-@password_option
-@example_option
 @JSON
 def root_sign(
     file: Path,
-    key: Path,
+    door: "Door",
     previous: Path | None,
     device_floor: int | None,
     output: Path,
     force: bool,
     development: bool,
-    password_file: Path | None,
-    allow_example_keys: bool,
     as_json: bool,
 ) -> None:
     """Add one signature to a ROOT, in place or to a copy; with --previous, what it changes is shown first."""
@@ -157,9 +170,7 @@ def root_sign(
         root_command.require_signatures_hold(raw, before)
         shown = lines_of(root_command.summary(file, raw, before))
     check_output(output, force, over=file)
-    signed = root_command.sign_root(
-        raw, before, [key], password_file, allow_example_keys, lambda: click.echo(shown, err=True)
-    )
+    signed = root_command.sign_root(raw, before, [door], lambda: click.echo(shown, err=True))
     with alone_at(output):
         if file != STREAM:
             signed = roots.FORM.merge(read_input(file, MAX_DOCUMENT), signed)  # others may have signed by now

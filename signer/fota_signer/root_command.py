@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fota_signer import describe, passwords
+from fota_signer import describe
+from fota_signer.signing import Door
 from fota_wire import cose, host_crypto, host_root
 from fota_wire import root as roots
 from fota_wire.errors import InputError, VerifyError
@@ -43,8 +44,8 @@ def new_root(options: Mapping[str, Any]) -> tuple[bytes, Root | None]:
     )
     require_livable(raw, previous, options["device_floor"], development=options["development"])
     check_output(options["output"], options["force"])  # before a password is asked for
-    allow = options["allow_example_keys"]
-    return sign_root(raw, previous, options["signing"], options["password_file"], allow), previous
+    doors = [Door(key, options["password_file"], options["allow_example_keys"]) for key in options["signing"]]
+    return sign_root(raw, previous, doors), previous
 
 
 def read_previous(path: Path | None) -> Root | None:
@@ -110,9 +111,7 @@ def _but_wrong_signatures() -> Iterator[None]:
 def sign_root(
     raw: bytes,
     previous: Root | None,
-    keys: Iterable[Path],
-    password_file: Path | None,
-    allow_example_keys: bool,
+    doors: Iterable[Door],
     before: Callable[[], None] = lambda: None,
 ) -> bytes:
     """Return the ROOT with one more signature per key; ``before`` a password is asked for, show it.
@@ -123,12 +122,11 @@ def sign_root(
     """
     root = roots.unsafe_read_root(raw)
     known = [kid for named in (root, previous) if named for kid in named.role_keys(roots.ROOT)]
-    for path in keys:
-        key = passwords.open_key(path, password_file, allow_example_keys, role="root", before=before)
-        kid = cose.kid_of(host_crypto.public_xy(key))
-        if kid not in known:
-            raise InputError(f"{name_of(path)}: not one of the ROOT keys of this document, or the one before")
-        raw = roots.FORM.add_signature(raw, kid, host_crypto.signer(key))
+    for door in doors:
+        key = door.open("root", before)
+        if key.kid not in known:
+            raise InputError(f"{key.name}: not one of the ROOT keys of this document, or the one before")
+        raw = roots.FORM.add_signature(raw, key.kid, key.sign)
     return raw
 
 

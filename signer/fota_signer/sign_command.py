@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fota_wire.errors import InputError, StorageError
 from fota_wire.files import STREAM, check_output, name_of, read_input, write_output
+from fota_wire.host_keys import place_of
 from fota_wire.host_kinds import FIRMWARE, PRIVATE, SECRET, require_kind
 from fota_wire.host_values import UsageError, one_of, whole
 
 if TYPE_CHECKING:
+    from fota_wire.host_keys import Place
     from fota_wire.image import Image
 
 VALUES = {
@@ -43,7 +45,7 @@ FLAGS = {
     "--json": "as_json",
     "--program": "program",
 }
-FILES = ("output", "key", "password_file")
+FILES = ("output", "password_file")
 REQUIRED = ("output", "key", "version", "security_counter")
 
 
@@ -52,7 +54,7 @@ class SignOptions(NamedTuple):
 
     source: Path
     output: Path
-    key: Path
+    key: "Path | Place"
     version: str
     security_counter: int
     vendor_domain: str | None = None
@@ -67,15 +69,18 @@ class SignOptions(NamedTuple):
     as_json: bool = False
     program: bool = False
     chip: str | None = None
+    prepare: Path | None = None
+    attach: Path | None = None
 
 
 def run(options: SignOptions) -> str:
     """Sign one file and return the line to print.
 
     Raises:
-        FotaError: with nothing written.
+        FotaError: with nothing written. Prepared: as `Door`.
     """
-    from fota_signer import identity, passwords
+    from fota_signer import identity
+    from fota_signer.signing import Door
     from fota_wire.version import format_version, parse_version
 
     version = parse_version(options.version)
@@ -85,7 +90,10 @@ def run(options: SignOptions) -> str:
     notes: list[str] = []
     payload, sign = _prepared(options, notes)
     check_output(options.output, options.force)
-    key = passwords.open_key(options.key, options.password_file, options.allow_example_keys, role="image")
+    door = Door(
+        options.key, options.password_file, options.allow_example_keys, options.prepare, options.attach
+    )
+    key = door.open("image")
     data, image = sign(
         payload, key=key, version=version, sec_cnt=options.security_counter, device_class=device_class
     )
@@ -164,7 +172,7 @@ def parse(argv: list[str]) -> SignOptions | None:
             if name in REPEATED:
                 repeated[REPEATED[name]] = (*repeated.get(REPEATED[name], ()), text)
             else:
-                found[VALUES[name]] = Path(text) if VALUES[name] in FILES else text
+                found[VALUES[name]] = _value(VALUES[name], text)
         elif word.startswith("-") or "source" in found:
             return None
         else:
@@ -175,6 +183,10 @@ def parse(argv: list[str]) -> SignOptions | None:
     if not re.fullmatch("[1-9][0-9]{0,5}", counter) or any(map(_may_be_stream, found.values())):
         return None
     return SignOptions(security_counter=int(counter), **found, **repeated)  # type: ignore[arg-type]
+
+
+def _value(name: str, text: str) -> object:
+    return place_of(text) if name == "key" else Path(text) if name in FILES else text
 
 
 def _may_be_stream(value: object) -> bool:
@@ -192,7 +204,8 @@ def main(argv: list[str]) -> int | None:
         return None
     gc.disable()  # the process ends before there is anything to collect
     require_kind(options.source, (FIRMWARE,), "FIRMWARE")
-    require_kind(options.key, (PRIVATE,), "--key")
+    if isinstance(options.key, Path):
+        require_kind(options.key, (PRIVATE,), "--key")
     if options.password_file is not None:
         require_kind(options.password_file, (SECRET,), "--password-file")
     print(run(options))

@@ -37,7 +37,7 @@ FILES = {
     "tls_cert": "server.crt", "tls_key": "server.pem", "device_ca": "device-ca.crt",
     "bootloader": "app.bin", "record": "record.json", "log": "record.json", "ledger": "ledger.sqlite",
 }  # fmt: skip
-OUTPUTS = ("output", "cert", "certificate_out", "request_out", "csv_out", "bus_log")
+OUTPUTS = ("output", "prepare", "cert", "certificate_out", "request_out", "csv_out", "bus_log")
 FOLDERS = {"data": "data", "keys": ".", "directory": "new/keys", "devices": "new/devices", "work": "new/work",
            "card": "card", "output": "new/out", "folder": "gateway"}  # fmt: skip
 ONLY = {  # file -> what it is for this command alone

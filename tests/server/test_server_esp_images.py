@@ -10,7 +10,7 @@ from esp_refused import REFUSED, image_of
 from server_world import CLASS, Built, Device, Keys, Server, image_key, new_key
 
 from fota_signer import esp_pack
-from fota_wire import host_crypto
+from fota_wire import host_crypto, host_keys
 from fota_wire.status import label
 
 XY = host_crypto.public_xy(image_key())
@@ -25,7 +25,7 @@ def own(keys: Keys, tmp_path: Path) -> Iterator[Server]:
 
 
 def built(keys: Keys, sequence: int, *, class_id: bytes = CLASS, key: object = None) -> Built:
-    signer = key or image_key()
+    signer = host_keys.in_memory(key or image_key())
     block = esp_pack.block_for((1, sequence, 0, 0), sequence, class_id, signer)
     file = esp_pack.sign(esp_world.application(seed=sequence), block, signer)
     return Built(f"1.{sequence}.0", file, keys.envelope(file, sequence))

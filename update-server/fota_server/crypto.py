@@ -3,15 +3,15 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fota_server.answers import NULL, bstr, uint
-from fota_wire import assignment, cbor, cose, host_crypto, merkle
+from fota_wire import assignment, cbor, cose, host_crypto, host_keys, merkle
 from fota_wire.errors import FotaError, InputError
 from fota_wire.files import read_input
-from fota_wire.seams import Sign
+from fota_wire.host_keys import SigningKey
 
 
 class SignerUnavailable(FotaError):
@@ -33,22 +33,15 @@ class Assigner(Protocol):
         """
 
 
-class Held(NamedTuple):
-    """A key that signs where it is kept, as in a token."""
-
-    public_key: bytes  # x||y
-    sign: Sign
-
-
 class AssignSigner:
-    """The ASSIGN key, in memory or in a token. It says what is wanted of a device, and signs nothing that one
+    """The ASSIGN key, in memory or in a store. It says what is wanted of a device, and signs nothing that one
     would run.
     """
 
-    def __init__(self, key: ec.EllipticCurvePrivateKey | Held) -> None:
-        if not isinstance(key, Held):
-            key = Held(host_crypto.public_xy(key), host_crypto.signer(key))
-        self.kid = cose.kid_of(key.public_key)
+    def __init__(self, key: ec.EllipticCurvePrivateKey | SigningKey) -> None:
+        if not isinstance(key, SigningKey):
+            key = host_keys.in_memory(key)
+        self.kid = key.kid
         self.sign = key.sign
         protected = cbor.encode({1: cose.ESP256, 4: self.kid})
         self._before = {  # what is hashed before the payload

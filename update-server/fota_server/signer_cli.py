@@ -3,39 +3,26 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from fota_wire.files import read_line
-from fota_wire.host_kinds import PRIVATE
-from fota_wire.host_options import FILE, Command, FileName
+from fota_wire.host_options import FILE, SIGNING_KEY, Command
 from fota_wire.host_values import UsageError
 
 if TYPE_CHECKING:
     from fota_server.crypto import AssignSigner
-    from fota_wire.host_pkcs11 import Place
-
-
-class _FileOrToken(FileName):
-    """A private key: a file's name, or where a token has it (RFC 7512)."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
-        """Return the path, or the `Place`."""
-        if not str(value).startswith("pkcs11:"):
-            return super().convert(value, param, ctx)
-        from fota_wire.host_pkcs11 import read_uri
-
-        return read_uri(value)
+    from fota_wire.host_keys import Pin, Place
 
 
 @click.command(cls=Command)
 @click.option(
     "--assign-key",
     "key",
-    type=_FileOrToken(PRIVATE),
+    type=SIGNING_KEY,
     required=True,
-    help="Private key (PEM) to hold, or 'pkcs11:token=NAME;object=LABEL?module-path=FILE&pin-source=FILE'.",
+    help="Private key to hold: PEM, or where a store has it, such as"
+    " 'pkcs11:token=NAME;object=LABEL?module-path=FILE&pin-source=FILE' (docs/signing.md).",
 )
 @click.option("--socket", type=FILE, required=True, help="Where the server asks; its folder says who may.")
 @click.option("--allow-example-keys", is_flag=True, help="Rehearse with a published key.")
@@ -67,7 +54,7 @@ def signer(key: "Path | Place", socket: Path, allow_example_keys: bool) -> None:
         password = os.environ.pop("FOTA_ASSIGN_PASSWORD", None)
         held = load_assign_signer(key, password=password, allow_example_keys=allow_example_keys)
     else:
-        held = _of_token(key, allow_example_keys)
+        held = _of_store(key, allow_example_keys)
     log = log_to_stderr("text")
     try:
         asyncio.run(work(held))
@@ -75,20 +62,20 @@ def signer(key: "Path | Place", socket: Path, allow_example_keys: bool) -> None:
         log.finish()
 
 
-def _of_token(place: "Place", allow_example_keys: bool) -> "AssignSigner":
-    from fota_server.crypto import AssignSigner, Held
+def _of_store(place: "Place", allow_example_keys: bool) -> "AssignSigner":
+    from fota_server.crypto import AssignSigner
     from fota_wire.host_crypto import refuse_example_key
-    from fota_wire.host_pkcs11 import Token
+    from fota_wire.host_keys import require_role
 
-    if place.pin_file is not None:
-        pin = read_line(place.pin_file, "PIN").strip()
-    elif sys.stdin.isatty():
-        pin = click.prompt(f"PIN of token {place.token}", hide_input=True, err=True)
-    else:
-        raise UsageError(
-            "--assign-key: name the file of the token's PIN by pin-source, or be there to type it"
-        )
-    token = Token(place.module, place.token, pin)
-    public = token.public_key(place.label)
-    refuse_example_key(public, allow_example_keys, f"token {place.token}")
-    return AssignSigner(Held(public, lambda digest: token.sign(place.label, digest)))
+    require_role(place, "assign")
+    key = place.open(_ask)
+    refuse_example_key(key.public, allow_example_keys, key.name)
+    return AssignSigner(key)
+
+
+def _ask(what: str) -> "Pin":
+    from fota_wire.host_keys import Pin
+
+    if not sys.stdin.isatty():
+        raise UsageError(f"--assign-key: {what}: name its file by pin-source, or be there to type it")
+    return Pin(click.prompt(what, hide_input=True, err=True), typed=True)

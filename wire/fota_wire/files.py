@@ -17,6 +17,7 @@ from fota_wire.errors import FotaError, InputError, StorageError
 
 STREAM = Path("-")
 LIMIT = 64 << 20
+_OF_OTHERS = 0o066
 _NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO)
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
 
@@ -100,6 +101,24 @@ def require_secret(path: Path, what: str) -> None:
     """
     if path != STREAM and not os.path.lexists(path):
         raise InputError(f"there is no such file with the {what} (not shown: it may be the {what} itself)")
+
+
+def require_unshared(path: Path, what: str) -> None:
+    """Return if ``path``, which holds a ``what``, is a file that only its owner can read, or a stream.
+
+    Raises:
+        InputError: group or others can read it, or it is not there; says what to type; code ``mode``.
+    """
+    try:
+        found = path.stat() if path != STREAM else os.fstat(0)
+    except OSError as exc:
+        raise InputError(f"{name_of(path)}: {exc.strerror}") from exc
+    if stat.S_ISREG(found.st_mode) and path != STREAM and found.st_mode & _OF_OTHERS:
+        raise InputError(
+            f"{path}: others on this machine can read this {what} (mode {found.st_mode & 0o777:o}):"
+            f" chmod 600 {path}, or hand it over as a stream: - < {path}",
+            "mode",
+        )
 
 
 def read_line(path: Path, what: str) -> str:

@@ -6,14 +6,13 @@ Imports are inside the functions: most commands need none of this, and it is the
 import binascii
 import os
 import re
-import stat
 from functools import lru_cache
 from pathlib import Path
 
 from fota_wire import der, example_keys
 from fota_wire.cose import kid_of
 from fota_wire.errors import InputError, VerifyError
-from fota_wire.files import STREAM, name_of, read_input
+from fota_wire.files import name_of, read_input, require_unshared
 from fota_wire.host_panic import panics_refused
 
 TYPE_CHECKING = False
@@ -35,7 +34,6 @@ _LABEL = re.compile(rb"\A# fota ([a-z-]+)(/[A-Za-z0-9._-]+)? ([0-9a-f]{16})\r?\n
 KEYS_KEPT = 4096
 """Public keys that are kept as objects, those used last: 2 KiB each."""
 
-_READABLE_BY_OTHERS = 0o066
 _PKCS8_HEAD = bytes.fromhex("308187020100301306072a8648ce3d020106082a8648ce3d030107046d306b0201010420")
 _PKCS8_PUBLIC = bytes.fromhex("a14403420004")
 
@@ -217,16 +215,7 @@ def require_private(path: Path, xy: bytes) -> None:
     """
     if kid_of(xy) in example_keys.KIDS:
         return
-    try:
-        found = path.stat() if path != STREAM else os.fstat(0)
-    except OSError as exc:
-        raise InputError(f"{name_of(path)}: {exc.strerror}") from exc
-    if stat.S_ISREG(found.st_mode) and path != STREAM and found.st_mode & _READABLE_BY_OTHERS:
-        raise InputError(
-            f"{path}: others on this machine can read this private key (mode {found.st_mode & 0o777:o}):"
-            f" chmod 600 {path}, or hand it over as a stream: - < {path}",
-            "mode",
-        )
+    require_unshared(path, "private key")
 
 
 def without_role(path: Path, role: str) -> InputError:

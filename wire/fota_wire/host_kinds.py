@@ -52,7 +52,8 @@ POLICY = "a policy for a rollout"
 DEVICES = "a list of devices, CSV or JSON lines"
 FOREIGN = "an update for another client (.swu, .raucb)"
 TRAIL = "an exported audit trail"
-"""The last eight are recognised nowhere: they have no form of their own."""
+SIGNATURE = "a signature"
+"""The last nine are recognised nowhere: they have no form of their own."""
 
 ALSO = {
     IMAGE: (ESPRESSIF,),

@@ -55,6 +55,35 @@ class FileName(click.ParamType[Path]):
         return [CompletionItem(incomplete, type="dir" if self.name == "folder" else "file")]
 
 
+class KeyName(FileName):
+    """A private key to sign with: a file's name, or where a store keeps it (`fota_wire.host_keys`)."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
+        """Return the path, or the `host_keys.Place`."""
+        from fota_wire.host_keys import place_of
+
+        if not isinstance(value, str):
+            return value
+        place = place_of(value)
+        return super().convert(value, param, ctx) if isinstance(place, Path) else place
+
+
+class KeyStore(click.ParamType[Any]):
+    """Where a store keeps keys, or is to keep one that is made."""
+
+    name = "uri"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
+        """Return the `host_keys.Place`. InputError: it is none."""
+        from fota_wire.host_keys import STORES, place_of
+
+        place = place_of(value) if isinstance(value, str) else value
+        if isinstance(place, Path):
+            schemes = ", ".join(f"{scheme}:" for scheme in STORES)
+            raise InputError(f"{label_of(param)}: {shown(value)} names no store: it begins with {schemes}")
+        return place
+
+
 def _take_stream(path: Path, param: click.Parameter | None, ctx: click.Context | None) -> None:
     """Note that a stream goes to ``param``: what one of two would read of it, the other would miss.
 
@@ -62,7 +91,7 @@ def _take_stream(path: Path, param: click.Parameter | None, ctx: click.Context |
         InputError: it went to another before.
     """
     label = label_of(param)
-    is_output = label.endswith(("output", "-out"))
+    is_output = label.endswith(("output", "-out", "--prepare"))
     stream = ("output" if path == STREAM else None) if is_output else stream_of(path)
     if ctx is None or stream is None:
         return
@@ -254,9 +283,13 @@ BOOTLOADER = FileName(kinds.ELF, kinds.ESPRESSIF)
 PARTITIONS = FileName(kinds.PARTITIONS)
 ROM = FileName(kinds.ROM)
 PRIVATE_KEY = FileName(kinds.PRIVATE)
+SIGNING_KEY = KeyName(kinds.PRIVATE)
+STORE = KeyStore()
+SIGNATURE = FileName(kinds.SIGNATURE)
+SIGNING_OR_PUBLIC_KEY = KeyName(kinds.PRIVATE, kinds.PUBLIC)
+KEY_OF_ANY_KIND = KeyName(kinds.PRIVATE, kinds.PUBLIC, kinds.CERTIFICATE)
 FOREIGN_KEY = FileName(kinds.PRIVATE, kinds.DER_PRIVATE)
 PUBLIC_KEY = FileName(kinds.PUBLIC)
-ANY_KEY = FileName(kinds.PRIVATE, kinds.PUBLIC, kinds.CERTIFICATE)
 CERTIFICATE = FileName(kinds.CERTIFICATE)
 SECRET = FileName(kinds.SECRET)
 TOKEN = FileName(kinds.TOKEN)
@@ -336,9 +369,9 @@ CA_KEY = click.option(
     "--ca-key",
     cls=Renamed,
     old="--device-ca-key",
-    type=PRIVATE_KEY,
+    type=SIGNING_KEY,
     required=True,
-    help="Key of the device CA, PEM.",
+    help="Key of the device CA: PEM, or where a store has it (docs/signing.md).",
 )
 CA_CERT = click.option(
     "--ca-cert",

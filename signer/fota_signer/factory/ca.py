@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -11,14 +11,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from fota_signer import passwords
+from fota_signer.factory.ca_key import LibraryKey
 from fota_signer.keys import labelled_pem
+from fota_signer.signing import Door
 from fota_wire import attestation, certify
 from fota_wire.errors import InputError, VerifyError
 from fota_wire.files import name_of, read_input
 from fota_wire.host_ca import DEVICE_CA, ends_within, pem_certificates, require_ca, time_faults
-from fota_wire.host_crypto import load_public_key, public_xy, require_one
+from fota_wire.host_crypto import load_public_key, require_one
+from fota_wire.host_keys import SigningKey
 from fota_wire.host_x509 import issued_certificate, key_for, requested_key
+
+if TYPE_CHECKING:
+    from fota_wire.host_keys import Place
 
 ATTESTATION_OID = x509.ObjectIdentifier(attestation.EXTENSION_OID)
 RENEWED_OID = x509.ObjectIdentifier(certify.RENEWED_OID)
@@ -50,14 +55,18 @@ def _usage(*, ca: bool) -> x509.KeyUsage:
 
 def make_ca(common_name: str, days: int) -> DeviceCa:
     """Return a new device CA. Raises InputError: the name is not usable."""
-    key, name = ec.generate_private_key(ec.SECP256R1()), _name(common_name)
-    certificate = (
+    key = ec.generate_private_key(ec.SECP256R1())
+    return DeviceCa(key=key, certificate=_self_signed(key, common_name, days))
+
+
+def _self_signed(key: ec.EllipticCurvePrivateKey, common_name: str, days: int) -> x509.Certificate:
+    name = _name(common_name)
+    return (
         _builder(name, name, key.public_key(), now() + timedelta(days=days), _authority(key.public_key()))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(ca=True), critical=True)
         .sign(key, hashes.SHA256())
     )
-    return DeviceCa(key=key, certificate=certificate)
 
 
 NOTICE_DAYS = 730
@@ -72,6 +81,11 @@ def new_ca(common_name: str, days: int, password: bytes) -> tuple[bytes, bytes]:
     """
     made = make_ca(common_name, days)
     return labelled_pem(made.key, "device-ca", password), made.certificate.public_bytes(Encoding.PEM)
+
+
+def ca_of(key: SigningKey, common_name: str, days: int) -> bytes:
+    """Return the certificate, PEM, of a new device CA whose key is there. Raises InputError: as `make_ca`."""
+    return _self_signed(LibraryKey(key), common_name, days).public_bytes(Encoding.PEM)
 
 
 def now() -> datetime:
@@ -116,9 +130,13 @@ def load_certificate(path: Path) -> x509.Certificate:
 
 
 def load_ca(
-    key: Path, certificate: Path, password_file: Path | None = None, *, allow_example_keys: bool = False
+    key: "Path | Place",
+    certificate: Path,
+    password_file: Path | None = None,
+    *,
+    allow_example_keys: bool = False,
 ) -> DeviceCa:
-    """Return the device CA in two PEM files.
+    """Return the device CA of a key, in a file or a store, and a certificate in PEM.
 
     Raises:
         InputError: a file is missing or no such thing, nobody would believe what this CA issues, a wrong
@@ -128,10 +146,10 @@ def load_ca(
     loaded = load_certificate(certificate)
     require_ca(loaded, DEVICE_CA, str(certificate))  # before anybody is asked for a password
     _require_short(loaded, str(certificate))
-    private = passwords.open_key(key, password_file, allow_example_keys, role="device-ca")
-    if load_public_key(certificate) != public_xy(private):
-        raise InputError(f"{key} is not the key of the certificate {certificate}")
-    return DeviceCa(key=private, certificate=loaded)
+    private = Door(key, password_file, allow_example_keys).open("device-ca")
+    if load_public_key(certificate) != private.public:
+        raise InputError(f"{private.name} is not the key of the certificate {certificate}")
+    return DeviceCa(key=LibraryKey(private), certificate=loaded)
 
 
 def _require_short(ca: x509.Certificate, where: str) -> None:

@@ -2,13 +2,17 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fota_wire.errors import InputError, StorageError
 from fota_wire.files import check_output, name_of, write_output
-from fota_wire.host_options import CERTIFICATE, FILE, FORCE, JSON, SECRET, Group, Whole
+from fota_wire.host_options import CERTIFICATE, FILE, FORCE, JSON, SECRET, SIGNING_KEY, Group, Whole
 from fota_wire.host_print import print_result
+
+if TYPE_CHECKING:
+    from fota_wire.host_keys import Place
 
 
 @click.group(cls=Group)
@@ -17,7 +21,12 @@ def ca() -> None:
 
 
 @ca.command("new")
-@click.option("-o", "--output", type=FILE, required=True, help="Key file to write: encrypted PEM, mode 0600.")
+@click.option("-o", "--output", type=FILE, help="Key file to write: encrypted PEM, mode 0600.")
+@click.option(
+    "--key",
+    type=SIGNING_KEY,
+    help="Key of role device-ca that is there, in place of -o: PEM, or in a store (docs/signing.md).",
+)
 @click.option("--cert", type=FILE, required=True, help="Certificate to write, PEM.")
 @click.option("--name", required=True, help="Common name, e.g. 'Example factory 1'.")
 @click.option("--days", type=Whole(1, 36500), default=10950, show_default=True, help="Validity of the CA.")
@@ -29,12 +38,28 @@ def ca() -> None:
 @FORCE
 @JSON
 def ca_new(
-    output: Path, cert: Path, name: str, days: int, password_file: Path | None, force: bool, as_json: bool
+    output: Path | None,
+    key: "Path | Place | None",
+    cert: Path,
+    name: str,
+    days: int,
+    password_file: Path | None,
+    force: bool,
+    as_json: bool,
 ) -> None:
-    """Make a CA: its key in an encrypted file, its certificate for the update server."""
-    from fota_signer.factory.ca import new_ca
+    """Make a CA: its key in an encrypted file, or one in a store; its certificate for the update server."""
+    from fota_signer.factory.ca import ca_of, new_ca
     from fota_signer.passwords import new_password
+    from fota_signer.signing import Door
 
+    if key is not None and output is None:
+        check_output(cert, force)
+        opened = Door(key, password_file).open("device-ca")
+        write_output(cert, ca_of(opened, name, days), force=force)
+        print_result({"key": opened.name, **_certificate_table(cert)}, as_json)
+        return
+    if output is None or key is not None:
+        raise click.UsageError("name the key file to write, -o, or the key that is there, --key")
     if output.resolve() == cert.resolve():
         raise InputError("key and certificate are two files: name another with --cert")
     check_output(output, force)
