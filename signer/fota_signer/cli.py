@@ -97,6 +97,7 @@ def with_key(what: str) -> Decorator:
                 return function(*args, door=door, **rest)
             except Prepared as made:
                 write_output(made.file, made.digest, force=rest["force"])
+                made.show()
                 table = {"prepared": str(made.file), "digest": made.digest.hex(), "kid": made.kid.hex()}
                 table["next"] = "have it signed, and give the signature to the same command: --attach FILE"
                 return print_result(table, rest["as_json"], output=made.file)

@@ -37,6 +37,8 @@ VALUES = {
     "--linked-for": "linked_for",
     "--header-size": "header_size",
     "--chip": "chip",
+    "--prepare": "prepare",
+    "--attach": "attach",
 }
 REPEATED = {"--leave-out": "leave_out"}
 FLAGS = {
@@ -177,8 +179,8 @@ def parse(argv: list[str]) -> SignOptions | None:
             return None
         else:
             found["source"] = Path(word)
-    if any(name not in found for name in ("source", *REQUIRED)):
-        return None
+    if any(name not in found for name in ("source", *REQUIRED)) or {"prepare", "attach"} & found.keys():
+        return None  # two steps are rare: the click command does them
     counter = str(found.pop("security_counter"))
     if not re.fullmatch("[1-9][0-9]{0,5}", counter) or any(map(_may_be_stream, found.values())):
         return None

@@ -33,11 +33,11 @@ MAX_SIGNATURE = 4096
 
 
 class Prepared(Exception):
-    """A ``digest`` is to be signed elsewhere by the key ``kid``, and goes to ``file``."""
+    """A ``digest`` is to be signed elsewhere by the key ``kid``, and goes to ``file``; ``show`` what of."""
 
-    def __init__(self, file: Path, kid: bytes, digest: bytes) -> None:
+    def __init__(self, file: Path, kid: bytes, digest: bytes, show: Callable[[], None]) -> None:
         super().__init__()
-        self.file, self.kid, self.digest = file, kid, digest
+        self.file, self.kid, self.digest, self.show = file, kid, digest, show
 
 
 class Door(NamedTuple):
@@ -98,8 +98,7 @@ class Door(NamedTuple):
 
         def sign(digest: bytes) -> bytes:
             if attach is None:
-                before()
-                raise Prepared(prepare, kid_of(public), digest)
+                raise Prepared(prepare, kid_of(public), digest, before)
             raw = held(public, digest, read_input(attach, MAX_SIGNATURE))
             if raw is None:
                 raise VerifyError(

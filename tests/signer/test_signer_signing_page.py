@@ -19,13 +19,14 @@ def test_page_leads_from_an_empty_token_to_a_release_signed_in_three_places(tmp_
         pytest.skip("no SoftHSM2: install Debian's package softhsm2")
     if not (REPO / "build/sample/app-1.0.0.elf").exists():
         pytest.skip("no sample application: make firmware")
-    blocks = re.findall(r"^```sh\n(.*?)^```", (REPO / "docs/signing.md").read_text(), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(
+        r"^```sh\n(.*?)^```", (REPO / "docs/signing.md").read_text(), re.MULTILINE | re.DOTALL
+    )
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("FOTA", "SOFTHSM2"))}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-c", "set -euo pipefail\n" + "\n".join(blocks)], cwd=tmp_path, capture_output=True, text=True,
-        env={**clean, "PATH": path, "BUILD": str(REPO / "build")},
-    )  # fmt: skip
+    environment = {**clean, "PATH": path, "BUILD": str(REPO / "build")}
+    script = ["bash", "-c", "set -euo pipefail\n" + "\n".join(blocks)]
+    done = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     signers = {
         name: {signature.kid for signature in suit.parse_envelope((tmp_path / name).read_bytes()).signatures}
