@@ -185,6 +185,41 @@ def test_time_that_was_kept_over_a_reset_counts(world, keys, genesis):
     assert "no wave of this device is open" in engine.state.events[-1][1]
 
 
+def told(world, engine, raw, now, time, valid_until):
+    """Have an ASSIGNMENT of ``time`` say v2 over a certificate that ends at ``valid_until``; what follows."""
+    if engine.phase != actions.NONCE:
+        engine.timer(now)
+    engine.nonce(now, NONCE)
+    action = engine.response(now, answer(world, raw, time=time), valid_until)
+    if action.kind == actions.COMPARE_RUNNING:
+        action = engine.hashed(now, world.v1.digest)
+    return engine.hashed(now, bytes(32)) if action.kind == actions.COMPARE_INACTIVE else action
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["within-the-certificates-life", "beyond-it"])
+def test_who_has_the_assign_key_opens_a_later_wave_at_once_no_wider_one_and_ends_those_before_it(
+    world, keys, genesis, kept
+):
+    """What is not held, said in DESIGN 8: the beginning of a wave. And what it costs the liar."""
+    first, later = (TIME, TIME + 99, ALL, ""), (TIME + 10**6, TIME + 10**7, ALL, "")
+    both, wider = document(world, keys[:2], first, later), (TIME + 10**6, TIME + 10**7, ALL, "canary")
+    ahead, end = later[0] + 5, later[0] + (3600 if kept else -3600)
+    for raw, kind in (
+        (document(world, keys[:2], first, wider), actions.IDLE),
+        (both, actions.ASK_DOWNLOAD),
+    ):
+        engine = world.engine(genesis_root=genesis)
+        engine.start(0)
+        assert told(world, engine, raw, 0, ahead, end).kind == kind
+    engine.allowed(1, False)
+    kind = actions.IDLE if kept else actions.ASK_DOWNLOAD
+    honest = document(world, keys[:2], first)
+    assert told(world, engine, honest, 10**6, TIME + 9, end).kind == kind
+    after = world.engine(engine.state, genesis_root=genesis)
+    after.start(0)
+    assert told(world, after, honest, 0, TIME + 9, end).kind == kind
+
+
 def test_root_step_that_brings_the_role_holds_from_the_same_answer_on(world, keys):
     two = root_with(world, keys, 2)
     engine = world.engine()

@@ -2,8 +2,8 @@
 while it writes an update: its own store, every unit (double word, quad-word, page of SPI flash) of the new
 image, the journal record that asks for the trial.
 
-One whole update is done once with a real server over real TLS, and what the network answered is kept on
-a tape. Each part replays the tape on the same device, to the same instruction, and goes through the
+One whole update is done once with a real server over real TLS, by a ROOT with CAMPAIGN keys and a document
+that reaches the device (SPEC 5.8), and what the network answered is kept on a tape. Each part replays the tape on the same device, to the same instruction, and goes through the
 flash operations one by one: right before each of them, and in its middle (torn double word, half erased
 page), the power is cut. After each cut: no flash but the inactive slot, the agent's store and the journal
 has changed, the journal holds the record of before or the request, and the device boots: the old image,
@@ -101,7 +101,7 @@ def _record(to: Recording) -> None:
 
     elves = [chip_world.firmware(version, to.chip) for version in ("1.0.0", "1.1.0")]
     stamp = to.folder / "stamp"
-    made = "".join(f"{elf.stat().st_mtime_ns}\n" for elf in elves)
+    made = "by a CAMPAIGN\n" + "".join(f"{elf.stat().st_mtime_ns}\n" for elf in elves)
     if stamp.exists() and stamp.read_text() == made:
         return
     shutil.rmtree(to.folder, ignore_errors=True)
@@ -113,10 +113,14 @@ def _record(to: Recording) -> None:
         world.release_chip("1.0.0", 1)
         world.switch_on()
         world.run_chip("settled")
+        world.ask_for_campaigns()
+        while world.twin()["root_version"] != 2:
+            world.run_chip("settled")
         world.machine.power_off()
         world.machine.save(world.device)
         world.machine.close()
         world.release_chip("1.1.0", 2)
+        world.let_reach("1.1.0", f"100% {chip_world.ALWAYS}")
         world.fota("rollout", "start", "1.1.0", "--device", world.device_id)
         shutil.copy(world.device, to.device)
         tape = Tape()
