@@ -3,11 +3,12 @@ while it writes an update: its own store, every unit (double word, quad-word, pa
 image, the journal record that asks for the trial.
 
 One whole update is done once with a real server over real TLS, by a ROOT with CAMPAIGN keys and a document
-that reaches the device (SPEC 5.8), and what the network answered is kept on a tape. Each part replays the tape on the same device, to the same instruction, and goes through the
-flash operations one by one: right before each of them, and in its middle (torn double word, half erased
-page), the power is cut. After each cut: no flash but the inactive slot, the agent's store and the journal
-has changed, the journal holds the record of before or the request, and the device boots: the old image,
-or, once it was asked for, the new one.
+that reaches the device (SPEC 5.8), and what the network answered is kept on a tape. Each part replays the
+tape on the same device, to the same instruction, and goes through the flash operations one by one: right
+before each of them, and in its middle (torn double word, half erased page), the power is cut. After each
+cut: no flash but the inactive slot, the agent's store and the journal has changed, the journal holds the
+record of before or the request, and the device boots: the old image, or, once it was asked for, the new
+one.
 
 What the bootloader does depends on the journal, on the slots that it names and on the counters only, so
 the outcome of a boot is remembered by these; one cut in `RECHECK` is booted all the same.
