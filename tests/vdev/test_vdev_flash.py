@@ -261,3 +261,34 @@ def test_torn_erase_leaves_a_mixture(machine):
     assert machine.flash.ecc_bad
     assert now not in (old, b"\xff" * 2048)
     assert all(n & o == o for n, o in zip(now, old, strict=True)), "an erase only sets bits"
+
+
+REWRITE = """
+  ldr r4, ={execute:#x}+1
+  blx r4
+  ldr r0, =0x40022000
+  ldr r1, =0x45670123
+  str r1, [r0, #8]
+  ldr r1, =0xCDEF89AB
+  str r1, [r0, #8]
+  movs r1, #1
+  str r1, [r0, #0x14]
+  ldr r2, ={store:#x}
+  movs r3, #0
+  str r3, [r2]
+  str r3, [r2, #4]
+  blx r4
+  b .
+"""
+
+
+@pytest.mark.parametrize(("bank", "low"), [(1, 0), (1, 0x0800_0000), (2, 0x0800_0000), (2, 0)])
+def test_code_that_is_programmed_away_after_it_ran_is_gone(boot, registers, bank, low):
+    """Zeros are no-operations. The rest of the routine, in the same page, is as it was."""
+    at = 0x4010 + (bank - 1) * 0x8_0000
+    machine = boot(REWRITE.format(execute=low + at, store=0x0800_0000 + at))
+    code = b"\x01\x37" * 4 + b"\x10\x37" + b"\x70\x47"  # r7 += 1, four times; r7 += 16
+    machine.flash.write_phys(bank, 0x4010, code)
+    machine.run(max_instructions=100)
+    assert machine.flash.read_phys(bank, 0x4010, 8) == bytes(8)
+    assert registers(machine, 7) == 4 + 16 + 16

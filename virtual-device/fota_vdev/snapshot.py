@@ -67,11 +67,11 @@ class Snapshots:
         self._current: Cells | None = None
         changed = machine.flash.on_change
 
-        def on_change() -> None:
+        def on_change(bank: int, offset: int, size: int) -> None:
             self._versions += 1
             self._version = self._versions  # never one that was used before
             self._current = None
-            changed()
+            changed(bank, offset, size)
 
         machine.flash.on_change = on_change
 

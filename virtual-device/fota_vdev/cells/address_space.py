@@ -46,6 +46,7 @@ class AddressSpace:
         self._board = board
         self._warn = warn
         self._remap_due = self._stale_code = self._fence_due = False
+        self._changed: list[tuple[int, int, int]] = []  # bank, offset, bytes whose translations are stale
         self.ram = {base: mmap.mmap(-1, size) for base, size in memory.ram}
         for base, ram in self.ram.items():
             cpu.map_ram(base, len(ram), addressof(c_char.from_buffer(ram)))
@@ -71,6 +72,7 @@ class AddressSpace:
     def map_flash(self) -> None:
         """Map the banks as the board says, at 0x0800_0000 and at the alias from 0, if there is one."""
         self._remap_due = self._stale_code = False
+        self._changed.clear()
         banks = (2, 1) if self._board.swapped else (1, 2)
         low, high = (self._flash.pointer(bank) for bank in banks)
         areas = dict.fromkeys(self._bases, low) | {base + self._bank: high for base in self._bases}
@@ -90,9 +92,7 @@ class AddressSpace:
         if self._mapped != self._wanted():
             self.map_flash()
         elif stale:
-            self._stale_code = False
-            self._cpu.forget_code()
-            self._watch_torn_words()
+            self._forget_code()
 
     def code_at(self) -> tuple[tuple[int, int, int], ...]:
         """Where RAM may hold code, as (base of the RAM, begin, end in it)."""
@@ -113,9 +113,20 @@ class AddressSpace:
         if self._fence_due:
             self.fence()
         if self._stale_code:
-            self._stale_code = False
-            self._cpu.forget_code()
+            self._forget_code()
+        elif self._changed:
+            for bank, offset, size in self._changed:
+                at = offset + (self._bank if (bank == 2) != self._board.swapped else 0)
+                for base in self._bases:
+                    self._cpu.forget_code_at(base + at, size)
+            self._changed.clear()
             self._watch_torn_words()
+
+    def _forget_code(self) -> None:
+        self._stale_code = False
+        self._changed.clear()
+        self._cpu.forget_code()
+        self._watch_torn_words()
 
     def fence(self) -> None:
         """Take over what the MPU says about executing."""
@@ -142,8 +153,12 @@ class AddressSpace:
         else:
             self.map_flash()
 
-    def _flash_changed(self) -> None:
-        self._stale_code = True
+    def _flash_changed(self, bank: int, offset: int, size: int) -> None:
+        """A chip that updates itself writes tens of thousands of words, none of which it has executed."""
+        if 0 < size <= self._flash.geometry.page:
+            self._changed.append((bank, offset, size))
+        else:
+            self._stale_code = True
         self._cpu.limit(0)
 
     def _watch_torn_words(self) -> None:

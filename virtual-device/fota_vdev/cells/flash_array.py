@@ -27,7 +27,7 @@ class FlashArray(FlashCells):
             PowerCutError: an armed cut falls on this operation.
         """
         torn = self._begin("program", bank, offset)
-        self.on_change()
+        self.on_change(bank, offset, len(data))
         if torn is None:
             self._banks[bank][offset : offset + len(data)] = data
             self.ecc_bad.discard((bank, offset))
@@ -52,7 +52,7 @@ class FlashArray(FlashCells):
         size, word = self.geometry.page, self.geometry.word
         offset = page * size
         torn = self._begin("erase", bank, offset)
-        self.on_change()
+        self.on_change(bank, offset, size)
         if torn is None:
             self._banks[bank][offset : offset + size] = b"\xff" * size
             self.ecc_bad -= {(bank, o) for o in range(offset, offset + size, word)}

@@ -17,6 +17,7 @@ Unicorn = Any
 Uc: Any = _untyped.Uc
 EmulatorError: type[Exception] = _untyped.UcError
 NO_END = 0xFFFF_FFFE
+CODE_PAGE = 1024  # what Unicorn maps, protects and looks up translations by, at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,12 @@ class Emulator:
     def forget_code(self) -> None:
         """Drop all translations: memory that may hold code was changed by the host."""
         self.uc.ctl_flush_tb()
+
+    def forget_code_at(self, address: int, size: int) -> None:
+        """Drop translations of ``size`` bytes only, which is all that the host changed."""
+        last = address + size - 1
+        for begin in range(address // CODE_PAGE * CODE_PAGE, last + 1, CODE_PAGE):
+            self.uc.ctl_remove_cache(max(begin, address), min(begin + CODE_PAGE, last + 1))
 
     def abort(self, exc: Exception) -> None:
         """End the slice from inside a hook, because of ``exc``."""

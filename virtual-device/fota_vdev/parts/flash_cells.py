@@ -77,7 +77,8 @@ class FlashCells:
         self.counters = FlashCounters(Counter(), dict.fromkeys(self.banks, 0))
         self.log: list[FlashOp] = []
         self.operations = 0
-        self.on_change: Callable[[], None] = lambda: None  # translated code may be stale, marks moved
+        # bank, offset, bytes (0: not cells but options): translated code may be stale, marks moved
+        self.on_change: Callable[[int, int, int], None] = lambda bank, offset, size: None
         self.cut_in: int | None = None
         self.cut_torn: int | None = None
         for cells in self._banks.values():
@@ -112,7 +113,7 @@ class FlashCells:
         word = self.geometry.word
         first = offset // word * word
         self.ecc_bad -= {(bank, o) for o in range(first, offset + len(data), word)}
-        self.on_change()
+        self.on_change(bank, offset, len(data))
 
     def set_cells(self, bank: int, data: bytes) -> None:
         """Put the content of a whole bank back, for a snapshot: nothing is counted or told."""
@@ -127,7 +128,7 @@ class FlashCells:
         word = self.geometry.word
         self._check(bank, offset, word)
         self.ecc_bad.add((bank, offset // word * word))
-        self.on_change()
+        self.on_change(bank, offset, word)
 
     def _check(self, bank: int, offset: int, n: int) -> None:
         size = self.geometry.bank

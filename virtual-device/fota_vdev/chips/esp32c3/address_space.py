@@ -46,7 +46,7 @@ class AddressSpace:
         self._rom = mmap.mmap(-1, ROM_SIZE)
         self._rom[:] = RET * (ROM_SIZE // 2) if rom is None else rom
         self._map_memory()
-        flash.on_change = self._flash_changed
+        flash.on_change = lambda bank, offset, size: self._flash_changed()
         cache.on_change = self._remap
         cache.on_invalidate = self._invalidated
 

@@ -38,7 +38,7 @@ class NorFlash(FlashCells):
         """Take back a `state`; the log starts anew and an armed cut is forgotten."""
         super().restore(state)
         self._mark(0, SIZE)
-        self.on_change()
+        self.on_change(BANK, 0, SIZE)
 
     def set_cells(self, bank: int, data: bytes) -> None:
         """Put the content of the flash back, for a snapshot, and remember which sectors were others."""
@@ -55,7 +55,7 @@ class NorFlash(FlashCells):
     def _set(self, offset: int, data: bytes) -> None:
         self._banks[BANK][offset : offset + len(data)] = data
         self._mark(offset, len(data))
-        self.on_change()
+        self.on_change(BANK, offset, len(data))
 
     def program(self, offset: int, data: bytes) -> None:
         """Program up to one page: bits of ``data`` that are 0 become 0.

@@ -75,7 +75,8 @@ class Systimer(Plain):
             if value & UPDATE:
                 now, high = self.value, UNIT0_HI if offset == UNIT0_OP else UNIT0_HI + 8
                 self.regs[high], self.regs[high + 4] = now >> 32 & 0xF_FFFF, now & 0xFFFF_FFFF
-        elif offset == COMP0_LOAD:
+            return  # to look at the time moves no deadline
+        if offset == COMP0_LOAD:
             if self.regs.get(TARGET0_CONF, 0) & PERIODIC:
                 raise UnmodelledError("periodic alarms of the system timer are not modelled")
             self.alarm = (self.regs.get(TARGET0_HI, 0) & 0xF_FFFF) << 32 | self.regs.get(TARGET0_LO, 0)

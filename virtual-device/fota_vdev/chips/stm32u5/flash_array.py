@@ -39,7 +39,7 @@ class FlashArrayU5(FlashArray):
         """Put the option bytes in force."""
         if self.loaded != self.options:
             self.loaded = dict(self.options)
-            self.on_change()
+            self.on_change(0, 0, 0)
 
     def program_options(self, values: dict[str, int]) -> None:
         """Erase and write all option bytes: one operation, as hardware does it.
@@ -48,7 +48,7 @@ class FlashArrayU5(FlashArray):
             PowerCutError: an armed cut falls on it; old, new, or neither is left.
         """
         torn = self._begin("options", 0, 0)
-        self.on_change()
+        self.on_change(0, 0, 0)
         if torn is None:
             self.options = dict(values)
             return
@@ -63,7 +63,7 @@ class FlashArrayU5(FlashArray):
     def protect(self, bank: int, first: int, last: int) -> None:
         """Set area A of a bank as the factory does; in force from the next power-up."""
         self.options[f"wrp{bank}ar"] = UNLOCK | last << 16 | first
-        self.on_change()
+        self.on_change(0, 0, 0)
 
     def state(self) -> dict[str, Any]:
         """Return all that persists, and what is in force."""
