@@ -4,22 +4,40 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from esp32c3_world import A, B
+from esp32c3_world import A, B, Device
 from espressif_forms import NEW, PENDING, VALID
 
 from fota_vdev.machine import StopReason
 from fota_wire import journal
 
 
+@pytest.fixture(scope="module")
+def moments(c3_factory: Any, c3_signed: Callable[..., bytes]) -> dict[str, Any]:
+    """Snapshots, power off. "asked": 1.0.0 confirmed in A, 1.1.0 in B, asked for by OTA data; "tried": and
+    its trials are used up.
+    """
+    device = Device(c3_factory.machine)
+    device.machine.restore(c3_factory.fresh)
+    device.boot()
+    device.set_ota(0, 1, VALID)
+    device.install("B", c3_signed("1.1.0", sec_cnt=2))
+    device.set_ota(1, 2, NEW)
+    device.machine.power_off()
+    found = {"asked": device.machine.snapshot()}
+    assert [device.boot().running, device.restart().running, device.restart().running] == [B, B, B]
+    device.machine.power_off()
+    return found | {"tried": device.machine.snapshot()}
+
+
 @pytest.fixture
-def asked(c3: Any, c3_signed: Callable[..., bytes]) -> Any:
-    """1.0.0 confirmed in A, 1.1.0 in B, asked for by OTA data; power off."""
-    c3.boot()
-    c3.set_ota(0, 1, VALID)
-    c3.install("B", c3_signed("1.1.0", sec_cnt=2))
-    c3.set_ota(1, 2, NEW)
-    c3.machine.power_off()
-    c3.flash.log.clear()
+def asked(moments: dict[str, Any], c3: Any) -> Any:
+    c3.machine.restore(moments["asked"])
+    return c3
+
+
+@pytest.fixture
+def tried(moments: dict[str, Any], c3: Any) -> Any:
+    c3.machine.restore(moments["tried"])
     return c3
 
 
@@ -65,15 +83,12 @@ def test_cut_while_the_confirmation_is_noted_keeps_it(asked: Any, torn: int | No
 
 @pytest.mark.parametrize("torn", [None, 7, 8])
 @pytest.mark.parametrize("operation", [1, 2, 3])
-def test_cut_in_the_boot_that_goes_back_still_goes_back(asked: Any, operation: int, torn: int | None) -> None:
+def test_cut_in_the_boot_that_goes_back_still_goes_back(tried: Any, operation: int, torn: int | None) -> None:
     """REVERTED record, erase, ABORTED."""
-    for _ in range(3):
-        asked.restart() if asked.machine.powered else asked.boot()
-    asked.machine.power_off()
-    assert cut(asked, operation, torn)
-    report = asked.boot()
+    assert cut(tried, operation, torn)
+    report = tried.boot()
     assert (report.running, report.confirmed) == (A, A)
-    assert asked.state().state == journal.REVERTED
+    assert tried.state().state == journal.REVERTED
 
 
 @pytest.mark.parametrize("torn", [None, 9])
