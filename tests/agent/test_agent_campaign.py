@@ -3,13 +3,14 @@ ASSIGN key, and says whatever time it likes.
 """
 
 import pytest
-from conftest import Key
 from test_agent_engine import NONCE, ask
 
 from fota_agent.engine import actions
 from fota_agent.engine.state import State
 from fota_wire import campaign, checkin
 from fota_wire import root as roots
+
+from .conftest import Key
 
 TIME = 1_795_000_000  # of the ASSIGNMENTs of `World.order`
 ALL = campaign.WHOLE

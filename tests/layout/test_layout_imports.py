@@ -132,6 +132,17 @@ def test_bootloader_core_includes_no_port_and_has_no_conditional() -> None:
         assert not conditionals, f"{path.name}: {conditionals}"
 
 
+def test_tests_find_what_they_share_whatever_was_collected_before() -> None:
+    """All folders of tests are searched, in the order in which they were collected: a name means one file
+    among them, and a conftest, of which each folder has one, is asked for from its own folder alone.
+    """
+    files = sorted((ROOT / "tests").rglob("*.py"))
+    names = [file.name for file in files if file.name != "conftest.py"]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
+    by_any = re.compile(r"^\s*(from conftest import|import conftest)", re.MULTILINE)
+    assert [str(file) for file in files if by_any.search(file.read_text())] == []
+
+
 def test_top_level_directories_are_not_packages() -> None:
     for home in HOMES.values():
         assert not (ROOT / home / "__init__.py").exists()

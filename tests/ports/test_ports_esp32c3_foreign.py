@@ -10,7 +10,6 @@ from typing import Any
 
 import esp_world
 import pytest
-from conftest import CLASS_ID, VENDOR_ID
 from esp32c3_world import SLOTS
 from espressif_forms import OTA_0, OTA_1, OTADATA, STORE, table
 
@@ -20,6 +19,8 @@ from fota_signer.images import sign_application
 from fota_vdev.machine import Machine
 from fota_vdev.models import with_rom
 from fota_wire.esp_image import Header
+
+from .conftest import CLASS_ID, VENDOR_ID
 
 VECTORS = Path(os.environ.get("FOTA_ESP32_VECTORS", ""))
 ROM = VECTORS / "rom/esp32c3-rom.bin"

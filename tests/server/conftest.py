@@ -63,6 +63,16 @@ def server(
     assert "Traceback" not in stderr, stderr
 
 
+@pytest.fixture
+def own(keys: Keys, releases: dict[str, Built], tmp_path: Path) -> Iterator[Server]:
+    """A server of the test's own, with all releases."""
+    server = Server(keys, tmp_path / "data").init().start()
+    for built in releases.values():
+        assert server.publish(built)[0] == 201
+    yield server
+    assert server.stop()[0] == 0
+
+
 @pytest.fixture(scope="session")
 def big(keys: Keys) -> Built:
     return build_release(keys, "2.0.0", 9, 9, size=fronts.BIG)

@@ -1,7 +1,6 @@
 """What a rollout is called, what may be done with it, which releases there may be; with the state left."""
 
 import secrets
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,16 +9,6 @@ from lifeline import until
 from server_world import Built, Device, Keys, Server, build_release
 
 DATABASES = BOTH
-
-
-@pytest.fixture
-def own(keys: Keys, releases: dict[str, Built], tmp_path: Path) -> Any:
-    """A server of the test's own, with all releases."""
-    server = Server(keys, tmp_path / "data").init().start()
-    for built in releases.values():
-        assert server.publish(built)[0] == 201
-    yield server
-    assert server.stop()[0] == 0
 
 
 def known(server: Server, running: Built | None = None) -> Device:

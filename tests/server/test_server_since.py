@@ -4,25 +4,14 @@ it was given meanwhile, and what would give it again is ended.
 
 import secrets
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 from databases import BOTH
 from lifeline import until
-from server_world import Built, Device, Keys, Server
+from server_world import Built, Device, Server
 
 DATABASES = BOTH
-
-
-@pytest.fixture
-def own(keys: Keys, releases: dict[str, Built], tmp_path: Path) -> Any:
-    """A server of the test's own, with all releases."""
-    server = Server(keys, tmp_path / "data").init().start()
-    for built in releases.values():
-        assert server.publish(built)[0] == 201
-    yield server
-    assert server.stop()[0] == 0
 
 
 def next_second() -> int:
@@ -65,6 +54,13 @@ def wanted(server: Server, device: Device) -> str | None:
     return found[0]["version"] if found else None
 
 
+def ended(server: Server, number: int) -> None:
+    """What would give it again is told to end by the transaction that takes it back, and soon has."""
+    state = server.api("GET", f"rollouts/{number}")[1]["state"]
+    assert state in ("cancelling", "cancelled"), f"rollout {number} goes on: {state}"
+    until(lambda: server.api("GET", f"rollouts/{number}")[1]["state"] == "cancelled")
+
+
 def back(server: Server, since: int, **more: Any) -> tuple[int, Any]:
     return server.api("POST", "rollbacks", {"since": since, **more})
 
@@ -93,7 +89,7 @@ def test_each_goes_to_what_it_had_confirmed_at_that_time(own: Server, releases: 
     ]
     status, answer = back(own, since)
     assert (status, answer["total"], answer["kind"]) == (201, 3, "rollback"), answer
-    until(lambda: own.api("GET", f"rollouts/{open_one}")[1]["state"] == "cancelled")
+    ended(own, open_one)
     assert [wanted(own, device) for device in (early, late, trying)] == ["1.1.0", "1.0.0", "1.0.0"]
     assert (wanted(own, unmoved), wanted(own, newcomer)) == (None, "1.2.0")
     (row,) = own.rows("SELECT scope, release_id FROM rollouts WHERE id = ?", answer["id"])
@@ -151,7 +147,7 @@ def test_waves_that_go_on_are_ended_also_those_of_before(own: Server, releases: 
     assert len(got) == 1
     status, answer = back(own, since)
     assert (status, answer["total"]) == (201, 1), answer
-    until(lambda: own.api("GET", shown)[1]["state"] == "cancelled")
+    ended(own, rollout["id"])
     assert [wanted(own, device) for device in devices].count("1.0.0") == 1
 
 

@@ -134,9 +134,8 @@ class _Watching:
             async with self._places:
                 try:
                     found = await self._ask(text, constants | values)
-                except (
-                    failures
-                ):  # it may have died while it was idle, and so may others: once more, by a new one
+                except failures:
+                    # it may have died while it was idle, and so may others: once more, by a new one
                     self._close_all()
                     found = await self._ask(text, constants | values)
         except failures as exc:
