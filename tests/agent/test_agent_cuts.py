@@ -9,12 +9,13 @@ import os
 from contextlib import suppress
 
 import pytest
-from conftest import Device, Key
-from test_agent_campaign import ALL, TIME, document, root_with
 
 from fota_vdev.snapshot import Snapshots
 from fota_wire import checkin, journal
 from fota_wire.errors import DeviceError
+
+from .conftest import Device, Key
+from .test_agent_campaign import ALL, TIME, document, root_with
 
 STRIDE = 1 if os.environ.get("EVERY") else 37
 TORN = (None, 1)
