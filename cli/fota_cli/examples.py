@@ -27,6 +27,7 @@ EXAMPLES = {
     "manifest merge": "manifest merge by-alice.suit by-bob.suit -o app.suit",
     "manifest new": f"manifest new app.img -o app.suit0 --sequence 2 {_MODEL}",
     "manifest sign": "manifest sign app.suit0 --key alice.pem -o app.suit",
+    "manifest status": "manifest status app.suit1 --root root.cbor",
     "manifest verify": "manifest verify app.suit --root root.cbor --image app.img",
     "login": "login --server https://updates.example.com:8444 -o my.token",
     "server audit": "server audit --data /srv/fota",

@@ -18,6 +18,7 @@ from fota_wire.errors import InputError
 from fota_wire.files import STREAM, alone_at, check_output, name_of, read_input, write_output
 from fota_wire.host_options import FORCE, IMAGE, JSON, MANIFEST, PUBLIC_KEY, ROOT, Group, Whole
 from fota_wire.host_print import lines_of, print_result
+from fota_wire.host_print import table as columns
 from fota_wire.release import MAX_SEQUENCE
 
 if TYPE_CHECKING:
@@ -153,6 +154,41 @@ def manifest_merge(files: tuple[Path, ...], output: Path, force: bool, as_json: 
             merged = suit.merge(merged, read_input(file, MAX_DOCUMENT))
     write_output(output, merged, force=force)
     print_result(describe(output, merged), as_json, output=output)
+
+
+@manifest.command("status")
+@click.argument("file", metavar="ENVELOPE", type=MANIFEST)
+@click.option("--root", "root_file", type=ROOT, required=True, help="ROOT that names the keys.")
+@click.option(
+    "--release-key", "people", type=PUBLIC_KEY, multiple=True, help="Public key to call by its file; repeat."
+)
+@JSON
+def manifest_status(file: Path, root_file: Path, people: tuple[Path, ...], as_json: bool) -> None:
+    """Show who has signed, who may, and what is missing; `manifest verify` says by exit code 1 that it is."""
+    from fota_signer import manifests
+    from fota_wire import cose, host_crypto
+
+    root = manifests.load_root(root_file)
+    names = {cose.kid_of(host_crypto.load_public_key(path, "release")).hex(): path.name for path in people}
+    with about(file):
+        found = manifests.standing(read_input(file, MAX_DOCUMENT), root)
+    for key in found["keys"]:
+        key["file"] = names.get(key["kid"])
+    print_result(found, as_json, _standing(found))
+
+
+def _standing(found: dict[str, Any]) -> str:
+    rows = [(key["kid"], key["state"], key["file"]) for key in found["keys"]]
+    lines = [columns(("KEY", "STATE", "FILE"), rows), ""]
+    lines.append(f"{found['good']} of {found['threshold']} signatures by ROOT {found['root_version']}")
+    if found["refused"]:
+        lines.append(f"refused, however many sign: {found['refused']}")
+    elif found["complete"]:
+        lines.append("complete: devices take it")
+    else:
+        wrong = any(key["state"] == "wrong" for key in found["keys"])
+        lines.append("refused: a signature is wrong" if wrong else f"{found['missing']} more needed")
+    return "\n".join(lines)
 
 
 @manifest.command("verify")

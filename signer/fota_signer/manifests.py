@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fota_signer.identity import DeviceClass
 from fota_wire import cose, host_crypto, release, signed, suit
@@ -29,17 +29,22 @@ def load_known(root_file: Path | None, image_keys: Sequence[Path]) -> Known:
     Raises:
         InputError: a file cannot be read, or is none of these. VerifyError: ROOT lacks signatures.
     """
-    root = None
-    if root_file is not None:
-        try:
-            root = roots.open_genesis(read_input(root_file, roots.MAX_ROOT), host_crypto.verify)
-        except FotaError as exc:
-            text = str(exc)
-            raise type(exc)(
-                text if text.startswith(str(root_file)) else f"{root_file}: {text}", exc.code
-            ) from exc
+    root = load_root(root_file) if root_file is not None else None
     configured = tuple(host_crypto.load_public_key(path, "image") for path in image_keys)
     return Known(root, release.image_keys(root, configured))
+
+
+def load_root(path: Path) -> roots.Root:
+    """Return the ROOT in a file, as its own keys have signed it.
+
+    Raises:
+        InputError: it cannot be read, or is none. VerifyError: it lacks signatures.
+    """
+    try:
+        return roots.open_genesis(read_input(path, roots.MAX_ROOT), host_crypto.verify)
+    except FotaError as exc:
+        text = str(exc)
+        raise type(exc)(text if text.startswith(str(path)) else f"{path}: {text}", exc.code) from exc
 
 
 def check_image(data: bytes, known: Known) -> Image:
@@ -120,6 +125,51 @@ def verify_envelope(raw: bytes, known: Known, image_file: bytes | None = None) -
     keys, threshold = known.root.role_keys(roots.RELEASE), known.root.threshold(roots.RELEASE)
     suit.open_envelope(raw, keys, threshold, host_crypto.verify)
     return check_before_signing(raw, image_file, known)
+
+
+def standing(raw: bytes, root: roots.Root) -> dict[str, Any]:
+    """Return who has signed an envelope, by a ROOT, who may, and what is missing.
+
+    ``keys``: [{kid, state}], ``state`` "signed", "not yet", "wrong" (no device takes the envelope) or "does
+    not count". ``good`` of ``threshold`` are there, ``missing`` more are needed. ``refused``: why ROOT would
+    refuse the manifest however many sign, or None. ``complete``: devices would take it.
+
+    Raises:
+        FormatError: malformed. VerifyError: a key signed twice (``duplicate-signer``).
+    """
+    envelope, keys = suit.parse_envelope(raw), root.role_keys(roots.RELEASE)
+    states: dict[bytes, str] = {}
+    for signature in envelope.signatures:
+        kid = signature.kid or b""
+        if kid in states:
+            raise VerifyError(f"key {kid.hex()} signed twice", "duplicate-signer")
+        states[kid] = "does not count"
+        if kid in keys:
+            states[kid] = "signed" if _holds(signature, keys[kid], envelope.signed) else "wrong"
+    found = list(states.values())
+    good, threshold = found.count("signed"), root.threshold(roots.RELEASE)
+    refused = None
+    try:
+        release.check_manifest(suit.unsafe_read_manifest(raw), root)
+    except VerifyError as exc:
+        refused = exc.message
+    return {
+        "root_version": root.version,
+        "good": good,
+        "threshold": threshold,
+        "missing": max(threshold - good, 0),
+        "keys": [{"kid": kid.hex(), "state": states.get(kid, "not yet")} for kid in sorted({*keys, *states})],
+        "refused": refused,
+        "complete": good >= threshold and "wrong" not in found and refused is None,
+    }
+
+
+def _holds(signature: cose.Sign1, public_xy: bytes, payload: bytes | memoryview) -> bool:
+    try:
+        signature.check(public_xy, b"", payload, host_crypto.verify)
+    except VerifyError:
+        return False
+    return True
 
 
 def image_facts(image: Image | None, known: Known) -> dict[str, object]:

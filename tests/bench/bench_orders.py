@@ -19,13 +19,16 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))
 
-from fleet_world import Fleet, device_id, identity_of
+from fleet_world import GROUP, Fleet, device_id, hash_of, identity_of
 from server_world import Keys
+from sqlalchemy import Connection, update
 
+from fota_server import schema
 from fota_server.catalog import Catalog
 from fota_server.checkins import CheckIns, Policy
 from fota_server.crypto import AssignSigner
 from fota_server.database import Database
+from fota_server.plan import Scope
 from fota_wire.checkin import Request
 
 
@@ -55,11 +58,21 @@ async def visits(checkins: CheckIns, until: "asyncio.Future[None]", first: int) 
     return waits
 
 
-async def measure(path: Path, keys: Keys, devices: int, kind: str, version: str | None) -> dict[str, object]:
+def given_since(connection: Connection) -> None:
+    """Have the last release been given at 10, and confirmed at 20."""
+    connection.execute(update(schema.targets).values(given_at=10))
+    last = schema.confirmations.c.image_hash == hash_of("1.1.0")
+    connection.execute(update(schema.confirmations).where(last).values(at=20))
+
+
+async def measure(
+    path: Path, keys: Keys, devices: int, kind: str, version: str | None, scope: Scope = GROUP
+) -> dict[str, object]:
     fleet = Fleet(path, keys)
     fleet.database = fleet.planner._database = Timed(fleet.engine)
     held = fleet.database.watch()
     fleet.fill(devices)
+    fleet.database.transact(given_since)
     policy, signer = Policy(), AssignSigner(keys.assign)
     checkins = CheckIns(fleet.database, Catalog(), fleet.trust, signer, policy, lambda: 1_700_000_000)
     checkins.start()
@@ -68,7 +81,7 @@ async def measure(path: Path, keys: Keys, devices: int, kind: str, version: str 
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     visitors = asyncio.create_task(visits(checkins, done, 20_000_000))
     begun = time.perf_counter()
-    answer = await fleet.order(kind, version)
+    answer = await fleet.order(kind, version, scope)
     answered = time.perf_counter() - begun
     while await fleet.planner.step():
         pass
@@ -79,7 +92,7 @@ async def measure(path: Path, keys: Keys, devices: int, kind: str, version: str 
     shown = await fleet.show(answer["id"])
     fleet.database.close()
     return {
-        "order": kind,
+        "order": f"{kind} {scope}",
         "devices": shown["total"],
         "answered_s": round(answered, 2),
         "answer_bytes": len(json.dumps(answer)),
@@ -95,10 +108,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--devices", type=int, default=4000)
     args = parser.parse_args()
-    for kind, version in (("update", "1.2.0"), ("rollback", None)):
+    since = Scope(device=None, group=None, since=10)
+    for kind, version, scope in (
+        ("update", "1.2.0", GROUP),
+        ("rollback", None, GROUP),
+        ("rollback", None, since),
+    ):
         with tempfile.TemporaryDirectory() as folder:
             keys = Keys(Path(folder) / "keys")
-            run = measure(Path(folder) / "fota.db", keys, args.devices, kind, version)
+            run = measure(Path(folder) / "fota.db", keys, args.devices, kind, version, scope)
             print(json.dumps(asyncio.run(run)), flush=True)
 
 

@@ -434,3 +434,129 @@ def test_verify_holds_an_image_against_its_vendor(images, fota, refused, key_dir
     key = ("--key", key_dir / "image-a.pub.pem")
     assert fota("verify", "good.img", *key, "--vendor-domain", "example.com").returncode == 0
     refused(1, "verify", "good.img", *key, "--vendor-domain", "example.org", says="image is of vendor")
+
+
+# --- who has signed, and who is asked next
+
+
+@pytest.fixture
+def kid(key_dir):
+    return lambda name: cose.kid_of(host_crypto.load_public_key(key_dir / f"{name}.pub.pem")).hex()
+
+
+@pytest.fixture
+def status(fota):
+    def run(name, *more):
+        result = fota("manifest", "status", name, "--root", "root.cbor", "--json", *more)
+        assert result.returncode == 0, result.stderr
+        found = json.loads(result.stdout)
+        return found, {key["kid"]: key["state"] for key in found["keys"]}
+
+    return run
+
+
+def signed_by(fota, key_dir, *names):
+    for name in names:
+        assert fota("manifest", "sign", "m", "--key", key_dir / f"{name}.pem", "-o", "m").returncode == 0
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3])
+def test_status_counts_what_is_there_and_what_is_missing(
+    unsigned,
+    root_file,
+    fota,
+    key_dir,
+    status,
+    kid,
+    number,
+):
+    root_file()
+    people = [f"release-{n}" for n in (1, 2, 3)]
+    signed_by(fota, key_dir, *people[:number])
+    found, states = status("m")
+    assert states == {
+        kid(name): "signed" if place < number else "not yet" for place, name in enumerate(people)
+    }
+    assert [found[name] for name in ("good", "threshold", "missing")] == [number, 2, max(2 - number, 0)]
+    verified = fota("manifest", "verify", "m", "--root", "root.cbor").returncode == 0
+    assert found["complete"] == verified == (number >= 2)
+
+
+def test_a_key_that_root_does_not_name_is_shown_and_does_not_count(
+    unsigned,
+    root_file,
+    fota,
+    key_dir,
+    status,
+    kid,
+):
+    root_file()
+    signed_by(fota, key_dir, "release-1", "root-1")
+    found, states = status("m")
+    assert states[kid("root-1")] == "does not count"
+    assert (found["good"], found["complete"]) == (1, False)
+
+
+def test_a_wrong_signature_is_never_complete(
+    images,
+    root_file,
+    signed_manifest,
+    fota,
+    key_dir,
+    status,
+    kid,
+    flip,
+):
+    root_file()
+    signed_manifest("good.img")
+    signed_by(fota, key_dir, "release-3")
+    flip("m", suit.parse_envelope((images / "m").read_bytes()).signatures[0].signature)
+    found, states = status("m")
+    assert (states[kid("release-1")], found["good"], found["complete"]) == ("wrong", 2, False)
+    assert fota("manifest", "verify", "m", "--root", "root.cbor").returncode == 1
+    shown = fota("manifest", "status", "m", "--root", "root.cbor").stdout
+    assert shown.splitlines()[-1] == "refused: a signature is wrong"
+
+
+def test_what_root_refuses_is_not_complete_however_many_sign(
+    images,
+    root_file,
+    signed_manifest,
+    fota,
+    status,
+):
+    signed_manifest("good.img")
+    root_file("--min-sequence", 8)
+    found, _ = status("m")
+    assert (found["missing"], found["complete"]) == (0, False)
+    assert "7" in found["refused"]
+    shown = fota("manifest", "status", "m", "--root", "root.cbor").stdout
+    assert shown.splitlines()[-1] == f"refused, however many sign: {found['refused']}"
+
+
+def test_people_are_called_by_the_file_of_their_key(
+    unsigned,
+    root_file,
+    fota,
+    key_dir,
+    status,
+    kid,
+):
+    root_file()
+    signed_by(fota, key_dir, "release-2")
+    named = [word for n in (1, 2) for word in ("--release-key", key_dir / f"release-{n}.pub.pem")]
+    found, _ = status("m", *named)
+    files = {key["kid"]: key["file"] for key in found["keys"]}
+    wanted = {kid(f"release-{n}"): f"release-{n}.pub.pem" for n in (1, 2)} | {kid("release-3"): None}
+    assert files == wanted
+    shown = fota("manifest", "status", "m", "--root", "root.cbor", *named).stdout.splitlines()
+    assert f"{kid('release-2')}  signed   release-2.pub.pem" in shown
+    assert shown[-2:] == ["1 of 2 signatures by ROOT 1", "1 more needed"]
+
+
+@pytest.mark.parametrize("file", ["good.img", "nothing", "root.cbor"])
+def test_what_is_no_envelope_is_refused_in_one_line(images, root_file, fota, file):
+    root_file()
+    result = fota("manifest", "status", file, "--root", "root.cbor")
+    assert (result.returncode, result.stdout) == (3, "")
+    assert len(result.stderr.splitlines()) == 1
