@@ -120,6 +120,22 @@ class Fleet:
         return [tuple(row) for row in rows]  # type: ignore[misc]
 
 
+def machine_steps(connection: Connection, work: Callable[[], Any]) -> int:
+    """Return how many steps of SQLite's machine ``work`` takes the second time: the schema has been read."""
+    steps = 0
+    work()
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+
+    driver: Any = connection.connection.driver_connection
+    driver.set_progress_handler(step, 1)
+    work()
+    driver.set_progress_handler(None, 0)
+    return steps
+
+
 def release(version: str, sequence: int, **other: Any) -> dict[str, Any]:
     return {
         "version": version,

@@ -30,6 +30,9 @@ from fota_wire.root import Root
 _rollouts, _targets, _devices, _left = schema.rollouts, schema.targets, schema.devices, schema.left_out
 
 
+LOOK = 5000
+"""Devices that a page's transaction looks at, at most, to find out whom an order means."""
+
 _PLANNING = select(_rollouts.c.id, _rollouts.c.kind, _rollouts.c.scope, _rollouts.c.release_id).where(
     _rollouts.c.state == RolloutState.PLANNING
 )
@@ -287,7 +290,7 @@ def plan_page(connection: Connection, rollout_id: int, root: Root) -> None:
     """Plan the next page of a rollout's devices; after the last one it runs, or has its verdict."""
     row = connection.execute(select(_rollouts).where(_rollouts.c.id == rollout_id)).one()
     order = _stored(connection, row)
-    last = _page_end(connection, order.scope, row.planned_to, PAGE)
+    last = _page_end(connection, order.scope, row.planned_to, PAGE, LOOK)
     if last is not None:
         plan = planned(order, bounds(connection, root), row.planned_to, last)
         refused = select(literal(rollout_id), plan.c.device_id, plan.c.reason).where(
@@ -307,7 +310,7 @@ def plan_page(connection: Connection, rollout_id: int, root: Root) -> None:
             names = ["rollout_id", "device_id", "release_id", "state", "updated_at"]
             connection.execute(insert(_targets).from_select(names, chosen))
         _put_in_force(connection, rollout_id, row.planned_to, last)
-    done = last is None or _page_end(connection, order.scope, last, 1) is None
+    done = last is None or _page_end(connection, order.scope, last, 1, LOOK) is None
     state = RolloutState.RUNNING if done else RolloutState.PLANNING
     changes = {"planned_to": last or row.planned_to, "state": state}
     connection.execute(update(_rollouts).where(_rollouts.c.id == rollout_id).values(**changes))
@@ -444,8 +447,10 @@ def _end(connection: Connection, rollout_id: int, actor: str) -> None:
     record_audit(connection, actor, "rollout.cancel", str(rollout_id))
 
 
-def _page_end(connection: Connection, scope: Scope, after: str | None, size: int) -> str | None:
-    last: str | None = connection.execute(page_end(scope, after, size)).scalar_one()
+def _page_end(
+    connection: Connection, scope: Scope, after: str | None, size: int, look: int | None = None
+) -> str | None:
+    last: str | None = connection.execute(page_end(scope, after, size, look)).scalar_one()
     return last
 
 

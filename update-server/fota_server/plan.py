@@ -107,10 +107,20 @@ def members(scope: Scope, after: str | None = None, last: str | None = None) -> 
     return query.order_by(ids)
 
 
-def page_end(scope: Scope, after: str | None, size: int) -> Select[str]:
-    """Return the query of the last device of the page of ``size`` devices above ``after``; null: none is."""
-    ids = members(scope, after).limit(size).subquery()
-    return select(func.max(ids.c[0]))
+def page_end(scope: Scope, after: str | None, size: int, look: int | None = None) -> Select[str]:
+    """Return the query of the last device of the page of ``size`` devices above ``after``; null: none is.
+
+    ``look``: so many devices are looked at, at most, where it has to be looked for those who are meant: then
+    the page may hold fewer, or nobody, and null says that there is no device more.
+    """
+    if scope.since is None or look is None:
+        ids = members(scope, after).limit(size).subquery()
+        return select(func.max(ids.c[0]))
+    everybody = select(_devices.c.id).order_by(_devices.c.id).limit(look)
+    seen = (everybody if after is None else everybody.where(_devices.c.id > after)).subquery()
+    furthest = select(func.max(seen.c[0])).scalar_subquery()
+    ids = members(scope, after).where(_devices.c.id <= furthest).limit(size).subquery()
+    return select(case((func.count(ids.c[0]) >= size, func.max(ids.c[0])), else_=furthest))
 
 
 def planned(

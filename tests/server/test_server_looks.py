@@ -1,15 +1,17 @@
-"""How waves stand is counted with what it costs: one more failure is no reason to read the fleet."""
+"""What one transaction looks at does not grow with the fleet: one failure more, few devices of a million."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fleet_world import GROUP, Fleet, in_fleet
+from fleet_world import GROUP, Fleet, device_id, hash_of, in_fleet, machine_steps
 from server_world import Keys
 from sqlalchemy import Connection, select, text, update
 
 from fota_server import orders, schema, wave_work
 from fota_server.decide import CLOSED, GIVEN_UP, TargetState
+from fota_server.plan import Scope, page_end
 from fota_server.wave_policy import parse_policy
 
 FAILED = 4
@@ -48,17 +50,12 @@ def steps_of_a_failure(path: Path, keys: Keys, size: int) -> int:
         number = await rollout(fleet)
 
         def look(connection: Connection) -> int:
-            steps = 0
-
-            def step() -> None:
-                nonlocal steps
-                steps += 1
-
-            driver = connection.connection.driver_connection
-            assert driver
-            driver.set_progress_handler(step, 1)
-            assert wave_work.stop_failed(connection, number, 1_800_000_000) is None
-            driver.set_progress_handler(None, 0)
+            found = []
+            now = 1_800_000_000
+            steps = machine_steps(
+                connection, lambda: found.append(wave_work.stop_failed(connection, number, now))
+            )
+            assert found == [None, None]
             return steps
 
         return await fleet.database.write(look)
@@ -68,7 +65,7 @@ def steps_of_a_failure(path: Path, keys: Keys, size: int) -> int:
 
 def test_a_failure_costs_no_more_in_a_large_fleet_than_in_a_small_one(tmp_path: Path, keys: Keys) -> None:
     small, large = (steps_of_a_failure(tmp_path / f"{size}.db", keys, size) for size in (20, 2000))
-    assert large <= small + 50
+    assert large <= small + 50, (small, large)
 
 
 @pytest.mark.parametrize("state", [*GIVEN_UP, *CLOSED])
@@ -90,3 +87,56 @@ def test_whoever_is_out_is_in_the_index_of_those(tmp_path: Path, keys: Keys, sta
         return await fleet.database.write(look)
 
     assert in_fleet(tmp_path / "fota.db", keys, 20, run) == (1, 1)
+
+
+SINCE = Scope(device=None, group=None, since=10)
+
+
+def given_to(fleet: Fleet, numbers: Sequence[int]) -> None:
+    """Have these been given their last release at 10, and have confirmed it at 20."""
+    ids, last = [device_id(number) for number in numbers], hash_of("1.1.0")
+    given, proved = schema.targets.c, schema.confirmations.c
+
+    def change(connection: Connection) -> None:
+        connection.execute(update(schema.targets).where(given.device_id.in_(ids)).values(given_at=10))
+        of = proved.device_id.in_(ids), proved.image_hash == last
+        connection.execute(update(schema.confirmations).where(*of).values(at=20))
+
+    fleet.database.transact(change)
+
+
+@pytest.mark.parametrize("look", [1, 3, 7, 500])
+@pytest.mark.parametrize("numbers", [[0], [39], [0, 1, 2, 3, 38, 39], range(40)])
+def test_whoever_is_looked_for_is_found_in_steps_of_any_size(
+    tmp_path: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch, look: int, numbers: Sequence[int]
+) -> None:
+    monkeypatch.setattr(orders, "LOOK", look)
+    monkeypatch.setattr(orders, "PAGE", 4)
+
+    async def run(fleet: Fleet) -> tuple[int, set[str], str]:
+        given_to(fleet, numbers)
+        number = (await fleet.order("rollback", None, SINCE))["id"]
+        steps = 0
+        while await fleet.planner.step():
+            steps += 1
+        back = {one for one, release, state in await fleet.wanted() if (release, state) == (1, "pending")}
+        return steps, back, str((await fleet.show(number))["state"])
+
+    steps, back, state = in_fleet(tmp_path / "fota.db", keys, 40, run)
+    assert (back, state) == ({device_id(number) for number in numbers}, "running")
+    assert steps + 1 >= 40 // min(look, 40)
+
+
+def test_a_step_looks_at_so_many_devices_and_no_more(tmp_path: Path, keys: Keys) -> None:
+    def steps(size: int) -> int:
+        async def run(fleet: Fleet) -> int:
+            given_to(fleet, [size - 1])
+            return await fleet.database.read(
+                lambda connection: machine_steps(
+                    connection, lambda: connection.execute(page_end(SINCE, None, 4, 50)).scalar_one()
+                )
+            )
+
+        return int(in_fleet(tmp_path / f"{size}.db", keys, size, run))
+
+    assert steps(1500) <= steps(60) + 20
