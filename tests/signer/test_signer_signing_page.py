@@ -34,6 +34,8 @@ def test_page_leads_from_an_empty_token_to_a_release_signed_in_three_places(tmp_
     }
     assert [len(kids) for kids in signers.values()] == [0, 1, 2, 1]
     assert signers["app.suit"] == signers["app.suit1"] | signers["by-room.suit"]
+    assert "1 of 2 necessary signatures" in done.stdout  # of ROOT, when one token had signed
+    assert "1 more needed" in done.stdout  # of the manifest
     private = [file.name for file in tmp_path.glob("*.pem") if b"PRIVATE" in file.read_bytes()]
     assert private == ["theirs.pem"]
     assert (tmp_path / "pin").read_text().strip() not in done.stdout + done.stderr

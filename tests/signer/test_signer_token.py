@@ -172,6 +172,24 @@ def test_device_ca_in_a_token_issues_certificates_that_openssl_believes(room, na
     assert done.returncode == 0, done.stderr
 
 
+def test_key_that_wants_the_pin_for_each_signature_gets_it(room, firmware, names):
+    label = f"image/{next(names)}"
+    program = f"""
+from pkcs11 import Attribute, KeyType, lib
+from fota_wire.host_pkcs11 import P256
+token = lib({str(room.hsm.module)!r}).get_token(token_label="fota")
+with token.open(rw=True, user_pin={PIN!r}) as session:
+    curve = session.create_domain_parameters(KeyType.EC, {{Attribute.EC_PARAMS: P256}}, local=True)
+    each = {{Attribute.ALWAYS_AUTHENTICATE: True, Attribute.SENSITIVE: True}}
+    curve.generate_keypair(store=True, label={label!r}, private_template=each)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, env=room.environment)
+    uri = room.uri(label)
+    (room.folder / "each.pub").write_text(room.done("keys", "public", uri))
+    room.done("sign", firmware, *SIGN, "--key", uri)
+    room.done("verify", "app.img", "--key", "each.pub", *MODEL)
+
+
 def test_module_of_an_address_without_one_is_this_machines(room, firmware, names):
     uri = room.new(f"image/{next(names)}")
     bare = uri.partition("?")[0] + f"?pin-source={room.hsm.pin_file}"
