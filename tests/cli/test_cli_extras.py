@@ -38,6 +38,8 @@ main()
         ("provision look x.vdev", "unicorn"),
         ("provision look --kit", "cryptoauthlib"),
         ("provision look --i2c 1", "cryptoauthlib"),
+        ("keys show awskms:///alias/image/a", "boto3"),
+        ("keys show pkcs11:token=a;object=b?module-path=/m&pin-source=p", "pkcs11"),
         ("gateway init gw --image i --image-key k --root r --server https://h --server-ca c "
          "--vendor-domain d --model m --module m --token t --pin-file p --ca-key k --ca-cert c",
          ""),
