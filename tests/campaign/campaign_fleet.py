@@ -17,6 +17,7 @@ import json
 import random
 import sys
 import tempfile
+import time
 import urllib.parse
 from collections import Counter
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "server"))
 
 import databases
 from fault_fleet import Cut, FaultDevice, FaultWitness
+from fault_orders import Quarrels
 from fault_world import World, pages
 from lifeline import hold
 from server_world import build_release
@@ -48,6 +50,12 @@ POLICY: dict[str, Any] = {
 }
 STILL = 400
 """So many rounds without any progress, once faults have stopped, and the rollout does not go on."""
+STAND_STILL = ("opposite_halts", "opposite_pauses")
+"""After these the rollout may be held, until somebody says that it goes on."""
+WAITING = 1000
+"""So many of those who wait call in a round, at most."""
+LINES = 24
+"""Check-ins at a time, for each server."""
 REST_S = 0.25  # between rounds: whoever waits for the next wave asks too often otherwise
 
 
@@ -64,7 +72,8 @@ class Run:
         self.old = build_release(keys, "1.0.0", 1, 1)
         self.new = build_release(keys, "1.1.0", 2, 2)
         self.devices = [FaultDevice(keys, number, "good", self.old) for number in range(devices)]
-        names = sorted(only or self.world.faults)
+        self.quarrels = Quarrels(self.world, devices, self.old, self.chance)
+        names = sorted(only or (*self.world.faults, *self.quarrels.quarrels))
         self.line += f" --only {' '.join(only)}" if only else ""
         self.faults = [
             name for _ in range(faults // len(names) + 1) for name in self.chance.sample(names, len(names))
@@ -74,6 +83,8 @@ class Run:
         self.calls = self.cuts = 0
         self.until_fault = 0
         self.now = asyncio.Event()
+        self.lines = asyncio.Semaphore(LINES * len(self.world.servers))
+        self.began = time.monotonic()
 
     # -- the beginning ---------------------------------------------------------------------------------------
 
@@ -85,6 +96,7 @@ class Run:
         self.witness = FaultWitness({}, {}, len(self.devices))
         for _ in range(2):  # the second time with a report
             await self.all_call(self.devices)
+        await self.quarrels.begin()
         assert first.api("POST", "groups", {"name": "all"})[0] == 201
         for start in range(0, len(self.devices), 1000):
             some = [device.id for device in self.devices[start : start + 1000]]
@@ -112,7 +124,8 @@ class Run:
                 device.fate = "bad"
         status, started = first.api("POST", "rollouts", {**order, "digest": plan["digest"]})
         assert status in (201, 202), started
-        self.number = started["id"]
+        self.number = self.world.rollout = started["id"]
+        self.tell("the rollout has begun")
 
     # -- devices ---------------------------------------------------------------------------------------------
 
@@ -124,7 +137,8 @@ class Run:
         if device.ended(self.new):
             self.witness.says(device)
         try:
-            await device.check_in(self.chance.choice(self.world.servers).front, self.new)
+            async with self.lines:
+                await device.check_in(self.chance.choice(self.world.servers).front, self.new)
         except Cut:
             self.cuts += 1
             return
@@ -141,10 +155,11 @@ class Run:
 
     async def round(self) -> None:
         """Let those call who have something to do, and some of those who wait."""
+        waiting = min(0.3, WAITING / len(self.devices))
         due = [
             device
             for device in self.devices
-            if device.verdict is None and (device.given or self.chance.random() < 0.3)
+            if device.verdict is None and (device.given or self.chance.random() < waiting)
         ]
         self.chance.shuffle(due)
         await self.all_call(due)
@@ -153,6 +168,9 @@ class Run:
 
     async def fault(self, name: str) -> None:
         """Have a fault come in the midst of a round, last for another one or not, and be made good."""
+        if name in self.quarrels.quarrels:
+            await self.quarrel(name)
+            return
         self.now.clear()
         self.until_fault = self.calls + self.chance.randrange(1, len(self.devices) // 3 + 2)
         lasts = self.chance.random() < 0.5
@@ -163,12 +181,12 @@ class Run:
             await asyncio.to_thread(self.world.make_group)
             return restore
 
-        self.witness.may_halt = name == "opposite_halts"
+        self.witness.may_halt = stands = name in STAND_STILL
         striking = asyncio.create_task(strike())
         await self.round()
         self.now.set()
         restore = await striking
-        if name == "opposite_halts":
+        if stands:
             await self.halted_round()
         elif lasts or name == "clock":
             for _ in range(8 if name == "clock" else 1):  # so that its planner has looked (planner.LOOK_S)
@@ -176,12 +194,27 @@ class Run:
                 await asyncio.sleep(REST_S)
         await asyncio.to_thread(restore)
         self.witness.may_halt = False
-        self.done.append(name)
+        self.tell(name)
+
+    async def quarrel(self, name: str) -> None:
+        """Have a quarrel about another rollout, while this one goes on."""
+        going = asyncio.create_task(self.quarrels.quarrels[name]())
+        while not going.done():
+            await self.round()
+            await asyncio.sleep(REST_S)
+        await going
+        self.tell(name)
+
+    def tell(self, what: str) -> None:
+        """Say on stderr how far the run is."""
+        spent, ended = round(time.monotonic() - self.began), sum(bool(one.verdict) for one in self.devices)
+        print(f"{spent:5} s, {self.calls} check-ins, {ended} ended: {what}", file=sys.stderr, flush=True)
 
     async def halted_round(self) -> None:
-        """Nobody is given anything for the first time as long as every server says that all is halted."""
-        found = [await asyncio.to_thread(self.world.limits, server) for server in self.world.servers]
-        self.witness.halted = all(one and one[1]["halted"] for one in found)
+        """Nobody is given anything for the first time as long as every server says that it stands still."""
+        path = f"rollouts/{self.number}"
+        found = [await asyncio.to_thread(self.world.shown, path, server) for server in self.world.servers]
+        self.witness.halted = all(one and one[1]["status"] in ("halted", "paused") for one in found)
         await self.round()
         self.witness.halted = False
 
@@ -200,7 +233,8 @@ class Run:
         left, still, before = list(self.faults), 0, None
         while still < STILL:
             if left:
-                await self.fault(left.pop())
+                await self.fault(left[-1])
+                self.done.append(left.pop())
             else:
                 await self.round()
             shown = await asyncio.to_thread(self.world.servers[0].ask, "GET", f"rollouts/{self.number}")
@@ -279,6 +313,7 @@ def main() -> int:
                 "most_on_trial": made.witness.most,
                 "budget": made.witness.budget,
                 "deviations": len(made.found),
+                "seconds": round(time.monotonic() - made.began),
             }
             bad += len(made.found)
             print(kind, json.dumps(found[kind]), flush=True)

@@ -19,9 +19,6 @@ from server_world import Built, Keys, cert_pem, client_context, key_pem, make_ce
 from fota_wire import assignment, checkin, cose, host_crypto, report
 from fota_wire import root as roots
 
-LINES = 24
-"""Connections at a time to a server."""
-
 
 class Cut(Exception):
     """No answer: the server is gone, or says that it cannot."""
@@ -33,7 +30,10 @@ class Front:
 
     place: Path
     idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = field(default_factory=list)
-    room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LINES))
+
+    def beside(self) -> "Front":
+        """Return the same with connections of its own."""
+        return Front(self.place)
 
     async def line(self, _device: "FaultDevice") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Return a connection for one request."""
@@ -55,27 +55,26 @@ class Front:
             f"POST /v1/checkin HTTP/1.1\r\nhost: x\r\n"
             f"content-type: {checkin.CONTENT_TYPE}\r\ncontent-length: {len(body)}\r\n"
         ).encode()
-        async with self.room:
-            try:
-                reader, writer = line = await self.line(device)
-            except OSError as exc:
-                raise Cut(str(exc)) from exc
-            good = False
-            try:
-                writer.write(head + self.who(device) + b"\r\n" + body)
-                said = await reader.readuntil(b"\r\n\r\n")
-                size = int(said.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-                answer = await reader.readexactly(size)
-                good = said.startswith(b"HTTP/1.1 200 ")
-            except (OSError, asyncio.IncompleteReadError, IndexError) as exc:
-                raise Cut(str(exc)) from exc
-            finally:
-                if not good:
-                    writer.close()
+        try:
+            reader, writer = line = await self.line(device)
+        except OSError as exc:
+            raise Cut(str(exc)) from exc
+        good = False
+        try:
+            writer.write(head + self.who(device) + b"\r\n" + body)
+            said = await reader.readuntil(b"\r\n\r\n")
+            size = int(said.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            answer = await reader.readexactly(size)
+            good = said.startswith(b"HTTP/1.1 200 ")
+        except (OSError, asyncio.IncompleteReadError, IndexError) as exc:
+            raise Cut(str(exc)) from exc
+        finally:
             if not good:
-                raise Cut(f"{said[:40]!r} {checkin.parse_error(answer)}")
-            self.keep(line)
-            return answer
+                writer.close()
+        if not good:
+            raise Cut(f"{said[:40]!r} {checkin.parse_error(answer)}")
+        self.keep(line)
+        return answer
 
     def keep(self, line: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
         """A connection has done its work, and is as good as new."""
@@ -92,6 +91,10 @@ class Direct(Front):
     """The devices' own port of a server, by TLS: a new connection each time, to any of its processes."""
 
     port: int = 0
+
+    def beside(self) -> Front:
+        """It keeps none anyway."""
+        return self
 
     async def line(self, device: "FaultDevice") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Return a connection of the device's own."""

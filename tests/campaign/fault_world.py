@@ -10,16 +10,18 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import databases
+import fault_verdicts as verdicts
 from buckets import CREDENTIALS, Bucket, Moto
 from fault_fleet import Direct, Front
 from lifeline import HANG_S, until
 from server_world import FOTA, Built, Keys, Server, build_release, fota
-from test_server_migrations import old_database
+from test_server_migrations import ROWS, old_database
 from test_server_signer import Signer
 
 ME = pwd.getpwuid(os.getuid()).pw_name
@@ -95,6 +97,7 @@ class World:
         self.acknowledged: list[str] = []  # groups that operators were told are there
         self.found: list[str] = []
         self.counter = 0
+        self.rollout = 0  # the number of the great one
         self.moto: Moto | None = None
         self.ballast = folder / "disk" / "ballast"
         self.servers = self.on_postgresql() if kind == databases.POSTGRESQL else self.on_sqlite()
@@ -102,6 +105,7 @@ class World:
             "kill_server": self.kill_server,
             "kill_signer": self.kill_signer,
             "opposite_halts": self.opposite_halts,
+            "opposite_pauses": self.opposite_pauses,
             "publication": self.interrupted_publication,
             "upload": self.interrupted_upload,
             "backup": self.interrupted_backup,
@@ -255,39 +259,57 @@ class World:
 
     def opposite_halts(self) -> Restore:
         """Two operators, "stop everything" and "go on", at once; what both were answered has to be so."""
-        servers, answers = (self.any(), self.any()), [None, None]
+        servers = self.any(), self.any()
+        halt, unhalt = self.at_once(servers, ("halt", {"reason": "drill"}), ("unhalt", {}))
+        seen = {bool(found[1]["halted"]) for one in self.servers if (found := self.shown("limits", one))}
+        self.found += verdicts.halts(halt, unhalt, seen)
+        return lambda: self.lift("limits", "halted", "unhalt")
+
+    def opposite_pauses(self) -> Restore:
+        """The same of the rollout that goes on; the audit trail has the order in which they came."""
+        path, (first, *_) = f"rollouts/{self.rollout}", self.servers
+        after = first.api("GET", "audit?limit=1")[1]["total"]
+        servers = self.any(), self.any()
+        pause, resume = self.at_once(servers, (f"{path}/pause", {}), (f"{path}/resume", {}))
+        seen = {found[1]["paused"] for one in self.servers if (found := self.shown(path, one))}
+        trail = [
+            row["action"].removeprefix("rollout.")
+            for row in pages(first, f"audit?after={after}", "audit")
+            if row["subject"] == str(self.rollout) and row["action"] in ("rollout.pause", "rollout.resume")
+        ]
+        self.found += verdicts.pauses(pause, resume, seen, trail)
+        return lambda: self.lift(path, "paused", f"{path}/resume")
+
+    def at_once(self, servers: Sequence[Replica], *orders: tuple[str, Any]) -> list[int | None]:
+        """Give two orders in the same moment to two servers; return their statuses. None: no answer."""
+        answers: list[int | None] = [None, None]
         ready = threading.Barrier(2)
 
-        def order(which: int, path: str, body: Any) -> None:
+        def order(which: int) -> None:
             ready.wait()
-            answers[which] = servers[which].ask("POST", path, body)
+            found = servers[which].ask("POST", *orders[which])
+            answers[which] = found and found[0]
 
-        threads = [
-            threading.Thread(target=order, args=(0, "halt", {"reason": "drill"})),
-            threading.Thread(target=order, args=(1, "unhalt", {})),
-        ]
+        threads = [threading.Thread(target=order, args=(which,)) for which in range(2)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        halt, unhalt = (answer and answer[0] for answer in answers)
-        seen = {bool(found[1]["halted"]) for one in self.servers if (found := self.limits(one))}
-        if halt == 200 and unhalt in (200, 409) and seen - {unhalt == 409}:
-            self.says(f"halt was answered {halt}, unhalt {unhalt}, and halted is {seen}")
+        return answers
 
-        def restore() -> None:
-            def lifted() -> bool:
-                found = self.limits(self.any())
-                if found and found[1]["halted"]:
-                    self.any().ask("POST", "unhalt", {})
-                return bool(found) and not found[1]["halted"]
+    def lift(self, path: str, word: str, order: str) -> None:
+        """Have what stands still go on, if it does."""
 
-            until(lifted, "unhalt")
+        def lifted() -> bool:
+            found = self.shown(path, self.any())
+            if found and found[1][word]:
+                self.any().ask("POST", order, {})
+            return bool(found) and not found[1][word]
 
-        return restore
+        until(lifted, order)
 
-    def limits(self, server: Replica) -> tuple[int, Any] | None:
-        found = server.ask("GET", "limits")
+    def shown(self, path: str, server: Replica) -> tuple[int, Any] | None:
+        found = server.ask("GET", path)
         return found if found and found[0] == 200 else None
 
     def make_group(self) -> None:
@@ -374,20 +396,23 @@ class World:
     def interrupted_migration(self) -> Restore:
         """A server that brings a database of the first schema up to date is killed, and goes on."""
         data = self.folder / f"old-{self.number()}"
-        kind, databases.kind = databases.kind, databases.SQLITE
-        try:
-            old = Server(self.keys, data).init()
-        finally:
-            databases.kind = kind
-        old_database(data / "fota.db")
+        log = data.with_suffix(".log")
+        old = Server(self.keys, data).init()
+        old_database(data / "fota.db", rows=ROWS[:3])  # its audit trail is chained already on PostgreSQL
         (data / "operator.token").write_text("its tokens are in the database already")
         command = [*FOTA, "server", "run", "--data", str(data), "--port", "0", "--host", "127.0.0.1"]
+
+        def begun(process: "subprocess.Popen[bytes]") -> bool:
+            return databases.is_open(data / "fota.db") or process.poll() is not None
+
         for _ in range(2):
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            until((data / "fota.db-wal").exists, "its database", process)
+            with log.open("ab") as said:
+                process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+            until(partial(begun, process), "its database")
             time.sleep(self.chance.random() / 5)
             process.kill()
-            process.wait()
+            if process.wait() != -signal.SIGKILL:
+                self.says(f"a migration ended by itself: {log.read_text()[-2000:]}")
 
         def restore() -> None:
             done = (
@@ -395,6 +420,8 @@ class World:
             )
             if done is None or done.returncode != 0:
                 self.says(f"a migration that was killed left {data}: {done and done.stderr}")
+            if (found := databases.rows(data / "fota.db", "SELECT id FROM devices")) == []:
+                self.says(f"a migration that was killed left {data} without its devices: {found}")
             shutil.rmtree(data)
 
         return restore

@@ -143,6 +143,15 @@ def url_of(path: Path) -> str:
     return postgres().url(name_of(path))
 
 
+def is_open(path: Path) -> bool:
+    """Return whether somebody has a database open, or had a SQLite file open that did not close it."""
+    if kind == SQLITE:
+        return path.with_name(f"{path.name}-wal").exists()
+    with postgres().connect("postgres") as connection:
+        asked = "SELECT 1 FROM pg_stat_activity WHERE datname = %s"
+        return connection.execute(asked, (name_of(path),)).fetchone() is not None
+
+
 class Beside:
     """A connection beside the server's; placeholders are question marks."""
 

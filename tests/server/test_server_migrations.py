@@ -35,7 +35,7 @@ ROWS = (
 )
 
 
-def old_database(path: Path, *, without: tuple[str, ...] = ()) -> Path:
+def old_database(path: Path, *, without: tuple[str, ...] = (), rows: tuple[str, ...] = ROWS) -> Path:
     script = (Path(__file__).parent / FIRST[databases.kind][1]).read_text()
     if databases.kind == SQLITE:
         path.touch()
@@ -45,7 +45,7 @@ def old_database(path: Path, *, without: tuple[str, ...] = ()) -> Path:
             connection._connection.executescript(script)
         else:
             connection._connection.execute(script)
-        for sql in (*ROWS, *(f"DROP TABLE {table}" for table in without)):
+        for sql in (*rows, *(f"DROP TABLE {table}" for table in without)):
             connection.execute(sql)
     return path
 
