@@ -161,7 +161,7 @@ class Quarrels:
 
     async def settled(self, number: int) -> dict[str, Any]:
         """Return a rollout as each of the servers shows it, once nothing is left to be planned or closed."""
-        while True:
+        for _ in range(PATIENCE):
             shown = [await self.ask(f"rollouts/{number}", server) for server in self.world.servers]
             if not any(one["state"] in ("planning", "cancelling") for one in shown):
                 break
@@ -226,10 +226,11 @@ class Quarrels:
         before, new = self.version, await self.release()
         policy = {"waves": ["50%", "rest"], "confirmed": "100%", "approval": True}
         number = await self.rollout(new, **policy)
-        path, asks = f"rollouts/{number}", False
-        while not asks:
+        path = f"rollouts/{number}"
+        for _ in range(PATIENCE):
             await self.round()
-            asks = (await self.ask(path))["approval"] == 1
+            if (await self.ask(path))["approval"] == 1:
+                break
         had = self.given(new)
         approve, abort = await self.at_once((f"{path}/approve", {}), (f"{path}/cancel", {}))
         may = {"approve": (200, 409), "cancel": (200, 202)}

@@ -27,6 +27,8 @@ from test_server_signer import Signer
 ME = pwd.getpwuid(os.getuid()).pw_name
 JUMP_S = 7200
 """So far the clock of one server goes wrong; more than the rollout's silence."""
+DISK = {databases.SQLITE: 192 << 20, databases.POSTGRESQL: 1 << 30}
+"""Bytes of the disk that the database is on, where this user may mount one."""
 Restore = Callable[[], None]
 
 
@@ -99,7 +101,12 @@ class World:
         self.counter = 0
         self.rollout = 0  # the number of the great one
         self.moto: Moto | None = None
-        self.ballast = folder / "disk" / "ballast"
+        self.clock = self.build_clock()
+        self.disk = self.short / "disk"
+        self.disk.mkdir(mode=0o755)
+        self.short.chmod(0o755)  # PostgreSQL does not run as root
+        self.mounted = mount(self.disk, DISK[kind])
+        self.ballast = self.disk / "ballast"
         self.servers = self.on_postgresql() if kind == databases.POSTGRESQL else self.on_sqlite()
         mine = {
             "kill_server": self.kill_server,
@@ -110,14 +117,16 @@ class World:
             "upload": self.interrupted_upload,
             "backup": self.interrupted_backup,
             "migration": self.interrupted_migration,
+            "clock": self.move_clock,
         }
         others: dict[str, Callable[[], Restore]] = (
             {"kill_database": self.kill_database, "failover": self.fail_over, "kill_store": self.kill_store}
-            | {"clock": self.move_clock}
             if kind == databases.POSTGRESQL
-            else {"kill_worker": self.kill_worker, "disk_full": self.fill_disk}
+            else {"kill_worker": self.kill_worker}
         )
         self.faults: dict[str, Callable[[], Restore]] = mine | others
+        if self.mounted:
+            self.faults["disk_full"] = self.fill_disk
 
     def begin(self) -> None:
         """Start the servers; operators' tokens are good at each."""
@@ -127,20 +136,25 @@ class World:
             (other.data / "operator.token").write_text(first.token)
             other.start()
 
-    def on_postgresql(self) -> list[Replica]:
-        """Two servers on one database and one bucket; the second has a clock that can be moved."""
-        self.moto = Moto()
-        self.bucket = Bucket(self.moto)
-        self.bucket.port = self.moto.port
-        self.moto.request("PUT", f"/{self.bucket.name}")
+    def build_clock(self) -> Path:
+        """Build what moves a process's clock; return the file that says how far."""
         clock = self.folder / "clock"
         clock.write_bytes(bytes(8))
         source = Path(__file__).with_name("clock.c")
         build = ["cc", "-shared", "-fPIC", "-O1", "-o", str(clock.with_suffix(".so")), str(source), "-ldl"]
         subprocess.run(build, check=True)
+        return clock
+
+    def on_postgresql(self) -> list[Replica]:
+        """Two servers on one bucket and one database, on a disk of its own; one's clock can be moved."""
+        databases.postgres(self.disk)
+        self.moto = Moto()
+        self.bucket = Bucket(self.moto)
+        self.bucket.port = self.moto.port
+        self.moto.request("PUT", f"/{self.bucket.name}")
         made = []
         for name in ("a", "b"):
-            server = Replica(self.keys, self.folder / name, clock=clock if name == "b" else None)
+            server = Replica(self.keys, self.folder / name, clock=self.clock if name == "b" else None)
             place = self.short / name
             server.front = Front(place)
             server.init("--assign-key", str(self.signer.path), "--interval", "1")
@@ -150,13 +164,10 @@ class World:
         return made
 
     def on_sqlite(self) -> list[Replica]:
-        """One server of two processes, on a small disk where this user may mount one."""
-        disk = self.folder / "disk"
-        disk.mkdir()
-        self.mounted = mount(disk, 192 << 20)
-        server = Replica(self.keys, disk / "data", "--workers", "2")
+        """One server of two processes, on a small disk, with a clock that can be moved."""
+        server = Replica(self.keys, self.disk / "data", "--workers", "2", clock=self.clock)
         server.log = self.folder / "data.log"
-        server.front = Direct(disk)
+        server.front = Direct(self.disk)
         server.init("--assign-key", str(self.signer.path), "--interval", "1")
         return [server]
 
@@ -172,8 +183,9 @@ class World:
             self.signer.stop()
         if self.moto:
             self.moto.stop()
-        if self.kind == databases.SQLITE and self.mounted:
-            unmount(self.folder / "disk")
+        databases.end_postgres()
+        if self.mounted:
+            unmount(self.disk)
         shutil.rmtree(self.short)
 
     def any(self) -> Replica:
@@ -233,27 +245,32 @@ class World:
     # -- what the machine does -------------------------------------------------------------------------------
 
     def move_clock(self) -> Restore:
-        clock = self.servers[1].clock
-        assert clock
-        with clock.open("r+b") as file:
+        with self.clock.open("r+b") as file:
             file.write(self.chance.choice([-JUMP_S, JUMP_S]).to_bytes(8, "little", signed=True))
 
         def restore() -> None:
-            with clock.open("r+b") as file:
+            with self.clock.open("r+b") as file:
                 file.write(bytes(8))
 
         return restore
 
     def fill_disk(self) -> Restore:
-        if not self.mounted:
-            return lambda: None
+        """Leave nothing free where the database is; PostgreSQL ends itself when it cannot write its log."""
         with self.ballast.open("wb", buffering=0) as file:
             try:
                 while file.write(bytes(1 << 16)):
                     pass
             except OSError:
                 pass
-        return self.ballast.unlink
+        if self.kind == databases.POSTGRESQL and not databases.postgres().use_up_log():
+            self.says("PostgreSQL has not noticed that its disk is full")
+
+        def restore() -> None:
+            self.ballast.unlink()
+            if self.kind == databases.POSTGRESQL:
+                databases.postgres().stand_up()
+
+        return restore
 
     # -- what operators do -----------------------------------------------------------------------------------
 

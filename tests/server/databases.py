@@ -20,7 +20,14 @@ from lifeline import HANG_S, until
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 BOTH = (SQLITE, POSTGRESQL)
-_FAST = ("fsync=off", "full_page_writes=off", "shared_buffers=32MB", "dynamic_shared_memory_type=mmap")
+_FAST = (
+    "fsync=off",
+    "full_page_writes=off",
+    "shared_buffers=32MB",
+    "max_wal_size=64MB",
+    "min_wal_size=32MB",
+    "dynamic_shared_memory_type=mmap",
+)
 """Nobody cuts the power of a test's machine; what was committed outlives a server that is killed. What it
 shares between processes lies in its own folder: from /dev/shm, systemd takes it away with any service that
 the same user had.
@@ -38,10 +45,13 @@ def program(name: str) -> str | None:
 
 
 class Postgres:
-    """A server on a socket in a new folder, as an unprivileged user: it does not start as root."""
+    """A server on a socket in a new folder, as an unprivileged user: it does not start as root.
 
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="fota-pg-"))
+    ``inside``: the folder that this one is made in.
+    """
+
+    def __init__(self, inside: Path | None = None) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="fota-pg-", dir=inside))
         self._as: dict[str, Any] = {}
         if os.getuid() == 0:
             shutil.chown(self.folder, "nobody", "nogroup")
@@ -86,6 +96,25 @@ class Postgres:
         self.process.wait()
         self.start()
 
+    def use_up_log(self) -> bool:
+        """Begin segments of its log until there is no room for one; return whether that was seen."""
+        import psycopg
+
+        for _ in range(32):
+            try:
+                with self.connect("postgres") as connection:
+                    connection.execute("SELECT pg_logical_emit_message(true, 'full', 'x'), pg_switch_wal()")
+            except psycopg.Error:
+                return True
+        return False
+
+    def stand_up(self) -> None:
+        """Start it again if it has ended by itself, as its service does."""
+        until(lambda: self._answers() or self.process.poll() is not None, "PostgreSQL")
+        if self.process.poll() is not None:
+            (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
+            self.start()
+
     def stop(self) -> None:
         """End it at once, as a machine ends."""
         self.process.kill()
@@ -115,10 +144,10 @@ def why_no_postgresql() -> str | None:
     return f"no PostgreSQL ({', '.join(missing)}): make oracles" if missing else None
 
 
-def postgres() -> Postgres:
-    """Return the server of this test run."""
+def postgres(inside: Path | None = None) -> Postgres:
+    """Return the server of this test run; the first time, it is made ``inside`` a folder."""
     global _postgres
-    _postgres = _postgres or Postgres()
+    _postgres = _postgres or Postgres(inside)
     return _postgres
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, and_, case, false, func, inser
 from sqlalchemy.sql.selectable import NamedFromClause
 
 from fota_server import schema
+from fota_server.clock import watch
 from fota_server.database import now as clock
 from fota_server.database import record_audit
 from fota_server.decide import GIVEN_UP, ON_TRIAL, RolloutState, TargetState
@@ -172,7 +173,7 @@ def standings(
                 Wave(
                     number=row.number,
                     phase=Phase(row.phase),
-                    since=row.since,
+                    since=watch.lasts_since(row.since, now),
                     counts=counts,
                     forgiven=forgiven,
                 ),
@@ -207,8 +208,11 @@ def _count_silent(
 
 
 def _is_silent(terms: Terms, now: int) -> ColumnElement[bool]:
-    """A target's device was given the release and has not called for too long; in a join with devices."""
-    if terms.silence_s is None:
+    """A target's device was given the release and has not called for too long; in a join with devices.
+
+    Nobody has, as long as that after the clock has jumped, or the machine slept: they could not call.
+    """
+    if terms.silence_s is None or watch.lasts_since(0, now) > now - terms.silence_s:
         return false()
     seen = case((_devices.c.last_seen > _targets.c.given_at, _devices.c.last_seen), else_=_targets.c.given_at)
     return and_(_targets.c.state.in_(ON_TRIAL), seen < now - terms.silence_s)
