@@ -208,7 +208,8 @@ class Run:
     def tell(self, what: str) -> None:
         """Say on stderr how far the run is."""
         spent, ended = round(time.monotonic() - self.began), sum(bool(one.verdict) for one in self.devices)
-        print(f"{spent:5} s, {self.calls} check-ins, {ended} ended: {what}", file=sys.stderr, flush=True)
+        said = f"{self.calls} check-ins, {ended} ended, {len(self.found)} deviations: {what}"
+        print(f"{spent:5} s, {said}", file=sys.stderr, flush=True)
 
     async def halted_round(self) -> None:
         """Nobody is given anything for the first time as long as every server says that it stands still."""
