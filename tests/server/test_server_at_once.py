@@ -170,6 +170,8 @@ def test_the_head_of_what_did_not_come_alone_and_whole_is_not_kept(came: bytes, 
     kept = AtOnce(b"/", (), lambda *_: pytest.fail("asked"), lambda *_: pytest.fail("refused"))
     kept.learn(came, body)
     assert kept.body_of(came) is None
+    head = came[: came.find(b"\r\n\r\n") + 4]
+    assert kept.body_of(head + body) is None, "what comes behind it next time is as long, and another thing"
 
 
 def test_few_heads_are_kept() -> None:

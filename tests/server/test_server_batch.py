@@ -1,11 +1,16 @@
 """Check-ins share a transaction; a mistake over one of them does not cost the others."""
 
+import asyncio
 import sqlite3
 import threading
+from collections import deque
 from typing import Any
 
 import pytest
 from server_world import Device, Keys, Refused, Server
+
+from fota_server.checkins import CheckIns
+from fota_server.judging import MAX_BATCH
 
 
 def test_device_over_which_the_server_fails_costs_nobody_else(keys: Keys, tmp_path: Any) -> None:
@@ -41,3 +46,32 @@ def test_device_over_which_the_server_fails_costs_nobody_else(keys: Keys, tmp_pa
         _, stderr = own.stop()
     assert f"check-in of device {guilty.id} failed" in stderr
     assert all(device.id not in stderr for device in others)
+
+
+@pytest.mark.parametrize(
+    ("come", "turns", "in_it"),
+    [
+        pytest.param([1], 1, 1, id="alone"),
+        pytest.param([1, 2, 1, 3], 4, 7, id="more in each turn"),
+        pytest.param([1, 2, 0, 5], 2, 3, id="none in a turn"),
+        pytest.param([MAX_BATCH], 0, MAX_BATCH, id="full"),
+        pytest.param([1, MAX_BATCH, 5], 1, MAX_BATCH + 1, id="more than full"),
+    ],
+)
+def test_batch_grows_while_each_turn_brings_more_until_it_is_full(
+    come: list[int], turns: int, in_it: int
+) -> None:
+    """``come``: so many before, and so many in each turn of the event loop; then no more."""
+    checkins: Any = object.__new__(CheckIns)  # its waiting is about its queue alone
+    checkins._queue = deque(range(come[0]))
+
+    async def run() -> tuple[int, int]:
+        waits, took = asyncio.ensure_future(checkins._have_all_in()), 0
+        await asyncio.sleep(0)
+        while not waits.done():
+            took += 1
+            checkins._queue.extend(range(come[took] if took < len(come) else 0))
+            await asyncio.sleep(0)
+        return took, len(checkins._queue)
+
+    assert asyncio.run(run()) == (turns, in_it)

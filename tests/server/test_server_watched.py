@@ -65,6 +65,7 @@ def asked(fleet: Fleet, work: Any) -> Any:
         {"text": "%s $1 %(text)s ' \\", "number": -5, "truth": True, "raw": bytes(range(256))},
         {"text": "", "number": 1 << 30, "truth": False, "raw": b""},
         {"text": None, "number": None, "truth": None, "raw": None},
+        {"text": "more than a socket takes at once", "number": 0, "truth": True, "raw": bytes(10_000_000)},
     ],
 )
 def test_what_comes_is_what_went(fleet: Fleet, values: dict[str, object]) -> None:
@@ -126,6 +127,13 @@ def test_who_gives_up_leaves_no_answer_of_his_to_the_next(fleet: Fleet) -> None:
         return [row.id for row in await reader.rows(judging.TWINS, ids=[device_id(7)])]
 
     assert asked(fleet, work) == [device_id(7)]
+
+
+def test_a_statement_is_prepared_once_and_its_connection_stays(fleet: Fleet) -> None:
+    async def work(reader: Reader) -> list[int]:
+        return [(await reader.first(WHO)).pid for _ in range(3)]
+
+    assert len(set(asked(fleet, work))) == 1
 
 
 def test_its_connections_are_closed_with_it(fleet: Fleet, place: Path) -> None:
