@@ -13,7 +13,7 @@ from typing import Any
 import fault_verdicts as verdicts
 from fault_fleet import Cut, FaultDevice, Front
 from fault_world import Replica, World
-from server_world import Built, build_release
+from server_world import Built
 
 FOLLOWERS = 6
 PATIENCE = 2000
@@ -26,7 +26,7 @@ class Follower(FaultDevice):
     def __init__(self, world: World, number: int, old: Built) -> None:
         super().__init__(world.keys, number, "good", old)
         self.world = world
-        self.orders: list[str] = []  # versions, one after the other, none twice in a row
+        self.orders = [old.version]  # versions, one after the other, none twice in a row
 
     def ended(self, _new: Built) -> None:
         """No release is the last one."""
@@ -133,8 +133,7 @@ class Quarrels:
 
     async def release(self) -> str:
         """Publish another one; what they were told before it is no more of interest."""
-        number = self.world.number()
-        built = build_release(self.world.keys, f"3.0.{number}", 1, 1000 + number, salt=str(number))
+        built = self.world.release()
         self.known[built.manifest_digest] = built
         for one in self.followers:
             del one.orders[:-1]

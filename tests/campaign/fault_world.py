@@ -338,7 +338,7 @@ class World:
 
     def release(self) -> Built:
         number = self.number()
-        return build_release(self.keys, f"2.0.{number}", 100, 100 + number, size=200_000, salt=str(number))
+        return build_release(self.keys, f"2.0.{number}", 2, 100 + number, size=200_000, salt=str(number))
 
     def publish_whole(self, built: Built) -> None:
         def done() -> bool:
