@@ -134,7 +134,8 @@ class AssignSocket:
         # A connection that stood may have been to a process that was started anew since: once more, then.
         for last in (True,) if self._streams is None else (False, True):
             try:
-                return await asyncio.wait_for(self._exchange(asked), WAIT_S)
+                async with asyncio.timeout(WAIT_S):
+                    return await self._exchange(asked)
             except (OSError, asyncio.IncompleteReadError, FormatError) as exc:
                 self._drop()
                 if last:

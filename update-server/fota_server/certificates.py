@@ -91,7 +91,8 @@ async def read_aside(files: Mapping[str, Path], *, allow_example_keys: bool) -> 
 
     threading.Thread(target=work, name="tls-files", daemon=True).start()
     try:
-        return await asyncio.wait_for(asyncio.wrap_future(read), READ_S)
+        async with asyncio.timeout(READ_S):
+            return await asyncio.wrap_future(read)
     except TimeoutError:
         names = ", ".join(str(files[name]) for name in ("tls_cert", "tls_key", "device_ca"))
         raise InputError(

@@ -402,7 +402,8 @@ async def _opened(artifacts: ArtifactStore, digest: str) -> int:
     if fd is None:
         fetched = asyncio.wrap_future(artifacts.fetch(digest))
         try:
-            await asyncio.wait_for(asyncio.shield(fetched), FETCH_S)
+            async with asyncio.timeout(FETCH_S):
+                await asyncio.shield(fetched)
         except TimeoutError as exc:
             raise StorageError(f"artifact {digest} is still on its way from {artifacts.where}") from exc
         except (InputError, VerifyError) as exc:

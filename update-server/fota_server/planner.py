@@ -50,7 +50,8 @@ class Planner:
         rest_s = LOOK_S
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), rest_s)
+                async with asyncio.timeout(rest_s):  # of wait_for, a wake just before takes the cancel away
+                    await self._wake.wait()
             woken = self._wake.is_set()
             self._wake.clear()
             try:

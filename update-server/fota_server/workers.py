@@ -87,7 +87,8 @@ class _Worker:
                 return
             log.error("a worker ended (%s): another is started in its place", code)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._ending.wait(), AGAIN_S)
+                async with asyncio.timeout(AGAIN_S):
+                    await self._ending.wait()
 
     async def _live(self) -> int:
         ours, its = socket.socketpair()
@@ -124,7 +125,8 @@ class _Worker:
             self._counted = asyncio.get_running_loop().create_future()
             self.tell("count")
         try:
-            return await asyncio.wait_for(asyncio.shield(self._counted), ANSWER_S)
+            async with asyncio.timeout(ANSWER_S):
+                return await asyncio.shield(self._counted)
         except TimeoutError:
             return ""
 
