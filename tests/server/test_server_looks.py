@@ -10,6 +10,7 @@ from server_world import Keys
 from sqlalchemy import Connection, select, text, update
 
 from fota_server import orders, schema, wave_work
+from fota_server.clock import Watch
 from fota_server.decide import CLOSED, GIVEN_UP, TargetState
 from fota_server.plan import Scope, page_end
 from fota_server.wave_policy import parse_policy
@@ -140,3 +141,28 @@ def test_a_step_looks_at_so_many_devices_and_no_more(tmp_path: Path, keys: Keys)
         return int(in_fleet(tmp_path / f"{size}.db", keys, size, run))
 
     assert steps(1500) <= steps(60) + 20
+
+
+@pytest.mark.parametrize("jump_s", [0, 7200])
+def test_a_wave_soaks_and_is_silent_from_a_jump_of_the_clock_on(
+    tmp_path: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch, jump_s: int
+) -> None:
+    began, times = 1_800_000_000, {"wall": 1_800_000_000.0}
+    monkeypatch.setattr(wave_work, "watch", Watch(lambda: times["wall"], lambda: 5.0))
+
+    async def run(fleet: Fleet) -> tuple[int, bool]:
+        number = await rollout(fleet, failed=0)
+        times["wall"] += jump_s
+        now = began + 7200
+        policy = parse_policy({"waves": ["90%", "rest"], "silence_s": 3600})
+
+        def look(connection: Connection) -> tuple[int, bool]:
+            given = update(schema.targets).where(schema.targets.c.rollout_id == number)
+            connection.execute(given.values(given_at=began))
+            _, wave = wave_work.standings(connection, number, policy, now)[0]
+            return wave.since, bool(wave.counts.silent)
+
+        return await fleet.database.write(look)
+
+    since, silent = in_fleet(tmp_path / "fota.db", keys, 20, run)
+    assert (since == began + jump_s, silent) == (True, jump_s == 0)
