@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -44,13 +46,25 @@ async def rollout(fleet: Fleet, failed: int = FAILED) -> int:
     return number
 
 
-def steps_of_a_failure(path: Path, keys: Keys, size: int) -> int:
-    """Return the steps of SQLite's machine for ``stop_failed`` in a fleet of ``size``."""
+INDEXES = ("targets_rank", "targets_forgiven", "targets_out")  # all of (rollout_id, rank, state)
 
-    async def run(fleet: Fleet) -> int:
+
+def steps_of_a_failure(path: Path, keys: Keys, size: int) -> set[int]:
+    """Return the steps of SQLite's machine for ``stop_failed`` in a fleet of ``size``, with its indexes made
+    in any order: a new database has them in any.
+    """
+
+    def made_anew(connection: Connection, names: Sequence[str]) -> None:
+        by_name = {index.name: index for index in schema.targets.indexes}
+        for name in names:
+            by_name[name].drop(connection)
+            by_name[name].create(connection)
+
+    async def run(fleet: Fleet) -> set[int]:
         number = await rollout(fleet)
 
-        def look(connection: Connection) -> int:
+        def look(connection: Connection, names: Sequence[str]) -> int:
+            made_anew(connection, names)
             found = []
             now = 1_800_000_000
             steps = machine_steps(
@@ -59,14 +73,15 @@ def steps_of_a_failure(path: Path, keys: Keys, size: int) -> int:
             assert found == [None, None]
             return steps
 
-        return await fleet.database.write(look)
+        orders_of_all = permutations(INDEXES)
+        return {await fleet.database.write(partial(look, names=names)) for names in orders_of_all}
 
-    return int(in_fleet(path, keys, size, run))
+    return set(in_fleet(path, keys, size, run))
 
 
 def test_a_failure_costs_no_more_in_a_large_fleet_than_in_a_small_one(tmp_path: Path, keys: Keys) -> None:
     small, large = (steps_of_a_failure(tmp_path / f"{size}.db", keys, size) for size in (20, 2000))
-    assert large <= small + 50, (small, large)
+    assert max(large) <= min(small) + 50, (small, large)
 
 
 @pytest.mark.parametrize("state", [*GIVEN_UP, *CLOSED])

@@ -158,7 +158,7 @@ def standings(
         if row.phase != Phase.WAITING:
             within = _targets.c.rank > below, _targets.c.rank <= row.last_rank
             states = _states(connection, rollout_id, within, ended=ended)
-            pardoned = _states(connection, rollout_id, (*within, _FORGIVEN), ended=ended)
+            pardoned = _states(connection, rollout_id, within, forgiven=True)
             silent, forgiven = 0, sum(pardoned.get(state, 0) for state in GIVEN_UP)
             if ended:
                 states[TargetState.PENDING] = row.devices - sum(states.values())
@@ -184,13 +184,21 @@ def standings(
 
 
 def _states(
-    connection: Connection, rollout_id: int, within: tuple[ColumnElement[bool], ...], *, ended: bool
+    connection: Connection,
+    rollout_id: int,
+    within: tuple[ColumnElement[bool], ...],
+    *,
+    ended: bool = False,
+    forgiven: bool = False,
 ) -> dict[TargetState, int]:
+    """Count targets by their state: all, those that ended, or those that are forgiven, each by its index."""
     query = select(_targets.c.state, func.count().label("n")).where(
         _targets.c.rollout_id == rollout_id, *within
     )
     if ended:
-        query = query.where(text(schema.OUT))
+        query = query.where(text(schema.OUT)).with_hint(_targets, "INDEXED BY targets_out", "sqlite")
+    if forgiven:
+        query = query.where(_FORGIVEN).with_hint(_targets, "INDEXED BY targets_forgiven", "sqlite")
     return {TargetState(row.state): row.n for row in connection.execute(query.group_by(_targets.c.state))}
 
 
