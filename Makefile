@@ -135,6 +135,8 @@ XTENSA := gcc-xtensa-lx106 qemu-system-misc
 HAWKBIT := swupdate curl
 # FRONT: what may stand before the server; as a program alone, its service stays off.
 FRONT := nginx-light
+# TLOG: Go's own readers of transparency logs.
+TLOG := golang-go golang-golang-x-mod-dev
 ORACLES := softhsm2 strace clang cmake systemd nftables postgresql-15 $(if $(filter x86_64,$(shell uname -m)),gcc-multilib)
 oracles:
 	@command -v softhsm2-util >/dev/null && command -v strace >/dev/null && command -v clang >/dev/null && \
@@ -162,6 +164,10 @@ oracles:
 	  apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb . && install usr/bin/promtool /usr/local/bin/promtool; \
 	  found=$$?; [ -z "$$folder" ] || rm -r "$$folder"; [ $$found = 0 ]; \
 	} || echo "make: without promtool (of Debian's package prometheus) metrics and alerts are not held against it"
+	@command -v go >/dev/null && [ -d /usr/share/gocode/src/golang.org/x/mod ] || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(TLOG); \
+	} || echo "make: without Debian's packages $(TLOG) no stranger reads the release log"
 	@command -v npm >/dev/null && $(MAKE) --no-print-directory build/oidc/.ready || echo "make: without Node.js no OpenID provider is tried"
 	@$(MAKE) --no-print-directory build/schemathesis/.ready || echo "make: without schemathesis no stranger reads the OpenAPI document"
 	@$(MAKE) --no-print-directory build/sslyze/.ready || echo "make: without sslyze no stranger looks at TLS"

@@ -12,11 +12,11 @@ def grow(leaves: "list[bytes]") -> "tuple[bytes, list[bytes]]":
     to the root's, joined.
     """
     if len(leaves) == 1:
-        return _hash(b"\0", leaves[0]), [b""]
+        return hash_of(b"\0", leaves[0]), [b""]
     left = 1 << (len(leaves) - 1).bit_length() - 1  # the largest power of 2 below their number
     root, paths = grow(leaves[:left])
     other, others = grow(leaves[left:])
-    return _hash(b"\1", root, other), [path + other for path in paths] + [path + root for path in others]
+    return hash_of(b"\1", root, other), [path + other for path in paths] + [path + root for path in others]
 
 
 def climb(leaf: bytes, index: int, size: int, path: "bytes | memoryview") -> bytes:
@@ -26,11 +26,11 @@ def climb(leaf: bytes, index: int, size: int, path: "bytes | memoryview") -> byt
     Raises:
         FormatError: there is no such path in a tree of this size; code ``path``.
     """
-    at, last, value, pos = index, size - 1, _hash(b"\0", leaf), 0
+    at, last, value, pos = index, size - 1, hash_of(b"\0", leaf), 0
     while last > 0:
         if at & 1 or at < last:  # else it has nobody beside it, and goes up as it is
             beside = path[pos : pos + HASH_SIZE]
-            value = _hash(b"\1", beside, value) if at & 1 else _hash(b"\1", value, beside)
+            value = hash_of(b"\1", beside, value) if at & 1 else hash_of(b"\1", value, beside)
             pos += HASH_SIZE
         at, last = at >> 1, last >> 1
     if index >= size or pos != len(path):
@@ -38,7 +38,8 @@ def climb(leaf: bytes, index: int, size: int, path: "bytes | memoryview") -> byt
     return value
 
 
-def _hash(head: bytes, *parts: "bytes | memoryview") -> bytes:
+def hash_of(head: bytes, *parts: "bytes | memoryview") -> bytes:
+    """Return the hash of a leaf, behind a head of 0, or of a node, behind a 1 (2.1.1)."""
     sha = hashlib.sha256(head)
     for part in parts:
         sha.update(part)
