@@ -1,12 +1,16 @@
 """Signing in by OpenID Connect: the judge is oidc-provider, a certified provider, in a process of its own."""
 
+import http.client
 import json
 import re
 import shutil
+import socket
 import subprocess
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
@@ -15,10 +19,11 @@ from urllib.parse import urlencode, urljoin
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from lifeline import HANG_S
+from lifeline import HANG_S, until
 from server_world import FOTA, Keys, Server
 
 from fota_server import oidc
+from fota_server.operator_login import LOGINS_AT_ONCE
 from fota_wire.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -292,6 +297,51 @@ def test_id_token_that_is_not_good_makes_nobody(issuer: Any, raw: Callable[[], s
     issuer([public("1", KEY), public("rsa", RSA_KEY, alg="RS256"), public("enc", RSA_KEY, use="enc")])
     with pytest.raises(oidc.NotSignedIn, match=says):
         oidc.Provider(SETTINGS).sign_in(raw())
+
+
+def test_id_token_in_other_letters_is_the_same_sign_in(issuer: Any) -> None:
+    """What is not signed can be altered: padding may be there, and of (r, s) also (r, n - s) is good."""
+    issuer([public("1", KEY)])
+    provider, raw = oidc.Provider(SETTINGS), made()
+    signed, _, signature = raw.rpartition(".")
+    number = jwt.utils.base64url_decode(signature)
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    mirrored = number[:32] + (order - int.from_bytes(number[32:])).to_bytes(32)
+    logins = {provider.sign_in(raw).login}
+    for other in (signature + "==", jwt.utils.base64url_encode(mirrored).decode()):
+        logins.add(provider.sign_in(f"{signed}.{other}").login)
+    assert len(logins) == 1
+    assert provider.sign_in(made(sub="carol")).login not in logins
+
+
+def test_provider_that_hangs_keeps_nobody_but_sign_ins_waiting(keys: Keys, tmp_path: Path) -> None:
+    """More sign-ins than the loop has threads, at a provider that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as mute:
+        made_here = Server(keys, tmp_path / "data").init()
+        settings = {
+            "issuer": f"http://127.0.0.1:{mute.getsockname()[1]}",
+            "client_id": "fota",
+            "rules": RULES,
+        }
+        (made_here.data / "oidc.json").write_text(json.dumps(settings))
+        made_here.configure(oidc="oidc.json")
+        made_here.start()
+        answers: list[tuple[int, Any]] = []
+
+        def sign_in() -> None:
+            with suppress(OSError, http.client.HTTPException):  # the server ends meanwhile
+                answers.append(made_here.api("POST", "login", {"id_token": made()}, token=""))
+
+        people = [threading.Thread(target=sign_in) for _ in range(LOGINS_AT_ONCE + 40)]
+        for one in people:
+            one.start()
+        status, told = until(lambda: answers and answers[0])
+        assert (status, told["error"]["code"]) == (503, "provider")
+        assert f"{LOGINS_AT_ONCE} sign-ins wait" in told["error"]["message"]
+        assert made_here.api("GET", "health/ready")[0] == 200
+        assert made_here.stop()[0] == 0
+        for one in people:
+            one.join()
 
 
 def test_no_rule_no_role(issuer: Any) -> None:

@@ -1,18 +1,18 @@
 """The TLS files of a running server: read at the start, read again on SIGHUP, and watched for their end."""
 
 import asyncio
-import concurrent.futures
 import ssl
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fota_server import tls
+from fota_server.own_thread import in_own_thread
 from fota_wire.errors import InputError
 from fota_wire.files import read_input
 from fota_wire.host_ca import pem_certificates
@@ -73,26 +73,16 @@ def read_tls_files(files: Mapping[str, Path], *, allow_example_keys: bool) -> Tl
 async def read_aside(files: Mapping[str, Path], *, allow_example_keys: bool) -> TlsFiles:
     """Do as ``read_tls_files`` without stopping anybody while it reads.
 
-    A thread of its own, which the end of the server does not wait for: a named pipe, or a network file system
-    that has died, may hold it for ever.
+    A named pipe, or a network file system that has died, may hold it for ever (`own_thread.py`).
 
     Raises:
         InputError: as there; or they were not read within ``READ_S``.
         VerifyError: as there.
     """
-    read: concurrent.futures.Future[TlsFiles] = concurrent.futures.Future()
-    read.set_running_or_notify_cancel()  # from here on nobody's giving up is an error of the thread
-
-    def work() -> None:
-        try:
-            read.set_result(read_tls_files(files, allow_example_keys=allow_example_keys))
-        except BaseException as exc:
-            read.set_exception(exc)
-
-    threading.Thread(target=work, name="tls-files", daemon=True).start()
+    work = partial(read_tls_files, files, allow_example_keys=allow_example_keys)
     try:
         async with asyncio.timeout(READ_S):
-            return await asyncio.wrap_future(read)
+            return await in_own_thread("tls-files", work)
     except TimeoutError:
         names = ", ".join(str(files[name]) for name in ("tls_cert", "tls_key", "device_ca"))
         raise InputError(

@@ -68,7 +68,9 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedIn:
-    """Whom an ID token makes; ``login``: its SHA-256, in hex, so that it makes somebody once."""
+    """Whom an ID token makes; ``login``: the SHA-256, in hex, of what of it is signed, so that it makes
+    somebody once: the signature itself can be written in other ways.
+    """
 
     person: str
     role: str
@@ -175,7 +177,7 @@ class Provider:
             raise NotSignedIn("the ID token was made for another client (azp)", "id-token")
         if time.time() - claims["iat"] > FRESH_S + LEEWAY_S:
             raise NotSignedIn(f"the ID token is older than {FRESH_S} s: sign in again", "id-token")
-        return entitle(claims, settings, hashlib.sha256(raw.encode()).hexdigest())
+        return entitle(claims, settings, hashlib.sha256(raw.rpartition(".")[0].encode()).hexdigest())
 
     def _key(self, kid: str, algorithm: object) -> Any:  # noqa: ANN401 - the library's own type
         """Return the public key of that id. A new id may be a new key, so the keys are fetched again, but
