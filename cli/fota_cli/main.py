@@ -22,7 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "server": ("fota_server.cli:server", "Run the update server."),
     "campaign": ("fota_signer.campaign_cli:campaign", "Say which devices a release may reach, and when."),
     "login": ("fota_cli.login:login", "Sign in by an identity provider (OpenID Connect)."),
-    "release": ("fota_cli.operator:release", "Publish, list and withdraw releases."),
+    "release": ("fota_cli.operator:release", "Build, check, publish, list and withdraw releases."),
     "rollout": (
         "fota_cli.rollouts:rollout",
         "Plan, start, watch, pause, approve and cancel rollouts, or stop all.",

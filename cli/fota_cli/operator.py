@@ -16,6 +16,7 @@ from fota_cli.client import OperatorClient
 from fota_cli.device_keys import attested_text, certify, key_text, renew, retire, rotate
 from fota_cli.options import connected, filter_option, yes_option
 from fota_cli.refused import refusal_text, refused
+from fota_signer import release_cli
 from fota_wire.checkin import MAX_CAMPAIGN
 from fota_wire.errors import VerifyError
 from fota_wire.files import read_input
@@ -31,7 +32,11 @@ CLOSED = ("superseded", "cancelled", "withdrawn", "gone")
 
 @click.group(cls=Group)
 def release() -> None:
-    """Publish, list and withdraw releases."""
+    """Build, check, publish, list and withdraw releases."""
+
+
+for _of_release in (release_cli.build,):
+    release.add_command(_of_release)
 
 
 @release.command("publish")

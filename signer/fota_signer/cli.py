@@ -54,16 +54,16 @@ class_option = click.option("--class", "class_uuid", help="Device class as a UUI
 model_option = click.option("--model", help="Model name; with --vendor-domain it gives the class.")
 
 
-def with_key(what: str) -> Decorator:
+def with_key(what: str, *, required: bool = True) -> Decorator:
     """Give a command that signs the options about its key, as its keyword ``door``. Where a digest was to be
-    prepared for a key elsewhere, the command ends with that.
+    prepared for a key elsewhere, the command ends with that. Not ``required``: the door may be to no key yet.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @click.option(
             "--key",
             type=SIGNING_OR_PUBLIC_KEY,
-            required=True,
+            required=required,
             help=f"{what}: PEM, or where a store has it, pkcs11:, awskms: or exec: (docs/signing.md).",
         )
         @click.option(
@@ -91,12 +91,13 @@ def with_key(what: str) -> Decorator:
             from fota_signer.signing import Door, Prepared
 
             door = Door(key, password_file, allow_example_keys, prepare, attach)
+            force = rest.get("force", False)
             if prepare is not None:
-                check_output(prepare, rest["force"])
+                check_output(prepare, force)
             try:
                 return function(*args, door=door, **rest)
             except Prepared as made:
-                write_output(made.file, made.digest, force=rest["force"])
+                write_output(made.file, made.digest, force=force)
                 made.show()
                 table = {"prepared": str(made.file), "digest": made.digest.hex(), "kid": made.kid.hex()}
                 table["next"] = "have it signed, and give the signature to the same command: --attach FILE"

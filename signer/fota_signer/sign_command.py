@@ -90,7 +90,7 @@ def run(options: SignOptions) -> str:
         class_uuid=options.class_uuid, domain=options.vendor_domain, model=options.model
     )
     notes: list[str] = []
-    payload, sign = _prepared(options, notes)
+    payload, sign = prepared(options, notes)
     check_output(options.output, options.force)
     door = Door(
         options.key, options.password_file, options.allow_example_keys, options.prepare, options.attach
@@ -103,7 +103,7 @@ def run(options: SignOptions) -> str:
     return _summary(options, format_version(version), image, notes)
 
 
-def _prepared(options: SignOptions, notes: list[str]) -> tuple[bytes, Callable[..., tuple[bytes, "Image"]]]:
+def prepared(options: SignOptions, notes: list[str]) -> tuple[bytes, Callable[..., tuple[bytes, "Image"]]]:
     """Do as `_prepare`, and name a file that is farther than firmware ever is."""
     try:
         return _prepare(options, notes)

@@ -31,7 +31,7 @@ FILES = {
     "ca": "server-ca.crt", "certificate": "device-ca.crt", "root_key": "root-1.pub.pem",
     "release_key": "release-1.pub.pem", "assign_key": "assign.pub.pem", "key": "image-a.pem",
     "image_key": "image-a.pub.pem", "root_a": "image-a.pub.pem", "root_b": "image-b.pub.pem",
-    "campaign_key": "campaign.pub.pem", "manifest_file": "release.suit",
+    "policy_file": "fota.toml", "campaign_key": "campaign.pub.pem", "manifest_file": "release.suit",
     "signing": "root-1.pem", "retire_image_key": "image-b.pub.pem", "password_file": "password",
     "ca_password_file": "password", "token_file": "password", "pin_file": "password", "folder": "gateway",
     "tls_cert": "server.crt", "tls_key": "server.pem", "device_ca": "device-ca.crt",
@@ -52,6 +52,17 @@ ONLY = {  # file -> what it is for this command alone
     ("provision load", "hex_file"): "app.bin", ("server init", "assign_key"): "assign.pem",
     ("server run", "assign_key"): "assign.pem", ("vdev create", "file"): "new.vdev",
 }  # fmt: skip
+RELEASE_POLICY = """\
+format = 1
+product = {vendor-domain = "example.com", model = "m"}
+firmware = {file = "app.bin", linked-for = 0x08004200}
+version.fixed = "1.2.3"
+sequence.number = 1
+security-counter.number = 3
+keys.image = "image-a.pem"
+signed = {root = "root.cbor", image = ["image-a.pub.pem"]}
+refuse = {dirty = false, development-keys = false}
+"""
 
 
 def leaves(command: click.Command, path: tuple[str, ...], ctx: click.Context) -> Iterator[Any]:
@@ -109,6 +120,7 @@ class World:
         self.good(
             "campaign", "new", "release.suit", "--wave", "5% 2096-12-01 2097-01-01", "-o", "app.campaign"
         )
+        (folder / "fota.toml").write_text(RELEASE_POLICY)
         self.good("vdev", "create", "blank.vdev", "--seed", "1")
         self.files = self.snapshot()
 

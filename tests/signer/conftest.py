@@ -1,5 +1,6 @@
 import contextlib
 import io
+import json
 import os
 import struct
 import subprocess
@@ -97,6 +98,42 @@ def sign(fota, key_dir):
         result = fota("sign", source, "-o", output, *words, *MODEL, *more)
         assert result.returncode == 0, result.stderr
         return output
+
+    return run
+
+
+@pytest.fixture
+def root_content(fota, key_dir, tmp_path):
+    """A ROOT of the example keys, which names image-a."""
+    words = [word for role in ("root", "release") for n in (1, 2, 3)
+             for word in (f"--{role}-key", key_dir / f"{role}-{n}.pub.pem")]  # fmt: skip
+    words += ["--assign-key", key_dir / "assign.pub.pem", "--image-key", key_dir / "image-a.pub.pem"]
+    words += ["--sign", key_dir / "root-1.pem", "--sign", key_dir / "root-2.pem", "-o", tmp_path / "root"]
+    assert fota("root", "new", *words).returncode == 0
+    content = (tmp_path / "root").read_bytes()
+    (tmp_path / "root").unlink()
+    return content
+
+
+@pytest.fixture
+def product(root_content, tmp_path, monkeypatch):
+    """A product with a release policy (`release_world`), which is where commands run."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    from release_world import Product
+
+    made = Product(tmp_path / "product", root_content)
+    monkeypatch.chdir(made.folder)
+    return made
+
+
+@pytest.fixture
+def build(fota, product):
+    """`fota release build`, which has to succeed; returns what is said as JSON."""
+
+    def run(*more, output="release", **options):
+        result = fota("release", "build", "-o", output, "--json", *more, **options)
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)
 
     return run
 

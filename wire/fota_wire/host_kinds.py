@@ -49,11 +49,12 @@ SECRET = "a password or PIN"  # noqa: S105
 FIRMWARE = "firmware as the linker made it"
 ROM = "a mask ROM"
 POLICY = "a policy for a rollout"
+RELEASE_POLICY = "a release policy"
 DEVICES = "a list of devices, CSV or JSON lines"
 FOREIGN = "an update for another client (.swu, .raucb)"
 TRAIL = "an exported audit trail"
 SIGNATURE = "a signature"
-"""The last nine are recognised nowhere: they have no form of their own."""
+"""The last ten are recognised nowhere: they have no form of their own."""
 
 ALSO = {
     IMAGE: (ESPRESSIF,),

@@ -1,0 +1,255 @@
+"""Reads ``fota.toml``, the release policy beside a product's sources (docs/releases.md has its grammar).
+
+Strict: a key that is not known, a value of another type or out of range is refused by its name. Nothing here
+opens another file; what the rules come to for a commit is in :mod:`fota_signer.release_rules`.
+"""
+
+import tomllib
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from fota_signer import identity
+from fota_wire import layout
+from fota_wire.errors import InputError
+from fota_wire.host_values import UsageError, shown
+from fota_wire.release import MAX_SEQUENCE
+
+NAME = "fota.toml"
+LIMIT = 65536
+BEFORE, ABOUT = ("sbom", "vex"), ("provenance", "rehearsal")
+"""Kinds of evidence: what is there before the build, and what is said about an image that was built."""
+PARTS = ("major", "minor", "revision", "build")
+MAX_SIGNATURES = 4
+
+
+class VersionRule(NamedTuple):
+    """Where the version comes from: ``kind`` "tag" (``value``: a pattern with one ``*``), "file", "fixed"."""
+
+    kind: str
+    value: str
+
+
+class NumberRule(NamedTuple):
+    """Where a number comes from: ``number`` itself, the first line of ``file``, or the version's parts times
+    ``weights`` (0: does not count), ``plus`` a number. One of the three is not None.
+    """
+
+    number: int | None = None
+    file: str | None = None
+    weights: tuple[int, ...] | None = None
+    plus: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What ``fota.toml`` says. Files are named as written there, relative to its folder; keys as ``--key``
+    takes them.
+
+    ``who``: vendor and class. ``release``: RELEASE signatures that there have to be, if ROOT asks for fewer;
+    ``by``: public keys of those who have to be among them. ``evidence``: {kind: file}. ``development_keys``,
+    ``dirty``: builds that are refused; ``tagged``: pattern of tags that no other commit may have for this
+    version; ``texts``: what may stand in no firmware.
+    """
+
+    who: identity.DeviceClass
+    chip: str | None
+    program: bool
+    firmware: str
+    linked_for: int | None
+    header_size: int | None
+    leave_out: tuple[str, ...]
+    version: VersionRule
+    sequence: NumberRule
+    security_counter: NumberRule
+    image_key: str | None
+    release_key: str | None
+    root: str
+    image_keys: tuple[str, ...]
+    release: int
+    by: tuple[str, ...]
+    evidence: dict[str, str]
+    development_keys: bool
+    dirty: bool
+    tagged: str | None
+    texts: tuple[str, ...]
+
+
+def parse(text: str) -> Policy:
+    """Return the policy in the text of a ``fota.toml``.
+
+    Raises:
+        InputError: no TOML, or not a policy; names the key, and what to do.
+    """
+    try:
+        content = tomllib.loads(text)
+    except RecursionError as exc:
+        raise InputError("not TOML that anybody writes: it is nested too deeply") from exc
+    except ValueError as exc:  # a number of 5,000 digits, too, and the 30th of February
+        raise InputError(f"not TOML: {exc}") from exc
+    top = _Table(content, "")
+    top.whole("format", 1, 1, required=True)
+    product, firmware, version = (top.table(name) for name in ("product", "firmware", "version"))
+    sequence, counter = top.table("sequence"), top.table("security-counter")
+    keys, signed = top.table("keys", required=False), top.table("signed")
+    evidence, refuse = top.table("evidence", required=False), top.table("refuse", required=False)
+    policy = Policy(
+        who=_who(product),
+        chip=_chip(product),
+        program=product.flag("program", default=False),
+        firmware=firmware.file("file", required=True),
+        linked_for=firmware.whole("linked-for", 0, 0xFFFFFFFF),
+        header_size=firmware.whole("header-size", 0, 0xFFFFFFFF),
+        leave_out=firmware.texts("leave-out"),
+        version=_version_rule(version),
+        sequence=_number_rule(sequence, 0, MAX_SEQUENCE),
+        security_counter=_number_rule(counter, 1, layout.SEC_CNT_MAX),
+        image_key=keys.text("image"),
+        release_key=keys.text("release"),
+        root=signed.file("root", required=True),
+        image_keys=signed.texts("image"),
+        release=signed.whole("release", 1, MAX_SIGNATURES) or 1,
+        by=signed.texts("by"),
+        evidence={kind: file for kind in (*BEFORE, *ABOUT) if (file := evidence.text(kind)) is not None},
+        development_keys=refuse.flag("development-keys", default=True),
+        dirty=refuse.flag("dirty", default=True),
+        tagged=refuse.pattern("tagged"),
+        texts=refuse.texts("texts"),
+    )
+    for table in (top, product, firmware, version, sequence, counter, keys, signed, evidence, refuse):
+        table.require_known()
+    return policy
+
+
+class _Table:
+    """One table of the file, from which keys are taken: what was asked for is what is known."""
+
+    def __init__(self, content: dict[str, Any], name: str) -> None:
+        self._content, self._name = content, name
+        self._known: list[str] = []
+
+    def called(self, key: str) -> str:
+        return f"{self._name}.{key}" if self._name else key
+
+    def has(self, key: str) -> bool:
+        return key in self._content
+
+    def _take(self, key: str, kind: type, said: str, required: bool) -> Any:  # noqa: ANN401  of the kind
+        self._known.append(key)
+        value = self._content.get(key)
+        if value is None:
+            if required:
+                raise InputError(f"{self.called(key)} is missing: write {said}")
+            return None
+        if type(value) is not kind:  # TOML's true is a number to Python
+            raise InputError(f"{self.called(key)}: {shown(value)} is not {said}")
+        return value
+
+    def table(self, key: str, *, required: bool = True) -> "_Table":
+        return _Table(self._take(key, dict, f"a table, [{key}]", required) or {}, key)
+
+    def text(self, key: str, *, required: bool = False) -> Any:  # noqa: ANN401  str, or None if it may be
+        value = self._take(key, str, 'a text, "..."', required)
+        if value is not None:
+            self._require_text(key, value)
+        return value
+
+    file = text
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        values = self._take(key, list, 'a list of texts, ["..."]', required=False) or []
+        for value in values:
+            if type(value) is not str:
+                raise InputError(f'{self.called(key)}: {shown(value)} is not a text, "..."')
+            self._require_text(key, value)
+        if len(set(values)) != len(values):
+            raise InputError(f"{self.called(key)}: one of them is there twice: say it once")
+        return tuple(values)
+
+    def _require_text(self, key: str, value: str) -> None:
+        if not value.strip() or not value.isprintable():
+            raise InputError(
+                f"{self.called(key)}: {shown(value)} is empty, or has characters that nobody sees: name it"
+                " in letters"
+            )
+
+    def pattern(self, key: str) -> str | None:
+        value = self.text(key)
+        if value is not None and value.count("*") != 1:
+            raise InputError(
+                f'{self.called(key)}: {shown(value)} has to have one *, where the version stands: "v*"'
+            )
+        return None if value is None else str(value)
+
+    def whole(self, key: str, low: int, high: int, *, required: bool = False) -> int | None:
+        said = f"a whole number of {low} to {high}" if low < high else f"the number {low}"
+        value = self._take(key, int, said, required)
+        if value is not None and not low <= value <= high:
+            number = str(value) if abs(value) < 1 << 64 else "it"
+            raise InputError(f"{self.called(key)}: {number} is not {said}")
+        return None if value is None else int(value)
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        value = self._take(key, bool, "true or false", required=False)
+        return default if value is None else bool(value)
+
+    def require_known(self) -> None:
+        """Return if nothing is left that nobody asked for.
+
+        Raises:
+            InputError: there is; names the key that was perhaps meant.
+        """
+        for key in self._content:
+            if key not in self._known:
+                import difflib
+
+                near = difflib.get_close_matches(key, self._known, 1, 0.5)
+                advice = f"did you mean {near[0]}?" if near else f"known are {', '.join(self._known)}"
+                raise InputError(f"{self.called(shown(key)[1:-1])}: no such key; {advice}")
+
+
+def _who(product: _Table) -> identity.DeviceClass:
+    domain, model = product.text("vendor-domain", required=True), product.text("model")
+    class_uuid = product.text("class")
+    if model is None and class_uuid is None:
+        raise InputError('product.model is missing: write a text, "...", or product.class, a UUID')
+    try:
+        return identity.device_class(class_uuid=class_uuid, domain=domain, model=model)
+    except InputError as exc:
+        raise InputError(f"product: {exc}") from exc
+
+
+def _chip(product: _Table) -> str | None:
+    from fota_wire.host_chips import CHIPS
+    from fota_wire.host_values import one_of
+
+    said = product.text("chip")
+    try:
+        return None if said is None else one_of(said, CHIPS, "product.chip")
+    except UsageError as exc:  # there it is a word of the command line
+        raise InputError(str(exc)) from exc
+
+
+def _version_rule(table: _Table) -> VersionRule:
+    found = {"tag": table.pattern("tag"), "file": table.file("file"), "fixed": table.text("fixed")}
+    said = [VersionRule(kind, value) for kind, value in found.items() if value is not None]
+    if len(said) != 1:
+        raise InputError('version: write one of tag = "v*", file = "VERSION" and fixed = "1.2.3"')
+    return said[0]
+
+
+def _number_rule(table: _Table, low: int, high: int) -> NumberRule:
+    number, file = table.whole("number", low, high), table.file("file")
+    weights = tuple(table.whole(part, 1, high) or 0 for part in PARTS)
+    plus, name = table.whole("plus", 0, high), table.called("")[:-1]
+    if sum((number is not None, file is not None, any(weights))) != 1:
+        raise InputError(f'{name}: write one of number = 1, file = "FILE", and weights like major = 256')
+    if any(weights):
+        if any(lower and not higher for higher, lower in pairwise(weights)):
+            raise InputError(
+                f"{name}: a part of the version counts, and a higher one does not: it could fall"
+            )
+        return NumberRule(weights=weights, plus=plus or 0)
+    if plus is not None:
+        raise InputError(f"{name}.plus goes with weights like major = 256: leave it out")
+    return NumberRule(number=number, file=file)
