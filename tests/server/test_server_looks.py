@@ -158,6 +158,34 @@ def test_a_step_looks_at_so_many_devices_and_no_more(tmp_path: Path, keys: Keys)
     assert steps(1500) <= steps(60) + 20
 
 
+@pytest.mark.parametrize(
+    ("kind", "version", "scope"),
+    [("update", "1.2.0", GROUP), ("rollback", None, GROUP), ("rollback", None, SINCE)],
+)
+def test_what_an_order_is_answered_by_does_not_grow_with_those_whom_it_reaches(
+    tmp_path: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch, kind: str, version: str | None, scope: Scope
+) -> None:
+    monkeypatch.setattr(orders, "LOOK", 300)
+
+    def steps(size: int) -> int:
+        async def run(fleet: Fleet) -> int:
+            given_to(fleet, range(size))
+            root = fleet.trust.current
+
+            def answer(connection: Connection) -> None:
+                order = orders.order_for(connection, kind, version, scope)
+                orders.require_effect(connection, order, root)
+
+            return await fleet.database.read(
+                lambda connection: machine_steps(connection, partial(answer, connection))
+            )
+
+        return int(in_fleet(tmp_path / f"{size}.db", keys, size, run))
+
+    small, large = steps(400), steps(2000)
+    assert large <= small + 50, (small, large)
+
+
 @pytest.mark.parametrize("jump_s", [0, 7200])
 def test_a_wave_soaks_and_is_silent_from_a_jump_of_the_clock_on(
     tmp_path: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch, jump_s: int

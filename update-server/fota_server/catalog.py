@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, Select, exists, func, insert, or_, select, update
 
 from fota_server import reach, schema
 from fota_server.chips import chip_clash
@@ -301,12 +301,13 @@ def _view(row: RowMapping, root: roots.Root) -> dict[str, Any]:
     return {name: row[name] for name in row if name not in ("envelope", "key_hash")} | {"barred": barred}
 
 
-def find_release(connection: Connection, name: str, classes: Collection[str] = ()) -> Release:
+def find_release(connection: Connection, name: str, classes: Select[str] | None = None) -> Release:
     """Return the release that an operator names by version, or by 8 or more hex digits of its manifest
     digest.
 
-    ``classes``: those of the devices that it is for; where images of several classes have this version, the
-    one of theirs is meant. Of several releases of one version the newest counts that was not withdrawn.
+    ``classes``: the query of those of the devices that it is for; where images of several classes have this
+    version, the one of theirs is meant, and only then it is asked: it looks at each device. Of several
+    releases of one version the newest counts that was not withdrawn.
 
     Raises:
         InputError: there is none (``unknown-release``), or it could be several (``ambiguous-release``).
@@ -326,7 +327,10 @@ def find_release(connection: Connection, name: str, classes: Collection[str] = (
     newest: dict[str, Any] = {}
     for row in sorted(rows, key=lambda row: (row["withdrawn_at"] is None, row["sequence"])):
         newest[row[apart]] = row
-    meant = [row for row in newest.values() if row["class_id"] in classes] or list(newest.values())
+    meant = list(newest.values())
+    if len(meant) > 1 and classes is not None:
+        theirs = connection.execute(classes).scalars().all()
+        meant = [row for row in meant if row["class_id"] in theirs] or meant
     if len(meant) > 1:
         choices = ", ".join(
             f"{row['manifest_digest'][:16]} of class {uuid.UUID(row['class_id'])}" for row in meant

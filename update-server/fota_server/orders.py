@@ -63,9 +63,9 @@ def order_for(
     if waves is not None:
         waves.policy.require_ahead(now())
     _require_scope(connection, scope)
-    release_id, known = None, connection.execute(classes(scope)).scalars().all()
+    release_id = None
     if version is not None:
-        release_id = find_release(connection, version, known).id
+        release_id = find_release(connection, version, classes(scope)).id
     order = Order(kind=kind, scope=scope, release_id=release_id)
     if waves is None:
         return order
@@ -74,7 +74,7 @@ def order_for(
         if size.kind is Kind.GROUP:
             _require_scope(connection, Scope(device=None, group=size.group))
     if named is not None:
-        at_least = find_release(connection, named, known).sequence
+        at_least = find_release(connection, named, classes(scope)).sequence
     return replace(order, policy=waves.policy, seed=waves.seed, digest=waves.digest, at_least=at_least)
 
 
@@ -192,14 +192,23 @@ def require_effect(connection: Connection, order: Order, root: Root) -> None:
         if same:
             told = f"rollout {same} was started from this plan: see 'fota rollout show {same}'"
             raise VerifyError(told, "under-way")
-    plan = planned(order, bounds(connection, root))
-    reached = select(plan.c.device_id).where(plan.c.reason.is_(None)).limit(1)
-    if not connection.execute(reached).first():
+    if not _reaches_any(connection, order, root):
         seen = preview(connection, order, root)
         _require_something(seen["total"], seen["left_out"])
     if order.policy:
         found = forecast(connection, order, bounds(connection, root), 0)
         _require_promise(order.digest, found["digest"])
+
+
+def _reaches_any(connection: Connection, order: Order, root: Root) -> bool:
+    """Return whether an order reaches a device: one of its first, mostly, and the rest is not looked at."""
+    limits = bounds(connection, root)
+    for last in (_page_end(connection, order.scope, None, PAGE, LOOK), None):
+        plan = planned(order, limits, None, last)
+        reached = select(plan.c.device_id).where(plan.c.reason.is_(None)).limit(1)
+        if connection.execute(reached).first():
+            return True
+    return False
 
 
 def place_now(
@@ -338,8 +347,7 @@ def _stored(connection: Connection, row: Any) -> Order:  # noqa: ANN401 - a driv
         return order
     policy, at_least = policy_of(row.policy), None
     if policy.at_least is not None:
-        known = connection.execute(classes(scope)).scalars().all()
-        at_least = find_release(connection, policy.at_least, known).sequence
+        at_least = find_release(connection, policy.at_least, classes(scope)).sequence
     return replace(order, policy=policy, seed=row.seed, digest=row.digest, at_least=at_least)
 
 
