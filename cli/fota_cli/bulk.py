@@ -17,7 +17,7 @@ import click
 from fota_cli.client import OperatorClient
 from fota_cli.options import connected, filter_option
 from fota_wire.errors import FotaError, InputError
-from fota_wire.files import STREAM, name_of, read_input, write_output
+from fota_wire.files import STREAM, name_of, place_of, read_input, write_output
 from fota_wire.host_json import read_json
 from fota_wire.host_options import DEVICES, FILE, FORCE, Command, OneOf
 from fota_wire.host_print import print_result
@@ -219,22 +219,26 @@ def export_devices(
     as_json: bool,
 ) -> None:
     """Write what operators have said of devices, as 'fota device import' takes it."""
-    columns = []
-    if form == "csv":
-        listed = client.pages("attributes", "attributes")
-        columns = [item["name"] for item in listed if item["devices"] > item["tags"]]
-    written = io.StringIO()
-    table = csv.writer(written, lineterminator="\n")
-    if form == "csv":
-        table.writerow(["id", *columns, TAGS])
-    count = 0
+    rows: list[tuple[str, dict[str, str]]] = []
     for item in client.pages("devices", "devices", group=group, filter=text):
         words = {name: one["value"] for name, one in item["attributes"].items() if one["by"] == "operator"}
-        if form == "csv":
-            tags = " ".join(name for name, value in words.items() if not value)
-            table.writerow([item["id"], *(words.get(name, "") for name in columns), tags])
-        else:
-            written.write(json.dumps({"id": item["id"], **words}, ensure_ascii=False) + "\n")
-        count += 1
-    write_output(output, written.getvalue().encode(), force=force)
-    print_result({"devices": count}, as_json, f"{count} device(s) in {output}", output=output)
+        rows.append((item["id"], words))
+    written = _as_csv(rows) if form == "csv" else _as_lines(rows)
+    write_output(output, written.encode(), force=force)
+    told = f"{len(rows)} device(s) {place_of(output)}"
+    print_result({"devices": len(rows)}, as_json, told, output=output)
+
+
+def _as_csv(rows: list[tuple[str, dict[str, str]]]) -> str:
+    columns = sorted({name for _, words in rows for name, value in words.items() if value})
+    written = io.StringIO()
+    table = csv.writer(written, lineterminator="\n")
+    table.writerow(["id", *columns, TAGS])
+    for one, words in rows:
+        tags = " ".join(name for name, value in words.items() if not value)
+        table.writerow([one, *(words.get(name, "") for name in columns), tags])
+    return written.getvalue()
+
+
+def _as_lines(rows: list[tuple[str, dict[str, str]]]) -> str:
+    return "".join(json.dumps({"id": one, **words}, ensure_ascii=False) + "\n" for one, words in rows)

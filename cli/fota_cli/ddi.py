@@ -10,7 +10,7 @@ import click
 from fota_cli.client import OperatorClient
 from fota_cli.options import connected
 from fota_wire.errors import TransportError
-from fota_wire.files import STREAM, check_output, read_input, write_output
+from fota_wire.files import check_output, place_of, read_input, write_output
 from fota_wire.host_options import FILE, FORCE, FOREIGN, DeviceId, Group, OneOf
 from fota_wire.host_print import print_result
 from fota_wire.host_values import UsageError
@@ -109,4 +109,4 @@ def _keep(secret: Any, output: Path | None, force: bool) -> str:  # noqa: ANN401
     if not isinstance(secret, str):
         raise TransportError("the server's answer has no token")
     write_output(output, secret.encode() + b"\n", force=force, secret=True)
-    return ": token on standard output" if output == STREAM else f": token in {output}"
+    return f": token {place_of(output)}"

@@ -11,7 +11,7 @@ import click
 
 from fota_cli.client import OperatorClient
 from fota_wire.errors import TransportError, VerifyError
-from fota_wire.files import STREAM, check_output, read_line, write_output
+from fota_wire.files import STREAM, check_output, place_of, read_line, write_output
 from fota_wire.host_fetch import fetch, require_url
 from fota_wire.host_options import CERTIFICATE, FILE, TOKEN, Command
 from fota_wire.host_print import printable
@@ -52,7 +52,7 @@ def login(
     write_output(output, str(made["token"]).encode() + b"\n", secret=True, force=force)
     ends = datetime.fromtimestamp(made["expires_at"], UTC).strftime("%Y-%m-%d %H:%M")
     groups = f", for group {', '.join(made['groups'])}" if made["groups"] else ""
-    place = "on standard output" if output == STREAM else f"in {output}"
+    place = place_of(output)
     click.echo(
         f"signed in as {made['person']} ({made['role']}{groups}): the token {place} is good until {ends}Z",
         err=output == STREAM,

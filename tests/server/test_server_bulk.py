@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lifeline import until
 from server_world import Device, Server, fota
+from test_server_roles import make_token
 
 from fota_cli import bulk
 from fota_wire.errors import InputError
@@ -88,6 +89,31 @@ def test_what_is_exported_can_be_imported(server: Server, run: Run, tmp_path: Pa
             assert said(server, one) == {}
         assert run(out.read_bytes()).stdout == "3 device(s): 3 changed, 0 let in\n"
         assert state(server) == before
+
+
+def test_token_for_a_group_exports_it(server: Server, run: Run, tmp_path: Path) -> None:
+    """The names of attributes of the whole fleet are not its, and not needed: columns are what is there."""
+    group, mine, other = "g" + secrets.token_hex(5), new_id(), new_id()
+    run(f"id,site,{group},tags\n{mine},Hof,x,lab\n{other},Halle,,\n", "--admit")
+    assert server.api("POST", "groups", {"name": group})[0] == 201
+    assert server.api("POST", f"groups/{group}/devices", {"devices": [mine]})[0] == 200
+    env = {"FOTA_SERVER": server.operator_url, "FOTA_CA": str(server.keys.server_ca)}
+    env["FOTA_TOKEN"] = make_token(server, group, "--role", "viewer", "--group", group)
+    done = fota("device", "export", "--group", group, env=env)
+    assert done.stdout == f"id,{group},site,tags\n{mine},x,Hof,lab\n", done.stderr
+    assert done.stderr == "1 device(s) on standard output\n"
+
+
+def test_device_that_was_let_in_before_it_called_was_first_seen_when_it_did(server: Server, run: Run) -> None:
+    device = Device(server)
+    run(f"id\n{device.id}\n", "--admit")
+    assert server.api("GET", f"devices/{device.id}")[1]["first_seen"] is None
+    device.check_in()
+    shown = server.api("GET", f"devices/{device.id}")[1]
+    assert shown["first_seen"] == shown["last_seen"] is not None
+    first = shown["first_seen"]
+    device.check_in()
+    assert server.api("GET", f"devices/{device.id}")[1]["first_seen"] == first
 
 
 def test_bad_lines_are_named_and_nothing_is_done(server: Server, run: Run) -> None:

@@ -153,6 +153,18 @@ def audit(world: World, action: str) -> list[str]:
     return [row["actor"] for row in world.server.rows(query, action)]
 
 
+def test_devices_that_have_never_called_make_no_fleet_larger(world: World) -> None:
+    """One operator can let in as many as he likes; what they are a share of is what can be given anything."""
+    before = world.server.rows("SELECT id FROM devices")
+    rows = [{"id": f"01{number:016x}", "attributes": {}} for number in range(100)]
+    status, _ = world.call("alice", "POST", "devices/import", {"devices": rows, "admit": True})
+    assert status == 200
+    assert len(world.server.rows("SELECT id FROM devices")) == len(before) + 100
+    body = {"version": "1.1.0", "group": world.sub("most", world.devices[:5])}
+    seen = world.call("alice", "POST", "rollouts", body | {"dry_run": True})[1]
+    assert seen["second_person"].startswith("5 of 6 device(s) may be given it within 4 h")
+
+
 def test_wide_order_is_done_when_somebody_else_gives_it(world: World, releases: dict[str, Built]) -> None:
     four = world.sub("four", world.devices[:4])
     body = {"version": "1.1.0", "group": four}

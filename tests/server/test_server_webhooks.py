@@ -5,6 +5,7 @@ import http.server
 import ipaddress
 import json
 import signal
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -309,6 +310,10 @@ def test_what_is_not_for_it_moves_it_on(world: World) -> None:
         ("::1", "::1", True),
         ("0.0.0.0", "hooks.example.com", False),
         ("224.0.0.1", "hooks.example.com", False),
+        ("2002:a9fe:a9fe::1", "hooks.example.com", False),  # the same, by 6to4
+        ("2002:7f00:1::", "hooks.example.com", False),
+        ("64:ff9b::a9fe:a9fe", "hooks.example.com", False),  # by NAT64
+        ("2001:0:4136:e378:8000:63bf:5601:5601", "hooks.example.com", False),  # by Teredo
     ],
 )
 def test_address_that_a_webhook_may_reach(address: str, host: str, allowed: bool) -> None:
@@ -339,6 +344,41 @@ def test_receiver_that_never_ends_its_answer_is_cut_off(
     with pytest.raises(Undelivered, match=r"no answer|timed out|TimeoutError"):
         webhook_send.deliver(one, "change_1", b"{}", 1)
     held.set()
+
+
+@pytest.mark.sqlite
+def test_receiver_whose_tls_takes_all_the_time_has_none_left_to_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever was late before there was a connection was never cut off, and could keep a thread for ever."""
+    entered = threading.Event()
+
+    class LateHandshake:
+        """A TLS context whose handshakes end when the time is over."""
+
+        def wrap_socket(self, sock: socket.socket, **_: object) -> socket.socket:
+            entered.set()
+            until(lambda: connection.late)
+            return sock
+
+    with socket.create_server(("127.0.0.1", 0)) as receiver:
+        connection = webhook_send._Pinned("localhost", 1, receiver.getsockname(), None, tls=False)
+        connection._context = LateHandshake()  # type: ignore[assignment]
+        threading.Thread(target=lambda: entered.wait() and connection.cut()).start()
+        with pytest.raises(TimeoutError):
+            connection.request("POST", "/", b"{}")
+        connection.close()
+
+
+def test_clock_that_was_ahead_keeps_no_receiver_waiting_until_then(world: World, receiver: Receiver) -> None:
+    world.add(receiver.url, "a.")
+    world.change("1")
+    receiver.answer = lambda event: 500
+    world.round(10**9)  # the clock is ahead by thirty years, and the receiver down
+    receiver.answer = lambda event: 204
+    world.round(-(10**9))
+    assert receiver.subjects() == ["1", "1"]
+    assert world.hook()["failing"] is None
 
 
 @pytest.mark.sqlite

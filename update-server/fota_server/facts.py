@@ -38,8 +38,10 @@ KNOWN = tuple(schema.devices.c[name] for name in _PROVED)
 """What `is_news` compares."""
 _SAID, _KNOWN = itemgetter(*_LASTING), attrgetter(*_LASTING)
 _ALL_SAID, _ALL_KNOWN = itemgetter(*_PROVED), attrgetter(*_PROVED)
-_CONTACT = Statement(_change(schema.devices, "device", *_OF_CONTACT))
-_FACTS = Statement(_change(schema.devices, "device", *_OF_CONTACT, *_OF_REPORT))
+# Who was let in before it called has no moment of that yet.
+_FIRST = func.coalesce(schema.devices.c.first_seen, schema.devices.c.last_seen, bindparam("now"))
+_CONTACT = Statement(_change(schema.devices, "device", *_OF_CONTACT).values(first_seen=_FIRST))
+_FACTS = Statement(_change(schema.devices, "device", *_OF_CONTACT, *_OF_REPORT).values(first_seen=_FIRST))
 _MOVED = Statement(
     _change(schema.targets, "target", "state", "reason", "updated_at", prefix="new_").values(
         forgiven=case((schema.targets.c.state == bindparam("new_state"), schema.targets.c.forgiven)),
@@ -180,6 +182,7 @@ def _contact(item: Judged, now: int) -> dict[str, object]:
     return {
         "device": item.twin.device_id,
         "public_key": item.pinned,
+        "now": now,
         "last_seen": now,
         "root_version": item.request.root_version,
         "report_nonce": item.nonce,

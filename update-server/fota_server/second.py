@@ -121,7 +121,9 @@ def why(connection: Connection, order: Order, weight: Weight | None) -> str | No
     reached = or_(_targets.c.given_at.is_not(None), _targets.c.state.not_in(CLOSED))
     recent = select(func.count(_targets.c.device_id.distinct())).select_from(joined).where(mine, reached)
     retired = exists().where(schema.retirements.c.device_id == _devices.c.id)
-    fleet = select(func.count()).select_from(_devices).where(_devices.c.revoked.is_(False), not_(retired))
+    # Who has never called counts for nothing: one person's import would make any order a small one.
+    called = _devices.c.last_seen.is_not(None), _devices.c.revoked.is_(False), not_(retired)
+    fleet = select(func.count()).select_from(_devices).where(*called)
     numbers = [int(connection.execute(query).scalar_one()) for query in (recent, fleet)]
     return why_second(second, weight, *numbers)
 

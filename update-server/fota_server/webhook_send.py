@@ -81,9 +81,9 @@ def _is_loopback(host: str) -> bool:
 
 def why_not(address: IPAddress, host: str) -> str | None:
     """Return why a receiver called ``host`` may not be at this address, or None."""
-    mapped = getattr(address, "ipv4_mapped", None)
-    if mapped:
-        return why_not(mapped, host)
+    inner = _carried(address)
+    if inner is not None:
+        return why_not(inner, host)
     if address.is_loopback:
         return None if _is_loopback(host) else "it leads to this machine itself"
     for wrong, what in (
@@ -95,6 +95,13 @@ def why_not(address: IPAddress, host: str) -> str | None:
         if wrong:
             return what
     return None
+
+
+def _carried(address: IPAddress) -> IPAddress | None:
+    """Return the IPv4 address that an IPv6 one is a way to, or None. (NAT64's are reserved.)"""
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    return address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
 
 
 _METADATA = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200")))
@@ -176,6 +183,8 @@ class _Pinned(http.client.HTTPConnection):
         """Connect there, and nowhere else."""
         sock = socket.create_connection(self._address[:2], SEND_S)
         self.sock = self._context.wrap_socket(sock, server_hostname=self.host) if self._context else sock
+        if self.late:  # `cut` came before there was anything to cut
+            raise TimeoutError
 
     def cut(self) -> None:
         """Have whatever waits for the receiver wait no more."""

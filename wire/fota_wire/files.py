@@ -36,6 +36,11 @@ def name_of(path: Path) -> str:
     return "standard input" if path == STREAM else str(path)
 
 
+def place_of(path: Path) -> str:
+    """Return where what was written is, as messages say it; `STREAM` is standard output."""
+    return "on standard output" if path == STREAM else f"in {path}"
+
+
 def stream_of(path: Path) -> tuple[int, int] | None:
     """Return which stream an input is that can be read once; None: a file, or nothing that is there."""
     try:
