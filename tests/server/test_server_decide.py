@@ -1,6 +1,5 @@
 """The pure core: what a check-in means."""
 
-import dataclasses
 import secrets
 from typing import Any
 
@@ -160,7 +159,7 @@ def test_second_refusal_for_the_same_reason_is_final(
         raw = report_of(device_key, releases["1.0.0"], "confirmed", events=[("refused", reason)])
         verdict = judged(root, device_key, target, raw)
         assert (verdict.target_state, verdict.target_reason) == (state, reason)
-        target = dataclasses.replace(target, reason=verdict.target_reason)
+        target = target._replace(reason=verdict.target_reason)
 
 
 @pytest.mark.parametrize("state", ["offered", "installed", "trial", "confirmed"])
@@ -264,7 +263,7 @@ def test_revoked_release_is_offered_no_more(keys: Keys, device_key: Any, release
 def test_release_that_an_operator_withdrew_is_offered_no_more(
     root: roots.Root, device_key: Any, releases: dict[str, Built]
 ) -> None:
-    target = dataclasses.replace(target_of(releases["1.1.0"], TargetState.OFFERED), withdrawn=True)
+    target = target_of(releases["1.1.0"], TargetState.OFFERED)._replace(withdrawn=True)
     verdict = judged(root, device_key, target, report_of(device_key, releases["1.0.0"], "confirmed"))
     assert (verdict.wanted, verdict.target_state, verdict.hurry) == (None, "withdrawn", False)
     kept = judged(root, device_key, target, report_of(device_key, releases["1.1.0"], "confirmed"))
@@ -274,7 +273,7 @@ def test_release_that_an_operator_withdrew_is_offered_no_more(
 def test_cancelled_rollout_is_offered_no_more(
     root: roots.Root, device_key: Any, releases: dict[str, Built]
 ) -> None:
-    target = dataclasses.replace(target_of(releases["1.1.0"], TargetState.PENDING), cancelling=True)
+    target = target_of(releases["1.1.0"], TargetState.PENDING)._replace(cancelling=True)
     verdict = judged(root, device_key, target, None)
     assert (verdict.wanted, verdict.target_state, verdict.hurry) == (None, "cancelled", False)
 
@@ -297,7 +296,7 @@ def test_rollback_is_not_done_while_the_newer_image_waits_for_the_next_reset(
 
     def report(runs: Built, how: str, **changes: Any) -> Any:
         nonlocal state, settled, reason
-        target = dataclasses.replace(target_of(old, state), reason=reason)
+        target = target_of(old, state)._replace(reason=reason)
         twin = Twin(
             device_id=DEVICE,
             report_nonce=NONCE,

@@ -1,9 +1,8 @@
 """What a batch of check-ins leaves in the database: a handful of statements, however many devices."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from operator import attrgetter, itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table, Update, bindparam, case, delete, func, insert, select, update
 
@@ -50,8 +49,7 @@ _MOVED = Statement(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class Judged(NamedTuple):
     """One check-in and what was made of it.
 
     ``nonce``: of the next report. ``pinned``: x||y of the key that the device is known by from now on.

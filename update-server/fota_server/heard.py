@@ -6,8 +6,7 @@ and a device whose report it had taken meanwhile has its next one refused, once.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, update
 
@@ -32,8 +31,7 @@ _ATTESTED = Statement(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Heard:
+class _Heard(NamedTuple):
     """``base``: the nonce that the database has, ``nonce``: the one that is in force in its place;
     ``report_at``, ``attested_at``: None: as the database has it."""
 

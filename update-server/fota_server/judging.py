@@ -4,7 +4,7 @@ others within the transaction that stores them.
 
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -90,8 +90,8 @@ class Judging:
         for row in rows:
             release = self._catalog.known(row.release_id) if row.target_id else None
             target = _target(row, release) if release else None
-            if target and target.state is TargetState.PENDING:
-                target = replace(target, held=_shut(row))
+            if target and target.state is TargetState.PENDING and (shut := _shut(row)):
+                target = target._replace(held=shut)
             if (row.target_id and not target) or (target and self._may_be_given_more(target)):
                 continue
             one = of[row.id]
@@ -149,14 +149,15 @@ class Judging:
             who = one.identity.device_id, target.release.id
             held = left.why_not(who, target.rollout_id, row.rank, target.release.file_size, zone)
             barred = self._why_campaign(one, target, left.now)
-            target = replace(target, held=held or barred, paused=target.paused or barred is not None)
+            if held or barred:
+                target = target._replace(held=held or barred, paused=target.paused or barred is not None)
         nonce = row.report_nonce if row else None
         found = self._judge(one.identity, one.request, row, target, nonce, left.now)
         if target and isinstance(found, Judged) and _was_given(target.state, found.verdict.target_state):
             left.take(target.rollout_id, target.release.file_size)
         if target and isinstance(found, Judged) and found.verdict.wanted and self._campaigns is not None:
             document = self._campaigns.get(target.release.id)
-            return replace(found, campaign=document.raw if document else None)
+            return found._replace(campaign=document.raw if document else None)
         return found
 
     def _may_be_given_more(self, target: Target) -> bool:

@@ -40,7 +40,4 @@ def climb(leaf: bytes, index: int, size: int, path: "bytes | memoryview") -> byt
 
 def hash_of(head: bytes, *parts: "bytes | memoryview") -> bytes:
     """Return the hash of a leaf, behind a head of 0, or of a node, behind a 1 (2.1.1)."""
-    sha = hashlib.sha256(head)
-    for part in parts:
-        sha.update(part)
-    return sha.digest()
+    return hashlib.sha256(b"".join((head, *parts))).digest()
