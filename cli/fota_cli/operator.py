@@ -35,7 +35,7 @@ def release() -> None:
     """Build, check, publish, list and withdraw releases."""
 
 
-for _of_release in (release_cli.build,):
+for _of_release in (release_cli.build, release_cli.check):
     release.add_command(_of_release)
 
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fota_signer.cli import with_key
-from fota_wire.host_options import FOLDER, JSON, RELEASE_POLICY, Command
+from fota_wire.host_options import CARD, FOLDER, JSON, RELEASE_POLICY, Command
 from fota_wire.host_print import print_result
+from fota_wire.host_print import table as columns
 from fota_wire.host_values import UsageError
 
 if TYPE_CHECKING:
@@ -52,3 +53,32 @@ def build(policy_file: Path, door: "Door", output: Path, as_json: bool) -> None:
         f" {told['image']['sha256'][:16]}{'' if is_new else '; was there already'}"
     )
     print_result({**table, "notes": built.notes}, as_json, "\n".join([line, *built.notes]))
+
+
+@click.command("check", cls=Command)
+@click.argument("folder", metavar="RELEASE", type=CARD)
+@policy_option
+@JSON
+def check(folder: Path, policy_file: Path, as_json: bool) -> None:
+    """Show what the release in the folder RELEASE lacks of what fota.toml asks for.
+
+    Exit code 0: nothing; 1: something. The sources lie at the commit that it was built of.
+    """
+    from fota_signer import release_build, release_check
+
+    rows = release_check.check(release_build.read_policy(policy_file), folder)
+    lacks = [row.what for row in rows if not row.good]
+    lines = [
+        columns(("WHAT", "STATE", "DETAIL"), [(row.what, _STATES[row.good], row.detail) for row in rows])
+    ]
+    lines += ["", f"{folder} lacks {len(lacks)} of {len(rows)}" if lacks else f"{folder} is complete"]
+    print_result(
+        {"complete": not lacks, "lacks": lacks, "rows": [row._asdict() for row in rows]},
+        as_json,
+        "\n".join(lines),
+    )
+    if lacks:
+        click.get_current_context().exit(1)
+
+
+_STATES = {True: "good", False: "lacking"}

@@ -31,7 +31,7 @@ TYPED = {
     "docs/operations.md": ("tests/server/test_server_operations_page.py", 6),
     "docs/provisioning.md": ("tests/documents/test_documents_typed.py", 1),
     "docs/release.md": ("tests/cli/test_cli_release_page.py", 6),
-    "docs/releases.md": ("tests/signer/test_signer_releases_page.py", 1),
+    "docs/releases.md": ("tests/signer/test_signer_releases_page.py", 2),
     "docs/signing.md": ("tests/signer/test_signer_signing_page.py", 6),
 }
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
