@@ -24,7 +24,9 @@ MAX_LINE = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorClient:
-    """One server's operator plane; ``ca`` is a PEM file, or None for the system's own authorities."""
+    """One server's operator plane; ``ca`` is a PEM file, or None for the system's own authorities;
+    ``token`` is empty where nobody has to say who they are.
+    """
 
     url: str
     token: str
@@ -112,6 +114,13 @@ class OperatorClient:
         finally:
             connection.close()
 
+    def fetch(self, path: str) -> bytes:
+        """Return the answer to a GET of what is no JSON; raises as ``get``."""
+        status, raw = self._ask("GET", path, None)
+        if status != 200:
+            _read_answer(self.url, status, raw)
+        return raw
+
     def _exchange(
         self,
         method: str,
@@ -120,11 +129,22 @@ class OperatorClient:
         progress: Callable[[int], None] | None = None,
         shown_by: str = "",
     ) -> dict[str, Any]:
+        return _read_answer(self.url, *self._ask(method, path, body, progress, shown_by))
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        progress: Callable[[int], None] | None = None,
+        shown_by: str = "",
+    ) -> tuple[int, bytes]:
         connection = self._connect()
         handed_over = False
         try:
             connection.putrequest(method, "/api/v1/" + path)
-            connection.putheader("authorization", f"Bearer {self.token}")
+            if self.token:
+                connection.putheader("authorization", f"Bearer {self.token}")
             if body is not None:
                 connection.putheader("content-length", str(len(body)))
             connection.endheaders()
@@ -145,7 +165,7 @@ class OperatorClient:
             ) from exc
         finally:
             connection.close()
-        return _read_answer(self.url, response.status, raw)
+        return response.status, raw
 
     def _connect(self) -> http.client.HTTPSConnection:
         wrong = fault(self.url)

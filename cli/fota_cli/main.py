@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "campaign": ("fota_signer.campaign_cli:campaign", "Say which devices a release may reach, and when."),
     "login": ("fota_cli.login:login", "Sign in by an identity provider (OpenID Connect)."),
     "release": ("fota_cli.operator:release", "Build, check, publish, list and withdraw releases."),
+    "log": ("fota_cli.log:log", "Check that no release was hidden, taken back or changed."),
     "rollout": (
         "fota_cli.rollouts:rollout",
         "Plan, start, watch, pause, approve and cancel rollouts, or stop all.",

@@ -19,7 +19,7 @@ from fota_wire.host_values import UsageError
 _OF_A_TOKEN = frozenset(string.ascii_letters + string.digits + "_-")
 
 
-def connected(function: Callable[..., None]) -> Callable[..., None]:
+def connected(function: Callable[..., None], *, token_needed: bool = True) -> Callable[..., None]:
     """Give a command the options that lead to a server, and its client as first argument."""
 
     @click.option("--server", envvar="FOTA_SERVER", help="Operator plane, https://host:8444 [FOTA_SERVER].")
@@ -38,13 +38,19 @@ def connected(function: Callable[..., None]) -> Callable[..., None]:
         if not server:
             raise UsageError("which server? pass --server https://host:8444, or set FOTA_SERVER")
         token = read_line(token_file, "token") if token_file else os.environ.get("FOTA_TOKEN")
-        if not token or not token.strip():
+        if token_needed and not (token and token.strip()):
             raise UsageError("no API token: pass --token-file FILE, or set FOTA_TOKEN")
-        if not set(token.strip()) <= _OF_A_TOKEN:
-            raise InputError(_no_token(token.strip(), token_file))
-        function(OperatorClient(url=server, token=token.strip(), ca=ca), *args, **options)
+        token = (token or "").strip()
+        if not set(token) <= _OF_A_TOKEN:
+            raise InputError(_no_token(token, token_file))
+        function(OperatorClient(url=server, token=token, ca=ca), *args, **options)
 
     return command
+
+
+def connected_by_anybody(function: Callable[..., None]) -> Callable[..., None]:
+    """As `connected`; without a token, the server says whether it wants one."""
+    return connected(function, token_needed=False)
 
 
 def _no_token(text: str, token_file: Path | None) -> str:

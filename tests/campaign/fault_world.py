@@ -24,6 +24,8 @@ from server_world import FOTA, Built, Keys, Server, build_release, fota
 from test_server_migrations import ROWS, old_database
 from test_server_signer import Signer
 
+from fota_server import release_log
+
 ME = pwd.getpwuid(os.getuid()).pw_name
 JUMP_S = 7200
 """So far the clock of one server goes wrong; more than the rollout's silence."""
@@ -160,6 +162,8 @@ class World:
             server.init("--assign-key", str(self.signer.path), "--interval", "1")
             url = databases.url_of(self.folder / "fota.db")
             server.configure(database_url=url, front=str(place), front_user=ME, **self.bucket.settings)
+            if made:
+                shutil.copy(made[0].data / release_log.KEY, server.data / release_log.KEY)
             made.append(server)
         return made
 

@@ -14,6 +14,8 @@ from lifeline import HANG_S
 
 from fota_cli.main import cli
 from fota_signer.examples import example_files
+from fota_wire import host_note, host_tree
+from fota_wire.host_note import LOG, Checkpoint, Signer
 from fota_wire.host_options import FileName
 
 WORDS = {
@@ -51,6 +53,9 @@ ONLY = {  # file -> what it is for this command alone
     ("keys public", "file"): "image-a.pem", ("provision run-plan", "plan_file"): "record.json",
     ("provision load", "hex_file"): "app.bin", ("server init", "assign_key"): "assign.pem",
     ("server run", "assign_key"): "assign.pem", ("vdev create", "file"): "new.vdev",
+    ("log show", "key"): "log.pub", ("log verify", "key"): "log.pub", ("log witness", "key"): "log.pub",
+    ("log verify", "last"): "log.head", ("log witness", "last"): "log.head",
+    ("log witness", "witness_key"): "witness.key",
 }  # fmt: skip
 RELEASE_POLICY = """\
 format = 1
@@ -63,6 +68,8 @@ keys.image = "image-a.pem"
 signed = {root = "root.cbor", image = ["image-a.pub.pem"]}
 refuse = {dirty = false, development-keys = false}
 """
+
+LOG_SIGNER = Signer("log.example/l", LOG, bytes(range(32)))
 
 
 def leaves(command: click.Command, path: tuple[str, ...], ctx: click.Context) -> Iterator[Any]:
@@ -115,6 +122,10 @@ class World:
                 for word in (f"--{role}-key", f"{role}-{number}.pub.pem")]  # fmt: skip
         self.good("root", "new", *keys, "--assign-key", "assign.pub.pem", "-o", "root.cbor",
                   "--sign", "root-1.pem", "--sign", "root-2.pem")  # fmt: skip
+        self.good("log", "new-witness", "witness.example/w", "-o", "witness.key")
+        head = Checkpoint("log.example/l", 0, host_tree.EMPTY)
+        (folder / "log.pub").write_text(f"{LOG_SIGNER.public}\n")
+        (folder / "log.head").write_bytes(host_note.sign_checkpoint(head, LOG_SIGNER))
         self.good("keys", "new", "campaign/x", "-o", "campaign.pem")
         self.good("keys", "public", "campaign.pem", "-o", "campaign.pub.pem")
         self.good(

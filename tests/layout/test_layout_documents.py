@@ -28,6 +28,7 @@ TYPED = {
     "docs/ci.md": ("tests/cli/test_cli_ci_page.py", 3),
     "docs/esp32.md": ("tests/signer/test_signer_esp_page.py", 4),
     "docs/hawkbit.md": ("tests/server/test_server_hawkbit_page.py", 4),
+    "docs/log.md": ("tests/server/test_server_log_page.py", 2),
     "docs/operations.md": ("tests/server/test_server_operations_page.py", 6),
     "docs/provisioning.md": ("tests/documents/test_documents_typed.py", 1),
     "docs/release.md": ("tests/cli/test_cli_release_page.py", 6),

@@ -26,6 +26,8 @@ UNTRIED = {  # of which no answer of success is made here, and who else holds th
     "certificate": "test_server_renewal.py",
     "set_campaign": "test_server_campaigns.py",
     "stream": "test_server_events.py",
+    "log_checkpoint": "test_server_log.py",
+    "log_tile": "test_server_log.py",
     "approve_rollout": "test_server_in_waves.py",
     "how_to_sign_in": "test_server_login.py",
     "sign_in": "test_server_login.py",

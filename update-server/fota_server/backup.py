@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, text
 
+from fota_server import release_log
 from fota_server.artifacts import ArtifactsAway, ArtifactStore, sync_folder
 from fota_server.bucket import open_artifacts
 from fota_server.config import SECRETS, database_url, load_config
@@ -90,6 +91,8 @@ def back_up(data: Path, target: Path, *, with_keys: bool = True) -> Summary:
         )
         write_atomic(folder / "config.json", read_input(data / "config.json", 65536), 0o600)
         named = config.files | {f"image_keys[{number}]": key for number, key in enumerate(config.image_keys)}
+        if (data / release_log.KEY).exists():
+            named["log_key"] = data / release_log.KEY
         outside = _copy_keys(named, data, folder, with_keys)
         summary = Summary(
             made_at=now(),

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, exists, func, insert, or_, select, update
 
-from fota_server import reach, schema
+from fota_server import reach, release_log, schema
 from fota_server.chips import chip_clash
 from fota_server.database import now, record_audit
 from fota_server.decide import TAKEN, Release, why_not
@@ -107,7 +107,7 @@ def check_release(
 
 
 def store_release(connection: Connection, release: Release, root: roots.Root, actor: str) -> bool:
-    """Insert a checked release; return False if this very manifest is published already.
+    """Insert a checked release, and its leaf; return False if this very manifest is published already.
 
     One whose file was pruned has it again, and stays withdrawn: restoring it is an operator's to do, and
     publishing may be a CI's.
@@ -159,6 +159,7 @@ def store_release(connection: Connection, release: Release, root: roots.Root, ac
         key = {"release_id": release_id, "key_hash": release.key_hash.hex()}
         connection.execute(insert(_keys).values(**key))
     connection.execute(insert(_chips).values(release_id=release_id, chip=release.chip))
+    release_log.append_missing(connection)
     record_audit(
         connection, actor, "release.publish", release.version, manifest_digest=release.manifest_digest.hex()
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
+from fota_server import release_log
 from fota_server.artifacts import ArtifactsAway, ArtifactStore, free_space
 from fota_server.bucket import open_artifacts
 from fota_server.certificates import read_tls_files, utc_now
@@ -40,6 +41,7 @@ def examine(data: Path) -> Report:
     with beside(url, data) as connection:
         _database(connection, report)
         _audit(connection, report)
+        _release_log(connection, report)
         releases, attached = _named(connection)
     _artifacts(
         releases, attached, open_artifacts(config), report
@@ -85,6 +87,15 @@ def _audit(connection: Connection, report: Report) -> None:
         query = text("SELECT * FROM audit ORDER BY id").execution_options(yield_per=1000)
         rows = connection.execute(query).mappings()
         report.facts["audit trail"] = "whole, head " + verify_chain(rows, _meta(connection, "audit_head"))
+    except VerifyError as exc:
+        report.wrong.append(str(exc))
+
+
+def _release_log(connection: Connection, report: Report) -> None:
+    if version_of(connection) != SCHEMA_VERSION:  # it has none, or not whole
+        return
+    try:
+        report.facts["release log"] = release_log.require_sound(connection)
     except VerifyError as exc:
         report.wrong.append(str(exc))
 

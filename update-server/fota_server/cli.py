@@ -194,6 +194,7 @@ def init(data: Path, keys: Path | None, **options: Any) -> None:  # noqa: ANN401
     """
     from fota_server.assign_socket import AssignSocket
     from fota_server.crypto import load_assign_signer
+    from fota_server.release_log import KEY, new_key
     from fota_server.service import load_image_keys, require_usable
 
     named = {name: options.pop(name) for name in FILES}
@@ -207,8 +208,10 @@ def init(data: Path, keys: Path | None, **options: Any) -> None:  # noqa: ANN401
         load_assign_signer(sources["assign_key"], password=password, allow_example_keys=allow, new=True)
     require_usable(sources, allow_example_keys=allow)
     load_image_keys(image_keys, allow)
-    init_data(data, sources, options, image_keys)
+    log_key = new_key()
+    init_data(data, sources, options, image_keys, {KEY: log_key.to_text()})
     click.echo(f"set up {data}: start it with 'fota server run --data {data}'")
+    click.echo(f"key of its release log, for whoever watches it: {log_key.public}")
     if not image_keys and not _root_names_image_keys(sources["root"]):
         click.echo(
             "fota: warning: neither this ROOT nor --image-key names an IMAGE key: images will be published"
@@ -340,6 +343,33 @@ def revoke(name: str, data: Path) -> None:
 
     _in_database(data, work)
     click.echo(f"token {name} is revoked")
+
+
+@server.command("log-key")
+@_data
+@click.option("--new", is_flag=True, help="Make another key: the one before is lost, or was stolen.")
+@click.option("--name", metavar="NAME", help="With --new: what the log is called from now on [as before].")
+def log_key(data: Path, new: bool, name: str | None) -> None:
+    """Print the public key of the release log, for whoever watches it ('fota log').
+
+    A new key is made while the server is stopped. Who watches the log finds that it is signed by another, and
+    has to be told why.
+    """
+    from fota_server import release_log
+    from fota_server.locks import data_lock
+
+    if name and not new:
+        raise UsageError("--name goes with --new")
+    if new:
+        with data_lock(data, database_url(data)):
+            found = str(
+                _in_database(data, lambda connection: release_log.renew(connection, data, name)).public
+            )
+    else:
+        found = _in_database(data, release_log.key_of) or ""
+        if not found:
+            raise InputError(f"{data}: the release log has no key yet: start the server once")
+    click.echo(found)
 
 
 def _in_force(row: dict[str, Any]) -> str:

@@ -42,7 +42,7 @@ _ENDPOINT = re.compile(
 _LOCATION = re.compile(r"(/[A-Za-z0-9_-]+)+")
 _REGION = re.compile(r"[a-z0-9-]{0,40}")
 
-SECRETS = ("tls_key", "assign_key")
+SECRETS = ("tls_key", "assign_key", "log_key")
 """Those of them that are private keys."""
 
 # What ``fota keys example`` and a factory's own folder call them.
@@ -98,6 +98,7 @@ class ServerConfig:
     connections_per_device: int = 8
     keep_changes_days: int = 30  # what streams and webhooks tell (changes.py)
     log: str = "text"  # or "json"
+    log_public: bool = False  # the release log is served without a token, by the operator plane
     oidc: str = ""  # file of whom an identity provider's word makes (oidc.py); empty: nobody
     workers: int = 1  # processes that serve devices on one port
     ddi_tenant: str = ""  # what hawkBit's clients call it; empty: their API is not served
@@ -287,9 +288,15 @@ def _find_in_folder(keys: Path) -> dict[str, Path]:
 
 
 def init_data(
-    data: Path, sources: Mapping[str, Path], settings: Mapping[str, Any], image_keys: Sequence[Path] = ()
+    data: Path,
+    sources: Mapping[str, Path],
+    settings: Mapping[str, Any],
+    image_keys: Sequence[Path] = (),
+    secrets: Mapping[Path, bytes] | None = None,
 ) -> None:
     """Copy the key files into ``DIR/keys`` (private ones mode 0600) and write ``DIR/config.json``, the last.
+
+    ``secrets``: what else is written into DIR, mode 0600.
 
     Raises:
         InputError: set up already, or a source cannot be read.
@@ -312,6 +319,7 @@ def init_data(
     for number, path in enumerate(image_keys, 1):
         files[folder / f"image-key-{number}.pem"] = read_input(path, 65536), 0o644
         values.setdefault("image_keys", []).append(f"keys/image-key-{number}.pem")
+    files |= {data / path: (content, 0o600) for path, content in (secrets or {}).items()}
     files[data / "config.json"] = json.dumps(values, indent=2, sort_keys=True).encode() + b"\n", 0o600
     new = [place for place in (*files, folder, data) if not place.exists()]
     try:

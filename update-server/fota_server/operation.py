@@ -26,7 +26,8 @@ _SCOPE = "fota.operation"
 class Operation:
     """``path``: below /api/v1. ``right``: of `tokens`; None: nobody has to say who they are. ``body``: JSON
     fields, those ``needed`` among them; ``raw``: what the body is where it is not JSON. ``statuses``: those
-    of success; ``media``: of what is answered with them, ``answer`` its shape.
+    of success; ``media``: of what is answered with them, ``answer`` its shape. ``of_log``: of the release
+    log, which a server may be set up to serve to everybody.
     """
 
     method: str
@@ -40,6 +41,7 @@ class Operation:
     raw: str | None = None
     statuses: tuple[int, ...] = (200,)
     media: str = JSON
+    of_log: bool = False
 
     @property
     def name(self) -> str:

@@ -30,6 +30,7 @@ from fota_server.operator_approvals import ApprovalHandlers
 from fota_server.operator_ddi import DdiHandlers
 from fota_server.operator_devices import DeviceHandlers
 from fota_server.operator_events import EventHandlers, TooManyStreams
+from fota_server.operator_log import LogHandlers
 from fota_server.operator_login import LoginHandlers
 from fota_server.operator_orders import OrderHandlers
 from fota_server.operator_releases import ReleaseHandlers
@@ -42,6 +43,7 @@ from fota_server.standing import Standing
 from fota_server.tokens import Operator, find_operator
 from fota_server.trust import TrustChain
 from fota_wire.errors import FotaError, InputError, StorageError, VerifyError
+from fota_wire.host_note import Signer
 from fota_wire.status import label
 
 log = logging.getLogger("fota.server")
@@ -133,6 +135,7 @@ class OperatorPlane:
     """Handlers of the operator plane, over what they need.
 
     ``image_keys``: x||y of the keys that devices know images by, for as long as ROOT does not name them.
+    ``log_key``: signs the release log, None: nothing is published. ``log_public``: it is served to everybody.
     """
 
     def __init__(
@@ -150,14 +153,18 @@ class OperatorPlane:
         image_keys: tuple[bytes, ...] = (),
         interval_s: int = 300,
         provider: Provider | None = None,
+        log_key: Signer | None = None,
+        log_public: bool = False,
     ) -> None:
         self._database = database
+        self._log_public = log_public
         parts = (
             DeviceHandlers(database, retired, refusals, lambda: tls_files().device_cas),
             DdiHandlers(database, artifacts),
             OrderHandlers(database, trust, planner, interval_s),
             ApprovalHandlers(database, trust, planner),
-            ReleaseHandlers(database, artifacts, trust, signer, tls_files, planner, image_keys),
+            ReleaseHandlers(database, artifacts, trust, signer, tls_files, planner, image_keys, log_key),
+            LogHandlers(database),
             events,
             LoginHandlers(database, provider),
             WebhookHandlers(database),
@@ -184,7 +191,7 @@ class OperatorPlane:
 
     def _endpoint(self, operation: Operation) -> Callable[[Request], Awaitable[Response]]:
         """Return what answers an operation: whoever has the right to it, for what their token is for."""
-        right = operation.right
+        right = None if operation.of_log and self._log_public else operation.right
         part, _, name = operation.handler.__qualname__.partition(".")
         handler = getattr(self._parts[part], name)
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, insert, select
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
-from fota_server import reach, schema
+from fota_server import reach, release_log, schema
 from fota_server.artifacts import ArtifactStore, aside
 from fota_server.campaigns import set_campaign, with_campaigns
 from fota_server.catalog import (
@@ -38,6 +38,7 @@ from fota_wire import root as roots
 from fota_wire.checkin import MAX_CAMPAIGN
 from fota_wire.errors import FormatError, FotaError, InputError, StorageError, VerifyError
 from fota_wire.host_ca import der_certificate, short_name
+from fota_wire.host_note import Signer
 from fota_wire.release import image_keys
 from fota_wire.suit import unsafe_read_manifest
 
@@ -50,6 +51,7 @@ class ReleaseHandlers:
     """What they need: database, artifacts, the ROOT in force, this server's ASSIGN key and certificates.
 
     ``image_keys``: x||y of the keys that devices know images by, for as long as ROOT does not name them.
+    ``log_key``: signs the release log; None: this server has not the key, and publishes nothing.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class ReleaseHandlers:
         tls_files: Callable[[], TlsFiles],
         planner: Planner,
         image_keys: tuple[bytes, ...],
+        log_key: Signer | None,
     ) -> None:
         self._database = database
         self._artifacts = artifacts
@@ -69,6 +72,7 @@ class ReleaseHandlers:
         self._tls_files = tls_files
         self._planner = planner
         self._image_keys = image_keys
+        self._log_key = log_key
         self._publishing = asyncio.Lock()
 
     async def put_artifact(self, request: Request, operator: Operator) -> JSONResponse:
@@ -109,7 +113,7 @@ class ReleaseHandlers:
             try:
                 release = await self._checked(envelope)
                 created, shown = await self._database.write(
-                    _store_release, release, revisions, self._trust.current, operator.name
+                    _store_release, release, revisions, self._trust.current, operator.name, self._log_key
                 )
             except (InputError, VerifyError):
                 with contextlib.suppress(StorageError):  # the next one that is refused cleans up
@@ -256,9 +260,16 @@ class ReleaseHandlers:
 
 
 def _store_release(
-    connection: Connection, release: Release, revisions: list[str], root: roots.Root, actor: str
+    connection: Connection,
+    release: Release,
+    revisions: list[str],
+    root: roots.Root,
+    actor: str,
+    log_key: Signer | None,
 ) -> tuple[bool, dict[str, Any]]:
     created = store_release(connection, release, root, actor)
+    if created:
+        release_log.sign(connection, log_key)
     shown = _show(connection, release, root)
     if created and revisions:
         set_revisions(connection, shown, revisions, actor)

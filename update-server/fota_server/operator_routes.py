@@ -10,6 +10,7 @@ from fota_server.operator_approvals import ApprovalHandlers
 from fota_server.operator_ddi import DdiHandlers
 from fota_server.operator_devices import DeviceHandlers
 from fota_server.operator_events import EventHandlers
+from fota_server.operator_log import LogHandlers
 from fota_server.operator_login import LoginHandlers
 from fota_server.operator_orders import OrderHandlers
 from fota_server.operator_releases import ReleaseHandlers
@@ -135,6 +136,24 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation("POST", "releases/{version}/withdraw", OPERATE, _R.withdraw, shape.RELEASE),
     Operation("POST", "releases/{version}/restore", OPERATE, _R.restore, shape.RELEASE),
+    Operation(
+        "GET",
+        "log/checkpoint",
+        SEE_RELEASES,
+        LogHandlers.log_checkpoint,
+        _TEXT,
+        media="text/plain",
+        of_log=True,
+    ),
+    Operation(
+        "GET",
+        "log/tile/{level}/{tile:path}",
+        SEE_RELEASES,
+        LogHandlers.log_tile,
+        _TEXT,
+        media=BYTES,
+        of_log=True,
+    ),
     Operation("GET", "roots", SEE_RELEASES, _R.list_roots, shape.ROOT),
     Operation(
         "POST",

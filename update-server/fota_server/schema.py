@@ -99,6 +99,24 @@ campaigns = Table(  # whom a release may reach, signed by people (campaigns.py);
     Column("added_by", String(64), nullable=False),
 )
 
+log_leaves = (
+    Table(  # the release log (release_log.py): one leaf for each release, in the order of publication
+        "log_leaves",
+        metadata,
+        Column("position", BigInteger, primary_key=True, autoincrement=False),  # from 0
+        Column("release_id", BigInteger, ForeignKey("releases.id"), nullable=False, unique=True),
+        Column("entry", LargeBinary, nullable=False),  # what is hashed (SPEC 8.1)
+    )
+)
+
+log_heads = Table(  # its checkpoints, as they were signed
+    "log_heads",
+    metadata,
+    Column("id", _SERIAL, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("note", Text, nullable=False),
+)
+
 devices = Table(
     "devices",
     metadata,
@@ -476,7 +494,7 @@ CREATE TRIGGER {table}_no_{name} BEFORE {verb} ON {table}
 FOR EACH STATEMENT EXECUTE FUNCTION fota_append_only()
 """
 
-for _table in (audit, retirements):
+for _table in (audit, retirements, log_leaves, log_heads):
     for _dialect, _wording, _verbs in (
         ("sqlite", _SQLITE_TRIGGER, ("UPDATE", "DELETE")),
         ("postgresql", _POSTGRESQL_TRIGGER, ("UPDATE", "DELETE", "TRUNCATE")),

@@ -21,7 +21,7 @@ query names; its handler, by `require` or by what it lists.
 """
 MEANS = {
     **dict.fromkeys(("list_releases", "show_release", "list_roots", "show_limits", "show_policies"), ALWAYS),
-    **dict.fromkeys(("openapi",), ALWAYS),
+    **dict.fromkeys(("openapi", "log_checkpoint", "log_tile"), ALWAYS),
     **dict.fromkeys(("show_device", "describe", "revoke_device", "admit_device", "retire_device"), DEVICE),
     **dict.fromkeys(("want_key", "certificate"), DEVICE),
     **dict.fromkeys(("remove_from_group", "want_group_key"), GROUP),

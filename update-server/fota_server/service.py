@@ -14,7 +14,7 @@ from socket import socket
 
 from sqlalchemy import Connection, func, insert, select
 
-from fota_server import changes, device_plane, operator_plane, schema, tls
+from fota_server import changes, device_plane, operator_plane, release_log, schema, tls
 from fota_server.assign_socket import AssignSocket
 from fota_server.bucket import open_artifacts
 from fota_server.certificates import TlsFiles, read_aside, read_tls_files, utc_now
@@ -42,6 +42,7 @@ from fota_server.workers import Workers
 from fota_wire.errors import FotaError, InputError, StorageError, VerifyError
 from fota_wire.files import read_input, write_atomic
 from fota_wire.host_crypto import load_public_key, refuse_example_key
+from fota_wire.host_note import Signer
 
 log = logging.getLogger("fota.server")
 
@@ -164,7 +165,12 @@ async def serve(
     try:
         trust = prepare(config, database, read_input(config.root, 4096))
         trust.require_assign_key(signer)
-        await _Service(config, database, trust, signer, tls_files, image_keys, limits).run(on_ready)
+        log_key = database.transact(release_log.begin, config.data)
+        try:
+            database.transact(release_log.sign, log_key)
+        except VerifyError as exc:  # devices are served on
+            log.warning("nothing is published: %s", exc)
+        await _Service(config, database, trust, signer, tls_files, image_keys, limits, log_key).run(on_ready)
     finally:
         database.close()
     if path:
@@ -183,6 +189,7 @@ class _Service:
         tls_files: TlsFiles,
         image_keys: tuple[bytes, ...],
         limits: Limits | None,
+        log_key: Signer | None,
     ) -> None:
         self._config = config
         self._database = database
@@ -234,6 +241,8 @@ class _Service:
             image_keys,
             config.interval_s,
             Provider(read_settings(config.data / config.oidc)) if config.oidc else None,
+            log_key,
+            config.log_public,
         )
         self._front: Front | None = None
         self._presented = Presented(tls_files.device_cas)

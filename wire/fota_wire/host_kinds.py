@@ -54,7 +54,10 @@ DEVICES = "a list of devices, CSV or JSON lines"
 FOREIGN = "an update for another client (.swu, .raucb)"
 TRAIL = "an exported audit trail"
 SIGNATURE = "a signature"
-"""The last ten are recognised nowhere: they have no form of their own."""
+LOG_KEY = "the public key of a log or witness"
+WITNESS_KEY = "the private key of a witness"
+CHECKPOINT = "a log's checkpoint"
+"""The last thirteen are recognised nowhere: they have no form of their own."""
 
 ALSO = {
     IMAGE: (ESPRESSIF,),

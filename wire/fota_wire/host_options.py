@@ -301,9 +301,13 @@ RELEASE_POLICY = FileName(kinds.RELEASE_POLICY, stream=False)
 DEVICES = FileName(kinds.DEVICES)
 TRAIL = FileName(kinds.TRAIL)
 BUS_LOG = FileName(kinds.BUS_LOG)
+LOG_KEY = FileName(kinds.LOG_KEY)
+WITNESS_KEY = FileName(kinds.WITNESS_KEY)
+CHECKPOINT = FileName(kinds.CHECKPOINT)
 
 OWN_FILE = FileName(stream=False)
-"""A file that is read and written in place, as the next three are: never a stream."""
+"""A file that is read and written in place, as the next four are: never a stream."""
+LAST_CHECKPOINT = FileName(kinds.CHECKPOINT, stream=False)
 VDEV = FileName(kinds.VDEV, stream=False)
 LEDGER = FileName(kinds.DATABASE, stream=False)
 RECORD = FileName(kinds.RECORD, stream=False)
