@@ -38,6 +38,6 @@ def climb(leaf: bytes, index: int, size: int, path: "bytes | memoryview") -> byt
     return value
 
 
-def hash_of(head: bytes, *parts: "bytes | memoryview") -> bytes:
-    """Return the hash of a leaf, behind a head of 0, or of a node, behind a 1 (2.1.1)."""
-    return hashlib.sha256(b"".join((head, *parts))).digest()
+def hash_of(head: bytes, one: "bytes | memoryview", other: "bytes | memoryview" = b"") -> bytes:
+    """Return the hash of a leaf, behind a head of 0, or of a node's two, behind a 1 (2.1.1)."""
+    return hashlib.sha256(head + one + other).digest()
