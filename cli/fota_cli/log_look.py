@@ -163,7 +163,7 @@ def require_listed(leaves: Iterable[bytes], listed: Sequence[Mapping[str, Any]])
         name = f"release {item.get('version')} ({str(item.get('manifest_digest'))[:16]})"
         if found is None:
             raise VerifyError(f"{name} is not in the log", "log-missing")
-        if found != _entry(item):
+        if found.encode() != _leaf(item):
             raise VerifyError(f"{name} is another one in the log: {describe(found)}", "log-altered")
     for entry in logged.values():
         raise VerifyError(f"the list hides a release that is in the log: {describe(entry)}", "log-hidden")
@@ -188,9 +188,10 @@ def _digest(item: Mapping[str, Any]) -> bytes:
     return b""
 
 
-def _entry(item: Mapping[str, Any]) -> Entry | None:
+def _leaf(item: Mapping[str, Any]) -> bytes | None:
+    """Return the leaf of a release as a list shows it; None: it can have none."""
     try:
         digest, class_id = _digest(item), bytes.fromhex(item["class_id"])
-        return Entry(digest, class_id, item["version"], item["sequence"], item["published_at"])
+        return Entry(digest, class_id, item["version"], item["sequence"], item["published_at"]).encode()
     except (KeyError, TypeError, ValueError):
         return None
