@@ -16,7 +16,8 @@ from fota_wire.host_values import UsageError, shown
 from fota_wire.release import MAX_SEQUENCE
 
 NAME = "fota.toml"
-LIMIT = 65536
+LIMIT = 16384
+"""Bytes: dotted keys cost the library the square of their length."""
 BEFORE, ABOUT = ("sbom", "vex"), ("provenance", "rehearsal")
 """Kinds of evidence: what is there before the build, and what is said about an image that was built."""
 PARTS = ("major", "minor", "revision", "build")
@@ -82,11 +83,14 @@ def parse(text: str) -> Policy:
         InputError: no TOML, or not a policy; names the key, and what to do.
     """
     try:
-        content = tomllib.loads(text)
-    except RecursionError as exc:
-        raise InputError("not TOML that anybody writes: it is nested too deeply") from exc
+        return _policy(tomllib.loads(text))
+    except RecursionError as exc:  # of a value that a message would show, too
+        raise InputError("no TOML that anybody writes: it is nested too deeply") from exc
     except ValueError as exc:  # a number of 5,000 digits, too, and the 30th of February
         raise InputError(f"not TOML: {exc}") from exc
+
+
+def _policy(content: dict[str, Any]) -> Policy:
     top = _Table(content, "")
     top.whole("format", 1, 1, required=True)
     product, firmware, version = (top.table(name) for name in ("product", "firmware", "version"))

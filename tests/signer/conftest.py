@@ -103,25 +103,30 @@ def sign(fota, key_dir):
 
 
 @pytest.fixture
-def root_content(fota, key_dir, tmp_path):
-    """A ROOT of the example keys, which names image-a."""
-    words = [word for role in ("root", "release") for n in (1, 2, 3)
-             for word in (f"--{role}-key", key_dir / f"{role}-{n}.pub.pem")]  # fmt: skip
-    words += ["--assign-key", key_dir / "assign.pub.pem", "--image-key", key_dir / "image-a.pub.pem"]
-    words += ["--sign", key_dir / "root-1.pem", "--sign", key_dir / "root-2.pem", "-o", tmp_path / "root"]
-    assert fota("root", "new", *words).returncode == 0
-    content = (tmp_path / "root").read_bytes()
-    (tmp_path / "root").unlink()
-    return content
+def new_root(fota, key_dir, tmp_path):
+    """Make a ROOT of the example keys, which names image-a; returns its bytes."""
+
+    def run(*more):
+        words = [word for role in ("root", "release") for n in (1, 2, 3)
+                 for word in (f"--{role}-key", key_dir / f"{role}-{n}.pub.pem")]  # fmt: skip
+        words += ["--assign-key", key_dir / "assign.pub.pem", "--image-key", key_dir / "image-a.pub.pem"]
+        words += ["--sign", key_dir / "root-1.pem", "--sign", key_dir / "root-2.pem", *more]
+        made = fota("root", "new", *words, "-o", tmp_path / "root")
+        assert made.returncode == 0, made.stderr
+        content = (tmp_path / "root").read_bytes()
+        (tmp_path / "root").unlink()
+        return content
+
+    return run
 
 
 @pytest.fixture
-def product(root_content, tmp_path, monkeypatch):
+def product(new_root, tmp_path, monkeypatch):
     """A product with a release policy (`release_world`), which is where commands run."""
     sys.path.insert(0, str(Path(__file__).parent))
     from release_world import Product
 
-    made = Product(tmp_path / "product", root_content)
+    made = Product(tmp_path / "product", new_root())
     monkeypatch.chdir(made.folder)
     return made
 

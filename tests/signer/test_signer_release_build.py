@@ -166,10 +166,12 @@ def test_published_key_that_a_policy_lets_pass_still_has_to_be_allowed(fota, pro
     assert "say --allow-example-keys" in result.stderr
 
 
-def test_version_that_another_commit_has_is_refused(refuses, build, product):
+@pytest.mark.parametrize("how", [(), ("-a", "-m", "with a word about it")], ids=["light", "annotated"])
+def test_version_that_another_commit_has_is_refused(refuses, build, product, how):
     product.change('tag = "v*"', 'file = "VERSION"')
     (product.folder / "VERSION").write_text("1.2.3\n")
     product.change("[refuse]", '[refuse]\ntagged = "v*"')
+    git(product.folder, "tag", "-f", *how, "v1.2.3")
     assert build()["version"] == "1.2.3"  # the tag is this commit's
     product.commit()
     refuses(1, "1.2.3 is released: tag v1.2.3 is another commit, ", output="release-2")

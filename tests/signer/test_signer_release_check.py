@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from release_world import elf_with, files_of, git
 
-from fota_signer import release_build, release_check
+from fota_signer import identity, manifests, release_build, release_check
 from fota_wire import suit
 from fota_wire.errors import InputError
 
@@ -77,8 +77,42 @@ def test_signature_that_is_wrong_or_of_nobody_makes_no_release(build, check, sig
         suit.add_signature(good, bytes.fromhex("66c81e8f6a782338"), lambda digest: bytes(range(64)))
     )
     assert check() == {"signatures": "the signature of 66c81e8f6a782338 is wrong"}
+    signs("release-3")  # enough, and a wrong one beside them is none the less the end of it
+    assert check() == {"signatures": "the signature of 66c81e8f6a782338 is wrong"}
     place.write_bytes(suit.add_signature(good, bytes(8), lambda digest: bytes(range(64))))
     assert list(check()) == ["signatures"]
+
+
+@pytest.mark.parametrize(
+    ("minimum", "what", "says"),
+    [
+        (
+            ("--min-sequence", 1_002_004),
+            "signatures",
+            "refused, however many sign: manifest sequence 1002003",
+        ),
+        (("--min-security-counter", 5), "image", "security counter 4 is below 5, the minimum of ROOT 1"),
+    ],
+)
+def test_release_that_root_refuses_is_none(build, check, signs, product, new_root, minimum, what, says):
+    build()
+    signs("release-2")
+    product.change('root = "root.cbor"', 'root = "build/root.cbor"')
+    (product.folder / "build/root.cbor").write_bytes(new_root(*minimum))
+    lacks = check()
+    del lacks["sources"]  # the policy is another one
+    assert set(lacks) == {what}
+    assert says in lacks[what]
+
+
+def test_manifest_of_another_vendor_about_the_same_image_is_found(build, check, product):
+    told = build()
+    image = (product.folder / "release" / told["image"]["file"]).read_bytes()
+    theirs = identity.device_class(class_uuid=told["class"], domain="example.org", model=None)
+    nothing = manifests.load_known(None, [])
+    envelope = manifests.new_envelope(image, sequence=1_002_003, device_class=theirs, known=nothing)
+    (product.folder / "release/manifest.suit").write_bytes(envelope)
+    assert check()["image"].startswith("the manifest is of vendor ")
 
 
 def test_published_keys_are_no_release_of_a_policy_that_refuses_them(build, check, signs, product):
@@ -90,6 +124,16 @@ def test_published_keys_are_no_release_of_a_policy_that_refuses_them(build, chec
         "image": "signed by 61cd11fd44620bd6, a published example key",
         "signers": "66c81e8f6a782338 is a published example key",
     }
+
+
+def test_image_with_a_text_that_is_refused_is_found(build, check, signs, product):
+    product.change("[refuse]", "[refuse]\ndirty = false")
+    (product.folder / "build/app.elf").write_bytes(elf_with(b"ASSERTIONS ON"))
+    build()
+    signs("release-2")
+    assert check() == {}
+    (product.folder / "fota.toml").write_text(product.policy + 'texts = ["ASSERTIONS ON"]\n')
+    assert check() == {"image": "has the text 'ASSERTIONS ON' in it: a build that is no release"}
 
 
 def test_image_that_was_changed_taken_away_or_exchanged_is_found(build, check, signs, product):

@@ -121,21 +121,15 @@ CONTENT = tomllib.loads(WHOLE)
 
 
 @given(st.data(), st.sampled_from(sorted(CONTENT)), VALUES)
-def test_any_value_anywhere_is_a_policy_or_one_line(monkeypatch_loads, data, name, value):
+def test_any_value_anywhere_is_a_policy_or_one_line(data, name, value):
     content = copy.deepcopy(CONTENT)
     if isinstance(content[name], dict) and data.draw(st.booleans()):
         content[name][data.draw(st.sampled_from(sorted(content[name])) | st.text())] = value
     else:
         content[name] = value
-    monkeypatch_loads(content)
-    read("")
-
-
-@pytest.fixture(scope="module")
-def monkeypatch_loads():
-    """Have TOML say what is given: values that no text of ours would make, too."""
-    with pytest.MonkeyPatch.context() as patch:
-        yield lambda content: patch.setattr(tomllib, "loads", lambda text: content)
+    with pytest.MonkeyPatch.context() as patch:  # values that no text of ours would make, too
+        patch.setattr(tomllib, "loads", lambda text: content)
+        read("")
 
 
 @given(st.integers(0, len(WHOLE) - 1), st.binary(max_size=3), st.integers(0, 3))
@@ -145,8 +139,16 @@ def test_any_bytes_in_the_middle_are_a_policy_or_one_line(at, more, less):
 
 
 @pytest.mark.parametrize(
+    "text", ["x = " + "[" * 5000, "format" + ".x" * 4000 + " = 1"], ids=["list", "table"]
+)
+def test_what_is_nested_too_deeply_is_no_policy(text):
+    with pytest.raises(InputError, match="nested too deeply"):
+        parse(text)
+
+
+@pytest.mark.parametrize(
     "content",
-    [b"", b"\xff\xfe", b"\0" * 70000, b"x = " + b"[" * 5000, b"x = " + b"9" * 5000, b"x = 2026-02-30",
+    [b"", b"\xff\xfe", b"\0" * 20000, b"x = " + b"[" * 5000, b"x = " + b"9" * 5000, b"x = 2026-02-30",
      b"[[[", b"\x1b[2J"],
     ids=lambda content: content[:8].hex(),
 )  # fmt: skip
@@ -154,6 +156,11 @@ def test_any_bytes_for_a_policy_end_in_one_line_and_leave_nothing(refused, tmp_p
     (tmp_path / "fota.toml").write_bytes(content)
     refused(3, "release", "build", "-o", "release", says="fota.toml")
     assert set(files_of(tmp_path)) == {"fota.toml"}
+
+
+def test_policy_that_is_longer_than_anybody_writes_is_refused(refused, tmp_path):
+    (tmp_path / "fota.toml").write_text(POLICY + "#" * 16384)
+    refused(3, "release", "build", "-o", "release", says="fota.toml: larger than 16384 bytes")
 
 
 def test_policy_that_is_not_there_or_something_else_is_named(refused, tmp_path, key_dir):
