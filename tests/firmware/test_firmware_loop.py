@@ -2,6 +2,7 @@
 own successor over TLS, the bootloader tries it, it confirms; and back by the operator's word."""
 
 import shutil
+from datetime import UTC, datetime
 
 import pytest
 
@@ -51,10 +52,11 @@ def test_chip_updates_itself(each_chip):
 
 
 @pytest.mark.parametrize("each_chip", [DEFAULT], indirect=True)  # the agent does the same on all
-def test_operator_rolls_back_and_nothing_is_downloaded(each_chip):
+def test_operator_takes_back_all_since_a_time_and_nothing_is_downloaded(each_chip):
     chip = each_chip
     before = chip.modem.received
-    chip.fota("rollback", "--device", chip.device_id)
+    ordered = datetime.fromtimestamp(chip.json("rollout", "show", 1)["created_at"], UTC)
+    chip.fota("rollback", "--since", ordered.isoformat())
     said = chip.run_chip("agent 1.0.0: settled")
     assert "fota-boot: slot A 1.0.0 trial" in said
     assert chip.boot_report().running == SLOT_A
