@@ -152,7 +152,10 @@ def write(built: Built, output: Path) -> bool:
                     write_output(half / name, content)
             os.rename(half, output)  # noqa: PTH104  a file that came meanwhile is not replaced by a folder
         except OSError as exc:
-            raise _not_ours(exc, output) from exc
+            if not os.path.lexists(output):
+                raise StorageError(f"cannot write {output}: {exc.strerror}") from exc
+            require_same(built, output)  # another one was faster
+            return False
         finally:
             shutil.rmtree(half, ignore_errors=True)
     return True
@@ -188,12 +191,6 @@ def require_same(built: Built, output: Path) -> None:
     if other or not output.is_dir():
         what = f": {other[0]} differs" if other else ""
         raise InputError(f"{output} exists, and is not the same{what}: choose another name, or take it away")
-
-
-def _not_ours(exc: OSError, output: Path) -> FotaError:
-    if os.path.lexists(output):
-        return InputError(f"{output} exists: another one was faster; choose another name")
-    return StorageError(f"cannot write {output}: {exc.strerror}")
 
 
 def _payload(named: Named, door: Door, notes: list[str]) -> tuple[bytes, Callable[..., tuple[bytes, Any]]]:

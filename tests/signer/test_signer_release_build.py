@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,26 @@ def test_release_that_is_there_is_left_alone_and_another_is_not_written_over_it(
     (product.folder / "release/more").touch()
     (product.folder / "build/app.elf").write_bytes(elf_with(b""))
     refuses(3, "release exists, and is not the same: more differs")
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_of_two_that_build_at_once_one_writes_and_the_other_compares(fota, build, product, monkeypatch, same):
+    build(output="release-1")
+    if not same:
+        (product.folder / "release-1/release.json").write_text("{}")
+    real = os.rename
+
+    def late(old, new):
+        shutil.copytree(product.folder / "release-1", new)
+        real(old, new)
+
+    monkeypatch.setattr(os, "rename", late)
+    result = fota("release", "build", "-o", "release")
+    assert result.returncode == (0 if same else 3)
+    assert ("was there already" in result.stdout) == same
+    assert ("release.json differs" in result.stderr) != same
+    assert files_of(product.folder / "release") == files_of(product.folder / "release-1")
+    assert not list(product.folder.glob(".*.tmp"))
 
 
 @pytest.mark.parametrize("there", ["folder", "file", "link"])
