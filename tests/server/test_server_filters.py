@@ -1,22 +1,29 @@
 """The language of filters: what is one, and that Python and both databases mean the same by it."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from databases import BOTH
+from databases import BOTH, url_of
 from fleet_world import Fleet, counted, device, device_id
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from lifeline import HANG_S
 from server_world import Keys
 from sqlalchemy import Connection, delete, insert, select, update
+from starlette.requests import Request
 
-from fota_server import attributes, dynamic, filters, groups, orders, schema
+from fota_server import attributes, devices, dynamic, filters, groups, hand_out, orders, schema
+from fota_server.database import READERS, Database, open_engine, read_url
 from fota_server.filter_sql import condition
 from fota_server.filters import MAX_DEPTH, MAX_FILTER, MAX_TESTS, MAX_VALUE, matches, parse_filter
+from fota_server.operator_devices import DeviceHandlers
+from fota_server.operator_orders import OrderHandlers
+from fota_server.tokens import Operator
 from fota_wire.errors import InputError, VerifyError
 
 DATABASES = BOTH
@@ -311,6 +318,55 @@ def test_members_are_those_for_whom_the_filter_holds_whatever_changed(
 
 
 @pytest.mark.sqlite
+@pytest.mark.sqlite
+def test_questions_to_the_whole_fleet_leave_room_for_all_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """64 tests of each of 100,000 devices take many seconds; whoever may look may ask that many times."""
+    database = Database(open_engine(read_url(url_of(tmp_path / "fota.db"), tmp_path)))
+    database.bring_up_to_date()
+    begun: list[None] = []
+    gate = threading.Event()
+
+    def slow(*_: object, **__: object) -> list[Any]:
+        begun.append(None)
+        gate.wait(HANG_S)
+        return []
+
+    for module, name in ((devices, "list_devices"), (dynamic, "preview"), (attributes, "names")):
+        monkeypatch.setattr(module, name, slow)
+    viewer = Operator(name="v", role="viewer")
+    fleet_of: Any = (database, None, None, None)
+    of_devices, of_orders = DeviceHandlers(*fleet_of), OrderHandlers(database, *fleet_of[1:3], 1)
+
+    def asked(query: bytes) -> Request:
+        return Request({"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": query})
+
+    async def work() -> None:
+        questions = [
+            asyncio.create_task(one)
+            for _ in range(READERS)
+            for one in (
+                of_devices.list_devices(asked(b"filter=a"), viewer),
+                of_devices.list_attributes(asked(b""), viewer),
+                of_orders._preview_filter("a"),
+            )
+        ]
+        await asyncio.sleep(0)  # they are asked first
+        other = asyncio.create_task(database.read(hand_out.limits))
+        while not other.done() and len(begun) < READERS:  # noqa: ASYNC110 - whichever comes first
+            await asyncio.sleep(0.01)
+        try:
+            assert other.done(), "the stop of everything waits for a viewer's filters"
+            assert len(begun) == 1
+        finally:
+            gate.set()
+            await asyncio.gather(*questions, other)
+
+    asyncio.run(work())
+    database.close()
+
+
 def test_page_for_people_has_the_grammar_that_is_parsed() -> None:
     said = str(filters.__doc__).split("```")[1]
     page = (Path(__file__).parents[2] / "docs" / "fleet.md").read_text()

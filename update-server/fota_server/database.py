@@ -191,6 +191,7 @@ class Database:
         self._reader = engine.execution_options(**{READ_ONLY: True})
         self._writers = ThreadPoolExecutor(1, "writer")
         self._readers = ThreadPoolExecutor(READERS, "reader")
+        self._searchers = ThreadPoolExecutor(1, "searcher")
 
     async def write(
         self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -215,6 +216,15 @@ class Database:
         """
         job = partial(self._transact, self._reader, work, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._readers, job)
+
+    async def search(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """As ``read``, of what may look through the whole fleet: one after the other, and whoever asks for
+        little, or gives an order, waits for none of them.
+        """
+        job = partial(self._transact, self._reader, work, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._searchers, job)
 
     def transact(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As ``write``, here and now: for whoever has no event loop."""
@@ -256,6 +266,7 @@ class Database:
         """Wait for the transactions under way, and close all connections."""
         self._writers.shutdown()
         self._readers.shutdown()
+        self._searchers.shutdown(cancel_futures=True)
         self.engine.dispose()
 
 

@@ -50,15 +50,14 @@ class DeviceHandlers:
         """GET devices?group&filter&after&limit; ``next`` is the ``after`` of the next page."""
         limit, group = limit_of(request), query_text(request, "group")
         text = query_text(request, "filter", MAX_FILTER)
-        views = await self._database.read(
-            devices.list_devices, group=group, after=after_of(request), limit=limit, text=text
-        )
+        ask = self._database.read if text is None else self._database.search
+        views = await ask(devices.list_devices, group=group, after=after_of(request), limit=limit, text=text)
         return page("devices", views, limit, "id")
 
     async def list_attributes(self, request: Request, _operator: Operator) -> JSONResponse:
         """GET attributes?after&limit: their names, and how many devices have each."""
         limit, after = limit_of(request), after_of(request)
-        rows = await self._database.read(attributes.names, after, limit)
+        rows = await self._database.search(attributes.names, after, limit)
         return page("attributes", rows, limit, "name")
 
     async def take_in(self, request: Request, operator: Operator) -> JSONResponse:

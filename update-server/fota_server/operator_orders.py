@@ -81,7 +81,7 @@ class OrderHandlers:
     async def _preview_filter(self, text: str | None) -> JSONResponse:
         if text is None:
             raise InputError("filter is missing", "json")
-        return JSONResponse(await self._database.read(dynamic.preview, text))
+        return JSONResponse(await self._database.search(dynamic.preview, text))
 
     async def add_to_group(self, request: Request, operator: Operator) -> JSONResponse:
         """POST groups/{name}/devices {"devices": [...]}: all of them, or none if one is not known."""
