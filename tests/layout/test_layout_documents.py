@@ -25,6 +25,7 @@ TYPED = {
     "README.md": ("tests/documents/test_documents_typed.py", 1),
     "docs/agent.md": ("tests/gateway/test_gateway_docs.py", 4),
     "docs/application.md": ("tests/bootloader/test_bootloader_application_page.py", 5),
+    "docs/ceremony.md": ("tests/signer/test_signer_ceremony_page.py", 4),
     "docs/ci.md": ("tests/cli/test_cli_ci_page.py", 3),
     "docs/esp32.md": ("tests/signer/test_signer_esp_page.py", 4),
     "docs/hawkbit.md": ("tests/server/test_server_hawkbit_page.py", 4),
