@@ -152,3 +152,18 @@ def test_token_for_groups_says_so_and_needs_groups_that_are_there(world: World, 
 @pytest.mark.sqlite
 def test_what_is_judged_is_named_as_the_handlers_are() -> None:
     assert set(MEANS) <= {one.name for one in OPERATIONS}
+
+
+def test_group_that_a_token_is_for_stays_until_that_is_revoked(world: World) -> None:
+    """The next group of its name is other devices."""
+    server = world.server
+    name = next(row["name"] for row in server.rows("SELECT name FROM tokens WHERE groups IS NOT NULL"))
+    status, answer = server.api("DELETE", "groups/mine")
+    assert (status, answer["error"]["code"]) == (409, "tokens")
+    assert f"fota server token revoke {name}" in answer["error"]["message"]
+    members = server.rows("SELECT device_id FROM members WHERE group_name = 'mine'")
+    assert [row["device_id"] for row in members] == [world.mine.id], "nothing half done"
+    assert fota("server", "token", "revoke", name, "--data", str(server.data)).returncode == 0
+    assert server.api("DELETE", "groups/mine")[0] == 200
+    assert server.api("POST", "groups", {"name": "mine"})[0] == 201
+    assert world.call("GET", "devices/nobody", inside=True)[0] == 401

@@ -6,6 +6,8 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from lifeline import HANG_S
 
 from fota_wire import files
 from fota_wire.errors import InputError, StorageError
+
+NOBODY = 65534
 
 
 @pytest.fixture(autouse=True)
@@ -218,3 +222,24 @@ def test_pipe_is_written_and_not_replaced(tmp_path: Path) -> None:
     assert os.read(reader, 9) == b"x"
     os.close(reader)
     assert pipe.is_fifo()
+
+
+@pytest.fixture
+def shut() -> Iterator[Path]:
+    """A folder into which this process may not write; root is somebody else for so long."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o555)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(NOBODY)
+    yield folder
+    if user == 0:
+        os.seteuid(0)
+    folder.rmdir()
+
+
+def test_folder_that_takes_no_file_is_found_before_the_work_is_done(shut: Path) -> None:
+    with pytest.raises(StorageError, match="Permission denied"):
+        files.check_output(shut / "secret", force=False)
+    with pytest.raises(StorageError, match="Permission denied"):
+        files.write_output(shut / "secret", b"secret")

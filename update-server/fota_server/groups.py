@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, exists, func, insert, literal, select
 
-from fota_server import dynamic, lab, rollouts, schema
+from fota_server import dynamic, lab, rollouts, schema, tokens
 from fota_server.database import Database, now, record_audit
 from fota_server.filters import parse_filter
 from fota_wire.errors import InputError, VerifyError
@@ -149,7 +149,8 @@ async def delete_group(database: Database, name: str, actor: str) -> int:
 
     Raises:
         InputError: no such group.
-        VerifyError: it is the lab; or an order to it is still being planned: says how many are out already.
+        VerifyError: it is the lab; a token is for it; or an order to it is still being planned: says how many
+            are out already.
     """
     gone = 0
     while True:
@@ -171,6 +172,12 @@ def _delete_page(connection: Connection, name: str, gone: int, actor: str) -> in
         raise VerifyError(
             f"group {name} is the lab, without which no release would reach any device:"
             " see 'fota policy lab'", "lab",
+        )  # fmt: skip
+    reached_by = tokens.in_force_for(connection, name)
+    if reached_by:  # they would reach the next group of this name
+        raise VerifyError(
+            f"group {name} is what token {reached_by[0]} is for: revoke it first, 'fota server token revoke"
+            f" {reached_by[0]}'", "tokens",
         )  # fmt: skip
     if not gone:
         record_audit(connection, actor, "group.delete", name)

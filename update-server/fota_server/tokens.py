@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, or_, select, update
 
 from fota_server import schema
 from fota_server.database import now, record_audit
@@ -139,6 +139,14 @@ def find_operator(connection: Connection, token: str) -> Operator | None:
         return None
     groups = None if row.groups is None else frozenset(json.loads(row.groups))
     return Operator(name=row.name, role=row.role, groups=groups, person=row.person)
+
+
+def in_force_for(connection: Connection, group: str) -> list[str]:
+    """Return the names of the tokens in force that reach this group by its name."""
+    table = schema.tokens
+    good = table.c.revoked_at.is_(None), or_(table.c.expires_at.is_(None), table.c.expires_at > now())
+    query = select(table.c.name, table.c.groups).where(table.c.groups.is_not(None), *good)
+    return sorted(row.name for row in connection.execute(query) if group in json.loads(row.groups))
 
 
 def list_tokens(connection: Connection) -> list[dict[str, Any]]:

@@ -176,7 +176,7 @@ def check_output(path: Path, force: bool, over: Path | None = None) -> None:
     Raises:
         InputError: it exists, and ``force`` was not given; or it is no file that could be written, or
             there is no such folder.
-        StorageError: its folder cannot be looked into.
+        StorageError: its folder cannot be looked into, or nothing can be written there.
     """
     try:
         if path == STREAM:
@@ -187,6 +187,7 @@ def check_output(path: Path, force: bool, over: Path | None = None) -> None:
         require_folder(path.parent)
         if path.is_symlink() or (path.exists() and not path.is_file()):
             raise InputError(f"{path} is not a regular file: name another")
+        _require_writable(path.parent)
         if over is not None and _is_same(path, over):
             return
         if not force and path.exists():
@@ -195,6 +196,14 @@ def check_output(path: Path, force: bool, over: Path | None = None) -> None:
             raise InputError(f"{path} is used by this command already: name another output")
     except OSError as exc:
         raise _of_system(exc, str(path)) from exc
+
+
+def _require_writable(folder: Path) -> None:
+    """Return if files can be made there: a secret that nothing can hold is not asked for."""
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        shut = os.statvfs(folder).f_flag & os.ST_RDONLY
+        wrong = errno.EROFS if shut else errno.EACCES
+        raise OSError(wrong, os.strerror(wrong))
 
 
 def require_folder(folder: Path) -> None:
