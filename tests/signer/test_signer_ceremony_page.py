@@ -1,4 +1,4 @@
-"""docs/ceremony.md, typed in: three ROOTs by four tokens; a device that begins with the first takes the others."""
+"""docs/ceremony.md, typed in: three ROOTs by four tokens; who begins with the first takes the others."""
 
 import os
 import re
