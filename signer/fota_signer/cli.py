@@ -248,8 +248,8 @@ def keys_example(directory: Path, force: bool) -> None:
 @with_key("IMAGE key")
 @JSON
 def sign(door: Any, **options: Any) -> None:  # noqa: ANN401  the names are those of SignOptions
-    """Pack and sign a firmware image: ELF, Intel HEX or raw binary in; of an ESP32 the ELF, or the .bin of
-    idf.py, PlatformIO, Arduino or MicroPython.
+    """Pack and sign a firmware image: ELF, Intel HEX, S-records or raw binary in; of an ESP32 the ELF, or the
+    .bin of idf.py, PlatformIO, Arduino or MicroPython.
     """
     said = sign_command.run(sign_command.SignOptions(**door._asdict(), **options))
     click.echo(said, err=options["output"] == STREAM)

@@ -1,5 +1,5 @@
-"""Reads what a linker made (ELF, Intel HEX, raw binary) into the payload of an image, and checks where it is
-linked.
+"""Reads what a linker made (ELF, Intel HEX, S-records, raw binary) into the payload of an image, and checks
+where it is linked.
 
 Nothing is left out without a word, and nothing is signed that could not run: the first byte belongs behind
 the header in the slot (SPEC 1, 2; 0x0800_4200 on every STM32 so far), and is a vector table.
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from fota_signer import clocks, intel_hex
+from fota_signer import clocks, intel_hex, s_record
 from fota_signer.chunk import Chunk
 from fota_signer.foreign import foreign_kind
 from fota_wire import image, layout, status
@@ -73,8 +73,8 @@ def load_firmware(
 
 
 def read_chunks(data: bytes, name: str, leave_out: Sequence[str] = ()) -> list[Chunk] | None:
-    """Return all that an ELF or Intel HEX file loads, by address and without an overlap; None: of another
-    kind.
+    """Return all that an ELF, Intel HEX or S-record file loads, by address and without an overlap; None: of
+    another kind.
 
     ``leave_out``: names of ELF sections that are known not to be firmware.
 
@@ -87,6 +87,8 @@ def read_chunks(data: bytes, name: str, leave_out: Sequence[str] = ()) -> list[C
         chunks = elf.read(data, name, leave_out)
     elif intel_hex.looks_like_hex(data):
         chunks = intel_hex.read(data, name)
+    elif s_record.looks_like_s_records(data):
+        chunks = s_record.read(data, name)
     else:
         return None
     chunks.sort(key=lambda chunk: chunk.address)

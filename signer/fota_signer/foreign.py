@@ -40,7 +40,7 @@ def foreign_kind(data: bytes) -> str | None:
         return None
     text = head.lstrip()
     if text[:1] == b"S" and text[1:2].isdigit():
-        return "a Motorola S-record file: convert it (objcopy -I srec -O ihex)"
+        return "a Motorola S-record file: give the ELF, HEX or BIN that it was made of"
     if text[:1] == b"@":
         return "a TI-TXT or Verilog hex file: convert it to Intel HEX"
     if text[:1] in (b"<", b"{"):

@@ -4,10 +4,9 @@ A reader of our own: the intelhex package (the tests' oracle, and what writes ou
 record and says nothing of what is behind it.
 """
 
-from fota_signer.chunk import Chunk
+from fota_signer.chunk import BOM, Chunk, Run, joined
 from fota_wire.errors import InputError
 
-BOM = b"\xef\xbb\xbf"
 _DATA, _END, _SEGMENT, _START_SEGMENT, _LINEAR, _START_LINEAR = range(6)
 _SIZES = {_END: 0, _SEGMENT: 2, _START_SEGMENT: 4, _LINEAR: 2, _START_LINEAR: 4}
 
@@ -23,7 +22,7 @@ def read(data: bytes, name: str) -> list[Chunk]:
     Raises:
         InputError: a record that is damaged, unknown, behind the end record, or over another one; no end.
     """
-    runs: list[tuple[int, bytearray, int]] = []
+    runs: list[Run] = []
     base, started, ended = 0, False, 0
     number = 0
     for number, line in enumerate(data.removeprefix(BOM).splitlines(), 1):
@@ -51,7 +50,7 @@ def read(data: bytes, name: str) -> list[Chunk]:
             started = True
     if not ended:
         raise InputError(f"{name}: truncated Intel HEX file: no end record up to line {number}")
-    return _sorted_runs(runs, name)
+    return joined(runs, name)
 
 
 def _record(text: bytes, where: str) -> tuple[int, int, bytes]:
@@ -72,21 +71,3 @@ def _record(text: bytes, where: str) -> tuple[int, int, bytes]:
             f"{where}: damaged Intel HEX file: no record of type {kind} has {len(content)} bytes"
         )
     return kind, raw[1] << 8 | raw[2], content
-
-
-def _sorted_runs(runs: list[tuple[int, bytearray, int]], name: str) -> list[Chunk]:
-    """Return the runs by address; those that follow each other as one.
-
-    Raises:
-        InputError: two of them overlap.
-    """
-    joined: list[tuple[int, bytearray, int]] = []
-    for address, content, line in sorted(run for run in runs if run[1]):
-        end = joined[-1][0] + len(joined[-1][1]) if joined else 0
-        if joined and address < end:
-            raise InputError(f"{name}: line {line}: records overlap at 0x{address:08x}")
-        if joined and address == end:
-            joined[-1][1].extend(content)
-        else:
-            joined.append((address, content, line))
-    return [Chunk(address, bytes(content), f"line {line}") for address, content, line in joined]

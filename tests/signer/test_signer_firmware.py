@@ -429,7 +429,6 @@ def test_header_room_with_content_refused():
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"S0030000FC\nS31508004200000001200942000800000000000000004D\n", "a Motorola S-record file"),
         (b"UF2\n\x57\x51\x5d\x9e" + bytes(504), "a UF2 file"),
         (b"PK\x03\x04" + bytes(99), "a zip archive: unpack it"),
         (b"\x1f\x8b\x08" + bytes(99), "compressed by gzip: unpack it first"),
