@@ -309,7 +309,9 @@ def verify(
 @click.argument("file", type=FILE)
 @JSON
 def inspect(file: Path, as_json: bool) -> None:
-    """Show what is in an image, manifest, ROOT, assignment, report or PEM key. No signature is checked."""
+    """Show what is in an image, manifest, ROOT, assignment, report or PEM key; of firmware, for which chips
+    'fota sign' would take it. No signature is checked.
+    """
     from fota_signer.describe import describe
 
     with about(file):

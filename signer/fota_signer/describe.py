@@ -17,7 +17,7 @@ Table = dict[str, object]
 
 
 def describe(path: Path, data: bytes) -> Table:
-    """Return the fields of a file of ours, ``kind`` first.
+    """Return the fields of a file of ours, or of firmware that could be signed, ``kind`` first.
 
     Raises:
         InputError: none of our formats, or damaged.
@@ -36,7 +36,14 @@ def describe(path: Path, data: bytes) -> Table:
         return _signed_message(data)
     if data[:1] and 0x80 <= data[0] <= 0x81 + MAX_SIGNATURES:  # a CBOR array
         return _campaign(data) if kind_of(data) == CAMPAIGN else _root(data)
-    raise InputError(f"{path}: not an image, manifest, ROOT, assignment, report or PEM key{_what_else(data)}")
+    from fota_signer import describe_firmware
+
+    firmware = describe_firmware.explain(data, str(path))
+    if firmware is not None:
+        return firmware
+    raise InputError(
+        f"{path}: not firmware, an image, manifest, ROOT, assignment, report or PEM key{_what_else(data)}"
+    )
 
 
 def _what_else(data: bytes) -> str:

@@ -230,10 +230,8 @@ OPERATOR = {"FOTA_SERVER": "https://127.0.0.1:1", "FOTA_TOKEN": "x"}
         ("sign app.bin -o out --key image-a.pem --version 1.2.3 --security-counter 1 --model m"
          " --vendor-domain example.com --password-file root.cbor", {},
          "--password-file: root.cbor is a ROOT, expected a password or PIN"),
-        ("inspect app.hex", {}, "app.hex: not an image, manifest, ROOT, assignment, report or PEM key:"
-                                " it is an Intel HEX file"),
-        ("inspect ci.token", {}, "ci.token: not an image, manifest, ROOT, assignment, report or PEM key:"
-                                 " it is an API token"),
+        ("inspect ci.token", {}, "ci.token: not firmware, an image, manifest, ROOT, assignment, report or PEM"
+                                 " key: it is an API token"),
         ("agent run --gateway blank.vdev", {},
          "--gateway: blank.vdev is a virtual device, expected a gateway's folder"),
         ("agent run --vdev gateway", {}, "--vdev: gateway is a folder, expected a virtual device"),
@@ -262,8 +260,8 @@ OPERATOR = {"FOTA_SERVER": "https://127.0.0.1:1", "FOTA_TOKEN": "x"}
         ("release list", OPERATOR | {"FOTA_CA": "ca.der"},
          "--ca [FOTA_CA]: ca.der is a certificate in DER, expected a certificate in PEM:"
          " openssl x509 -inform der -in FILE -out NEW"),
-        ("inspect ca.der", {}, "ca.der: not an image, manifest, ROOT, assignment, report or PEM key:"
-                               " it is a certificate in DER"),
+        ("inspect ca.der", {}, "ca.der: not firmware, an image, manifest, ROOT, assignment, report or PEM"
+                               " key: it is a certificate in DER"),
         ("keys show root.cbor", {},
          "FILE: root.cbor is a ROOT, expected a private key or a public key or a certificate"),
         ("root new --assign-key server-ca.crt -o out", {},

@@ -2,9 +2,11 @@
 
 import contextlib
 import json
+import shutil
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,12 @@ from hypothesis import strategies as st
 from fota_signer import mcuboot
 from fota_wire import image, status
 from fota_wire.errors import FotaError
+
+SAMPLES = Path(__file__).parents[2] / "build/sample"
+OBJCOPY = shutil.which("arm-none-eabi-objcopy")
+needs_samples = pytest.mark.skipif(
+    OBJCOPY is None or not SAMPLES.exists(), reason="no arm-none-eabi-objcopy, or no sample: make firmware"
+)
 
 
 @pytest.fixture(scope="session")
@@ -169,3 +177,56 @@ def test_every_fault_is_told_and_not_the_first_alone():
     unprotected = image.build_unprotected(bytes(32), bytes(32), b"\x01" * 64)
     told = mcuboot.explain(bytes(header) + payload + protected + unprotected + b"more")["refused_for"]
     assert [line.split(" ")[0] for line in told] == ["IM2", "IM4", "IM6"]
+
+
+# --- What a linker made
+
+
+def files_of(folder, elf):
+    """The same firmware in each form that `fota sign` takes, as objcopy makes it."""
+    found = {"ELF for ARM": elf}
+    for form, kind in (("Intel HEX", "ihex"), ("Motorola S-records", "srec"), ("raw binary", "binary")):
+        found[form] = folder / f"app.{kind}"
+        subprocess.run([OBJCOPY, "-O", kind, elf, found[form]], check=True)
+    return found
+
+
+@needs_samples
+def test_firmware_is_shown_in_any_form_with_the_chips_that_it_could_be_signed_for(fota, sign, tmp_path):
+    for form, path in files_of(tmp_path, SAMPLES / "app-1.0.0.elf").items():
+        found = explained(fota, path)
+        assert (found["kind"], found["form"]) == ("firmware", form)
+        assert [line.split(": ")[:2] for line in found["chips"]] == [
+            ["stm32l476", f"taken, {found['size']} bytes"],
+            ["stm32u585", "refused"],
+            ["esp32c3", "refused"],
+        ]
+        wanted = None if form == "raw binary" else [f"0x08004200: {found['size']} bytes"]
+        assert found.get("loads") == wanted
+        sign(path, tmp_path / f"{form}.img")
+    assert len({file.read_bytes() for file in tmp_path.glob("*.img")}) == 1
+
+
+@needs_samples
+def test_firmware_for_another_processor_is_refused_for_each_chip_but_its_own(fota):
+    found = explained(fota, SAMPLES / "esp32c3/app-1.0.0.elf")
+    assert (found["form"], len(found["loads"])) == ("ELF for RISC-V", 4)
+    said = [line.partition(": ")[2].partition(" ")[0].strip(":,") for line in found["chips"]]
+    assert said == ["refused", "refused", "taken"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b":020000040800F2\n", "truncated Intel HEX file: no end record up to line 1"),
+        (b"S0030000FC\nS30508004200B1\n", "line 2: damaged S-record file"),
+        (b"\x7fELF" + bytes(20), "truncated ELF file"),
+        (bytes(range(1, 200)), "not firmware, an image, manifest"),
+    ],
+)
+def test_what_is_no_firmware_or_damaged_is_one_line(fota, tmp_path, content, says):
+    path = tmp_path / "x"
+    path.write_bytes(content)
+    done = fota("inspect", path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (3, "", 1)
+    assert says in done.stderr

@@ -1,0 +1,71 @@
+"""``fota inspect`` of what a linker made: what is in it, and what `fota sign` would say, chip by chip."""
+
+from typing import TYPE_CHECKING
+
+from fota_signer import elf, intel_hex, s_record
+from fota_signer.chunk import Chunk
+from fota_signer.firmware import load_firmware
+from fota_wire import status
+from fota_wire.errors import FotaError
+from fota_wire.host_chips import CHIPS, STM32
+
+if TYPE_CHECKING:
+    from fota_signer.describe import Table
+
+MOST_RUNS = 32  # that are shown
+
+
+def explain(data: bytes, name: str) -> "Table | None":
+    """Return what firmware in ``data`` loads, and for which chips it could be signed; None: it is none.
+
+    A raw binary says nothing of itself: it is firmware if it could be signed for some chip.
+
+    Raises:
+        InputError: damaged, or something in it would be left out.
+    """
+    form, chunks = _read(data, name)
+    said = {chip: _said(data, name, chip) for chip in CHIPS}
+    if chunks is None:
+        if not any(text.startswith("taken") for text in said.values()):
+            return None
+        chunks = [Chunk(0, data)]
+    else:
+        chunks = sorted(chunks)
+    table: Table = {"kind": "firmware", "form": form, "size": sum(len(chunk.content) for chunk in chunks)}
+    if form != "raw binary":
+        runs = [f"0x{chunk.address:08x}: {len(chunk.content)} bytes" for chunk in chunks]
+        table["loads"] = [
+            *runs[:MOST_RUNS],
+            *([f"and {len(runs) - MOST_RUNS} more"] if runs[MOST_RUNS:] else []),
+        ]
+    return {**table, "chips": [f"{chip}: {text}" for chip, text in said.items()]}
+
+
+def _read(data: bytes, name: str) -> tuple[str, list[Chunk] | None]:
+    """Return the form, and what it loads; None: it has no addresses."""
+    if data[:4] == elf.MAGIC:
+        if elf.machine_of(data) == elf.RISC_V:
+            return "ELF for RISC-V", elf.read(data, name, machine=elf.RISC_V)
+        return "ELF for ARM", elf.read(data, name)
+    if intel_hex.looks_like_hex(data):
+        return "Intel HEX", intel_hex.read(data, name)
+    if s_record.looks_like_s_records(data):
+        return "Motorola S-records", s_record.read(data, name)
+    return "raw binary", None
+
+
+def _said(data: bytes, name: str, chip: str) -> str:
+    """Return what `fota sign --chip` would come to."""
+    notes: list[str] = []
+    try:
+        if chip in STM32:
+            content = load_firmware(data, name, say=notes.append, chip=STM32[chip])
+        else:
+            from fota_signer.esp_firmware import load_application
+
+            content = load_application(data, name, CHIPS[chip], say=notes.append)
+    except FotaError as exc:
+        label = f"{status.label(exc.code)}: " if isinstance(exc.code, int) else ""
+        text = str(exc).removeprefix(f"{name}: ").removeprefix(label)
+        return f"refused: {label}{text}"
+    return "; ".join([f"taken, {len(content)} bytes", *notes])
