@@ -1,7 +1,5 @@
 """``fota inspect`` of what a linker made: what is in it, and what `fota sign` would say, chip by chip."""
 
-from typing import TYPE_CHECKING
-
 from fota_signer import elf, intel_hex, s_record
 from fota_signer.chunk import Chunk
 from fota_signer.firmware import load_firmware
@@ -9,13 +7,10 @@ from fota_wire import status
 from fota_wire.errors import FotaError
 from fota_wire.host_chips import CHIPS, STM32
 
-if TYPE_CHECKING:
-    from fota_signer.describe import Table
-
 MOST_RUNS = 32  # that are shown
 
 
-def explain(data: bytes, name: str) -> "Table | None":
+def explain(data: bytes, name: str) -> dict[str, object] | None:
     """Return what firmware in ``data`` loads, and for which chips it could be signed; None: it is none.
 
     A raw binary says nothing of itself: it is firmware if it could be signed for some chip.
@@ -31,7 +26,11 @@ def explain(data: bytes, name: str) -> "Table | None":
         chunks = [Chunk(0, data)]
     else:
         chunks = sorted(chunks)
-    table: Table = {"kind": "firmware", "form": form, "size": sum(len(chunk.content) for chunk in chunks)}
+    table: dict[str, object] = {
+        "kind": "firmware",
+        "form": form,
+        "size": sum(len(chunk.content) for chunk in chunks),
+    }
     if form != "raw binary":
         runs = [f"0x{chunk.address:08x}: {len(chunk.content)} bytes" for chunk in chunks]
         table["loads"] = [
