@@ -8,6 +8,7 @@ from fota_wire.errors import FotaError
 from fota_wire.host_chips import CHIPS, STM32
 
 MOST_RUNS = 32  # that are shown
+TAKEN = "taken, "
 
 
 def explain(data: bytes, name: str) -> dict[str, object] | None:
@@ -20,24 +21,20 @@ def explain(data: bytes, name: str) -> dict[str, object] | None:
     """
     form, chunks = _read(data, name)
     said = {chip: _said(data, name, chip) for chip in CHIPS}
-    if chunks is None:
-        if not any(text.startswith("taken") for text in said.values()):
-            return None
-        chunks = [Chunk(0, data)]
+    table: dict[str, object] = {"kind": "firmware", "form": form}
+    if chunks is not None:
+        table |= {"size": sum(len(chunk.content) for chunk in chunks), "loads": _runs(chunks)}
+    elif any(text.startswith(TAKEN) for text in said.values()):
+        table["size"] = len(data)
     else:
-        chunks = sorted(chunks)
-    table: dict[str, object] = {
-        "kind": "firmware",
-        "form": form,
-        "size": sum(len(chunk.content) for chunk in chunks),
-    }
-    if form != "raw binary":
-        runs = [f"0x{chunk.address:08x}: {len(chunk.content)} bytes" for chunk in chunks]
-        table["loads"] = [
-            *runs[:MOST_RUNS],
-            *([f"and {len(runs) - MOST_RUNS} more"] if runs[MOST_RUNS:] else []),
-        ]
+        return None
     return {**table, "chips": [f"{chip}: {text}" for chip, text in said.items()]}
+
+
+def _runs(chunks: list[Chunk]) -> list[str]:
+    runs = [f"0x{chunk.address:08x}: {len(chunk.content)} bytes" for chunk in sorted(chunks)]
+    more = len(runs) - MOST_RUNS
+    return runs if more <= 0 else [*runs[:MOST_RUNS], f"and {more} more"]
 
 
 def _read(data: bytes, name: str) -> tuple[str, list[Chunk] | None]:
@@ -67,4 +64,4 @@ def _said(data: bytes, name: str, chip: str) -> str:
         label = f"{status.label(exc.code)}: " if isinstance(exc.code, int) else ""
         text = str(exc).removeprefix(f"{name}: ").removeprefix(label)
         return f"refused: {label}{text}"
-    return "; ".join([f"taken, {len(content)} bytes", *notes])
+    return "; ".join([f"{TAKEN}{len(content)} bytes", *notes])
