@@ -168,7 +168,9 @@ def test_streams_are_bounded_and_end_with_their_clients(own: Server) -> None:
 
 
 def test_what_is_no_id_of_an_event_is_refused(server: Server) -> None:
-    for query in ("?after=-1", "?after=x", "?until=3"):
+    highest = (1 << 63) - 1
+    assert server.api("GET", f"events?after={highest}")[0] == 200
+    for query in ("?after=-1", "?after=x", "?until=3", f"?after={highest + 1}", "?after=" + "0" * 20):
         assert Stream(server, query=query).status == 400
     context = ssl.create_default_context(cafile=str(server.keys.server_ca))
     connection = http.client.HTTPSConnection("127.0.0.1", server.operator_port, context=context)

@@ -71,7 +71,7 @@ class EventHandlers:
         if given is None:
             newest = await self._database.read(changes.newest)
             return number_of(request, "after", _HIGHEST, default=newest)
-        if not (given.isascii() and given.isdigit()) or len(given) > 18:
+        if not (given.isascii() and given.isdigit()) or len(given) > 19 or int(given) > _HIGHEST:
             raise InputError("Last-Event-ID has to be the id of an event", "query")
         return int(given)
 

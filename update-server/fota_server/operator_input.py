@@ -205,7 +205,8 @@ def number_of(request: Request, name: str, most: int, default: int, least: int =
     text = query_text(request, name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit()) or len(text) > 18 or not least <= int(text) <= most:
+    digits = text.isascii() and text.isdigit() and len(text) <= len(str(most))
+    if not digits or not least <= int(text) <= most:
         raise InputError(f"{name} has to be a number of {least} to {most}", "query")
     return int(text)
 

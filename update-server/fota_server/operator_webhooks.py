@@ -35,7 +35,10 @@ class WebhookHandlers:
         if name is None or url is None:
             raise InputError("name or url is missing", "json")
         if ca is not None:
-            pem_certificates(ca.encode(), "ca")
+            try:
+                pem_certificates(ca.encode(), "ca")
+            except InputError as exc:
+                raise InputError(str(exc), "ca") from exc
         added = await self._database.write(webhooks.add, name, url, kinds, ca, operator.name)
         return JSONResponse(added, 201)
 

@@ -112,7 +112,8 @@ class Terms:
             raise _bad(where + "confirmed", "0% would open each wave at once: nothing would have been proved")
         if self.confirmed + self.errors > WHOLE:
             both = f"{share_text(self.confirmed)} have to confirm and {share_text(self.errors)} may fail"
-            raise _bad(where + "errors", f"{both}: that is more than all of a wave")
+            most = f"with it, confirmed is {share_text(WHOLE - self.errors)} at most"
+            raise _bad(where + "errors", f"{both}: more than all of a wave: {most}")
 
     def to_json(self) -> dict[str, Any]:
         """Return all of them, as a policy says them."""
