@@ -76,6 +76,11 @@ build/schemathesis/.ready: Makefile
 	@python3 -m venv build/schemathesis && build/schemathesis/bin/pip install --quiet --disable-pip-version-check schemathesis==4.32.5
 	@touch $@
 
+# Knows what GitHub Actions and GitLab CI take, for tests/cli/test_cli_pipelines.py.
+build/check-jsonschema/.ready: Makefile
+	@python3 -m venv build/check-jsonschema && build/check-jsonschema/bin/pip install --quiet --disable-pip-version-check check-jsonschema==0.39.0
+	@touch $@
+
 # Looks at who speaks TLS, for tests/server/test_server_sslyze.py.
 build/sslyze/.ready: Makefile
 	@python3 -m venv build/sslyze && build/sslyze/bin/pip install --quiet --disable-pip-version-check sslyze==6.3.1
@@ -170,6 +175,7 @@ oracles:
 	} || echo "make: without Debian's packages $(TLOG) no stranger reads the release log"
 	@command -v npm >/dev/null && $(MAKE) --no-print-directory build/oidc/.ready || echo "make: without Node.js no OpenID provider is tried"
 	@$(MAKE) --no-print-directory build/schemathesis/.ready || echo "make: without schemathesis no stranger reads the OpenAPI document"
+	@$(MAKE) --no-print-directory build/check-jsonschema/.ready || echo "make: without check-jsonschema no stranger reads the pipelines"
 	@$(MAKE) --no-print-directory build/sslyze/.ready || echo "make: without sslyze no stranger looks at TLS"
 	@$(MAKE) --no-print-directory build/audit/.ready || echo "make: without pip-audit nothing is asked of known vulnerabilities"
 
