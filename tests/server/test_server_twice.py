@@ -240,6 +240,7 @@ def test_root_whose_sender_goes_in_the_middle_of_the_commit_is_in_force_or_not_t
             None,
             fleet.planner,
             (),  # type: ignore[arg-type]
+            None,
         )
         operator = Operator(name="tester", role="admin")
         begun = threading.Event()
