@@ -24,6 +24,14 @@ class Chunk(NamedTuple):
         return self.address + len(self.content)
 
 
+def add(runs: list[Run], address: int, content: bytes, line: int) -> None:
+    """Put a record behind the last run, if it goes on there, or begin another."""
+    if runs and runs[-1][0] + len(runs[-1][1]) == address:
+        runs[-1][1].extend(content)
+    else:
+        runs.append((address, bytearray(content), line))
+
+
 def joined(runs: list[Run], name: str) -> list[Chunk]:
     """Return the runs of records by address; those that follow each other as one.
 

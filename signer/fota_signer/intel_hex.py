@@ -4,7 +4,7 @@ A reader of our own: the intelhex package (the tests' oracle, and what writes ou
 record and says nothing of what is behind it.
 """
 
-from fota_signer.chunk import BOM, Chunk, Run, joined
+from fota_signer.chunk import BOM, Chunk, Run, add, joined
 from fota_wire.errors import InputError
 
 _DATA, _END, _SEGMENT, _START_SEGMENT, _LINEAR, _START_LINEAR = range(6)
@@ -36,10 +36,7 @@ def read(data: bytes, name: str) -> list[Chunk]:
         if kind == _DATA:
             if offset + len(content) > 0x10000:
                 raise InputError(f"{where}: a record across a boundary of 64 KiB")
-            if runs and runs[-1][0] + len(runs[-1][1]) == base + offset:
-                runs[-1][1].extend(content)
-            else:
-                runs.append((base + offset, bytearray(content), number))
+            add(runs, base + offset, content, number)
         elif kind == _END:
             ended = number
         elif kind in (_SEGMENT, _LINEAR):

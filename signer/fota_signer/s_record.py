@@ -7,7 +7,7 @@ address, S5 and S6 say how many records of content there were, S0 is a name.
 
 import re
 
-from fota_signer.chunk import BOM, Chunk, Run, joined
+from fota_signer.chunk import BOM, Chunk, Run, add, joined
 from fota_wire.errors import InputError
 
 _ADDRESS = {0: 2, 1: 2, 2: 3, 3: 4, 5: 2, 6: 3, 7: 4, 8: 3, 9: 2}
@@ -43,10 +43,7 @@ def read(data: bytes, name: str) -> list[Chunk]:
             seen += 1
             if address + len(content) > 1 << 32:
                 raise InputError(f"{where}: a record across the end of memory")
-            if runs and runs[-1][0] + len(runs[-1][1]) == address:
-                runs[-1][1].extend(content)
-            else:
-                runs.append((address, bytearray(content), number))
+            add(runs, address, content, number)
         elif kind in _ENDS:
             ended = number
         elif kind in _COUNTS and address != seen:
