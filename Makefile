@@ -81,6 +81,13 @@ build/check-jsonschema/.ready: Makefile
 	@python3 -m venv build/check-jsonschema && build/check-jsonschema/bin/pip install --quiet --disable-pip-version-check check-jsonschema==0.39.0
 	@touch $@
 
+# Know what DSSE, in-toto, CycloneDX and SPDX are, for tests/evidence_judges.py.
+EVIDENCE := cyclonedx-python-lib[json-validation]==11.12.0 securesystemslib[crypto]==1.6.0 \
+  in-toto-attestation==0.9.3 spdx-python-model==0.0.6
+build/evidence-judges/.ready: Makefile
+	@python3 -m venv build/evidence-judges && build/evidence-judges/bin/pip install --quiet --disable-pip-version-check $(EVIDENCE)
+	@touch $@
+
 # Looks at who speaks TLS, for tests/server/test_server_sslyze.py.
 build/sslyze/.ready: Makefile
 	@python3 -m venv build/sslyze && build/sslyze/bin/pip install --quiet --disable-pip-version-check sslyze==6.3.1
@@ -176,6 +183,7 @@ oracles:
 	@command -v npm >/dev/null && $(MAKE) --no-print-directory build/oidc/.ready || echo "make: without Node.js no OpenID provider is tried"
 	@$(MAKE) --no-print-directory build/schemathesis/.ready || echo "make: without schemathesis no stranger reads the OpenAPI document"
 	@$(MAKE) --no-print-directory build/check-jsonschema/.ready || echo "make: without check-jsonschema no stranger reads the pipelines"
+	@$(MAKE) --no-print-directory build/evidence-judges/.ready || echo "make: without in-toto's, CycloneDX's and SPDX's packages no stranger reads the evidence"
 	@$(MAKE) --no-print-directory build/sslyze/.ready || echo "make: without sslyze no stranger looks at TLS"
 	@$(MAKE) --no-print-directory build/audit/.ready || echo "make: without pip-audit nothing is asked of known vulnerabilities"
 
