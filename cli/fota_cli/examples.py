@@ -45,6 +45,8 @@ EXAMPLES = {
     "server token list": "server token list --data /srv/fota",
     "server token revoke": "server token revoke ci --data /srv/fota",
     "release build": "release build -o release",
+    "release image": "release image -o app.img",
+    "release provenance": "release provenance app.img --key builder.pem -o app.provenance.json",
     "release check": "release check release",
     "release campaign": "release campaign 1.1.0 app.campaign",
     "release fits": "release fits 1.1.0 B C",

@@ -16,7 +16,7 @@ from fota_cli.client import OperatorClient
 from fota_cli.device_keys import attested_text, certify, key_text, renew, retire, rotate
 from fota_cli.options import connected, filter_option, yes_option
 from fota_cli.refused import refusal_text, refused
-from fota_signer import release_cli
+from fota_signer import release_cli, release_evidence_cli
 from fota_wire.checkin import MAX_CAMPAIGN
 from fota_wire.errors import VerifyError
 from fota_wire.files import read_input
@@ -35,7 +35,12 @@ def release() -> None:
     """Build, check, publish, list and withdraw releases."""
 
 
-for _of_release in (release_cli.build, release_cli.check):
+for _of_release in (
+    release_cli.image,
+    release_cli.build,
+    release_cli.check,
+    release_evidence_cli.provenance,
+):
     release.add_command(_of_release)
 
 

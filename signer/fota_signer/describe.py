@@ -5,7 +5,7 @@ inside images.
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fota_wire import assignment, campaign, cbor, image, report, suit
+from fota_wire import assignment, campaign, cbor, host_evidence, image, report, suit
 from fota_wire import root as roots
 from fota_wire.errors import FormatError, InputError, VerifyError
 from fota_wire.host_kinds import CAMPAIGN, HEAD, kind_of
@@ -124,6 +124,7 @@ def _image(data: bytes) -> Table:
 
 def _envelope(data: bytes) -> Table:
     manifest = suit.unsafe_read_manifest(data)
+    text = manifest.text
     signers = [signature.kid.hex() for signature in suit.parse_envelope(data).signatures if signature.kid]
     return {
         "kind": "manifest",
@@ -134,7 +135,8 @@ def _envelope(data: bytes) -> Table:
         "image_size": manifest.size,
         "uri": manifest.uri,
         "manifest_digest": manifest.manifest_digest.hex(),
-        "text": manifest.text,
+        "text": text,
+        "evidence": host_evidence.signed_digest(text),
         "signed_by": signers,
         "size": len(data),
     }

@@ -181,6 +181,8 @@ def _standing(found: dict[str, Any]) -> str:
     rows = [(key["kid"], key["state"], key["file"]) for key in found["keys"]]
     lines = [columns(("KEY", "STATE", "FILE"), rows), ""]
     lines.append(f"{found['good']} of {found['threshold']} signatures by ROOT {found['root_version']}")
+    if found["evidence"]:
+        lines.append(f"signed with it: evidence, SHA-256 of its index {found['evidence']}")
     if found["refused"]:
         lines.append(f"refused, however many sign: {found['refused']}")
     elif found["complete"]:

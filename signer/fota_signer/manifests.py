@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fota_signer.identity import DeviceClass
-from fota_wire import cose, host_crypto, release, signed, suit
+from fota_wire import cose, host_crypto, host_evidence, release, signed, suit
 from fota_wire import root as roots
 from fota_wire.errors import FotaError, InputError, VerifyError
 from fota_wire.files import read_input
@@ -52,8 +52,15 @@ def check_image(data: bytes, known: Known) -> Image:
     return release.check_image(data, known.root, known.keys, host_crypto.verify)
 
 
-def new_envelope(image_file: bytes, *, sequence: int, device_class: DeviceClass, known: Known) -> bytes:
-    """Return an unsigned envelope about the image file.
+def new_envelope(
+    image_file: bytes,
+    *,
+    sequence: int,
+    device_class: DeviceClass,
+    known: Known,
+    description: str | None = None,
+) -> bytes:
+    """Return an unsigned envelope about the image file. ``description`` of the update goes into its text.
 
     Raises:
         UsageError: vendor unknown. InputError: the image is for another class.
@@ -66,7 +73,8 @@ def new_envelope(image_file: bytes, *, sequence: int, device_class: DeviceClass,
         )
     if device_class.vendor_id is None:
         raise UsageError("say who the vendor is: --vendor-domain NAME")
-    text = suit.build_text(device_class.domain or "", device_class.model or "", format_version(image.version))
+    version = format_version(image.version)
+    text = suit.build_text(device_class.domain or "", device_class.model or "", version, description)
     manifest = suit.build_manifest(
         sequence, device_class.vendor_id, device_class.class_id, image.file_digest, image.size, text
     )
@@ -132,7 +140,8 @@ def standing(raw: bytes, root: roots.Root) -> dict[str, Any]:
 
     ``keys``: [{kid, state}], ``state`` "signed", "not yet", "wrong" (no device takes the envelope) or "does
     not count". ``good`` of ``threshold`` are there, ``missing`` more are needed. ``refused``: why ROOT would
-    refuse the manifest however many sign, or None. ``complete``: devices would take it.
+    refuse the manifest however many sign, or None. ``complete``: devices would take it. ``evidence``: digest
+    of the index that it signs, in hex, or None.
 
     Raises:
         FormatError: malformed. VerifyError: a key signed twice (``duplicate-signer``).
@@ -148,9 +157,9 @@ def standing(raw: bytes, root: roots.Root) -> dict[str, Any]:
             states[kid] = "signed" if _holds(signature, keys[kid], envelope.signed) else "wrong"
     found = list(states.values())
     good, threshold = found.count("signed"), root.threshold(roots.RELEASE)
-    refused = None
+    manifest, refused = suit.unsafe_read_manifest(raw), None
     try:
-        release.check_manifest(suit.unsafe_read_manifest(raw), root)
+        release.check_manifest(manifest, root)
     except VerifyError as exc:
         refused = exc.message
     return {
@@ -160,6 +169,7 @@ def standing(raw: bytes, root: roots.Root) -> dict[str, Any]:
         "missing": max(threshold - good, 0),
         "keys": [{"kid": kid.hex(), "state": states.get(kid, "not yet")} for kid in sorted({*keys, *states})],
         "refused": refused,
+        "evidence": host_evidence.signed_digest(manifest.text),
         "complete": good >= threshold and "wrong" not in found and refused is None,
     }
 

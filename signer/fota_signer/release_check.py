@@ -3,20 +3,16 @@
 The sources have to lie there as they were built, so that the rules say again what they said then.
 """
 
-import base64
-import binascii
-import hashlib
-import json
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from fota_signer import manifests
+from fota_signer import manifests, release_evidence_check
 from fota_signer.images import Device
 from fota_signer.images import check_image as check_by_bootloader
-from fota_signer.release_build import DESCRIPTION, FORMAT, IMAGE_FOLDER, MANIFEST, Named
-from fota_signer.release_policy import BEFORE
+from fota_signer.release_build import DESCRIPTION, FORMAT, IMAGE_FOLDER, MANIFEST
+from fota_signer.release_evidence_check import Row
+from fota_signer.release_named import Named
 from fota_signer.release_rules import Ruled, ruled
 from fota_wire import cose, example_keys, host_chips, host_crypto, release, suit
 from fota_wire.errors import FotaError, InputError, VerifyError
@@ -27,14 +23,6 @@ from fota_wire.image import Image
 from fota_wire.version import format_version
 
 LIMIT = 65536
-
-
-class Row(NamedTuple):
-    """One thing that the policy asks for: ``what``, whether it is ``good``, and ``detail`` for people."""
-
-    what: str
-    good: bool
-    detail: str
 
 
 def check(named: Named, folder: Path) -> list[Row]:
@@ -60,7 +48,7 @@ def check(named: Named, folder: Path) -> list[Row]:
     if image is not None:
         rows.append(_described(said, image, manifest))
     rows += _signatures(named, raw, known)
-    rows += [_evidence(kind, named, said, manifest.digest.hex()) for kind in named.policy.evidence]
+    rows += release_evidence_check.rows(named, folder, manifest)
     return rows
 
 
@@ -186,29 +174,3 @@ def _signatures(named: Named, raw: bytes, known: manifests.Known) -> Iterator[Ro
         kid = cose.kid_of(host_crypto.load_public_key(named.path(name), "release")).hex()
         state = states.get(kid, "is no RELEASE key of this ROOT")
         yield Row(f"signed by {name}", state == "signed", f"{kid} {state}")
-
-
-def _evidence(kind: str, named: Named, said: dict[str, Any], image_digest: str) -> Row:
-    """Return whether a piece of evidence is there: of what went in the very one that was there at the build,
-    of what came out one that names this image.
-    """
-    name = named.policy.evidence[kind]
-    try:
-        content = read_input(named.path(name))
-    except InputError as exc:
-        return Row(kind, False, str(exc))
-    digest = hashlib.sha256(content).hexdigest()
-    if kind in BEFORE:
-        good = _at(said, f"evidence.{kind}.sha256") == digest
-        return Row(
-            kind, good, f"{name}, {digest[:16]}" if good else f"{name} is not what was there at the build"
-        )
-    good = image_digest.encode() in _statement(content)
-    return Row(kind, good, f"{name}, {digest[:16]}" if good else f"{name} does not name this image's digest")
-
-
-def _statement(content: bytes) -> bytes:
-    """Return what an attestation says: the payload of a DSSE envelope, or all of it. Nothing is verified."""
-    with suppress(ValueError, TypeError, KeyError, RecursionError, binascii.Error):
-        return base64.b64decode(json.loads(content)["payload"], validate=True)
-    return content

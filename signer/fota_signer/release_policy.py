@@ -19,7 +19,9 @@ NAME = "fota.toml"
 LIMIT = 16384
 """Bytes: dotted keys cost the library the square of their length."""
 BEFORE, ABOUT = ("sbom", "vex"), ("provenance", "rehearsal")
-"""Kinds of evidence: what is there before the build, and what is said about an image that was built."""
+"""Kinds of evidence: what is there before the build, and what is said about an image that was built. Their
+files go into the signed manifest, but those that come ``after`` it.
+"""
 PARTS = ("major", "minor", "revision", "build")
 MAX_SIGNATURES = 4
 
@@ -48,9 +50,10 @@ class Policy:
     takes them.
 
     ``who``: vendor and class. ``release``: RELEASE signatures that there have to be, if ROOT asks for fewer;
-    ``by``: public keys of those who have to be among them. ``evidence``: {kind: file}. ``development_keys``,
-    ``dirty``: builds that are refused; ``tagged``: pattern of tags that no other commit may have for this
-    version; ``texts``: what may stand in no firmware.
+    ``by``: public keys of those who have to be among them. ``evidence``: {kind: files}, of which the kinds of
+    ``after`` are made after the manifest; ``builders``: public keys of those who have to sign a provenance.
+    ``development_keys``, ``dirty``: builds that are refused; ``tagged``: pattern of tags that no other commit
+    may have for this version; ``texts``: what may stand in no firmware.
     """
 
     who: identity.DeviceClass
@@ -69,7 +72,9 @@ class Policy:
     image_keys: tuple[str, ...]
     release: int
     by: tuple[str, ...]
-    evidence: dict[str, str]
+    evidence: dict[str, tuple[str, ...]]
+    after: tuple[str, ...]
+    builders: tuple[str, ...]
     development_keys: bool
     dirty: bool
     tagged: str | None
@@ -114,7 +119,9 @@ def _policy(content: dict[str, Any]) -> Policy:
         image_keys=signed.texts("image"),
         release=signed.whole("release", 1, MAX_SIGNATURES) or 1,
         by=signed.texts("by"),
-        evidence={kind: file for kind in (*BEFORE, *ABOUT) if (file := evidence.text(kind)) is not None},
+        evidence={kind: files for kind in (*BEFORE, *ABOUT) if (files := evidence.one_or_more(kind))},
+        after=evidence.texts("after"),
+        builders=evidence.texts("builders"),
         development_keys=refuse.flag("development-keys", default=True),
         dirty=refuse.flag("dirty", default=True),
         tagged=refuse.pattern("tagged"),
@@ -122,7 +129,19 @@ def _policy(content: dict[str, Any]) -> Policy:
     )
     for table in (top, product, firmware, version, sequence, counter, keys, signed, evidence, refuse):
         table.require_known()
+    _require_evidence(policy)
     return policy
+
+
+def _require_evidence(policy: Policy) -> None:
+    """Return if what is said of evidence goes together. InputError: it does not."""
+    for kind in policy.after:
+        if kind not in ABOUT or kind not in policy.evidence:
+            raise InputError(
+                f"evidence.after: {shown(kind)} is not {' or '.join(ABOUT)}, or no file of it is named"
+            )
+    if policy.builders and "provenance" not in policy.evidence:
+        raise InputError('evidence.builders: they sign provenance: write its files, provenance = ["..."]')
 
 
 class _Table:
@@ -169,6 +188,13 @@ class _Table:
         if len(set(values)) != len(values):
             raise InputError(f"{self.called(key)}: one of them is there twice: say it once")
         return tuple(values)
+
+    def one_or_more(self, key: str) -> tuple[str, ...]:
+        """Return one text, or a list of them, as a list."""
+        if type(self._content.get(key)) is list:
+            return self.texts(key)
+        value = self.text(key)
+        return () if value is None else (value,)
 
     def _require_text(self, key: str, value: str) -> None:
         if not value.strip() or not value.isprintable():

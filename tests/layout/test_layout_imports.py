@@ -37,6 +37,7 @@ HOST_ONLY = {
     "fota_wire/host_crypto.py": "P-256 by OpenSSL",
     "fota_wire/host_json.py": "hooks of a decoder that MicroPython lacks",
     "fota_wire/host_dsse.py": "named tuples, a decoder of JSON that MicroPython lacks",
+    "fota_wire/host_evidence.py": "regular expressions that MicroPython lacks",
     "fota_wire/host_exec.py": "other programs",
     "fota_wire/host_keys.py": "named tuples and protocols",
     "fota_wire/host_kms.py": "boto3",

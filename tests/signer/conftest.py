@@ -143,6 +143,54 @@ def build(fota, product):
     return run
 
 
+@pytest.fixture
+def signs(fota, key_dir):
+    """Have somebody sign the release, in place."""
+
+    def run(name, envelope="release/manifest.suit"):
+        result = fota("manifest", "sign", envelope, "-o", envelope, "--key", key_dir / f"{name}.pem")
+        assert result.returncode == 0, result.stderr
+
+    return run
+
+
+@pytest.fixture
+def check(fota, product):
+    """`fota release check`; returns {what: detail} of what is lacking; exit code and words fit it."""
+
+    def run(folder="release", **options):
+        from release_world import files_of
+
+        before = files_of(product.folder)
+        result = fota("release", "check", folder, "--json", **options)
+        said = json.loads(result.stdout)
+        lacks = {row["what"]: row["detail"] for row in said["rows"] if not row["good"]}
+        assert (said["complete"], said["lacks"]) == (not lacks, list(lacks))
+        assert (result.returncode, result.stderr) == (1 if lacks else 0, "")
+        assert files_of(product.folder) == before
+        return lacks
+
+    return run
+
+
+@pytest.fixture
+def refuses(fota, product):
+    """`fota release build`, which ends with ``code`` and one line, and leaves everything as it was."""
+
+    from release_world import files_of
+
+    def run(code, says, *more, output="release", **options):
+        before = files_of(product.folder.parent)
+        result = fota("release", "build", "-o", output, *more, **options)
+        assert (result.returncode, result.stdout) == (code, ""), result.stderr
+        assert result.stderr.startswith("fota: error: ")
+        assert result.stderr.count("\n") == 1
+        assert says in result.stderr
+        assert files_of(product.folder.parent) == before
+
+    return run
+
+
 @pytest.fixture(scope="module")
 def shared_job(tmp_path_factory):
     """What a factory line works with; keys and CA are made once for a file of tests."""

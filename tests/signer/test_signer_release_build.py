@@ -19,22 +19,6 @@ from fota_wire import image, suit
 SEQUENCE = "major = 1_000_000\nminor = 1_000\nrevision = 1"
 
 
-@pytest.fixture
-def refuses(fota, product):
-    """Build, which has to end with ``code`` and one line, and to leave everything as it was."""
-
-    def run(code, says, *more, output="release", **options):
-        before = files_of(product.folder.parent)
-        result = fota("release", "build", "-o", output, *more, **options)
-        assert (result.returncode, result.stdout) == (code, ""), result.stderr
-        assert result.stderr.startswith("fota: error: ")
-        assert result.stderr.count("\n") == 1
-        assert says in result.stderr
-        assert files_of(product.folder.parent) == before
-
-    return run
-
-
 def test_release_is_an_update_package_that_says_what_it_is(build, product, fota, key_dir):
     told = build()
     files = files_of(product.folder / "release")
@@ -330,16 +314,6 @@ def test_key_in_a_store_is_named_by_its_uri(refuses, product):
     refuses(3, "no-such-command")
     product.change("exec:no-such-command?public=keys/image-a.pub.pem", "pkcs11:nonsense")
     refuses(3, "fota.toml: keys.image: ")
-
-
-def test_evidence_of_what_goes_in_is_named_by_its_digest(refuses, build, product):
-    product.change("[refuse]", '[evidence]\nsbom = "build/sbom.json"\nrehearsal = "build/later"\n[refuse]')
-    refuses(3, "evidence.sbom: ")
-    (product.folder / "build/sbom.json").touch()
-    refuses(3, "build/sbom.json is empty")
-    (product.folder / "build/sbom.json").write_text("{}")
-    assert build()["evidence"] == {"sbom": {"file": "build/sbom.json", "size": 2,
-                                            "sha256": hashlib.sha256(b"{}").hexdigest()}}  # fmt: skip
 
 
 def test_policy_of_the_page_is_one_that_the_command_takes():

@@ -1,6 +1,5 @@
 """`fota release check`: what a release lacks against its policy, and that nothing is taken for it."""
 
-import base64
 import json
 import sys
 from pathlib import Path
@@ -13,37 +12,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from release_world import elf_with, files_of, git
 
-from fota_signer import identity, manifests, release_build, release_check
+from fota_signer import identity, manifests, release_check, release_named
 from fota_wire import suit
 from fota_wire.errors import InputError
-
-
-@pytest.fixture
-def signs(fota, key_dir):
-    """Have somebody sign the release, in place."""
-
-    def run(name, envelope="release/manifest.suit"):
-        result = fota("manifest", "sign", envelope, "-o", envelope, "--key", key_dir / f"{name}.pem")
-        assert result.returncode == 0, result.stderr
-
-    return run
-
-
-@pytest.fixture
-def check(fota, product):
-    """Check; returns {what: detail} of what the release lacks, having compared exit code and words."""
-
-    def run(folder="release", **options):
-        before = files_of(product.folder)
-        result = fota("release", "check", folder, "--json", **options)
-        said = json.loads(result.stdout)
-        lacks = {row["what"]: row["detail"] for row in said["rows"] if not row["good"]}
-        assert (said["complete"], said["lacks"]) == (not lacks, list(lacks))
-        assert (result.returncode, result.stderr) == (1 if lacks else 0, "")
-        assert files_of(product.folder) == before
-        return lacks
-
-    return run
 
 
 def test_release_is_complete_when_as_many_have_signed_as_root_asks_for(build, check, signs, fota):
@@ -218,46 +189,6 @@ def test_release_of_a_changed_tree_is_found_where_that_is_refused(build, check, 
     assert check() == {"sources": "the release was built of a tree that differed from its commit"}
 
 
-@pytest.fixture
-def with_evidence(build, signs, product):
-    product.change(
-        "[refuse]", "[evidence]\n" + "".join(f'{kind} = "build/{kind}"\n' for kind in KINDS) + "[refuse]"
-    )
-    for kind in ("sbom", "vex"):
-        (product.folder / "build" / kind).write_text(kind)
-    told = build()
-    signs("release-2")
-    return told["image"]["sha256"]
-
-
-KINDS = ("sbom", "vex", "provenance", "rehearsal")
-
-
-def test_evidence_has_to_be_there_and_about_this_very_release(with_evidence, check, product):
-    place = product.folder / "build"
-    assert set(check()) == {"provenance", "rehearsal"}
-    statement = json.dumps({"subject": [{"digest": {"sha256": with_evidence}}]})
-    (place / "rehearsal").write_text(statement)
-    (place / "provenance").write_text(json.dumps({"payload": base64.b64encode(statement.encode()).decode()}))
-    assert check() == {}
-    (place / "sbom").write_text("sbom, changed since")
-    (place / "vex").unlink()
-    (place / "rehearsal").write_text(statement.replace(with_evidence, "00" * 32))
-    lacks = check()
-    assert set(lacks) == {"sbom", "vex", "rehearsal"}
-    assert lacks["sbom"] == "build/sbom is not what was there at the build"
-    assert lacks["rehearsal"] == "build/rehearsal does not name this image's digest"
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"{}", b'{"payload": 1}', b'{"payload": "%"}', b"[" * 5000, b"\xff"]
-)
-def test_any_bytes_for_evidence_are_none(with_evidence, check, product, content):
-    for kind in KINDS:
-        (product.folder / "build" / kind).write_bytes(content)
-    assert set(check()) == set(KINDS)
-
-
 def test_what_is_no_release_is_told_in_one_line(refused, build, product, tmp_path):
     refused(3, "release", "check", "none", says="none")
     refused(3, "release", "check", "build", says="build/release.json: No such file")
@@ -304,6 +235,6 @@ def made_once(build, signs, product, monkeypatch):
     build()
     signs("release-2")
     folder = product.folder / "release"
-    named = release_build.read_policy(product.folder / "fota.toml")
+    named = release_named.read_policy(product.folder / "fota.toml")
     assert all(row.good for row in release_check.check(named, folder))
     return named, folder, files_of(folder)

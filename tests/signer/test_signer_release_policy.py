@@ -38,7 +38,7 @@ def test_policy_says_what_is_written_and_is_strict_where_nothing_is():
         NumberRule(file="security-counter"),
     )
     assert policy.sequence == NumberRule(weights=(1_000_000, 1000, 1, 0))
-    assert policy.evidence == {"sbom": "build/app.cdx.json", "rehearsal": "build/rehearsal.json"}
+    assert policy.evidence == {"sbom": ("build/app.cdx.json",), "rehearsal": ("build/rehearsal.json",)}
     assert (policy.tagged, policy.texts, policy.release, policy.by) == ("v*", ("DEBUG",), 1, ())
     silent = parse(POLICY.partition("[refuse]")[0])
     assert (silent.development_keys, silent.dirty) == (True, True)
@@ -80,6 +80,11 @@ def test_policy_says_what_is_written_and_is_strict_where_nothing_is():
         ('root = "root.cbor"', 'root = "r"\nrelease = 5', "signed.release: 5 is not a whole number"),
         ("development-keys = false", "development-keys = 0", "refuse.development-keys: '0' is not true"),
         ("[refuse]", "[evidence]\nvexx = 'x'\n[refuse]", "evidence.vexx: no such key; did you mean vex?"),
+        ("[refuse]", "[evidence]\nsbom = ['a', 1]\n[refuse]", "evidence.sbom: '1' is not a text"),
+        ("[refuse]", "[evidence]\nsbom = 1\n[refuse]", "evidence.sbom: '1' is not a text"),
+        ("[refuse]", "[evidence]\nsbom = 'a'\nafter = ['sbom']\n[refuse]", "evidence.after: 'sbom' is not"),
+        ("[refuse]", "[evidence]\nafter = ['rehearsal']\n[refuse]", "or no file of it is named"),
+        ("[refuse]", "[evidence]\nbuilders = ['a']\n[refuse]", "evidence.builders: they sign provenance"),
         ("[refuse]", "refuse = 1\n[x]", "x: no such key"),
         ("[refuse]", "[refuse", "not TOML: "),
         ("[refuse]", "[signed]", "not TOML: "),
