@@ -46,6 +46,8 @@ EXAMPLES = {
     "server token revoke": "server token revoke ci --data /srv/fota",
     "release build": "release build -o release",
     "release image": "release image -o app.img",
+    "release evidence": "release evidence release --root root.cbor -o evidence.tar",
+    "release sbom": "release sbom --map app.map --components components.toml -o app.cdx.json",
     "release provenance": "release provenance app.img --key builder.pem -o app.provenance.json",
     "release check": "release check release",
     "release campaign": "release campaign 1.1.0 app.campaign",

@@ -40,6 +40,8 @@ for _of_release in (
     release_cli.build,
     release_cli.check,
     release_evidence_cli.provenance,
+    release_evidence_cli.sbom,
+    release_evidence_cli.evidence,
 ):
     release.add_command(_of_release)
 

@@ -4,12 +4,12 @@ Strict: a key that is not known, a value of another type or out of range is refu
 opens another file; what the rules come to for a commit is in :mod:`fota_signer.release_rules`.
 """
 
-import tomllib
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from fota_signer import identity
+from fota_signer.toml_table import Table, read_toml
 from fota_wire import layout
 from fota_wire.errors import InputError
 from fota_wire.host_values import UsageError, shown
@@ -87,16 +87,11 @@ def parse(text: str) -> Policy:
     Raises:
         InputError: no TOML, or not a policy; names the key, and what to do.
     """
-    try:
-        return _policy(tomllib.loads(text))
-    except RecursionError as exc:  # of a value that a message would show, too
-        raise InputError("no TOML that anybody writes: it is nested too deeply") from exc
-    except ValueError as exc:  # a number of 5,000 digits, too, and the 30th of February
-        raise InputError(f"not TOML: {exc}") from exc
+    return _policy(read_toml(text))
 
 
 def _policy(content: dict[str, Any]) -> Policy:
-    top = _Table(content, "")
+    top = Table(content, "")
     top.whole("format", 1, 1, required=True)
     product, firmware, version = (top.table(name) for name in ("product", "firmware", "version"))
     sequence, counter = top.table("sequence"), top.table("security-counter")
@@ -144,101 +139,7 @@ def _require_evidence(policy: Policy) -> None:
         raise InputError('evidence.builders: they sign provenance: write its files, provenance = ["..."]')
 
 
-class _Table:
-    """One table of the file, from which keys are taken: what was asked for is what is known."""
-
-    def __init__(self, content: dict[str, Any], name: str) -> None:
-        self._content, self._name = content, name
-        self._known: list[str] = []
-
-    def called(self, key: str) -> str:
-        return f"{self._name}.{key}" if self._name else key
-
-    def has(self, key: str) -> bool:
-        return key in self._content
-
-    def _take(self, key: str, kind: type, said: str, required: bool) -> Any:  # noqa: ANN401  of the kind
-        self._known.append(key)
-        value = self._content.get(key)
-        if value is None:
-            if required:
-                raise InputError(f"{self.called(key)} is missing: write {said}")
-            return None
-        if type(value) is not kind:  # TOML's true is a number to Python
-            raise InputError(f"{self.called(key)}: {shown(value)} is not {said}")
-        return value
-
-    def table(self, key: str, *, required: bool = True) -> "_Table":
-        return _Table(self._take(key, dict, f"a table, [{key}]", required) or {}, key)
-
-    def text(self, key: str, *, required: bool = False) -> Any:  # noqa: ANN401  str, or None if it may be
-        value = self._take(key, str, 'a text, "..."', required)
-        if value is not None:
-            self._require_text(key, value)
-        return value
-
-    file = text
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        values = self._take(key, list, 'a list of texts, ["..."]', required=False) or []
-        for value in values:
-            if type(value) is not str:
-                raise InputError(f'{self.called(key)}: {shown(value)} is not a text, "..."')
-            self._require_text(key, value)
-        if len(set(values)) != len(values):
-            raise InputError(f"{self.called(key)}: one of them is there twice: say it once")
-        return tuple(values)
-
-    def one_or_more(self, key: str) -> tuple[str, ...]:
-        """Return one text, or a list of them, as a list."""
-        if type(self._content.get(key)) is list:
-            return self.texts(key)
-        value = self.text(key)
-        return () if value is None else (value,)
-
-    def _require_text(self, key: str, value: str) -> None:
-        if not value.strip() or not value.isprintable():
-            raise InputError(
-                f"{self.called(key)}: {shown(value)} is empty, or has characters that nobody sees: name it"
-                " in letters"
-            )
-
-    def pattern(self, key: str) -> str | None:
-        value = self.text(key)
-        if value is not None and value.count("*") != 1:
-            raise InputError(
-                f'{self.called(key)}: {shown(value)} has to have one *, where the version stands: "v*"'
-            )
-        return None if value is None else str(value)
-
-    def whole(self, key: str, low: int, high: int, *, required: bool = False) -> int | None:
-        said = f"a whole number of {low} to {high}" if low < high else f"the number {low}"
-        value = self._take(key, int, said, required)
-        if value is not None and not low <= value <= high:
-            number = str(value) if abs(value) < 1 << 64 else "it"
-            raise InputError(f"{self.called(key)}: {number} is not {said}")
-        return None if value is None else int(value)
-
-    def flag(self, key: str, *, default: bool) -> bool:
-        value = self._take(key, bool, "true or false", required=False)
-        return default if value is None else bool(value)
-
-    def require_known(self) -> None:
-        """Return if nothing is left that nobody asked for.
-
-        Raises:
-            InputError: there is; names the key that was perhaps meant.
-        """
-        for key in self._content:
-            if key not in self._known:
-                import difflib
-
-                near = difflib.get_close_matches(key, self._known, 1, 0.5)
-                advice = f"did you mean {near[0]}?" if near else f"known are {', '.join(self._known)}"
-                raise InputError(f"{self.called(shown(key)[1:-1])}: no such key; {advice}")
-
-
-def _who(product: _Table) -> identity.DeviceClass:
+def _who(product: Table) -> identity.DeviceClass:
     domain, model = product.text("vendor-domain", required=True), product.text("model")
     class_uuid = product.text("class")
     if model is None and class_uuid is None:
@@ -249,7 +150,7 @@ def _who(product: _Table) -> identity.DeviceClass:
         raise InputError(f"product: {exc}") from exc
 
 
-def _chip(product: _Table) -> str | None:
+def _chip(product: Table) -> str | None:
     from fota_wire.host_chips import CHIPS
     from fota_wire.host_values import one_of
 
@@ -260,7 +161,7 @@ def _chip(product: _Table) -> str | None:
         raise InputError(str(exc)) from exc
 
 
-def _version_rule(table: _Table) -> VersionRule:
+def _version_rule(table: Table) -> VersionRule:
     found = {"tag": table.pattern("tag"), "file": table.file("file"), "fixed": table.text("fixed")}
     said = [VersionRule(kind, value) for kind, value in found.items() if value is not None]
     if len(said) != 1:
@@ -268,7 +169,7 @@ def _version_rule(table: _Table) -> VersionRule:
     return said[0]
 
 
-def _number_rule(table: _Table, low: int, high: int) -> NumberRule:
+def _number_rule(table: Table, low: int, high: int) -> NumberRule:
     number, file = table.whole("number", low, high), table.file("file")
     weights = tuple(table.whole(part, 1, high) or 0 for part in PARTS)
     plus, name = table.whole("plus", 0, high), table.called("")[:-1]

@@ -40,12 +40,14 @@ class Ruled(NamedTuple):
     @property
     def time(self) -> str | None:
         """The time of the release: SOURCE_DATE_EPOCH, else that of the commit, else None."""
-        seconds = self.sources.time
-        if said := os.environ.get(EPOCH):
-            seconds = whole(said, EPOCH, 0, _LAST)
-        return (
-            None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        )
+        return said_time(self.sources.time)
+
+
+def said_time(seconds: int | None = None) -> str | None:
+    """Return SOURCE_DATE_EPOCH, else ``seconds`` since 1970, else None, as ISO 8601 in UTC."""
+    if said := os.environ.get(EPOCH):
+        seconds = whole(said, EPOCH, 0, _LAST)
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def ruled(policy: Policy, folder: Path) -> Ruled:

@@ -1,9 +1,11 @@
 """Evidence in the signed manifest: its index, who builds and agrees, and what is none."""
 
 import hashlib
+import io
 import json
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from release_world import elf_with, files_of, git
 
+from fota_signer import cra
 from fota_wire import host_evidence, host_statement, suit, suit_profile
 from fota_wire.errors import FormatError
 from fota_wire.host_evidence import Piece
@@ -287,3 +290,75 @@ def test_any_bytes_are_an_index_in_its_form_or_none(at, more, less):
     except FormatError:
         return
     assert host_evidence.build_index(found) == raw
+
+
+# The archive, and the technical file's table
+
+
+@pytest.fixture
+def exported(fota, whole, product):
+    """`fota release evidence`, which ends with ``code``; returns what was written, or the error."""
+
+    def run(*more, code=0):
+        output = product.folder / "build/evidence"
+        output.unlink(missing_ok=True)
+        done = fota("release", "evidence", "release", "--root", "root.cbor", "-o", output, *more)
+        assert done.returncode == code, done.stderr
+        assert output.exists() == (code == 0)
+        return output if code == 0 else done.stderr
+
+    return run
+
+
+def test_archive_has_all_evidence_with_what_signs_it_and_is_the_same_each_time(exported, product):
+    raw = exported().read_bytes()
+    release = product.folder / "release"
+    want = {f"evidence/{name}": content for name, content in files_of(release / "evidence").items()}
+    want |= {name: (release / name).read_bytes() for name in ("manifest.suit", "release.json")}
+    want["root.cbor"] = (product.folder / "root.cbor").read_bytes()
+    with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
+        assert {entry.name: tar.extractfile(entry).read() for entry in tar} == want
+        assert {(entry.mtime, entry.uid, entry.mode) for entry in tar} == {(0, 0, 0o644)}
+    (release / "evidence/sbom/app.cdx.json").touch()
+    assert exported().read_bytes() == raw
+
+
+def test_evidence_that_nobody_signed_is_not_exported(exported, whole, product, build):
+    build("--image", "build/app.img", output="release-2")  # one signature, of two
+    for name in ("manifest.suit", "release.json"):
+        (product.folder / "release" / name).write_bytes((product.folder / "release-2" / name).read_bytes())
+    assert "1 of 2 necessary signatures" in exported(code=1)
+
+
+def test_evidence_that_was_changed_is_not_exported(exported, whole):
+    (whole / "sbom/app.cdx.json").write_text("another")
+    assert "is not the file that was signed" in exported(code=1)
+    assert "is not the file that was signed" in exported("--cra", code=1)
+
+
+def test_technical_file_says_openly_what_it_does_not_answer(exported):
+    text = exported("--cra").read_text()
+    rows = [
+        line.split(" | ") for line in text.splitlines() if line.startswith(("| CRA", "| EN ", "| Decision"))
+    ]
+    assert len(rows) == 34
+    told = {row[0].removeprefix("| "): (row[2], row[3]) for row in rows}
+    state, pointers = told["CRA I.II(1)"]
+    assert state == "this release"
+    assert f"evidence/sbom/app.cdx.json, SHA-256 {hashlib.sha256(b'cdx').hexdigest()}" in pointers
+    state, pointers = told["CRA I.I(2)(a)"]
+    assert state == "in part"
+    assert "open: no vex in this release; the scan, and its date" in pointers
+    assert told["CRA Art. 13(19)"][0] == "not answered"
+    counted = dict(
+        reversed(part.split(" ", 1)) for part in text.splitlines()[-1].split(": ")[1][:-1].split(", ")
+    )
+    states = [row[2] for row in rows]
+    assert {state: int(count) for state, count in counted.items()} == {s: states.count(s) for s in cra.STATES}
+    assert int(counted["not answered"]) > 0
+
+
+def test_pages_to_which_the_technical_file_points_are_there():
+    repository = Path(__file__).parents[2]
+    pages = {row.page.split(",")[0] for row in cra.ROWS if row.page}
+    assert [page for page in pages if not (repository / page).is_file()] == []

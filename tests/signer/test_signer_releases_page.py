@@ -50,7 +50,9 @@ def test_page_leads_from_a_policy_to_a_release_that_lacks_nothing(tmp_path):
     assert (said["version"], said["sequence"], said["security_counter"]) == ("1.1.0", 1_001_000, 1)
     first, last = done.stdout.split("release lacks 2 of 13\n")
     assert "1 of 2 by ROOT 1; 1 more, of " in first
-    assert last.endswith("\n\nrelease is complete\n")
+    assert "\n\nrelease is complete\n" in last
+    assert (tmp_path / "product/technical-file.md").read_text().endswith(" not answered.\n")
+    assert (tmp_path / "product/evidence.tar").stat().st_size
     assert (release / said["image"]["file"]).stat().st_size == said["image"]["size"]
 
 
