@@ -58,6 +58,7 @@ EXAMPLES = {
     "release root": "release root root-2.cbor",
     "release withdraw": "release withdraw 1.1.0 --yes",
     "log new-witness": "log new-witness witness.example.com/fota -o witness.key",
+    "log receipt": "log receipt 1.2.0 app-1.2.0.suit -o card/manifest.suit",
     "log show": "log show --key log.pub",
     "log verify": "log verify --key log.pub --last log.last --cosigned alice.log --witness alice.pub",
     "log witness": "log witness --key log.pub --last alice.log --witness-key alice.key",

@@ -3,14 +3,15 @@
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 
 from fota_cli import log_look
 from fota_cli.client import OperatorClient
 from fota_cli.options import connected, connected_by_anybody
-from fota_wire import host_note, host_tree
-from fota_wire.errors import InputError
+from fota_wire import host_note, host_tree, suit
+from fota_wire.errors import InputError, VerifyError
 from fota_wire.files import alone_at, name_of, read_input, require_unshared, write_atomic, write_output
 from fota_wire.host_note import LOG, WITNESS, PublicKey
 from fota_wire.host_options import (
@@ -20,6 +21,7 @@ from fota_wire.host_options import (
     JSON,
     LAST_CHECKPOINT,
     LOG_KEY,
+    MANIFEST,
     WITNESS_KEY,
     Decorator,
     Group,
@@ -85,6 +87,13 @@ def show(client: OperatorClient, key: Path, as_json: bool) -> None:
     "--cosigned", type=CHECKPOINT, multiple=True, help="A checkpoint that a witness has signed; repeat."
 )
 @click.option("--witness", "witnesses", type=LOG_KEY, multiple=True, help="Public key of a witness; repeat.")
+@click.option(
+    "--receipt",
+    "receipts",
+    type=MANIFEST,
+    multiple=True,
+    help="An envelope that a device was given: what it shows of the log has to be true; repeat.",
+)
 @connected
 def verify(
     client: OperatorClient,
@@ -92,6 +101,7 @@ def verify(
     last: Path,
     cosigned: tuple[Path, ...],
     witnesses: tuple[Path, ...],
+    receipts: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Check that the log has grown, and is the list of releases: all of them, and no other.
@@ -111,6 +121,8 @@ def verify(
             log_look.require_follows(nodes, says, before.says, "at the last look")
         for name, head in seen:
             log_look.require_witnessed(nodes, says, head, trusted, name)
+        for path in receipts:
+            log_look.require_shown(nodes, says, path)
         log_look.require_listed(leaves, listed)
         write_atomic(last, found.head.raw)
     grown = says.size - (before.says.size if before else 0)
@@ -155,6 +167,32 @@ def witness(client: OperatorClient, key: Path, last: Path, witness_key: Path, as
         write_atomic(last, host_note.cosign(found.head.raw, signer, int(time.time())))
     told = {"log": says.origin, "size": says.size, "root": says.root.hex(), "witness": signer.name}
     print_result(told, as_json, f"{signer.name} signed {says.origin}: {says.size} leaf(s), in {last}")
+
+
+@log.command("receipt")
+@click.argument("version")
+@click.argument("manifest", type=MANIFEST)
+@click.option("-o", "--output", type=FILE, required=True, help="File for the envelope with its RECEIPT.")
+@FORCE
+@connected
+def receipt(
+    client: OperatorClient, version: str, manifest: Path, output: Path, force: bool, as_json: bool
+) -> None:
+    """Put the proof that release VERSION is in the log into its envelope MANIFEST, for a card or folder.
+
+    Devices whose ROOT names LOG keys take no other, on the spot neither; from the server it comes to them so.
+    """
+    item = client.get(f"releases/{quote(version, safe='')}")
+    envelope = suit.without_receipt(read_input(manifest, suit.MAX_ENVELOPE))
+    if suit.unsafe_read_manifest(envelope).manifest_digest.hex() != item["manifest_digest"]:
+        raise VerifyError(f"{name_of(manifest)}: not the manifest of release {version}", "log-release")
+    if item["receipt"] is None:
+        raise VerifyError(
+            f"release {version} has no RECEIPT: its server has no LOG key (receipt_key)", "receipt-key"
+        )
+    write_output(output, suit.with_receipt(envelope, bytes.fromhex(item["receipt"])), force=force)
+    told = {"version": item["version"], "manifest_digest": item["manifest_digest"]}
+    print_result(told, as_json, f"envelope of {version} with its RECEIPT: {output}", output=output)
 
 
 @log.command("new-witness")

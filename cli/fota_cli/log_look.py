@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fota_cli.client import OperatorClient
-from fota_wire import host_note, host_tlog, host_tree
+from fota_wire import host_note, host_tlog, host_tree, receipt, suit
 from fota_wire.errors import FormatError, InputError, VerifyError
 from fota_wire.files import name_of, read_input, read_text
 from fota_wire.host_note import Checkpoint, Note, PublicKey
@@ -140,6 +140,22 @@ def require_witnessed(
         raise VerifyError(f"{name}: signed by none of the witnesses that were named", "witness")
     require_follows(nodes, now, seen.says, f"that {', '.join(sorted(signed))} saw")
     return signed
+
+
+def require_shown(nodes: Nodes, now: Checkpoint, path: Path) -> None:
+    """Return if what a device was shown of the log, in the envelope at ``path``, is what the log was.
+
+    Raises:
+        InputError: there is no such envelope, or no RECEIPT in it.
+        VerifyError: it shows another log (``log-fork``), or more than there is (``log-rollback``).
+    """
+    found = suit.parse_envelope(read_input(path, suit.MAX_ENVELOPE)).receipt
+    if found is None:
+        raise InputError(f"{name_of(path)}: no RECEIPT in the envelope: no device was shown the log by it")
+    size, root = receipt.tree_of(found)
+    kids = ", ".join((kid or b"").hex() for kid in receipt.signers_of(found))
+    shown = Checkpoint(now.origin, size, root)
+    require_follows(nodes, now, shown, f"that {name_of(path)} shows, signed by {kids}")
 
 
 def entries_of(leaves: Iterable[bytes]) -> list[Entry]:

@@ -69,9 +69,21 @@ def root() -> None:
     " them.",
 )
 @click.option("--drop-campaigns", is_flag=True, help="Name no CAMPAIGN keys more: the server chooses alone.")
+@click.option(
+    "--log-key",
+    type=PUBLIC_KEY,
+    multiple=True,
+    help="Public key of role LOG; repeat. With it, devices install only what is in the release log.",
+)
+@click.option(
+    "--drop-log", is_flag=True, help="Name no LOG keys more: devices take what the log does not have."
+)
 @click.option("--root-threshold", type=Whole(1, 255), help="ROOT keys that have to sign.  [2]")
 @click.option("--release-threshold", type=Whole(1, 255), help="RELEASE keys that have to sign.  [2]")
 @click.option("--campaign-threshold", type=Whole(1, 255), help="CAMPAIGN keys that have to sign.  [2]")
+@click.option(
+    "--log-threshold", type=Whole(1, 255), help="LOG keys that have to sign; a server has one.  [1]"
+)
 @click.option(
     "--root-version", type=Whole(1, 0xFFFFFFFF), help="Version of the ROOT.  [1, or one above --previous]"
 )

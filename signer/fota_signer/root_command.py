@@ -165,11 +165,15 @@ def _version(given: int | None, previous: Root | None) -> int:
 
 def _roles(options: Mapping[str, Any], previous: Root | None) -> dict[int, tuple[int, list[bytes]]]:
     roles = {role: _role(role, options, previous) for role in (roots.ROOT, roots.RELEASE, roots.ASSIGN)}
-    named = options["campaign_key"] or options["campaign_threshold"]
-    if options["drop_campaigns"] and named:
-        raise UsageError("--drop-campaigns, and keys or threshold of role campaign: one or the other")
-    if named or (previous and previous.threshold(roots.CAMPAIGN) and not options["drop_campaigns"]):
-        roles[roots.CAMPAIGN] = _role(roots.CAMPAIGN, options, previous)
+    for role, drop in ((roots.CAMPAIGN, "drop_campaigns"), (roots.LOG, "drop_log")):
+        name = roots.ROLE_NAMES[role]
+        named = options[f"{name}_key"] or options[f"{name}_threshold"]
+        if options[drop] and named:
+            raise UsageError(
+                f"--{drop.replace('_', '-')}, and keys or threshold of role {name}: one or the other"
+            )
+        if named or (previous and previous.threshold(role) and not options[drop]):
+            roles[role] = _role(role, options, previous)
     return roles
 
 
@@ -183,7 +187,7 @@ def _role(role: int, options: Mapping[str, Any], previous: Root | None) -> tuple
         raise UsageError(f"no key of role {name}: name them with --{name}-key, or --previous")
     if role == roots.ASSIGN:
         return 1, keys
-    before = (previous and previous.threshold(role)) or THRESHOLD
+    before = (previous and previous.threshold(role)) or (1 if role == roots.LOG else THRESHOLD)
     threshold = _or_before(options[f"{name}_threshold"], before)
     if threshold > len(keys):
         there = (

@@ -1,5 +1,6 @@
 """A world with one more device: a chip whose firmware is the agent itself (`make agent-firmware`)."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,21 @@ class ChipWorld(World):
         signers = [word for n in (1, 2) for word in ("--sign", self.keys / f"root-{n}.pem")]
         self.fota("root", "new", "--previous", self.root, *words, *signers, "-o", self.campaign_root)
         self.fota("release", "root", self.campaign_root)
+
+    def ask_for_the_log(self) -> None:
+        """Give the server a LOG key, and publish ROOT 2, which asks for it. The device takes such a ROOT."""
+        pem, public, data = self.folder / "log.pem", self.folder / "log.pub", self.folder / "server"
+        password = "correct horse battery"
+        self.environment |= {"FOTA_KEY_PASSWORD": password, "FOTA_RECEIPT_PASSWORD": password}
+        self.fota("keys", "new", "log/chip", "-o", pem)
+        self.fota("keys", "public", pem, "-o", public)
+        settings = json.loads((data / "config.json").read_text()) | {"receipt_key": str(pem)}
+        (data / "config.json").write_text(json.dumps(settings))
+        self.set_interval(1)
+        signers = [word for n in (1, 2) for word in ("--sign", self.keys / f"root-{n}.pem")]
+        raw = self.folder / "root-2.cbor"
+        self.fota("root", "new", "--previous", self.root, "--log-key", public, *signers, "-o", raw)
+        self.fota("release", "root", raw)
 
     @property
     def campaign_root(self) -> Path:

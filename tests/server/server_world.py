@@ -151,6 +151,7 @@ class Keys:
         retired: tuple[bytes, ...] = (),
         image_keys: tuple[bytes, ...] = (),
         campaign: tuple[Any, ...] = (),
+        log: tuple[Any, ...] = (),
     ) -> bytes:
         publics = [[host_crypto.public_xy(key) for key in group] for group in (self.root, self.release)]
         assign_xy = host_crypto.public_xy(assign or self.assign)
@@ -161,6 +162,8 @@ class Keys:
         }
         if campaign:
             roles[roots.CAMPAIGN] = (2, [host_crypto.public_xy(key) for key in campaign])
+        if log:
+            roles[roots.LOG] = (1, [host_crypto.public_xy(key) for key in log])
         raw = roots.build_root(
             version, roles, min_sequence, min_secver, revoked, retired=retired, image_keys=image_keys
         )
@@ -325,6 +328,7 @@ class Device:
         self.root = roots.open_genesis(self.keys.genesis, host_crypto.verify)
         self.server_nonce: bytes | None = None
         self.group: str | None = None  # of CAMPAIGNs; None: an agent of before
+        self.receipts = False  # it takes them: an agent of before does not
         self.shares = True  # the signature of an ASSIGNMENT
         self.held: bytes | None = None
         self.running: image.Image = image.parse_image(make_image((1, 0, 0, 0), 1))
@@ -392,6 +396,7 @@ class Device:
         request = checkin.Request(nonce, self.root.version, self.held, raw_report)
         request.shares = self.shares
         request.group = self.group
+        request.receipts = self.receipts
         status, data = self.post(checkin.encode_request(request))
         if status != 200:
             raise Refused(status, *checkin.parse_error(data))

@@ -13,12 +13,12 @@ import databases
 import pytest
 from databases import BOTH, beside
 from lifeline import HANG_S
-from server_world import Built, Keys, Server, fota
+from server_world import Built, Keys, Server, fota, new_key
 
 from fota_server import release_log
 from fota_server.config import load_config
 from fota_server.service import open_database
-from fota_wire import host_note, host_tlog, host_tree
+from fota_wire import host_keys, host_note, host_tlog, host_tree
 from fota_wire.host_note import LOG
 from fota_wire.host_tree import leaf_hash
 
@@ -417,7 +417,8 @@ def test_publication_that_dies_leaves_neither_release_nor_leaf_nor_head(
     own.stop()
     config = load_config(own.data, {})
     database = open_database(config.database_url, own.data)
-    signer = release_log.load_key(own.data)
+    receipts = host_keys.in_memory(new_key())
+    signer = release_log.LogKeys(release_log.load_key(own.data), receipts)
     try:
 
         def counts() -> list[int]:

@@ -20,10 +20,12 @@ from fota_wire import (
     cose,
     der,
     host_crypto,
+    host_tlog,
     image,
     journal,
     layout,
     merkle,
+    receipt,
     report,
     status,
     suit,
@@ -179,6 +181,12 @@ def suit_vectors() -> list[Vector]:
         vector("two-of-three", good),
         vector("three-of-three", signed(manifest, by=("release-1", "release-2", "release-3"))),
         vector("text-severed", signed(manifest, text=None)),
+        vector("with-a-receipt", suit.with_receipt(good, b"of whatever kind")),
+        vector("receipt-that-is-no-string", good[:2] + b"\xa4" + good[3:] + b"\x39\x01\x00\x00", "field"),
+        vector("receipt-in-front", b"\xd8\x6b\xa3\x39\x01\x00\x40" + pair2 + pair3, "cbor-order"),
+        vector(
+            "another-private-member", good[:2] + b"\xa4" + good[3:] + b"\x39\x01\x01\x40", "field-unknown"
+        ),
         vector("unknown-third-signer", signed(manifest, by=("release-1", "release-2", "image-a"))),
         vector("one-signature-of-two", signed(manifest, by=("release-1",)), "threshold"),
         vector("no-signature", signed(manifest, by=()), "threshold"),
@@ -425,6 +433,64 @@ def campaign_vectors() -> list[Vector]:
     ]
 
 
+def log_root() -> bytes:
+    """ROOT of the RECEIPT vectors: one LOG key of two."""
+    return make_root(1, ("root-1", "root-3"), roles={roots.LOG: (1, [xy("image-a"), xy("image-b")])})
+
+
+def receipt_vectors() -> list[Vector]:
+    """Each is asked about the manifest IMAGE_DIGEST, by the ROOT of `log_root`."""
+    ours = host_tlog.Entry(IMAGE_DIGEST, CLASS, "1.1.0", 7, 1_800_000_000).encode()
+    leaves = [b"leaf %d" % at for at in range(7)]
+    leaves[2] = ours
+    top, paths = merkle.grow(leaves)
+
+    def by(name: str, size: int = 7, root: bytes = top, aad: bytes = receipt.AAD) -> bytes:
+        return cose.sign1(cbor.encode([size, root]), kid(name), signer(name), aad, True)
+
+    def of(*signers: str, leaf: bytes = ours, place: int = 2, size: int = 7, path: bytes = paths[2]) -> bytes:
+        return cbor.encode([leaf, place, size, path, *(by(name) for name in signers)])
+
+    def bent(*blocks: object) -> bytes:
+        return cbor.encode([ours, 2, 7, paths[2], *blocks])
+
+    alone = merkle.climb(ours, 0, 1, b"")
+    other = ours.replace(IMAGE_DIGEST, bytes(32))
+    strange = merkle.grow([*leaves[:2], b"\xa6\x01\x01\x02" + ours])[0]
+    return [
+        vector("of-seven", of("image-a")),
+        vector("the-other-key", of("image-b")),
+        vector("both-keys", of("image-a", "image-b")),
+        vector("beside-a-stranger", of("release-1", "image-a")),
+        vector("the-only-leaf", cbor.encode([ours, 0, 1, b"", by("image-a", 1, alone)])),
+        vector("nobody-signed", cbor.encode([ours, 2, 7, paths[2]]), "limit"),
+        vector("another-logs-key", of("release-1"), "threshold"),
+        vector("the-assign-key", of("assign"), "threshold"),
+        vector("twice-by-one", of("image-a", "image-a"), "duplicate-signer"),
+        vector("nine-signatures", of(*["release-1"] * 9), "limit"),
+        vector("signed-as-shared-assignment", bent(by("image-a", aad=assignment.SHARED_AAD)), "signature"),
+        vector("signed-another-root", bent(by("image-a", root=bytes(32))), "signature"),
+        vector("signed-another-size", bent(by("image-a", 8)), "signature"),
+        vector("another-size", of("image-a", size=8), "signature"),
+        vector("size-of-a-longer-path", of("image-a", size=9), "path"),
+        vector("another-place", of("image-a", place=1), "signature"),
+        vector("place-outside", of("image-a", place=7), "path"),
+        vector("no-size", of("image-a", place=0, size=0, path=b""), "path"),
+        vector("size-beyond-all", of("image-a", size=1 << 63), "field"),
+        vector("longer-path", of("image-a", path=paths[2] + bytes(32)), "path"),
+        vector("shorter-path", of("image-a", path=paths[2][32:]), "path"),
+        vector("uneven-path", of("image-a", path=paths[2][:-1]), "path"),
+        vector("no-path", of("image-a", path=b""), "path"),
+        vector("path-of-another", of("image-a", path=paths[3]), "signature"),
+        vector("leaf-of-another-release", of("image-a", leaf=other), "log-release"),
+        vector("leaf-altered", of("image-a", leaf=ours[:-1] + b"\1"), "signature"),
+        vector("leaf-that-is-none", cbor.encode([strange, 0, 1, b"", by("image-a")]), "log-release"),
+        vector("a-node-for-a-leaf", of("image-a", leaf=paths[2][:64]), "log-release"),
+        vector("not-an-array", b"\xa0", "field"),
+        vector("garbage", b"\xff", "cbor-indefinite"),
+    ]
+
+
 def sealed(payload: dict[int, object], name: str, aad: bytes) -> bytes:
     return cose.sign1(cbor.encode(payload), kid(name), signer(name), aad)
 
@@ -665,6 +731,7 @@ def all_vectors() -> dict[str, str]:
         "suit": suit_vectors(),
         "root": root_vectors(),
         "campaign": campaign_vectors(),
+        "receipt": receipt_vectors(),
         "assignment": assignment_vectors(),
         "report": report_vectors(),
         "image": image_vectors(),

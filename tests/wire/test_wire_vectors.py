@@ -9,13 +9,13 @@ import pytest
 
 from fota_signer.examples import example_key
 from fota_signer.images import Device, check_image
-from fota_wire import assignment, campaign, cbor, cose, host_crypto, journal, report, status, suit
+from fota_wire import assignment, campaign, cbor, cose, host_crypto, journal, receipt, report, status, suit
 from fota_wire import root as roots
 from fota_wire.errors import FotaError
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 NONCE, DEVICE = bytes(range(16)), bytes.fromhex("0123aabbccddeeff01")
-TABLES = ("cbor", "suit", "root", "campaign", "assignment", "report", "image", "journal")
+TABLES = ("cbor", "suit", "root", "campaign", "receipt", "assignment", "report", "image", "journal")
 
 
 def load(name):
@@ -56,6 +56,9 @@ def open_vector(table, name, raw):
         known = roots.open_genesis(script().campaign_root(), host_crypto.verify)
         found = campaign.open_campaign(raw, known, script().IMAGE_DIGEST, host_crypto.verify)
         assert found.until(DEVICE, script().CAMPAIGN_GROUP, script().CAMPAIGN_TIME) >= script().CAMPAIGN_TIME
+    elif table == "receipt":
+        known = roots.open_genesis(script().log_root(), host_crypto.verify)
+        receipt.require_logged(raw, script().IMAGE_DIGEST, known, host_crypto.verify)
     elif table == "assignment":
         assignment.open_assignment(raw, genesis(), NONCE, DEVICE, host_crypto.verify)
     elif table == "report":

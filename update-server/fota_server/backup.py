@@ -31,6 +31,7 @@ from fota_server.database import beside, now, read_url, sqlite_path
 from fota_server.migrations import SCHEMA_VERSION, require_current
 from fota_wire.errors import InputError, StorageError, VerifyError
 from fota_wire.files import alone_at, read_input, require_folder, write_atomic
+from fota_wire.host_keys import place_of
 from fota_wire.host_sqlite import sqlite_told
 
 FORMAT = 1
@@ -93,6 +94,8 @@ def back_up(data: Path, target: Path, *, with_keys: bool = True) -> Summary:
         named = config.files | {f"image_keys[{number}]": key for number, key in enumerate(config.image_keys)}
         if (data / release_log.KEY).exists():
             named["log_key"] = data / release_log.KEY
+        if isinstance(place := place_of(config.receipt_key), Path) and config.receipt_key:
+            named["receipt_key"] = data / place
         outside = _copy_keys(named, data, folder, with_keys)
         summary = Summary(
             made_at=now(),

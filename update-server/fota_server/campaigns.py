@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, and_, delete, func, insert, not_, or_, select
+from sqlalchemy import ColumnElement, Connection, Integer, and_, delete, insert, not_, or_, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import NamedFromClause
@@ -17,6 +17,7 @@ from sqlalchemy.sql.selectable import NamedFromClause
 from fota_server import schema
 from fota_server.catalog import barred_releases, find_release
 from fota_server.database import now, record_audit
+from fota_server.devices_of_before import mute
 from fota_wire import campaign
 from fota_wire import root as roots
 from fota_wire.campaign import Campaign
@@ -173,7 +174,7 @@ def set_campaign(
             f"ROOT {root.version} names no CAMPAIGN keys: devices would not look at it", "campaign"
         )
     says = campaign.open_campaign(raw, root, release.manifest_digest, verify)
-    room = LEAST_ANSWER - ANSWER_FRAME - len(release.envelope)
+    room = LEAST_ANSWER - ANSWER_FRAME - len(release.logged)
     if len(raw) > room:
         raise InputError(f"CAMPAIGN of {len(raw)} bytes: beside its manifest is room for {room}", "limit")
     if is_over(says, now()):
@@ -215,16 +216,4 @@ def root_dangers(connection: Connection, new: roots.Root, current: roots.Root, m
     """Return which devices would be lost with ``new``, the first of ROOTs with CAMPAIGN keys."""
     if not new.threshold(roots.CAMPAIGN) or current.threshold(roots.CAMPAIGN):
         return []
-    out, ddi = schema.retirements, schema.ddi_devices
-    gone = select(out.c.device_id).where(out.c.device_id == _devices.c.id).exists()
-    foreign = select(ddi.c.device_id).where(ddi.c.device_id == _devices.c.id).exists()
-    mute = and_(_devices.c.campaign_group.is_(None), ~_devices.c.revoked, ~gone, ~foreign)
-    number = connection.execute(select(func.count()).select_from(_devices).where(mute)).scalar_one()
-    if not number:
-        return []
-    first = select(_devices.c.id).where(mute).order_by(_devices.c.id).limit(most)
-    names = ", ".join(connection.execute(first).scalars())
-    return [
-        f"{number} devices have not said that they take a ROOT with CAMPAIGN keys, and would refuse it and"
-        f" all after it ({names}): update their agents first"
-    ]
+    return mute(connection, _devices.c.campaign_group.is_(None), "CAMPAIGN", most)

@@ -63,6 +63,7 @@ def release_of(row: RowMapping) -> Release:
         envelope=row["envelope"],
         key_hash=bytes.fromhex(row["key_hash"]) if row["key_hash"] else None,
         chip=row["chip"],
+        receipt=row["receipt"],
     )
 
 
@@ -299,7 +300,8 @@ def show_release(connection: Connection, release: Release, root: roots.Root) -> 
 
 def _view(row: RowMapping, root: roots.Root) -> dict[str, Any]:
     barred = why_not(release_of(row), root, withdrawn=row["withdrawn_at"] is not None)
-    return {name: row[name] for name in row if name not in ("envelope", "key_hash")} | {"barred": barred}
+    shown = {name: row[name] for name in row if name not in ("envelope", "key_hash", "receipt")}
+    return shown | {"barred": barred, "receipt": row["receipt"] and row["receipt"].hex()}
 
 
 def find_release(connection: Connection, name: str, classes: Select[str] | None = None) -> Release:

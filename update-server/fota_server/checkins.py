@@ -257,13 +257,16 @@ class CheckIns:
         # What does not fit beside ROOT steps comes with the next answer: the device asks for that at once.
         steps, longest = self._steps(request), request.longest_answer
         held = wanted is not None and request.manifest_digest == wanted.manifest_digest
-        goods = [wanted.envelope] if wanted and not held else []
+        manifest = None
+        if wanted:
+            manifest = wanted.logged if request.receipts else wanted.envelope
+        goods = [manifest] if manifest and not held else []
         goods += [item.campaign] if item.campaign is not None else []
         room = not steps or fits([*steps, *goods], longest)
         return answers.response(
             signed,
             steps,
-            wanted.envelope if wanted and room else None,
+            manifest if room else None,
             self._interval(item.verdict.hurry),
             item.nonce,
             item.verdict.report_status[:256],

@@ -42,7 +42,7 @@ _ENDPOINT = re.compile(
 _LOCATION = re.compile(r"(/[A-Za-z0-9_-]+)+")
 _REGION = re.compile(r"[a-z0-9-]{0,40}")
 
-SECRETS = ("tls_key", "assign_key", "log_key")
+SECRETS = ("tls_key", "assign_key", "log_key", "receipt_key")
 """Those of them that are private keys."""
 
 # What ``fota keys example`` and a factory's own folder call them.
@@ -99,6 +99,7 @@ class ServerConfig:
     keep_changes_days: int = 30  # what streams and webhooks tell (changes.py)
     log: str = "text"  # or "json"
     log_public: bool = False  # the release log is served without a token, by the operator plane
+    receipt_key: str = ""  # PEM file or store of the LOG key that ROOT names (receipts.py); empty: none
     oidc: str = ""  # file of whom an identity provider's word makes (oidc.py); empty: nobody
     workers: int = 1  # processes that serve devices on one port
     ddi_tenant: str = ""  # what hawkBit's clients call it; empty: their API is not served

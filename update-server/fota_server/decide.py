@@ -48,6 +48,7 @@ from fota_wire.release import root_refuses_image, root_refuses_manifest
 from fota_wire.report import Report
 from fota_wire.root import Root
 from fota_wire.seams import Verify
+from fota_wire.suit import with_receipt
 
 _STATUS = re.compile(r"[A-Z]{2}[0-9]+ ")
 """What a refusal of the image itself begins with (SPEC 6); others, a late answer say, may pass."""
@@ -121,6 +122,7 @@ class Release:
     """A published release. Digests: 32 bytes, ids: 16, ``file_size`` in bytes; ``version`` is for people.
 
     ``key_hash``: of the IMAGE key that signed it. ``chip``: that its image names, or "". None: not known.
+    ``receipt``: proves that it is in the release log (SPEC 5.9), or None.
     """
 
     id: int
@@ -136,6 +138,12 @@ class Release:
     envelope: bytes
     key_hash: bytes | None
     chip: str | None = None
+    receipt: bytes | None = None
+
+    @property
+    def logged(self) -> bytes:
+        """The envelope with its RECEIPT, if there is one."""
+        return self.envelope if self.receipt is None else with_receipt(self.envelope, self.receipt)
 
 
 class Target(NamedTuple):

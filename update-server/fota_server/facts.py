@@ -24,7 +24,10 @@ def _change(table: Table, key: str, *names: str, prefix: str = "") -> Update:
     return update(table).where(table.c.id == bindparam(key)).values(values)
 
 
-_OF_CONTACT = ("public_key", "last_seen", "root_version", "report_nonce", "refused_report", "campaign_group")
+_OF_CONTACT = (
+    *("public_key", "last_seen", "root_version", "report_nonce", "refused_report", "campaign_group"),
+    "takes_receipts",
+)
 _OF_REPORT = (
     *("report_at", "installed_digest", "settled_digest", "running_hash", "running_version", "running_slot"),
     *("state", "sec_cnt", "floor", "reset_cause", "confirmed_hash"),
@@ -186,6 +189,7 @@ def _contact(item: Judged, now: int) -> dict[str, object]:
         "report_nonce": item.nonce,
         "refused_report": refused,
         "campaign_group": item.request.group,
+        "takes_receipts": item.request.receipts,
     }
 
 

@@ -39,11 +39,11 @@ from fota_server.operator_server import NotReady, ServerHandlers
 from fota_server.operator_webhooks import WebhookHandlers
 from fota_server.planner import Planner
 from fota_server.refusals import Refusals
+from fota_server.release_log import LogKeys
 from fota_server.standing import Standing
 from fota_server.tokens import Operator, find_operator
 from fota_server.trust import TrustChain
 from fota_wire.errors import FotaError, InputError, StorageError, VerifyError
-from fota_wire.host_note import Signer
 from fota_wire.status import label
 
 log = logging.getLogger("fota.server")
@@ -135,7 +135,7 @@ class OperatorPlane:
     """Handlers of the operator plane, over what they need.
 
     ``image_keys``: x||y of the keys that devices know images by, for as long as ROOT does not name them.
-    ``log_key``: signs the release log, None: nothing is published. ``log_public``: it is served to everybody.
+    ``log_keys``: sign the release log. ``log_public``: it is served to everybody.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class OperatorPlane:
         image_keys: tuple[bytes, ...] = (),
         interval_s: int = 300,
         provider: Provider | None = None,
-        log_key: Signer | None = None,
+        log_keys: LogKeys = LogKeys(),  # noqa: B008 - nobody changes it
         log_public: bool = False,
     ) -> None:
         self._database = database
@@ -163,7 +163,7 @@ class OperatorPlane:
             DdiHandlers(database, artifacts),
             OrderHandlers(database, trust, planner, interval_s),
             ApprovalHandlers(database, trust, planner),
-            ReleaseHandlers(database, artifacts, trust, signer, tls_files, planner, image_keys, log_key),
+            ReleaseHandlers(database, artifacts, trust, signer, tls_files, planner, image_keys, log_keys),
             LogHandlers(database),
             events,
             LoginHandlers(database, provider),

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, insert, select
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
-from fota_server import reach, release_log, schema
+from fota_server import reach, receipts, release_log, schema
 from fota_server.artifacts import ArtifactStore, aside
 from fota_server.campaigns import set_campaign, with_campaigns
 from fota_server.catalog import (
@@ -31,6 +31,7 @@ from fota_server.device_plane import TooLarge, TooSlow, read_body
 from fota_server.fits import require_revisions, set_revisions, with_revisions
 from fota_server.operator_input import BODY_S, limit_of, name_of, number_of, page, read_json
 from fota_server.planner import Planner
+from fota_server.release_log import LogKeys
 from fota_server.root_check import dangers
 from fota_server.tokens import Operator
 from fota_server.trust import TrustChain
@@ -38,9 +39,8 @@ from fota_wire import root as roots
 from fota_wire.checkin import MAX_CAMPAIGN
 from fota_wire.errors import FormatError, FotaError, InputError, StorageError, VerifyError
 from fota_wire.host_ca import der_certificate, short_name
-from fota_wire.host_note import Signer
 from fota_wire.release import image_keys
-from fota_wire.suit import unsafe_read_manifest
+from fota_wire.suit import unsafe_read_manifest, without_receipt
 
 log = logging.getLogger("fota.server")
 
@@ -51,7 +51,7 @@ class ReleaseHandlers:
     """What they need: database, artifacts, the ROOT in force, this server's ASSIGN key and certificates.
 
     ``image_keys``: x||y of the keys that devices know images by, for as long as ROOT does not name them.
-    ``log_key``: signs the release log; None: this server has not the key, and publishes nothing.
+    ``log_keys``: sign the release log, and what devices are shown of it.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class ReleaseHandlers:
         tls_files: Callable[[], TlsFiles],
         planner: Planner,
         image_keys: tuple[bytes, ...],
-        log_key: Signer | None,
+        log_keys: LogKeys,
     ) -> None:
         self._database = database
         self._artifacts = artifacts
@@ -72,7 +72,7 @@ class ReleaseHandlers:
         self._tls_files = tls_files
         self._planner = planner
         self._image_keys = image_keys
-        self._log_key = log_key
+        self._log_keys = log_keys
         self._publishing = asyncio.Lock()
 
     async def put_artifact(self, request: Request, operator: Operator) -> JSONResponse:
@@ -108,12 +108,12 @@ class ReleaseHandlers:
         ``hardware``: a revision that it fits; again for each.
         """
         revisions = require_revisions(request.query_params.getlist("hardware"))
-        envelope = await read_body(request, 4096, BODY_S)
+        envelope = without_receipt(await read_body(request, 4096, BODY_S))  # another log's, or of before
         async with self._publishing:  # or the one that is refused deletes the file of the one that is not
             try:
                 release = await self._checked(envelope)
                 created, shown = await self._database.write(
-                    _store_release, release, revisions, self._trust.current, operator.name, self._log_key
+                    _store_release, release, revisions, self._trust.current, operator.name, self._log_keys
                 )
             except (InputError, VerifyError):
                 with contextlib.suppress(StorageError):  # the next one that is refused cleans up
@@ -229,7 +229,9 @@ class ReleaseHandlers:
                 "devices that took it would refuse every answer of this server",
                 "assign-key",
             )
-        lost = await self._database.read(dangers, new, self._trust.current, self._tls_files())
+        lost = await self._database.read(
+            dangers, new, self._trust.current, self._tls_files(), self._log_keys.receipts
+        )
         if lost and not force:
             raise VerifyError(
                 f"ROOT {new.version} is for ever, and {'; '.join(lost)} (--force, if that is meant)",
@@ -265,11 +267,12 @@ def _store_release(
     revisions: list[str],
     root: roots.Root,
     actor: str,
-    log_key: Signer | None,
+    log_keys: LogKeys,
 ) -> tuple[bool, dict[str, Any]]:
     created = store_release(connection, release, root, actor)
     if created:
-        release_log.sign(connection, log_key)
+        receipts.require_key(root, log_keys.receipts)
+        release_log.sign(connection, log_keys)
     shown = _show(connection, release, root)
     if created and revisions:
         set_revisions(connection, shown, revisions, actor)

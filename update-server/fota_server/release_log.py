@@ -7,15 +7,17 @@ database by hand and has not the key stops the log; whoever has both is found by
 
 import secrets
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select
 
-from fota_server import schema
+from fota_server import receipts, schema
 from fota_wire import host_note, host_tlog, host_tree
 from fota_wire.errors import FormatError, InputError, VerifyError
 from fota_wire.files import making_folder, read_input, require_unshared, write_atomic
+from fota_wire.host_keys import SigningKey
 from fota_wire.host_note import LOG, Checkpoint, PublicKey, Signer
 from fota_wire.host_tlog import Entry, Tile
 from fota_wire.host_tree import Nodes, leaf_hash
@@ -29,6 +31,16 @@ _said = (
     *(_releases.c.sequence, _releases.c.published_at),
 )
 """What `entry_of` reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogKeys:
+    """What the log is signed with: ``tree`` its checkpoints, None: this server has not the key, and publishes
+    nothing; ``receipts`` what devices read (SPEC 5.9), None: there are none.
+    """
+
+    tree: Signer | None = None
+    receipts: SigningKey | None = None
 
 
 # The key
@@ -137,13 +149,14 @@ def entry_of(row: Any) -> Entry:  # noqa: ANN401 - a row of whatever else
     return Entry(digest, class_id, row.version, row.sequence, row.published_at)
 
 
-def sign(connection: Connection, signer: Signer | None) -> None:
-    """Sign the log as it is, if it has grown or was never signed.
+def sign(connection: Connection, keys: LogKeys) -> None:
+    """Sign the log as it is, if it has grown or was never signed, and give releases their RECEIPTs.
 
     Raises:
         VerifyError: this server has not the key (``log-key``), or the log does not go on from what was signed
-            before (``log-altered``).
+            before (``log-altered``). FotaError: the store of the other key does not sign.
     """
+    signer = keys.tree
     if signer is None:
         known = key_of(connection) or ""
         raise VerifyError(
@@ -155,6 +168,7 @@ def sign(connection: Connection, signer: Signer | None) -> None:
     newest = _newest(connection)
     if newest is None or newest.size != len(leaves):
         _sign(connection, signer, leaves)
+    receipts.give(connection, keys.receipts, leaves)
 
 
 def _sign(connection: Connection, signer: Signer, leaves: list[bytes]) -> None:

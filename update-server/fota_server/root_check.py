@@ -4,7 +4,7 @@ import ssl
 
 from sqlalchemy import Connection, func, select
 
-from fota_server import campaigns, reach, schema
+from fota_server import campaigns, reach, receipts, schema
 from fota_server.catalog import RELEASES, open_release, release_of
 from fota_server.certificates import TlsFiles
 from fota_server.decide import Release
@@ -12,15 +12,18 @@ from fota_wire import host_root, host_tls
 from fota_wire.address import parse_address
 from fota_wire.errors import FotaError
 from fota_wire.host_ca import certificate_der
+from fota_wire.host_keys import SigningKey
 from fota_wire.root import Root
 
 SHOWN = 5
 
 
-def dangers(connection: Connection, new: Root, current: Root, served: TlsFiles) -> list[str]:
+def dangers(
+    connection: Connection, new: Root, current: Root, served: TlsFiles, receipt_key: SigningKey | None
+) -> list[str]:
     """Return what would be lost with ``new`` in place of ``current``; none if all is well.
 
-    ``served``: the certificates that devices meet here.
+    ``served``: the certificates that devices meet here. ``receipt_key``: signs RECEIPTs here, or None.
     """
     rows = connection.execute(RELEASES).mappings().all()
     return [
@@ -31,6 +34,7 @@ def dangers(connection: Connection, new: Root, current: Root, served: TlsFiles) 
         *release_dangers([release_of(row) for row in rows], new, current),
         *_device_dangers(connection, new),
         *campaigns.root_dangers(connection, new, current, SHOWN),
+        *receipts.root_dangers(connection, new, current, receipt_key, SHOWN),
     ]
 
 

@@ -65,6 +65,7 @@ releases = Table(
     Column("withdrawn_at", BigInteger),  # null: devices can be given it
     Column("withdrawn_by", String(64)),
     Column("pruned_at", BigInteger),  # null: its file is kept; of withdrawn ones alone
+    Column("receipt", LargeBinary),  # of the log's key for devices (receipts.py); null: there is none
     Index("releases_image", "image_hash"),
     Index("releases_version", "class_id", "version"),
 )
@@ -149,6 +150,7 @@ devices = Table(
     Column("refused_report", Text),
     # Its group of CAMPAIGNs, "": none; null: its agent has not said that it takes them.
     Column("campaign_group", String(32)),
+    Column("takes_receipts", Boolean),  # and a ROOT with LOG keys, its agent says
     Index("devices_running", "running_hash"),
     Index("devices_target", "target_id"),
 )

@@ -14,7 +14,7 @@ from socket import socket
 
 from sqlalchemy import Connection, func, insert, select
 
-from fota_server import changes, device_plane, operator_plane, release_log, schema, tls
+from fota_server import changes, device_plane, operator_plane, receipts, release_log, schema, tls
 from fota_server.assign_socket import AssignSocket
 from fota_server.bucket import open_artifacts
 from fota_server.certificates import TlsFiles, read_aside, read_tls_files, utc_now
@@ -32,6 +32,7 @@ from fota_server.oidc import Provider, read_settings
 from fota_server.operator_events import EventHandlers
 from fota_server.planner import Planner
 from fota_server.presented import Presented
+from fota_server.release_log import LogKeys
 from fota_server.root_check import server_dangers
 from fota_server.standing import Standing
 from fota_server.tokens import create_token
@@ -42,7 +43,6 @@ from fota_server.workers import Workers
 from fota_wire.errors import FotaError, InputError, StorageError, VerifyError
 from fota_wire.files import read_input, write_atomic
 from fota_wire.host_crypto import load_public_key, refuse_example_key
-from fota_wire.host_note import Signer
 
 log = logging.getLogger("fota.server")
 
@@ -156,6 +156,7 @@ async def serve(
     ``accept_loss``: start although the database is gone, or is not whole.
     """
     signer = load_signer(config)
+    receipt_key = receipts.load_key(config)
     image_keys = load_image_keys(config.image_keys, config.allow_example_keys)
     tls_files = read_tls_files(config.files, allow_example_keys=config.allow_example_keys)
     path = sqlite_path(read_url(config.database_url, config.data))
@@ -165,12 +166,13 @@ async def serve(
     try:
         trust = prepare(config, database, read_input(config.root, 4096))
         trust.require_assign_key(signer)
-        log_key = database.transact(release_log.begin, config.data)
+        log_keys = LogKeys(database.transact(release_log.begin, config.data), receipt_key)
         try:
-            database.transact(release_log.sign, log_key)
+            database.transact(release_log.sign, log_keys)
+            receipts.require_key(trust.current, receipt_key)
         except VerifyError as exc:  # devices are served on
             log.warning("nothing is published: %s", exc)
-        await _Service(config, database, trust, signer, tls_files, image_keys, limits, log_key).run(on_ready)
+        await _Service(config, database, trust, signer, tls_files, image_keys, limits, log_keys).run(on_ready)
     finally:
         database.close()
     if path:
@@ -189,7 +191,7 @@ class _Service:
         tls_files: TlsFiles,
         image_keys: tuple[bytes, ...],
         limits: Limits | None,
-        log_key: Signer | None,
+        log_keys: LogKeys,
     ) -> None:
         self._config = config
         self._database = database
@@ -241,7 +243,7 @@ class _Service:
             image_keys,
             config.interval_s,
             Provider(read_settings(config.data / config.oidc)) if config.oidc else None,
-            log_key,
+            log_keys,
             config.log_public,
         )
         self._front: Front | None = None

@@ -78,6 +78,7 @@ _RELEASE: dict[str, Any] = {
     "pruned_at": maybe(MOMENT),
     "chip": maybe(TEXT),
     "barred": maybe(TEXT),
+    "receipt": maybe(TEXT),
     "hardware": many(TEXT),
     "campaign": maybe(_CAMPAIGN_WAVES),
 }

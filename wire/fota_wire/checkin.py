@@ -16,7 +16,8 @@ MAX_ROOT_STEPS = 4
 LEAST_ANSWER = 5120  # bytes of an answer that every device takes: one ROOT, or one manifest, and ANSWER_FRAME
 ANSWER_FRAME = 1024  # bytes of an answer beside ROOT steps and manifest, at most
 FIRST_EXTENSION = 16
-KEY_ORDER, ATTESTATION, REFUSED_VALUES, LONGEST_ANSWER, SHARES, GROUP, CAMPAIGN = 16, 17, 18, 19, 20, 21, 22
+KEY_ORDER, ATTESTATION, REFUSED_VALUES, LONGEST_ANSWER = 16, 17, 18, 19
+SHARES, GROUP, CAMPAIGN, RECEIPTS = 20, 21, 22, 23
 MAX_CAMPAIGN = 1024  # bytes, signatures included
 MAX_TELEMETRY = 16
 MAX_TOPIC = 32
@@ -40,6 +41,7 @@ class Request:
         self.longest_answer = MAX_RESPONSE  # bytes that the device can take
         self.shares = False  # an ASSIGNMENT whose signature is shared is good for the device
         self.group: str | None = None  # its own, of CAMPAIGNs, "" for none; None: it takes none of these
+        self.receipts = False  # it takes a ROOT with LOG keys, and envelopes with RECEIPTs
         self.telemetry: list[tuple[str, int, str]] = []
         self.refused_values: list[int] = []
 
@@ -86,6 +88,8 @@ def encode_request(request: Request) -> bytes:
         body[SHARES] = 1
     if request.group is not None:
         body[GROUP] = request.group
+    if request.receipts:
+        body[RECEIPTS] = 1
     return cbor.encode(body)
 
 
@@ -95,9 +99,8 @@ def parse_request(raw: bytes) -> Request:
     Raises:
         FormatError: malformed, or longer than 8 KiB. Not for a published value: one bad value costs itself.
     """
-    body = _body(
-        raw, MAX_REQUEST, "check-in", (1, 2, 3, 4), (5, 6, ATTESTATION, LONGEST_ANSWER, SHARES, GROUP)
-    )
+    optional = (5, 6, ATTESTATION, LONGEST_ANSWER, SHARES, GROUP, RECEIPTS)
+    body = _body(raw, MAX_REQUEST, "check-in", (1, 2, 3, 4), optional)
     digest, report = body[4], body.get(5)
     request = Request(
         check.bstr(body[2], "nonce", 16),
@@ -111,6 +114,7 @@ def parse_request(raw: bytes) -> Request:
         body.get(LONGEST_ANSWER, MAX_RESPONSE), "longest answer", MAX_RESPONSE
     )
     request.shares = check.uint(body.get(SHARES, 0), "shared ASSIGNMENT") > 0
+    request.receipts = check.uint(body.get(RECEIPTS, 0), "RECEIPTs") > 0
     if GROUP in body:
         request.group = "" if body[GROUP] == "" else check.campaign_group(body[GROUP])
     if request.longest_answer < LEAST_ANSWER:

@@ -21,7 +21,18 @@ if TYPE_CHECKING:
     from fota_wire.seams import Sign
 
 STORES = {"pkcs11": "fota_wire.host_pkcs11", "awskms": "fota_wire.host_kms", "exec": "fota_wire.host_exec"}
-ROLES = ("root", "release", "image", "evidence", "assign", "campaign", "device-ca", "server-ca", "server")
+ROLES = (
+    "root",
+    "release",
+    "image",
+    "evidence",
+    "assign",
+    "campaign",
+    "log",
+    "device-ca",
+    "server-ca",
+    "server",
+)
 
 
 class SigningKey(NamedTuple):

@@ -2,6 +2,7 @@
 
 import hashlib
 
+from fota_wire import cbor, check
 from fota_wire.errors import FormatError
 
 HASH_SIZE = 32
@@ -41,3 +42,20 @@ def climb(leaf: bytes, index: int, size: int, path: "bytes | memoryview") -> byt
 def hash_of(head: bytes, one: "bytes | memoryview", other: "bytes | memoryview" = b"") -> bytes:
     """Return the hash of a leaf, behind a head of 0, or of a node's two, behind a 1 (2.1.1)."""
     return hashlib.sha256(head + one + other).digest()
+
+
+def unsafe_open(
+    raw: "bytes | memoryview", what: str, limit: int, signatures: int
+) -> "tuple[bytes, bytes, list[bytes]]":
+    """Return leaf, encoded ``[size, root]`` of its tree, and the COSE_Sign1 over that; **none is checked**.
+
+    ``raw``: ``[leaf bstr, place uint, size uint, path bstr, + bstr COSE_Sign1 (payload nil)]``, of so many
+    ``signatures`` and a size up to ``limit``. ``what`` it is for people.
+
+    Raises:
+        FormatError: malformed, or there is no such path.
+    """
+    parts = check.array(cbor.decode(raw), what, 5, 4 + signatures)
+    place, size = [check.uint(part, what, limit) for part in parts[1:3]]
+    strings = [check.bstr(part, what) for part in parts[:1] + parts[3:]]
+    return strings[0], cbor.encode([size, climb(strings[0], place, size, strings[1])]), strings[2:]

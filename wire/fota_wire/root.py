@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     Item = TypeVar("Item", str, "bytes | memoryview")
 
-ROOT, RELEASE, ASSIGN, CAMPAIGN = 0, 1, 2, 3
-ROLE_NAMES = {ROOT: "root", RELEASE: "release", ASSIGN: "assign", CAMPAIGN: "campaign"}
+ROOT, RELEASE, ASSIGN, CAMPAIGN, LOG = 0, 1, 2, 3, 4
+ROLE_NAMES = {ROOT: "root", RELEASE: "release", ASSIGN: "assign", CAMPAIGN: "campaign", LOG: "log"}
 MAX_ROOT = 4096
 MAX_KEYS = 16
 MAX_REVOKED = 64
@@ -331,7 +331,7 @@ def _keys(value: object) -> "list[bytes]":
 
 def _roles(value: object, keys: "list[bytes]") -> "dict[int, tuple[int, bytes]]":
     """Return {role: (threshold, places of its keys in ``keys``)}."""
-    table = check.fields(value, "ROOT roles", (ROOT, RELEASE, ASSIGN), (CAMPAIGN,))
+    table = check.fields(value, "ROOT roles", (ROOT, RELEASE, ASSIGN), (CAMPAIGN, LOG))
     roles = {}
     known = [cose.kid_of(xy) for xy in keys]
     for role, name in ROLE_NAMES.items():

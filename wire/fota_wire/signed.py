@@ -33,7 +33,7 @@ class Form:
         parts = check.array(cbor.decode(memoryview(raw)), self.name, 1, 1 + MAX_SIGNATURES)
         payload = check.blob(parts[0], self.name, self.limit)
         blocks = [check.blob(part, self.name, 256) for part in parts[1:]]
-        for _ in _each(blocks):
+        for _ in each(blocks):
             pass  # all of them can be read
         return payload, blocks
 
@@ -47,7 +47,7 @@ class Form:
             FormatError: malformed. VerifyError: ``duplicate-signer``, ``signature``, ``threshold``.
         """
         payload, blocks = self.parse(raw)
-        check_signatures(_each(blocks), payload, self.aad, keys, threshold, verify)
+        check_signatures(each(blocks), payload, self.aad, keys, threshold, verify)
         return payload
 
     def add_signature(self, raw: bytes, kid: bytes, sign: "Sign") -> bytes:
@@ -81,10 +81,10 @@ class Form:
 
     def signers_of(self, raw: bytes) -> "list[bytes]":
         """Return the kids of the signature blocks, unverified."""
-        return [signature.kid or b"" for signature in _each(self.parse(raw)[1])]
+        return [signature.kid or b"" for signature in each(self.parse(raw)[1])]
 
 
-def _each(blocks: "list[bytes | memoryview]") -> "Iterator[cose.Sign1]":
+def each(blocks: "Sequence[bytes | memoryview]") -> "Iterator[cose.Sign1]":
     """Yield signatures one after the other: a small device has no room for all at once."""
     for block in blocks:
         yield cose.parse_sign1(block, True)

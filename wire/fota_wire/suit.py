@@ -26,10 +26,12 @@ __all__ = [
     "open_envelope",
     "parse_envelope",
     "unsafe_read_manifest",
+    "with_receipt",
+    "without_receipt",
 ]
 
 TAG_ENVELOPE = 107
-AUTHENTICATION, MANIFEST = 2, 3
+AUTHENTICATION, MANIFEST, RECEIPT = 2, 3, -257
 MAX_ENVELOPE = 4096
 MAX_SIGNATURES = 4
 
@@ -39,7 +41,8 @@ class Manifest:
 
     ``vendor_id``, ``class_id`` 16 bytes; ``digest`` 32 bytes and ``size`` in bytes of the whole image file;
     ``uri`` relative to the server's ``/v1/``; ``sequence``; ``manifest_digest`` 32 bytes. ``envelope``
-    returns the envelope where it lies now, or None if it is gone.
+    returns the envelope where it lies now, or None if it is gone. ``receipt``: what lies in it of SPEC 5.9,
+    unverified, or None; good as long as the envelope stays where it was.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Manifest:
         self.sequence = content.sequence
         self.manifest_digest = manifest_digest
         self.envelope = envelope
+        self.receipt: bytes | memoryview | None = None
 
     @property
     def text(self) -> "dict[str, str] | None":
@@ -74,7 +78,8 @@ class Envelope:
     """A parsed and **unverified** envelope.
 
     ``signed`` is D (what signatures cover), ``manifest_digest`` the digest in it, ``blocks`` the encodings
-    of signatures, ``manifest`` the content of the manifest bstr, ``members`` {label: content} of the rest.
+    of signatures, ``manifest`` the content of the manifest bstr, ``members`` {label: content} of the rest,
+    but for ``receipt`` (SPEC 5.9), of which the manifest does not speak, or None.
     All but ``manifest_digest`` are views if that was parsed from a view.
     """
 
@@ -89,6 +94,7 @@ class Envelope:
             pass  # all of them can be read
         self.manifest: bytes | memoryview = b""
         self.members: dict[int, bytes | memoryview] = {}
+        self.receipt: bytes | memoryview | None = None
 
     @property
     def signatures(self) -> "list[cose.Sign1]":
@@ -118,6 +124,21 @@ def build_envelope(
     if text is not None:
         members[suit_profile.TEXT] = text
     return cbor.encode(cbor.Tag(TAG_ENVELOPE, members))
+
+
+def with_receipt(raw: bytes, receipt: bytes) -> bytes:
+    """Return an envelope that has no RECEIPT with one: its label sorts behind all others."""
+    member = cbor.encode(RECEIPT) + cbor.encode(receipt)
+    return raw[:2] + bytes([raw[2] + 1]) + raw[3:] + member
+
+
+def without_receipt(raw: bytes) -> bytes:
+    """Return an envelope without its RECEIPT, if it has one. FormatError: it is none."""
+    receipt = parse_envelope(raw).receipt
+    if receipt is None:
+        return raw
+    member = cbor.encode(RECEIPT) + cbor.encode(receipt)
+    return raw[:2] + bytes([raw[2] - 1]) + raw[3 : -len(member)]
 
 
 def add_signature(raw: bytes, kid: bytes, sign: "Sign") -> bytes:
@@ -170,7 +191,7 @@ def parse_envelope(raw: "bytes | memoryview", unsafe_draft: bool = False) -> Env
     tagged = cbor.decode(raw, tags=(TAG_ENVELOPE,))
     if not isinstance(tagged, cbor.Tag):
         raise FormatError("not a SUIT envelope: tag 107 is missing", "suit-shape")
-    optional = (16, 20, 23) if unsafe_draft else (suit_profile.TEXT,)
+    optional = (16, 20, 23) if unsafe_draft else (suit_profile.TEXT, RECEIPT)
     members = check.fields(tagged.value, "envelope", (AUTHENTICATION, MANIFEST), optional)
     wrapper = cbor.decode(check.blob(members[AUTHENTICATION], "authentication wrapper", MAX_ENVELOPE))
     parts = check.array(wrapper, "authentication wrapper", 1, 1 + MAX_SIGNATURES)
@@ -180,6 +201,7 @@ def parse_envelope(raw: "bytes | memoryview", unsafe_draft: bool = False) -> Env
     for label, value in members.items():
         if isinstance(label, int) and label not in (AUTHENTICATION, MANIFEST):
             envelope.members[label] = check.blob(value, f"envelope member {label}", MAX_ENVELOPE)
+    envelope.receipt = envelope.members.pop(RECEIPT, None)
     if manifest_digest(envelope.manifest) != envelope.manifest_digest:
         raise VerifyError("manifest does not match the digest that was signed", "manifest-digest")
     return envelope
@@ -227,7 +249,9 @@ def _read(envelope: Envelope, raw: "bytes | memoryview", brief: bool = False) ->
         raise FormatError("manifest: uri is not payload/<digest of the image>", "suit-uri")
     if content.text is not None and not brief:
         suit_profile.parse_text(content.text)
-    return Manifest(content, envelope.manifest_digest, lambda: raw)
+    manifest = Manifest(content, envelope.manifest_digest, lambda: raw)
+    manifest.receipt = envelope.receipt
+    return manifest
 
 
 def _signed_part(manifest: "bytes | memoryview") -> bytes:

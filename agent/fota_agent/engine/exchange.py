@@ -48,7 +48,7 @@ class Exchange:
             if server_nonce is not None:
                 self._claims = self._now_true(server_nonce, trial)
         request = checkin.Request(nonce, self._trust.root.version, self._trust.held)
-        request.shares = True
+        request.shares = request.receipts = True
         request.group = self._trust.group
         request.telemetry = self._values = telemetry.batch(self._state, self._most)
         return request, self._claims

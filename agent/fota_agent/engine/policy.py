@@ -5,6 +5,7 @@ import gc
 from fota_wire import root as roots
 from fota_wire import suit
 from fota_wire.errors import DeviceError, FotaError, VerifyError
+from fota_wire.receipt import require_logged
 from fota_wire.status import IM7, PO1, PO2, label, short_of
 
 TYPE_CHECKING = False
@@ -70,8 +71,8 @@ def open_manifest(
 
     Raises:
         FormatError: malformed.
-        VerifyError: as ``suit.open_envelope``, and ``mix-and-match``, ``rollback``, ``revoked``, ``class``,
-        ``size``.
+        VerifyError: as ``suit.open_envelope`` and ``require_logged``, and ``mix-and-match``, ``rollback``,
+        ``revoked``, ``class``, ``size``.
     """
     # (1) k distinct RELEASE keys signed it
     keys, threshold = root.role_keys(roots.RELEASE), root.threshold(roots.RELEASE)
@@ -89,6 +90,8 @@ def open_manifest(
         raise VerifyError("manifest is for another vendor or device class", "class")
     if not 0 < manifest.size <= identity.slot_size:
         raise VerifyError(f"image of {manifest.size} bytes does not fit {identity.slot_size}", "size")
+    # (5) it is one that everybody can see, where ROOT wants that
+    require_logged(manifest.receipt, manifest.manifest_digest, root, verify)
     return manifest
 
 

@@ -61,6 +61,8 @@ class Trust:
             gc.collect()  # so that the new one lies where the old one was, not between what is in use
             self._root = roots.unsafe_read_root(raw, cas)
             self._keep_root(raw)
+            if self._root.threshold(roots.LOG):  # its RECEIPT may be missing, or of keys that were replaced
+                self._held = None
 
     def _keep_root(self, raw: "bytes | memoryview") -> None:
         """Keep a step over a reset, unless one before it had no room; then the server sends it again."""
