@@ -149,9 +149,9 @@ HAWKBIT := swupdate curl
 FRONT := nginx-light
 # TLOG: Go's own readers of transparency logs.
 TLOG := golang-go golang-golang-x-mod-dev
-ORACLES := softhsm2 strace clang cmake systemd nftables postgresql-15 $(if $(filter x86_64,$(shell uname -m)),gcc-multilib)
+ORACLES := softhsm2 strace clang lld cmake systemd nftables postgresql-15 $(if $(filter x86_64,$(shell uname -m)),gcc-multilib)
 oracles:
-	@command -v softhsm2-util >/dev/null && command -v strace >/dev/null && command -v clang >/dev/null && \
+	@command -v softhsm2-util >/dev/null && command -v strace >/dev/null && command -v clang >/dev/null && command -v ld.lld >/dev/null && \
 	command -v cmake >/dev/null && ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 && command -v systemd-analyze >/dev/null && ls /usr/sbin/nft >/dev/null 2>&1 && { [ "$$(uname -m)" != x86_64 ] || dpkg -s gcc-multilib >/dev/null 2>&1 || ! command -v dpkg >/dev/null; } || { \
 	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(ORACLES); \

@@ -33,6 +33,10 @@ _DESCRIPTIVE_NAMES = re.compile(
 """Names of sections that compilers write for people and debuggers; .notes and .linear are somebody's own."""
 
 
+_TRAPS = b"\xd4"
+"""What lld fills the last page of code with, outside of its segment: instructions that trap."""
+
+
 class _Header(NamedTuple):
     ident: bytes
     kind: int
@@ -225,7 +229,7 @@ def _holds_content(name: str, section: _Section) -> bool:
 
 
 def _refuse_unclaimed_bytes(file: _File) -> None:
-    """Return if all that no header describes, no segment loads and no section holds is zero."""
+    """Return if all that no header describes, no segment loads and no section holds is zero, or a filling."""
     head = file.header
     claimed = [
         range(head.ehsize),
@@ -242,7 +246,7 @@ def _refuse_unclaimed_bytes(file: _File) -> None:
     end = 0
     for part in [*claimed, range(len(file.data), len(file.data))]:
         rest = file.data[end : part.start].lstrip(b"\0")
-        if rest:
+        if rest.strip(b"\0" + _TRAPS):
             raise InputError(
                 f"{file.name}: bytes at 0x{part.start - len(rest):x} of the ELF file are in no segment that"
                 " is loaded and no section, and would be left out"
