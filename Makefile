@@ -76,9 +76,9 @@ build/schemathesis/.ready: Makefile
 	@python3 -m venv build/schemathesis && build/schemathesis/bin/pip install --quiet --disable-pip-version-check schemathesis==4.32.5
 	@touch $@
 
-# Knows what GitHub Actions and GitLab CI take, for tests/cli/test_cli_pipelines.py.
+# Know what GitHub Actions, GitLab CI and pre-commit take, for tests/cli/test_cli_pipelines.py and tests/signer.
 build/check-jsonschema/.ready: Makefile
-	@python3 -m venv build/check-jsonschema && build/check-jsonschema/bin/pip install --quiet --disable-pip-version-check check-jsonschema==0.39.0
+	@python3 -m venv build/check-jsonschema && build/check-jsonschema/bin/pip install --quiet --disable-pip-version-check check-jsonschema==0.39.0 pre-commit==4.7.0
 	@touch $@
 
 # Know what DSSE, in-toto, CycloneDX and SPDX are, for tests/evidence_judges.py.
@@ -182,7 +182,7 @@ oracles:
 	} || echo "make: without Debian's packages $(TLOG) no stranger reads the release log"
 	@command -v npm >/dev/null && $(MAKE) --no-print-directory build/oidc/.ready || echo "make: without Node.js no OpenID provider is tried"
 	@$(MAKE) --no-print-directory build/schemathesis/.ready || echo "make: without schemathesis no stranger reads the OpenAPI document"
-	@$(MAKE) --no-print-directory build/check-jsonschema/.ready || echo "make: without check-jsonschema no stranger reads the pipelines"
+	@$(MAKE) --no-print-directory build/check-jsonschema/.ready || echo "make: without check-jsonschema no stranger reads the pipelines and the hook"
 	@$(MAKE) --no-print-directory build/evidence-judges/.ready || echo "make: without in-toto's, CycloneDX's and SPDX's packages no stranger reads the evidence"
 	@$(MAKE) --no-print-directory build/sslyze/.ready || echo "make: without sslyze no stranger looks at TLS"
 	@$(MAKE) --no-print-directory build/audit/.ready || echo "make: without pip-audit nothing is asked of known vulnerabilities"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 from fota_cli.main import COMMANDS, LazyRoot
 
@@ -72,6 +73,8 @@ def test_blocks_of_other_languages_are_at_least_whole(page: str) -> None:
             configparser.ConfigParser(interpolation=None).read_string(text)
         elif language == "json":
             json.loads(text)
+        elif language == "yaml":
+            yaml.safe_load(text)
         elif language == "":
             assert not COMMAND.search(text), f"{page}: a block of commands says that it is one: ```sh"
         else:
