@@ -11,9 +11,9 @@ from fota_cli.agent_words import Say, Words, WordyHooks
 from fota_cli.boards import BOARDS
 from fota_vdev.machine import Machine, StopReason
 from fota_vdev.places import places
-from fota_vdev.view import journal_pages
-from fota_wire import bootreport, journal
-from fota_wire.errors import DeviceError, FormatError
+from fota_vdev.view import journal_pages, reported
+from fota_wire import journal
+from fota_wire.errors import DeviceError
 from fota_wire.layout import HEALTH_GOOD, SLOT_NAMES
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Session:
         machine = self._machine
         if not machine.powered:
             machine.power_on()
-        result = machine.run(time_ms=BOOT_MS, until=lambda m: self._application_runs())
+        result = machine.run(time_ms=BOOT_MS, until=reported)
         self._say_uart()
         if result.reason is not StopReason.UNTIL:
             why = result.detail or f"nothing after {BOOT_MS // 1000} s"
@@ -176,17 +176,6 @@ class Session:
         self._say_uart()
         if result.reason not in (StopReason.TIME, StopReason.ASLEEP):
             raise DeviceError(f"the device stopped: {result.detail or result.reason.value}")
-
-    def _application_runs(self) -> bool:
-        """Tell whether the bootloader has handed over, and left a valid boot report."""
-        machine = self._machine
-        if not machine.application_runs:
-            return False
-        try:
-            bootreport.unpack(machine.read(machine.chip.row.BOOT_REPORT_ADDRESS, bootreport.SIZE))
-        except FormatError:
-            return False
-        return True
 
     def _healthy(self) -> bool:
         """Tell whether the application says so; one that failed gets its time to reject itself."""

@@ -44,6 +44,8 @@ EXAMPLES = {
     "server token create": "server token create ci --data /srv/fota --role publisher -o ci.token",
     "server token list": "server token list --data /srv/fota",
     "server token revoke": "server token revoke ci --data /srv/fota",
+    "rehearse": "rehearse release --from release-1.0.0 --bootloader bootloader.elf --root root.cbor "
+    "--image-key-a a.pub --image-key-b b.pub --key evidence.pem -o rehearsal.json",
     "release build": "release build -o release",
     "release image": "release image -o app.img",
     "release evidence": "release evidence release --root root.cbor -o evidence.tar",

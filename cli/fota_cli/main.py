@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "login": ("fota_cli.login:login", "Sign in by an identity provider (OpenID Connect)."),
     "release": ("fota_cli.operator:release", "Build, check, publish, list and withdraw releases."),
     "log": ("fota_cli.log:log", "Check that no release was hidden, taken back or changed."),
+    "rehearse": ("fota_cli.rehearse:rehearse", "Play a release on virtual devices, and attest it."),
     "rollout": (
         "fota_cli.rollouts:rollout",
         "Plan, start, watch, pause, approve and cancel rollouts, or stop all.",

@@ -18,8 +18,8 @@ from fota_vdev.atecc608 import Atecc608
 from fota_vdev.atecc608.memory import Nvm, factory_config
 from fota_vdev.machine import Machine
 from fota_vdev.models import MODELS
-from fota_wire import bootreport
-from fota_wire.errors import FormatError, FotaError, InputError, TransportError, VerifyError
+from fota_vdev.view import report_of, reported
+from fota_wire.errors import FotaError, InputError, TransportError, VerifyError
 from fota_wire.host_chips import ESPRESSIF, STM32, Stm32
 from fota_wire.layout import SLOT_NAMES
 from fota_wire.status import IM13
@@ -27,6 +27,7 @@ from fota_wire.status import IM13
 if TYPE_CHECKING:
     from fota_signer.factory.inspection import Chip
     from fota_signer.factory.record import DeviceRecord
+    from fota_wire.host_chips import Chip as Row
 
 BOOT_MS = 20_000
 
@@ -89,15 +90,19 @@ def rehearse(text: str, record: "DeviceRecord", chip: "Chip", say: Callable[[str
         VerifyError: it starts no application, or the agent does not start; code ``rehearsal``.
     """
     beside = record.path.parent  # the twin's record holds the same keys, and is kept as well
-    with tempfile.TemporaryDirectory(dir=beside) as folder, _twin(record, chip, Path(folder)) as machine:
+    roots = chip.root_a_xy, chip.root_b_xy
+    with (
+        tempfile.TemporaryDirectory(dir=beside) as folder,
+        twin(record, chip.row, roots, chip.floor, Path(folder)) as machine,
+    ):
         flash_hex(machine, text, "the HEX")
         machine.power_on()
-        machine.run(time_ms=BOOT_MS, until=_reported)
+        machine.run(time_ms=BOOT_MS, until=reported)
         for line in bytes(machine.uart).decode("ascii", "replace").splitlines():
             say(f"device| {line}")
-        if not _reported(machine):
+        if not reported(machine):
             raise VerifyError("not written: on a virtual device it starts no application", "rehearsal")
-        report = _report(machine)
+        report = report_of(machine)
         try:
             _start_agent(machine)
         except FotaError as exc:
@@ -118,19 +123,21 @@ class _Nowhere:
         """Do nothing."""
 
 
-def _twin(record: "DeviceRecord", chip: "Chip", folder: Path) -> Machine:
-    """Return a virtual board whose element holds what the chip's does, by the factory's own steps."""
+def twin(record: "DeviceRecord", row: "Row", roots: tuple[bytes, bytes], floor: int, folder: Path) -> Machine:
+    """Return a virtual board whose element holds what the chip's does, by the factory's own steps; without
+    power. ``roots``: x||y of both. ``folder``: for its record, which holds the same keys.
+    """
     revision = Atecc608().assumptions.revision
-    element = Atecc608(nvm=Nvm(bytearray(factory_config(chip.serial, revision))))
-    machine = Machine(element=element, chip=MODELS[chip.row.NAME])
-    path = folder / f"{chip.serial.hex()}.json"
+    element = Atecc608(nvm=Nvm(bytearray(factory_config(record.serial, revision))))
+    machine = Machine(element=element, chip=MODELS[row.NAME])
+    path = folder / f"{record.serial.hex()}.json"
     replace(record, path=path, certificate=None, request=None, identity=None, attestation=None).save()
     job = Job(
-        root_a_xy=chip.root_a_xy,
-        root_b_xy=chip.root_b_xy,
+        root_a_xy=roots[0],
+        root_b_xy=roots[1],
         ca=make_ca("rehearsal", 2),
         work=folder,
-        floor=chip.floor,
+        floor=floor,
         latched=record.latched == b"\x01",
     )
     provision_chip(on_machine(machine, record.address[0]), job)
@@ -146,17 +153,3 @@ def _start_agent(machine: Machine) -> None:
     agent = Agent(board, transport=_Nowhere())
     agent.step()
     agent.close(save=False)
-
-
-def _reported(machine: Machine) -> bool:
-    """Tell whether the bootloader has handed over, and left a report."""
-    try:
-        _report(machine)
-    except FormatError:
-        return False
-    return machine.application_runs
-
-
-def _report(machine: Machine) -> bootreport.BootReport:
-    """Return the boot report. FormatError: there is none."""
-    return bootreport.unpack(machine.read(machine.chip.row.BOOT_REPORT_ADDRESS, bootreport.SIZE))

@@ -70,10 +70,10 @@ def provision(
 
 
 def manufacture(
-    machine: "Machine", firmware: "Firmware", ca: "DeviceCa", name: str
+    machine: "Machine", firmware: "Firmware", ca: "DeviceCa", name: str, floor: int = 0
 ) -> "tuple[Report, Image]":
     """Make a blank machine a device: element, then flash by its HEX, which is inspected first. It is left
-    without power. The pairing keys are in element and settings page, and nowhere else.
+    without power. The pairing keys are in element and settings page, and nowhere else. ``floor``: its first.
 
     Raises:
         DeviceError: the element does not answer, or is provisioned already; ``name`` is the machine's.
@@ -86,7 +86,9 @@ def manufacture(
     from fota_signer.factory.line import Job, provision_chip
 
     with tempfile.TemporaryDirectory() as work:
-        job = Job(root_a_xy=firmware.root_a_xy, root_b_xy=firmware.root_b_xy, ca=ca, work=Path(work))
+        job = Job(
+            root_a_xy=firmware.root_a_xy, root_b_xy=firmware.root_b_xy, ca=ca, work=Path(work), floor=floor
+        )
         try:
             report = provision_chip(on_machine(machine), job)
         except VerifyError as exc:

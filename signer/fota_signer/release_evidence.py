@@ -73,10 +73,19 @@ def builders(named: Named) -> dict[bytes, bytes]:
     Raises:
         InputError: a file has no such key. VerifyError: everybody has it, and the policy refuses that.
     """
+    return _evidence_keys(named, named.policy.builders, "evidence.builders")
+
+
+def rehearsers(named: Named) -> dict[bytes, bytes]:
+    """Return {kid: x||y} of those of whom one has to have signed the rehearsal. Raises as `builders`."""
+    return _evidence_keys(named, named.policy.rehearsers, "evidence.rehearsers")
+
+
+def _evidence_keys(named: Named, names: tuple[str, ...], what: str) -> dict[bytes, bytes]:
     found = {}
-    for name in named.policy.builders:
+    for name in names:
         public = host_crypto.load_public_key(named.path(name), "evidence")
-        named.require_own(public, f"evidence.builders: {name}")
+        named.require_own(public, f"{what}: {name}")
         found[cose.kid_of(public)] = public
     return found
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from fota_signer.release_evidence import FOLDER, INDEX, LIMIT, builders, statement
+from fota_signer.release_evidence import FOLDER, INDEX, LIMIT, builders, rehearsers, statement
 from fota_signer.release_named import Named
 from fota_signer.release_policy import ABOUT
-from fota_wire import host_evidence, suit
+from fota_wire import host_evidence, host_rehearsal, suit
 from fota_wire.errors import InputError, VerifyError
 from fota_wire.files import read_input
 
@@ -52,6 +52,9 @@ def rows(named: Named, folder: Path, manifest: suit.Manifest) -> Iterator[Row]:
                 if kind in ABOUT:
                     said = statement(content, name, kind, manifest.digest.hex(), keys)
                     agreed.update(said.signed_by if kind == "provenance" else ())
+                if kind == "rehearsal" and policy.rehearsers:
+                    who = rehearsers(named)
+                    host_rehearsal.require(content, name, who, manifest.digest, manifest.manifest_digest)
             yield Row(kind, True, "; ".join(found))
         except (InputError, VerifyError) as exc:
             yield Row(kind, False, str(exc))

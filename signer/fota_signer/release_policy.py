@@ -51,7 +51,8 @@ class Policy:
 
     ``who``: vendor and class. ``release``: RELEASE signatures that there have to be, if ROOT asks for fewer;
     ``by``: public keys of those who have to be among them. ``evidence``: {kind: files}, of which the kinds of
-    ``after`` are made after the manifest; ``builders``: public keys of those who have to sign a provenance.
+    ``after`` are made after the manifest; ``builders``: public keys of those who have to sign a provenance;
+    ``rehearsers``: of those of whom one has to have signed the rehearsal.
     ``development_keys``, ``dirty``: builds that are refused; ``tagged``: pattern of tags that no other commit
     may have for this version; ``texts``: what may stand in no firmware.
     """
@@ -75,6 +76,7 @@ class Policy:
     evidence: dict[str, tuple[str, ...]]
     after: tuple[str, ...]
     builders: tuple[str, ...]
+    rehearsers: tuple[str, ...]
     development_keys: bool
     dirty: bool
     tagged: str | None
@@ -117,6 +119,7 @@ def _policy(content: dict[str, Any]) -> Policy:
         evidence={kind: files for kind in (*BEFORE, *ABOUT) if (files := evidence.one_or_more(kind))},
         after=evidence.texts("after"),
         builders=evidence.texts("builders"),
+        rehearsers=evidence.texts("rehearsers"),
         development_keys=refuse.flag("development-keys", default=True),
         dirty=refuse.flag("dirty", default=True),
         tagged=refuse.pattern("tagged"),
@@ -137,6 +140,10 @@ def _require_evidence(policy: Policy) -> None:
             )
     if policy.builders and "provenance" not in policy.evidence:
         raise InputError('evidence.builders: they sign provenance: write its files, provenance = ["..."]')
+    if policy.rehearsers and "rehearsal" not in policy.after:
+        raise InputError(
+            'evidence.rehearsers sign after the manifest: write rehearsal = "...", after = ["rehearsal"]'
+        )
 
 
 def _who(product: Table) -> identity.DeviceClass:

@@ -190,6 +190,18 @@ def test_payload_on_a_card_that_never_opens_is_refused(world, tmp_path):
         Folder(path).request("GET", f"/v1/payload/{name.name}", {})
 
 
+def test_card_that_is_asked_for_a_part_gives_that_part(world, tmp_path):
+    """A card whose reading breaks is asked for less at once, like any link."""
+    path, size = card(tmp_path, world.v2), len(world.v2.image)
+    status, headers, reader = Folder(path).request(
+        "GET", f"/v1/payload/{world.v2.digest.hex()}", {"Range": "bytes=256-511"}
+    )
+    part = bytearray(300)
+    assert reader.readinto(memoryview(part)[: reader.length]) == 256
+    assert (status, headers) == (206, {"content-range": f"bytes 256-511/{size}"})
+    assert part[:256] == world.v2.image[256:512]
+
+
 # -- signals and words ---------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,6 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from campaign_faults import CampaignError
 from fota_vdev.machine import Machine, StopReason
 from fota_vdev.modem import peripheral as modem
 from fota_vdev.modem.network import HostNetwork, Recorder, Replay, Tape
+from fota_vdev.places import untouched
 from fota_vdev.snapshot import Snapshots
 from fota_wire import journal
 from fota_wire.bootreport import unpack
@@ -170,18 +170,16 @@ class Walk:
         self.machine = m = loaded(copy)
         copy.unlink()
         modem.attach(m, recorded(of.tape))
-        self.kept = list(untouched(m))
+        self.kept = untouched(m, SLOT_B)
         self.operations = 0
         self._stopped = False
-        begin = m.flash._begin
 
-        def noted(kind: str, bank: int, offset: int) -> Any:
+        def noted(kind: str, bank: int, offset: int) -> None:
             self.operations += 1
             self._stopped = True
             m.cpu.limit(0)
-            return begin(kind, bank, offset)
 
-        m.flash._begin = noted  # type: ignore[method-assign]
+        m.flash.on_operation = noted
         m.power_on()
         m.run(until=lambda m: m.application_runs)
         self.operations = 0
@@ -274,19 +272,6 @@ class Walk:
         if running != wanted:
             return "lost_updates", f"slot {running:02x} runs instead of {wanted:02x}"
         return "", ""
-
-
-def untouched(machine: Machine) -> Iterator[tuple[int, int, int]]:
-    """(bank, begin, end) of all flash but what an agent writes: journal, own store, the other slot."""
-    of = where(machine)
-    written = [*of.journal, of.agent_store, of.slots[SLOT_B]]
-    for bank in machine.flash.banks:
-        at = 0
-        own = sorted((w.offset, w.offset + w.size) for w in written if w.bank == bank)
-        for begin, end in [*own, (machine.flash.geometry.bank, 0)]:
-            if at < begin:
-                yield bank, at, begin
-            at = end
 
 
 def campaign(low: int, high: int, *, only: str = "", limit: int = 0, chip: str = DEFAULT) -> Result:

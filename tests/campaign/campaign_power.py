@@ -289,18 +289,10 @@ class Rig:
         for begin, last in SLOT_RANGES[self.row.NAME]:
             m.cpu.uc.hook_add(UC_HOOK_CODE, self._application, begin=begin, end=last)
         m.cpu.uc.ctl_flush_tb()
-        begin_operation, execute = m.flash._begin, self.element._execute
-
-        def noted_begin(kind: str, bank: int, offset: int) -> Any:
-            self._note("flash", f"{kind} bank {bank} {offset:x}")
-            return begin_operation(kind, bank, offset)
-
-        def noted_execute() -> None:
-            self._note("element", self.element._fifo[1:3].hex())
-            execute()
-
-        m.flash._begin = noted_begin  # type: ignore[method-assign]
-        self.element._execute = noted_execute  # type: ignore[method-assign]
+        m.flash.on_operation = lambda kind, bank, offset: self._note(
+            "flash", f"{kind} bank {bank} {offset:x}"
+        )
+        self.element.on_command = lambda opcode, p1: self._note("element", f"{opcode:02x}{p1:02x}")
 
     def _application(self, uc: Any, address: int, size: int, data: Any) -> None:
         slot = slot_at(self.machine, address)

@@ -33,6 +33,7 @@ TYPED = {
     "docs/log.md": ("tests/server/test_server_log_page.py", 2),
     "docs/operations.md": ("tests/server/test_server_operations_page.py", 6),
     "docs/provisioning.md": ("tests/documents/test_documents_typed.py", 1),
+    "docs/rehearsal.md": ("tests/cli/test_cli_rehearsal_page.py", 2),
     "docs/release.md": ("tests/cli/test_cli_release_page.py", 6),
     "docs/releases.md": ("tests/signer/test_signer_releases_page.py", 2),
     "docs/signing.md": ("tests/signer/test_signer_signing_page.py", 6),

@@ -47,6 +47,7 @@ HOST_ONLY = {
     "fota_wire/host_panic.py": "file descriptors",
     "fota_wire/host_pem.py": "certificates by OpenSSL",
     "fota_wire/host_pkcs11.py": "python-pkcs11",
+    "fota_wire/host_rehearsal.py": "types of collections",
     "fota_wire/host_print.py": "the command-line library",
     "fota_wire/host_sqlite.py": "SQLite",
     "fota_wire/host_statement.py": "named tuples, a decoder of JSON that MicroPython lacks",

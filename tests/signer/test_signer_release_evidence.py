@@ -9,6 +9,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from evidence_judges import STATEMENT, judge
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from release_world import elf_with, files_of, git
 
 from fota_signer import cra
-from fota_wire import host_evidence, host_statement, suit, suit_profile
+from fota_wire import host_evidence, host_keys, host_rehearsal, host_statement, suit, suit_profile
 from fota_wire.errors import FormatError
 from fota_wire.host_evidence import Piece
 
@@ -362,3 +363,33 @@ def test_pages_to_which_the_technical_file_points_are_there():
     repository = Path(__file__).parents[2]
     pages = {row.page.split(",")[0] for row in cra.ROWS if row.page}
     assert [page for page in pages if not (repository / page).is_file()] == []
+
+
+def test_rehearsal_counts_if_one_of_those_named_has_signed_that_this_manifest_passed(
+    build, check, signs, product, fota
+):
+    for name in ("lab", "other"):
+        fota("keys", "new", f"evidence/{name}", "-o", f"keys/{name}.pem", env=PASSWORD)
+        fota("keys", "public", f"keys/{name}.pem", "-o", f"keys/{name}.pub.pem", env=PASSWORD)
+    said = 'rehearsal = "build/later.json"\nafter = ["rehearsal"]\nrehearsers = ["keys/lab.pub.pem"]\n'
+    product.change("[refuse]", f"[evidence]\n{said}[refuse]")
+    told = build()
+    signs("release-2")
+    subjects = {told["image"]["sha256"]: "image", told["manifest"]["digest"]: "manifest"}
+
+    def lacks(name, result="passed", about=subjects):
+        raw = (product.folder / f"keys/{name}.pem").read_bytes()
+        pem = raw[raw.index(b"-----BEGIN") :]
+        key = host_keys.in_memory(load_pem_private_key(pem, PASSWORD["FOTA_KEY_PASSWORD"].encode()))
+        signed = host_statement.sign(about, host_rehearsal.PREDICATE_TYPE, {"result": result}, [key])
+        (product.folder / "build/later.json").write_bytes(signed)
+        return check()
+
+    assert lacks("lab") == {}
+    assert "signed by no key that counts here" in lacks("other")["rehearsal"]
+    assert "did not pass" in lacks("lab", "failed")["rehearsal"]
+    assert "another image or manifest" in lacks("lab", about={told["image"]["sha256"]: "image"})["rehearsal"]
+    product.change('after = ["rehearsal"]\n', "")
+    refused = fota("release", "check", "release")
+    assert (refused.returncode, refused.stderr.count("\n")) == (3, 1)
+    assert "evidence.rehearsers sign after the manifest" in refused.stderr

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from fota_vdev.atecc608 import Atecc608
-from fota_vdev.parts.bus import Peripheral
+from fota_vdev.parts.bus import Bus, Peripheral
 from fota_vdev.parts.clock import Clock
 from fota_vdev.parts.emulator import Stop
 from fota_vdev.parts.flash_cells import FlashCells
@@ -66,6 +66,7 @@ class Board(Protocol):
     """The peripherals."""
 
     clock: Clock
+    bus: Bus
     i2c_bus: I2CBus
     host_i2c: HostI2C
     request_reset: Callable[[str], None]

@@ -98,6 +98,8 @@ class Machine:
         self.faults: list[tuple[int, str]] = []
         self.lock: FileLock | None = None
         self.last_report = b""
+        self.missing: tuple[int, int] | None = None
+        """(address, program counter) of the register that is not modelled and ended the last run so."""
         self.power_ups = 0
         self._request: str | None = None
         self._time_limit_ps: int | None = None
@@ -212,6 +214,7 @@ class Machine:
             self.power_off()
             reason, detail = StopReason.POWER_CUT, str(exc)
         except UnmodelledError as exc:
+            self.missing = None if exc.address is None else (exc.address, self.cpu.pc)
             reason, detail = StopReason.FAULT, f"{exc} (pc 0x{self.cpu.pc:08x})"
         finally:
             self._time_limit_ps = None
@@ -284,6 +287,17 @@ class Machine:
         place = self.board.attach_modem(modem)
         if place is not None:
             self.cpu.map_registers(*place)
+
+    def attach(self, base: int, size: int, peripheral: Peripheral) -> None:
+        """Let ``peripheral`` answer in [base, base + size), in place of what was there; whole blocks of
+        1 KiB, and of 4 KiB where no registers are mapped yet.
+        """
+        self.board.bus.attach(base, peripheral, size)
+        self.board._by_name[peripheral.name] = peripheral
+        ends = [(begin, last) for begin, last, _ in self.cpu.uc.mem_regions()]
+        for page in range(base & ~0xFFF, base + size, 0x1000):
+            if not any(begin <= page <= last for begin, last in ends):
+                self.cpu.map_registers(page, 0x1000)
 
     # -- memory ------------------------------------------------------------------------------------------
 

@@ -47,6 +47,26 @@ def places(machine: Machine) -> Places:
     return Places(journal=_journal(row, row.JOURNAL_BANK, 0), slots=slots, agent_store=store)
 
 
+def untouched(machine: Machine, inactive: int) -> "list[tuple[int, int, int]]":
+    """Return (bank, begin, end) of all flash but what an agent writes while the slot ``inactive`` does not
+    run: journal, own store, that slot.
+
+    Raises:
+        VerifyError: as `places`.
+    """
+    of = places(machine)
+    written = [*of.journal, of.agent_store, of.slots[inactive]]
+    found = []
+    for bank in machine.flash.banks:
+        at = 0
+        own = sorted((w.offset, w.offset + w.size) for w in written if w.bank == bank)
+        for begin, end in [*own, (machine.flash.geometry.bank, 0)]:
+            if at < begin:
+                found.append((bank, at, begin))
+            at = end
+    return found
+
+
 def _journal(row: Chip, bank: int, base: int) -> tuple[Region, Region]:
     first, second = (
         Region(

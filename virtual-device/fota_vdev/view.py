@@ -5,7 +5,7 @@ from typing import Any
 from fota_vdev.machine import Machine
 from fota_vdev.places import Places, Region, places
 from fota_wire import bootreport, journal, status
-from fota_wire.errors import FotaError
+from fota_wire.errors import FormatError, FotaError
 from fota_wire.image import parse_image
 from fota_wire.layout import SLOT_A, SLOT_B, SLOT_NAMES
 from fota_wire.version import format_version
@@ -92,6 +92,22 @@ def report_view(raw: bytes) -> dict[str, Any] | None:
         "element_us": report.element_us,
         "sequence": report.sequence,
     }
+
+
+def report_of(machine: Machine) -> bootreport.BootReport:
+    """Return the boot report that lies in RAM now. FormatError: there is none."""
+    return bootreport.unpack(machine.read(machine.chip.row.BOOT_REPORT_ADDRESS, bootreport.SIZE))
+
+
+def reported(machine: Machine) -> bool:
+    """Tell whether the bootloader has handed over to an application, and left a report."""
+    if not machine.application_runs:
+        return False
+    try:
+        report_of(machine)
+    except FormatError:
+        return False
+    return True
 
 
 def element_view(machine: Machine) -> dict[str, Any] | None:

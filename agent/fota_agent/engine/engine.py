@@ -217,7 +217,7 @@ class Engine:
             return self._go(Action(INSPECT, size=wanted.size))
         if phase == COMPARE_WRITTEN:
             self.state.writing = None
-            self.state.dirty = True
+            self.state.must_save()  # else a reset now would go on behind bytes that are wrong
             error = VerifyError("the download is not the image of the manifest", "image-digest")
             return self._refuse(now, error)
         self._found = (wanted.manifest_digest, MISSING)

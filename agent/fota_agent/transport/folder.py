@@ -46,11 +46,12 @@ class Folder:
         if method != "GET" or not name or ".." in name:
             raise TransportError(f"{self._path}: holds payloads only")
         file, size = self._open(name)
-        start = int(headers.get("Range", "bytes=0-")[6:-1])
+        first, _, last = headers.get("Range", "bytes=0-")[6:].partition("-")
+        start, end = int(first), int(last) + 1 if last else size
         if start == 0:
             return 200, {}, FileReader(file, size)
         file.seek(start)
-        return 206, {"content-range": f"bytes {start}-{size - 1}/{size}"}, FileReader(file, size - start)
+        return 206, {"content-range": f"bytes {start}-{end - 1}/{size}"}, FileReader(file, end - start)
 
     def close(self) -> None:
         """Nothing is kept open."""

@@ -56,6 +56,8 @@ class Atecc608:
         self._now_ps: Callable[[], int] = lambda: 0
         self.unmodelled: list[str] = []
         self.commands: list[tuple[str, int, int]] = []
+        # opcode, first parameter, right before each command: a cut may be armed for this very one
+        self.on_command: Callable[[int, int], None] = lambda opcode, p1: None
         self._cut_in: int | None = None
         self._cut_torn: int | None = None
         self._powered = False
@@ -243,6 +245,7 @@ class Atecc608:
         if opcode not in TIMES_MS:
             self.unmodelled.append(name)
         self.commands.append((name, p1, p2))
+        self.on_command(opcode, p1)
         cut, dice = self._cut_now()
         if cut and dice is None:
             raise PowerCutError(f"power cut before the element's {name}")

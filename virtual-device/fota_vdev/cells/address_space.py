@@ -10,6 +10,7 @@ from fota_vdev.cells.board import Board
 from fota_vdev.cells.flash_array import FlashArray
 from fota_vdev.cortex_m.cpu import Cpu
 from fota_vdev.parts.bus import BusFaultError, UnmodelledError
+from fota_vdev.parts.memory import private_memory
 from fota_wire.errors import DeviceError
 
 FLASH_BASE = 0x0800_0000
@@ -47,7 +48,7 @@ class AddressSpace:
         self._warn = warn
         self._remap_due = self._stale_code = self._fence_due = False
         self._changed: list[tuple[int, int, int]] = []  # bank, offset, bytes whose translations are stale
-        self.ram = {base: mmap.mmap(-1, size) for base, size in memory.ram}
+        self.ram = {base: private_memory(size) for base, size in memory.ram}
         for base, ram in self.ram.items():
             cpu.map_ram(base, len(ram), addressof(c_char.from_buffer(ram)))
         for base, size in memory.registers:
@@ -115,7 +116,7 @@ class AddressSpace:
         if self._stale_code:
             self._forget_code()
         elif self._changed:
-            for bank, offset, size in self._changed:
+            for bank, offset, size in _joined(self._changed):
                 at = offset + (self._bank if (bank == 2) != self._board.swapped else 0)
                 for base in self._bases:
                     self._cpu.forget_code_at(base + at, size)
@@ -271,3 +272,14 @@ class AddressSpace:
 def _check_alignment(address: int) -> None:
     if address % 4:
         raise DeviceError(f"0x{address:08x} is not aligned to 4 bytes")
+
+
+def _joined(changed: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Return (bank, offset, bytes) with what lies end to end in one: a download's words come in order."""
+    found: list[tuple[int, int, int]] = []
+    for bank, offset, size in changed:
+        if found and found[-1][0] == bank and sum(found[-1][1:]) == offset:
+            found[-1] = bank, found[-1][1], found[-1][2] + size
+        else:
+            found.append((bank, offset, size))
+    return found

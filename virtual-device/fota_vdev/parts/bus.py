@@ -9,7 +9,12 @@ BLOCK_SHIFT = 10  # every STM32L4 peripheral starts at a multiple of 1 KiB
 
 
 class UnmodelledError(Exception):
-    """The program used something that this virtual device does not model; the run ends and says so."""
+    """The program used something that this virtual device does not model; the run ends and says so.
+
+    ``address``: of the register, where it was one.
+    """
+
+    address: int | None = None
 
 
 class BusFaultError(Exception):
@@ -131,14 +136,22 @@ class Bus:
 
     def read(self, address: int, size: int = 4) -> int:
         """Return the register at ``address``, or ``size`` bytes of it."""
-        peripheral, offset = self._find(address, size, "read of")
-        if not self._gate.clocked(peripheral.name):
-            return 0
-        word = peripheral.read(offset & ~3)
+        try:
+            peripheral, offset = self._find(address, size, "read of")
+            if not self._gate.clocked(peripheral.name):
+                return 0
+            word = peripheral.read(offset & ~3)
+        except UnmodelledError as exc:
+            exc.address = address
+            raise
         return word >> 8 * (offset & 3) & ((1 << 8 * size) - 1)
 
     def write(self, address: int, value: int, size: int = 4) -> None:
         """Write the register at ``address``; narrow writes reach the register's low bits only."""
-        peripheral, offset = self._find(address, size, "write to")
-        if self._gate.clocked(peripheral.name):
-            peripheral.write(offset, value & ((1 << 8 * size) - 1))
+        try:
+            peripheral, offset = self._find(address, size, "write to")
+            if self._gate.clocked(peripheral.name):
+                peripheral.write(offset, value & ((1 << 8 * size) - 1))
+        except UnmodelledError as exc:
+            exc.address = address
+            raise

@@ -58,3 +58,23 @@ def _opened(path: Path) -> Iterator[Any]:
         raise
     except Exception as exc:
         raise InputError(f"{name_of(path)}: a damaged ELF file") from exc
+
+
+def functions(path: Path) -> "list[tuple[int, int, str]]":
+    """Return (address, bytes, name) of every function, by address; empty if the file has no symbols.
+
+    Raises:
+        InputError: no such file, or not an ELF file.
+    """
+    with _opened(path) as elf:
+        table = elf.get_section_by_name(".symtab")
+        found = (
+            [] if table is None else [s for s in table.iter_symbols() if s["st_info"]["type"] == "STT_FUNC"]
+        )
+        thumb = elf["e_machine"] == "EM_ARM"
+        return sorted((s["st_value"] & (~1 if thumb else ~0), s["st_size"], s.name) for s in found)
+
+
+def function_at(found: "list[tuple[int, int, str]]", address: int) -> str:
+    """Return the name of the function of `functions` that an address lies in; "" if none."""
+    return next((name for begin, size, name in found if begin <= address < begin + max(size, 1)), "")

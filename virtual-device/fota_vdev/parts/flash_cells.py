@@ -4,7 +4,6 @@ This is what survives a power loss. How a chip programs and erases is its own.
 """
 
 import ctypes
-import mmap
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from fota_vdev.parts.bus import PowerCutError
+from fota_vdev.parts.memory import private_memory
 from fota_wire.errors import InputError
 
 
@@ -71,7 +71,7 @@ class FlashCells:
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
         self._blank = b"\xff" * geometry.word
-        self._banks = {bank: mmap.mmap(-1, geometry.bank) for bank in self.banks}
+        self._banks = {bank: private_memory(geometry.bank) for bank in self.banks}
         self.ecc_bad: set[tuple[int, int]] = set()
         self.options = dict(geometry.options)
         self.counters = FlashCounters(Counter(), dict.fromkeys(self.banks, 0))
@@ -79,6 +79,8 @@ class FlashCells:
         self.operations = 0
         # bank, offset, bytes (0: not cells but options): translated code may be stale, marks moved
         self.on_change: Callable[[int, int, int], None] = lambda bank, offset, size: None
+        # kind, bank, offset, right before each operation: a cut may be armed for this very one
+        self.on_operation: Callable[[str, int, int], None] = lambda kind, bank, offset: None
         self.cut_in: int | None = None
         self.cut_torn: int | None = None
         for cells in self._banks.values():
@@ -150,6 +152,7 @@ class FlashCells:
 
     def _begin(self, kind: str, bank: int, offset: int) -> random.Random | None:
         """Count one operation; return the dice for a torn one, None for one that completes."""
+        self.on_operation(kind, bank, offset)
         if self.cut_in is not None:
             self.cut_in -= 1
             if self.cut_in == 0:

@@ -11,6 +11,7 @@ from fota_vdev.chips.esp32c3.cpu import Cpu
 from fota_vdev.chips.esp32c3.flash_array import SECTOR, SIZE, NorFlash
 from fota_vdev.chips.esp32c3.mmu import ENTRIES, INVALID, PAGE, WINDOW, Cache
 from fota_vdev.parts.bus import Bus, BusFaultError, UnmodelledError
+from fota_vdev.parts.memory import private_memory
 from fota_wire.errors import DeviceError
 
 IRAM, IRAM_SIZE = 0x4037_C000, 0x6_4000  # the first 16 KiB are the cache's
@@ -38,12 +39,12 @@ class AddressSpace:
         self._stale_code = self._remap_due = False
         self._mapped: dict[int, int] = {}  # address of a page in a window: page of flash
         self._shown: dict[int, int] = {}  # the same of what was mapped there last
-        self.ram = {IRAM: mmap.mmap(-1, IRAM_SIZE), RTC_RAM: mmap.mmap(-1, RTC_RAM_SIZE)}
-        self._seen = mmap.mmap(-1, SIZE)
+        self.ram = {IRAM: private_memory(IRAM_SIZE), RTC_RAM: private_memory(RTC_RAM_SIZE)}
+        self._seen = private_memory(SIZE)
         self._seen[:] = flash.read_phys(1, 0, SIZE)
         self.stale: set[int] = set()
         self.code: list[tuple[int, int, int]] = [(IRAM, 0, IRAM_SIZE)]
-        self._rom = mmap.mmap(-1, ROM_SIZE)
+        self._rom = private_memory(ROM_SIZE)
         self._rom[:] = RET * (ROM_SIZE // 2) if rom is None else rom
         self._map_memory()
         flash.on_change = lambda bank, offset, size: self._flash_changed()

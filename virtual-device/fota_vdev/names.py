@@ -1,0 +1,82 @@
+"""What peripherals and their registers are called, by address: for messages about what is not modelled.
+
+Sources: memory maps of RM0351 (STM32L476), RM0456 (STM32U585) and the ESP32-C3's reference manual.
+"""
+
+_L4 = {
+    0x4000_0000: "TIM2", 0x4000_0400: "TIM3", 0x4000_0800: "TIM4", 0x4000_0C00: "TIM5", 0x4000_1000: "TIM6",
+    0x4000_1400: "TIM7", 0x4000_2400: "LCD", 0x4000_2800: "RTC", 0x4000_2C00: "WWDG", 0x4000_3000: "IWDG",
+    0x4000_3800: "SPI2", 0x4000_3C00: "SPI3", 0x4000_4400: "USART2", 0x4000_4800: "USART3",
+    0x4000_4C00: "UART4", 0x4000_5000: "UART5", 0x4000_5400: "I2C1", 0x4000_5800: "I2C2",
+    0x4000_5C00: "I2C3", 0x4000_6400: "CAN1", 0x4000_7000: "PWR", 0x4000_7400: "DAC1", 0x4000_7800: "OPAMP",
+    0x4000_7C00: "LPTIM1", 0x4000_8000: "LPUART1", 0x4000_8800: "SWPMI1", 0x4000_9400: "LPTIM2",
+    0x4001_0000: "SYSCFG", 0x4001_0400: "EXTI", 0x4001_1C00: "FIREWALL", 0x4001_2800: "SDMMC1",
+    0x4001_2C00: "TIM1", 0x4001_3000: "SPI1", 0x4001_3400: "TIM8", 0x4001_3800: "USART1",
+    0x4001_4000: "TIM15", 0x4001_4400: "TIM16", 0x4001_4800: "TIM17", 0x4001_5400: "SAI1",
+    0x4001_5800: "SAI2", 0x4001_6000: "DFSDM1", 0x4002_0000: "DMA1", 0x4002_0400: "DMA2",
+    0x4002_1000: "RCC", 0x4002_2000: "FLASH", 0x4002_3000: "CRC", 0x4002_4000: "TSC", 0x5000_0000: "OTG_FS",
+    0x5004_0000: "ADC1", 0x5004_0100: "ADC2", 0x5004_0200: "ADC3", 0x5004_0300: "ADC_COMMON",
+    0x5006_0800: "RNG", 0xA000_0000: "FMC", 0xA000_1000: "QUADSPI", 0xE000_E000: "SCS",
+    **{0x4800_0000 + 0x400 * n: f"GPIO{port}" for n, port in enumerate("ABCDEFGH")},
+}  # fmt: skip
+_U5 = {
+    0x4000_0000: "TIM2", 0x4000_0400: "TIM3", 0x4000_0800: "TIM4", 0x4000_0C00: "TIM5", 0x4000_1000: "TIM6",
+    0x4000_1400: "TIM7", 0x4000_2C00: "WWDG", 0x4000_3000: "IWDG", 0x4000_3800: "SPI2",
+    0x4000_4400: "USART2", 0x4000_4800: "USART3", 0x4000_4C00: "UART4", 0x4000_5000: "UART5",
+    0x4000_5400: "I2C1", 0x4000_5800: "I2C2", 0x4000_6000: "CRS", 0x4000_8400: "I2C4", 0x4000_9400: "LPTIM2",
+    0x4000_A400: "FDCAN1", 0x4000_DC00: "UCPD1", 0x4001_2C00: "TIM1", 0x4001_3000: "SPI1",
+    0x4001_3400: "TIM8", 0x4001_3800: "USART1", 0x4001_4000: "TIM15", 0x4001_4400: "TIM16",
+    0x4001_4800: "TIM17", 0x4001_5400: "SAI1", 0x4001_5800: "SAI2", 0x4002_0000: "GPDMA1",
+    0x4002_1000: "CORDIC", 0x4002_1400: "FMAC", 0x4002_2000: "FLASH", 0x4002_3000: "CRC", 0x4002_4000: "TSC",
+    0x4002_5000: "MDF1", 0x4002_6000: "RAMCFG", 0x4002_B000: "DMA2D", 0x4003_0400: "ICACHE",
+    0x4003_1400: "DCACHE1", 0x4202_8000: "ADC1", 0x4202_C000: "DCMI", 0x4204_0000: "OTG_FS",
+    0x420C_0000: "AES", 0x420C_0400: "HASH", 0x420C_0800: "RNG", 0x420C_0C00: "SAES", 0x420C_2000: "PKA",
+    0x4600_0400: "SYSCFG", 0x4600_2000: "SPI3", 0x4600_2400: "LPUART1", 0x4600_2800: "I2C3",
+    0x4600_4400: "LPTIM1", 0x4600_5000: "OPAMP", 0x4600_5400: "COMP", 0x4600_7400: "VREFBUF",
+    0x4600_7800: "RTC", 0x4600_7C00: "TAMP", 0x4602_0000: "LPGPIO1", 0x4602_0800: "PWR", 0x4602_0C00: "RCC",
+    0x4602_1000: "ADC4", 0x4602_1800: "DAC1", 0x4602_2000: "EXTI", 0x4602_4000: "ADF1",
+    0x4602_5000: "LPDMA1", 0xE000_E000: "SCS",
+    **{0x4202_0000 + 0x400 * n: f"GPIO{port}" for n, port in enumerate("ABCDEFGHI")},
+}  # fmt: skip
+_C3 = {
+    0x6000_0000: "UART0", 0x6000_2000: "SPI1", 0x6000_3000: "SPI0", 0x6000_4000: "GPIO",
+    0x6000_8000: "RTC_CNTL", 0x6000_8800: "EFUSE", 0x6000_9000: "IO_MUX", 0x6001_0000: "UART1",
+    0x6001_3000: "I2C0", 0x6001_4000: "UHCI0", 0x6001_6000: "RMT", 0x6001_9000: "LEDC",
+    0x6001_F000: "TIMG0", 0x6002_0000: "TIMG1", 0x6002_3000: "SYSTIMER", 0x6002_4000: "SPI2",
+    0x6002_6000: "SYSCON", 0x6002_B000: "TWAI", 0x6002_D000: "I2S0", 0x6003_A000: "AES", 0x6003_B000: "SHA",
+    0x6003_C000: "RSA", 0x6003_D000: "DS", 0x6003_E000: "HMAC", 0x6003_F000: "GDMA",
+    0x6004_0000: "APB_SARADC", 0x6004_3000: "USB_SERIAL_JTAG", 0x600C_0000: "SYSTEM",
+    0x600C_1000: "SENSITIVE", 0x600C_2000: "INTERRUPT", 0x600C_4000: "EXTMEM",
+}  # fmt: skip
+PERIPHERALS = {"stm32l476": _L4, "stm32u585": _U5, "esp32c3": _C3}
+_STM32_REGISTERS = {
+    "ADC": "ISR IER CR CFGR CFGR2 SMPR1 SMPR2 - TR1 TR2 TR3 - SQR1 SQR2 SQR3 SQR4 DR",
+    "SPI": "CR1 CR2 SR DR CRCPR RXCRCR TXCRCR",
+    "TIM": "CR1 CR2 SMCR DIER SR EGR CCMR1 CCMR2 CCER CNT PSC ARR RCR CCR1 CCR2 CCR3 CCR4 BDTR",
+    "LPTIM": "ISR ICR IER CFGR CR CMP ARR CNT",
+    "USART": "CR1 CR2 CR3 BRR GTPR RTOR RQR ISR ICR RDR TDR",
+    "UART": "CR1 CR2 CR3 BRR GTPR RTOR RQR ISR ICR RDR TDR",
+    "LPUART": "CR1 CR2 CR3 BRR - - RQR ISR ICR RDR TDR",
+    "I2C": "CR1 CR2 OAR1 OAR2 TIMINGR TIMEOUTR ISR ICR PECR RXDR TXDR",
+    "GPIO": "MODER OTYPER OSPEEDR PUPDR IDR ODR BSRR LCKR AFRL AFRH BRR",
+    "DAC": "CR SWTRIGR DHR12R1 DHR12L1 DHR8R1 DHR12R2 DHR12L2 DHR8R2",
+    "WWDG": "CR CFR SR",
+    "CRC": "DR IDR CR - INIT POL",
+}
+_LONGEST = 0x1000
+
+
+def name_of(chip: str, address: int) -> str:
+    """Return what the reference manual calls the register at ``address`` of a chip, as far as is known here:
+    ``ADC1.CR``, ``DMA1+0x08``, "" for none.
+    """
+    places = PERIPHERALS.get(chip, {})
+    base = max((base for base in places if base <= address < base + _LONGEST), default=None)
+    if base is None:
+        return ""
+    name, offset = places[base], address - base
+    kind = "GPIO" if name.startswith("GPIO") else name.rstrip("0123456789")
+    of_chip = _STM32_REGISTERS.get(kind, "") if chip.startswith("stm32") else ""
+    registers = dict(enumerate(of_chip.split()))
+    found = registers.get(offset // 4, "-")
+    return f"{name}.{found}" if found != "-" and offset % 4 == 0 else f"{name}+0x{offset:02x}"
