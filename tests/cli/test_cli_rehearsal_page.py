@@ -1,4 +1,4 @@
-"""docs/rehearsal.md, typed in: its shell blocks in one shell, and its stand-ins read by who reads them."""
+"""docs/rehearsal.md, typed in: its ```sh blocks in one shell; its stand-ins are read by who reads them."""
 
 import os
 import re
