@@ -13,6 +13,7 @@ from fota_cli import net
 from fota_cli.attributes import attributes_text, list_attributes, set_attributes
 from fota_cli.bulk import export_devices, import_devices
 from fota_cli.client import OperatorClient
+from fota_cli.components import list_holding, read_sbom
 from fota_cli.device_keys import attested_text, certify, key_text, renew, retire, rotate
 from fota_cli.options import connected, filter_option, yes_option
 from fota_cli.refused import refusal_text, refused
@@ -20,7 +21,7 @@ from fota_signer import release_cli, release_evidence_cli
 from fota_wire.checkin import MAX_CAMPAIGN
 from fota_wire.errors import VerifyError
 from fota_wire.files import read_input
-from fota_wire.host_options import CAMPAIGN, IMAGE, MANIFEST, ROOT, DeviceId, Group
+from fota_wire.host_options import CAMPAIGN, FOLDER, IMAGE, MANIFEST, ROOT, DeviceId, Group
 from fota_wire.host_print import ago, date, lines_of, print_result, table
 
 PROGRESS_FROM = 128 << 10
@@ -50,11 +51,21 @@ for _of_release in (
 @click.argument("image", type=IMAGE)
 @click.argument("envelope", type=MANIFEST)
 @click.option("--fits", metavar="REVISION", multiple=True, help="Hardware that it fits; repeat [all].")
+@click.option("--evidence", type=FOLDER, help="The release's folder of evidence: its SBOM comes along.")
 @connected
 def publish(
-    client: OperatorClient, image: Path, envelope: Path, fits: tuple[str, ...], as_json: bool
+    client: OperatorClient,
+    image: Path,
+    envelope: Path,
+    fits: tuple[str, ...],
+    evidence: Path | None,
+    as_json: bool,
 ) -> None:
-    """Upload a signed IMAGE and the signed ENVELOPE of its manifest; the server checks both."""
+    """Upload a signed IMAGE and the signed ENVELOPE of its manifest; the server checks both.
+
+    With --evidence the server can say later which releases, and devices, hold a component.
+    """
+    sbom = None if evidence is None else read_sbom(evidence)
     data, manifest = read_input(image), read_input(envelope, 65536)
     digest = hashlib.sha256(data).hexdigest()
     # Its uri names the file digest in hex; the server checks all the rest.
@@ -67,6 +78,9 @@ def publish(
         client.upload(f"artifacts/{digest}", data, lambda _count: None)
     query = "&".join(f"hardware={quote(one, safe='')}" for one in fits)
     answer = client.post(f"releases?{query}" if fits else "releases", manifest)
+    if sbom is not None:
+        path = f"releases/{answer['manifest_digest']}/sbom"
+        answer |= {"components": client.post(path, sbom, shown_by="fota release list")["components"]}
     if as_json:
         print_result(answer, True)
         return
@@ -74,6 +88,8 @@ def publish(
     click.echo(
         f"{said} {answer['version']} (sequence {answer['sequence']}, security counter {answer['sec_cnt']})"
     )
+    if sbom is not None:
+        click.echo(f"its SBOM lists {answer['components']} components")
     if answer.get("image_signature") == "unchecked":
         click.echo(
             "fota: warning: the server knows no IMAGE key, and has not checked the image's signature:"
@@ -121,9 +137,16 @@ def set_campaign(client: OperatorClient, version: str, file: Path, as_json: bool
 
 
 @release.command("list")
+@click.option("--component", metavar="NAME", help="Those that hold this component, by their SBOMs.")
+@click.option("--below", metavar="VERSION", help="With --component: of a version below this one.")
 @connected
-def list_releases(client: OperatorClient, as_json: bool) -> None:
-    """List the releases that devices can be given."""
+def list_releases(client: OperatorClient, component: str | None, below: str | None, as_json: bool) -> None:
+    """List the releases that devices can be given, or those that hold a component, and who runs them."""
+    if component is not None:
+        list_holding(client, component, below, as_json)
+        return
+    if below is not None:
+        raise click.UsageError("--below goes with --component")
     listed = list(client.pages("releases", "releases"))
     if as_json:
         print_result({"releases": listed}, True)

@@ -183,15 +183,16 @@ class Keys:
         **kwargs: Any,
     ) -> bytes:
         digest = kwargs.get("digest", hashlib.sha256(file).digest())
-        size = kwargs.get("size", len(file))
+        size, text = kwargs.get("size", len(file)), kwargs.get("text")
         manifest = suit.build_manifest(
             sequence=sequence,
             vendor_id=VENDOR,
             class_id=class_id,
             digest=digest,
             size=size,
+            text=text,
         )
-        raw = suit.build_envelope(manifest, [])
+        raw = suit.build_envelope(manifest, [], text)
         for key in self.release[:2] if signers is None else signers:
             raw = suit.add_signature(raw, cose.kid_of(host_crypto.public_xy(key)), host_crypto.signer(key))
         return raw

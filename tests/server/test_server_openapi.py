@@ -25,6 +25,7 @@ from fota_server.operator_routes import OPERATIONS
 UNTRIED = {  # of which no answer of success is made here, and who else holds them
     "certificate": "test_server_renewal.py",
     "set_campaign": "test_server_campaigns.py",
+    "set_sbom": "test_server_components.py",
     "stream": "test_server_events.py",
     "log_checkpoint": "test_server_log.py",
     "log_tile": "test_server_log.py",
@@ -175,6 +176,7 @@ def test_every_answer_has_the_shape_that_it_is_said_to_have(
     for path in (
         *("devices", "devices?group=lab&limit=2", f"devices/{ids[0]}", f"devices/{row['id']}", "attributes"),
         *("refusals", "orders", "groups", "rollouts", "limits", "releases", "releases/1.1.0", "roots"),
+        "components?component=mbedtls&below=3.6.6",
         *(
             "audit?limit=3",
             "audit?form=lines",

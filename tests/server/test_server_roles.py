@@ -21,6 +21,8 @@ ALLOWED = {  # by method and path: all that there is; what is refused to the abl
     ("GET", "releases/9.9.9"): EVERYBODY,
     ("POST", "releases/9.9.9/hardware"): PUBLISHERS,
     ("POST", "releases/9.9.9/campaign"): PUBLISHERS,
+    ("POST", "releases/9.9.9/sbom"): PUBLISHERS,
+    ("GET", "components"): READERS,
     ("POST", "releases/9.9.9/withdraw"): OPERATORS,
     ("POST", "releases/9.9.9/restore"): OPERATORS,
     ("GET", "log/checkpoint"): EVERYBODY,

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, insert, select
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
-from fota_server import reach, receipts, release_log, schema
+from fota_server import components, reach, receipts, release_log, sboms, schema
 from fota_server.artifacts import ArtifactStore, aside
 from fota_server.campaigns import set_campaign, with_campaigns
 from fota_server.catalog import (
@@ -29,12 +29,23 @@ from fota_server.database import Database, now, record_audit
 from fota_server.decide import Release
 from fota_server.device_plane import TooLarge, TooSlow, read_body
 from fota_server.fits import require_revisions, set_revisions, with_revisions
-from fota_server.operator_input import BODY_S, limit_of, name_of, number_of, page, read_json
+from fota_server.operator_input import (
+    BODY_S,
+    MAX_JSON,
+    limit_of,
+    name_of,
+    number_of,
+    page,
+    query_text,
+    read_json,
+    text_of,
+)
 from fota_server.planner import Planner
 from fota_server.release_log import LogKeys
 from fota_server.root_check import dangers
 from fota_server.tokens import Operator
 from fota_server.trust import TrustChain
+from fota_wire import host_evidence
 from fota_wire import root as roots
 from fota_wire.checkin import MAX_CAMPAIGN
 from fota_wire.errors import FormatError, FotaError, InputError, StorageError, VerifyError
@@ -160,6 +171,34 @@ class ReleaseHandlers:
         raw, name = await read_body(request, MAX_CAMPAIGN, BODY_S), name_of(request, "version")
         root, actor = self._trust.current, operator.name
         return JSONResponse(await self._database.write(set_campaign, name, raw, root, actor))
+
+    async def set_sbom(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST releases/{version or digest}/sbom {"index", "sbom"}: the SBOM, and the index of evidence by
+        which the release's manifest signs it; both as they are in their files.
+        """
+        body, name = await read_json(request), name_of(request, "version")
+        index = (text_of(body, "index", host_evidence.LIMIT) or "").encode()
+        sbom = (text_of(body, "sbom", MAX_JSON) or "").encode()
+        listed = await aside(sboms.read, sbom)
+        actor = operator.name
+        return JSONResponse(await self._database.write(components.set_sbom, name, index, sbom, listed, actor))
+
+    async def list_holding(self, request: Request, _operator: Operator) -> JSONResponse:
+        """GET components?component&below&after&limit: releases that hold a component, and how many devices
+        run each; on the first page also of how many nobody knows.
+        """
+        limit, after = limit_of(request), number_of(request, "after", 1 << 62, default=0)
+        name, below = query_text(request, "component"), query_text(request, "below", sboms.MAX_VERSION)
+        if not name or below == "":
+            raise InputError("name a component, and below which version, if any", "query")
+
+        def work(connection: Connection) -> dict[str, Any]:
+            views = components.holding(connection, name, below, after, limit)
+            last = views[-1]["id"] if len(views) == limit else None
+            unknown = None if after else components.unknown(connection)
+            return {"releases": views, "unknown": unknown, "next": last}
+
+        return JSONResponse(await self._database.read(work))
 
     async def withdraw(self, request: Request, operator: Operator) -> JSONResponse:
         """POST releases/{version or digest}/withdraw: offered to no device any more."""

@@ -134,6 +134,23 @@ OPERATIONS: tuple[Operation, ...] = (
         shape.CAMPAIGN,
         raw=_CBOR,
     ),
+    Operation(
+        "POST",
+        "releases/{version}/sbom",
+        PUBLISH,
+        _R.set_sbom,
+        shape.SBOM,
+        body={"index": _TEXT, "sbom": _TEXT},
+        needed=("index", "sbom"),
+    ),
+    Operation(
+        "GET",
+        "components",
+        SEE,
+        _R.list_holding,
+        shape.HOLDING,
+        query={**_BY_NUMBER, "component": _TEXT, "below": _TEXT},
+    ),
     Operation("POST", "releases/{version}/withdraw", OPERATE, _R.withdraw, shape.RELEASE),
     Operation("POST", "releases/{version}/restore", OPERATE, _R.restore, shape.RELEASE),
     Operation(

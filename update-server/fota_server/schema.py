@@ -91,6 +91,24 @@ release_hardware = Table(  # revisions that a release fits (fits.py); no row: al
     Column("hardware", String(128), primary_key=True),
 )
 
+release_sboms = Table(  # of which releases an SBOM was given (components.py); no row: nobody has said
+    "release_sboms",
+    metadata,
+    Column("release_id", BigInteger, ForeignKey("releases.id"), primary_key=True, autoincrement=False),
+    Column("digest", String(64), nullable=False),
+    Column("added_at", BigInteger, nullable=False),
+    Column("added_by", String(64), nullable=False),
+)
+
+release_components = Table(  # what it lists
+    "release_components",
+    metadata,
+    Column("release_id", BigInteger, ForeignKey("releases.id"), primary_key=True, autoincrement=False),
+    Column("name", String(256), primary_key=True),  # in small letters
+    Column("version", String(128), primary_key=True),  # "": it says none
+    Index("release_components_name", "name", "release_id"),
+)
+
 campaigns = Table(  # whom a release may reach, signed by people (campaigns.py); no row: nobody has said
     "campaigns",
     metadata,

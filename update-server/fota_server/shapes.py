@@ -98,6 +98,20 @@ CAMPAIGN = record(
         "waves": _CAMPAIGN_WAVES,
     }
 )
+SBOM = record({"version": TEXT, "manifest_digest": DIGEST, "sbom": DIGEST, "components": NUMBER})
+_HOLDING = record(
+    {
+        "id": NUMBER,
+        "version": TEXT,
+        "class_id": TEXT,
+        "manifest_digest": DIGEST,
+        "withdrawn_at": maybe(MOMENT),
+        "components": many(TEXT),
+        "devices": NUMBER,
+    }
+)
+_UNKNOWN = record({"releases": NUMBER, "devices": NUMBER})
+HOLDING = page_of("releases", _HOLDING, NUMBER, unknown=maybe(_UNKNOWN))
 ARTIFACT = record({"digest": DIGEST, "created": FLAG})
 ROOT = record(
     {
