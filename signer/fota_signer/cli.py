@@ -23,6 +23,7 @@ from fota_wire.host_options import (
     PUBLIC_KEY,
     ROOT,
     SECRET,
+    SIGN_LIST,
     SIGNATURE,
     SIGNING_OR_PUBLIC_KEY,
     STORE,
@@ -253,6 +254,24 @@ def sign(door: Any, **options: Any) -> None:  # noqa: ANN401  the names are thos
     """
     said = sign_command.run(sign_command.SignOptions(**door._asdict(), **options))
     click.echo(said, err=options["output"] == STREAM)
+
+
+@click.command("sign-list", cls=Command)
+@click.argument("listed", metavar="LIST", type=SIGN_LIST)
+@FORCE
+@with_key("IMAGE key")
+@JSON
+def sign_list(listed: Path, door: Any, force: bool, as_json: bool) -> None:  # noqa: ANN401  see with_key
+    """Sign the images that LIST names, by one key: all of them, or none.
+
+    Each line is what 'fota sign' gets of one image: firmware, output, version, security counter, class. Paths
+    are those from here; a # begins a comment.
+    """
+    from fota_signer import sign_list as many
+
+    made = many.run(listed, door, force)
+    fields = {"images": [said for _, _, said in made]}
+    print_result(fields, as_json, "\n".join(line for _, line, _ in made))
 
 
 @click.command(cls=Command)

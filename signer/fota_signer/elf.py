@@ -84,8 +84,8 @@ class _Section(NamedTuple):
 
     def lies_in(self, segment: _Segment) -> bool:
         """Tell whether ``segment`` loads all of it."""
-        end = segment.offset + segment.filesz
-        return segment.offset <= self.content.start and self.content.stop <= end
+        end = self.offset + (0 if self.kind in (0, _SHT_NOBITS) else self.size)
+        return segment.offset <= self.offset and end <= segment.offset + segment.filesz
 
 
 class _File(NamedTuple):

@@ -75,14 +75,36 @@ class SignOptions(NamedTuple):
     attach: Path | None = None
 
 
+class Ready(NamedTuple):
+    """What is to be signed, once there is a key: ``sign`` takes it as ``key``. ``version`` is that which
+    people write, ``notes`` are on the firmware.
+    """
+
+    sign: "Callable[..., tuple[bytes, Image]]"
+    version: str
+    notes: list[str]
+
+
 def run(options: SignOptions) -> str:
     """Sign one file and return the line to print.
 
     Raises:
         FotaError: with nothing written. Prepared: as `Door`.
     """
-    from fota_signer import identity
     from fota_signer.signing import Door
+
+    one = ready(options)
+    door = Door(
+        options.key, options.password_file, options.allow_example_keys, options.prepare, options.attach
+    )
+    data, image = one.sign(key=door.open("image"))
+    write_output(options.output, data, force=options.force)
+    return _summary(options, one, image)
+
+
+def ready(options: SignOptions) -> Ready:
+    """Return what is to be signed, all of it looked at that can be without the key. FotaError."""
+    from fota_signer import identity
     from fota_wire.version import format_version, parse_version
 
     version = parse_version(options.version)
@@ -92,15 +114,8 @@ def run(options: SignOptions) -> str:
     notes: list[str] = []
     payload, sign = prepared(options, notes)
     check_output(options.output, options.force)
-    door = Door(
-        options.key, options.password_file, options.allow_example_keys, options.prepare, options.attach
-    )
-    key = door.open("image")
-    data, image = sign(
-        payload, key=key, version=version, sec_cnt=options.security_counter, device_class=device_class
-    )
-    write_output(options.output, data, force=options.force)
-    return _summary(options, format_version(version), image, notes)
+    of_image = {"version": version, "sec_cnt": options.security_counter, "device_class": device_class}
+    return Ready(partial(sign, payload, **of_image), format_version(version), notes)
 
 
 def prepared(options: SignOptions, notes: list[str]) -> tuple[bytes, Callable[..., tuple[bytes, "Image"]]]:
@@ -214,20 +229,25 @@ def main(argv: list[str]) -> int | None:
     return 0
 
 
-def _summary(options: SignOptions, version: str, image: "Image", notes: list[str]) -> str:
-    file_digest = image.file_digest.hex()
-    if options.as_json:
-        import json
-
-        fields: dict[str, object] = {"output": str(options.output), "size": image.size}
-        fields["version"] = version
-        fields["security_counter"] = options.security_counter
-        fields["class"] = image.class_id.hex()
-        fields["file_digest"] = file_digest
-        fields["notes"] = notes
-        return json.dumps(fields)
+def told(options: SignOptions, one: Ready, image: "Image") -> tuple[str, dict[str, object]]:
+    """Return what is said of a signed image: a line, with the notes on its firmware below, and fields."""
+    fields: dict[str, object] = {"output": str(options.output), "size": image.size}
+    fields["version"] = one.version
+    fields["security_counter"] = options.security_counter
+    fields["class"] = image.class_id.hex()
+    fields["file_digest"] = image.file_digest.hex()
+    fields["notes"] = one.notes
     line = (
-        f"{options.output}: {version}, security counter {options.security_counter},"
-        f" {image.size} bytes, file digest {file_digest[:16]}"
+        f"{options.output}: {one.version}, security counter {options.security_counter},"
+        f" {image.size} bytes, file digest {image.file_digest.hex()[:16]}"
     )
-    return "\n".join([line, *(f"{options.source}: {note}" for note in notes)])
+    return "\n".join([line, *(f"{options.source}: {note}" for note in one.notes)]), fields
+
+
+def _summary(options: SignOptions, one: Ready, image: "Image") -> str:
+    line, fields = told(options, one, image)
+    if not options.as_json:
+        return line
+    import json
+
+    return json.dumps(fields)

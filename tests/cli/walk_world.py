@@ -55,7 +55,8 @@ ONLY = {  # file -> what it is for this command alone
     ("server run", "assign_key"): "assign.pem", ("vdev create", "file"): "new.vdev",
     ("log show", "key"): "log.pub", ("log verify", "key"): "log.pub", ("log witness", "key"): "log.pub",
     ("log verify", "last"): "log.head", ("log witness", "last"): "log.head",
-    ("log witness", "witness_key"): "witness.key",
+    ("log witness", "witness_key"): "witness.key", ("log receipt", "manifest"): "release.suit",
+    ("sign-list", "listed"): "images.txt",
 }  # fmt: skip
 RELEASE_POLICY = """\
 format = 1
@@ -112,6 +113,8 @@ class World:
         for name in ("data", "gateway", "card"):
             (folder / name).mkdir()
         model = ("--vendor-domain", "example.com", "--model", "m")
+        (folder / "images.txt").write_text("app.bin -o new/listed.img --version 1.0.0 --security-counter 3"
+                                           f" --linked-for 0x08004200 {' '.join(model)}\n")  # fmt: skip
         self.good("sign", "app.bin", "-o", "image.img", "--key", "image-a.pem", "--version", "1.2.3",
                   "--security-counter", "3", "--linked-for", "0x08004200", *model)  # fmt: skip
         self.good("manifest", "new", "image.img", "-o", "release.suit", "--sequence", "1", *model)

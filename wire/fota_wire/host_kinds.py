@@ -52,12 +52,13 @@ POLICY = "a policy for a rollout"
 RELEASE_POLICY = "a release policy"
 DEVICES = "a list of devices, CSV or JSON lines"
 FOREIGN = "an update for another client (.swu, .raucb)"
+SIGN_LIST = "a list of images to sign"
 TRAIL = "an exported audit trail"
 SIGNATURE = "a signature"
 LOG_KEY = "the public key of a log or witness"
 WITNESS_KEY = "the private key of a witness"
 CHECKPOINT = "a log's checkpoint"
-"""The last thirteen are recognised nowhere: they have no form of their own."""
+"""The last fourteen are recognised nowhere: they have no form of their own."""
 
 ALSO = {
     IMAGE: (ESPRESSIF,),
