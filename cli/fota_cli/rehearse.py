@@ -28,6 +28,7 @@ from fota_wire.host_options import (
     MANIFEST,
     PARTITIONS,
     ROOT,
+    STAND_INS,
     Command,
     FileName,
     Whole,
@@ -88,7 +89,7 @@ class Cuts(click.ParamType["int | None"]):
 @click.option(
     "--stand-in",
     "stand_ins",
-    type=FILE,
+    type=STAND_INS,
     multiple=True,
     help="Peripherals that are not modelled: TOML, or a Python script, which is run. Repeat.",
 )

@@ -8,7 +8,17 @@ import click
 from fota_signer.cli import output_option, with_key
 from fota_signer.release_cli import policy_option
 from fota_wire.files import check_output, read_input, write_output
-from fota_wire.host_options import CARD, FILE, FORCE, IMAGE, JSON, ROOT, Command, OneOf
+from fota_wire.host_options import (
+    CARD,
+    COMPONENTS,
+    FORCE,
+    IMAGE,
+    JSON,
+    LINKER_MAP,
+    ROOT,
+    Command,
+    OneOf,
+)
 from fota_wire.host_print import print_result
 from fota_wire.host_print import table as columns
 
@@ -57,11 +67,11 @@ def provenance(
 
 
 @click.command("sbom", cls=Command)
-@click.option("--map", "map_file", type=FILE, required=True, help="Map that GNU ld wrote, by -Wl,-Map=FILE.")
+@click.option("--map", "map_file", type=LINKER_MAP, required=True, help="Map of GNU ld: -Wl,-Map=FILE.")
 @click.option(
     "--components",
     "components_file",
-    type=FILE,
+    type=COMPONENTS,
     required=True,
     help="What the firmware may be made of, in TOML; lock files are named from its folder.",
 )

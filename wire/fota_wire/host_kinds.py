@@ -58,7 +58,10 @@ SIGNATURE = "a signature"
 LOG_KEY = "the public key of a log or witness"
 WITNESS_KEY = "the private key of a witness"
 CHECKPOINT = "a log's checkpoint"
-"""The last fourteen are recognised nowhere: they have no form of their own."""
+LINKER_MAP = "a linker map"
+COMPONENTS = "a list of components"
+STAND_INS = "stand-ins of peripherals"
+"""The last seventeen are recognised nowhere: they have no form of their own."""
 
 ALSO = {
     IMAGE: (ESPRESSIF,),
