@@ -21,6 +21,7 @@ EXAMPLES = {
     "root show": "root show root.cbor",
     "root sign": "root sign root.cbor --key b.pem -o root-signed.cbor",
     "root verify": "root verify root.cbor",
+    "strip": "strip app.img -o app.bin",
     "sign-list": "sign-list images.txt --key ci.pem",
     "sign": f"sign app.elf -o app.img --key ci.pem --version 1.1.0 --security-counter 1 {_MODEL}",
     "verify": f"verify app.img --key ci.pub {_MODEL} --floor 1",

@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "keys": ("fota_signer.keys_cli:keys", "Make and show keys."),
     "root": ("fota_signer.root_cli:root", "Make and show the ROOT document that names all other keys."),
     "sign": ("fota_signer.cli:sign", "Pack and sign a firmware image."),
+    "strip": ("fota_signer.cli:strip", "Take the firmware out of a signed image."),
     "sign-list": ("fota_signer.cli:sign_list", "Pack and sign many firmware images by one key."),
     "verify": ("fota_signer.cli:verify", "Check a signed image as the bootloader does."),
     "inspect": ("fota_signer.cli:inspect", "Show what a file of ours contains."),

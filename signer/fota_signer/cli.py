@@ -275,6 +275,25 @@ def sign_list(listed: Path, door: Any, force: bool, as_json: bool) -> None:  # n
 
 
 @click.command(cls=Command)
+@click.argument("image_file", metavar="IMAGE", type=IMAGE)
+@output_option
+@FORCE
+@JSON
+def strip(image_file: Path, output: Path, force: bool, as_json: bool) -> None:
+    """Take the firmware out of a signed image of any key, to sign it anew: MCUboot's form, of any layout.
+
+    It is whole, by the image's own hash. No signature is checked: 'fota verify' does that.
+    """
+    from fota_signer import strip as stripping
+
+    check_output(output, force)
+    with about(image_file):
+        payload, said = stripping.strip(read_input(image_file))
+    write_output(output, payload, force=force)
+    print_result({"output": str(output), **said}, as_json, output=output)
+
+
+@click.command(cls=Command)
 @click.argument("file", metavar="IMAGE", type=IMAGE)
 @click.option("--key", type=PUBLIC_KEY, multiple=True, help="Public key that devices accept; repeat.")
 @click.option("--root", "root_file", type=ROOT, help="ROOT that names these keys, and minima.")

@@ -57,7 +57,7 @@ def tlv_name(kind: int) -> str:
 
 class Explained:
     """The fields of the header by name, ``protected`` and ``unprotected`` [(type, value)], ``payload``, and
-    ``faults`` [(status code, sentence)].
+    ``faults`` [(status code, sentence)]; ``hashed_end``: what is in front of it is hashed.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -68,16 +68,16 @@ class Explained:
         self.version: tuple[int, int, int, int] = fields[6:10]
         self.pad = fields[10]
         self._header()
-        end = self.hdr_size + self.img_size
+        end = self.hashed_end = self.hdr_size + self.img_size
         self.payload = data[self.hdr_size : end]
         self.protected: list[Entry] = []
         self.unprotected: list[Entry] = []
         if end > len(data):
             self._fault(status.IM3, f"truncated: {end} bytes of header and payload, {len(data)} are there")
             return
-        hashed_end = self._areas(data, end)
+        self.hashed_end = self._areas(data, end)
         self._required()
-        self._hash(data[:hashed_end])
+        self._hash(data[: self.hashed_end])
         if self.flags & image.PROGRAM == 0:
             try:
                 image.check_vectors(self.payload[:8], len(self.payload))

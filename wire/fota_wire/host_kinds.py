@@ -75,6 +75,7 @@ ALSO = {
 certificate says who somebody is to TLS, and is nobody's role key by oversight.
 """
 ADVICE = {
+    (IMAGE, FIRMWARE): "; to sign it anew: fota strip",
     (CERTIFICATE, PUBLIC): "; if its key is meant: fota keys public",
     (DER_CERTIFICATE, CERTIFICATE): " in PEM: openssl x509 -inform der -in FILE -out NEW",
     (DER_PUBLIC, PUBLIC): " in PEM: openssl pkey -pubin -inform der -in FILE -out NEW",
