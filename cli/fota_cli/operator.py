@@ -21,10 +21,11 @@ from fota_signer import release_cli, release_evidence_cli
 from fota_wire.checkin import MAX_CAMPAIGN
 from fota_wire.errors import VerifyError
 from fota_wire.files import read_input
-from fota_wire.host_options import CAMPAIGN, FOLDER, IMAGE, MANIFEST, ROOT, DeviceId, Group
+from fota_wire.host_options import ATTESTATION, CAMPAIGN, FOLDER, IMAGE, MANIFEST, ROOT, DeviceId, Group
 from fota_wire.host_print import ago, date, lines_of, print_result, table
 
 PROGRESS_FROM = 128 << 10
+MAX_ATTESTATION = 65536
 CLOSED = ("superseded", "cancelled", "withdrawn", "gone")
 
 
@@ -52,6 +53,7 @@ for _of_release in (
 @click.argument("envelope", type=MANIFEST)
 @click.option("--fits", metavar="REVISION", multiple=True, help="Hardware that it fits; repeat [all].")
 @click.option("--evidence", type=FOLDER, help="The release's folder of evidence: its SBOM comes along.")
+@click.option("--rehearsal", type=ATTESTATION, help="Attestation of 'fota rehearse', to hand in as well.")
 @connected
 def publish(
     client: OperatorClient,
@@ -59,6 +61,7 @@ def publish(
     envelope: Path,
     fits: tuple[str, ...],
     evidence: Path | None,
+    rehearsal: Path | None,
     as_json: bool,
 ) -> None:
     """Upload a signed IMAGE and the signed ENVELOPE of its manifest; the server checks both.
@@ -67,6 +70,7 @@ def publish(
     """
     sbom = None if evidence is None else read_sbom(evidence)
     data, manifest = read_input(image), read_input(envelope, 65536)
+    attestation = None if rehearsal is None else read_input(rehearsal, MAX_ATTESTATION)
     digest = hashlib.sha256(data).hexdigest()
     # Its uri names the file digest in hex; the server checks all the rest.
     if b"payload/" in manifest and digest.encode() not in manifest:
@@ -81,6 +85,8 @@ def publish(
     if sbom is not None:
         path = f"releases/{answer['manifest_digest']}/sbom"
         answer |= {"components": client.post(path, sbom, shown_by="fota release list")["components"]}
+    if attestation is not None:
+        _hand_in(client, answer["manifest_digest"], attestation)
     if as_json:
         print_result(answer, True)
         return
@@ -134,6 +140,24 @@ def set_campaign(client: OperatorClient, version: str, file: Path, as_json: bool
     print_result(
         answer, as_json, f"release {answer['version']} has a CAMPAIGN of {len(answer['waves'])} wave(s)"
     )
+
+
+@release.command("rehearsal")
+@click.argument("version")
+@click.argument("file", type=ATTESTATION)
+@connected
+def set_rehearsal(client: OperatorClient, version: str, file: Path, as_json: bool) -> None:
+    """Hand in FILE, the attestation of 'fota rehearse', for release VERSION, in place of the one before.
+
+    While 'fota policy rehearsal' names keys, no release is ordered without one of them.
+    """
+    answer = _hand_in(client, version, read_input(file, MAX_ATTESTATION))
+    said = "verified" if answer["verified"] else "kept; no policy says whose word counts"
+    print_result(answer, as_json, f"release {answer['version']}: attestation {said}")
+
+
+def _hand_in(client: OperatorClient, version: str, raw: bytes) -> Any:  # noqa: ANN401  JSON
+    return client.post(f"releases/{quote(version, safe='')}/rehearsal", raw, shown_by="fota release list")
 
 
 @release.command("list")

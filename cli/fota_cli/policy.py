@@ -1,6 +1,7 @@
 """``fota policy``: what has to hold for every order, whoever gives it and however."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -8,7 +9,7 @@ import click
 from fota_cli.client import OperatorClient
 from fota_cli.options import connected
 from fota_cli.waves import Duration, duration
-from fota_wire.host_options import Group, Whole
+from fota_wire.host_options import PUBLIC_KEY, Group, Whole
 from fota_wire.host_print import print_result
 from fota_wire.host_values import UsageError
 
@@ -22,7 +23,7 @@ def policy() -> None:
 @connected
 def show(client: OperatorClient, as_json: bool) -> None:
     """Show what holds for the whole fleet."""
-    _tell(client.get("policies"), as_json, _lab, _approval)
+    _tell(client.get("policies"), as_json, _lab, _approval, _rehearsal)
 
 
 @policy.command("lab")
@@ -45,6 +46,27 @@ def set_lab(
         raise UsageError("which GROUP? or --none")
     body: dict[str, object] = {"group": group, "devices": devices}
     _tell(client.post("policies/lab", body, shown_by="fota policy show"), as_json, _lab)
+
+
+@policy.command("rehearsal")
+@click.argument("keys", type=PUBLIC_KEY, nargs=-1)
+@click.option("--none", is_flag=True, help="No release has to be rehearsed.")
+@connected
+def set_rehearsal(client: OperatorClient, keys: tuple[Path, ...], none: bool, as_json: bool) -> None:
+    """Have one of these public EVIDENCE KEYS attest each release ('fota rehearse') before it is ordered.
+
+    It holds for rollouts and orders to single devices; going back is never held up by it, and what was
+    ordered before goes on.
+
+    Example: fota policy rehearsal lab.pub
+    """
+    if none == bool(keys):
+        raise UsageError("whose word counts? name public keys; or --none")
+    from fota_wire.host_crypto import load_public_key
+
+    publics = [load_public_key(key, "evidence").hex() for key in keys]
+    body: dict[str, object] = {"keys": publics or None}
+    _tell(client.post("policies/rehearsal", body, shown_by="fota policy show"), as_json, _rehearsal)
 
 
 @policy.command("approval")
@@ -85,6 +107,11 @@ def _lab(answer: dict[str, Any]) -> str:
         return "lab: none, releases go to any device"
     told = f"{lab['devices']} device(s) of group {lab['group']} confirm each release first"
     return f"lab: {told}; {lab['in_force']} are in force"
+
+
+def _rehearsal(answer: dict[str, Any]) -> str:
+    kids = answer.get("rehearsal")
+    return "rehearsal: " + (f"attested by {' or '.join(kids)}" if kids else "no release has to be rehearsed")
 
 
 def _approval(answer: dict[str, Any]) -> str:

@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import bench_agent
 import bench_chip
 import bench_esp32c3
+import bench_rehearsal
 import lifeline
 from missing import Missing
 
@@ -269,6 +270,7 @@ PARTS: dict[str, tuple[Callable[[], dict[str, float]], dict[str, float]]] = {
     "bootloader, STM32U5": (bootloader_u5, U5_BUDGETS),
     "bootloader, ESP32-C3": (bootloader_c3, bench_esp32c3.BUDGETS),
     "signing": (signing, BUDGETS),
+    "rehearsal": (bench_rehearsal.measure, bench_rehearsal.BUDGETS),
     "agent on a gateway": (bench_agent.measure, bench_agent.BUDGETS),
     "agent on the chip": (bench_chip.measure, bench_chip.BUDGETS),
     "agent on the STM32U585": (partial(bench_chip.measure_other, bench_chip.U5), bench_chip.OTHER_BUDGETS),

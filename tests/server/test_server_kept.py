@@ -8,7 +8,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 FOR_EVER = {
     *("audit", "retirements", "releases", "rollouts", "targets", "left_out", "waves", "roots"),
     *("release_keys", "release_chips", "release_hardware", "campaigns", "ddi_files", "spent", "approvals"),
-    *("log_leaves", "log_heads", "release_sboms", "release_components"),
+    *("log_leaves", "log_heads", "release_sboms", "release_components", "rehearsals"),
 }
 ONE_OF_EACH = {  # a row of each device, group or token: as many as there are of these
     *("devices", "device_keys", "attestations", "attributes", "groups", "members", "meta", "tokens"),

@@ -26,6 +26,7 @@ UNTRIED = {  # of which no answer of success is made here, and who else holds th
     "certificate": "test_server_renewal.py",
     "set_campaign": "test_server_campaigns.py",
     "set_sbom": "test_server_components.py",
+    "hand_in_rehearsal": "test_server_rehearsals.py",
     "stream": "test_server_events.py",
     "log_checkpoint": "test_server_log.py",
     "log_tile": "test_server_log.py",
@@ -194,6 +195,7 @@ def test_every_answer_has_the_shape_that_it_is_said_to_have(
     ask("POST", "policies/lab", {"group": "lab", "devices": 1})
     ask("GET", "policies")
     ask("POST", "policies/lab", {"group": None})
+    ask("POST", "policies/rehearsal", {"keys": None})
     ask("POST", "limits", {"trials": 5})
     ask("POST", "halt", {"reason": "drill"})
     ask("GET", "limits")

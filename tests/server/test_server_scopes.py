@@ -17,6 +17,7 @@ DATABASES = BOTH
 FLEETS = {  # closed to a token for groups, whatever they name; others are judged by what they name
     *(("PUT", "artifacts/" + "0" * 64), ("POST", "releases"), ("POST", "releases/9.9.9/hardware")),
     *(("POST", "releases/9.9.9/campaign"), ("POST", "releases/9.9.9/sbom"), ("GET", "components")),
+    *(("POST", "releases/9.9.9/rehearsal"), ("POST", "policies/rehearsal")),
     *(("POST", "releases/9.9.9/withdraw"), ("POST", "releases/9.9.9/restore"), ("POST", "roots")),
     *(("GET", "devices"), ("GET", "attributes"), ("POST", "devices/import"), ("GET", "refusals")),
     *(("GET", "orders"), ("POST", "groups"), ("DELETE", "groups/none"), ("POST", "groups/none/filter")),

@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from fota_server import hand_out, lab, orders, scopes, second
+from fota_server import hand_out, lab, orders, rehearsals, scopes, second
 from fota_server.database import Database
 from fota_server.operator_input import limit_of, number_of, query_text, read_json, text_of
 from fota_server.orders import InWaves
@@ -21,6 +21,7 @@ from fota_wire.root import Root
 
 MAX_APPROVALS = 100
 ORDER, TAKE_BACK, UNHALT, LAB, APPROVAL = "order", "take-back", "unhalt", "lab", "approval"
+REHEARSAL = "rehearsal"
 
 
 async def ask(
@@ -88,6 +89,14 @@ class ApprovalHandlers:
             body["policy"] = parse_second(body["policy"]).to_json()
         return await self._set_policy(operator, APPROVAL, body)
 
+    async def set_rehearsal(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST policies/rehearsal {"keys": x||y in hex, or null}: who attests releases before an order."""
+        body = await read_json(request)
+        if "keys" not in body:
+            raise InputError("keys is missing; null: nobody has to", "json")
+        keys = rehearsals.parse_keys(body["keys"])
+        return await self._set_policy(operator, REHEARSAL, {"keys": keys})
+
     async def _set_policy(self, operator: Operator, kind: str, body: dict[str, Any]) -> JSONResponse:
         """Set it; while a policy wants two persons, changing one does, too: it would bind nobody else."""
 
@@ -136,7 +145,7 @@ class ApprovalHandlers:
         """POST approvals/{id}/give: it is done now, as it was asked for; by somebody else than who asked."""
         asked = await self._asked(request, operator)
         number, kind, body, asker = (asked[name] for name in ("id", "kind", "body", "asked_by"))
-        if kind in (LAB, APPROVAL) and not operator.may(ADMINISTER):
+        if kind in (LAB, APPROVAL, REHEARSAL) and not operator.may(ADMINISTER):
             raise VerifyError(f"request {number}: a policy is an admin's to give", "role")
         await self._database.read(second.require_decidable, number, operator)
         root = self._trust.current
@@ -186,7 +195,11 @@ def _scope(asked: dict[str, Any]) -> Scope | None:
 
 def _policies(connection: Connection) -> dict[str, Any]:
     found = second.find(connection)
-    return {"lab": lab.shown(connection), "approval": found.to_json() if found else None}
+    return {
+        "lab": lab.shown(connection),
+        "approval": found.to_json() if found else None,
+        "rehearsal": rehearsals.shown(connection),
+    }
 
 
 def _apply(connection: Connection, kind: str, body: dict[str, Any], actor: str) -> None:
@@ -194,6 +207,8 @@ def _apply(connection: Connection, kind: str, body: dict[str, Any], actor: str) 
         hand_out.unhalt(connection, actor)
     elif kind == LAB:
         lab.set_lab(connection, body["group"], body["devices"], actor)
+    elif kind == REHEARSAL:
+        rehearsals.set_keys(connection, body["keys"], actor)
     else:
         policy = body["policy"]
         second.set_second(connection, None if policy is None else parse_second(policy), actor)

@@ -41,6 +41,7 @@ from fota_server.operator_input import (
     text_of,
 )
 from fota_server.planner import Planner
+from fota_server.rehearsals import MAX_ATTESTATION, set_attestation
 from fota_server.release_log import LogKeys
 from fota_server.root_check import dangers
 from fota_server.tokens import Operator
@@ -199,6 +200,12 @@ class ReleaseHandlers:
             return {"releases": views, "unknown": unknown, "next": last}
 
         return JSONResponse(await self._database.read(work))
+
+    async def hand_in_rehearsal(self, request: Request, operator: Operator) -> JSONResponse:
+        """POST releases/{version or digest}/rehearsal: body is an attestation, in place of the one before."""
+        raw = await read_body(request, MAX_ATTESTATION, BODY_S)
+        name, actor = name_of(request, "version"), operator.name
+        return JSONResponse(await self._database.write(set_attestation, name, raw, actor))
 
     async def withdraw(self, request: Request, operator: Operator) -> JSONResponse:
         """POST releases/{version or digest}/withdraw: offered to no device any more."""

@@ -151,6 +151,14 @@ OPERATIONS: tuple[Operation, ...] = (
         shape.HOLDING,
         query={**_BY_NUMBER, "component": _TEXT, "below": _TEXT},
     ),
+    Operation(
+        "POST",
+        "releases/{version}/rehearsal",
+        PUBLISH,
+        _R.hand_in_rehearsal,
+        shape.REHEARSAL,
+        raw="application/json",
+    ),
     Operation("POST", "releases/{version}/withdraw", OPERATE, _R.withdraw, shape.RELEASE),
     Operation("POST", "releases/{version}/restore", OPERATE, _R.restore, shape.RELEASE),
     Operation(
@@ -367,6 +375,15 @@ OPERATIONS: tuple[Operation, ...] = (
         shape.POLICIES,
         body={"group": shape.maybe(_TEXT), "devices": shape.maybe(_NUMBER)},
         needed=("group",),
+    ),
+    Operation(
+        "POST",
+        "policies/rehearsal",
+        ADMINISTER,
+        _A.set_rehearsal,
+        shape.POLICIES,
+        body={"keys": shape.maybe(shape.many(_TEXT))},
+        needed=("keys",),
     ),
     Operation(
         "POST",

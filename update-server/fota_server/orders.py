@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, case, exists, func, insert, literal, or_, select, update
 
-from fota_server import dynamic, lab, schema, second, second_policy, wave_work
+from fota_server import dynamic, lab, rehearsals, schema, second, second_policy, wave_work
 from fota_server.campaigns import bounds
 from fota_server.catalog import barred_releases, find_release
 from fota_server.database import Database, now, record_audit
@@ -59,6 +59,7 @@ def order_for(
     Raises:
         InputError: release, device or group is not known, or the group is empty; or a date of the policy
             is over (``policy``).
+        VerifyError: the policy wants it rehearsed, and it is not (``not-rehearsed``).
     """
     if waves is not None:
         waves.policy.require_ahead(now())
@@ -67,6 +68,7 @@ def order_for(
     if version is not None:
         release_id = find_release(connection, version, classes(scope)).id
     order = Order(kind=kind, scope=scope, release_id=release_id)
+    rehearsals.require(connection, order)
     if waves is None:
         return order
     named, at_least = waves.policy.at_least, None
@@ -223,6 +225,7 @@ def place_now(
     """Store an order, as `place` does. ``approved``: a second person has given it."""
     if not approved:
         second.require_alone(connection, order, weight)
+    rehearsals.require(connection, order)
     _require_scope(connection, order.scope)
     waiting = connection.execute(_PLANNING).all()
     for other in waiting:

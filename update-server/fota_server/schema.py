@@ -118,6 +118,15 @@ campaigns = Table(  # whom a release may reach, signed by people (campaigns.py);
     Column("added_by", String(64), nullable=False),
 )
 
+rehearsals = Table(  # attestations that a release was rehearsed (rehearsals.py); no row: none was handed in
+    "rehearsals",
+    metadata,
+    Column("release_id", BigInteger, ForeignKey("releases.id"), primary_key=True, autoincrement=False),
+    Column("document", LargeBinary, nullable=False),
+    Column("added_at", BigInteger, nullable=False),
+    Column("added_by", String(64), nullable=False),
+)
+
 log_leaves = (
     Table(  # the release log (release_log.py): one leaf for each release, in the order of publication
         "log_leaves",

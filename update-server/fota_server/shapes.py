@@ -112,6 +112,7 @@ _HOLDING = record(
 )
 _UNKNOWN = record({"releases": NUMBER, "devices": NUMBER})
 HOLDING = page_of("releases", _HOLDING, NUMBER, unknown=maybe(_UNKNOWN))
+REHEARSAL = record({"version": TEXT, "manifest_digest": DIGEST, "verified": FLAG})
 ARTIFACT = record({"digest": DIGEST, "created": FLAG})
 ROOT = record(
     {
@@ -371,12 +372,13 @@ POLICIES = record(
     {
         "lab": maybe(record({"group": TEXT, "devices": NUMBER, "in_force": NUMBER})),
         "approval": maybe(record(_RULES)),
+        "rehearsal": maybe(many(TEXT)),
     },
 )
 APPROVAL = record(
     {
         "id": NUMBER,
-        "kind": one_of("order", "take-back", "unhalt", "lab", "approval"),
+        "kind": one_of("order", "take-back", "unhalt", "lab", "approval", "rehearsal"),
         "subject": TEXT,
         "reason": TEXT,
         "body": {"type": "object"},

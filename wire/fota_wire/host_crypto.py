@@ -61,6 +61,14 @@ def _public_key(public_xy: bytes) -> "EllipticCurvePublicKey":
     return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + public_xy)
 
 
+def is_public(public_xy: bytes) -> bool:
+    """Tell whether these are x||y of a P-256 key."""
+    try:
+        return len(public_xy) == 64 and _public_key(public_xy) is not None
+    except ValueError:
+        return False
+
+
 def signer(key: "EllipticCurvePrivateKey") -> "Sign":
     """Return the ``sign`` seam of a private key; deterministic (RFC 6979)."""
 

@@ -61,7 +61,8 @@ CHECKPOINT = "a log's checkpoint"
 LINKER_MAP = "a linker map"
 COMPONENTS = "a list of components"
 STAND_INS = "stand-ins of peripherals"
-"""The last seventeen are recognised nowhere: they have no form of their own."""
+ATTESTATION = "a signed attestation"
+"""The last eighteen are recognised nowhere: they have no form of their own."""
 
 ALSO = {
     IMAGE: (ESPRESSIF,),

@@ -306,6 +306,7 @@ SIGN_LIST = FileName(kinds.SIGN_LIST)
 TRAIL = FileName(kinds.TRAIL)
 BUS_LOG = FileName(kinds.BUS_LOG)
 LOG_KEY = FileName(kinds.LOG_KEY)
+ATTESTATION = FileName(kinds.ATTESTATION)
 WITNESS_KEY = FileName(kinds.WITNESS_KEY)
 CHECKPOINT = FileName(kinds.CHECKPOINT)
 
