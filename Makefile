@@ -46,7 +46,7 @@ campaign: $(READY) firmware agent-firmware-if-any oracles
 	$(BIN)/python tests/campaign/run.py
 	$(BIN)/python tests/campaign/campaign_rollouts.py
 	$(BIN)/python tests/campaign/campaign_fleet.py
-	EVERY=1 $(BIN)/pytest -q tests/agent/test_agent_cuts.py tests/firmware/test_firmware_campaign.py
+	EVERY=1 $(BIN)/pytest -q tests/agent/test_agent_cuts.py tests/firmware/test_firmware_campaign.py tests/firmware/test_firmware_log.py
 
 fuzz: $(READY) toolchain
 	$(MAKE) --no-print-directory -C tests/fuzz fuzz SECONDS=$(or $(SECONDS),60)
