@@ -1,12 +1,16 @@
 """What each role may do, tokens that end, and an audit trail that shows who laid hands on it."""
 
+import http.client
+import json
 import re
 import sqlite3
+import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from lifeline import HANG_S
 from server_world import Built, Device, Keys, Server, fota
 
 from fota_server.operator_routes import OPERATIONS
@@ -214,3 +218,18 @@ def test_token_on_standard_output_is_alone_there(own: Server) -> None:
     assert done.returncode == 0, done.stderr
     assert own.api("GET", "devices", token=done.stdout.removesuffix("\n"))[0] == 200
     assert "token ci (viewer)" in done.stderr
+
+
+def test_request_with_two_tokens_is_refused_whichever_comes_first(server: Server) -> None:
+    context = ssl.create_default_context(cafile=str(server.keys.server_ca))
+    for fields in ([server.token, "x"], ["x", server.token], [server.token] * 2):
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", server.operator_port, context=context, timeout=HANG_S
+        )
+        connection.putrequest("GET", "/api/v1/releases")
+        for token in fields:
+            connection.putheader("Authorization", f"Bearer {token}")
+        connection.endheaders()
+        answer = connection.getresponse()
+        assert (answer.status, json.load(answer)["error"]["code"]) == (401, "token")
+        connection.close()

@@ -125,7 +125,7 @@ class OrderHandlers:
             raise InputError(f"{field} is missing", "json")
         order = await self._database.read(orders.order_for, kind, version, scope, waves)
         if flag_of(body, "dry_run"):
-            return JSONResponse(await self._database.read(self._preview, order))
+            return JSONResponse(await self._database.search(self._preview, order))
         weight = await require_one_is_enough(self._database, operator, order, version, root)
         shown = await orders.place(self._database, order, version, root, operator.name, weight)
         planning = shown["state"] == RolloutState.PLANNING
@@ -152,7 +152,7 @@ class OrderHandlers:
             raise InputError("version is missing", "query")
         scope, waves = scope_of(dict(request.query_params), kind), waves_asked(request)
         order = await self._database.read(orders.order_for, kind, version, scope, waves)
-        rows = await self._database.read(
+        rows = await self._database.search(
             orders.preview_devices, order, self._trust.current, after_of(request), limit
         )
         return page("devices", rows, limit, "device_id")
@@ -211,7 +211,7 @@ class OrderHandlers:
         number = request.path_params["id"]
         order = await self._database.read(orders.way_back, number)
         await self._database.read(orders.preview_back, number, self._trust.current)
-        return JSONResponse(await self._database.read(self._preview, order))
+        return JSONResponse(await self._database.search(self._preview, order))
 
     async def take_back(self, request: Request, operator: Operator) -> JSONResponse:
         """POST rollouts/{id}/rollback: cancelled, and each device back to what it had confirmed; 202."""

@@ -213,7 +213,10 @@ class OperatorPlane:
         return endpoint
 
     async def _operator(self, request: Request) -> Operator:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        sent = request.headers.getlist("authorization")
+        if len(sent) > 1:
+            raise Unauthorized("more than one Authorization field: send one token", "token")
+        scheme, _, token = "".join(sent).partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthorized("a token is needed: set FOTA_TOKEN or pass --token-file", "token")
         operator = await self._database.read(find_operator, token.strip())
