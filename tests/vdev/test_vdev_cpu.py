@@ -358,6 +358,32 @@ def test_bank_swap_from_ram_shows_the_other_bank_to_loads_and_fetches(boot, regi
     assert m.read(0x0808_0800, 4) == code
 
 
+REWRITTEN = """
+  ldr r0, =0x20000100
+  ldr r2, =0x20000101
+  mov r7, #3
+1: ldr r3, =0x47702507
+  str r3, [r0]
+  str r7, [r0, #0x40]
+  blx r2
+  ldr r3, =0x4770350a
+  str r7, [r0, #0x44]
+  str r3, [r0]
+  blx r2
+  subs r7, #1
+  bne 1b
+  b .
+.pool
+"""
+
+
+def test_code_that_is_written_anew_in_ram_runs_as_it_is(boot, registers):
+    m = boot(REWRITTEN)  # each time: movs r5, #7 ; bx lr, and over it adds r5, #10 ; bx lr
+    m.run(max_instructions=60)
+    assert registers(m, 7) == 0
+    assert registers(m, 5) == 17
+
+
 NMI_PROGRAM = """
   ldr r0, =0x08081000
   movs r5, #0

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from unicorn.arm_const import (
+    UC_ARM_REG_EPSR,
     UC_ARM_REG_LR,
     UC_ARM_REG_PC,
     UC_ARM_REG_PRIMASK,
@@ -18,12 +19,11 @@ from unicorn.arm_const import (
 )
 from unicorn.unicorn_const import (
     UC_ARCH_ARM,
+    UC_ERR_FETCH_PROT,
     UC_HOOK_INTR,
-    UC_HOOK_MEM_FETCH_PROT,
     UC_HOOK_MEM_READ,
     UC_HOOK_MEM_UNMAPPED,
     UC_HOOK_MEM_WRITE_PROT,
-    UC_MEM_FETCH_PROT,
     UC_MEM_FETCH_UNMAPPED,
     UC_MEM_WRITE_UNMAPPED,
     UC_MODE_MCLASS,
@@ -66,8 +66,8 @@ class Cpu(Emulator):
         self._never: list[tuple[int, int, int]] = []
         self._read_hooks: list[Any] = []
         self.uc.hook_add(UC_HOOK_INTR, self._hook_interrupt)
-        self.uc.hook_add(UC_HOOK_MEM_UNMAPPED | UC_HOOK_MEM_FETCH_PROT, self._hook_unmapped)
-        self.uc.hook_add(UC_HOOK_MEM_WRITE_PROT, self._hook_store)
+        self.watch_invalid(UC_HOOK_MEM_UNMAPPED, self._hook_unmapped)
+        self.watch_invalid(UC_HOOK_MEM_WRITE_PROT, self._hook_store)
         self._pristine = self.uc.context_save()
 
     # -- memory map --------------------------------------------------------------------------------------
@@ -118,6 +118,11 @@ class Cpu(Emulator):
 
     # -- hooks -------------------------------------------------------------------------------------------
 
+    def _page(self, uc: Any, page: int, access: int, entry: Any, data: object) -> bool:
+        # Before it asks, Unicorn notes where in an IT block it is, and takes the next block for part of it.
+        uc.reg_write(UC_ARM_REG_EPSR, THUMB)
+        return super()._page(uc, page, access, entry, data)
+
     def _hook_interrupt(self, _uc: object, number: int, _data: object) -> None:
         self._interrupt = number
         self.uc.emu_stop()
@@ -158,10 +163,10 @@ class Cpu(Emulator):
         if error is not None:
             if self._unmapped is not None:
                 access, address = self._unmapped
-                if access == UC_MEM_FETCH_PROT:
-                    return Stop("fault", f"the MPU forbids to execute 0x{address:08x}")
                 kinds = {UC_MEM_FETCH_UNMAPPED: "fetch from", UC_MEM_WRITE_UNMAPPED: "write to"}
                 return Stop("fault", f"{kinds.get(access, 'read of')} unmapped 0x{address:08x}", address)
+            if error.errno == UC_ERR_FETCH_PROT:
+                return Stop("fault", f"the MPU forbids to execute 0x{self.pc:08x}")
             return Stop("fault", f"{error} (undefined instruction or no permission)")
         if by_count:
             return Stop("count")

@@ -8,7 +8,19 @@ from typing import Any
 
 import unicorn
 from unicorn.arm_const import UC_CPU_ARM_CORTEX_M4
-from unicorn.unicorn_const import UC_ARCH_ARM, UC_MODE_MCLASS, UC_MODE_THUMB, UC_PROT_ALL
+from unicorn.unicorn_const import (
+    UC_ARCH_ARM,
+    UC_CTL_IO_WRITE,
+    UC_CTL_TLB_FLUSH,
+    UC_HOOK_TLB_FILL,
+    UC_MEM_FETCH,
+    UC_MODE_MCLASS,
+    UC_MODE_THUMB,
+    UC_PROT_ALL,
+    UC_PROT_READ,
+    UC_PROT_WRITE,
+    UC_TLB_VIRTUAL,
+)
 
 from fota_wire.errors import DeviceError
 
@@ -17,6 +29,7 @@ Unicorn = Any
 Uc: Any = _untyped.Uc
 EmulatorError: type[Exception] = _untyped.UcError
 NO_END = 0xFFFF_FFFE
+MANY_PAGES = 2048
 CODE_PAGE = 1024  # what Unicorn maps, protects and looks up translations by, at least
 
 
@@ -75,10 +88,54 @@ class Emulator:
         self.live = False
         self._read, self._write = read, write
         self._abort: Exception | None = None
+        self._ram: list[range] = []
+        self._code: set[int] = set()  # pages of RAM that something executed from
+        self._watched: list[tuple[int, Callable[..., bool]]] = []
+        self._watches: list[Any] = []
+        self._asked = 0
+        uc.ctl_set_tlb_mode(UC_TLB_VIRTUAL)
+        uc.hook_add(UC_HOOK_TLB_FILL, self._page)
+
+    def _page(self, _uc: object, page: int, access: int, entry: Any, _data: object) -> bool:
+        """Tell Unicorn, which comes to a page of memory for the first time, how it may go on with it.
+
+        Each store to a page that it may execute, or that is watched, it looks at by itself, for 70 ns; others
+        cost 10. So RAM is not for execution until something executes from it.
+        """
+        self._asked += 1
+        entry.paddr, entry.perms = page, UC_PROT_ALL
+        if page not in self._code and any(page in ram for ram in self._ram):
+            if access == UC_MEM_FETCH:
+                self._code.add(page)
+            else:
+                entry.perms = UC_PROT_READ | UC_PROT_WRITE
+        return True
+
+    def watch_invalid(self, kinds: int, hook: Callable[..., bool]) -> None:
+        """Call ``hook`` for accesses of these kinds that memory outside of RAM does not allow."""
+        self._watched.append((kinds, hook))
+        self._watch_outside_ram()
+
+    def _watch_outside_ram(self) -> None:
+        for handle in self._watches:
+            self.uc.hook_del(handle)
+        begins = [0, *(ram.stop for ram in self._ram)]
+        ends = [*(ram.start for ram in self._ram), 1 << 32]
+        self._watches = [
+            self.uc.hook_add(kinds, hook, begin=begin, end=end - 1)
+            for kinds, hook in self._watched
+            for begin, end in zip(begins, ends, strict=True)
+            if begin < end
+        ]
 
     def map_ram(self, address: int, size: int, pointer: int) -> None:
         """Map host memory as RAM."""
         self.uc.mem_map_ptr(address, size, UC_PROT_ALL, pointer)
+        self._is_ram(address, size)
+
+    def _is_ram(self, address: int, size: int) -> None:
+        self._ram = sorted([*self._ram, range(address, address + size)], key=lambda ram: ram.start)
+        self._watch_outside_ram()
 
     def map_registers(self, base: int, size: int) -> None:
         """Let the bus answer in [base, base + size)."""
@@ -131,6 +188,9 @@ class Emulator:
         """
         self._abort = None
         error: Exception | None = None
+        if self._asked > MANY_PAGES:  # it keeps too few: it makes room for more when it forgets all
+            self.uc.ctl(UC_CTL_TLB_FLUSH, UC_CTL_IO_WRITE)
+            self._asked = 0
         self._counter.value = 0
         self.live = True
         try:

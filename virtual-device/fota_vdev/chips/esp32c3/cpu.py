@@ -15,12 +15,12 @@ from typing import Any
 from unicorn import riscv_const as riscv
 from unicorn.unicorn_const import (
     UC_ARCH_RISCV,
+    UC_ERR_FETCH_PROT,
     UC_HOOK_CODE,
     UC_HOOK_INTR,
     UC_HOOK_MEM_INVALID,
     UC_HOOK_MEM_READ,
     UC_HOOK_MEM_WRITE,
-    UC_MEM_FETCH_PROT,
     UC_MEM_FETCH_UNMAPPED,
     UC_MEM_WRITE,
     UC_MEM_WRITE_PROT,
@@ -101,7 +101,7 @@ class Cpu(Emulator):
         self._invalid: tuple[int, int] | None = None
         self._alignment_hook: int | None = None
         self.uc.hook_add(UC_HOOK_INTR, self._hook_interrupt)
-        self.uc.hook_add(UC_HOOK_MEM_INVALID, self._hook_invalid)
+        self.watch_invalid(UC_HOOK_MEM_INVALID, self._hook_invalid)
         self.check_alignment(on=True)
         self._pristine = self.uc.context_save()
         where = ctypes.cast(self._pristine.context, ctypes.c_void_p).value or 0
@@ -119,6 +119,7 @@ class Cpu(Emulator):
     def map_data(self, address: int, size: int, pointer: int) -> None:
         """Map host memory as RAM at which nothing executes."""
         self.uc.mem_map_ptr(address, size, UC_PROT_READ | UC_PROT_WRITE, pointer)
+        self._is_ram(address, size)
 
     def unmap(self, address: int, size: int) -> None:
         """Let nothing answer there."""
@@ -208,9 +209,11 @@ class Cpu(Emulator):
         return Stop("trap", CAUSES.get(cause, f"exception {cause}"), value, cause)
 
     def _classify(self, error: Exception) -> Stop:
+        if error.errno == UC_ERR_FETCH_PROT:
+            return Stop("trap", f"fetch from 0x{self.pc:08x}", self.pc, FETCH_FAULT)
         if self._invalid is not None:
             access, address = self._invalid
-            if access in (UC_MEM_FETCH_UNMAPPED, UC_MEM_FETCH_PROT):
+            if access == UC_MEM_FETCH_UNMAPPED:
                 return Stop("trap", f"fetch from 0x{address:08x}", address, FETCH_FAULT)
             if access in (UC_MEM_WRITE_UNMAPPED, UC_MEM_WRITE_PROT):
                 return Stop("trap", f"store to 0x{address:08x}", address, STORE_FAULT)
