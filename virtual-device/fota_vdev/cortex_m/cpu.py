@@ -24,6 +24,7 @@ from unicorn.unicorn_const import (
     UC_HOOK_MEM_READ,
     UC_HOOK_MEM_UNMAPPED,
     UC_HOOK_MEM_WRITE_PROT,
+    UC_MEM_FETCH,
     UC_MEM_FETCH_UNMAPPED,
     UC_MEM_WRITE_UNMAPPED,
     UC_MODE_MCLASS,
@@ -33,12 +34,14 @@ from unicorn.unicorn_const import (
     UC_PROT_WRITE,
 )
 
-from fota_vdev.parts.emulator import Emulator, Stop, Uc
+from fota_vdev.parts.emulator import NO_END, Emulator, Stop, Uc
 
 FRAME = (UC_ARM_REG_R0, UC_ARM_REG_R1, UC_ARM_REG_R2, UC_ARM_REG_R3, UC_ARM_REG_R12, UC_ARM_REG_LR)
 THUMB, ALIGNED_FRAME = 1 << 24, 1 << 9
 EXC_TO_HANDLER, EXC_TO_THREAD = 0xFFFF_FFF1, 0xFFFF_FFF9
 EXCP_SWI, EXCP_BKPT, EXCP_EXCEPTION_EXIT = 2, 7, 8
+# Execute never, ARMv7-M table B3-1; Unicorn asks for the last page at each of its starts.
+NEVER_CODE = (range(0x4000_0000, 0x6000_0000), range(0xA000_0000, 0xFFFF_FC00))
 WFI, WFE = b"\x30\xbf", b"\x20\xbf"
 
 
@@ -121,6 +124,8 @@ class Cpu(Emulator):
     def _page(self, uc: Any, page: int, access: int, entry: Any, data: object) -> bool:
         # Before it asks, Unicorn notes where in an IT block it is, and takes the next block for part of it.
         uc.reg_write(UC_ARM_REG_EPSR, THUMB)
+        if access == UC_MEM_FETCH and any(page in area for area in NEVER_CODE):
+            return False
         return super()._page(uc, page, access, entry, data)
 
     def _hook_interrupt(self, _uc: object, number: int, _data: object) -> None:
@@ -170,6 +175,8 @@ class Cpu(Emulator):
             return Stop("fault", f"{error} (undefined instruction or no permission)")
         if by_count:
             return Stop("count")
+        if self.pc == NO_END & ~1:  # where Unicorn stops by itself
+            return Stop("fault", f"fetch from unmapped 0x{self.pc:08x}", self.pc)
         before = bytes(self.uc.mem_read(self.pc - 2, 2))
         return Stop({WFI: "wfi", WFE: "wfe"}.get(before, "count"))
 

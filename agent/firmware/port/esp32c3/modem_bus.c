@@ -55,12 +55,16 @@ static void put(uint8_t byte) {
 
 static bool silent;
 
+static bool is_empty(void) { return (UART1_STATUS & UART_RX_COUNT) == 0; }
+
 static uint8_t get(uint32_t longest_ms) {
-  const uint64_t end = fota_ticks_ms() + longest_ms;
-  while (!silent && (UART1_STATUS & UART_RX_COUNT) == 0) {
-    fota_feed();
-    fota_port_wait_us(LOOK_US);
-    silent = fota_ticks_ms() >= end;
+  if (!silent && is_empty()) { /* the time costs more to read than a byte */
+    const uint64_t end = fota_ticks_ms() + longest_ms;
+    while (!silent && is_empty()) {
+      fota_feed();
+      fota_port_wait_us(LOOK_US);
+      silent = fota_ticks_ms() >= end;
+    }
   }
   return silent ? 0 : (uint8_t)UART1_FIFO;
 }
@@ -68,7 +72,7 @@ static uint8_t get(uint32_t longest_ms) {
 /* What came too late for whoever asked is not the answer to the next question. */
 static void begin_anew(void) {
   silent = false;
-  while (UART1_STATUS & UART_RX_COUNT)
+  while (!is_empty())
     (void)UART1_FIFO;
 }
 
