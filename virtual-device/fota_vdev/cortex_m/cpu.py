@@ -19,7 +19,6 @@ from unicorn.arm_const import (
 )
 from unicorn.unicorn_const import (
     UC_ARCH_ARM,
-    UC_ERR_FETCH_PROT,
     UC_HOOK_INTR,
     UC_HOOK_MEM_READ,
     UC_HOOK_MEM_UNMAPPED,
@@ -34,7 +33,7 @@ from unicorn.unicorn_const import (
     UC_PROT_WRITE,
 )
 
-from fota_vdev.parts.emulator import NO_END, Emulator, Stop, Uc
+from fota_vdev.parts.emulator import NO_END, Emulator, Stop, Uc, Unicorn, is_no_code
 
 FRAME = (UC_ARM_REG_R0, UC_ARM_REG_R1, UC_ARM_REG_R2, UC_ARM_REG_R3, UC_ARM_REG_R12, UC_ARM_REG_LR)
 THUMB, ALIGNED_FRAME = 1 << 24, 1 << 9
@@ -121,7 +120,7 @@ class Cpu(Emulator):
 
     # -- hooks -------------------------------------------------------------------------------------------
 
-    def _page(self, uc: Any, page: int, access: int, entry: Any, data: object) -> bool:
+    def _page(self, uc: Unicorn, page: int, access: int, entry: Unicorn, data: object) -> bool:
         # Before it asks, Unicorn notes where in an IT block it is, and takes the next block for part of it.
         uc.reg_write(UC_ARM_REG_EPSR, THUMB)
         if access == UC_MEM_FETCH and any(page in area for area in NEVER_CODE):
@@ -170,7 +169,7 @@ class Cpu(Emulator):
                 access, address = self._unmapped
                 kinds = {UC_MEM_FETCH_UNMAPPED: "fetch from", UC_MEM_WRITE_UNMAPPED: "write to"}
                 return Stop("fault", f"{kinds.get(access, 'read of')} unmapped 0x{address:08x}", address)
-            if error.errno == UC_ERR_FETCH_PROT:
+            if is_no_code(error):
                 return Stop("fault", f"the MPU forbids to execute 0x{self.pc:08x}")
             return Stop("fault", f"{error} (undefined instruction or no permission)")
         if by_count:

@@ -12,6 +12,7 @@ from unicorn.unicorn_const import (
     UC_ARCH_ARM,
     UC_CTL_IO_WRITE,
     UC_CTL_TLB_FLUSH,
+    UC_ERR_FETCH_PROT,
     UC_HOOK_TLB_FILL,
     UC_MEM_FETCH,
     UC_MODE_MCLASS,
@@ -73,6 +74,11 @@ def _counter_offsets() -> tuple[int, int]:
     return both.pop()
 
 
+def is_no_code(error: Exception) -> bool:
+    """Tell whether a run ended because memory at the program counter is there, and not for execution."""
+    return getattr(error, "errno", None) == UC_ERR_FETCH_PROT
+
+
 class Emulator:
     """Memory map and counter. Policy (time, resets, what a stop means) is the machine's."""
 
@@ -96,7 +102,7 @@ class Emulator:
         uc.ctl_set_tlb_mode(UC_TLB_VIRTUAL)
         uc.hook_add(UC_HOOK_TLB_FILL, self._page)
 
-    def _page(self, _uc: object, page: int, access: int, entry: Any, _data: object) -> bool:
+    def _page(self, _uc: "Unicorn", page: int, access: int, entry: "Unicorn", _data: object) -> bool:
         """Tell Unicorn, which comes to a page of memory for the first time, how it may go on with it.
 
         Each store to a page that it may execute, or that is watched, it looks at by itself, for 70 ns; others

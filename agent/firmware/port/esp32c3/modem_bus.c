@@ -55,7 +55,9 @@ static void put(uint8_t byte) {
 
 static bool silent;
 
-static bool is_empty(void) { return (UART1_STATUS & UART_RX_COUNT) == 0; }
+static bool is_empty(void) {
+  return (UART1_STATUS & UART_RX_COUNT) == 0;
+}
 
 static uint8_t get(uint32_t longest_ms) {
   if (!silent && is_empty()) { /* the time costs more to read than a byte */

@@ -15,7 +15,6 @@ from typing import Any
 from unicorn import riscv_const as riscv
 from unicorn.unicorn_const import (
     UC_ARCH_RISCV,
-    UC_ERR_FETCH_PROT,
     UC_HOOK_CODE,
     UC_HOOK_INTR,
     UC_HOOK_MEM_INVALID,
@@ -32,7 +31,7 @@ from unicorn.unicorn_const import (
 )
 
 from fota_vdev.parts.bus import UnmodelledError
-from fota_vdev.parts.emulator import Emulator, EmulatorError, Stop, Uc
+from fota_vdev.parts.emulator import Emulator, EmulatorError, Stop, Uc, is_no_code
 from fota_wire.errors import DeviceError
 
 MASK_ROM = (0x4000_0000, 0x4006_0000)  # copies its data misaligned: the core itself can do it
@@ -209,7 +208,7 @@ class Cpu(Emulator):
         return Stop("trap", CAUSES.get(cause, f"exception {cause}"), value, cause)
 
     def _classify(self, error: Exception) -> Stop:
-        if error.errno == UC_ERR_FETCH_PROT:
+        if is_no_code(error):
             return Stop("trap", f"fetch from 0x{self.pc:08x}", self.pc, FETCH_FAULT)
         if self._invalid is not None:
             access, address = self._invalid
