@@ -29,6 +29,7 @@ TYPED = {
     "docs/ceremony.md": ("tests/signer/test_signer_ceremony_page.py", 4),
     "docs/ci.md": ("tests/cli/test_cli_ci_page.py", 3),
     "docs/esp32.md": ("tests/signer/test_signer_esp_page.py", 4),
+    "docs/from-source.md": ("tests/cli/test_cli_from_source_page.py", 8),
     "docs/hawkbit.md": ("tests/server/test_server_hawkbit_page.py", 4),
     "docs/log.md": ("tests/server/test_server_log_page.py", 2),
     "docs/operations.md": ("tests/server/test_server_operations_page.py", 6),
