@@ -271,12 +271,20 @@ def test_manifest_that_lacks_a_signature_is_refused_by_the_agent(desk: Desk) -> 
     assert wrong["update"].startswith("the update ended so: refused: ")
 
 
+HEARS = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
+from fota_cli.main import main
+main()
+"""
+
+
 def test_who_stops_a_rehearsal_stops_its_copies_and_leaves_nothing(desk: Desk, tmp_path: Path) -> None:
     line = desk.line(
         "new", "--cuts", "all", "--jobs", "2", "--key", "evidence.pem", "-o", tmp_path / "a.json"
     )
     process = subprocess.Popen(
-        [sys.executable, "-m", "fota_cli", *line], cwd=desk.folder, env={**os.environ, **PASSWORD},
+        [sys.executable, "-c", HEARS, *line], cwd=desk.folder, env={**os.environ, **PASSWORD},
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     assert process.stderr is not None
