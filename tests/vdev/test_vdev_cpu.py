@@ -384,6 +384,26 @@ def test_code_that_is_written_anew_in_ram_runs_as_it_is(boot, registers):
     assert registers(m, 5) == 17
 
 
+OVER_THE_EDGES = """
+  movs r5, #0
+  movs r6, #0
+  .rept 400
+  cmp r6, r6
+  itee eq
+  addeq r5, #1
+  addne r5, #2
+  addne r5, #4
+  .endr
+  b .
+"""
+
+
+def test_it_block_goes_on_in_a_page_that_was_not_met_before(boot, registers):
+    m = boot(OVER_THE_EDGES)
+    m.run(max_instructions=2000)
+    assert registers(m, 5) == 400
+
+
 NMI_PROGRAM = """
   ldr r0, =0x08081000
   movs r5, #0

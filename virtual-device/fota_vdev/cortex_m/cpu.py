@@ -121,9 +121,11 @@ class Cpu(Emulator):
     # -- hooks -------------------------------------------------------------------------------------------
 
     def _page(self, uc: Unicorn, page: int, access: int, entry: Unicorn, data: object) -> bool:
-        # Before it asks, Unicorn notes where in an IT block it is, and takes the next block for part of it.
-        uc.reg_write(UC_ARM_REG_EPSR, THUMB)
-        if access == UC_MEM_FETCH and any(page in area for area in NEVER_CODE):
+        if access != UC_MEM_FETCH:
+            # Before it asks, it notes where in an IT block this load or store is, and takes the next block of
+            # code for part of that. Between two blocks, when it fetches, what is noted is right.
+            uc.reg_write(UC_ARM_REG_EPSR, THUMB)
+        elif any(page in area for area in NEVER_CODE):
             return False
         return super()._page(uc, page, access, entry, data)
 
