@@ -304,7 +304,7 @@ LIES = {
     "head of another": (
         ("UPDATE log_heads SET note = replace(note, 'A', 'B')",),
         False,
-        "checkpoint",
+        "fota: error: ",  # what the letters were of is another each time
     ),
 }
 

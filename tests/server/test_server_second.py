@@ -296,10 +296,8 @@ def test_command_line_asks_shows_gives_and_denies(world: World) -> None:
     given_it = cli("bob", "approval", "give", number)
     assert (given_it.returncode, "by token bob" in given_it.stdout) == (0, True), given_it.stderr
     shown = cli("alice", "policy", "show").stdout
-    assert shown.endswith(
-        "two persons for a release to more than 50% of the fleet within 4 h, lifting a halt; "
-        "requests wait 1 h\n"
-    )
+    told = "approval: two persons for a release to more than 50% of the fleet within 4 h, lifting a halt; "
+    assert told + "requests wait 1 h\n" in shown
     again = cli("alice", "policy", "approval", "--none")
     number = re.findall(r"'fota approval give (\d+)'", again.stderr)[0]
     denied = cli("alice", "approval", "deny", number, "--reason", "a slip")
